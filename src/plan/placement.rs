@@ -1,0 +1,22 @@
+//! Which CPUs each of QEMU's threads runs on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Topology;
+use crate::units::CpuSet;
+
+/// The placement of every thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The host CPU set of each vCPU thread, by `cpu-index`. One CPU each where pinned; all allowed CPUs where the host
+    /// has too few to pin.
+    pub vcpus: Vec<CpuSet>,
+    /// Whether each vCPU has a CPU of its own.
+    pub pinned: bool,
+    /// The CPUs of QEMU's main thread, its worker threads and the helpers.
+    pub emulator: CpuSet,
+    /// The CPUs of each I/O thread, by id.
+    pub iothreads: Vec<(String, CpuSet)>,
+    /// The topology that the guest is shown.
+    pub topology: Topology,
+}

@@ -1,0 +1,6 @@
+//! What a QEMU can do (asked of the binary), its command line as typed options, and the QMP session.
+
+pub mod command;
+mod facts;
+
+pub use facts::QemuFacts;

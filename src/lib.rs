@@ -4,6 +4,7 @@
 
 pub mod change;
 pub mod host;
+pub mod journal;
 pub mod machine;
 pub mod plan;
 pub mod qemu;

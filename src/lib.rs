@@ -3,6 +3,7 @@
 //! The rooms, and which may use which, are drawn in ARCHITECTURE.md.
 
 pub mod change;
+pub mod child;
 pub mod host;
 pub mod journal;
 pub mod machine;

@@ -2,5 +2,8 @@
 
 pub mod command;
 mod facts;
+pub mod qmp;
+mod wire;
 
 pub use facts::QemuFacts;
+pub use qmp::{Event, Qmp, QmpError};

@@ -28,8 +28,14 @@ impl Explain<'_> {
         let value = self.lines.get(&full);
         let fields = Fields::new();
         match &error.code {
-            Error::NoSuchStructField { expected, found, .. } => self.unknown_field(&field, found, expected, &fields),
-            Error::NoSuchEnumVariant { expected, found, .. } => self.unknown_variant(&field, found, expected, &fields),
+            Error::NoSuchStructField { expected, found, .. } => {
+                let span = self.lines.get(&field).map(|value| value.key.unwrap_or(value.head));
+                self.unknown_field(span.unwrap_or(self.cursor(error)), &field, found, expected, &fields)
+            }
+            Error::NoSuchEnumVariant { expected, found, .. } => {
+                let span = value.map_or(self.cursor(error), |value| value.head);
+                self.unknown_variant(span, &field, found, expected, &fields)
+            }
             Error::MissingStructField { field: name, .. } => self.missing_field(&field, name, &fields),
             Error::DuplicateStructField { field: name, .. } => self.duplicate_field(&field, name),
             Error::SuggestRawIdentifier(name) => {
@@ -49,7 +55,15 @@ impl Explain<'_> {
                 (Some(value), _) => self.wrong_type(value, &field, &fields),
                 (None, _) => self.refuse(self.cursor(error), &field, text.clone()),
             },
-            code if is_syntax(code) => self.syntax(error, &field, &fields),
+            Error::ExpectedStringEnd if value.is_some_and(|value| value.head.start < value.head.end) => {
+                let start = value.map_or(0, |value| value.head.start);
+                self.refuse(Span { start, end: start + 1 }, &field, "this text has no closing quote".to_owned())
+            }
+            code if is_syntax(code) => match self.lines.around(self.cursor(error).start) {
+                // It stopped within a value: `4.5` where a whole number is wanted.
+                Some(value) if *code == Error::ExpectedComma => self.wrong_type(value, &value.path, &fields),
+                _ => self.syntax(error, &field, &fields),
+            },
             _ => match value {
                 Some(value) => self.wrong_type(value, &field, &fields),
                 None => self.syntax(error, &field, &fields),
@@ -76,9 +90,8 @@ impl Explain<'_> {
         &self.text[span.start..span.end]
     }
 
-    fn unknown_field(&self, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
+    fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let (parent, _) = split(field);
-        let span = self.lines.get(field).map(|value| value.key.unwrap_or(value.head)).unwrap_or_default();
         let place = inside(parent);
         let near = nearest(found, expected);
         let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -97,8 +110,7 @@ impl Explain<'_> {
         }
     }
 
-    fn unknown_variant(&self, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
-        let span = self.lines.get(field).map(|value| value.head).unwrap_or_default();
+    fn unknown_variant(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let guess = nearest(found, expected).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         self.refuse(span, field, format!("unknown value `{found}` for `{field}`{guess}"))
             .allowed(fields.takes(field).unwrap_or_else(|| list(expected)))
@@ -132,7 +144,9 @@ impl Explain<'_> {
         let written = self.written(value.head);
         let shown = written.lines().next().unwrap_or_default();
         let subject = if field.is_empty() { "the machine".to_owned() } else { format!("`{field}`") };
-        let Some(takes) = fields.takes(field) else {
+        // The value in a variant's parentheses, `Bridge(br0)`, has a type of its own.
+        let inner = value.path.strip_prefix(field).filter(|rest| *rest == ".0").and_then(|_| fields.takes(&value.path));
+        let Some(takes) = inner.or_else(|| fields.takes(field)) else {
             return self.refuse(value.head, field, format!("{subject} cannot be `{shown}`"));
         };
         let bare = written.trim_matches('"');
@@ -163,14 +177,20 @@ impl Explain<'_> {
     fn syntax(&self, error: &SpannedError, field: &str, fields: &Fields) -> Refused {
         let at = self.cursor(error);
         let next = self.text[at.start..].chars().next();
-        let found = next.map_or("the end of the file".to_owned(), |c| match c {
-            '\n' | '\r' => "the end of the line".to_owned(),
-            c => format!("`{c}`"),
-        });
+        let rest = &self.text[at.start..];
+        let word = &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len()).min(32)];
+        let found = match next {
+            None => "the end of the file".to_owned(),
+            Some('\n' | '\r') => "the end of the line".to_owned(),
+            Some(_) if !word.is_empty() => format!("`{word}`"),
+            Some(c) => format!("`{c}`"),
+        };
         // What is open at the end of the text is the cause, wherever `ron` noticed it.
-        if let (None, Some(open)) = (next, self.lines.unclosed()) {
+        if let (None, Some(open), true) = (next, self.lines.unclosed(), error.code != Error::UnclosedBlockComment) {
             let bracket = self.written(open);
-            return self.refuse(open, field, format!("this `{bracket}` is never closed"));
+            return self
+                .refuse(open, field, format!("this `{bracket}` is never closed"))
+                .help("or one that was opened in it took the closing bracket that was meant for this one");
         }
         let message = match &error.code {
             Error::ExpectedComma if next == Some('(') => {

@@ -187,6 +187,11 @@ impl Lines {
         self.values.iter().filter(move |value| value.path == field)
     }
 
+    /// The value that this byte is within, neither its first nor behind its last.
+    pub(super) fn around(&self, byte: usize) -> Option<&Value> {
+        self.values.iter().find(|value| value.head.start < byte && byte < value.head.end)
+    }
+
     /// The innermost bracket that is never closed.
     pub(super) fn unclosed(&self) -> Option<Span> {
         self.unclosed
@@ -241,3 +246,6 @@ fn key_name(written: &str) -> &str {
     let name = written.strip_prefix("r#").unwrap_or(written).trim_matches('"');
     name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end])
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,8 +53,8 @@ impl Refused {
     /// A refusal of a part of the text.
     pub(super) fn at(path: &Path, text: &str, span: Span, message: impl Into<String>) -> Self {
         let Position { line, column } = lines::position(text, span.start);
-        let end = text[span.start..span.end].find('\n').map_or(span.end, |found| span.start + found);
-        let width = text[span.start..end].chars().count().max(1);
+        let meant = text.get(span.start..span.end).unwrap_or_default();
+        let width = meant.lines().next().unwrap_or_default().chars().count().max(1);
         let source = text.split('\n').nth(line as usize - 1).unwrap_or_default().trim_end().to_owned();
         let place = Place { line, column, width: u32::try_from(width).unwrap_or(u32::MAX), field: None, source };
         Self { place: Some(Box::new(place)), ..Self::file(path, message) }

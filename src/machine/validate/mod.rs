@@ -7,6 +7,9 @@ mod paths;
 mod platform;
 mod screen;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use super::Machine;

@@ -48,6 +48,9 @@ pub struct Host {
     pub programs: BTreeMap<String, PathBuf>,
     /// The files that the machine names, as they are: images, kernels, variable stores.
     pub files: BTreeMap<PathBuf, FileFact>,
+    /// The accounts that the machine names: user and group id by name.
+    #[serde(default)]
+    pub accounts: BTreeMap<String, (u32, u32)>,
 }
 
 /// What a machine refers to, so that no more is looked at than a plan needs.

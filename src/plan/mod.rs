@@ -1,12 +1,22 @@
 //! Pure decisions: machine, host and QEMU in; placement, changes, helpers, command line and findings out.
 //! Nothing here opens a file, asks a clock or starts a process.
 
+mod accelerator;
+mod account;
+mod command;
+mod draft;
 mod finding;
+mod make;
 mod origin;
+mod paths;
 mod placement;
+#[cfg(test)]
+mod sample;
 
 pub use finding::{Finding, Severity, Verdict};
+pub use make::plan;
 pub use origin::Origin;
+pub use paths::Paths;
 pub use placement::Placement;
 
 use std::path::PathBuf;
@@ -113,17 +123,4 @@ pub struct Account {
     pub gid: u32,
     /// Supplementary groups: just the one that owns `/dev/kvm`, where it is needed.
     pub groups: Vec<u32>,
-}
-
-/// The folders and files of one machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paths {
-    /// Run directory, mode 0700, ours: sockets, lock, journal.
-    pub run: PathBuf,
-    /// Folder for the sockets that QEMU must make itself (VNC, SPICE), mode 0700, owned by QEMU's account.
-    pub display: PathBuf,
-    /// State directory: variable store, TPM.
-    pub state: PathBuf,
-    /// QEMU's and the helpers' output.
-    pub log: PathBuf,
 }

@@ -24,6 +24,9 @@ pub struct QemuOption {
     pub value: OptionValue,
     /// Why it is there.
     pub origin: Origin,
+    /// The members of the value that have another origin than the option itself, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<(String, Origin)>,
 }
 
 /// The forms that QEMU takes a value in.
@@ -49,10 +52,81 @@ impl CommandLine {
     pub fn argv(&self) -> Vec<String> {
         let mut argv = Vec::with_capacity(self.options.len() * 2);
         for option in &self.options {
-            argv.push(option.name.clone());
-            argv.extend(option.value.written());
+            argv.extend(option.words());
         }
         argv
+    }
+}
+
+impl QemuOption {
+    /// An option without a value.
+    pub fn flag(name: &str, origin: Origin) -> Self {
+        Self { name: name.to_owned(), value: OptionValue::None, origin, parts: Vec::new() }
+    }
+
+    /// An option whose value is written as it is.
+    pub fn text(name: &str, value: impl Into<String>, origin: Origin) -> Self {
+        Self { name: name.to_owned(), value: OptionValue::Text(value.into()), origin, parts: Vec::new() }
+    }
+
+    /// An option whose value is a JSON object.
+    pub fn json(name: &str, value: serde_json::Map<String, serde_json::Value>, origin: Origin) -> Self {
+        Self { name: name.to_owned(), value: OptionValue::Json(value), origin, parts: Vec::new() }
+    }
+
+    /// An option of keys and values, none yet; see [`Self::set`].
+    pub fn keys(name: &str, first: Option<&str>, origin: Origin) -> Self {
+        let value = OptionValue::Keys { first: first.map(str::to_owned), keys: Vec::new() };
+        Self { name: name.to_owned(), value, origin, parts: Vec::new() }
+    }
+
+    /// Sets a key to a value, in place of an earlier one. Does nothing to an option of another form.
+    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+        if let OptionValue::Keys { keys, .. } = &mut self.value {
+            let value = value.into();
+            match keys.iter_mut().find(|(name, _)| name == key) {
+                Some((_, old)) => *old = value,
+                None => keys.push((key.to_owned(), value)),
+            }
+        }
+    }
+
+    /// As [`Self::set`], for a key with an origin of its own.
+    pub fn set_from(&mut self, key: &str, value: impl Into<String>, origin: Origin) {
+        self.set(key, value);
+        self.parts.retain(|(name, _)| name != key);
+        if origin != self.origin {
+            self.parts.push((key.to_owned(), origin));
+        }
+    }
+
+    /// Gives a member of the value an origin of its own.
+    #[must_use]
+    pub fn explained(mut self, key: &str, origin: Origin) -> Self {
+        self.parts.push((key.to_owned(), origin));
+        self
+    }
+
+    /// Sets a key, for chains.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.set(key, value);
+        self
+    }
+
+    /// The value of a key, where the option has keys and this one among them.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        match &self.value {
+            OptionValue::Keys { keys, .. } => {
+                keys.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+            }
+            _ => None,
+        }
+    }
+
+    /// Name and value as separate words.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.name.clone()).chain(self.value.written())
     }
 }
 

@@ -1,22 +1,28 @@
 //! Facts about the host, read under an injectable root. One reader a subject; a fact that can't be read is *unknown*
 //! (`None`), never *no*.
 
+mod block;
 mod cpus;
+mod environment;
 mod firmware;
 mod images;
 mod kvm;
+mod kvm_features;
 mod memory;
 mod process;
+mod root;
 
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
+pub use environment::Environment;
 pub use firmware::{Descriptor, Feature};
 pub use images::{FileFact, FileKind};
-pub use kvm::Kvm;
+pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
 pub use process::Process;
+pub use root::Root;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,30 +53,81 @@ pub struct Host {
     pub accounts: BTreeMap<String, (u32, u32)>,
 }
 
-/// The file system root that facts are read under: `/`, or a captured tree in tests.
-#[derive(Debug, Clone)]
-pub struct Root(PathBuf);
+/// What a machine refers to, so that no more is looked at than a plan needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Images, kernels, variable stores: absolute paths.
+    pub files: Vec<PathBuf>,
+    /// Programs: a name that is looked up in PATH, or a path.
+    pub programs: Vec<String>,
+}
 
-impl Root {
-    /// Reads under this folder.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self(root.into())
+impl Host {
+    /// Reads the host for this process, in its own environment.
+    pub fn read(root: &Root, wanted: &Wanted) -> Self {
+        Self::read_in(root, &Environment::of_this_process(), wanted)
     }
 
-    /// The path below the root; a leading `/` of `path` is the root's.
-    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        let path = path.as_ref();
-        self.0.join(path.strip_prefix("/").unwrap_or(path))
+    /// Reads the host as a process with this environment sees it.
+    pub fn read_in(root: &Root, environment: &Environment, wanted: &Wanted) -> Self {
+        let status = process::Status::read(root);
+        let memory = Memory::read(root);
+        let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
+        Self {
+            kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
+            kvm: Kvm::read(root, &cpus),
+            firmware: firmware::read(root, environment),
+            process: Process::read(root, environment, &status),
+            programs: environment::find_programs(root, environment, &wanted.programs),
+            files: images::read(root, &wanted.files),
+            cpus,
+            memory,
+        }
+    }
+}
+
+/// Splits a kernel command line at white space outside double quotes, as the kernel does (`next_arg()` in
+/// `lib/cmdline.c`); the quotes stay.
+fn words(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    line.split(|c: char| {
+        quoted ^= c == '"';
+        c.is_ascii_whitespace() && !quoted
+    })
+    .filter(|word| !word.is_empty())
+    .map(str::to_owned)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_root_is_read_as_unknown_not_as_no() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::read_in(&Root::new(folder.path()), &Environment::default(), &Wanted::default());
+        assert_eq!(host.memory.total, None);
+        assert_eq!(host.kvm.virtualization, None);
+        assert_eq!(host.cpus.vendor, None);
+        assert!(host.cpus.list.is_empty());
     }
 
-    /// A file's text without white space at its ends, or `None` where it can't be read.
-    pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
-        let bytes = std::fs::read(self.path(path)).ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    #[test]
+    fn survives_serde() {
+        let host =
+            Host::read(&Root::new("/"), &Wanted { files: vec!["/etc/passwd".into()], programs: vec!["sh".into()] });
+        let text = serde_json::to_string(&host).unwrap();
+        assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);
     }
 
-    /// A file's text parsed, or `None` where it can't be read or is of another form.
-    pub fn parse<T: std::str::FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
-        self.text(path)?.parse().ok()
+    #[test]
+    fn quoted_words_of_the_command_line_stay_whole() {
+        assert_eq!(
+            words("quiet dyndbg=\"file a +p\"  isolcpus=4-7"),
+            ["quiet", "dyndbg=\"file a +p\"", "isolcpus=4-7"]
+        );
+        assert_eq!(words(""), Vec::<String>::new());
     }
 }

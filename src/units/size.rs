@@ -67,9 +67,13 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, factor) in UNITS {
-            if self.0 >= factor && self.0 % factor == 0 {
+            if self.0 >= factor && self.0.is_multiple_of(factor) {
                 return write!(f, "{} {name}", self.0 / factor);
             }
+        }
+        if self.0 == 0 {
+            // Read back, unlike `0 B`.
+            return f.write_str("0 KiB");
         }
         // Not a whole number of KiB: only a device's register could say so, never a machine file.
         write!(f, "{} B", self.0)
@@ -104,6 +108,7 @@ mod tests {
     #[test]
     fn is_written_in_the_largest_whole_unit() {
         assert_eq!(Size::bytes(16 << 30).to_string(), "16 GiB");
+        assert_eq!(Size::bytes(0).to_string().parse::<Size>().unwrap(), Size::bytes(0));
         assert_eq!(Size::bytes(1536 << 20).to_string(), "1536 MiB");
     }
 }

@@ -4,17 +4,31 @@
 mod cpu;
 mod disk;
 mod display;
+mod explain;
 mod firmware;
+mod lines;
 mod memory;
 mod network;
+mod refused;
+mod schema;
+mod source;
+mod tokens;
 mod tpm;
+mod validate;
+
+#[cfg(test)]
+mod tests;
 
 pub use cpu::{Accelerator, Cpu, Topology};
 pub use disk::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Media};
 pub use display::{Display, Listen, Serial, Video};
 pub use firmware::{Firmware, Kernel, Uefi};
+pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use network::{Backend, Network, NetworkModel};
+pub use refused::{Place, Refused};
+pub use schema::schema;
+pub use source::{Source, parse, read};
 pub use tpm::Tpm;
 
 use std::path::PathBuf;
@@ -69,7 +83,7 @@ pub struct Machine {
     #[serde(default)]
     pub display: Display,
     /// The emulated graphics card. Default: none without a display, else `virtio` for Linux and `std` for others.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
     /// The first serial port. Default `None`.
     #[serde(default)]
@@ -118,6 +132,12 @@ pub enum Rtc {
     Utc,
     /// The host's local time, as Windows expects.
     LocalTime,
+}
+
+/// Reads an optional field of a type that has a `None` of its own: what is written is that `None`, while a field that
+/// is left out has its default. `implicit_some` alone would take `video: None` for a field that is left out.
+fn written<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 impl Machine {

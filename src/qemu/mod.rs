@@ -1,9 +1,15 @@
 //! What a QEMU can do (asked of the binary), its command line as typed options, and the QMP session.
 
+mod cache;
 pub mod command;
 mod facts;
+mod kvm_guest;
+pub mod probe;
 pub mod qmp;
+mod schema;
+mod short;
 mod wire;
 
 pub use facts::QemuFacts;
+pub use probe::{ProbeError, probe};
 pub use qmp::{Event, Qmp, QmpError};

@@ -30,6 +30,7 @@ pub use refused::{Place, Refused};
 pub use schema::schema;
 pub use source::{Source, parse, read};
 pub use tpm::Tpm;
+pub use validate::is_name;
 
 use std::path::PathBuf;
 use std::time::Duration;

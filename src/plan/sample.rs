@@ -129,6 +129,8 @@ pub fn qemu() -> QemuFacts {
         binary: "/usr/bin/qemu-system-x86_64".into(),
         version: "7.2.22".to_owned(),
         machines: set("q35 pc pc-q35-7.2 microvm"),
+        q35_properties: set("smm vmport kernel-irqchip"),
+        object_properties: Default::default(),
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),
         objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin"),
         netdevs: set("user tap bridge"),

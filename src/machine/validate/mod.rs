@@ -17,6 +17,8 @@ use super::lines::{Lines, Value};
 use super::refused::Refused;
 use super::tokens::Span;
 
+pub use platform::is_name;
+
 /// Fills in what follows from the file's place: the name, and absolute paths.
 pub(super) fn complete(machine: &mut Machine, file: &Path) {
     if machine.name.is_empty() {

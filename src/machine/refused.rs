@@ -47,7 +47,7 @@ const SHOWN: usize = 80;
 impl Refused {
     /// A refusal of the whole file.
     pub(super) fn file(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), message: tame(&message.into()), place: None, allowed: None, help: None }
+        Self { path: path.to_owned(), message: brief(&message.into()), place: None, allowed: None, help: None }
     }
 
     /// A refusal of a part of the text.
@@ -70,13 +70,13 @@ impl Refused {
 
     /// Says what is allowed.
     pub(super) fn allowed(mut self, allowed: impl Into<String>) -> Self {
-        self.allowed = Some(tame(&allowed.into()));
+        self.allowed = Some(brief(&allowed.into()));
         self
     }
 
     /// Says how to mend it.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(tame(&help.into()));
+        self.help = Some(brief(&help.into()));
         self
     }
 
@@ -125,6 +125,15 @@ impl fmt::Display for Place {
         let carets = "^".repeat((self.width as usize).clamp(1, room));
         let blank = " ".repeat(number.len());
         write!(f, "{blank} |\n{number} | {shown}\n{blank} | {before}{carets}")
+    }
+}
+
+/// What goes into a message, at a length that can be read whatever the file says.
+fn brief(text: &str) -> String {
+    const MOST: usize = 2000;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", tame(&text[..end])),
+        None => tame(text),
     }
 }
 

@@ -261,3 +261,17 @@ fn sound(text: &str) {
         assert!(error.line().is_none_or(|line| (1..=lines).contains(&(line as usize))), "{shown}");
     }
 }
+
+#[test]
+fn a_long_name_is_cut() {
+    let name = "x".repeat(1 << 19);
+    for (text, start) in [
+        (format!("({name}: 1)"), "win11.ron:1:2: unknown field `xxx"),
+        (format!("(guest: {name})"), "win11.ron:1:9: unknown value `xxx"),
+        (format!("(shutdown_timeout: {})", "1".repeat(1 << 19)), "win11.ron:1:20: `shutdown_timeout` cannot be `111"),
+        (format!("({name}-y: 1)"), "win11.ron:1:2: `xxx"),
+    ] {
+        let text = refused(&text);
+        assert!(text.starts_with(start) && text.len() < 4000, "{:.300}", text);
+    }
+}

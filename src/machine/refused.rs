@@ -14,6 +14,7 @@ use super::tokens::Span;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 pub struct Refused {
     /// The machine file, as it was named.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// What is wrong, in one line.
     pub message: String,
@@ -126,6 +127,11 @@ impl fmt::Display for Place {
         let blank = " ".repeat(number.len());
         write!(f, "{blank} |\n{number} | {shown}\n{blank} | {before}{carets}")
     }
+}
+
+/// A path need not be UTF-8, and JSON must be: an error about a file must not fail for its name.
+fn shown<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// What goes into a message, at a length that can be read whatever the file says.

@@ -1,3 +1,4 @@
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -44,6 +45,8 @@ fn an_error_is_json_for_scripts() {
     let json = serde_json::to_value(read(Path::new("/nowhere/m.ron")).unwrap_err()).unwrap();
     assert_eq!(json["path"], "/nowhere/m.ron");
     assert!(json.get("line").is_none());
+    let odd = std::ffi::OsStr::from_bytes(b"/nowhere/\xff.ron");
+    assert_eq!(serde_json::to_value(read(Path::new(odd)).unwrap_err()).unwrap()["path"], "/nowhere/\u{fffd}.ron");
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub struct Machine {
     /// Where the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,
-    /// The emulated graphics card. Default: none without a display, else `virtio` for Linux and `std` for others.
+    /// The emulated graphics card. Default: none without a display, else `Virtio` for Linux and `Std` for others.
     #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
     /// The first serial port. Default `None`.

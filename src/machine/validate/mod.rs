@@ -42,8 +42,12 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
         None => Ok(()),
         Some((span, problem)) => {
             let mut refused = Refused::at(file, text, span, problem.message).field(&problem.field);
-            refused.allowed = problem.allowed;
-            refused.help = problem.help;
+            if let Some(allowed) = problem.allowed {
+                refused = refused.allowed(allowed);
+            }
+            if let Some(help) = problem.help {
+                refused = refused.help(help);
+            }
             Err(refused)
         }
     }

@@ -6,6 +6,8 @@ mod facts;
 mod kvm_guest;
 pub mod probe;
 pub mod qmp;
+#[cfg(test)]
+mod qmp_tests;
 mod schema;
 mod short;
 mod wire;

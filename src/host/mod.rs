@@ -81,6 +81,8 @@ impl Host {
             process: Process::read(root, environment, &status),
             programs: environment::find_programs(root, environment, &wanted.programs),
             files: images::read(root, &wanted.files),
+            // Names are looked up by the name service, which may be more than a file: the caller asks it.
+            accounts: BTreeMap::new(),
             cpus,
             memory,
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// What a plan may depend on, as the binary itself answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct QemuFacts {
     /// The binary, resolved to a real path.
     pub binary: PathBuf,
@@ -14,10 +14,16 @@ pub struct QemuFacts {
     pub version: String,
     /// Machine types and aliases.
     pub machines: BTreeSet<String>,
+    /// Properties of the newest q35 machine: `smm`, `hpet`.
+    #[serde(default)]
+    pub q35_properties: BTreeSet<String>,
     /// Device drivers that `-device` takes, with the properties of those that plans use (others have an empty set).
     pub devices: BTreeMap<String, BTreeSet<String>>,
     /// User-creatable object types that `-object` takes.
     pub objects: BTreeSet<String>,
+    /// Properties of those object types that plans use.
+    #[serde(default)]
+    pub object_properties: BTreeMap<String, BTreeSet<String>>,
     /// `-netdev` types: `user`, `tap`, `bridge`, `passt`.
     pub netdevs: BTreeSet<String>,
     /// `-audiodev` drivers.
@@ -40,6 +46,7 @@ pub struct QemuFacts {
     pub options: BTreeMap<String, BTreeSet<String>>,
     /// Whether KVM is compiled in, and whether a machine started with `-accel kvm` really ran on it.
     pub kvm_present: bool,
-    /// Why `-accel kvm` failed to start, QEMU's words; `None` where it started or was not tried.
+    /// Why a guest did not run with `-accel kvm`, in QEMU's words where it had any; `None` where the guest ran, or KVM
+    /// is not compiled in. A host without `/dev/kvm` is an error here too.
     pub kvm_error: Option<String>,
 }

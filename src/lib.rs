@@ -3,7 +3,9 @@
 //! The rooms, and which may use which, are drawn in ARCHITECTURE.md.
 
 pub mod change;
+pub mod child;
 pub mod host;
+pub mod journal;
 pub mod machine;
 pub mod plan;
 pub mod qemu;

@@ -27,6 +27,10 @@ impl Explain<'_> {
         let (field, full) = path.map(paths).unwrap_or_default();
         let value = self.lines.get(&full);
         let fields = Fields::new();
+        if self.lines.get("").is_none() && error.code != Error::UnclosedBlockComment {
+            return Refused::file(self.path, "is empty")
+                .help("a machine needs `guest` and `memory`: `(guest: Linux, memory: (size: \"4 GiB\"))`");
+        }
         match &error.code {
             Error::NoSuchStructField { expected, found, .. } => {
                 let span = self.lines.get(&field).map(|value| value.key.unwrap_or(value.head));
@@ -38,6 +42,11 @@ impl Explain<'_> {
             }
             Error::MissingStructField { field: name, .. } => self.missing_field(&field, name, &fields),
             Error::DuplicateStructField { field: name, .. } => self.duplicate_field(&field, name),
+            _ if value.is_some_and(|value| Some(value.head) == value.key) => {
+                let span = value.map(|value| value.head).unwrap_or_default();
+                let refused = self.refuse(span, &field, format!("`{field}` has no value"));
+                fields.takes(&field).map_or(refused.clone(), |takes| refused.allowed(takes))
+            }
             Error::SuggestRawIdentifier(name) => {
                 let known = fields.homes(&name.replace('-', "_"));
                 let at = self.cursor(error);
@@ -64,7 +73,11 @@ impl Explain<'_> {
                 Some(value) if *code == Error::ExpectedComma => self.wrong_type(value, &value.path, &fields),
                 _ => self.syntax(error, &field, &fields),
             },
-            _ => match value {
+            code => match value {
+                // Behind the value's beginning, `ron` was at the fields in it: `(guest: Linux,, )`.
+                Some(value) if *code == Error::ExpectedIdentifier && self.cursor(error).start >= value.head.end => {
+                    self.syntax(error, &field, &fields)
+                }
                 Some(value) => self.wrong_type(value, &field, &fields),
                 None => self.syntax(error, &field, &fields),
             },
@@ -209,19 +222,21 @@ impl Explain<'_> {
                 };
             }
             Error::ExpectedStringEnd => "this text has no closing quote".to_owned(),
-            Error::UnclosedBlockComment => "this comment is never closed by `*/`".to_owned(),
+            Error::UnclosedBlockComment => {
+                let span = self.lines.open_comment().unwrap_or(at);
+                return self.refuse(span, field, "this comment is never closed by `*/`".to_owned());
+            }
             Error::TrailingCharacters => format!("the machine ends before {found}; nothing may follow"),
             Error::ExpectedIdentifier if next == Some('"') => "names are written without quotes".to_owned(),
             Error::ExpectedIdentifier => format!("a name is missing before {found}"),
             Error::InvalidEscape(what) => {
                 let message = format!("bad escape in text: {}", decapitalized(what));
+                // `ron` stopped behind what it could not read.
+                let start = self.text[..at.start].rfind('\\').unwrap_or(at.start);
+                let at = Span { start, end: at.start };
                 return self.refuse(at, field, message).help(r"write `\\` for one backslash");
             }
             Error::ExceededRecursionLimit => "this is nested too deeply".to_owned(),
-            Error::Eof if self.lines.get("").is_none() => {
-                return Refused::file(self.path, "is empty")
-                    .help("a machine needs `guest` and `memory`: `(guest: Linux, memory: (size: \"4 GiB\"))`");
-            }
             Error::ExpectedNamedStructLike(_) | Error::ExpectedStructLike => format!("`(` is missing before {found}"),
             code => decapitalized(&code.to_string()),
         };

@@ -23,6 +23,7 @@ pub struct Lines {
     values: Vec<Value>,
     first: BTreeMap<String, usize>,
     unclosed: Option<Span>,
+    open_comment: Option<Span>,
 }
 
 /// One value.
@@ -92,6 +93,7 @@ impl Lines {
             }
         }
         lines.unclosed = frames.last().map(|frame| frame.open);
+        lines.open_comment = tokens.open_comment;
         Ok(lines)
     }
 
@@ -190,6 +192,11 @@ impl Lines {
     /// The value that this byte is within, neither its first nor behind its last.
     pub(super) fn around(&self, byte: usize) -> Option<&Value> {
         self.values.iter().find(|value| value.head.start < byte && byte < value.head.end)
+    }
+
+    /// The comment that is never closed.
+    pub(super) fn open_comment(&self) -> Option<Span> {
+        self.open_comment
     }
 
     /// The innermost bracket that is never closed.

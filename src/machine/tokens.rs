@@ -45,12 +45,14 @@ pub(super) struct Token {
 pub(super) struct Tokens<'a> {
     text: &'a str,
     at: usize,
+    /// A block comment that is never closed.
+    pub open_comment: Option<Span>,
 }
 
 impl<'a> Tokens<'a> {
     /// Starts at the beginning, behind the attributes (`#![enable(…)]`) that a RON file may begin with.
     pub fn new(text: &'a str) -> Self {
-        let mut tokens = Self { text, at: 0 };
+        let mut tokens = Self { text, at: 0, open_comment: None };
         loop {
             let before = tokens.at;
             match tokens.next() {
@@ -87,7 +89,13 @@ impl<'a> Tokens<'a> {
             if rest.starts_with("//") {
                 self.at += rest.find('\n').unwrap_or(rest.len());
             } else if rest.starts_with("/*") {
-                self.at += block_comment(rest);
+                match block_comment(rest) {
+                    Some(len) => self.at += len,
+                    None => {
+                        self.open_comment = Some(Span { start: self.at, end: self.at + 2 });
+                        self.at = self.text.len();
+                    }
+                }
             } else {
                 return;
             }
@@ -137,8 +145,8 @@ fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r' | '\u{85}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Length of the (nested) block comment that the text starts with.
-fn block_comment(text: &str) -> usize {
+/// Length of the (nested) block comment that the text starts with; nothing when it is not closed.
+fn block_comment(text: &str) -> Option<usize> {
     let (mut at, mut level) = (0, 0usize);
     while let Some(found) = text[at..].find(['/', '*']) {
         at += found;
@@ -150,13 +158,13 @@ fn block_comment(text: &str) -> usize {
             level -= 1;
             at += 2;
             if level == 0 {
-                return at;
+                return Some(at);
             }
         } else {
             at += 1;
         }
     }
-    text.len()
+    None
 }
 
 /// Length of the quoted string whose contents start at byte `from`; to the end of the text when it is not closed.

@@ -1,9 +1,18 @@
 //! What a QEMU can do (asked of the binary), its command line as typed options, and the QMP session.
 
+mod cache;
 pub mod command;
 pub mod device;
 mod facts;
 pub mod pcie;
+mod kvm_guest;
+pub mod probe;
+pub mod qmp;
+mod schema;
 mod shell;
+mod short;
+mod wire;
 
 pub use facts::QemuFacts;
+pub use probe::{ProbeError, probe};
+pub use qmp::{Event, Qmp, QmpError};

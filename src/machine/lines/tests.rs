@@ -68,7 +68,9 @@ fn what_no_person_writes_is_refused() {
     let deep = "(a:".repeat(MAX_DEPTH + 1);
     let many = format!("[{}", "1,".repeat(MAX_VALUES));
     let long = format!("\"{}\"", "x".repeat(MAX_TEXT));
-    for (text, what) in [(deep, "this is nested too deeply"), (many, "too many values"), (long, "this text is too long")] {
+    for (text, what) in
+        [(deep, "this is nested too deeply"), (many, "too many values"), (long, "this text is too long")]
+    {
         assert_eq!(Lines::find(&text).unwrap_err().what, what);
     }
     // A long name in front of many fields must not be copied into every path.
@@ -97,7 +99,18 @@ enum Tree {
 }
 
 const ATOMS: [&str; 13] = [
-    "1", "-2", "0x1f", "1.5e3", "true", "Unit", "\"\"", "\"a, (b: \\\" \\\\\"", "r\"\\\"", "r##\"a\"# ] b\"##", "'\"'", "'\\''",
+    "1",
+    "-2",
+    "0x1f",
+    "1.5e3",
+    "true",
+    "Unit",
+    "\"\"",
+    "\"a, (b: \\\" \\\\\"",
+    "r\"\\\"",
+    "r##\"a\"# ] b\"##",
+    "'\"'",
+    "'\\''",
     "'\\u{e9}'",
 ];
 const BLANKS: [&str; 8] = ["", " ", "\n", "\r\n\t", "// ( [ \" ' é\n", "/* ) : /* , */ ' */", "\u{2028}", " /**/ "];

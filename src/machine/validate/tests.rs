@@ -48,7 +48,10 @@ fn the_files_name_is_the_machines() {
     let text = "(guest: Linux, memory: (size: \"1 GiB\"))";
     assert_eq!(parse(Path::new("/etc/vfio-run/win11.ron"), text).unwrap().machine.name, "win11");
     let refused = parse(Path::new("my machine.ron"), text).unwrap_err();
-    assert_eq!(refused.to_string().lines().next(), Some(r#"my machine.ron:1:1: "my machine" cannot be a machine's name"#));
+    assert_eq!(
+        refused.to_string().lines().next(),
+        Some(r#"my machine.ron:1:1: "my machine" cannot be a machine's name"#)
+    );
 }
 
 #[test]
@@ -101,9 +104,18 @@ fn disks() {
     table(&[
         (r#"disks: [(file: "a", id: "os"), (file: "b.iso"), (file: "b.iso")]"#, "ok"),
         (r#"disks: [(file: "a", id: "1a")]"#, r#"m.ron:2:25: "1a" cannot be a disk's id"#),
-        (r#"disks: [(file: "a", id: "x"), (file: "b", id: "x")]"#, r#"m.ron:2:47: id "x" is given to `disks[0]` and `disks[1]`"#),
-        (r#"disks: [(file: "a", id: "disk1"), (file: "b")]"#, r#"m.ron:2:25: id "disk1" is given to `disks[0]` and `disks[1]`"#),
-        (r#"disks: [(file: "a", boot: 1), (file: "b", boot: 1)]"#, "m.ron:2:49: `boot: 1` is already that of `disks[0]`"),
+        (
+            r#"disks: [(file: "a", id: "x"), (file: "b", id: "x")]"#,
+            r#"m.ron:2:47: id "x" is given to `disks[0]` and `disks[1]`"#,
+        ),
+        (
+            r#"disks: [(file: "a", id: "disk1"), (file: "b")]"#,
+            r#"m.ron:2:25: id "disk1" is given to `disks[0]` and `disks[1]`"#,
+        ),
+        (
+            r#"disks: [(file: "a", boot: 1), (file: "b", boot: 1)]"#,
+            "m.ron:2:49: `boot: 1` is already that of `disks[0]`",
+        ),
         (r#"disks: [(file: "a", boot: 0), (file: "b", boot: 0)]"#, "ok"),
         (r#"disks: [(file: "a"), (file: "./a")]"#, "m.ron:2:29: `disks[0]` is the same file"),
         (r#"disks: [(file: "a.iso", bus: VirtioBlk)]"#, "m.ron:2:30: `bus: VirtioBlk` has no CD drives"),
@@ -118,7 +130,10 @@ fn disks() {
             r#"disks: [(file: "a", aio: Native, cache: Writeback)]"#,
             "m.ron:2:26: `aio: Native` does not work with `cache: Writeback`",
         ),
-        (r#"disks: [(file: "a", serial: "012345678901234567890")]"#, r#"m.ron:2:29: "012345678901234567890" cannot be a serial number"#),
+        (
+            r#"disks: [(file: "a", serial: "012345678901234567890")]"#,
+            r#"m.ron:2:29: "012345678901234567890" cannot be a serial number"#,
+        ),
         (
             r#"disks: [(file: "a", bus: VirtioScsi, queues: 2), (file: "b", bus: VirtioScsi, queues: 3)]"#,
             "m.ron:2:87: `queues: 3` differs from the 2 of `disks[0]`",
@@ -144,7 +159,10 @@ fn networks() {
             r#"m.ron:2:46: "52:54:00:AA:BB:CC" is already the address of `networks[0]`"#,
         ),
         (r#"networks: [(backend: Tap("tap0,script=x"))]"#, "ok"),
-        (r#"networks: [(backend: Tap("a-much-too-long-name"))]"#, r#"m.ron:2:26: "a-much-too-long-name" cannot be a network interface"#),
+        (
+            r#"networks: [(backend: Tap("a-much-too-long-name"))]"#,
+            r#"m.ron:2:26: "a-much-too-long-name" cannot be a network interface"#,
+        ),
     ]);
 }
 

@@ -2,6 +2,7 @@
 
 use super::draft::Draft;
 use super::{Origin, Severity, draft};
+use crate::host::KvmVerdict;
 use crate::machine::Accelerator;
 
 /// What executes the guest's instructions, decided.
@@ -29,7 +30,10 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
     let unusable = unusable(draft);
     match (wanted, unusable) {
         (_, None) => {
-            draft.yes("kvm.works", Severity::Hard, "KVM runs the guest");
+            match draft.host.kvm.verdict() {
+                KvmVerdict::Works => draft.yes("kvm.works", Severity::Hard, "KVM runs the guest"),
+                _ => draft.unknown("kvm.works", Severity::Hard, "too little is known of KVM here; QEMU will tell"),
+            }
             let origin = match wanted {
                 Accelerator::Kvm => draft.file(FIELD),
                 _ => draft::by_fact("KVM works here"),
@@ -48,50 +52,21 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
     }
 }
 
-/// Why KVM can't be used, if it can't; what is not known is left to QEMU, which says so before the host is touched.
+/// Why KVM can't be used, if it can't. The host's own answer comes first, since it knows the remedy; then that of the
+/// binary, which tried. What nobody knows is left to QEMU, which says so before the host is touched.
 fn unusable(draft: &Draft) -> Option<Unusable> {
-    let (kvm, qemu) = (&draft.host.kvm, draft.qemu);
-    let unusable = |reason: String, remedy: &str| Some(Unusable { reason, remedy: remedy.to_owned() });
+    let qemu = draft.qemu;
     if !qemu.kvm_present {
-        return unusable(
-            format!("{} is built without KVM", qemu.binary.display()),
-            "install your distribution's x86 QEMU (Debian: qemu-system-x86)",
-        );
+        return Some(Unusable {
+            reason: format!("{} is built without KVM", qemu.binary.display()),
+            remedy: "install your distribution's x86 QEMU (Debian: package `qemu-system-x86`)".to_owned(),
+        });
     }
-    if !kvm.exists {
-        return match kvm.virtualization {
-            Some(false) => unusable(
-                "the CPU does not offer virtualization".to_owned(),
-                "switch SVM (AMD) or VT-x (Intel) on in the firmware's setup; inside a virtual machine, ask for nested virtualization",
-            ),
-            _ => unusable(
-                "there is no /dev/kvm".to_owned(),
-                "load the module: `modprobe kvm_amd` or `modprobe kvm_intel`",
-            ),
-        };
+    if let KvmVerdict::Unusable { reason, remedy } = draft.host.kvm.verdict() {
+        return Some(Unusable { reason, remedy });
     }
-    if let Some(error) = &kvm.open_error {
-        return unusable(
-            format!("/dev/kvm can't be opened: {error}"),
-            "add yourself to the group that owns it (`usermod -aG kvm $USER`) and log in again",
-        );
-    }
-    if let Some(version) = kvm.api_version
-        && version != 12
-    {
-        return unusable(format!("/dev/kvm speaks API version {version}, not 12"), "start a kernel newer than 2.6.22");
-    }
-    if !kvm.missing_features.is_empty() {
-        return unusable(
-            format!("/dev/kvm opens but can't run this CPU's machines: it lacks {}", kvm.missing_features.join(", ")),
-            "this host is probably a sandbox or a virtual machine; run on the real host, or ask for nested virtualization",
-        );
-    }
-    if let Some(error) = &qemu.kvm_error {
-        return unusable(
-            format!("QEMU could not start a machine with KVM: {error}"),
-            "see `dmesg`; inside a virtual machine, ask for nested virtualization",
-        );
-    }
-    None
+    qemu.kvm_error.as_ref().map(|error| Unusable {
+        reason: format!("a trial guest did not run with KVM: {error}"),
+        remedy: "read `dmesg`; inside a virtual machine, ask its host for nested virtualization".to_owned(),
+    })
 }

@@ -181,7 +181,7 @@ impl<'a> Draft<'a> {
 
     /// Whether the machine type has this property, as far as the binary told.
     pub fn machine_property(&self, name: &str) -> bool {
-        self.option_has("machine", name)
+        self.qemu.q35_properties.contains(name)
     }
 
     /// Whether a command-line option takes this parameter, as far as the binary told.

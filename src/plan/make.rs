@@ -16,7 +16,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let cgroup = cgroup::choose(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
-    let (placement, faithful) = placement::place(&mut draft, &iothreads);
+    let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
     command::write(&mut draft, &command::Decided { accelerator, placement: &placement, faithful, disks });
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
     Plan {

@@ -120,17 +120,14 @@ pub fn qemu() -> QemuFacts {
     let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd ide-hd ide-cd nvme virtio-net-pci e1000e \
                    VGA virtio-vga qxl-vga qemu-xhci usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
                    tpm-crb";
-    let options = [
-        ("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"),
-        ("machine", "hpet smm vmport"),
-        ("rtc", "base clock driftfix"),
-    ];
+    let options =
+        [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
     QemuFacts {
         binary: "/usr/bin/qemu-system-x86_64".into(),
         version: "7.2.22".to_owned(),
         machines: set("q35 pc pc-q35-7.2 microvm"),
-        q35_properties: set("smm vmport kernel-irqchip"),
-        object_properties: Default::default(),
+        q35_properties: set("hpet smm vmport"),
+        object_properties: BTreeMap::new(),
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),
         objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin"),
         netdevs: set("user tap bridge"),
@@ -153,7 +150,9 @@ pub fn qemu() -> QemuFacts {
 
 /// A machine from its text, `name` and all.
 pub fn machine(text: &str) -> Machine {
-    let options = ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
+    let options = ron::Options::default().with_default_extension(
+        ron::extensions::Extensions::IMPLICIT_SOME | ron::extensions::Extensions::UNWRAP_VARIANT_NEWTYPES,
+    );
     let mut machine: Machine = options.from_str(text).unwrap();
     if machine.name.is_empty() {
         machine.name = "test".to_owned();

@@ -34,10 +34,7 @@ pub(in super::super) fn resolve(machine: &Machine) -> Vec<Resolved<'_>> {
     let taken: Vec<u32> = machine.disks.iter().filter_map(|disk| disk.boot).collect();
     let mut free = (1..).filter(|number| !taken.contains(number));
     let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
-        let id = disk.id.clone().unwrap_or_else(|| format!("disk{index}"));
-        let iso = disk.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("iso"));
-        let media = disk.media.unwrap_or(if iso { Media::Cd } else { Media::Disk });
-        let bus = disk.bus.unwrap_or(if media == Media::Cd { Bus::Sata } else { Bus::VirtioBlk });
+        let (id, media, bus) = (disk.id(index), disk.media(), disk.bus());
         let threaded = match bus {
             Bus::VirtioBlk | Bus::VirtioScsi => disk.iothread.unwrap_or(media == Media::Disk),
             Bus::Sata | Bus::Nvme => false,
@@ -49,8 +46,7 @@ pub(in super::super) fn resolve(machine: &Machine) -> Vec<Resolved<'_>> {
             Some(number) => Some(number),
             None => free.next(),
         };
-        let read_only = disk.read_only.unwrap_or(media == Media::Cd);
-        Resolved { disk, index, id, media, bus, read_only, iothread, boot }
+        Resolved { disk, index, id, media, bus, read_only: disk.read_only(), iothread, boot }
     });
     disks.collect()
 }
@@ -123,7 +119,7 @@ fn device(disk: &Resolved) -> Device {
     let serial = disk.disk.serial.clone().or_else(|| (disk.bus == Bus::Nvme).then(|| disk.id.clone()));
     let device = Device::new(driver, &disk.id).with("drive", image_node(disk)).with_some("serial", serial);
     let device = device.with_some("bootindex", disk.boot);
-    let cached = !matches!(cache(disk), Cache::Writethrough | Cache::Directsync);
+    let cached = !matches!(disk.disk.cache(), Cache::Writethrough | Cache::Directsync);
     let device = if cd { device } else { device.with("write-cache", if cached { "on" } else { "off" }) };
     match disk.bus {
         Bus::VirtioBlk => device.with_some("iothread", disk.iothread.clone()).with_some("num-queues", disk.disk.queues),
@@ -194,10 +190,6 @@ fn discards(disk: &Resolved) -> bool {
     !disk.read_only && disk.disk.discard != Some(Discard::Ignore)
 }
 
-fn cache(disk: &Resolved) -> Cache {
-    disk.disk.cache.unwrap_or(if disk.media == Media::Cd { Cache::Writeback } else { Cache::None })
-}
-
 /// QEMU's name of a format.
 pub(super) fn format_name(format: DiskFormat) -> &'static str {
     match format {
@@ -223,15 +215,11 @@ fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact) {
             "unmount it (`umount`, `swapoff`), or name another disk",
         );
     }
-    if disk.media == Media::Cd && matches!(disk.bus, Bus::VirtioBlk | Bus::Nvme) {
-        let detail = format!("{} is a CD, and there are no CD drives on this bus", disk.id);
-        draft.no(&format!("{}.bus", disk.id), Hard, detail, "use `bus: Sata` or `bus: VirtioScsi`, or `media: Disk`");
-    }
 }
 
 /// The cache mode; O_DIRECT is given up where the file system refuses it.
 fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>) -> Cache {
-    let wanted = cache(disk);
+    let wanted = disk.disk.cache();
     let buffered = match wanted {
         Cache::None => Cache::Writeback,
         Cache::Directsync => Cache::Writethrough,

@@ -187,13 +187,12 @@ fn domains(cpus: &Cpus) -> (BTreeMap<u32, usize>, Vec<u64>) {
     }
     let mut packages: BTreeMap<u32, usize> = BTreeMap::new();
     for cpu in &cpus.list {
-        if !of.contains_key(&cpu.id) {
-            let domain = *packages.entry(cpu.package).or_insert_with(|| {
+        of.entry(cpu.id).or_insert_with(|| {
+            *packages.entry(cpu.package).or_insert_with(|| {
                 sizes.push(0);
                 sizes.len() - 1
-            });
-            of.insert(cpu.id, domain);
-        }
+            })
+        });
     }
     (of, sizes)
 }

@@ -41,9 +41,10 @@ impl Placement {
     }
 }
 
-/// Places all threads and says what is not ideal about it. The second value tells whether the guest's topology is that of
+/// Places all threads and says what is not ideal about it. With emulation (not `kvm`) the guest is shown cores only: TCG's
+/// CPU has no SMT to show. The second value tells whether the guest's topology is that of
 /// the CPUs below it: each vCPU pinned and each guest core one whole host core.
-pub(super) fn place(draft: &mut Draft, iothreads: &[String]) -> (Placement, bool) {
+pub(super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]) -> (Placement, bool) {
     let cpu = &draft.machine.cpu;
     let cores = Cores::new(&draft.host.cpus);
     // An empty list pins nothing.
@@ -69,8 +70,8 @@ pub(super) fn place(draft: &mut Draft, iothreads: &[String]) -> (Placement, bool
     let emulator = asked(&cpu.emulator).unwrap_or_else(|| cores.closest(&used));
     let io = asked(&cpu.iothreads).unwrap_or_else(|| emulator.clone());
     let derived = match &chosen {
-        Some(cpus) => cores.topology(cpus),
-        None => (Topology { sockets: 1, dies: 1, cores: wanted.max(1), threads: 1 }, false),
+        Some(cpus) if kvm => cores.topology(cpus),
+        _ => (Topology { sockets: 1, dies: 1, cores: wanted.max(1), threads: 1 }, false),
     };
     let placement = Placement {
         vcpus,

@@ -12,12 +12,14 @@ mod paths;
 mod placement;
 #[cfg(test)]
 mod sample;
+mod wanted;
 
 pub use finding::{Finding, Severity, Verdict};
 pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;
 pub use placement::Placement;
+pub use wanted::wanted;
 
 use std::path::PathBuf;
 

@@ -30,6 +30,7 @@ pub(super) fn write(draft: &mut Draft) {
             detail,
             "install it (Debian: package `qemu-system-gui`), or use `Vnc` or `Spice`",
         );
+        draft.about("display");
     }
     let object = Map::from_iter([("type".to_owned(), Value::from(window))]);
     draft.push(QemuOption::json("-display", object, origin.clone()));
@@ -66,6 +67,7 @@ fn vnc(draft: &mut Draft, listen: &Listen) -> String {
     if port < VNC_BASE {
         let detail = format!("QEMU's VNC server can't listen on port {port}: its first is {VNC_BASE}");
         draft.no("display.port", Hard, detail, "choose a port from 5900 on, or leave it out for a UNIX socket");
+        draft.about("display.port");
     }
     let number = port.saturating_sub(VNC_BASE);
     match address(listen) {
@@ -78,6 +80,7 @@ fn server(draft: &mut Draft, known: bool, name: &str) {
     if !known {
         let detail = format!("{} has no {} server", draft.qemu.binary.display(), name.to_uppercase());
         draft.no("display.known", Hard, detail, "use another `display`, or a QEMU that has it");
+        draft.about("display");
     }
 }
 

@@ -4,9 +4,13 @@
 
 pub mod change;
 pub mod child;
+pub mod cli;
+pub mod commands;
 pub mod host;
 pub mod journal;
 pub mod machine;
 pub mod plan;
 pub mod qemu;
+pub mod report;
+pub mod run;
 pub mod units;

@@ -22,7 +22,7 @@ fn load(name: &str) -> Host {
 }
 
 fn wanted() -> Wanted {
-    Wanted { files: vec![], programs: vec!["qemu-system-x86_64".to_owned(), "swtpm".to_owned()] }
+    Wanted { files: vec![], programs: vec!["qemu-system-x86_64".to_owned(), "swtpm".to_owned()], ..Wanted::default() }
 }
 
 /// Reads the shape's tree with the real readers, and adds what only a real /dev/kvm can answer.

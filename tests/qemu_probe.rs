@@ -78,7 +78,8 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     // A link is resolved, so a launcher of our own stands for a binary that is replaced.
     let binary = folder.path().join("qemu");
     let real = std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|p| p.join(QEMU)).find(|p| p.is_file());
-    let launcher = format!("#!/bin/sh\nexec {} \"$@\"\n", real.unwrap().display());
+    let mark = folder.path().join("started");
+    let launcher = format!("#!/bin/sh\n: > {}\nexec {} \"$@\"\n", mark.display(), real.unwrap().display());
     install(&binary, &launcher);
     let facts = QemuFacts::of(&binary, &cache).unwrap();
     has_the_common(&facts);
@@ -88,11 +89,12 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     assert_eq!((mode(&cache), mode(kept)), (0o700, 0o600));
     assert!(fs::metadata(kept).unwrap().len() < 200 * 1024);
 
-    // From the cache: the same, and so fast that no QEMU can have been started.
+    // From the cache the same, without starting it: the launcher leaves a mark.
+    fs::remove_file(&mark).unwrap();
     let start = Instant::now();
     assert_eq!(QemuFacts::of(&binary, &cache).unwrap(), facts);
+    assert!(!mark.exists(), "QEMU was started");
     println!("a warm read takes {:?} of {} bytes", start.elapsed(), fs::metadata(kept).unwrap().len());
-    assert!(start.elapsed() < Duration::from_millis(60), "{:?}", start.elapsed());
 
     // Something else in its place is noticed, and what it fails with is told.
     let kept_text = fs::read_to_string(kept).unwrap();
@@ -174,10 +176,13 @@ fn schema_of(binary: &Path) -> String {
     format!("{}\n", found[0]["return"])
 }
 
+/// Puts a program in a place. Written by a child, because a descriptor of ours that is open for writing is for a moment
+/// also in whatever another test's thread forks, and what is open for writing can't be executed.
 fn install(path: &Path, text: &str) {
-    // A new file each time, as a package manager does; and never one that is being executed.
-    let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&new, path).unwrap();
+    use std::io::Write;
+    let mut install = std::process::Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(std::process::Stdio::piped());
+    let mut install = install.spawn().unwrap();
+    install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
 }

@@ -1,6 +1,7 @@
 //! Each thing that can be done to a host, with its undo and its read-back. A change is data, and so is what it found
 //! before it was made: undoing needs nothing but the journal, in any process, after any crash.
 
+mod cgroup;
 mod huge_pages;
 mod owner;
 mod write;
@@ -33,6 +34,11 @@ pub enum Change {
         /// Group id.
         gid: u32,
     },
+    /// Make a cgroup for QEMU.
+    Cgroup {
+        /// Its folder below `/sys/fs/cgroup`.
+        path: PathBuf,
+    },
     /// Reserve huge pages on a NUMA node, so that so many are free.
     HugePages {
         /// NUMA node.
@@ -61,6 +67,8 @@ pub enum Before {
         /// Its inode there.
         inode: u64,
     },
+    /// Whether it was there.
+    Exists(bool),
     /// A pool of huge pages.
     Pool {
         /// Pages that stay in the pool when they are free: `nr_hugepages` less `surplus_hugepages`.
@@ -91,7 +99,7 @@ pub enum ChangeError {
     /// The kernel refused an access.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// `read`, `write` or `give away`.
+        /// `read`, `write`, `give away`, `make` or `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -145,6 +153,7 @@ impl Change {
         match self {
             Self::Write { path, .. } => write::capture(root, path),
             Self::Own { path, .. } => owner::capture(root, path),
+            Self::Cgroup { path } => cgroup::capture(root, path),
             Self::HugePages { node, size, .. } => huge_pages::capture(root, *node, *size),
         }
     }
@@ -154,6 +163,7 @@ impl Change {
         match (self, before) {
             (Self::Write { path, value }, Before::Text(_)) => write::apply(root, path, value),
             (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, *uid, *gid),
+            (Self::Cgroup { path }, Before::Exists(_)) => cgroup::apply(root, path),
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
                 huge_pages::apply(root, *node, *size, *pages, before, progress)
             }
@@ -167,6 +177,7 @@ impl Change {
         match (self, before) {
             (Self::Write { path, value }, Before::Text(old)) => write::undo(root, path, value, old),
             (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::undo(root, path, (*uid, *gid), before),
+            (Self::Cgroup { path }, Before::Exists(existed)) => cgroup::undo(root, path, *existed),
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
                 huge_pages::undo(root, *node, *size, *pages, before)
             }
@@ -187,6 +198,7 @@ impl fmt::Display for Change {
         match self {
             Self::Write { path, value } => write!(f, "write {value:?} to {}", path.display()),
             Self::Own { path, uid, gid } => write!(f, "give {} to user {uid}, group {gid}", path.display()),
+            Self::Cgroup { path } => write!(f, "make the cgroup {}", path.display()),
             Self::HugePages { node, size, pages } => {
                 write!(f, "have {pages} free huge pages of {size} on NUMA node {node}")
             }

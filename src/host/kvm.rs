@@ -48,6 +48,16 @@ pub enum KvmVerdict {
     Unknown,
 }
 
+impl std::fmt::Display for KvmVerdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Works => f.write_str("works"),
+            Self::Unusable { reason, remedy } => write!(f, "unusable: {reason} ({remedy})"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
 /// The only version of the interface that there has been since Linux 2.6.22 (`Documentation/virt/kvm/api.rst`, 4.1).
 const API_VERSION: i32 = 12;
 /// KVM of an older kernel passes on a few features less than a new CPU has. More than this many missing means that it

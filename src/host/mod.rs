@@ -5,6 +5,7 @@ mod block;
 mod cpus;
 mod environment;
 mod firmware;
+mod holders;
 mod images;
 mod kvm;
 mod kvm_features;
@@ -15,10 +16,11 @@ mod root;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use environment::Environment;
 pub use firmware::{Descriptor, Feature};
+pub use holders::holders;
 pub use images::{FileFact, FileKind};
 pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
-pub use process::Process;
+pub use process::{Process, run_dir};
 pub use root::Root;
 
 use std::collections::BTreeMap;
@@ -60,6 +62,8 @@ pub struct Wanted {
     pub files: Vec<PathBuf>,
     /// Programs: a name that is looked up in PATH, or a path.
     pub programs: Vec<String>,
+    /// Accounts by name.
+    pub accounts: Vec<String>,
 }
 
 impl Host {
@@ -81,12 +85,20 @@ impl Host {
             process: Process::read(root, environment, &status),
             programs: environment::find_programs(root, environment, &wanted.programs),
             files: images::read(root, &wanted.files),
-            // Names are looked up by the name service, which may be more than a file: the caller asks it.
-            accounts: BTreeMap::new(),
+            accounts: accounts(&wanted.accounts),
             cpus,
             memory,
         }
     }
+}
+
+/// User and group id of each account that the system knows (getpwnam(3)), wherever it keeps them.
+fn accounts(names: &[String]) -> BTreeMap<String, (u32, u32)> {
+    let known = names.iter().filter_map(|name| {
+        let user = nix::unistd::User::from_name(name).ok().flatten()?;
+        Some((name.clone(), (user.uid.as_raw(), user.gid.as_raw())))
+    });
+    known.collect()
 }
 
 /// Splits a kernel command line at white space outside double quotes, as the kernel does (`next_arg()` in
@@ -118,8 +130,14 @@ mod tests {
 
     #[test]
     fn survives_serde() {
-        let host =
-            Host::read(&Root::new("/"), &Wanted { files: vec!["/etc/passwd".into()], programs: vec!["sh".into()] });
+        let wanted = Wanted {
+            files: vec!["/etc/passwd".into()],
+            programs: vec!["sh".into()],
+            accounts: vec!["root".into(), "nobody at all".into()],
+        };
+        let host = Host::read(&Root::new("/"), &wanted);
+        assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);
+        let host = Host::read(&Root::new("/"), &wanted);
         let text = serde_json::to_string(&host).unwrap();
         assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);
     }

@@ -61,6 +61,12 @@ impl Status {
     }
 }
 
+/// Where the run directories of this user's machines are.
+pub fn run_dir() -> PathBuf {
+    let root = Root::new("/");
+    Process::read(&root, &Environment::of_this_process(), &Status::read(&root)).run_dir
+}
+
 impl Process {
     /// Reads who and where this process is.
     pub(super) fn read(root: &Root, environment: &Environment, status: &Status) -> Self {

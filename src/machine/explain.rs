@@ -26,7 +26,7 @@ impl Explain<'_> {
     pub fn error(&self, error: &SpannedError, path: Option<&serde_path_to_error::Path>) -> Refused {
         let (field, full) = path.map(paths).unwrap_or_default();
         let value = self.lines.get(&full);
-        let fields = Fields::new();
+        let fields = Fields::of_machine();
         if self.lines.get("").is_none() && error.code != Error::UnclosedBlockComment {
             return Refused::file(self.path, "is empty")
                 .help("a machine needs `guest` and `memory`: `(guest: Linux, memory: (size: \"4 GiB\"))`");
@@ -34,13 +34,13 @@ impl Explain<'_> {
         match &error.code {
             Error::NoSuchStructField { expected, found, .. } => {
                 let span = self.lines.get(&field).map(|value| value.key.unwrap_or(value.head));
-                self.unknown_field(span.unwrap_or(self.cursor(error)), &field, found, expected, &fields)
+                self.unknown_field(span.unwrap_or(self.cursor(error)), &field, found, expected, fields)
             }
             Error::NoSuchEnumVariant { expected, found, .. } => {
                 let span = value.map_or(self.cursor(error), |value| value.head);
-                self.unknown_variant(span, &field, found, expected, &fields)
+                self.unknown_variant(span, &field, found, expected, fields)
             }
-            Error::MissingStructField { field: name, .. } => self.missing_field(&field, name, &fields),
+            Error::MissingStructField { field: name, .. } => self.missing_field(&field, name, fields),
             Error::DuplicateStructField { field: name, .. } => self.duplicate_field(&field, name),
             _ if value.is_some_and(|value| Some(value.head) == value.key) => {
                 let span = value.map(|value| value.head).unwrap_or_default();
@@ -61,7 +61,7 @@ impl Explain<'_> {
                 (Some(value), Some((message, allowed))) if message.contains(" is not a") => {
                     self.refuse(value.head, &field, format!("{}{message}", name_before(&field))).allowed(allowed)
                 }
-                (Some(value), _) => self.wrong_type(value, &field, &fields),
+                (Some(value), _) => self.wrong_type(value, &field, fields),
                 (None, _) => self.refuse(self.cursor(error), &field, text.clone()),
             },
             Error::ExpectedStringEnd if value.is_some_and(|value| value.head.start < value.head.end) => {
@@ -70,16 +70,16 @@ impl Explain<'_> {
             }
             code if is_syntax(code) => match self.lines.around(self.cursor(error).start) {
                 // It stopped within a value: `4.5` where a whole number is wanted.
-                Some(value) if *code == Error::ExpectedComma => self.wrong_type(value, &value.path, &fields),
-                _ => self.syntax(error, &field, &fields),
+                Some(value) if *code == Error::ExpectedComma => self.wrong_type(value, &value.path, fields),
+                _ => self.syntax(error, &field, fields),
             },
             code => match value {
                 // Behind the value's beginning, `ron` was at the fields in it: `(guest: Linux,, )`.
                 Some(value) if *code == Error::ExpectedIdentifier && self.cursor(error).start >= value.head.end => {
-                    self.syntax(error, &field, &fields)
+                    self.syntax(error, &field, fields)
                 }
-                Some(value) => self.wrong_type(value, &field, &fields),
-                None => self.syntax(error, &field, &fields),
+                Some(value) => self.wrong_type(value, &field, fields),
+                None => self.syntax(error, &field, fields),
             },
         }
     }
@@ -104,7 +104,7 @@ impl Explain<'_> {
     }
 
     fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
-        let (parent, _) = split(field);
+        let (found, (parent, _)) = (lines::cut(found), split(field));
         let place = inside(parent);
         let near = nearest(found, expected);
         let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -124,6 +124,7 @@ impl Explain<'_> {
     }
 
     fn unknown_variant(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
+        let found = lines::cut(found);
         let guess = nearest(found, expected).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         self.refuse(span, field, format!("unknown value `{found}` for `{field}`{guess}"))
             .allowed(fields.takes(field).unwrap_or_else(|| list(expected)))
@@ -155,7 +156,7 @@ impl Explain<'_> {
 
     fn wrong_type(&self, value: &Value, field: &str, fields: &Fields) -> Refused {
         let written = self.written(value.head);
-        let shown = written.lines().next().unwrap_or_default();
+        let shown = lines::cut(written.lines().next().unwrap_or_default());
         let subject = if field.is_empty() { "the machine".to_owned() } else { format!("`{field}`") };
         // The value in a variant's parentheses, `Bridge(br0)`, has a type of its own.
         let inner = value.path.strip_prefix(field).filter(|rest| *rest == ".0").and_then(|_| fields.takes(&value.path));
@@ -292,8 +293,8 @@ fn paths(path: &serde_path_to_error::Path) -> (String, String) {
                 full.push_str(&format!("[{index}]"));
             }
             Segment::Map { key } => {
-                push(&mut plain, key);
-                push(&mut full, key);
+                push(&mut plain, lines::cut(key));
+                push(&mut full, lines::cut(key));
             }
             Segment::Enum { variant } => push(&mut full, variant),
             Segment::Unknown => {}
@@ -315,7 +316,7 @@ fn name_before(field: &str) -> String {
 }
 
 fn is_top_level(name: &str) -> bool {
-    Fields::new().get(name).is_some()
+    Fields::of_machine().get(name).is_some()
 }
 
 fn list(names: &[&str]) -> String {

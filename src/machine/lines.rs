@@ -250,7 +250,11 @@ fn join(path: &str, name: &str) -> String {
 }
 
 fn key_name(written: &str) -> &str {
-    let name = written.strip_prefix("r#").unwrap_or(written).trim_matches('"');
+    cut(written.strip_prefix("r#").unwrap_or(written).trim_matches('"'))
+}
+
+/// A name as it stands in paths.
+pub(super) fn cut(name: &str) -> &str {
     name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end])
 }
 

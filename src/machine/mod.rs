@@ -30,6 +30,7 @@ pub use refused::{Place, Refused};
 pub use schema::schema;
 pub use source::{Source, parse, read};
 pub use tpm::Tpm;
+pub use validate::is_name;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub struct Machine {
     /// Where the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,
-    /// The emulated graphics card. Default: none without a display, else `virtio` for Linux and `std` for others.
+    /// The emulated graphics card. Default: none without a display, else `Virtio` for Linux and `Std` for others.
     #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
     /// The first serial port. Default `None`.

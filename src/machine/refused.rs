@@ -14,6 +14,7 @@ use super::tokens::Span;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 pub struct Refused {
     /// The machine file, as it was named.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// What is wrong, in one line.
     pub message: String,
@@ -47,7 +48,7 @@ const SHOWN: usize = 80;
 impl Refused {
     /// A refusal of the whole file.
     pub(super) fn file(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), message: tame(&message.into()), place: None, allowed: None, help: None }
+        Self { path: path.to_owned(), message: brief(&message.into()), place: None, allowed: None, help: None }
     }
 
     /// A refusal of a part of the text.
@@ -70,13 +71,13 @@ impl Refused {
 
     /// Says what is allowed.
     pub(super) fn allowed(mut self, allowed: impl Into<String>) -> Self {
-        self.allowed = Some(tame(&allowed.into()));
+        self.allowed = Some(brief(&allowed.into()));
         self
     }
 
     /// Says how to mend it.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(tame(&help.into()));
+        self.help = Some(brief(&help.into()));
         self
     }
 
@@ -125,6 +126,20 @@ impl fmt::Display for Place {
         let carets = "^".repeat((self.width as usize).clamp(1, room));
         let blank = " ".repeat(number.len());
         write!(f, "{blank} |\n{number} | {shown}\n{blank} | {before}{carets}")
+    }
+}
+
+/// A path need not be UTF-8, and JSON must be: an error about a file must not fail for its name.
+fn shown<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
+}
+
+/// What goes into a message, at a length that can be read whatever the file says.
+fn brief(text: &str) -> String {
+    const MOST: usize = 2000;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", tame(&text[..end])),
+        None => tame(text),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The machine file's JSON schema: for editors and generators, and for what errors say is allowed.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use super::Machine;
@@ -23,6 +25,10 @@ pub fn schema() -> Value {
         ),
     );
     let mut schema = Value::Object(std::mem::take(schema));
+    // The name's own default is the file's, not the empty text that stands for it in the types.
+    if let Some(Value::Object(name)) = schema.pointer_mut("/properties/name") {
+        name.remove("default");
+    }
     drop_nulls(&mut schema);
     schema
 }
@@ -69,9 +75,10 @@ fn strip_nulls(value: &mut Value) {
 pub(super) struct Fields(Value);
 
 impl Fields {
-    /// Of the machine file.
-    pub fn new() -> Self {
-        Self(schema())
+    /// Of the machine file; made when the first error asks for it.
+    pub fn of_machine() -> &'static Self {
+        static FIELDS: LazyLock<Fields> = LazyLock::new(|| Fields(schema()));
+        &FIELDS
     }
 
     fn follow<'a>(&'a self, mut node: &'a Value) -> &'a Value {

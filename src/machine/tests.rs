@@ -1,3 +1,4 @@
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -44,6 +45,8 @@ fn an_error_is_json_for_scripts() {
     let json = serde_json::to_value(read(Path::new("/nowhere/m.ron")).unwrap_err()).unwrap();
     assert_eq!(json["path"], "/nowhere/m.ron");
     assert!(json.get("line").is_none());
+    let odd = std::ffi::OsStr::from_bytes(b"/nowhere/\xff.ron");
+    assert_eq!(serde_json::to_value(read(Path::new(odd)).unwrap_err()).unwrap()["path"], "/nowhere/\u{fffd}.ron");
 }
 
 #[test]
@@ -259,5 +262,19 @@ fn sound(text: &str) {
         assert!(shown.starts_with("m.ron:"), "{shown}");
         let lines = text.split('\n').count();
         assert!(error.line().is_none_or(|line| (1..=lines).contains(&(line as usize))), "{shown}");
+    }
+}
+
+#[test]
+fn a_long_name_is_cut() {
+    let name = "x".repeat(1 << 19);
+    for (text, start) in [
+        (format!("({name}: 1)"), "win11.ron:1:2: unknown field `xxx"),
+        (format!("(guest: {name})"), "win11.ron:1:9: unknown value `xxx"),
+        (format!("(shutdown_timeout: {})", "1".repeat(1 << 19)), "win11.ron:1:20: `shutdown_timeout` cannot be `111"),
+        (format!("({name}-y: 1)"), "win11.ron:1:2: `xxx"),
+    ] {
+        let text = refused(&text);
+        assert!(text.starts_with(start) && text.len() < 4000, "{:.300}", text);
     }
 }

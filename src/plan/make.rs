@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, command, placement};
+use super::{Plan, accelerator, account, cgroup, command, placement};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -13,6 +13,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let mut draft = Draft::new(machine, lines, host, qemu);
     let accelerator = accelerator::decide(&mut draft);
     account::choose(&mut draft, accelerator.kvm);
+    let cgroup = cgroup::choose(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
     let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
@@ -29,6 +30,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         descriptors,
         command: CommandLine { binary: qemu.binary.clone(), options },
         account,
+        cgroup,
         console: machine.serial == Serial::Console,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),

@@ -3,6 +3,7 @@
 
 mod accelerator;
 mod account;
+mod cgroup;
 mod command;
 mod draft;
 mod finding;
@@ -14,6 +15,7 @@ mod placement;
 mod sample;
 mod wanted;
 
+pub use cgroup::Cgroup;
 pub use finding::{Finding, Severity, Verdict};
 pub use make::plan;
 pub use origin::Origin;
@@ -51,6 +53,8 @@ pub struct Plan {
     pub command: CommandLine,
     /// The account that QEMU and the helpers run as; `None`: ours.
     pub account: Option<Account>,
+    /// The cgroup that QEMU lives in.
+    pub cgroup: Cgroup,
     /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).
     pub console: bool,
     /// Seconds from the first request to power off until the guest is ended by force.
@@ -125,4 +129,20 @@ pub struct Account {
     pub gid: u32,
     /// Supplementary groups: just the one that owns `/dev/kvm`, where it is needed.
     pub groups: Vec<u32>,
+}
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "folder {}", path.display()),
+            Self::Copy { from, to } => write!(f, "{}, copied once from {}", to.display(), from.display()),
+        }
+    }
+}
+
+impl Plan {
+    /// Whether QEMU makes sockets of its own (VNC, SPICE).
+    pub fn uses_display_folder(&self) -> bool {
+        let folder = self.paths.display.to_string_lossy();
+        self.command.options.iter().filter_map(|o| o.value.written()).any(|v| v.contains(&*folder))
+    }
 }

@@ -21,5 +21,6 @@ pub fn wanted(machine: &Machine) -> Wanted {
         files.push(path.clone());
     }
     let qemu = machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned());
-    Wanted { files, programs: vec![qemu, super::command::SWTPM.to_owned()] }
+    let programs = vec![qemu, super::command::SWTPM.to_owned()];
+    Wanted { files, programs, accounts: machine.user.iter().cloned().collect() }
 }

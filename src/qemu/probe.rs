@@ -24,6 +24,9 @@ use crate::child::SpawnError;
 /// How long a probe may take in all. It takes about a second on a slow machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// What another QEMU is taken to need where only KVM is asked about: the same, on a machine that is rather slow.
+const KVM_ALONE: Duration = Duration::from_secs(2);
+
 /// The schema of QEMU 10 is 0.25 MiB in one line.
 const SCHEMA_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -112,7 +115,7 @@ pub fn probe(binary: &Path, deadline: Duration) -> Result<QemuFacts, ProbeError>
 
 /// Asks again only whether KVM runs a guest.
 pub(super) fn probe_kvm(binary: &Path) -> Option<String> {
-    KvmGuest::start(binary, "kvm", "host").error()
+    KvmGuest::start(binary, "kvm", "host").error(KVM_ALONE)
 }
 
 /// The real path of a binary that is given by path or by name.
@@ -140,6 +143,7 @@ fn ask_all(binary: &Path, deadline: Instant) -> Result<QemuFacts, ProbeError> {
         "-machine", "none", "-no-user-config", "-nodefaults", "-display", "none", "-S",
         "-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
     ];
+    let started = Instant::now();
     let mut qemu = Short::start(binary, &arguments, vec![(3, OwnedFd::from(theirs))])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(io)?;
     let answers = runtime.block_on(async {
@@ -152,6 +156,7 @@ fn ask_all(binary: &Path, deadline: Instant) -> Result<QemuFacts, ProbeError> {
             Err(_) => Err(QmpError::Deadline { command: "all questions".into(), after: left }),
         }
     });
+    let took = started.elapsed();
     let stderr = qemu.kill();
     let mut facts = answers.map_err(|source| {
         let said = stderr.trim();
@@ -168,7 +173,7 @@ fn ask_all(binary: &Path, deadline: Instant) -> Result<QemuFacts, ProbeError> {
     facts.displays = Some(listed(&read(displays)?)).filter(|words| !words.is_empty()).unwrap_or(facts.displays);
     facts.audiodevs = Some(listed(&read(audiodevs)?)).filter(|words| !words.is_empty()).unwrap_or(facts.audiodevs);
     facts.binary = binary.to_owned();
-    let kvm_error = kvm.error();
+    let kvm_error = kvm.error(took);
     facts.kvm_error = if facts.kvm_present { kvm_error } else { None };
     Ok(facts)
 }

@@ -82,6 +82,8 @@ impl FromStr for CpuSet {
             allowed: "write numbers and ranges with commas between, such as \"4-11,16\"",
         };
         let mut set = BTreeSet::new();
+        // Each CPU may be named twice or so, but not a million times.
+        let mut named = 0;
         let trimmed = text.trim();
         if trimmed.is_empty() {
             return Ok(Self(set));
@@ -94,11 +96,16 @@ impl FromStr for CpuSet {
                     if first > last {
                         return Err(refuse());
                     }
+                    named += last - first;
                     set.extend(first..=last);
                 }
                 None => {
                     set.insert(number(part)?);
                 }
+            }
+            named += 1;
+            if named > 2 * (MAX_CPU + 1) {
+                return Err(refuse());
             }
         }
         Ok(Self(set))
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_list() {
-        for text in ["a", "1-", "-1", "3-1", "1,,2", "0-99999", "1:2"] {
+        for text in ["a", "1-", "-1", "3-1", "1,,2", "0-99999", "1:2", "0-8191,0-8191,0-8191"] {
             assert!(text.parse::<CpuSet>().is_err(), "{text}");
         }
     }

@@ -17,6 +17,8 @@ use super::lines::{Lines, Value};
 use super::refused::Refused;
 use super::tokens::Span;
 
+pub use platform::is_name;
+
 /// Fills in what follows from the file's place: the name, and absolute paths.
 pub(super) fn complete(machine: &mut Machine, file: &Path) {
     if machine.name.is_empty() {
@@ -40,8 +42,12 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
         None => Ok(()),
         Some((span, problem)) => {
             let mut refused = Refused::at(file, text, span, problem.message).field(&problem.field);
-            refused.allowed = problem.allowed;
-            refused.help = problem.help;
+            if let Some(allowed) = problem.allowed {
+                refused = refused.allowed(allowed);
+            }
+            if let Some(help) = problem.help {
+                refused = refused.help(help);
+            }
             Err(refused)
         }
     }

@@ -59,9 +59,13 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
     }
 }
 
+/// Whether this can be a machine's name; it becomes a folder's and a unit's name, so it cannot lead elsewhere.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with(['.', '-']) && name.len() <= MAX_NAME && consists_of(name, "-_.")
+}
+
 fn name(name: &str, problems: &mut Problems) {
-    let bad_start = name.is_empty() || name.starts_with(['.', '-']);
-    if bad_start || name.len() > MAX_NAME || !consists_of(name, "-_.") {
+    if !is_name(name) {
         problems
             .add("name", format!("{name:?} cannot be a machine's name"))
             .allowed(format!(

@@ -10,6 +10,7 @@ pub fn of(plan: &Plan) -> String {
     let mut line = |text: String| writeln!(out, "{}", text.trim_end()).unwrap();
     line(format!("{} {}", plan.name, plan.uuid));
     line(format!("account: {:?}, console: {}, timeout: {} s", plan.account, plan.console, plan.shutdown_timeout));
+    line(format!("cgroup: {:?}", plan.cgroup));
     let paths = &plan.paths;
     for path in [&paths.run, &paths.display, &paths.state, &paths.log] {
         line(format!("path: {}", path.display()));

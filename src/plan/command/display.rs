@@ -9,6 +9,7 @@ use super::super::draft::{self, Draft, by_default};
 use crate::machine::{Display, Guest, Listen, Video};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
+use crate::qemu::pcie::VIDEO_ADDR;
 
 /// VNC counts its displays from this port.
 const VNC_BASE: u16 = 5900;
@@ -100,7 +101,7 @@ fn card(draft: &mut Draft, shown: bool) {
     if let Some(driver) = driver {
         let origin = draft.file_or(draft.machine.video.is_some(), "video", "what the guest family has a driver for");
         // On the root complex, as graphics cards on a board are: firmware looks there first.
-        draft.device(Device::new(driver, "video0").on("pcie.0").with("addr", "1.0"), origin);
+        draft.device(Device::new(driver, "video0").on("pcie.0").with("addr", VIDEO_ADDR), origin);
     }
     if shown {
         let why = "a pointer that follows the host's without being caught";

@@ -53,7 +53,13 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
     draft.object(kind, BACKEND, props, origin);
     match memory.pages {
         Pages::Normal => fits(draft, memory.size, &nodes),
-        Pages::Huge(size) => huge_pages(draft, memory.size, size, &nodes),
+        Pages::Huge(page) => {
+            // What no host could hold is said once, not node by node.
+            if draft.host.memory.total.is_some_and(|total| memory.size > total) {
+                fits(draft, memory.size, &CpuSet::new());
+            }
+            huge_pages(draft, memory.size, page, &nodes);
+        }
     }
 }
 

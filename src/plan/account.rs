@@ -75,22 +75,28 @@ pub(super) fn reach(
     path: &Path,
     usage: Use,
 ) -> Option<FileFact> {
-    let shown = path.display();
+    let file = exists(draft, key, field, what, path)?;
+    if matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
+        may_open(draft, key, field, what, path, &file, usage);
+    }
+    Some(file)
+}
+
+/// Checks that the file exists; enough for one that only the launcher reads.
+pub(super) fn exists(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path) -> Option<FileFact> {
+    let (key, shown) = (format!("{key}.exists"), path.display());
     let Some(file) = draft.host.files.get(path).cloned() else {
-        draft.unknown(&format!("{key}.exists"), Severity::Hard, format!("{what} {shown} was not looked at"));
+        draft.unknown(&key, Severity::Hard, format!("{what} {shown} was not looked at"));
         return None;
     };
     if file.kind.is_none() {
         let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
         let detail = format!("{what} {shown} does not exist{}", near.unwrap_or_default());
-        draft.no(&format!("{key}.exists"), Severity::Hard, detail, &format!("correct `{field}`, or make the file"));
+        draft.no(&key, Severity::Hard, detail, &format!("correct `{field}`, or make the file"));
         draft.about(field);
         return None;
     }
-    draft.yes(&format!("{key}.exists"), Severity::Hard, format!("{what} {shown} is there"));
-    if matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
-        may_open(draft, key, field, what, path, &file, usage);
-    }
+    draft.yes(&key, Severity::Hard, format!("{what} {shown} is there"));
     Some(file)
 }
 

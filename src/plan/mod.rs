@@ -13,6 +13,8 @@ mod paths;
 mod placement;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 pub use cgroup::Cgroup;

@@ -24,7 +24,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder for the bench");
     let plan: Plan = {
         // The first plan asks QEMU what it can do; the rounds find that in the cache.
-        let output = std::process::Command::new(program).args(["plan", "--json"]).arg(&machine).output().expect("a plan");
+        let output =
+            std::process::Command::new(program).args(["plan", "--json"]).arg(&machine).output().expect("a plan");
         serde_json::from_slice(&output.stdout).expect("the plan as JSON")
     };
 

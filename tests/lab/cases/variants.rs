@@ -1,0 +1,1 @@
+//! Each variant boots and is what it claims.

@@ -8,6 +8,7 @@ use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{self, SetArg, Termios};
 
+use super::kit::host::Init;
 use super::kit::lab::Lab;
 
 /// Ctrl+], as in telnet and virsh.
@@ -17,11 +18,9 @@ const LEAVE: u8 = 0x1d;
 pub fn sit_at(lab: &Lab, mut console: UnixStream) -> Result<()> {
     eprintln!("lab: root shell in {}; Ctrl+] leaves and throws the host away", lab.path().display());
     let _raw = Raw::new()?;
-    if let Some((rows, columns)) = size() {
-        lab.sh(&format!("stty -F /dev/ttyS0 rows {rows} cols {columns}"))?;
-    }
-    // The prompt was printed before we looked.
-    console.write_all(b"\r")?;
+    let (rows, columns) = size().unwrap_or((24, 80));
+    lab.sh(&format!("stty -F /dev/ttyS0 rows {rows} cols {columns}"))?;
+    log_in(lab)?;
     let mut input = std::io::stdin();
     let mut buffer = [0; 4096];
     loop {
@@ -45,6 +44,16 @@ pub fn sit_at(lab: &Lab, mut console: UnixStream) -> Result<()> {
             console.write_all(&buffer[..count])?;
         }
     }
+}
+
+/// Puts a root shell on the console. Only here: a test's host shall have no session that nobody opened.
+fn log_in(lab: &Lab) -> Result<()> {
+    if lab.host.init == Init::Plain {
+        return lab.sh("setsid bash -c 'cd; exec bash -il </dev/ttyS0 >/dev/ttyS0 2>&1' &").map(drop);
+    }
+    let login = "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --keep-baud 115200 %I vt220";
+    lab.write("/run/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", login)?;
+    lab.sh("systemctl daemon-reload; systemctl restart serial-getty@ttyS0.service").map(drop)
 }
 
 /// The terminal in raw mode, until dropped.

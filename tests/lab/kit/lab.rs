@@ -348,8 +348,7 @@ impl Host {
 
     fn template(&self, files: &Files) -> Result<Entry> {
         let name = variants::name_of(self);
-        template::get(self, &name, &Files { disk: PathBuf::new(), ..files.clone() })
-            .with_context(|| format!("no template for `{name}`"))
+        template::get(self, &name, files).with_context(|| format!("no template for `{name}`"))
     }
 }
 

@@ -64,6 +64,7 @@ pub fn overlay(disk: &Path, on: &Path) -> Result<()> {
 
 fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
     prepare(host, folder)?;
+    overlay(&folder.join("disk.qcow2"), &files.disk)?;
     let files = Files { disk: folder.join("disk.qcow2"), folder: folder.to_owned(), ..files.clone() };
     let args = argv::arguments(host, &files, &Memory::Shared(folder.to_owned()), &Watch::default());
     let (mut l0, lines) = L0::start(&args, &folder.join("qemu.log"), false)?;
@@ -93,7 +94,7 @@ fn boot(host: &Host, agent: &mut Agent) -> Result<()> {
 pub fn settle(host: &Host, agent: &mut Agent) -> Result<()> {
     let command = match host.init {
         Init::Systemd => {
-            "systemctl is-system-running --wait; udevadm settle; systemctl list-jobs --no-legend; udevadm settle"
+            "systemctl is-system-running --wait; udevadm settle; until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do :; done; udevadm settle"
         }
         Init::Plain => "true",
     };

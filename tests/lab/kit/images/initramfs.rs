@@ -10,8 +10,8 @@ use super::cpio::Archive;
 use super::{Release, modules, sources};
 use crate::kit::cache::{self, Entry, Key};
 
-/// What the root disk needs. virtio-blk for the disk, ext4 for what is on it.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
+/// What the root disk needs; ext4 asks for the checksum without saying so in its dependencies.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
 
 /// Files of `l1/` that are laid over the root file system: name here, path there, permissions.
 const LAID_OVER: &[(&str, &str, u32)] = &[
@@ -22,7 +22,6 @@ const LAID_OVER: &[(&str, &str, u32)] = &[
     ("lab.mount", "etc/systemd/system/lab.mount", 0o644),
     ("weston.service", "etc/systemd/system/weston.service", 0o644),
     ("weston.pam", "etc/pam.d/weston", 0o644),
-    ("autologin.conf", "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", 0o644),
 ];
 
 /// Links that are laid over: path, target. They enable units, and silence timers that would start work of their own

@@ -36,8 +36,8 @@ done";
 /// A guest with both functions. Its console goes to a file; the test stops it by the power button.
 const GUEST: &str = "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 256 -nodefaults -vga none -display none \
     -serial file:/run/lab/guest.log -qmp unix:/run/lab/guest.qmp,server,wait=off -kernel /lab/guests/tiny \
-    -device pcie-root-port,id=slot,chassis=1 \
-    -device vfio-pci,host=01:00.0,bus=slot,addr=0.0,multifunction=on -device vfio-pci,host=01:00.1,bus=slot,addr=0.1";
+    -device pcie-root-port,id=root1,chassis=1 \
+    -device vfio-pci,host=01:00.0,bus=root1,addr=0.0,multifunction=on -device vfio-pci,host=01:00.1,bus=root1,addr=0.1";
 
 /// Presses the guest's power button.
 const PRESS: &str = "printf '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"system_powerdown\"}' | \
@@ -53,7 +53,7 @@ fn hand_over(lab: &Lab, round: &str) -> Result<()> {
 
     lab.sh(TAKE)?;
     let guest = lab.start(GUEST)?;
-    lab.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    guest.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     let picture = lab.screenshot(&format!("{round}-2-guest"))?;
     ensure!(picture.is_tiny_guest(), "the guest's picture is not on the screen; it said\n{}", lab.sh("cat /run/lab/guest.log")?);
 

@@ -58,6 +58,20 @@ impl<'lab> Job<'lab> {
         }
     }
 
+    /// Waits until `condition` succeeds while this command runs.
+    ///
+    /// # Errors
+    /// When the command ends before, or the time passes; with what it said.
+    pub fn wait_until(&self, condition: &str, patience: Duration) -> Result<()> {
+        let alive = format!("[ -e /run/lab/{}.group ]", self.id);
+        self.lab.wait_until(&format!("( {condition} ) || ! {alive}"), patience)?;
+        if self.lab.run(condition)?.status != 0 {
+            let ended = self.lab.on(|running| running.agent.wait(self.id, Instant::now() + Duration::from_secs(10)))?;
+            bail!("before `{condition}` came true, {}", self.output(ended));
+        }
+        Ok(())
+    }
+
     /// Whether it has ended; waits for nothing.
     pub fn has_ended(&self) -> Result<bool> {
         self.lab.on(|running| running.agent.has_ended(self.id))

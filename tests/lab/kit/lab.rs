@@ -97,7 +97,7 @@ impl Lab {
     /// When it does not within `patience`; with what it said last.
     pub fn wait_until(&self, command: &str, patience: Duration) -> Result<()> {
         // Inside the host, so that the many attempts are one exchange.
-        let script = format!("until ( {command} ); do read -t 0.05 nothing < <(exec tail -f /dev/null); done");
+        let script = format!("until ( {command} ); do sleep 0.05; done");
         let mut output = self.start(&script)?;
         match output.wait_quietly(patience)? {
             Some(output) => output.ok().map(drop),

@@ -94,7 +94,7 @@ fn boot(host: &Host, agent: &mut Agent) -> Result<()> {
 pub fn settle(host: &Host, agent: &mut Agent) -> Result<()> {
     let command = match host.init {
         Init::Systemd => {
-            "systemctl is-system-running --wait; udevadm settle; until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do :; done; udevadm settle"
+            "systemctl is-system-running --wait; udevadm settle; until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done; udevadm settle"
         }
         Init::Plain => "true",
     };

@@ -145,7 +145,8 @@ static void paint(u32 gpu, u32 mask)
 	volatile u16 *mode = (volatile u16 *)(window + 0x500);
 
 	set_config(gpu, 4, config(gpu, 4) | 7); /* answer on ports and memory, and be a bus master */
-	ports[0] = 0x20;                        /* attribute controller: show the picture */
+	(void)ports[0x1a];                      /* input status (3da): the next write to 3c0 is an index */
+	ports[0] = 0x20;                        /* attribute controller (3c0): show the picture */
 	mode[4] = 0;
 	mode[1] = WIDTH;
 	mode[2] = HEIGHT;

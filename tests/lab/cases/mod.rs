@@ -1,2 +1,5 @@
+mod commands;
 mod handover;
+mod hygiene;
+mod power;
 mod variants;

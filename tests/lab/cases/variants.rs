@@ -222,3 +222,11 @@ fn plain_has_no_systemd() -> Result<()> {
         Ok(())
     })
 }
+#[test]
+fn zz_probe() -> Result<()> {
+    let t=std::time::Instant::now();
+    let lab = Lab::host("debian13").gpu(crate::kit::host::Gpu::Only).full_boot().cpus(&std::env::var("C").unwrap_or("2 cores".into())).start()?;
+    eprintln!("start {:?}", t.elapsed());
+    eprintln!("{}", lab.sh("systemd-analyze; systemd-analyze blame | head -20; systemd-analyze critical-chain | head -30; cat /proc/uptime; dmesg | awk 'NR%40==0' | cut -c1-120")?);
+    lab.finish()
+}

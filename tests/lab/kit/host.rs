@@ -212,6 +212,13 @@ impl Host {
         self
     }
 
+    /// What is in its template: all but the devices that are plugged in afterwards.
+    pub fn saveable(&self) -> Self {
+        let mut host = self.clone();
+        host.devices.retain(|device| !device.is_unsaveable());
+        host
+    }
+
     /// Whether a template can serve. A device without a reset must sit on the root bus, where nothing can be plugged
     /// in later.
     pub fn has_template(&self) -> bool {

@@ -347,8 +347,9 @@ impl Host {
     }
 
     fn template(&self, files: &Files) -> Result<Entry> {
-        let name = variants::name_of(self);
-        template::get(self, &name, files).with_context(|| format!("no template for `{name}`"))
+        let host = self.saveable();
+        let name = variants::name_of(&host);
+        template::get(&host, &name, files).with_context(|| format!("no template for `{name}`"))
     }
 }
 

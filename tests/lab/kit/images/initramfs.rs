@@ -24,8 +24,8 @@ const LAID_OVER: &[(&str, &str, u32)] = &[
     ("weston.pam", "etc/pam.d/weston", 0o644),
 ];
 
-/// Links that are laid over: path, target. They enable units, and silence timers that would start work of their own
-/// while a test compares what the host looked like.
+/// Links that are laid over: path, target. They enable units, silence timers that would start work of their own
+/// while a test compares what the host looked like, and save what a boot can do without.
 const LINKS: &[(&str, &str)] = &[
     ("etc/systemd/system/sysinit.target.wants/lab-agent.service", "../lab-agent.service"),
     ("etc/systemd/system/local-fs.target.wants/lab.mount", "../lab.mount"),
@@ -36,6 +36,8 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/systemd/system/e2scrub_reap.service", "/dev/null"),
     ("etc/systemd/system/fstrim.timer", "/dev/null"),
     ("etc/systemd/system/systemd-tmpfiles-clean.timer", "/dev/null"),
+    ("etc/systemd/system/modprobe@efi_pstore.service", "/dev/null"),
+    ("etc/systemd/system/systemd-pstore.service", "/dev/null"),
     // Mounts on the first look, which comparing sysctls is.
     ("etc/systemd/system/proc-sys-fs-binfmt_misc.automount", "/dev/null"),
     ("usr/local/bin/vfio-run", "/lab/bin/vfio-run"),

@@ -9,7 +9,7 @@ use crate::kit::lab::Lab;
 
 #[test]
 fn a_good_run_leaves_neither_process_nor_folder() -> Result<()> {
-    let lab = Lab::variant("bare", "debian12").start()?;
+    let lab = Lab::variant("one-gpu", "debian12").start()?;
     let (folder, emulator) = (lab.path(), lab.emulator()?);
     ensure!(folder.is_dir() && is_running(emulator));
     ensure!(folder.join("l0-command").is_file(), "the command line is not kept");

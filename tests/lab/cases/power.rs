@@ -21,7 +21,7 @@ fn a_power_cut_loses_what_was_not_synced_and_nothing_else() -> Result<()> {
 
 #[test]
 fn a_host_reboots_and_powers_off_in_good_order() -> Result<()> {
-    let lab = Lab::variant("bare", "debian12").start()?;
+    let lab = Lab::variant("one-gpu", "debian12").start()?;
     let boot = lab.sh("cat /proc/sys/kernel/random/boot_id")?;
     lab.restart()?;
     ensure!(lab.sh("cat /proc/sys/kernel/random/boot_id")? != boot);

@@ -79,7 +79,9 @@ impl<'lab> Job<'lab> {
 
     /// Sends a signal, such as `INT`, to the command and all that it started in its process group.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        self.lab.sh(&format!("kill -{signal} -- -$(</run/lab/{}.group)", self.id)).map(drop)
+        // The agent writes the group a moment after it took the command.
+        let file = format!("/run/lab/{}.group", self.id);
+        self.lab.sh(&format!("until [ -s {file} ]; do sleep 0.02; done; kill -{signal} -- -$(<{file})")).map(drop)
     }
 
     /// What it has printed so far.
@@ -95,7 +97,7 @@ impl<'lab> Job<'lab> {
     /// Kills a command that is late, and tells what it was at.
     fn abandon(&self) -> String {
         let look = format!(
-            "group=$(</run/lab/{0}.group); ps -o pid,stat,wchan:20,args -g $group; tail -n 20 /run/lab/{0}.out /run/lab/{0}.err; kill -KILL -- -$group",
+            "group=$(</run/lab/{0}.group); ps -eo pgid,pid,stat,wchan:20,args | grep \"^ *$group \"; tail -n 20 /run/lab/{0}.out /run/lab/{0}.err; kill -KILL -- -$group",
             self.id
         );
         let soon = Instant::now() + Duration::from_secs(20);

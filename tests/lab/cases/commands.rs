@@ -40,7 +40,7 @@ fn the_tiny_guest_obeys_and_disobeys() -> Result<()> {
     lab.sh("modprobe kvm_amd")?;
     let guest = |words: &str| {
         format!(
-            "rm -f /run/lab/guest.*; exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 128 -nodefaults \
+            "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 128 -nodefaults \
              -display none -no-reboot -chardev socket,id=c,path=/run/lab/guest.com1,server=on,wait=off,logfile=/run/lab/guest.log \
              -serial chardev:c -monitor unix:/run/lab/guest.mon,server,wait=off -kernel /lab/guests/tiny -append '{words}'"
         )
@@ -50,12 +50,14 @@ fn the_tiny_guest_obeys_and_disobeys() -> Result<()> {
     let soon = Duration::from_secs(60);
 
     for (letter, word) in [("q", "TINY BYE"), ("r", "TINY RESET"), ("c", "TINY CRASH")] {
+        lab.sh("rm -f /run/lab/guest.*")?;
         let job = lab.start(&guest("polite"))?;
         job.wait_until("grep -q READY /run/lab/guest.log", soon)?;
         lab.sh(&say(letter))?;
         job.wait(soon)?.ok()?;
         ensure!(lab.sh("cat /run/lab/guest.log")?.contains(word), "{letter}");
     }
+    lab.sh("rm -f /run/lab/guest.*")?;
     let job = lab.start(&guest("stubborn"))?;
     job.wait_until("grep -q READY /run/lab/guest.log", soon)?;
     lab.sh(press)?;

@@ -63,13 +63,16 @@ impl<'lab> Job<'lab> {
     /// # Errors
     /// When the command ends before, or the time passes; with what it said.
     pub fn wait_until(&self, condition: &str, patience: Duration) -> Result<()> {
+        const ENDED_BEFORE: i32 = 99;
         let alive = format!("[ -e /run/lab/{}.group ]", self.id);
-        self.lab.wait_until(&format!("( {condition} ) || ! {alive}"), patience)?;
-        if self.lab.run(condition)?.status != 0 {
-            let ended = self.lab.on(|running| running.agent.wait(self.id, Instant::now() + Duration::from_secs(10)))?;
+        let script = format!("until ( {condition} ); do {alive} || exit {ENDED_BEFORE}; sleep 0.05; done");
+        let waited = self.lab.run_for(&script, patience)?;
+        if waited.status == ENDED_BEFORE {
+            let soon = Instant::now() + Duration::from_secs(10);
+            let ended = self.lab.on(|running| running.agent.wait(self.id, soon))?;
             bail!("before `{condition}` came true, {}", self.output(ended));
         }
-        Ok(())
+        waited.ok().map(drop)
     }
 
     /// Whether it has ended; waits for nothing.

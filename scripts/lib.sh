@@ -1,0 +1,79 @@
+# What the scripts share: installing packages, finding Rust, one place for caches. Sourced, not run.
+
+# The oldest Rust that builds the project: `rust-version` in Cargo.toml.
+rust_needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+cache=$root/.cache
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$0: $*"; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "this needs root, and there is no sudo: $*"
+    fi
+}
+
+is_debian() { [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
+
+installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed$'; }
+
+# need PACKAGE…: installs those that are missing; elsewhere than on Debian, names them and stops unless the programs
+# named in NEED_PROGRAMS are all there.
+need() {
+    local package missing=()
+    if ! is_debian; then
+        local program
+        for program in ${NEED_PROGRAMS-}; do
+            command -v "$program" >/dev/null || die "install these packages (Debian's names) with your package manager: $*"
+        done
+        return
+    fi
+    for package; do
+        installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "installing: ${missing[*]}"
+    apt_update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
+        die "apt-get could not install ${missing[*]}"
+}
+
+apt_update() {
+    [ -z "${apt_is_fresh-}" ] || return 0
+    as_root apt-get update -qq >&2 || say "apt-get update failed; trying with the lists that are there"
+    apt_is_fresh=1
+}
+
+rust_is_new_enough() {
+    local version
+    version=$("$1" --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p') || return 1
+    [ -n "$version" ] && [ "$(printf '%s\n' "$rust_needed" "$version" | sort -V | head -n 1)" = "$rust_needed" ]
+}
+
+# Has a cargo that is new enough in PATH: the one that is there, rustup's, or a Debian package that is new enough.
+need_rust() {
+    [ ! -d "${CARGO_HOME:-$HOME/.cargo}/bin" ] || PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    if rust_is_new_enough cargo; then
+        return
+    fi
+    is_debian || die "Rust $rust_needed or newer is needed: see https://rustup.rs"
+    apt_update
+    local pair
+    for pair in cargo:rustc cargo-web:rustc-web; do
+        local version
+        version=$(apt-cache policy "${pair#*:}" | sed -n 's/^ *Candidate: //p')
+        if [ -n "$version" ] && dpkg --compare-versions "$version" ge "$rust_needed"; then
+            need "${pair%%:*}" "${pair#*:}" gcc libc6-dev
+            rust_is_new_enough cargo && return
+        fi
+    done
+    need rustup gcc libc6-dev
+    say "installing Rust with rustup"
+    rustup toolchain install stable --profile default >&2
+    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    rust_is_new_enough cargo || die "Rust $rust_needed or newer is needed: see https://rustup.rs"
+}

@@ -1,0 +1,207 @@
+//! Each thing that can be done to a host, with its undo and its read-back. A change is data, and so is what it found
+//! before it was made: undoing needs nothing but the journal, in any process, after any crash.
+
+mod cgroup;
+mod huge_pages;
+mod owner;
+mod write;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Root;
+use crate::units::Size;
+
+/// One thing that can be done to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Write a value to a file under /sys or /proc.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The value, as it reads back.
+        value: String,
+    },
+    /// Make a file or device node QEMU's own for the run.
+    Own {
+        /// The file or node; links are followed.
+        path: PathBuf,
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+    /// Make a cgroup for QEMU.
+    Cgroup {
+        /// Its folder below `/sys/fs/cgroup`.
+        path: PathBuf,
+    },
+    /// Reserve huge pages on a NUMA node, so that so many are free.
+    HugePages {
+        /// NUMA node.
+        node: u32,
+        /// Size of one page.
+        size: Size,
+        /// How many must be free.
+        pages: u64,
+    },
+}
+
+/// What a change found, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Before {
+    /// The text of a file.
+    Text(String),
+    /// The owner of a file, and which file it was.
+    Owner {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Device that holds the file.
+        device: u64,
+        /// Its inode there.
+        inode: u64,
+    },
+    /// Whether it was there.
+    Exists(bool),
+    /// A pool of huge pages.
+    Pool {
+        /// Pages that stay in the pool when they are free: `nr_hugepages` less `surplus_hugepages`.
+        persistent: u64,
+        /// Pages that nobody uses.
+        free: u64,
+    },
+}
+
+/// How an undo ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undone {
+    /// What was there before is there again.
+    Restored,
+    /// It was there already: the change was never made, or was undone before.
+    AlreadyBack,
+    /// Neither what we made nor what was there before: somebody else changed it since, and it was left alone.
+    NotOurs {
+        /// What is there.
+        found: String,
+    },
+}
+
+/// A change could not be made, read back or undone.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The kernel refused an access.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// `read`, `write`, `give away`, `make` or `remove`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's word.
+        source: std::io::Error,
+    },
+    /// A write succeeded and the file says something else.
+    #[error("{path} says {found:?} after {wanted:?} was written to it")]
+    NotTaken {
+        /// The file.
+        path: PathBuf,
+        /// What was written.
+        wanted: String,
+        /// What it reads.
+        found: String,
+    },
+    /// Not all huge pages could be had.
+    #[error(
+        "NUMA node {node} is short of {missing_mib} MiB in {size} pages: {got} of {wanted} pages could be reserved. \
+         Reserve them at boot with `{boot}` on the kernel command line, close programs that use much memory, or write \
+         `pages: Normal` in the machine file"
+    )]
+    ShortOfHugePages {
+        /// NUMA node.
+        node: u32,
+        /// Size of a page.
+        size: Size,
+        /// Pages that were wanted.
+        wanted: u64,
+        /// Pages that were free in the end.
+        got: u64,
+        /// The shortage in MiB.
+        missing_mib: u64,
+        /// The kernel parameter that reserves them at boot.
+        boot: String,
+    },
+    /// The journal's record is of another kind of change.
+    #[error("the journal's record of what was there before does not belong to this change: {before:?}")]
+    WrongRecord {
+        /// What the record holds.
+        before: Before,
+    },
+}
+
+/// Told how far a long change has come: pages reserved so far, pages wanted.
+pub type Progress<'a> = &'a dyn Fn(u64, u64);
+
+impl Change {
+    /// Reads what is there now, touching nothing.
+    pub fn capture(&self, root: &Root) -> Result<Before, ChangeError> {
+        match self {
+            Self::Write { path, .. } => write::capture(root, path),
+            Self::Own { path, .. } => owner::capture(root, path),
+            Self::Cgroup { path } => cgroup::capture(root, path),
+            Self::HugePages { node, size, .. } => huge_pages::capture(root, *node, *size),
+        }
+    }
+
+    /// Makes the change and reads it back. `before` is what `capture` read.
+    pub fn apply(&self, root: &Root, before: &Before, progress: Progress<'_>) -> Result<(), ChangeError> {
+        match (self, before) {
+            (Self::Write { path, value }, Before::Text(_)) => write::apply(root, path, value),
+            (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, *uid, *gid),
+            (Self::Cgroup { path }, Before::Exists(_)) => cgroup::apply(root, path),
+            (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
+                huge_pages::apply(root, *node, *size, *pages, before, progress)
+            }
+            (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
+        }
+    }
+
+    /// Puts back what was there before, if what is there now is still ours. Can be repeated, and is right after a crash
+    /// at any point of `apply`.
+    pub fn undo(&self, root: &Root, before: &Before) -> Result<Undone, ChangeError> {
+        match (self, before) {
+            (Self::Write { path, value }, Before::Text(old)) => write::undo(root, path, value, old),
+            (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::undo(root, path, (*uid, *gid), before),
+            (Self::Cgroup { path }, Before::Exists(existed)) => cgroup::undo(root, path, *existed),
+            (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
+                huge_pages::undo(root, *node, *size, *pages, before)
+            }
+            (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
+        }
+    }
+
+    /// Whether the change is undone as soon as QEMU holds what it was made for. Huge pages are: those in use become
+    /// surplus when the pool is lowered again, and the kernel frees surplus pages with their last user, so that not even
+    /// a killed launcher leaves any behind.
+    pub fn settles_at_start(&self) -> bool {
+        matches!(self, Self::HugePages { .. })
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { path, value } => write!(f, "write {value:?} to {}", path.display()),
+            Self::Own { path, uid, gid } => write!(f, "give {} to user {uid}, group {gid}", path.display()),
+            Self::Cgroup { path } => write!(f, "make the cgroup {}", path.display()),
+            Self::HugePages { node, size, pages } => {
+                write!(f, "have {pages} free huge pages of {size} on NUMA node {node}")
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Make a file or device node QEMU's own for the run.
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::fcntl::AtFlags;
+use nix::unistd::{Gid, Uid, fchownat};
+
+use super::{Before, ChangeError, Undone};
+use crate::host::Root;
+
+pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
+    let (_, meta) = open(root, path)?;
+    Ok(Before::Owner { uid: meta.uid(), gid: meta.gid(), device: meta.dev(), inode: meta.ino() })
+}
+
+pub(super) fn apply(root: &Root, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
+    let (file, _) = open(root, path)?;
+    chown(&file, path, uid, gid)
+}
+
+pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<Undone, ChangeError> {
+    let Before::Owner { uid, gid, device, inode } = *before else {
+        return Err(ChangeError::WrongRecord { before: before.clone() });
+    };
+    let (file, meta) = match open(root, path) {
+        // A device node that vanished took its owner with it; the kernel makes the next one anew.
+        Err(ChangeError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Undone::NotOurs { found: "no such file".to_owned() });
+        }
+        other => other?,
+    };
+    if (meta.dev(), meta.ino()) != (device, inode) {
+        return Ok(Undone::NotOurs { found: "another file of the same name".to_owned() });
+    }
+    let found = (meta.uid(), meta.gid());
+    if found == (uid, gid) {
+        return Ok(Undone::AlreadyBack);
+    }
+    if found != ours {
+        return Ok(Undone::NotOurs { found: format!("user {}, group {}", found.0, found.1) });
+    }
+    chown(&file, path, uid, gid)?;
+    Ok(Undone::Restored)
+}
+
+/// Opens the file without reading rights, so that what is looked at and what is given away are the same file.
+fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), ChangeError> {
+    let failed = |source| ChangeError::Io { action: "read", path: path.to_owned(), source };
+    let file =
+        std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(root.path(path)).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    Ok((file, meta))
+}
+
+fn chown(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
+    fchownat(file, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_EMPTY_PATH)
+        .map_err(|e| ChangeError::Io { action: "give away", path: path.to_owned(), source: e.into() })
+}

@@ -1,0 +1,49 @@
+//! Write a value to a file under /sys or /proc.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::{Before, ChangeError, Undone};
+use crate::host::Root;
+
+pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
+    read(root, path).map(Before::Text)
+}
+
+pub(super) fn apply(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
+    write(root, path, value)?;
+    let found = read(root, path)?;
+    if found == value {
+        Ok(())
+    } else {
+        Err(ChangeError::NotTaken { path: path.to_owned(), wanted: value.to_owned(), found })
+    }
+}
+
+pub(super) fn undo(root: &Root, path: &Path, ours: &str, old: &str) -> Result<Undone, ChangeError> {
+    let found = read(root, path)?;
+    if found == old {
+        return Ok(Undone::AlreadyBack);
+    }
+    if found != ours {
+        return Ok(Undone::NotOurs { found });
+    }
+    apply(root, path, old)?;
+    Ok(Undone::Restored)
+}
+
+/// A file's text without white space at its ends, with an error where `Root::text` says just nothing.
+pub(super) fn read(root: &Root, path: &Path) -> Result<String, ChangeError> {
+    match std::fs::read(root.path(path)) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
+        Err(source) => Err(ChangeError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// One write call, as sysfs wants it; never creates the file.
+pub(super) fn write(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
+    let failed = |source| ChangeError::Io { action: "write", path: path.to_owned(), source };
+    // `truncate` is what makes a regular file of a fake root behave like an attribute.
+    let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(root.path(path)).map_err(failed)?;
+    file.write_all(value.as_bytes()).map_err(failed)
+}

@@ -1,0 +1,23 @@
+//! `vfio-run check FILE`.
+
+use anyhow::Result;
+
+use super::{exit, planned};
+use crate::cli::{FileArgs, OutputArgs};
+use crate::report;
+
+/// Go or no-go, with reasons.
+pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
+    let plan = planned::plan(&args.file, None)?;
+    let blocked = planned::blockers(&plan).count();
+    if output.json {
+        report::json(&serde_json::json!({ "name": plan.name, "go": blocked == 0, "findings": plan.findings }))?;
+    } else {
+        report::say(&report::findings(&plan.findings, !output.quiet));
+        report::say(&match blocked {
+            0 => format!("{} can start", plan.name),
+            n => format!("{} cannot start: {n} of the findings above forbid it", plan.name),
+        });
+    }
+    Ok(if blocked == 0 { exit::OK } else { exit::REFUSED })
+}

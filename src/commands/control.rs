@@ -1,0 +1,41 @@
+//! `vfio-run stop NAME`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::{exit, status};
+use crate::cli::{OutputArgs, StopArgs};
+use crate::run::control::{Request, ask};
+use crate::run::process::start_time;
+use crate::{report, run};
+
+/// How long the launcher may take beyond the guest's own time: it ends helpers and puts the host back.
+const GRACE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Asks the guest to power off and waits until the launcher has put the host back.
+pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
+    let run_dir = status::run_dir(&args.name)?;
+    if run::Lock::owner(&run_dir).is_none() {
+        if run::sockets::guest_lives(&run_dir) {
+            let name = &args.name;
+            bail!("{name} runs without a launcher; `vfio-run recover --adopt {name}` takes it over, then stop it");
+        }
+        bail!("{} does not run", args.name);
+    }
+    let reply = ask(&run_dir, if args.force { Request::Force } else { Request::Stop })?;
+    tracing::info!("waiting until {} has ended", args.name);
+    // The launcher itself ends the guest when its time is up; this limit is for a launcher that hangs.
+    let deadline = Instant::now() + status::shutdown_limit(&run_dir) + GRACE;
+    while start_time(reply.launcher).is_some() && run::Lock::owner(&run_dir).is_some() {
+        if Instant::now() > deadline {
+            bail!("{} has not ended; see its log, or use `vfio-run stop --force {}`", args.name, args.name);
+        }
+        std::thread::sleep(POLL);
+    }
+    if output.json {
+        report::json(&serde_json::json!({ "name": args.name, "stopped": true }))?;
+    }
+    Ok(exit::OK)
+}

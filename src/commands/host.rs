@@ -1,0 +1,56 @@
+//! `vfio-run host`.
+
+use anyhow::Result;
+
+use super::{exit, planned};
+use crate::cli::OutputArgs;
+use crate::host::{CoreKind, Host, Wanted};
+use crate::report::{self, Table};
+
+/// Shows what is known about this host; with `--json` in the form that `plan --host` takes.
+pub fn host(output: OutputArgs) -> Result<u8> {
+    let host = Host::read(&planned::root(), &Wanted::default());
+    if output.json {
+        report::json(&host)?;
+    } else {
+        report::say(&render(&host));
+    }
+    Ok(exit::OK)
+}
+
+fn render(host: &Host) -> String {
+    let unknown = || "unknown".to_owned();
+    let mut facts = Table::new(&["FACT", "VALUE"]);
+    facts.row(["kernel", &host.kernel]);
+    facts.row(["CPU", host.cpus.model.as_deref().unwrap_or("unknown")]);
+    facts.row(["CPUs online".to_owned(), host.cpus.online.to_string()]);
+    if !host.cpus.isolated.is_empty() {
+        facts.row(["CPUs isolated".to_owned(), host.cpus.isolated.to_string()]);
+    }
+    facts.row(["memory".to_owned(), host.memory.total.map_or_else(unknown, |s| format!("{} MiB", s.as_mib()))]);
+    facts.row(["available".to_owned(), host.memory.available.map_or_else(unknown, |s| format!("{} MiB", s.as_mib()))]);
+    facts.row(["KVM".to_owned(), host.kvm.verdict().to_string()]);
+    facts.row(["firmware".to_owned(), format!("{} UEFI builds", host.firmware.len())]);
+    facts.row(["systemd", if host.process.systemd { "yes" } else { "no" }]);
+
+    let mut cpus = Table::new(&["CPU", "PACKAGE", "DIE", "CORE", "NODE", "L3", "SIBLINGS", "KIND"]);
+    for cpu in &host.cpus.list {
+        let kind = match cpu.kind {
+            CoreKind::Uniform => "",
+            CoreKind::Performance => "P",
+            CoreKind::Efficiency => "E",
+        };
+        let numbers = [cpu.id, cpu.package, cpu.die, cpu.core, cpu.node].map(|n| n.to_string());
+        let l3 = host.cpus.l3_domain(cpu.id).to_string();
+        cpus.row(numbers.into_iter().chain([l3, cpu.siblings.to_string(), kind.to_owned()]));
+    }
+
+    let mut nodes = Table::new(&["NODE", "CPUS", "MEMORY MiB", "FREE MiB", "HUGE PAGES (total/free)"]);
+    let mib = |size: Option<crate::units::Size>| size.map_or_else(unknown, |s| s.as_mib().to_string());
+    for node in &host.memory.nodes {
+        let pools = node.huge_pages.iter().map(|p| format!("{}: {}/{}", p.size, p.total, p.free));
+        let pools = pools.collect::<Vec<_>>().join(", ");
+        nodes.row([node.id.to_string(), node.cpus.to_string(), mib(node.total), mib(node.free), pools]);
+    }
+    format!("{facts}\n\n{cpus}\n\n{nodes}")
+}

@@ -1,0 +1,78 @@
+//! One thin file a verb: read, plan, then show or run.
+
+mod check;
+mod control;
+mod host;
+mod plan;
+mod planned;
+mod recover;
+mod run;
+mod status;
+mod unit;
+
+use anyhow::Result;
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Command};
+use crate::machine::Refused;
+use crate::report;
+
+/// What ends the process: see `--help` for the codes.
+pub mod exit {
+    /// The guest shut down, or what was asked was done.
+    pub const OK: u8 = 0;
+    /// It could not start, or could not be done; the host is as it was.
+    pub const NOT_STARTED: u8 = 1;
+    /// The machine file or the arguments are wrong.
+    pub const USAGE: u8 = 2;
+    /// The check refused; nothing was touched.
+    pub const REFUSED: u8 = 3;
+    /// Something of the host could not be restored; it is named.
+    pub const NOT_RESTORED: u8 = 5;
+}
+
+/// Does what the arguments say and returns the exit code.
+pub fn execute(cli: Cli) -> u8 {
+    let output = cli.output;
+    dispatch(cli).unwrap_or_else(|error| match error.downcast_ref::<Refused>() {
+        Some(refused) => {
+            if output.json {
+                let _ = report::json(&serde_json::json!({ "error": refused }));
+            } else {
+                report::complain(&refused.to_string());
+            }
+            exit::USAGE
+        }
+        None => {
+            tracing::error!("{error:#}");
+            exit::NOT_STARTED
+        }
+    })
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    let output = cli.output;
+    let Some(command) = cli.command.or(cli.run.map(Command::Run)) else {
+        // clap asks for an argument before this can be.
+        return Ok(exit::USAGE);
+    };
+    match command {
+        Command::Run(args) => run::run(&args, output),
+        Command::Plan(args) => plan::plan(&args, output),
+        Command::Check(args) => check::check(&args, output),
+        Command::Status(args) => status::status(&args, output),
+        Command::Stop(args) => control::stop(&args, output),
+        Command::Recover(args) => recover::recover(&args, output),
+        Command::Unit(args) => unit::unit(&args, output),
+        Command::Host => host::host(output),
+        Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut std::io::stdout());
+            Ok(exit::OK)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            Ok(exit::OK)
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `vfio-run plan FILE`.
+
+use anyhow::Result;
+
+use super::{exit, planned};
+use crate::cli::{OutputArgs, PlanArgs};
+use crate::report;
+
+/// Shows what `run` would do. Ends with the code that `run` would refuse with.
+pub fn plan(args: &PlanArgs, output: OutputArgs) -> Result<u8> {
+    let plan = planned::plan(&args.file, args.host.as_deref())?;
+    if output.json {
+        report::json(&plan)?;
+    } else if args.argv {
+        report::say(&plan.command.shell(&plan.descriptors));
+    } else if args.explain {
+        report::say(&report::explained(&plan));
+    } else {
+        report::say(&report::summary(&plan));
+    }
+    Ok(if planned::blockers(&plan).next().is_some() { exit::REFUSED } else { exit::OK })
+}

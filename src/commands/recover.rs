@@ -1,0 +1,85 @@
+//! `vfio-run recover [NAME]`.
+
+use anyhow::{Result, bail};
+
+use super::run::{block_on, tell};
+use super::{exit, planned, status};
+use crate::cli::{OutputArgs, RecoverArgs};
+use crate::report;
+use crate::run::{self, Recovered};
+
+/// Puts back what dead launchers left behind, or supervises a guest that lost its own.
+pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
+    let names = match &args.name {
+        Some(name) => vec![name.clone()],
+        None => status::names()?,
+    };
+    if let (true, Some(name)) = (args.adopt, &args.name) {
+        return adopt(name);
+    }
+    let mut code = exit::OK;
+    let mut done = Vec::new();
+    for name in &names {
+        let run_dir = status::run_dir(name)?;
+        let recovered = block_on(run::recover(&run_dir, &planned::root()))?;
+        let (word, its_code) = tell_recovered(name, &recovered);
+        done.push(serde_json::json!({ "name": name, "result": word }));
+        code = code.max(its_code);
+    }
+    if output.json {
+        report::json(&done)?;
+    } else if names.is_empty() {
+        report::say("nothing was left behind");
+    }
+    Ok(code)
+}
+
+fn tell_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
+    match recovered {
+        Recovered::Nothing => {
+            tracing::info!("{name} left nothing behind");
+            ("nothing", exit::OK)
+        }
+        Recovered::PutBack { left } if left.is_empty() => {
+            tracing::info!("{name}: the host is as it was");
+            ("restored", exit::OK)
+        }
+        Recovered::PutBack { left } => {
+            for what in left {
+                tracing::error!("{name}: the host is not as it was: {what}");
+            }
+            ("not-restored", exit::NOT_RESTORED)
+        }
+        Recovered::Supervised { launcher } => {
+            let pid = launcher.map_or_else(String::new, |pid| format!(" by process {pid}"));
+            tracing::info!("{name} runs and is supervised{pid}; nothing to recover");
+            ("supervised", exit::OK)
+        }
+        Recovered::GuestRuns => {
+            tracing::error!(
+                "the guest of {name} runs without a launcher, and taking the host from under it would crash it; \
+                 `vfio-run recover --adopt {name}` supervises it again"
+            );
+            ("guest-runs", exit::NOT_STARTED)
+        }
+    }
+}
+
+fn adopt(name: &str) -> Result<u8> {
+    let run_dir = status::run_dir(name)?;
+    if !run_dir.exists() {
+        bail!("{name} does not run");
+    }
+    let lock = match run::Lock::take(&run_dir)? {
+        Ok(lock) => lock,
+        Err(owner) => {
+            let pid = owner.pid.map_or_else(String::new, |pid| format!(" by process {pid}"));
+            bail!("{name} is supervised already{pid}");
+        }
+    };
+    if !run::sockets::guest_lives(&run_dir) {
+        bail!("the guest of {name} does not run; `vfio-run recover {name}` puts the host back");
+    }
+    let report = block_on(run::adopt(lock, &run_dir, &planned::root()))?;
+    Ok(tell(name, &report))
+}

@@ -1,0 +1,129 @@
+//! `vfio-run status [NAME]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::exit;
+use crate::cli::{NameArgs, OutputArgs};
+use crate::host;
+use crate::journal::{Journal, Record, open_changes};
+use crate::plan::Plan;
+use crate::report::{self, Table};
+use crate::run::control::{Request, ask};
+use crate::run::{self, PLAN_FILE};
+
+/// One machine that runs, or was left behind.
+#[derive(Debug, Serialize)]
+struct Status {
+    name: String,
+    /// `running`, `paused`, `stopping`, `starting`, `unsupervised` or `left-behind`.
+    state: String,
+    launcher: Option<i32>,
+    qemu: Option<i32>,
+    /// Changes to the host that stand.
+    changes: Vec<String>,
+    /// What to do, where something should be done.
+    remedy: Option<String>,
+}
+
+/// Shows the machines that run, or were left behind. Ends with 1 where a machine was named and is not there.
+pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
+    let names = match &args.name {
+        Some(name) => vec![name.clone()],
+        None => names()?,
+    };
+    let mut all = Vec::new();
+    for name in &names {
+        all.extend(look(name)?);
+    }
+    if output.json {
+        report::json(&all)?;
+    } else if all.is_empty() {
+        report::say(&args.name.as_ref().map_or("no machine runs".to_owned(), |name| format!("{name} does not run")));
+    } else {
+        report::say(&render(&all));
+    }
+    Ok(if args.name.is_some() && all.is_empty() { exit::NOT_STARTED } else { exit::OK })
+}
+
+fn render(all: &[Status]) -> String {
+    let number = |n: Option<i32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let mut table = Table::new(&["NAME", "STATE", "LAUNCHER", "QEMU", "HOST CHANGES"]);
+    for s in all {
+        let cells = [s.name.clone(), s.state.clone(), number(s.launcher), number(s.qemu), s.changes.len().to_string()];
+        table.row(cells);
+    }
+    let mut text = table.to_string();
+    for s in all {
+        for line in s.changes.iter().map(|c| format!("\n{}: {c}", s.name)) {
+            text.push_str(&line);
+        }
+        if let Some(remedy) = &s.remedy {
+            text.push_str(&format!("\n{}: → {remedy}", s.name));
+        }
+    }
+    text
+}
+
+fn look(name: &str) -> Result<Option<Status>> {
+    let run_dir = run_dir(name)?;
+    let Some(records) = Journal::read(&run_dir).context("cannot read the journal")? else { return Ok(None) };
+    let changes = open_changes(&records).iter().map(|o| o.change.to_string()).collect();
+    let qemu = records.iter().rev().find_map(|r| match r {
+        Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
+        _ => None,
+    });
+    let mut status =
+        Status { name: name.to_owned(), state: String::new(), launcher: None, qemu, changes, remedy: None };
+    if let Some(owner) = run::Lock::owner(&run_dir) {
+        match ask(&run_dir, Request::Status) {
+            Ok(reply) => {
+                status.state = reply.state;
+                status.launcher = Some(reply.launcher);
+                status.qemu = Some(reply.qemu);
+            }
+            Err(_) => {
+                status.state = "starting".to_owned();
+                status.launcher = owner.pid;
+            }
+        }
+    } else if run::sockets::guest_lives(&run_dir) {
+        status.state = "unsupervised".to_owned();
+        status.remedy = Some(format!("its launcher was killed; `vfio-run recover --adopt {name}` supervises it again"));
+    } else {
+        status.state = "left-behind".to_owned();
+        status.qemu = None;
+        status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` puts the host back"));
+    }
+    Ok(Some(status))
+}
+
+/// The machines that have a run directory, in order of their names.
+pub fn names() -> Result<Vec<String>> {
+    let folder = host::run_dir();
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
+    };
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The run directory of the machine of this name.
+pub fn run_dir(name: &str) -> Result<PathBuf> {
+    if !crate::machine::is_name(name) {
+        bail!("{name:?} is no machine's name");
+    }
+    Ok(host::run_dir().join(name))
+}
+
+/// How long the machine's guest may take to power off.
+pub fn shutdown_limit(run_dir: &Path) -> Duration {
+    let plan = std::fs::read(run_dir.join(PLAN_FILE)).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
+    Duration::from_secs(plan.map_or(90, |p| p.shutdown_timeout.into()))
+}

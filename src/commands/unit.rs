@@ -1,0 +1,139 @@
+//! `vfio-run unit FILE`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use nix::unistd::Uid;
+
+use super::exit;
+use crate::cli::{OutputArgs, UnitArgs};
+use crate::machine;
+use crate::report;
+
+/// How much longer than the guest's own time systemd waits: QEMU's quit, the helpers' end and putting the host back.
+const STOP_GRACE: u32 = 60;
+
+/// Prints, or installs, a systemd unit for the machine.
+pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
+    let source = machine::read(&args.file)?;
+    let file = std::fs::canonicalize(&args.file)?;
+    let program = std::env::current_exe().context("cannot tell where vfio-run is")?;
+    let name = format!("vfio-run-{}.service", source.machine.name);
+    let limit = source.machine.shutdown_timeout().as_secs() as u32;
+    let text = render(&source.machine.name, &program, &file, limit)?;
+    if !args.install {
+        if output.json {
+            report::json(&serde_json::json!({ "unit": name, "text": text }))?;
+        } else {
+            report::say(text.trim_end());
+        }
+        return Ok(exit::OK);
+    }
+    let folder = folder()?;
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join(&name);
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    tracing::info!("wrote {}", path.display());
+    reload();
+    let user = if Uid::effective().is_root() { "" } else { " --user" };
+    tracing::info!("start it with `systemctl{user} start {name}`, at every boot with `systemctl{user} enable {name}`");
+    Ok(exit::OK)
+}
+
+/// The unit's text. `KillMode=mixed`: only the launcher gets SIGTERM, and ends the guest by its power button; when the
+/// launcher itself is killed, systemd kills the rest of the cgroup (QEMU) and then runs `ExecStopPost`, which finds the
+/// journal and puts the host back (systemd.kill(5), systemd.service(5)).
+fn render(name: &str, program: &Path, file: &Path, limit: u32) -> Result<String> {
+    let program = quote(program)?;
+    let wanted_by = if Uid::effective().is_root() { "multi-user.target" } else { "default.target" };
+    Ok(format!(
+        "\
+# Written by `vfio-run unit`; write it anew after the machine file or the program has moved.
+[Unit]
+Description=Virtual machine {name}
+Documentation=man:vfio-run(1)
+After=network.target
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={program} run {file}
+ExecStopPost={program} recover {name}
+KillMode=mixed
+Delegate=yes
+# A huge page reservation and the guest's memory can take minutes.
+TimeoutStartSec=10min
+# The launcher ends a guest that does not power off after {limit} s; systemd waits longer than that.
+TimeoutStopSec={stop}s
+LimitMEMLOCK=infinity
+OOMScoreAdjust=-500
+
+[Install]
+WantedBy={wanted_by}
+",
+        file = quote(file)?,
+        stop = limit.saturating_add(STOP_GRACE),
+    ))
+}
+
+/// A path as one word of an ExecStart= line: in quotes, with `%` and `$` doubled (systemd.service(5), Command lines).
+fn quote(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8, which a unit must be", path.display()))?;
+    if text.contains(|c: char| c.is_control()) {
+        bail!("{text:?} has a control character, which a unit cannot hold");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
+    let doubled = text.replace('%', "%%").replace('$', "$$");
+    Ok(match text.chars().all(plain) {
+        true => doubled,
+        false => format!("\"{}\"", doubled.replace('\\', "\\\\").replace('"', "\\\"")),
+    })
+}
+
+fn folder() -> Result<PathBuf> {
+    if Uid::effective().is_root() {
+        return Ok(PathBuf::from("/etc/systemd/system"));
+    }
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    Ok(config.context("neither XDG_CONFIG_HOME nor HOME is set")?.join("systemd/user"))
+}
+
+/// Has systemd read the unit; where it does not run, the next boot will.
+fn reload() {
+    let mut systemctl = Command::new("systemctl");
+    if !Uid::effective().is_root() {
+        systemctl.arg("--user");
+    }
+    match systemctl.arg("daemon-reload").status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => tracing::warn!("systemctl daemon-reload: {status}"),
+        Err(error) => tracing::warn!("systemd was not told ({error}); run `systemctl daemon-reload`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_systemds_reading() {
+        for (path, word) in [
+            ("/usr/bin/vfio-run", "/usr/bin/vfio-run"),
+            ("/srv/my vms/win 11.ron", "\"/srv/my vms/win 11.ron\""),
+            ("/srv/100%/$HOME.ron", "\"/srv/100%%/$$HOME.ron\""),
+            ("/srv/a\"b\\c", "\"/srv/a\\\"b\\\\c\""),
+        ] {
+            assert_eq!(quote(Path::new(path)).unwrap(), word);
+        }
+        assert!(quote(Path::new("/srv/a\nExecStart=/bin/sh")).is_err());
+    }
+
+    #[test]
+    fn the_guests_time_is_less_than_systemds() {
+        let text = render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), 120).unwrap();
+        assert!(text.contains("TimeoutStopSec=180s\n"), "{text}");
+        assert!(text.contains("ExecStopPost=/usr/bin/vfio-run recover win11\n"), "{text}");
+    }
+}

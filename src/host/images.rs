@@ -1,0 +1,206 @@
+//! The files that a machine names: do they exist, what are they, who may open them.
+
+use std::collections::BTreeMap;
+use std::fs::{Metadata, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Root;
+use super::block::{Mounts, capacity, mounted};
+use crate::machine::DiskFormat;
+
+/// One file as it is on the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileFact {
+    /// What it is; `None` where it does not exist.
+    pub kind: Option<FileKind>,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Permission bits, `0o644`.
+    pub mode: u32,
+    /// Size in bytes; of a block device, its capacity.
+    pub size: u64,
+    /// Image format read from the header: qcow2 by its magic, else raw. `None` where it could not be read.
+    pub format: Option<DiskFormat>,
+    /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` where it could not be tried.
+    pub direct_io: Option<bool>,
+    /// Where a block device, or a partition of it, is mounted or used as swap.
+    pub mounted: Vec<String>,
+    /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
+    pub closed_folder: Option<(PathBuf, u32)>,
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A block device.
+    Block,
+    /// A character device.
+    Character,
+    /// A folder, socket or anything else that is no image.
+    Other,
+}
+
+/// The first bytes of a qcow2 image (QEMU `docs/interop/qcow2.txt`).
+const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
+
+/// Looks at each file. Paths are absolute.
+pub(super) fn read(root: &Root, paths: &[PathBuf]) -> BTreeMap<PathBuf, FileFact> {
+    let mut mounts = None;
+    paths.iter().map(|path| (path.clone(), read_one(root, path, &mut mounts))).collect()
+}
+
+/// Looks at one file; `mounts` is read when the first block device needs it.
+fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
+    let full = root.path(path);
+    let closed_folder = closed_folder(root, path, &full);
+    let Ok(data) = std::fs::metadata(&full) else {
+        return FileFact {
+            kind: None,
+            uid: 0,
+            gid: 0,
+            mode: 0,
+            size: 0,
+            format: None,
+            direct_io: None,
+            mounted: Vec::new(),
+            closed_folder,
+        };
+    };
+    let kind = kind(&data);
+    let mut fact = FileFact {
+        kind: Some(kind),
+        uid: data.uid(),
+        gid: data.gid(),
+        mode: data.mode() & 0o7777,
+        size: data.size(),
+        format: None,
+        direct_io: None,
+        mounted: Vec::new(),
+        closed_folder,
+    };
+    match kind {
+        FileKind::File => fact.format = image_format(&full),
+        FileKind::Block => {
+            let device = (nix::sys::stat::major(data.rdev()), nix::sys::stat::minor(data.rdev()));
+            fact.size = capacity(root, device).unwrap_or(0);
+            // The guest writes the beginning of its disk, so what is found there proves nothing.
+            fact.format = Some(DiskFormat::Raw);
+            fact.mounted = mounted(root, device, mounts.get_or_insert_with(|| Mounts::read(root)));
+        }
+        // Opening a character device can do things: a watchdog starts, a tape rewinds.
+        FileKind::Character | FileKind::Other => return fact,
+    }
+    fact.direct_io = direct_io(&full);
+    fact
+}
+
+/// What the metadata says that it is.
+fn kind(data: &Metadata) -> FileKind {
+    let kind = data.file_type();
+    match () {
+        () if kind.is_file() => FileKind::File,
+        () if kind.is_block_device() => FileKind::Block,
+        () if kind.is_char_device() => FileKind::Character,
+        () => FileKind::Other,
+    }
+}
+
+/// The image format by the header.
+fn image_format(path: &Path) -> Option<DiskFormat> {
+    let mut start = Vec::new();
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    file.take(4).read_to_end(&mut start).ok()?;
+    Some(if start == QCOW2_MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+}
+
+/// Tries O_DIRECT: a file system without it refuses the open with EINVAL (open(2)).
+fn direct_io(path: &Path) -> Option<bool> {
+    match OpenOptions::new().read(true).custom_flags(libc::O_DIRECT | libc::O_NONBLOCK).open(path) {
+        Ok(_) => Some(true),
+        Err(error) => (error.raw_os_error() == Some(libc::EINVAL)).then_some(false),
+    }
+}
+
+/// The first folder on the way that others may not enter: on the way as it is written, then on the way that symbolic
+/// links lead to.
+fn closed_folder(root: &Root, path: &Path, full: &Path) -> Option<(PathBuf, u32)> {
+    let target = std::fs::canonicalize(full).ok().zip(std::fs::canonicalize(root.path("/")).ok());
+    let target = target.and_then(|(full, root)| Some(Path::new("/").join(full.strip_prefix(root).ok()?)));
+    let closed = |path: &Path| {
+        let mut folders: Vec<_> = path.ancestors().skip(1).collect();
+        // The root itself is the tree's, not the host's, where it is captured.
+        folders.retain(|folder| *folder != Path::new("/") && !folder.as_os_str().is_empty());
+        folders.into_iter().rev().find_map(|folder| {
+            let data = std::fs::metadata(root.path(folder)).ok().filter(Metadata::is_dir)?;
+            (data.mode() & 0o001 == 0).then(|| (folder.to_owned(), data.uid()))
+        })
+    };
+    closed(path).or_else(|| closed(&target?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn look(root: &Path, path: &str) -> FileFact {
+        read(&Root::new(root), &[path.into()]).remove(Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn formats_are_read_from_the_header() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.qcow2"), b"QFI\xfb\0\0\0\x03").unwrap();
+        std::fs::write(folder.path().join("b.qcow2"), b"QF").unwrap();
+        std::fs::write(folder.path().join("empty"), b"").unwrap();
+        assert_eq!(look(folder.path(), "/a.qcow2").format, Some(DiskFormat::Qcow2));
+        assert_eq!(look(folder.path(), "/b.qcow2").format, Some(DiskFormat::Raw));
+        let empty = look(folder.path(), "/empty");
+        assert_eq!((empty.kind, empty.size, empty.format), (Some(FileKind::File), 0, Some(DiskFormat::Raw)));
+    }
+
+    #[test]
+    fn what_is_missing_or_no_image_is_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("self", folder.path().join("self")).unwrap();
+        nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(look(folder.path(), "/missing").kind, None);
+        assert_eq!(look(folder.path(), "/self").kind, None);
+        assert_eq!(look(folder.path(), "/fifo").kind, Some(FileKind::Other));
+        assert_eq!(look(folder.path(), "/").kind, Some(FileKind::Other));
+        let null = look(Path::new("/"), "/dev/null");
+        assert_eq!((null.kind, null.format, null.direct_io), (Some(FileKind::Character), None, None));
+    }
+
+    #[test]
+    fn proc_refuses_direct_io() {
+        assert_eq!(look(Path::new("/"), "/proc/version").direct_io, Some(false));
+    }
+
+    #[test]
+    fn a_closed_folder_is_found_through_links_and_for_files_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        for name in ["open", "closed", "closed/inner"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::set_permissions(folder.path().join(name), open.clone()).unwrap();
+        }
+        std::fs::set_permissions(folder.path().join("closed"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        std::fs::write(folder.path().join("closed/inner/disk"), "").unwrap();
+        symlink("../closed/inner/disk", folder.path().join("open/link")).unwrap();
+        let at = |path| look(folder.path(), path).closed_folder.map(|(folder, _)| folder);
+        assert_eq!(at("/closed/inner/disk"), Some("/closed".into()));
+        assert_eq!(at("/open/link"), Some("/closed".into()));
+        assert_eq!(at("/closed/inner/new"), Some("/closed".into()));
+        assert_eq!(at("/open/new"), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Facts about the host, read under an injectable root. One reader a subject; a fact that can't be read is *unknown*
+//! (`None`), never *no*.
+
+mod block;
+mod cpus;
+mod environment;
+mod firmware;
+mod holders;
+mod images;
+mod kvm;
+mod kvm_features;
+mod memory;
+mod process;
+mod root;
+
+pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
+pub use environment::Environment;
+pub use firmware::{Descriptor, Feature};
+pub use holders::holders;
+pub use images::{FileFact, FileKind};
+pub use kvm::{Kvm, KvmVerdict};
+pub use memory::{HugePages, Memory, Node};
+pub use process::{Process, run_dir};
+pub use root::Root;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
+/// `vfio-run host --json` can be planned for elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Kernel release, as `uname -r`.
+    pub kernel: String,
+    /// Kernel command line, word by word.
+    pub cmdline: Vec<String>,
+    /// CPU topology.
+    pub cpus: Cpus,
+    /// Memory and huge pages by NUMA node.
+    pub memory: Memory,
+    /// What KVM can do here.
+    pub kvm: Kvm,
+    /// Firmware descriptors in order of priority, overrides applied.
+    pub firmware: Vec<Descriptor>,
+    /// The session, unit, cgroup and user that this program runs in.
+    pub process: Process,
+    /// Where programs were found in PATH: QEMU and its helpers.
+    pub programs: BTreeMap<String, PathBuf>,
+    /// The files that the machine names, as they are: images, kernels, variable stores.
+    pub files: BTreeMap<PathBuf, FileFact>,
+    /// The accounts that the machine names: user and group id by name.
+    #[serde(default)]
+    pub accounts: BTreeMap<String, (u32, u32)>,
+}
+
+/// What a machine refers to, so that no more is looked at than a plan needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Images, kernels, variable stores: absolute paths.
+    pub files: Vec<PathBuf>,
+    /// Programs: a name that is looked up in PATH, or a path.
+    pub programs: Vec<String>,
+    /// Accounts by name.
+    pub accounts: Vec<String>,
+}
+
+impl Host {
+    /// Reads the host for this process, in its own environment.
+    pub fn read(root: &Root, wanted: &Wanted) -> Self {
+        Self::read_in(root, &Environment::of_this_process(), wanted)
+    }
+
+    /// Reads the host as a process with this environment sees it.
+    pub fn read_in(root: &Root, environment: &Environment, wanted: &Wanted) -> Self {
+        let status = process::Status::read(root);
+        let memory = Memory::read(root);
+        let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
+        Self {
+            kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
+            kvm: Kvm::read(root, &cpus),
+            firmware: firmware::read(root, environment),
+            process: Process::read(root, environment, &status),
+            programs: environment::find_programs(root, environment, &wanted.programs),
+            files: images::read(root, &wanted.files),
+            accounts: accounts(&wanted.accounts),
+            cpus,
+            memory,
+        }
+    }
+}
+
+/// User and group id of each account that the system knows (getpwnam(3)), wherever it keeps them.
+fn accounts(names: &[String]) -> BTreeMap<String, (u32, u32)> {
+    let known = names.iter().filter_map(|name| {
+        let user = nix::unistd::User::from_name(name).ok().flatten()?;
+        Some((name.clone(), (user.uid.as_raw(), user.gid.as_raw())))
+    });
+    known.collect()
+}
+
+/// Splits a kernel command line at white space outside double quotes, as the kernel does (`next_arg()` in
+/// `lib/cmdline.c`); the quotes stay.
+fn words(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    line.split(|c: char| {
+        quoted ^= c == '"';
+        c.is_ascii_whitespace() && !quoted
+    })
+    .filter(|word| !word.is_empty())
+    .map(str::to_owned)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_root_is_read_as_unknown_not_as_no() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::read_in(&Root::new(folder.path()), &Environment::default(), &Wanted::default());
+        assert_eq!(host.memory.total, None);
+        assert_eq!(host.kvm.virtualization, None);
+        assert_eq!(host.cpus.vendor, None);
+        assert!(host.cpus.list.is_empty());
+    }
+
+    #[test]
+    fn survives_serde() {
+        let wanted = Wanted {
+            files: vec!["/etc/passwd".into()],
+            programs: vec!["sh".into()],
+            accounts: vec!["root".into(), "nobody at all".into()],
+        };
+        let host = Host::read(&Root::new("/"), &wanted);
+        assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);
+        let host = Host::read(&Root::new("/"), &wanted);
+        let text = serde_json::to_string(&host).unwrap();
+        assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);
+    }
+
+    #[test]
+    fn quoted_words_of_the_command_line_stay_whole() {
+        assert_eq!(
+            words("quiet dyndbg=\"file a +p\"  isolcpus=4-7"),
+            ["quiet", "dyndbg=\"file a +p\"", "isolcpus=4-7"]
+        );
+        assert_eq!(words(""), Vec::<String>::new());
+    }
+}

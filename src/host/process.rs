@@ -1,0 +1,224 @@
+//! Who and where we are: user, cgroup, session, systemd unit, and the folders that follow from it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::root::list;
+use super::{Environment, Root};
+use crate::units::CpuSet;
+
+/// This process, as far as a plan depends on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Effective user id; 0 is root.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Our path in the unified cgroup hierarchy: `/user.slice/…`. `None` on a host without cgroup v2.
+    pub cgroup: Option<String>,
+    /// The systemd service that we are the main process of, as the cgroup tells: `vfio-run-win11.service`.
+    pub unit: Option<String>,
+    /// The logind session: `3` from `session-3.scope`.
+    pub session: Option<String>,
+    /// Whether systemd is PID 1 (`/run/systemd/system` exists, `sd_booted(3)`).
+    pub systemd: bool,
+    /// `RLIMIT_MEMLOCK` in bytes; `None` is unlimited.
+    pub memlock: Option<u64>,
+    /// Where sockets, the lock and the journal go: `/run/vfio-run`, or below `$XDG_RUNTIME_DIR`.
+    pub run_dir: PathBuf,
+    /// Where variable stores and TPM state are kept: `/var/lib/vfio-run`, or below `$XDG_STATE_HOME`.
+    pub state_dir: PathBuf,
+    /// Where logs go: `/var/log/vfio-run`, or below `$XDG_STATE_HOME`.
+    pub log_dir: PathBuf,
+    /// Where what was asked of QEMU is kept: `/var/cache/vfio-run`, or below `$XDG_CACHE_HOME`.
+    pub cache_dir: PathBuf,
+}
+
+/// What /proc/self/status says that facts need.
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    uid: Option<u32>,
+    gid: Option<u32>,
+    pub(super) cpus_allowed: Option<CpuSet>,
+}
+
+impl Status {
+    pub(super) fn read(root: &Root) -> Self {
+        let mut status = Self::default();
+        for line in root.text_up_to("/proc/self/status", 64 << 10).unwrap_or_default().lines() {
+            let Some((key, value)) = line.split_once(':') else { continue };
+            // Real, effective, saved, file system.
+            let effective = || value.split_ascii_whitespace().nth(1)?.parse().ok();
+            match key {
+                "Uid" => status.uid = effective(),
+                "Gid" => status.gid = effective(),
+                "Cpus_allowed_list" => status.cpus_allowed = list(value),
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
+/// Where the run directories of this user's machines are.
+pub fn run_dir() -> PathBuf {
+    let root = Root::new("/");
+    Process::read(&root, &Environment::of_this_process(), &Status::read(&root)).run_dir
+}
+
+impl Process {
+    /// Reads who and where this process is.
+    pub(super) fn read(root: &Root, environment: &Environment, status: &Status) -> Self {
+        let uid = status.uid.unwrap_or(environment.uid);
+        let groups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
+        let controller = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
+        let unified = controller("0::");
+        // Where v1 and v2 are mixed, systemd may keep its units in a hierarchy of its own.
+        let named =
+            || groups.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path.to_owned());
+        let units = unified.clone().filter(|path| path != "/").or_else(named).unwrap_or_default();
+        let [run_dir, state_dir, log_dir, cache_dir] = folders(root, environment, uid);
+        Self {
+            uid,
+            gid: status.gid.unwrap_or(environment.gid),
+            cgroup: unified.filter(|_| root.path("/sys/fs/cgroup/cgroup.controllers").exists()),
+            unit: own_service(&units, environment),
+            session: session(&units),
+            systemd: root.path("/run/systemd/system").is_dir(),
+            memlock: memlock(root),
+            run_dir,
+            state_dir,
+            log_dir,
+            cache_dir,
+        }
+    }
+}
+
+/// The service that we are the main process of. The cgroup alone can't tell: a script in a service, or a terminal of
+/// the user manager, starts us in its own cgroup. systemd says whom it started (`SYSTEMD_EXEC_PID`, since version 248,
+/// systemd.exec(5)); before that, `INVOCATION_ID` is the best there is.
+fn own_service(cgroup: &str, environment: &Environment) -> Option<String> {
+    let ours = match environment.variable("SYSTEMD_EXEC_PID") {
+        Some(pid) => pid.to_str()?.parse() == Ok(environment.pid),
+        None => environment.variable("INVOCATION_ID").is_some(),
+    };
+    let last = cgroup.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
+    (ours && last.ends_with(".service") && !last.starts_with("user@")).then(|| last.to_owned())
+}
+
+/// The logind session, from the part `session-3.scope`.
+fn session(cgroup: &str) -> Option<String> {
+    let id = cgroup.split('/').find_map(|part| part.strip_prefix("session-")?.strip_suffix(".scope"))?;
+    Some(id.to_owned())
+}
+
+/// The soft limit of locked memory.
+fn memlock(root: &Root) -> Option<u64> {
+    let limits = root.text_up_to("/proc/self/limits", 16 << 10)?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Folders for sockets and journals, for state, for logs and for the cache.
+fn folders(root: &Root, environment: &Environment, uid: u32) -> [PathBuf; 4] {
+    if uid == 0 {
+        return ["/run", "/var/lib", "/var/log", "/var/cache"].map(|folder| Path::new(folder).join("vfio-run"));
+    }
+    let temporary = PathBuf::from(format!("/tmp/vfio-run-{uid}"));
+    let usual = PathBuf::from(format!("/run/user/{uid}"));
+    let run = match environment.folder("XDG_RUNTIME_DIR") {
+        Some(folder) => folder.join("vfio-run"),
+        None if root.path(&usual).is_dir() => usual.join("vfio-run"),
+        None => temporary.clone(),
+    };
+    let below = |name, below_home, last: &str| match environment.xdg(name, below_home) {
+        Some(folder) => folder.join("vfio-run"),
+        None => temporary.join(last),
+    };
+    let state = below("XDG_STATE_HOME", ".local/state", "state");
+    let log = state.join("log");
+    [run, state, log, below("XDG_CACHE_HOME", ".cache", "cache")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
+        Environment { uid: 1000, gid: 1000, pid: 42, variables }
+    }
+
+    fn read(files: &[(&str, &str)], environment: &Environment) -> Process {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let root = Root::new(folder.path());
+        Process::read(&root, environment, &Status::read(&root))
+    }
+
+    #[test]
+    fn root_has_the_folders_of_the_system() {
+        let process = read(&[("proc/self/status", "Uid:\t1000\t0\t0\t0\nGid:\t0\t0\t0\t0\n")], &environment(&[]));
+        assert_eq!(process.uid, 0);
+        assert_eq!(process.run_dir, Path::new("/run/vfio-run"));
+        assert_eq!(process.cache_dir, Path::new("/var/cache/vfio-run"));
+    }
+
+    #[test]
+    fn a_user_has_folders_of_their_own_with_or_without_xdg() {
+        let process = read(&[], &environment(&[]));
+        assert_eq!(process.run_dir, Path::new("/tmp/vfio-run-1000"));
+        assert_eq!(process.log_dir, Path::new("/tmp/vfio-run-1000/state/log"));
+        let home = environment(&[("HOME", "/home/u")]);
+        let process = read(&[("run/user/1000/bus", "")], &home);
+        assert_eq!(process.run_dir, Path::new("/run/user/1000/vfio-run"));
+        assert_eq!(process.log_dir, Path::new("/home/u/.local/state/vfio-run/log"));
+        let process = read(&[], &environment(&[("XDG_RUNTIME_DIR", "/r"), ("XDG_CACHE_HOME", "/c")]));
+        assert_eq!((process.run_dir, process.cache_dir), ("/r/vfio-run".into(), "/c/vfio-run".into()));
+    }
+
+    #[test]
+    fn the_unit_is_ours_only_when_systemd_started_us() {
+        let unit = |cgroup: &str, variables: &[(&str, &str)]| own_service(cgroup, &environment(variables));
+        let main = [("SYSTEMD_EXEC_PID", "42"), ("INVOCATION_ID", "x")];
+        let child = [("SYSTEMD_EXEC_PID", "41"), ("INVOCATION_ID", "x")];
+        assert_eq!(unit("/system.slice/vfio-run-win11.service", &main).as_deref(), Some("vfio-run-win11.service"));
+        assert_eq!(unit("/system.slice/a.service/payload", &main).as_deref(), Some("a.service"));
+        assert_eq!(unit("/system.slice/a.service", &[("INVOCATION_ID", "x")]).as_deref(), Some("a.service"));
+        assert_eq!(unit("/system.slice/cron.service", &child), None);
+        assert_eq!(unit("/system.slice/ssh.service", &[]), None);
+        let manager = "/user.slice/user-1000.slice/user@1000.service";
+        assert_eq!(unit(manager, &main), None);
+        assert_eq!(unit(&format!("{manager}/app.slice/vm.service"), &main).as_deref(), Some("vm.service"));
+        assert_eq!(unit(&format!("{manager}/app.slice/vte-spawn-1.scope"), &main), None);
+    }
+
+    #[test]
+    fn session_cgroup_and_limit_are_read() {
+        let scope = "0::/user.slice/user-1000.slice/session-c3.scope\n";
+        let limits = "Max locked memory         8388608              unlimited            bytes     \n";
+        let files = [
+            ("proc/self/cgroup", scope),
+            ("proc/self/limits", limits),
+            ("sys/fs/cgroup/cgroup.controllers", "cpuset\n"),
+            ("run/systemd/system/x", ""),
+        ];
+        let process = read(&files, &environment(&[]));
+        assert_eq!(process.session.as_deref(), Some("c3"));
+        assert_eq!(process.cgroup.as_deref(), Some("/user.slice/user-1000.slice/session-c3.scope"));
+        assert_eq!((process.memlock, process.systemd, process.unit), (Some(8 << 20), true, None));
+        let mixed = "1:name=systemd:/user.slice/session-7.scope\n0::/\n";
+        let process = read(&[("proc/self/cgroup", mixed)], &environment(&[]));
+        assert_eq!((process.session.as_deref(), process.cgroup), (Some("7"), None));
+        let junk = read(
+            &[("proc/self/cgroup", "\u{fffd}::::\n0:"), ("proc/self/limits", "Max locked memory")],
+            &environment(&[]),
+        );
+        assert_eq!((junk.session, junk.unit, junk.memlock), (None, None, None));
+    }
+}

@@ -1,0 +1,229 @@
+//! The write-ahead record of what was done to the host, and its undoing in reverse.
+//!
+//! One file a machine, JSON lines, in the machine's run directory below /run: a reboot resets the host and forgets the
+//! journal together. An intent, with what was there before, is on disk before the host is touched; so whoever finds the
+//! journal after a crash knows all that may have been done. A last line that is torn is an intent whose change was never
+//! begun.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Before, Change, ChangeError, Progress, Undone};
+use crate::host::Root;
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// This is about to be done; `before` is what was there.
+    Intent {
+        /// Number of the change, from 1.
+        seq: u32,
+        /// What is done.
+        change: Change,
+        /// What was there.
+        before: Before,
+    },
+    /// It was done and read back.
+    Done {
+        /// Number of the change.
+        seq: u32,
+    },
+    /// It was undone, or need not be.
+    Undone {
+        /// Number of the change.
+        seq: u32,
+        /// How that ended.
+        how: Undone,
+    },
+    /// QEMU or a helper was started.
+    Started {
+        /// `qemu`, or the helper's name.
+        name: String,
+        /// Its process id.
+        pid: i32,
+        /// Its start time in clock ticks since boot (field 22 of `/proc/PID/stat`), which tells it from a later process
+        /// of the same number.
+        start_time: u64,
+    },
+    /// The guest was let go: from here on a supervisor can take it over.
+    Running,
+}
+
+/// A change that may have been made and was not undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its number.
+    pub seq: u32,
+    /// What may have been done.
+    pub change: Change,
+    /// What was there.
+    pub before: Before,
+}
+
+/// The outcome of one undo.
+#[derive(Debug)]
+pub struct UndoReport {
+    /// The change.
+    pub change: Change,
+    /// How it ended.
+    pub result: Result<Undone, ChangeError>,
+}
+
+/// The journal of one machine.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    records: Vec<Record>,
+}
+
+impl Journal {
+    /// The journal's name in the machine's run directory.
+    pub const FILE: &str = "journal";
+
+    /// Opens the machine's journal, or begins one, in its run directory.
+    pub fn open(run_dir: &Path) -> io::Result<Self> {
+        let path = run_dir.join(Self::FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&path)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        let (records, whole) = parse(&text)?;
+        // A torn line would swallow the next record.
+        file.set_len(whole as u64)?;
+        sync_folder(run_dir)?;
+        Ok(Self { path, file, records })
+    }
+
+    /// Reads the journal of a machine without opening it for writing; `None` where there is none.
+    pub fn read(run_dir: &Path) -> io::Result<Option<Vec<Record>>> {
+        match std::fs::read(run_dir.join(Self::FILE)) {
+            Ok(text) => Ok(Some(parse(&text)?.0)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// All records in order.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Adds a record; on return it is on disk.
+    pub fn append(&mut self, record: Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&record)?;
+        line.push(b'\n');
+        self.file.write_all(&line)?;
+        self.file.sync_data()?;
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Makes a change: intent and old value on disk first, then the host, then the read-back, then `Done`.
+    pub fn make(&mut self, root: &Root, change: &Change, progress: Progress<'_>) -> Result<(), MakeError> {
+        let seq = 1 + self.records.iter().filter(|r| matches!(r, Record::Intent { .. })).count() as u32;
+        let before = change.capture(root)?;
+        self.append(Record::Intent { seq, change: change.clone(), before: before.clone() })?;
+        change.apply(root, &before, progress)?;
+        self.append(Record::Done { seq })?;
+        Ok(())
+    }
+
+    /// The changes that may stand, in the order that they were made.
+    pub fn open_changes(&self) -> Vec<Open> {
+        open_changes(&self.records)
+    }
+
+    /// Undoes all changes that may stand, last first. Each is independent: what fails is reported, stays in the journal,
+    /// and the rest goes on.
+    pub fn undo_all(&mut self, root: &Root) -> Vec<UndoReport> {
+        self.undo_where(root, |_| true)
+    }
+
+    /// Undoes those changes that QEMU no longer needs once it holds what they were made for.
+    pub fn settle(&mut self, root: &Root) -> Vec<UndoReport> {
+        self.undo_where(root, Change::settles_at_start)
+    }
+
+    fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
+        let mut reports = Vec::new();
+        for open in self.open_changes().into_iter().rev().filter(|o| which(&o.change)) {
+            let mut result = open.change.undo(root, &open.before);
+            if let Ok(how) = &result
+                && let Err(source) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
+            {
+                // It is undone, yet the journal says otherwise: undoing it again does no harm, but the user must know.
+                result = Err(ChangeError::Io { action: "write", path: self.path.clone(), source });
+            }
+            reports.push(UndoReport { change: open.change, result });
+        }
+        reports
+    }
+
+    /// Forgets the journal, if nothing in it stands any more. Returns whether it is gone.
+    pub fn close(self) -> io::Result<bool> {
+        if !self.open_changes().is_empty() {
+            return Ok(false);
+        }
+        std::fs::remove_file(&self.path)?;
+        Ok(true)
+    }
+}
+
+/// A change could not be made, or not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The change itself failed; its intent is in the journal.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The journal could not be written, so the host was not touched, or no further.
+    #[error("cannot write the journal: {0}")]
+    Journal(#[from] io::Error),
+}
+
+/// The changes in a journal's records that may stand.
+pub fn open_changes(records: &[Record]) -> Vec<Open> {
+    let mut open: Vec<Open> = Vec::new();
+    for record in records {
+        match record {
+            Record::Intent { seq, change, before } => {
+                open.push(Open { seq: *seq, change: change.clone(), before: before.clone() });
+            }
+            Record::Undone { seq, .. } => open.retain(|o| o.seq != *seq),
+            Record::Done { .. } | Record::Started { .. } | Record::Running => {}
+        }
+    }
+    open
+}
+
+/// The whole lines, and how many bytes they take.
+fn parse(text: &[u8]) -> io::Result<(Vec<Record>, usize)> {
+    let mut records = Vec::new();
+    let mut whole = 0;
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let record = serde_json::from_slice(line).map_err(|e| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("line {} of the journal: {e}", records.len() + 1))
+        })?;
+        records.push(record);
+        whole += line.len();
+    }
+    Ok((records, whole))
+}
+
+/// A new file's name is on disk only when its folder was synced.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,116 @@
+//! Disks and CD images.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One disk or CD image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The image file or block device; prefer `/dev/disk/by-id/…` for the latter.
+    pub file: PathBuf,
+    /// QEMU's id for it, unique in the machine. Default: `disk0`, `disk1`, … by position.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Disk or CD. Default: `Cd` for a file that ends in `.iso`, else `Disk`.
+    #[serde(default)]
+    pub media: Option<Media>,
+    /// How the guest sees it. Default: `VirtioBlk` for disks, `Sata` for CDs.
+    #[serde(default)]
+    pub bus: Option<Bus>,
+    /// Request queues of a virtio disk, or of the SCSI controller. Default: QEMU's own, one a vCPU.
+    #[serde(default)]
+    pub queues: Option<u16>,
+    /// Image format. Default: read from the file's header (qcow2 or raw); a block device is raw.
+    #[serde(default)]
+    pub format: Option<DiskFormat>,
+    /// Host cache mode (QEMU: `cache=`). Default `None` (O_DIRECT) for disks, `Writeback` for CDs.
+    #[serde(default, deserialize_with = "super::written", skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// How requests reach the host's kernel. Default: `IoUring` where QEMU and kernel allow it, else `Native` or `Threads`.
+    #[serde(default)]
+    pub aio: Option<Aio>,
+    /// What happens to discarded blocks. Default `Unmap`.
+    #[serde(default)]
+    pub discard: Option<Discard>,
+    /// An I/O thread of its own. Default: yes for virtio disks.
+    #[serde(default)]
+    pub iothread: Option<bool>,
+    /// No writes. Default: yes for CDs.
+    #[serde(default)]
+    pub read_only: Option<bool>,
+    /// The serial number that the guest sees, at most 20 characters.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Boot order, 1 first; 0 never. Default: by position.
+    #[serde(default)]
+    pub boot: Option<u32>,
+}
+
+/// Disk or CD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Media {
+    /// A hard disk.
+    Disk,
+    /// A CD or DVD image, read only.
+    Cd,
+}
+
+/// The controller that a disk hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Bus {
+    /// `virtio-blk-pci`, the fastest.
+    VirtioBlk,
+    /// `scsi-hd` on a `virtio-scsi-pci` controller that all such disks share.
+    VirtioScsi,
+    /// `ide-hd` or `ide-cd` on the q35's own AHCI controller: six ports.
+    Sata,
+    /// `nvme`: Windows has a driver for it on its installation medium.
+    Nvme,
+}
+
+/// Image format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DiskFormat {
+    /// QEMU's copy-on-write format.
+    Qcow2,
+    /// Plain bytes.
+    Raw,
+}
+
+/// Host cache mode, QEMU's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Cache {
+    /// Past the host's page cache (O_DIRECT).
+    None,
+    /// Through the host's page cache; flushes are honoured.
+    Writeback,
+    /// As `Writeback`, each write flushed.
+    Writethrough,
+    /// Past the page cache, each write flushed.
+    Directsync,
+    /// Flushes are ignored: for scratch disks only.
+    Unsafe,
+}
+
+/// How requests reach the host's kernel, QEMU's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Aio {
+    /// A pool of threads.
+    Threads,
+    /// Linux native AIO; needs `cache: None` or `Directsync`.
+    Native,
+    /// io_uring.
+    IoUring,
+}
+
+/// What happens to blocks that the guest discards, QEMU's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Discard {
+    /// They are freed in the image.
+    Unmap,
+    /// Nothing.
+    Ignore,
+}

@@ -1,0 +1,262 @@
+//! Where each value of the machine file was written.
+
+use std::collections::BTreeMap;
+
+use super::tokens::{Kind, Span, Token, Tokens};
+
+/// A place in the machine file, both numbers from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Position {
+    /// Line.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+}
+
+/// Where each value of a machine file was written, by its path: `disks[0].file`.
+///
+/// What stands in the parentheses of a variant belongs to the field itself: the port of `display: Vnc(port: 5900)` is
+/// `display.port`, the size in `pages: Huge("2 MiB")` is `memory.pages.0`. A path with the variant's name in it
+/// (`display.Vnc.port`) finds the same. The default value knows no lines, for machines that were not read from a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lines {
+    values: Vec<Value>,
+    first: BTreeMap<String, usize>,
+    unclosed: Option<Span>,
+    open_comment: Option<Span>,
+}
+
+/// One value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    /// Its path.
+    pub path: String,
+    /// The field's name, where it has one.
+    pub key: Option<Span>,
+    /// The value, or what it begins with: the name before its parentheses, or its bracket.
+    pub head: Span,
+    /// Where the first of the two begins.
+    at: Position,
+}
+
+/// Why a text was given up: nothing that a person would write comes near these limits, and they bound what reading an
+/// untrusted file can cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Excess {
+    /// What there is too much of.
+    pub what: &'static str,
+    /// What is allowed.
+    pub allowed: &'static str,
+    /// Where the limit was passed.
+    pub span: Span,
+}
+
+const MAX_DEPTH: usize = 16;
+const MAX_VALUES: usize = 16 * 1024;
+/// Linux's limit for a path (`PATH_MAX`), and twice that of a kernel command line.
+const MAX_TEXT: usize = 4096;
+/// Names are cut here; no field's is near it, so a cut one is an unknown one anyway.
+const MAX_NAME: usize = 64;
+
+struct Frame {
+    path: String,
+    bracket: char,
+    open: Span,
+    items: usize,
+}
+
+impl Frame {
+    fn item(&mut self) -> String {
+        let index = self.items;
+        self.items += 1;
+        match self.bracket {
+            '[' => format!("{}[{index}]", self.path),
+            _ => join(&self.path, &index.to_string()),
+        }
+    }
+}
+
+impl Lines {
+    /// Finds every value of the text; on text that is not RON, those that can be told.
+    pub(super) fn find(text: &str) -> Result<Self, Excess> {
+        let mut lines = Self::default();
+        let mut tokens = Tokens::new(text);
+        let mut walk = Walk::new(text);
+        let mut frames: Vec<Frame> = Vec::new();
+        while let Some(token) = tokens.next() {
+            match token.kind {
+                Kind::Close => {
+                    frames.pop();
+                }
+                Kind::Comma | Kind::Colon => {}
+                _ => lines.value(&mut walk, token, &mut tokens, &mut frames)?,
+            }
+        }
+        lines.unclosed = frames.last().map(|frame| frame.open);
+        lines.open_comment = tokens.open_comment;
+        Ok(lines)
+    }
+
+    /// Takes in one item: an optional name with its colon, then a value or the start of one.
+    fn value(
+        &mut self,
+        walk: &mut Walk,
+        token: Token,
+        tokens: &mut Tokens,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), Excess> {
+        let at = walk.to(token.span.start);
+        let is_key = !matches!(token.kind, Kind::Open(_))
+            && frames.last().is_some_and(|frame| frame.bracket != '[')
+            && tokens.peek().is_some_and(|next| next.kind == Kind::Colon);
+        let path = match frames.last_mut() {
+            None => String::new(),
+            Some(frame) if is_key => join(&frame.path, key_name(&walk.text[token.span.start..token.span.end])),
+            Some(frame) => frame.item(),
+        };
+        let (key, token) = if is_key {
+            tokens.next();
+            match tokens.peek() {
+                Some(next) if !matches!(next.kind, Kind::Close | Kind::Comma | Kind::Colon) => {
+                    tokens.next();
+                    (Some(token.span), next)
+                }
+                // The value is missing. The name stands for it, so that an error has a place.
+                _ => (Some(token.span), token),
+            }
+        } else {
+            (None, token)
+        };
+        if token.kind == Kind::Text && token.span.end - token.span.start > MAX_TEXT {
+            return Err(Excess { what: "this text is too long", allowed: "at most 4096 bytes", span: token.span });
+        }
+        let mut open = token;
+        if token.kind == Kind::Name
+            && key != Some(token.span)
+            && let Some(next) = tokens.peek().filter(|next| next.kind == Kind::Open('('))
+        {
+            open = next;
+            tokens.next();
+        }
+        if let Kind::Open(bracket) = open.kind {
+            if frames.len() == MAX_DEPTH {
+                return Err(Excess {
+                    what: "this is nested too deeply",
+                    allowed: "at most 16 levels",
+                    span: open.span,
+                });
+            }
+            frames.push(Frame { path: path.clone(), bracket, open: open.span, items: 0 });
+        }
+        if self.values.len() == MAX_VALUES {
+            return Err(Excess { what: "too many values", allowed: "at most 16384", span: token.span });
+        }
+        self.first.entry(path.clone()).or_insert(self.values.len());
+        self.values.push(Value { path, key, head: token.span, at });
+        Ok(())
+    }
+
+    /// Where the field was written: its name, or its value where it has none. Nothing where it was left out.
+    pub fn at(&self, field: &str) -> Option<Position> {
+        self.get(field).map(|value| value.at)
+    }
+
+    /// The line that the field was written on.
+    pub fn line(&self, field: &str) -> Option<u32> {
+        self.at(field).map(|at| at.line)
+    }
+
+    /// The value at this path, with or without the names of variants in it.
+    pub(super) fn get(&self, field: &str) -> Option<&Value> {
+        if let Some(index) = self.first.get(field) {
+            return self.values.get(*index);
+        }
+        let (mut plain, mut ends_in_variant) = (String::new(), false);
+        for part in field.split('.') {
+            // Fields are in lower case; variants begin with a capital.
+            ends_in_variant = part.starts_with(|c: char| c.is_ascii_uppercase());
+            if !ends_in_variant {
+                plain = join(&plain, part);
+            }
+        }
+        let inner = ends_in_variant.then(|| join(&plain, "0"));
+        let index = inner.and_then(|inner| self.first.get(&inner)).or_else(|| self.first.get(&plain))?;
+        self.values.get(*index)
+    }
+
+    /// Every value with this path; more than one where a field was written twice.
+    pub(super) fn all(&self, field: &str) -> impl Iterator<Item = &Value> {
+        self.values.iter().filter(move |value| value.path == field)
+    }
+
+    /// The value that this byte is within, neither its first nor behind its last.
+    pub(super) fn around(&self, byte: usize) -> Option<&Value> {
+        self.values.iter().find(|value| value.head.start < byte && byte < value.head.end)
+    }
+
+    /// The comment that is never closed.
+    pub(super) fn open_comment(&self) -> Option<Span> {
+        self.open_comment
+    }
+
+    /// The innermost bracket that is never closed.
+    pub(super) fn unclosed(&self) -> Option<Span> {
+        self.unclosed
+    }
+}
+
+/// Turns byte offsets that only grow into positions, in one pass over the text: a file may be one long line.
+struct Walk<'a> {
+    text: &'a str,
+    byte: usize,
+    at: Position,
+}
+
+impl<'a> Walk<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, byte: 0, at: Position { line: 1, column: 1 } }
+    }
+
+    fn to(&mut self, byte: usize) -> Position {
+        for c in self.text[self.byte..byte].chars() {
+            if c == '\n' {
+                self.at = Position { line: self.at.line + 1, column: 1 };
+            } else {
+                self.at.column += 1;
+            }
+        }
+        self.byte = byte;
+        self.at
+    }
+}
+
+/// Line and column of a byte of the text.
+pub(super) fn position(text: &str, byte: usize) -> Position {
+    Walk::new(text).to(byte)
+}
+
+/// The byte at this line and column of the text, or its end.
+pub(super) fn byte_at(text: &str, at: Position) -> usize {
+    let start = match at.line {
+        0 | 1 => 0,
+        line => text.match_indices('\n').nth(line as usize - 2).map_or(text.len(), |(at, _)| at + 1),
+    };
+    let column = (at.column as usize).saturating_sub(1);
+    text[start..].char_indices().nth(column).map_or(text.len(), |(byte, _)| start + byte)
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn key_name(written: &str) -> &str {
+    cut(written.strip_prefix("r#").unwrap_or(written).trim_matches('"'))
+}
+
+/// A name as it stands in paths.
+pub(super) fn cut(name: &str) -> &str {
+    name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end])
+}
+
+#[cfg(test)]
+mod tests;

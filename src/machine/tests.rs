@@ -1,0 +1,280 @@
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn refused(text: &str) -> String {
+    parse(Path::new("win11.ron"), text).unwrap_err().to_string()
+}
+
+/// The first line of the refusal of a machine with this in its second line.
+fn first_line(more: &str) -> String {
+    let text = refused(&format!("(guest: Linux, memory: (size: \"1 GiB\"),\n{more})"));
+    text.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn an_error_shows_the_line_and_the_remedy() {
+    let text = "(\n    guest: Windows11,\n    memory: (size: \"16 GiB\"),\n\tcpu: ( vcpu: 8),\n)";
+    assert_eq!(
+        refused(text),
+        "win11.ron:4:9: unknown field `vcpu` in `cpu`; did you mean `vcpus`?\n  \
+           |\n\
+         4 | \tcpu: ( vcpu: 8),\n  \
+           | \t       ^^^^\n  \
+           = allowed: the fields in `cpu` are `vcpus`, `pin`, `emulator`, `iothreads`, `model`, `features`, \
+         `topology`, `hide_kvm`"
+    );
+}
+
+#[test]
+fn an_error_is_json_for_scripts() {
+    let error = parse(Path::new("m.ron"), "(guest: Linux, memory: (size: 16))").unwrap_err();
+    let json = serde_json::to_value(&error).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "path": "m.ron", "message": "`memory.size` cannot be `16`",
+            "line": 1, "column": 31, "width": 2, "field": "memory.size", "source": "(guest: Linux, memory: (size: 16))",
+            "allowed": "text in double quotes: an amount of memory with a binary unit, such as \"16 GiB\"",
+            "help": "write `\"16\"`",
+        })
+    );
+    let json = serde_json::to_value(read(Path::new("/nowhere/m.ron")).unwrap_err()).unwrap();
+    assert_eq!(json["path"], "/nowhere/m.ron");
+    assert!(json.get("line").is_none());
+    let odd = std::ffi::OsStr::from_bytes(b"/nowhere/\xff.ron");
+    assert_eq!(serde_json::to_value(read(Path::new(odd)).unwrap_err()).unwrap()["path"], "/nowhere/\u{fffd}.ron");
+}
+
+#[test]
+fn syntax() {
+    for (text, expected) in [
+        ("", "win11.ron: is empty"),
+        ("// nothing", "win11.ron: is empty"),
+        ("(guest: Linux", "win11.ron:1:1: this `(` is never closed"),
+        ("(guest: Linux,\nmemory: (size: \"1 GiB\"", "win11.ron:2:9: this `(` is never closed"),
+        ("guest: Linux", "win11.ron:1:1: the machine cannot be `guest`"),
+        ("(guest = Linux)", "win11.ron:1:8: a field is written `name: value`; `:` is missing before `=`"),
+        ("(guest: Linux memory: ())", "win11.ron:1:15: a comma is missing before `memory`"),
+        ("(guest: Linux,, )", "win11.ron:1:15: a name is missing before `,`"),
+        ("(guest: )", "win11.ron:1:2: `guest` has no value"),
+        ("(guest: Linux, memory: (size: \"1 GiB))", "win11.ron:1:31: this text has no closing quote"),
+        ("(guest: Linux, /* memory: ())", "win11.ron:1:16: this comment is never closed by `*/`"),
+        (
+            "(guest: Linux, memory: (size: \"1 GiB\")) x",
+            "win11.ron:1:41: the machine ends before `x`; nothing may follow",
+        ),
+        ("(guest: Linux, name: \"C:\\Windows\")", "win11.ron:1:25: bad escape in text: unknown escape character"),
+        ("(guest: Linux, secure-boot: 1)", "win11.ron:1:16: `secure-boot` is no field's name"),
+        ("#![enable(x)] ()", "win11.ron:1:12: no RON extension named `x`"),
+    ] {
+        assert_eq!(refused(text).lines().next().unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
+fn names_and_types() {
+    for (written, expected) in [
+        ("uid: 3", "win11.ron:2:1: unknown field `uid`; did you mean `uuid`?"),
+        ("display: Vnc(prt: 5900)", "win11.ron:2:14: unknown field `prt` in `display`; did you mean `port`?"),
+        (
+            "disks: [(file: \"a\"), (fil: \"b\")]",
+            "win11.ron:2:23: unknown field `fil` in `disks[1]`; did you mean `file`?",
+        ),
+        ("tpm: v2", "win11.ron:2:6: unknown value `v2` for `tpm`; did you mean `V2`?"),
+        ("tpm: true", "win11.ron:2:6: unknown value `true` for `tpm`"),
+        ("rtc: \"Utc\"", "win11.ron:2:6: `rtc` cannot be `\"Utc\"`"),
+        ("display: Vnc", "win11.ron:2:10: `display`: `Vnc` takes fields in parentheses"),
+        ("display: Gtk()", "win11.ron:2:13: a comma is missing before `(`"),
+        (
+            "networks: [(backend: Bridge)]",
+            "win11.ron:2:22: `networks[0].backend`: `Bridge` takes a value in parentheses",
+        ),
+        ("networks: [(backend: Bridge(br0))]", "win11.ron:2:29: `networks[0].backend` cannot be `br0`"),
+        ("cpu: (vcpus: \"4\")", "win11.ron:2:14: `cpu.vcpus` cannot be `\"4\"`"),
+        ("cpu: (vcpus: 4.5)", "win11.ron:2:14: `cpu.vcpus` cannot be `4.5`"),
+        ("cpu: (vcpus: -4)", "win11.ron:2:14: `cpu.vcpus` cannot be `-4`"),
+        ("cpu: (hide_kvm: yes)", "win11.ron:2:17: `cpu.hide_kvm` cannot be `yes`"),
+        ("cpu: (pin: \"4-\")", "win11.ron:2:12: `cpu.pin`: \"4-\" is not a CPU list"),
+        ("cpu: [1]", "win11.ron:2:6: `cpu` cannot be `[`"),
+        ("cpu: (topology: (threads: 2))", "win11.ron:2:17: missing field `cores` in `cpu.topology`"),
+        ("disks: (file: \"x\")", "win11.ron:2:8: `disks` cannot be `(`"),
+        ("disks: [()]", "win11.ron:2:9: missing field `file` in `disks[0]`"),
+        ("uuid: \"x\"", "win11.ron:2:7: `uuid` cannot be `\"x\"`"),
+        ("guest: Linux", "win11.ron:2:1: field `guest` is given twice"),
+        ("display: Vnc(port: 1, port: 2)", "win11.ron:2:23: field `port` in `display` is given twice"),
+    ] {
+        assert_eq!(first_line(written), expected, "{written}");
+    }
+    let huge = refused("(guest: Linux, memory: (size: \"1 GiB\", pages: Huge(\"2\")))");
+    assert!(huge.starts_with("win11.ron:1:52: `memory.pages`: \"2\" is not a size\n"), "{huge}");
+}
+
+#[test]
+fn remedies() {
+    for (written, expected) in [
+        ("pin: \"1\"", "help: `pin` is a field of `cpu`"),
+        ("cpu: (disks: [])", "help: `disks` is a field of the machine: move it out of `cpu`"),
+        ("rtc: \"Utc\"", "help: write `Utc` without quotes"),
+        ("display: Vnc", "help: write `Vnc()`, or name fields in it"),
+        ("disks: [()]", "help: add `file: \"disk.qcow2\"`"),
+        ("user: 1000", "help: write `\"1000\"`"),
+        ("rtc: utc", "allowed: `Utc`, `LocalTime`"),
+        ("cpu: (vcpus: -4)", "allowed: a whole number from 0 to 4294967295"),
+        ("serial: x", "allowed: `None`, `Console`, `File(\"…\")`, `Socket`"),
+    ] {
+        let text = refused(&format!("(guest: Linux, memory: (size: \"1 GiB\"),\n{written})"));
+        assert!(text.contains(expected), "{written}: {text}");
+    }
+}
+
+#[test]
+fn the_files_text_cannot_play_with_the_terminal() {
+    let text = refused("(guest: Linux, \u{1b}[2J\u{202e}x: 3, memory: (size: \"1 GiB\"))");
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+}
+
+#[test]
+fn a_long_line_is_shown_around_its_place() {
+    let text = refused(&format!("({}x: 3{})", " ".repeat(100_000), " ".repeat(100_000)));
+    assert!(text.len() < 1200, "{}", text.len());
+    let caret = text.lines().find(|line| line.ends_with('^')).unwrap();
+    let source = text.lines().find(|line| line.starts_with("1 |")).unwrap();
+    assert_eq!(caret.find('^'), source.find('x'));
+}
+
+#[test]
+fn what_is_no_machine_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let fifo = dir.path().join("fifo.ron");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (path, expected) in [
+        (dir.path().join("none.ron"), "cannot be read: No such file or directory (os error 2)"),
+        (dir.path().to_owned(), "is a directory, not a machine file"),
+        (fifo, "is not a regular file, not a machine file"),
+        (write("binary.ron", b"(\n\xff)"), "is not text: line 2 is not UTF-8"),
+        (write("large.ron", &vec![b' '; (1 << 20) + 1]), "is too large for a machine file"),
+    ] {
+        assert_eq!(read(&path).unwrap_err().message, expected);
+    }
+    for (text, expected) in [
+        ("(".repeat(1 << 19), "this is nested too deeply"),
+        (format!("[{}", "1,".repeat(1 << 19)), "too many values"),
+        (format!("(name: \"{}\")", "x".repeat(5000)), "this text is too long"),
+    ] {
+        assert_eq!(parse(Path::new("m.ron"), &text).unwrap_err().message, expected);
+    }
+    let marked = write("marked.ron", "\u{feff}(guest: Linux, memory: (size: \"1 GiB\"))".as_bytes());
+    assert_eq!(read(&marked).unwrap().machine.name, "marked");
+}
+
+#[test]
+fn none_of_a_types_own_is_no_missing_field() {
+    let text = "(guest: Linux, memory: (size: \"1 GiB\"), video: None, disks: [(file: \"a\", cache: None)])";
+    let machine = parse(Path::new("m.ron"), text).unwrap().machine;
+    assert_eq!((machine.video, machine.disks[0].cache), (Some(Video::None), Some(Cache::None)));
+    let json = serde_json::to_string(&machine).unwrap();
+    assert_eq!(serde_json::from_str::<Machine>(&json).unwrap(), machine);
+    let text = "(guest: Linux, memory: (size: \"1 GiB\"), disks: [(file: \"a\")])";
+    let machine = parse(Path::new("m.ron"), text).unwrap().machine;
+    assert_eq!((machine.video, machine.disks[0].cache), (None, None));
+    let json = serde_json::to_string(&machine).unwrap();
+    assert_eq!(serde_json::from_str::<Machine>(&json).unwrap(), machine);
+}
+
+#[test]
+fn the_machines_that_we_ship_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("machines");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let source = read(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(source.lines.line(""), source.text.lines().position(|l| l == "(").map(|l| l as u32 + 1));
+        names.push(source.machine.name);
+    }
+    names.sort();
+    assert_eq!(names, ["demo", "linux", "server", "windows11"]);
+}
+
+#[test]
+fn the_schema_is_what_a_person_writes() {
+    let schema = schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["required"], serde_json::json!(["guest", "memory"]));
+    assert_eq!(schema["additionalProperties"], false);
+    let text = schema.to_string();
+    assert!(!text.contains("null"), "{text}");
+    assert_eq!(schema["properties"]["shutdown_timeout"]["type"], "integer");
+    assert_eq!(schema["properties"]["video"]["$ref"], "#/$defs/Video");
+    assert_eq!(schema["properties"]["display"]["default"], "None");
+    // Every field is documented: errors and editors show it.
+    let mut fields: Vec<(&str, _)> = vec![("Machine", &schema)];
+    fields.extend(schema["$defs"].as_object().unwrap().iter().map(|(name, of)| (name.as_str(), of)));
+    for (name, of) in fields {
+        for (field, schema) in of.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
+            assert!(schema.get("description").is_some(), "{name}.{field}");
+        }
+    }
+}
+
+const WHOLE: &str = include_str!("../../machines/windows11.ron");
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_in_place(text in "(?s).{0,300}") {
+        sound(&text);
+    }
+
+    #[test]
+    fn a_damaged_file_is_read_or_refused_in_place(
+        at in 0..WHOLE.len(), cut in 0usize..40,
+        put in prop::sample::select(&["", "(", ")", "[", "]", "{", "}", "\"", ",", ":", "'", "/*", "*/", "r#\"", "x", "7", "é", "\\", "\0", "Some(", "None"][..])
+    ) {
+        let from = WHOLE.floor_char_boundary(at);
+        let to = WHOLE.floor_char_boundary((from + cut).min(WHOLE.len()));
+        sound(&format!("{}{put}{}", &WHOLE[..from], &WHOLE[to..]));
+    }
+
+    #[test]
+    fn any_values_are_read_or_refused_in_place(
+        parts in prop::collection::vec(prop::sample::select(&[
+            "guest", "memory", "cpu", "disks", "display", "networks", "size", "pages", "Huge", "Vnc", "Linux", "file", "topology", "mac",
+            "uuid", "name", "\"1 GiB\"", "\"0-3\"", "\"\"", "\"a\\n\"", "0", "4294967296", "-1", "1.5", "true", "None", "Some",
+            "(", ")", "[", "]", "{", "}", ":", ":", ":", ",", ",", ",", " ", "\n", "// x\n",
+        ][..]), 0..40)
+    ) {
+        sound(&format!("(guest: Linux, memory: (size: \"1 GiB\"), {}", parts.concat()));
+    }
+}
+
+/// Reads the text; a refusal must be printable, and point into the text.
+fn sound(text: &str) {
+    if let Err(error) = parse(Path::new("m.ron"), text) {
+        let shown = error.to_string();
+        assert!(shown.starts_with("m.ron:"), "{shown}");
+        let lines = text.split('\n').count();
+        assert!(error.line().is_none_or(|line| (1..=lines).contains(&(line as usize))), "{shown}");
+    }
+}
+
+#[test]
+fn a_long_name_is_cut() {
+    let name = "x".repeat(1 << 19);
+    for (text, start) in [
+        (format!("({name}: 1)"), "win11.ron:1:2: unknown field `xxx"),
+        (format!("(guest: {name})"), "win11.ron:1:9: unknown value `xxx"),
+        (format!("(shutdown_timeout: {})", "1".repeat(1 << 19)), "win11.ron:1:20: `shutdown_timeout` cannot be `111"),
+        (format!("({name}-y: 1)"), "win11.ron:1:2: `xxx"),
+    ] {
+        let text = refused(&text);
+        assert!(text.starts_with(start) && text.len() < 4000, "{:.300}", text);
+    }
+}

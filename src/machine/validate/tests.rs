@@ -1,0 +1,204 @@
+use std::path::Path;
+
+use crate::machine::parse;
+
+fn first_line(more: &str) -> String {
+    let text = format!("(guest: Linux, memory: (size: \"1 GiB\"),\n{more})");
+    match parse(Path::new("m.ron"), &text) {
+        Ok(_) => "ok".to_owned(),
+        Err(refused) => refused.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[track_caller]
+fn table(rows: &[(&str, &str)]) {
+    for (written, expected) in rows {
+        assert_eq!(first_line(written), *expected, "{written}");
+    }
+}
+
+#[test]
+fn platform() {
+    table(&[
+        (r#"name: "win-11_a.b""#, "ok"),
+        (r#"name: "a b""#, r#"m.ron:2:7: "a b" cannot be a machine's name"#),
+        (r#"name: ".a""#, r#"m.ron:2:7: ".a" cannot be a machine's name"#),
+        (r#"name: "../a""#, r#"m.ron:2:7: "../a" cannot be a machine's name"#),
+        (r#"machine_type: "pc-q35-7.2""#, "ok"),
+        (r#"machine_type: "q35,accel=tcg""#, r#"m.ron:2:15: `machine_type` cannot be "q35,accel=tcg""#),
+        (r#"user: "1000""#, "ok"),
+        (r#"user: "a:b""#, r#"m.ron:2:7: `user` cannot be "a:b""#),
+        ("shutdown_timeout: 3601", "m.ron:2:19: `shutdown_timeout` cannot be 3601"),
+        (r#"extra_args: ["-S", "--daemonize"]"#, "m.ron:2:20: `--daemonize` would take QEMU away from its launcher"),
+        (r#"extra_args: ["a\u{0}"]"#, r#"m.ron:2:14: `extra_args[0]`: "a\0" has a control character in it"#),
+        ("firmware: Uefi(vars: \"x\")", "m.ron:2:22: `firmware` has `vars` but no `code`"),
+        ("firmware: Uefi(code: \"x\", vars: \"y\")", "ok"),
+        (
+            "firmware: Uefi(secure_boot: false, enrolled_keys: true)",
+            "m.ron:2:51: `enrolled_keys: true` contradicts `secure_boot: false`",
+        ),
+        (r#"kernel: (image: "k"), firmware: Uefi()"#, "ok"),
+    ]);
+    let long = "x".repeat(2048);
+    table(&[(&format!("kernel: (image: \"k\", cmdline: \"{long}\")"), "m.ron:2:31: `kernel.cmdline` has 2048 bytes")]);
+}
+
+#[test]
+fn the_files_name_is_the_machines() {
+    let text = "(guest: Linux, memory: (size: \"1 GiB\"))";
+    assert_eq!(parse(Path::new("/etc/vfio-run/win11.ron"), text).unwrap().machine.name, "win11");
+    let refused = parse(Path::new("my machine.ron"), text).unwrap_err();
+    assert_eq!(
+        refused.to_string().lines().next(),
+        Some(r#"my machine.ron:1:1: "my machine" cannot be a machine's name"#)
+    );
+}
+
+#[test]
+fn memory() {
+    let rows = [
+        (r#"size: "16 GiB", pages: Huge("1 GiB")"#, "ok"),
+        (r#"size: "0 GiB""#, "m.ron:1:31: `memory.size` cannot be 0 B"),
+        (r#"size: "100 KiB""#, "m.ron:1:31: `memory.size` cannot be 100 KiB"),
+        (r#"size: "4097 TiB""#, "m.ron:1:31: `memory.size` cannot be 4097 TiB"),
+        (r#"size: "3 GiB", pages: Huge("4 MiB")"#, "m.ron:1:52: there are no huge pages of 4 MiB"),
+        (
+            r#"size: "1537 MiB", pages: Huge("2 MiB")"#,
+            "m.ron:1:31: `memory.size` of 1537 MiB is no whole number of 2 MiB pages",
+        ),
+        (r#"size: "1 GiB", nodes: """#, "m.ron:1:47: `memory.nodes` names no node"),
+        (r#"size: "1 GiB", nodes: "1024""#, "m.ron:1:47: there is no NUMA node 1024"),
+    ];
+    for (written, expected) in rows {
+        let read = parse(Path::new("m.ron"), &format!("(guest: Linux, memory: ({written}))"));
+        let line = read.map_or_else(|e| e.to_string().lines().next().unwrap().to_owned(), |_| "ok".to_owned());
+        assert_eq!(line, expected, "{written}");
+    }
+}
+
+#[test]
+fn cpu() {
+    table(&[
+        (r#"cpu: (vcpus: 4, pin: "0-3", topology: (cores: 2, threads: 2))"#, "ok"),
+        ("cpu: (vcpus: 0)", "m.ron:2:14: `cpu.vcpus` cannot be 0"),
+        ("cpu: (vcpus: 4097)", "m.ron:2:14: `cpu.vcpus` cannot be 4097"),
+        (r#"cpu: (vcpus: 4, pin: "3")"#, "m.ron:2:14: `cpu.vcpus` is 4, but `cpu.pin` names 1 CPU"),
+        (r#"cpu: (pin: "")"#, "m.ron:2:12: `cpu.pin` names no CPU"),
+        ("cpu: (topology: (cores: 0))", "m.ron:2:25: `cpu.topology.cores` cannot be 0"),
+        ("cpu: (vcpus: 4, topology: (cores: 3))", "m.ron:2:27: `cpu.topology` holds 3 vCPUs, but `cpu.vcpus` is 4"),
+        (
+            r#"cpu: (pin: "0-3", topology: (cores: 1))"#,
+            "m.ron:2:29: `cpu.topology` holds 1 vCPU, but `cpu.pin` names 4",
+        ),
+        ("cpu: (topology: (cores: 99999, threads: 99999))", "m.ron:2:17: `cpu.topology` holds too many vCPUs"),
+        (r#"cpu: (model: "host,kvm=off")"#, r#"m.ron:2:14: `cpu.model` cannot be "host,kvm=off""#),
+        (r#"cpu: (features: ["+topoext", "svm"])"#, r#"m.ron:2:30: "svm" does not switch a CPU feature"#),
+        (r#"cpu: (features: ["+svm", "-svm"])"#, r#"m.ron:2:26: "-svm" contradicts an earlier `svm`"#),
+    ]);
+}
+
+#[test]
+fn disks() {
+    let sata = r#"(file: "F", bus: Sata),"#;
+    let seven: String = (0..7).map(|i| sata.replace('F', &i.to_string())).collect();
+    table(&[
+        (r#"disks: [(file: "a", id: "os"), (file: "b.iso"), (file: "b.iso")]"#, "ok"),
+        (r#"disks: [(file: "a", id: "1a")]"#, r#"m.ron:2:25: "1a" cannot be a disk's id"#),
+        (
+            r#"disks: [(file: "a", id: "x"), (file: "b", id: "x")]"#,
+            r#"m.ron:2:47: id "x" is given to `disks[0]` and `disks[1]`"#,
+        ),
+        (
+            r#"disks: [(file: "a", id: "disk1"), (file: "b")]"#,
+            r#"m.ron:2:25: id "disk1" is given to `disks[0]` and `disks[1]`"#,
+        ),
+        (
+            r#"disks: [(file: "a", boot: 1), (file: "b", boot: 1)]"#,
+            "m.ron:2:49: `boot: 1` is already that of `disks[0]`",
+        ),
+        (r#"disks: [(file: "a", boot: 0), (file: "b", boot: 0)]"#, "ok"),
+        (r#"disks: [(file: "a"), (file: "./a")]"#, "m.ron:2:29: `disks[0]` is the same file"),
+        (r#"disks: [(file: "a.iso", bus: VirtioBlk)]"#, "m.ron:2:30: `bus: VirtioBlk` has no CD drives"),
+        (r#"disks: [(file: "a.iso", bus: VirtioBlk, media: Disk)]"#, "ok"),
+        (r#"disks: [(file: "a.iso", read_only: false)]"#, "m.ron:2:36: a CD cannot be written"),
+        (r#"disks: [(file: "a", bus: Nvme, queues: 2)]"#, "m.ron:2:40: `bus: Nvme` has no `queues`"),
+        (r#"disks: [(file: "a", queues: 0)]"#, "m.ron:2:29: `queues` cannot be 0"),
+        (r#"disks: [(file: "a", bus: Sata, iothread: true)]"#, "m.ron:2:42: `bus: Sata` cannot use an I/O thread"),
+        (r#"disks: [(file: "a", aio: Native)]"#, "ok"),
+        (r#"disks: [(file: "a", aio: Native, cache: None)]"#, "ok"),
+        (
+            r#"disks: [(file: "a", aio: Native, cache: Writeback)]"#,
+            "m.ron:2:26: `aio: Native` does not work with `cache: Writeback`",
+        ),
+        (
+            r#"disks: [(file: "a", serial: "012345678901234567890")]"#,
+            r#"m.ron:2:29: "012345678901234567890" cannot be a serial number"#,
+        ),
+        (
+            r#"disks: [(file: "a", bus: VirtioScsi, queues: 2), (file: "b", bus: VirtioScsi, queues: 3)]"#,
+            "m.ron:2:87: `queues: 3` differs from the 2 of `disks[0]`",
+        ),
+        (&format!("disks: [{seven}]"), "m.ron:2:147: this is the seventh SATA disk"),
+    ]);
+}
+
+#[test]
+fn networks() {
+    table(&[
+        (r#"networks: [(mac: "52:54:00:aa:BB:0c", backend: Bridge("br0"))]"#, "ok"),
+        ("networks: []", "ok"),
+        (r#"networks: [(mac: "52:54:00:aa:BB")]"#, r#"m.ron:2:18: "52:54:00:aa:BB" is not a MAC address"#),
+        (r#"networks: [(mac: "52-54-00-aa-bb-cc")]"#, r#"m.ron:2:18: "52-54-00-aa-bb-cc" is not a MAC address"#),
+        (r#"networks: [(mac: "00:00:00:00:00:00")]"#, r#"m.ron:2:18: "00:00:00:00:00:00" is no card's address"#),
+        (
+            r#"networks: [(mac: "01:00:5e:00:00:01")]"#,
+            r#"m.ron:2:18: "01:00:5e:00:00:01" is a multicast address, no card's own: its first byte is odd"#,
+        ),
+        (
+            r#"networks: [(mac: "52:54:00:aa:bb:cc"), (mac: "52:54:00:AA:BB:CC")]"#,
+            r#"m.ron:2:46: "52:54:00:AA:BB:CC" is already the address of `networks[0]`"#,
+        ),
+        (r#"networks: [(backend: Tap("tap0,script=x"))]"#, "ok"),
+        (
+            r#"networks: [(backend: Tap("a-much-too-long-name"))]"#,
+            r#"m.ron:2:26: "a-much-too-long-name" cannot be a network interface"#,
+        ),
+    ]);
+}
+
+#[test]
+fn screen() {
+    table(&[
+        ("display: Vnc()", "ok"),
+        ("display: Vnc(port: 5900)", "ok"),
+        ("display: Vnc(port: 80)", "m.ron:2:20: `display.port` cannot be 80"),
+        ("display: Spice(port: 80)", "ok"),
+        ("display: Spice(port: 0)", "m.ron:2:22: `display.port` cannot be 0"),
+        (r#"display: Vnc(address: "::1")"#, "m.ron:2:23: `display` has an `address` but no `port`"),
+        ("display: Gtk, video: None", "m.ron:2:22: `video: None` leaves `display: Gtk` nothing to show"),
+        ("display: Spice(), video: None", "ok"),
+    ]);
+}
+
+#[test]
+fn the_first_problem_in_the_files_order_is_told() {
+    table(&[("shutdown_timeout: 0,\ncpu: (vcpus: 0)", "m.ron:2:19: `shutdown_timeout` cannot be 0")]);
+    table(&[("cpu: (vcpus: 0),\nshutdown_timeout: 0", "m.ron:2:14: `cpu.vcpus` cannot be 0")]);
+}
+
+#[test]
+fn relative_paths_start_from_the_files_folder() {
+    let text = r#"(guest: Linux, memory: (size: "1 GiB"), qemu: "qemu-system-x86_64",
+        kernel: (image: "../k", initrd: "/boot/i"), disks: [(file: "./d/x.qcow2")], serial: File("log"))"#;
+    let machine = parse(Path::new("/vm/conf/m.ron"), text).unwrap().machine;
+    let kernel = machine.kernel.unwrap();
+    assert_eq!(kernel.image, Path::new("/vm/conf/../k"));
+    assert_eq!(kernel.initrd.unwrap(), Path::new("/boot/i"));
+    assert_eq!(machine.disks[0].file, Path::new("/vm/conf/d/x.qcow2"));
+    assert_eq!(machine.serial, crate::machine::Serial::File("/vm/conf/log".into()));
+    assert_eq!(machine.qemu.unwrap(), Path::new("qemu-system-x86_64"));
+    table(&[
+        (r#"disks: [(file: "~/x")]"#, "m.ron:2:16: `disks[0].file`: `~` is not your home folder here"),
+        (r#"disks: [(file: "")]"#, "m.ron:2:16: `disks[0].file` is empty"),
+    ]);
+}

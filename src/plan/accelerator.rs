@@ -1,0 +1,72 @@
+//! KVM or emulation: KVM where it works, and a clear word where it does not.
+
+use super::draft::Draft;
+use super::{Origin, Severity, draft};
+use crate::host::KvmVerdict;
+use crate::machine::Accelerator;
+
+/// What executes the guest's instructions, decided.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Decided {
+    /// KVM, else TCG.
+    pub kvm: bool,
+    /// Why.
+    pub origin: Origin,
+}
+
+/// Why KVM can't be used, and what to do about it.
+struct Unusable {
+    reason: String,
+    remedy: String,
+}
+
+/// Decides, and says what was found.
+pub(super) fn decide(draft: &mut Draft) -> Decided {
+    const FIELD: &str = "accelerator";
+    let wanted = draft.machine.accelerator;
+    if wanted == Accelerator::Tcg {
+        return Decided { kvm: false, origin: draft.file(FIELD) };
+    }
+    let unusable = unusable(draft);
+    match (wanted, unusable) {
+        (_, None) => {
+            match draft.host.kvm.verdict() {
+                KvmVerdict::Works => draft.yes("kvm.works", Severity::Hard, "KVM runs the guest"),
+                _ => draft.unknown("kvm.works", Severity::Hard, "too little is known of KVM here; QEMU will tell"),
+            }
+            let origin = match wanted {
+                Accelerator::Kvm => draft.file(FIELD),
+                _ => draft::by_fact("KVM works here"),
+            };
+            Decided { kvm: true, origin }
+        }
+        (Accelerator::Kvm, Some(Unusable { reason, remedy })) => {
+            draft.no("kvm.works", Severity::Hard, format!("the machine requires KVM, and {reason}"), &remedy);
+            Decided { kvm: true, origin: draft.file(FIELD) }
+        }
+        (_, Some(Unusable { reason, remedy })) => {
+            let detail = format!("the guest is emulated, many times slower than with KVM: {reason}");
+            draft.no("kvm.works", Severity::Soft, detail, &remedy);
+            Decided { kvm: false, origin: draft::by_fact(reason) }
+        }
+    }
+}
+
+/// Why KVM can't be used, if it can't. The host's own answer comes first, since it knows the remedy; then that of the
+/// binary, which tried. What nobody knows is left to QEMU, which says so before the host is touched.
+fn unusable(draft: &Draft) -> Option<Unusable> {
+    let qemu = draft.qemu;
+    if !qemu.kvm_present {
+        return Some(Unusable {
+            reason: format!("{} is built without KVM", qemu.binary.display()),
+            remedy: "install your distribution's x86 QEMU (Debian: package `qemu-system-x86`)".to_owned(),
+        });
+    }
+    if let KvmVerdict::Unusable { reason, remedy } = draft.host.kvm.verdict() {
+        return Some(Unusable { reason, remedy });
+    }
+    qemu.kvm_error.as_ref().map(|error| Unusable {
+        reason: format!("a trial guest did not run with KVM: {error}"),
+        remedy: "read `dmesg`; inside a virtual machine, ask its host for nested virtualization".to_owned(),
+    })
+}

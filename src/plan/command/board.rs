@@ -1,0 +1,91 @@
+//! The board: machine type and accelerator, and its clocks.
+
+use super::super::Severity;
+use super::super::draft::{self, Draft, by_default, by_fact};
+use super::Decided;
+use super::firmware::Firmware;
+use super::memory;
+use crate::machine::Rtc;
+use crate::qemu::command::QemuOption;
+
+/// The machine type of a file that names none: the only one with PCI Express.
+pub(super) const DEFAULT_TYPE: &str = "q35";
+
+/// `-machine` and `-accel`.
+pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware) {
+    let asked = draft.machine.machine_type.as_deref();
+    let kind = asked.unwrap_or(DEFAULT_TYPE);
+    if !draft.qemu.machines.contains(kind) {
+        let known = draft.qemu.machines.iter().map(String::as_str);
+        let near = draft::nearest(kind, known).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let detail = format!("{} has no machine type {kind:?}{near}", draft.qemu.binary.display());
+        draft.no(
+            "machine.type",
+            Severity::Hard,
+            detail,
+            "`qemu-system-x86_64 -machine help` lists them; `q35` is always there",
+        );
+    }
+    let origin = draft.file_or(asked.is_some(), "machine_type", "the board with PCI Express; its version follows QEMU");
+    let mut machine = QemuOption::keys("-machine", Some(kind), origin);
+    let windows = draft.machine.guest.is_windows();
+    if firmware.needs_smm() {
+        machine.set_from("smm", "on", by_fact("the firmware requires system management mode"));
+    }
+    if windows && draft.machine_property("hpet") {
+        machine.set_from("hpet", "off", by_default("Windows: it would take the slow HPET for its clock"));
+    }
+    machine.set_from("vmport", "off", by_default("VMware's port: nobody asks, and it makes port I/O slower"));
+    machine.set_from("dump-guest-core", "off", by_default("a core dump does not hold the guest's memory"));
+    machine.set_from("memory-backend", memory::BACKEND, draft.file("memory"));
+    for (key, node) in firmware.flash() {
+        machine.set_from(key, *node, firmware.origin());
+    }
+    draft.push(machine);
+    let accelerator = &decided.accelerator;
+    let option = match accelerator.kvm {
+        true => QemuOption::keys("-accel", Some("kvm"), accelerator.origin.clone()),
+        false => {
+            let mut tcg = QemuOption::keys("-accel", Some("tcg"), accelerator.origin.clone());
+            // QEMU's own default for most pairs of hosts and guests; said, since placement needs a thread a vCPU.
+            tcg.set_from("thread", "multi", by_default("one thread a vCPU"));
+            tcg
+        }
+    };
+    draft.push(option);
+}
+
+/// The real-time clock and what keeps Windows' time right.
+pub(super) fn clock(draft: &mut Draft, decided: &Decided) {
+    let windows = draft.machine.guest.is_windows();
+    let base = draft.machine.rtc.unwrap_or(if windows { Rtc::LocalTime } else { Rtc::Utc });
+    let why = if windows { "Windows keeps local time" } else { "keeps universal time" };
+    let origin = draft.file_or(draft.machine.rtc.is_some(), "rtc", why);
+    let word = match base {
+        Rtc::Utc => "utc",
+        Rtc::LocalTime => "localtime",
+    };
+    let mut rtc = QemuOption::keys("-rtc", None, origin).with("base", word);
+    if windows && draft.option_has("rtc", "driftfix") {
+        rtc.set_from("driftfix", "slew", by_default("Windows counts clock ticks: lost ones are made up for"));
+    }
+    draft.push(rtc);
+    if decided.accelerator.kvm {
+        // The PIT's re-injection of lost ticks also switches AVIC off.
+        let why =
+            by_default("ticks of the old timer are not re-injected: nobody counts them, and it would inhibit AVIC");
+        draft.push(global("kvm-pit", "lost_tick_policy", "discard", why));
+    }
+    if windows {
+        for state in ["disable_s3", "disable_s4"] {
+            let why = by_default("Windows does not sleep: few passed-through devices wake up again");
+            draft.push(global("ICH9-LPC", state, "1", why));
+        }
+    }
+}
+
+/// `-global driver=…,property=…,value=…`.
+pub(super) fn global(driver: &str, property: &str, value: &str, origin: super::super::Origin) -> QemuOption {
+    let option = QemuOption::keys("-global", None, origin).with("driver", driver);
+    option.with("property", property).with("value", value)
+}

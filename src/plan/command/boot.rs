@@ -1,0 +1,23 @@
+//! What is started: a kernel directly, or the firmware's boot order.
+
+use super::super::account::{self, Use};
+use super::super::draft::{self, Draft, by_default};
+use crate::qemu::command::QemuOption;
+
+/// `-boot`, and `-kernel` with what belongs to it.
+pub(super) fn write(draft: &mut Draft) {
+    // Only what has a boot index is tried, so stale entries can't send the guest into the network.
+    let origin = by_default("only the plan's devices are booted from, in its order");
+    draft.push(QemuOption::keys("-boot", None, origin).with("strict", "on").with("menu", "off"));
+    let Some(kernel) = &draft.machine.kernel else { return };
+    let files = [("-kernel", "image", Some(&kernel.image)), ("-initrd", "initrd", kernel.initrd.as_ref())];
+    for (option, name, path) in files {
+        let Some(path) = path else { continue };
+        let field = format!("kernel.{name}");
+        account::reach(draft, &field, &field, "the kernel's image", path, Use::Read);
+        draft.push(QemuOption::text(option, draft::text(path), draft.file(&field)));
+    }
+    if !kernel.cmdline.is_empty() {
+        draft.push(QemuOption::text("-append", &kernel.cmdline, draft.file("kernel.cmdline")));
+    }
+}

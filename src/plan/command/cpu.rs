@@ -1,0 +1,126 @@
+//! The virtual CPUs: model, features and topology.
+
+use super::super::Severity::Hard;
+use super::super::draft::{self, Draft, by_default, by_fact};
+use super::{Decided, enlightenments};
+use crate::qemu::command::QemuOption;
+
+/// `-cpu` and `-smp`.
+pub(super) fn write(draft: &mut Draft, decided: &Decided) {
+    let kvm = decided.accelerator.kvm;
+    let asked = draft.machine.cpu.model.as_deref();
+    let model = asked.unwrap_or(if kvm { "host" } else { "max" });
+    if asked.is_some() && !matches!(model, "host" | "max") && !draft.qemu.cpu_models.contains(model) {
+        let known = draft.qemu.cpu_models.iter().map(String::as_str);
+        let near = draft::nearest(model, known).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let detail = format!("{} has no CPU model {model:?}{near}", draft.qemu.binary.display());
+        draft.no(
+            "cpu.model",
+            Hard,
+            detail,
+            "`qemu-system-x86_64 -cpu help` lists them; without `model` it is the host's own",
+        );
+    }
+    if model == "host" && !kvm {
+        draft.no("cpu.model", Hard, "the CPU model \"host\" needs KVM", "leave `model` out, or write `model: \"max\"`");
+    }
+    let why = if kvm { "the host's own CPU" } else { "all that emulation can do" };
+    let mut cpu = QemuOption::keys("-cpu", Some(model), draft.file_or(asked.is_some(), "cpu.model", why));
+    if kvm {
+        host(draft, decided, &mut cpu, matches!(model, "host" | "max"));
+        let hide = draft.machine.cpu.hide_kvm.unwrap_or(draft.machine.guest.is_windows());
+        if draft.machine.guest.is_windows() {
+            enlightenments::write(draft, decided, &mut cpu);
+            if hide {
+                let why = by_default("hidden KVM: some GPU drivers look for Hyper-V's usual name too");
+                cpu.set_from("hv-vendor-id", "vfio-run", why);
+            }
+        }
+        if hide {
+            let why = "Windows needs nothing of KVM's, and some GPU drivers refuse where they see it";
+            let origin = draft.file_or(draft.machine.cpu.hide_kvm.is_some(), "cpu.hide_kvm", why);
+            cpu.set_from("kvm", "off", origin);
+        }
+    }
+    features(draft, &mut cpu);
+    draft.push(cpu);
+    smp(draft, decided);
+}
+
+/// What lets the guest see the host's CPU as it is.
+fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: bool) {
+    let host = &draft.host.cpus;
+    let flag = |name: &str| host.flags.iter().any(|flag| flag == name);
+    let why = "the host's address width: without it large memory and large GPU windows have no place";
+    set(draft, cpu, "host-phys-bits", "on", by_default(why));
+    if !passthrough {
+        return;
+    }
+    if flag("constant_tsc") && flag("nonstop_tsc") {
+        set(draft, cpu, "migratable", "off", by_default("the machine is not moved to another host"));
+        set(draft, cpu, "invtsc", "on", by_fact("the host's time stamp counter runs at one rate"));
+    }
+    let threads = decided.placement.topology.threads;
+    let amd = matches!(host.vendor.as_deref(), Some("AuthenticAMD" | "HygonGenuine"));
+    if amd && threads > 1 {
+        set(draft, cpu, "topoext", "on", by_fact("AMD guests see SMT only with it"));
+    }
+    if decided.faithful {
+        set(draft, cpu, "host-cache-info", "on", by_fact("each guest core is a host core, so its caches are too"));
+    }
+}
+
+/// Sets a property that the binary knows.
+pub(super) fn set(draft: &Draft, cpu: &mut QemuOption, name: &str, value: &str, origin: super::super::Origin) {
+    if draft.qemu.cpu_properties.contains(name) {
+        cpu.set_from(name, value, origin);
+    }
+}
+
+/// What the user switches, over all that was set before.
+fn features(draft: &mut Draft, cpu: &mut QemuOption) {
+    for (index, feature) in draft.machine.cpu.features.iter().enumerate() {
+        let (name, value) = match feature.split_at_checked(1) {
+            Some(("+", name)) => (name, "on"),
+            Some(("-", name)) => (name, "off"),
+            _ => feature.split_once('=').unwrap_or((feature, "on")),
+        };
+        let known = &draft.qemu.cpu_properties;
+        if !known.is_empty() && !known.contains(name) {
+            let near = draft::nearest(name, known.iter().map(String::as_str));
+            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let detail = format!("{} has no CPU feature `{name}`{near}", draft.qemu.binary.display());
+            draft.no(&format!("cpu.feature.{name}"), Hard, detail, "correct or remove it in `cpu.features`");
+        }
+        cpu.set_from(name, value, draft.file(&format!("cpu.features[{index}]")));
+    }
+}
+
+fn smp(draft: &mut Draft, decided: &Decided) {
+    let topology = decided.placement.topology;
+    let count = decided.placement.vcpus.len();
+    let why = if decided.faithful { "the host's cores that the vCPUs run on" } else { "as many cores as vCPUs" };
+    let origin = match (draft.machine.cpu.topology, decided.placement.pinned) {
+        (Some(_), _) => draft.file("cpu.topology"),
+        (None, true) => by_fact(why),
+        (None, false) => by_default(why),
+    };
+    let given = ["vcpus", "pin"].into_iter().find(|field| match *field {
+        "vcpus" => draft.machine.cpu.vcpus.is_some(),
+        _ => draft.machine.cpu.pin.is_some(),
+    });
+    let counted = match given {
+        Some(field) => draft.file(&format!("cpu.{field}")),
+        None => by_default("two, where the file does not say"),
+    };
+    let mut smp = QemuOption::keys("-smp", None, origin);
+    smp.set_from("cpus", count.to_string(), counted);
+    smp.set("sockets", topology.sockets.to_string());
+    // Newer machine types refuse members that a board does not have, so those that say nothing are left out.
+    if topology.dies > 1 {
+        smp.set("dies", topology.dies.to_string());
+    }
+    smp.set("cores", topology.cores.to_string());
+    smp.set("threads", topology.threads.to_string());
+    draft.push(smp);
+}

@@ -1,0 +1,198 @@
+//! Which firmware the guest starts with: a UEFI build by what its descriptor says, or QEMU's SeaBIOS.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::super::Severity::Hard;
+use super::super::account::{self, Use};
+use super::super::draft::{self, Draft, by_default, by_fact};
+use super::super::{Keep, Origin};
+use super::board;
+use super::disks::format_name;
+use crate::host::{Descriptor, Feature};
+use crate::machine::{self, DiskFormat, Guest, Uefi};
+use crate::qemu::command::QemuOption;
+
+/// Block nodes of the code and of the variable store.
+const CODE: &str = "firmware-code";
+const VARS: &str = "firmware-vars";
+
+/// The firmware, chosen.
+#[derive(Debug)]
+pub(super) enum Firmware {
+    /// QEMU's own; nothing to write.
+    Bios,
+    /// A build in flash.
+    Flash(Flash),
+}
+
+/// A build in flash and the machine's own variable store.
+#[derive(Debug)]
+pub(super) struct Flash {
+    code: PathBuf,
+    code_format: DiskFormat,
+    template: PathBuf,
+    vars: PathBuf,
+    vars_format: DiskFormat,
+    smm: bool,
+    origin: Origin,
+}
+
+impl Firmware {
+    /// Whether system management mode must be on.
+    pub fn needs_smm(&self) -> bool {
+        matches!(self, Self::Flash(flash) if flash.smm)
+    }
+
+    /// The machine's members that name the flash chips' block nodes.
+    pub fn flash(&self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Bios => &[],
+            Self::Flash(_) => &[("pflash0", CODE), ("pflash1", VARS)],
+        }
+    }
+
+    /// Why it was chosen.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Bios => by_default("QEMU's own SeaBIOS"),
+            Self::Flash(flash) => flash.origin.clone(),
+        }
+    }
+}
+
+/// Chooses by the machine file and the descriptors, in the order of their priority.
+pub(super) fn choose(draft: &mut Draft) -> Firmware {
+    let guest = draft.machine.guest;
+    let asked = match &draft.machine.firmware {
+        machine::Firmware::Bios => return Firmware::Bios,
+        machine::Firmware::Auto if draft.machine.kernel.is_some() || guest == Guest::Other => return Firmware::Bios,
+        machine::Firmware::Auto => Uefi::default(),
+        machine::Firmware::Uefi(asked) => asked.clone(),
+    };
+    let secure = asked.secure_boot.unwrap_or(guest == Guest::Windows11);
+    let enrolled = asked.enrolled_keys.unwrap_or(secure);
+    if let (Some(code), Some(template)) = (&asked.code, &asked.vars) {
+        account::reach(draft, "firmware.code", "firmware.code", "the firmware's code", code, Use::Read);
+        let (code_format, vars_format) = (image_format(draft, code), image_format(draft, template));
+        let origin = draft.file("firmware.code");
+        let (code, template) = (code.clone(), template.clone());
+        return Firmware::Flash(flash(draft, code, code_format, template, vars_format, secure, origin));
+    }
+    let kind = draft.machine.machine_type.as_deref().unwrap_or(board::DEFAULT_TYPE);
+    let fits = |descriptor: &&Descriptor| {
+        let has = |feature| descriptor.features.contains(&feature);
+        descriptor.machines.iter().any(|pattern| covers(pattern, kind))
+            && has(Feature::SecureBoot) == secure
+            && has(Feature::EnrolledKeys) == enrolled
+    };
+    let chosen = draft.host.firmware.iter().find(fits).or_else(|| {
+        // A build that could do Secure Boot and has no keys behaves as one that can't.
+        let unkeyed = |descriptor: &&Descriptor| {
+            descriptor.machines.iter().any(|pattern| covers(pattern, kind))
+                && !descriptor.features.contains(&Feature::EnrolledKeys)
+        };
+        (!secure && !enrolled).then(|| draft.host.firmware.iter().find(unkeyed)).flatten()
+    });
+    let wanted = match (secure, enrolled) {
+        (true, true) => "with Secure Boot and Microsoft's keys",
+        (true, false) => "with Secure Boot and no keys",
+        (false, _) => "without Secure Boot",
+    };
+    let Some(chosen) = chosen else {
+        let detail =
+            format!("no UEFI build {wanted} for {kind} among {} firmware descriptors", draft.host.firmware.len());
+        let remedy = "install one (Debian: package `ovmf`; Fedora, Arch: `edk2-ovmf`), or name `code` and `vars` in `firmware: Uefi(…)`";
+        draft.no("firmware.found", Hard, detail, remedy);
+        return Firmware::Bios;
+    };
+    draft.yes("firmware.found", Hard, format!("UEFI {wanted}: {}", chosen.code.display()));
+    let origin = by_fact(format!("{} describes UEFI {wanted}", chosen.path.display()));
+    let smm = chosen.features.contains(&Feature::RequiresSmm);
+    let Descriptor { code, code_format, vars, vars_format, .. } = chosen.clone();
+    Firmware::Flash(flash(draft, code, code_format, vars, vars_format, smm, origin))
+}
+
+fn flash(
+    draft: &Draft,
+    code: PathBuf,
+    code_format: DiskFormat,
+    template: PathBuf,
+    vars_format: DiskFormat,
+    smm: bool,
+    origin: Origin,
+) -> Flash {
+    let extension = if vars_format == DiskFormat::Qcow2 { "qcow2" } else { "fd" };
+    let vars = draft.paths.state.join(format!("vars.{extension}"));
+    Flash { code, code_format, template, vars, vars_format, smm, origin }
+}
+
+/// The format of a file that no descriptor describes.
+fn image_format(draft: &Draft, path: &std::path::Path) -> DiskFormat {
+    let named = path.extension().is_some_and(|extension| extension == "qcow2");
+    let seen = draft.host.files.get(path).and_then(|file| file.format);
+    seen.unwrap_or(if named { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+}
+
+/// The flash chips' block nodes, and the machine's copy of the variable store.
+pub(super) fn write(draft: &mut Draft, firmware: &Firmware) {
+    let Firmware::Flash(flash) = firmware else { return };
+    draft.keep.push(Keep::Copy { from: flash.template.clone(), to: flash.vars.clone() });
+    if flash.smm {
+        let origin = by_fact("the firmware requires system management mode");
+        // Only code in system management mode may write the variables, else Secure Boot is for show.
+        draft.push(board::global("cfi.pflash01", "secure", "on", origin));
+    }
+    let copy = by_default("the machine's own variable store, copied once");
+    let images = [
+        (CODE, &flash.code, flash.code_format, true, flash.origin.clone()),
+        (VARS, &flash.vars, flash.vars_format, false, copy),
+    ];
+    for (name, path, format, read_only, origin) in images {
+        let bytes = format!("{name}-file");
+        let node = |driver: &str, name: &str, key: &str, value: String| {
+            Map::from_iter([
+                ("driver".to_owned(), Value::from(driver)),
+                ("node-name".to_owned(), name.into()),
+                ("read-only".to_owned(), read_only.into()),
+                (key.to_owned(), value.into()),
+            ])
+        };
+        let file = node("file", &bytes, "filename", draft::text(path));
+        draft.push(QemuOption::json("-blockdev", file, origin.clone()));
+        draft.push(QemuOption::json("-blockdev", node(format_name(format), name, "file", bytes), origin));
+    }
+}
+
+/// Whether a descriptor's pattern (`pc-q35-*`) covers a machine type. The aliases stand for their newest version.
+fn covers(pattern: &str, kind: &str) -> bool {
+    let full = match kind {
+        "q35" => "pc-q35-0",
+        "pc" => "pc-i440fx-0",
+        other => other,
+    };
+    glob(pattern, full)
+}
+
+/// `*` stands for any text; descriptors use no other sign.
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text
+            .strip_prefix(start)
+            .is_some_and(|text| (0..=text.len()).filter(|i| text.is_char_boundary(*i)).any(|i| glob(rest, &text[i..]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_descriptors_cover_versions_and_aliases() {
+        assert!(covers("pc-q35-*", "q35") && covers("pc-q35-*", "pc-q35-7.2") && covers("*", "microvm"));
+        assert!(!covers("pc-i440fx-*", "q35") && covers("pc-i440fx-*", "pc") && !covers("pc-q35-*", "microvm"));
+        assert!(covers("pc-*-7.2", "pc-q35-7.2") && !covers("pc-*-7.1", "pc-q35-7.2"));
+    }
+}

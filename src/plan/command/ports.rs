@@ -1,0 +1,44 @@
+//! The serial port, and the channels of guests that know virtio.
+
+use super::super::Severity::Hard;
+use super::super::draft::{self, Draft, by_default};
+use crate::host::FileKind;
+use crate::machine::{Guest, Serial};
+use crate::qemu::command::QemuOption;
+use crate::qemu::device::Device;
+
+/// The first serial port.
+pub(super) fn serial(draft: &mut Draft) {
+    let origin = draft.file("serial");
+    match &draft.machine.serial {
+        Serial::None => return,
+        Serial::Console | Serial::Socket => {
+            draft.listening_chardev("serial0", draft.paths.run.join("serial.sock"), origin.clone());
+        }
+        Serial::File(path) => {
+            let known = draft.host.files.get(path);
+            if known.is_some_and(|file| matches!(file.kind, Some(FileKind::Block | FileKind::Other))) {
+                let detail = format!("{} is no file that could be appended to", path.display());
+                draft.no("serial.file", Hard, detail, "name a file");
+            }
+            let chardev = QemuOption::keys("-chardev", Some("file"), origin.clone()).with("id", "serial0");
+            draft.push(chardev.with("path", draft::text(path)).with("append", "on"));
+        }
+    }
+    draft.device(Device::new("isa-serial", "com0").with("chardev", "serial0"), origin);
+}
+
+/// A source of random numbers and the guest agent's channel.
+pub(super) fn agent(draft: &mut Draft) {
+    if draft.machine.guest == Guest::Other {
+        return;
+    }
+    let origin = by_default("random numbers of the host, so that the guest does not wait for its own at boot");
+    draft.object("rng-builtin", "rng0", [], origin.clone());
+    draft.pcie_device(Device::new("virtio-rng-pci", "random0").with("rng", "rng0"), origin);
+    let why = "the guest agent's channel, `qga.sock`";
+    draft.listening_chardev("agent0", draft.paths.run.join("qga.sock"), by_default(why));
+    draft.pcie_device(Device::new("virtio-serial-pci", "channels0"), by_default(why));
+    let port = Device::new("virtserialport", "agent-port").on("channels0.0").with("chardev", "agent0");
+    draft.device(port.with("name", "org.qemu.guest_agent.0"), by_default(why));
+}

@@ -1,0 +1,53 @@
+//! The TPM: swtpm beside QEMU, joined by a socket pair, its state kept for the machine.
+
+use super::super::Severity::Hard;
+use super::super::draft::{self, Draft};
+use super::super::{Helper, Inherited, Keep};
+use crate::machine::{Guest, Tpm};
+use crate::qemu::command::QemuOption;
+use crate::qemu::device::Device;
+
+const HELPER: &str = "swtpm";
+/// Number of the socket pair's end in swtpm.
+const HELPER_FD: i32 = 3;
+
+/// The TPM, where the machine has one.
+pub(super) fn write(draft: &mut Draft) {
+    let wanted = match draft.machine.tpm {
+        Tpm::V2 => true,
+        Tpm::None => false,
+        Tpm::Auto => draft.machine.guest == Guest::Windows11,
+    };
+    if !wanted {
+        return;
+    }
+    let origin = draft.file_or(draft.machine.tpm == Tpm::V2, "tpm", "Windows 11 wants a TPM 2.0");
+    let program = draft.host.programs.get(HELPER).cloned();
+    match &program {
+        Some(program) => draft.yes("tpm.swtpm", Hard, format!("swtpm is {}", program.display())),
+        None => {
+            let remedy = "install it (Debian, Fedora, Arch: package `swtpm`), or write `tpm: None`";
+            draft.no("tpm.swtpm", Hard, "the TPM's emulator, swtpm, is not installed", remedy);
+        }
+    }
+    let state = draft.paths.state.join("tpm");
+    let argv = [
+        program.map_or_else(|| HELPER.to_owned(), |program| draft::text(&program)),
+        "socket".to_owned(),
+        "--tpm2".to_owned(),
+        "--tpmstate".to_owned(),
+        format!("dir={},mode=0600", draft::text(&state)),
+        "--ctrl".to_owned(),
+        format!("type=unixio,clientfd={HELPER_FD}"),
+        // It ends with QEMU, even if nobody is left to end it.
+        "--terminate".to_owned(),
+    ];
+    draft.keep.push(Keep::Folder(state));
+    draft.helpers.push(Helper { name: HELPER.to_owned(), argv: argv.to_vec(), fd: HELPER_FD, origin: origin.clone() });
+    let fd = draft.inherit(Inherited::Helper(HELPER.to_owned()));
+    let chardev = QemuOption::keys("-chardev", Some("socket"), origin.clone()).with("id", "tpm0");
+    draft.push(chardev.with("fd", fd.to_string()));
+    draft
+        .push(QemuOption::keys("-tpmdev", Some("emulator"), origin.clone()).with("id", "tpm0").with("chardev", "tpm0"));
+    draft.device(Device::new("tpm-crb", "tpm-crb0").with("tpmdev", "tpm0"), origin);
+}

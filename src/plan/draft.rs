@@ -1,0 +1,216 @@
+//! A plan in the making: what it is made from, and what has been decided so far. Each subject (disks, firmware, TPM, …)
+//! adds its options, changes and findings in one go, so that a reader finds all about it in one file.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{Account, Descriptor, Finding, Helper, Inherited, Keep, Origin, Paths, PlannedChange, Severity, Verdict};
+use crate::change::Change;
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::qemu::QemuFacts;
+use crate::qemu::command::QemuOption;
+use crate::qemu::device::Device;
+use crate::qemu::pcie::RootPorts;
+
+/// The first descriptor that QEMU inherits: 0 to 2 are its standard streams.
+const FIRST_FD: i32 = 3;
+
+/// A plan in the making.
+pub(super) struct Draft<'a> {
+    pub machine: &'a Machine,
+    pub host: &'a Host,
+    pub qemu: &'a QemuFacts,
+    lines: &'a dyn Fn(&str) -> Option<u32>,
+    pub paths: Paths,
+    pub account: Option<Account>,
+    pub options: Vec<QemuOption>,
+    pub changes: Vec<PlannedChange>,
+    pub keep: Vec<Keep>,
+    pub helpers: Vec<Helper>,
+    pub descriptors: Vec<Descriptor>,
+    pub findings: Vec<Finding>,
+    ports: RootPorts,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(
+        machine: &'a Machine,
+        lines: &'a dyn Fn(&str) -> Option<u32>,
+        host: &'a Host,
+        qemu: &'a QemuFacts,
+    ) -> Self {
+        Self {
+            machine,
+            host,
+            qemu,
+            lines,
+            paths: Paths::of(machine, host),
+            account: None,
+            options: Vec::with_capacity(64),
+            changes: Vec::new(),
+            keep: Vec::new(),
+            helpers: Vec::new(),
+            descriptors: Vec::new(),
+            findings: Vec::new(),
+            ports: RootPorts::default(),
+        }
+    }
+
+    /// The user wrote it, in this field.
+    pub fn file(&self, field: &str) -> Origin {
+        Origin::File { field: field.to_owned(), line: (self.lines)(field) }
+    }
+
+    /// The user wrote it, in this field, unchecked.
+    pub fn raw(&self, field: &str) -> Origin {
+        Origin::Raw { field: field.to_owned(), line: (self.lines)(field) }
+    }
+
+    /// Whether the machine file's text has this field, as far as its lines are known.
+    pub fn line(&self, field: &str) -> bool {
+        (self.lines)(field).is_some()
+    }
+
+    /// The field where the user wrote it, else a default with its reason.
+    pub fn file_or(&self, written: bool, field: &str, why: &str) -> Origin {
+        if written { self.file(field) } else { by_default(why) }
+    }
+
+    /// Adds an option.
+    pub fn push(&mut self, option: QemuOption) {
+        self.options.push(option);
+    }
+
+    /// Adds a device, after a check that the binary has its driver.
+    pub fn device(&mut self, device: Device, origin: Origin) {
+        self.need_driver(&device.driver);
+        self.push(QemuOption::json("-device", device.json(), origin));
+    }
+
+    /// Adds a PCI Express device on a root port of its own.
+    pub fn pcie_device(&mut self, device: Device, origin: Origin) {
+        let Some(port) = self.ports.port_for(&device.id) else {
+            self.no(
+                "pcie.ports",
+                Severity::Hard,
+                format!("no PCI Express slot is left for {}: there are {}", device.id, RootPorts::MAX),
+                "use fewer devices, or put disks on one `VirtioScsi` controller",
+            );
+            return;
+        };
+        let bus = port.id.clone();
+        self.device(port, by_default("each PCI Express device has a root port of its own"));
+        self.device(device.on(bus), origin);
+    }
+
+    /// Adds an object, after a check that the binary has its type.
+    pub fn object(
+        &mut self,
+        kind: &str,
+        id: &str,
+        props: impl IntoIterator<Item = (&'static str, Value)>,
+        origin: Origin,
+    ) {
+        if !self.qemu.objects.contains(kind) {
+            self.no(
+                &format!("qemu.object.{kind}"),
+                Severity::Hard,
+                format!("{} has no object type `{kind}`", self.qemu.binary.display()),
+                "install a QEMU that has it, or name one in `qemu`",
+            );
+        }
+        let mut object = Map::new();
+        object.insert("qom-type".to_owned(), kind.into());
+        object.insert("id".to_owned(), id.into());
+        object.extend(props.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        self.push(QemuOption::json("-object", object, origin));
+    }
+
+    fn need_driver(&mut self, driver: &str) {
+        let key = format!("qemu.device.{driver}");
+        if !self.qemu.devices.contains_key(driver) && self.findings.iter().all(|f| f.key != key) {
+            let detail = format!("{} has no device `{driver}`", self.qemu.binary.display());
+            self.no(
+                &key,
+                Severity::Hard,
+                detail,
+                "install the package of your distribution that holds it, or another QEMU",
+            );
+        }
+    }
+
+    /// Lets QEMU inherit a descriptor; its number.
+    pub fn inherit(&mut self, what: Inherited) -> i32 {
+        let fd = FIRST_FD + i32::try_from(self.descriptors.len()).unwrap_or(i32::MAX - FIRST_FD);
+        self.descriptors.push(Descriptor { fd, what });
+        fd
+    }
+
+    /// A `-chardev` on a socket that the launcher binds and QEMU listens on.
+    pub fn listening_chardev(&mut self, id: &str, path: PathBuf, origin: Origin) {
+        let fd = self.inherit(Inherited::Listen(path));
+        let option = QemuOption::keys("-chardev", Some("socket"), origin).with("id", id).with("fd", fd.to_string());
+        self.push(option.with("server", "on").with("wait", "off"));
+    }
+
+    /// Adds a change to the host.
+    pub fn change(&mut self, change: Change, origin: Origin) {
+        self.changes.push(PlannedChange { change, origin });
+    }
+
+    /// As it should be.
+    pub fn yes(&mut self, key: &str, severity: Severity, detail: impl Into<String>) {
+        self.find(key, severity, Verdict::Yes, detail.into(), None);
+    }
+
+    /// Not as it should be.
+    pub fn no(&mut self, key: &str, severity: Severity, detail: impl Into<String>, remedy: &str) {
+        self.find(key, severity, Verdict::No, detail.into(), Some(remedy.to_owned()));
+    }
+
+    /// Could not be found out.
+    pub fn unknown(&mut self, key: &str, severity: Severity, detail: impl Into<String>) {
+        self.find(key, severity, Verdict::Unknown, detail.into(), None);
+    }
+
+    fn find(&mut self, key: &str, severity: Severity, ok: Verdict, detail: String, remedy: Option<String>) {
+        self.findings.push(Finding { key: key.to_owned(), severity, ok, detail, remedy });
+    }
+
+    /// Whether the machine type has this property, as far as the binary told.
+    pub fn machine_property(&self, name: &str) -> bool {
+        self.qemu.q35_properties.contains(name)
+    }
+
+    /// Whether a command-line option takes this parameter, as far as the binary told.
+    pub fn option_has(&self, option: &str, parameter: &str) -> bool {
+        self.qemu.options.get(option).is_some_and(|parameters| parameters.contains(parameter))
+    }
+}
+
+/// A default of this program or the guest family, with its reason.
+pub(super) fn by_default(why: &str) -> Origin {
+    Origin::Default(why.to_owned())
+}
+
+/// A fact of the host or the binary, with what was seen.
+pub(super) fn by_fact(seen: impl Into<String>) -> Origin {
+    Origin::Fact(seen.into())
+}
+
+/// A path as QEMU's JSON takes it. QEMU's JSON is UTF-8; machine files are too, so nothing is lost.
+pub(super) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The known name closest to one that is not known, if one is close enough to be meant.
+pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,39 @@
+//! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
+
+use super::draft::Draft;
+use super::{Plan, accelerator, account, cgroup, command, placement};
+use crate::host::Host;
+use crate::machine::{Machine, Serial};
+use crate::qemu::QemuFacts;
+use crate::qemu::command::CommandLine;
+
+/// Decides everything. Pure: the same three values always make the same plan. `lines` gives the line of a field's path in
+/// the machine file (`disks[0].file`), for the origins.
+pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host, qemu: &QemuFacts) -> Plan {
+    let mut draft = Draft::new(machine, lines, host, qemu);
+    let accelerator = accelerator::decide(&mut draft);
+    account::choose(&mut draft, accelerator.kvm);
+    let cgroup = cgroup::choose(&mut draft);
+    let disks = command::disks::resolve(machine);
+    let iothreads = command::disks::iothreads(&disks);
+    let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
+    command::write(&mut draft, &command::Decided { accelerator, placement: &placement, faithful, disks });
+    let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
+    Plan {
+        name: machine.name.clone(),
+        uuid: machine.uuid(),
+        paths,
+        placement,
+        changes,
+        keep,
+        helpers,
+        descriptors,
+        command: CommandLine { binary: qemu.binary.clone(), options },
+        account,
+        cgroup,
+        console: machine.serial == Serial::Console,
+        // The type holds what the file can say: seconds in 32 bits.
+        shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),
+        findings,
+    }
+}

@@ -1,0 +1,144 @@
+//! What is not ideal, or not possible, about a placement.
+
+use std::collections::BTreeSet;
+
+use super::super::Severity::{Hard, Soft};
+use super::super::draft::Draft;
+use super::Placement;
+use super::cores::Cores;
+use crate::units::CpuSet;
+
+/// Says what was found about the placement of `count` vCPUs.
+pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, count: usize) {
+    asked(draft, cores, count);
+    if placement.pinned {
+        let cpus = placement.vcpu_set();
+        draft.yes("cpu.pinned", Soft, format!("{count} vCPUs on CPUs {cpus}, one each"));
+        neighbours(draft, cores, &cpus);
+        overlap(draft, placement, &cpus);
+    } else {
+        draft.no(
+            "cpu.pinned",
+            Soft,
+            format!(
+                "the host has {} usable CPUs, too few to give each of {count} vCPUs its own and keep one; none is pinned",
+                cores.usable().len()
+            ),
+            "lower `cpu: (vcpus: …)`, or let the program run on more CPUs",
+        );
+    }
+}
+
+/// What the user asked for that can't be.
+fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
+    let (cpu, host) = (&draft.machine.cpu, &draft.host.cpus);
+    let sets = [("pin", &cpu.pin), ("emulator", &cpu.emulator), ("iothreads", &cpu.iothreads)];
+    for (field, set) in sets {
+        let Some(set) = set else { continue };
+        let offline = set.difference(&host.online);
+        let forbidden = set.intersection(&host.online).difference(cores.usable());
+        let remedy = format!("choose from {}", cores.usable());
+        if !offline.is_empty() {
+            let detail = format!("`cpu.{field}` names {}, not online on this host", numbered(&offline));
+            draft.no(&format!("cpu.{field}.online"), Hard, detail, &remedy);
+        }
+        if !forbidden.is_empty() {
+            let detail = format!("`cpu.{field}` names {}, which this process may not run on", numbered(&forbidden));
+            let remedy = format!("{remedy}, or start from a cgroup or container that has them");
+            draft.no(&format!("cpu.{field}.allowed"), Hard, detail, &remedy);
+        }
+    }
+    if let Some(pin) = &cpu.pin
+        && !pin.is_empty()
+        && count > pin.len()
+    {
+        draft.no(
+            "cpu.vcpus",
+            Hard,
+            format!("{count} vCPUs and only {} CPUs in `cpu.pin`", pin.len()),
+            "name one CPU for each vCPU, or leave `vcpus` out",
+        );
+    }
+    if let Some(topology) = cpu.topology
+        && topology.vcpus().map(|n| n as usize) != Some(count)
+    {
+        draft.no(
+            "cpu.topology",
+            Hard,
+            format!(
+                "{} sockets × {} dies × {} cores × {} threads are not {count} vCPUs",
+                topology.sockets, topology.dies, topology.cores, topology.threads
+            ),
+            "make the product equal to the number of vCPUs, or leave `topology` out",
+        );
+    }
+}
+
+/// What the vCPUs share with the rest of the host, and with each other.
+fn neighbours(draft: &mut Draft, cores: &Cores, vcpus: &CpuSet) {
+    let used: Vec<_> = vcpus.iter().filter_map(|cpu| cores.core(cpu)).collect();
+    let online = &draft.host.cpus.online;
+    let split: CpuSet = vcpus
+        .iter()
+        .filter_map(|cpu| draft.host.cpus.get(cpu))
+        .flat_map(|cpu| cpu.siblings.iter())
+        .filter(|cpu| online.contains(*cpu) && !vcpus.contains(*cpu))
+        .collect();
+    if !split.is_empty() {
+        let detail =
+            format!("the host keeps {}, SMT siblings of the guest's CPUs: they slow each other", numbered(&split));
+        draft.no("cpu.siblings", Soft, detail, "give the guest both threads of each core");
+    }
+    let domains: BTreeSet<usize> = used.iter().map(|core| core.domain).collect();
+    if domains.len() > 1 {
+        let detail =
+            format!("the vCPUs are spread over {} last-level caches: data that they share moves slowly", domains.len());
+        draft.no("cpu.l3", Soft, detail, "use CPUs of one cache (`lscpu -e` shows them), or fewer vCPUs");
+    }
+    let nodes: BTreeSet<u32> = used.iter().map(|core| core.node).collect();
+    if nodes.len() > 1 {
+        let detail = format!("the vCPUs are spread over {} NUMA nodes", nodes.len());
+        draft.no("cpu.nodes", Soft, detail, "use CPUs of one node, or fewer vCPUs");
+    }
+    if used.iter().any(|core| core.efficient) && used.iter().any(|core| !core.efficient) {
+        draft.no(
+            "cpu.kinds",
+            Soft,
+            "the vCPUs are on performance and on efficiency cores, which the guest can't tell apart",
+            "use cores of one kind, or fewer vCPUs",
+        );
+    }
+    if vcpus.contains(0) {
+        draft.no(
+            "cpu.zero",
+            Soft,
+            "a vCPU runs on CPU 0, where most of the kernel's own work and interrupts are",
+            "leave CPU 0 and its sibling to the host",
+        );
+    }
+}
+
+/// vCPUs that share a CPU with QEMU's other threads.
+fn overlap(draft: &mut Draft, placement: &Placement, vcpus: &CpuSet) {
+    let io: CpuSet = placement.iothreads.iter().flat_map(|(_, cpus)| cpus.iter()).collect();
+    for (field, threads, cpus) in
+        [("emulator", "QEMU's main thread", &placement.emulator), ("iothreads", "I/O threads", &io)]
+    {
+        let shared = cpus.intersection(vcpus);
+        if !shared.is_empty() {
+            let detail =
+                format!("{threads} and vCPUs share {}: the guest stutters when both are busy", numbered(&shared));
+            draft.no(
+                &format!("cpu.{field}.overlap"),
+                Soft,
+                detail,
+                &format!("take them out of `cpu.{field}` or `cpu.pin`"),
+            );
+        }
+    }
+}
+
+/// `CPU 3`, `CPUs 3-5`.
+fn numbered(cpus: &CpuSet) -> String {
+    format!("CPU{} {cpus}", if cpus.len() == 1 { "" } else { "s" })
+}

@@ -1,0 +1,167 @@
+//! What a QEMU binary answered, kept in a file, so that a start does not ask again.
+//!
+//! The file is believed only while everything that the answers depend on is as it was: the binary, its modules, and
+//! for KVM the kernel's boot and the device. Anything else about the file that is odd means that QEMU is asked anew.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::facts::QemuFacts;
+use super::probe::{self, ProbeError, probe_kvm};
+
+/// To be raised whenever what is asked or how it is kept changes.
+const FORMAT: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    format: u32,
+    binary: Identity,
+    kvm: KvmIdentity,
+    facts: QemuFacts,
+}
+
+/// What tells one build of a QEMU from another. Packaged modules come and go without the binary: their folders count.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    path: PathBuf,
+    file: FileIdentity,
+    modules: Vec<(PathBuf, FileIdentity)>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+/// What the answer about KVM depends on: this boot, the device (made anew when its module is loaded), and who asks.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct KvmIdentity {
+    boot: String,
+    device: Option<DeviceIdentity>,
+    user: u32,
+    groups: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct DeviceIdentity {
+    number: u64,
+    mode: u32,
+    owner: (u32, u32),
+    changed: (i64, i64),
+}
+
+impl QemuFacts {
+    /// What this binary can do: from the cache in this folder where that still holds, else asked of the binary.
+    ///
+    /// A cache that can't be written is a warning, not an error.
+    pub fn of(binary: &Path, cache_dir: &Path) -> Result<Self, ProbeError> {
+        let path = probe::resolve(binary)?;
+        let io = |source| ProbeError::Io { binary: path.clone(), source };
+        // Taken before QEMU is asked: should it be replaced meanwhile, the answers are kept under the old identity.
+        let (identity, kvm) = (Identity::of(&path).map_err(io)?, KvmIdentity::now());
+        let file = cache_dir.join(file_name(&path));
+        let facts = match read(&file) {
+            Some(kept) if kept.binary == identity && kept.kvm == kvm => return Ok(kept.facts),
+            Some(kept) if kept.binary == identity => {
+                tracing::debug!(binary = %path.display(), "asking QEMU anew whether KVM runs");
+                let kvm_error = if kept.facts.kvm_present { probe_kvm(&path) } else { None };
+                Self { kvm_error, ..kept.facts }
+            }
+            _ => {
+                tracing::debug!(binary = %path.display(), "asking QEMU what it can do");
+                probe::probe(&path, probe::DEADLINE)?
+            }
+        };
+        let kept = Kept { format: FORMAT, binary: identity, kvm, facts };
+        if let Err(error) = write(cache_dir, &file, &kept) {
+            tracing::warn!(file = %file.display(), %error, "what QEMU can do could not be kept; it is asked each time");
+        }
+        Ok(kept.facts)
+    }
+}
+
+impl Identity {
+    fn of(binary: &Path) -> io::Result<Self> {
+        let mut modules = Vec::new();
+        for folder in module_folders(binary) {
+            if let Ok(meta) = fs::metadata(&folder) {
+                modules.push((folder, FileIdentity::of(&meta)));
+            }
+        }
+        Ok(Self { path: binary.to_owned(), file: FileIdentity::of(&fs::metadata(binary)?), modules })
+    }
+}
+
+impl FileIdentity {
+    fn of(meta: &fs::Metadata) -> Self {
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        Self { device: meta.dev(), inode: meta.ino(), size: meta.size(), modified }
+    }
+}
+
+impl KvmIdentity {
+    fn now() -> Self {
+        let device = fs::metadata("/dev/kvm").ok();
+        let device = device.map(|meta| DeviceIdentity {
+            number: meta.rdev(),
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        });
+        let groups = nix::unistd::getgroups().unwrap_or_default();
+        Self {
+            boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            device,
+            user: nix::unistd::geteuid().as_raw(),
+            groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+        }
+    }
+}
+
+/// Where distributions put QEMU's modules, from the binary's own place (`/usr/bin`).
+fn module_folders(binary: &Path) -> Vec<PathBuf> {
+    let Some(prefix) = binary.parent().and_then(Path::parent) else { return Vec::new() };
+    let places = ["lib/x86_64-linux-gnu/qemu", "lib64/qemu", "lib/qemu"];
+    places.iter().map(|place| prefix.join(place)).collect()
+}
+
+fn file_name(binary: &Path) -> String {
+    format!("qemu-{}.json", Uuid::new_v5(&Uuid::NAMESPACE_URL, binary.as_os_str().as_bytes()).simple())
+}
+
+fn read(file: &Path) -> Option<Kept> {
+    // Another format has another shape, or else its number tells.
+    let kept: Kept = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    (kept.format == FORMAT).then_some(kept)
+}
+
+/// Writes whole or not at all, readable to its owner alone.
+fn write(folder: &Path, file: &Path, kept: &Kept) -> io::Result<()> {
+    if !folder.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        // The mode above passes the umask, which may have taken more away than others' rights.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    // Two of us may write at once; each has its own temporary file, and the last rename wins.
+    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
+    let result = (|| {
+        let _ = fs::remove_file(&temporary);
+        let mut out: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        out.write_all(&serde_json::to_vec(kept)?)?;
+        // No fsync: a cache lost in a power cut is asked anew, and a torn one does not parse.
+        fs::rename(&temporary, file)
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}

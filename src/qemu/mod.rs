@@ -1,0 +1,20 @@
+//! What a QEMU can do (asked of the binary), its command line as typed options, and the QMP session.
+
+mod cache;
+pub mod command;
+pub mod device;
+mod facts;
+mod kvm_guest;
+pub mod pcie;
+pub mod probe;
+pub mod qmp;
+#[cfg(test)]
+mod qmp_tests;
+mod schema;
+mod shell;
+mod short;
+mod wire;
+
+pub use facts::QemuFacts;
+pub use probe::{ProbeError, probe};
+pub use qmp::{Event, Qmp, QmpError};

@@ -1,0 +1,112 @@
+//! The command line as one line for a shell, for `plan --argv`: what is inherited from the launcher becomes a path, so that
+//! the line works without it.
+
+use std::path::{Path, PathBuf};
+
+use super::command::{CommandLine, OptionValue, QemuOption};
+use crate::plan::{Descriptor, Inherited};
+
+impl CommandLine {
+    /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
+    /// at `NAME.sock` beside them, and the guest runs at once, since nobody is there to say `cont`.
+    pub fn shell(&self, descriptors: &[Descriptor]) -> String {
+        let folder = folder(descriptors);
+        let mut line = quoted(&self.binary.to_string_lossy());
+        for option in self.options.iter().filter(|option| option.name != "-S") {
+            let option = without_descriptor(option, descriptors, &folder);
+            for word in option.words() {
+                line.push(' ');
+                line.push_str(&quoted(&word));
+            }
+        }
+        line
+    }
+}
+
+/// Where the machine's sockets are: beside the first that the launcher binds.
+fn folder(descriptors: &[Descriptor]) -> PathBuf {
+    let bound = descriptors.iter().find_map(|descriptor| match &descriptor.what {
+        Inherited::Listen(path) => path.parent(),
+        Inherited::Qmp | Inherited::Helper(_) => None,
+    });
+    bound.unwrap_or(Path::new("/tmp")).to_owned()
+}
+
+/// The option with `path=` in place of the `fd=` of an inherited descriptor.
+fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> QemuOption {
+    let mut option = option.clone();
+    let inherited = option.get("fd").and_then(|fd| descriptors.iter().find(|d| d.fd.to_string() == fd));
+    let Some(inherited) = inherited else { return option };
+    let (path, server) = match &inherited.what {
+        Inherited::Listen(path) => (path.clone(), false),
+        // Nobody is at the other end, so QEMU waits for whoever comes.
+        Inherited::Qmp => (folder.join("qmp-0.sock"), true),
+        Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
+    };
+    if let OptionValue::Keys { keys, .. } = &mut option.value {
+        for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {
+            *key = "path".to_owned();
+            *value = path.to_string_lossy().into_owned();
+        }
+    }
+    if server { option.with("server", "on").with("wait", "off") } else { option }
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Origin;
+
+    fn origin() -> Origin {
+        Origin::Default("a test".to_owned())
+    }
+
+    #[test]
+    fn words_come_back_from_a_real_shell_as_they_were() {
+        let words = ["", "a b", "it's", "$HOME `id` \\ \"x\"", "{\"a\":[1,2]}", "*?~", "plain-1.2,x=/y", "äß", "a\nb"];
+        let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let script = format!("printf '%s\\0' {}", line.join(" "));
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let back: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
+        assert_eq!(back, words);
+    }
+
+    #[test]
+    fn inherited_descriptors_become_paths_and_the_guest_is_not_held() {
+        let chardev =
+            |id: &str, fd: &str| QemuOption::keys("-chardev", Some("socket"), origin()).with("id", id).with("fd", fd);
+        let line = CommandLine {
+            binary: "/usr/bin/qemu".into(),
+            options: vec![
+                QemuOption::flag("-S", origin()),
+                chardev("qmp", "3"),
+                chardev("serial", "4").with("server", "on"),
+                chardev("tpm", "5"),
+                QemuOption::keys("-netdev", Some("tap"), origin()).with("fd", "9"),
+            ],
+        };
+        let descriptors = [
+            Descriptor { fd: 3, what: Inherited::Qmp },
+            Descriptor { fd: 4, what: Inherited::Listen("/run/my vm/serial.sock".into()) },
+            Descriptor { fd: 5, what: Inherited::Helper("swtpm".to_owned()) },
+        ];
+        assert_eq!(
+            line.shell(&descriptors),
+            "/usr/bin/qemu \
+             -chardev 'socket,id=qmp,path=/run/my vm/qmp-0.sock,server=on,wait=off' \
+             -chardev 'socket,id=serial,path=/run/my vm/serial.sock,server=on' \
+             -chardev 'socket,id=tpm,path=/run/my vm/swtpm.sock' \
+             -netdev tap,fd=9"
+        );
+    }
+}

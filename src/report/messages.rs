@@ -1,0 +1,123 @@
+//! What the program says while it works: plain lines on standard error, JSON lines on standard output with `--json`, and
+//! fields of the journal under systemd.
+
+use std::io::{IsTerminal as _, Write};
+use std::os::unix::fs::MetadataExt as _;
+
+use anstyle::{AnsiColor, Style};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry;
+
+use crate::cli::OutputArgs;
+
+/// Sets up where messages go for the rest of the process.
+pub fn install(output: OutputArgs) {
+    let level = match (output.quiet, output.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::INFO,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    // Others' crates have nothing to say to the user.
+    let ours = tracing_subscriber::filter::Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
+    let journald = to_journal()
+        .then(|| tracing_journald::layer().ok())
+        .flatten()
+        .map(|l| l.with_syslog_identifier("vfio-run".into()));
+    let lines = (output.json || journald.is_none()).then_some(Lines { json: output.json });
+    let subscriber = registry().with(journald).with(lines).with(ours);
+    // Only a second call could fail.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Whether standard error is the journal's own stream (systemd.exec(5), `$JOURNAL_STREAM`): then it can take fields.
+fn to_journal() -> bool {
+    let Some((device, inode)) = std::env::var("JOURNAL_STREAM").ok().and_then(|stream| {
+        let (device, inode) = stream.split_once(':')?;
+        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+    }) else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|m| (m.dev(), m.ino()) == (device, inode))
+}
+
+/// One line a message.
+struct Lines {
+    json: bool,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = *event.metadata().level();
+        // A terminal that is gone must not end a launcher that has a host to put back.
+        let _ = if self.json { fields.write_json(level) } else { fields.write_plain(level) };
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: serde_json::Value) {
+        match (field.name(), value) {
+            ("message", serde_json::Value::String(text)) => self.message = text,
+            (name, value) => {
+                self.others.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    fn write_plain(&self, level: Level) -> std::io::Result<()> {
+        let (word, style) = match level {
+            Level::ERROR => ("error: ", AnsiColor::Red.on_default().bold()),
+            Level::WARN => ("warning: ", AnsiColor::Yellow.on_default().bold()),
+            _ => ("", Style::new()),
+        };
+        // A console in raw mode shows a bare line feed as a step down.
+        let end = if std::io::stdin().is_terminal() { "\r\n" } else { "\n" };
+        let text = self.message.replace('\n', end);
+        let mut out = anstream::stderr().lock();
+        write!(out, "vfio-run: {style}{word}{style:#}{text}{end}")
+    }
+
+    fn write_json(self, level: Level) -> std::io::Result<()> {
+        let mut line = serde_json::Map::new();
+        line.insert("level".to_owned(), level.as_str().to_lowercase().into());
+        line.extend(self.others);
+        line.insert("message".to_owned(), self.message.into());
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", serde_json::Value::Object(line))?;
+        out.flush()
+    }
+}

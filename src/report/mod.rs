@@ -1,0 +1,32 @@
+//! How things look: messages while a guest runs, tables and JSON of what was asked for.
+
+mod findings;
+mod messages;
+mod plan;
+mod table;
+
+pub use findings::findings;
+pub use messages::install as install_messages;
+pub use plan::{explained, summary};
+pub use table::Table;
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Prints a value as JSON, for scripts. A reader that went away is no error.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    say(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints lines that were asked for on standard output. A reader that went away (`| head`) is no error.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// Prints what is wrong with what the user wrote, as it is, on standard error.
+pub fn complain(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(anstream::stderr(), "{text}");
+}

@@ -1,0 +1,88 @@
+//! A plan, as people read it.
+
+use std::fmt::Write as _;
+
+use super::{Table, findings};
+use crate::plan::{Cgroup, Inherited, Plan};
+
+/// The plan in short: what is placed where, what is done to the host, what is started.
+pub fn summary(plan: &Plan) -> String {
+    render(plan, false)
+}
+
+/// The plan with the origin of each part.
+pub fn explained(plan: &Plan) -> String {
+    render(plan, true)
+}
+
+fn render(plan: &Plan, origins: bool) -> String {
+    let mut text = format!("{} ({})\n", plan.name, plan.uuid);
+    let mut section = |title: &str, body: String| {
+        if !body.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n{title}\n{}\n", indent(&body));
+        }
+    };
+    let because = |origin: &dyn std::fmt::Display| if origins { format!("  # {origin}") } else { String::new() };
+
+    section("Threads", placement(plan));
+    let changes = plan.changes.iter().map(|c| format!("{}{}", c.change, because(&c.origin)));
+    section("Changes to the host, undone in reverse when the guest has ended", lines(changes));
+    section("Kept for this machine", lines(plan.keep.iter().map(ToString::to_string)));
+    let helpers = plan.helpers.iter().map(|h| format!("{}{}", h.argv.join(" "), because(&h.origin)));
+    section("Helpers", lines(helpers));
+    if let Some(account) = &plan.account {
+        section("QEMU's account", format!("user {}, group {}, groups {:?}", account.uid, account.gid, account.groups));
+    }
+    section(
+        "QEMU's cgroup",
+        match &plan.cgroup {
+            Cgroup::Ours => String::new(),
+            Cgroup::Made(path) => path.display().to_string(),
+            Cgroup::Scope(name) => format!("{name}, made by systemd"),
+        },
+    );
+    let inherited = plan.descriptors.iter().map(|d| format!("{}: {}", d.fd, inherited(&d.what)));
+    section("Descriptors that QEMU inherits", lines(inherited));
+    let options = plan.command.options.iter().map(|o| {
+        let value = o.value.written().map_or_else(String::new, |v| format!(" {v}"));
+        format!("{}{value}{}", o.name, because(&o.origin))
+    });
+    section(&plan.command.binary.display().to_string(), lines(options));
+    section("Findings", findings(&plan.findings, origins));
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn placement(plan: &Plan) -> String {
+    let placement = &plan.placement;
+    let mut table = Table::new(&["THREAD", "CPU"]);
+    for (index, cpus) in placement.vcpus.iter().enumerate() {
+        table.row([format!("vCPU {index}"), cpus.to_string()]);
+    }
+    for (id, cpus) in &placement.iothreads {
+        table.row([format!("I/O thread {id}"), cpus.to_string()]);
+    }
+    table.row(["QEMU and helpers".to_owned(), placement.emulator.to_string()]);
+    let t = placement.topology;
+    format!(
+        "{table}\nthe guest sees {} sockets × {} dies × {} cores × {} threads",
+        t.sockets, t.dies, t.cores, t.threads
+    )
+}
+
+fn inherited(what: &Inherited) -> String {
+    match what {
+        Inherited::Qmp => "the launcher's monitor".to_owned(),
+        Inherited::Listen(path) => format!("listens on {}", path.display()),
+        Inherited::Helper(name) => format!("joined to {name}"),
+    }
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

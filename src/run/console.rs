@@ -1,0 +1,146 @@
+//! Joins the terminal to the guest's serial port.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::watch::watch;
+
+/// Ctrl-], as telnet and virsh have it.
+const ESCAPE: u8 = 0x1d;
+
+/// What the console was told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Ctrl-]: somebody wants the guest to end.
+    Escape,
+    /// The guest's side is closed: QEMU has gone.
+    Closed,
+}
+
+/// The terminal (or a pipe) on one side, the guest's serial port on the other.
+#[derive(Debug)]
+pub struct Console {
+    serial: UnixStream,
+    /// Standard input, until it ends.
+    input: Option<AsyncFd<OwnedFd>>,
+    terminal: Option<RawTerminal>,
+    /// Typed, and not yet taken by the guest.
+    pending: Vec<u8>,
+}
+
+impl Console {
+    /// Connects to the serial port. Standard input that the event loop can't watch (a regular file, /dev/null) is left
+    /// alone.
+    pub fn join(socket: &Path) -> Result<Self> {
+        let stream = StdStream::connect(socket)
+            .with_context(|| format!("cannot reach the serial port at {}", socket.display()))?;
+        stream.set_nonblocking(true)?;
+        let stdin = std::io::stdin();
+        let terminal = if stdin.is_terminal() { Some(RawTerminal::enter()?) } else { None };
+        let input = stdin.as_fd().try_clone_to_owned().and_then(watch).ok();
+        Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, pending: Vec::new() })
+    }
+
+    /// Whether a terminal is joined, so that Ctrl-C goes to the guest.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Carries bytes both ways until there is something to tell. Can be dropped and called again: what was read is
+    /// either written or kept.
+    pub async fn carry(&mut self) -> Heard {
+        let mut buffer = [0u8; 4096];
+        loop {
+            if !self.pending.is_empty() {
+                match self.serial.write(&self.pending).await {
+                    Ok(n) if n > 0 => {
+                        self.pending.drain(..n);
+                        continue;
+                    }
+                    _ => return Heard::Closed,
+                }
+            }
+            tokio::select! {
+                read = self.serial.read(&mut buffer) => match read {
+                    Ok(n) if n > 0 => show(&buffer[..n]),
+                    _ => return Heard::Closed,
+                },
+                typed = read_input(self.input.as_ref()) => match typed {
+                    Some(bytes) => match bytes.iter().position(|b| *b == ESCAPE) {
+                        Some(at) if self.terminal.is_some() => {
+                            self.pending.extend_from_slice(&bytes[..at]);
+                            return Heard::Escape;
+                        }
+                        _ => self.pending.extend_from_slice(&bytes),
+                    },
+                    None => self.input = None,
+                },
+            }
+        }
+    }
+}
+
+/// What was typed; `None` at its end. Waits for ever where there is no input.
+async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {
+    let Some(input) = input else { return std::future::pending().await };
+    loop {
+        let mut ready = input.readable().await.ok()?;
+        let mut buffer = [0u8; 1024];
+        // The descriptor is shared with our parent shell, so it is not made non-blocking; it is only read when poll(2)
+        // says that there is something.
+        let mut poll = [PollFd::new(input.get_ref().as_fd(), PollFlags::POLLIN)];
+        if nix::poll::poll(&mut poll, PollTimeout::ZERO) == Ok(0) {
+            ready.clear_ready();
+            continue;
+        }
+        match nix::unistd::read(input.get_ref(), &mut buffer) {
+            Ok(0) => return None,
+            Ok(n) => return Some(buffer[..n].to_vec()),
+            Err(Errno::EAGAIN | Errno::EINTR) => ready.clear_ready(),
+            // EIO: the terminal is gone, or we are in the background.
+            Err(_) => return None,
+        }
+    }
+}
+
+/// What the guest says; a reader that went away is no reason to end the guest.
+fn show(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// A terminal in raw mode, put back when dropped.
+#[derive(Debug)]
+struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    fn enter() -> Result<Self> {
+        let before = tcgetattr(std::io::stdin()).context("cannot read the terminal's settings")?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        // Our own messages and the guest's lines end in a line feed; without this the next would begin where it ended.
+        raw.output_flags = before.output_flags;
+        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).context("cannot set the terminal to raw mode")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Err(e) = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.before) {
+            tracing::warn!("the terminal's settings could not be put back ({e}); type `reset`");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The launcher's control socket: `vfio-run stop` and `vfio-run status` talk to the running launcher through it, a line
+//! of JSON each way. It lies in the 0700 run directory, mode 0600, so only the machine's owner reaches it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+/// What can be asked of a launcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// How is it?
+    Status,
+    /// Ask the guest to power off, as a first SIGTERM does.
+    Stop,
+    /// End the guest without asking it.
+    Force,
+}
+
+/// A launcher's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What the guest is doing: QEMU's run state (`running`, `paused`, `shutdown`, …).
+    pub state: String,
+    /// The launcher's process id.
+    pub launcher: i32,
+    /// QEMU's process id.
+    pub qemu: i32,
+}
+
+/// The longest request that is read.
+const MAX_REQUEST: usize = 256;
+/// How long a client may take over its request, and over taking the answer. The launcher does nothing else meanwhile.
+const CLIENT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a launcher may take over its answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The socket's path in the run directory.
+pub fn path(run: &Path) -> PathBuf {
+    run.join("control.sock")
+}
+
+/// Reads a client's request; `None` from one that says nothing sensible in time.
+pub async fn read(stream: &mut UnixStream) -> Option<Request> {
+    let mut line = Vec::new();
+    let mut part = [0u8; MAX_REQUEST];
+    let whole = async {
+        while line.len() < MAX_REQUEST && !line.ends_with(b"\n") {
+            match stream.read(&mut part).await.ok()? {
+                0 => break,
+                n => line.extend_from_slice(&part[..n]),
+            }
+        }
+        Some(())
+    };
+    tokio::time::timeout(CLIENT_LIMIT, whole).await.ok()??;
+    serde_json::from_slice(&line).ok()
+}
+
+/// Answers a client; one that went away meanwhile is not missed.
+pub async fn answer(mut stream: UnixStream, reply: &Reply) {
+    if let Ok(mut line) = serde_json::to_vec(reply) {
+        line.push(b'\n');
+        let _ = tokio::time::timeout(CLIENT_LIMIT, stream.write_all(&line)).await;
+    }
+}
+
+/// Asks a launcher.
+pub fn ask(run: &Path, request: Request) -> Result<Reply> {
+    let path = path(run);
+    let mut stream = std::os::unix::net::UnixStream::connect(&path)
+        .with_context(|| format!("cannot reach the launcher at {}", path.display()))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut reply = String::new();
+    BufReader::new(stream.take(64 * 1024)).read_line(&mut reply).context("the launcher did not answer")?;
+    serde_json::from_str(&reply).context("the launcher's answer makes no sense")
+}

@@ -1,0 +1,68 @@
+//! The machine's log: QEMU's and the helpers' output, and the command lines that produced it.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::folders::open_log;
+use crate::qemu::command::CommandLine;
+
+/// How much of the log's end an error quotes.
+const QUOTE: u64 = 4096;
+const QUOTE_LINES: usize = 12;
+
+/// The log of one run.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    file: File,
+    /// Where this run's part begins.
+    start: u64,
+}
+
+impl Log {
+    /// Opens the log and notes QEMU's command line, as it is executed.
+    pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
+        let mut file = open_log(path)?;
+        writeln!(
+            file,
+            "vfio-run {} starts {} {:?}",
+            env!("CARGO_PKG_VERSION"),
+            command.binary.display(),
+            command.argv()
+        )?;
+        let start = file.seek(SeekFrom::End(0))?;
+        Ok(Self { path: path.to_owned(), file, start })
+    }
+
+    /// A descriptor for a child's output.
+    pub fn output(&self) -> Result<File> {
+        Ok(self.file.try_clone()?)
+    }
+
+    /// The last lines of this run, for an error about QEMU; they end with the log's name.
+    pub fn quote(&self) -> String {
+        let mut text = String::new();
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(&self.path)?;
+            let end = file.seek(SeekFrom::End(0))?;
+            file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(QUOTE))))?;
+            let mut bytes = Vec::new();
+            file.take(QUOTE).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        if let Ok(bytes) = read() {
+            let all = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = all.lines().collect();
+            for line in &lines[lines.len().saturating_sub(QUOTE_LINES)..] {
+                // Escape sequences of a guest or device name must not reach a terminal.
+                let clean: String = line.chars().filter(|c| !c.is_control()).collect();
+                text.push_str("\n  ");
+                text.push_str(&clean);
+            }
+        }
+        format!("{text}\nthe whole log: {}", self.path.display())
+    }
+}

@@ -1,0 +1,116 @@
+//! A process that is watched through a pidfd, whether it is our child or was adopted.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+
+use super::watch::watch;
+
+/// A process, held by a descriptor that no other process can come to stand for.
+#[derive(Debug)]
+pub struct Watched {
+    pid: i32,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl Watched {
+    /// Watches a process that is known to be there: our child, not waited for yet.
+    pub fn child(pid: i32) -> Result<Self> {
+        let raw = rustix::process::Pid::from_raw(pid).context("0 is no process")?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("cannot watch process {pid}"))?;
+        Ok(Self { pid, pidfd: watch(pidfd)? })
+    }
+
+    /// Watches a process by its number, if it is still the one that was started at `start_time` (see [`start_time`]).
+    pub fn adopt(pid: i32, started: u64) -> Result<Option<Self>> {
+        if start_time(pid) != Some(started) {
+            return Ok(None);
+        }
+        let watched = Self::child(pid)?;
+        // Between the look and the descriptor the number may have gone to another.
+        Ok((start_time(pid) == Some(started)).then_some(watched))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits until it has ended. Costs no wake-up before that.
+    pub async fn ended(&self) -> Result<()> {
+        self.pidfd.readable().await.context("cannot wait for a process")?.retain_ready();
+        Ok(())
+    }
+
+    /// The same for a caller that watches several.
+    pub fn poll_ended(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        self.pidfd.poll_read_ready(context).map(|ready| {
+            if let Ok(mut ready) = ready {
+                ready.retain_ready();
+            }
+        })
+    }
+
+    /// How it ended, for a child that has; `None` for a process that is not ours.
+    pub fn reap(&self) -> Option<ExitStatus> {
+        match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw(code << 8)),
+            Ok(WaitStatus::Signaled(_, signal, core)) => {
+                Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
+            }
+            Ok(_) | Err(Errno::ECHILD) | Err(_) => None,
+        }
+    }
+
+    /// Sends SIGKILL; a process that is gone already is no error.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends SIGTERM; a process that is gone already is no error.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(e) = pidfd_send_signal(&self.pidfd, signal)
+            && e != rustix::io::Errno::SRCH
+        {
+            tracing::warn!("cannot send a signal to process {}: {e}", self.pid);
+        }
+    }
+}
+
+/// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc_pid_stat(5)). `None` where
+/// there is no such process, or only its corpse.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may itself hold blanks and parentheses.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    // State was field 3.
+    fields.nth(22 - 4)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_one_start_time_and_a_missing_one_none() {
+        let own = std::process::id() as i32;
+        assert!(start_time(own).is_some());
+        assert_eq!(start_time(own), start_time(own));
+        assert_eq!(start_time(i32::MAX), None);
+    }
+}

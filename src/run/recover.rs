@@ -1,0 +1,131 @@
+//! After a launcher died: puts the host back when the guest has ended, or takes over a guest that still runs.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::process::Watched;
+use super::{Lock, PLAN_FILE, Processes, end, sockets, start, started, undo};
+use crate::host::Root;
+use crate::journal::{Journal, Record};
+use crate::plan::{Inherited, Plan};
+use crate::qemu::Qmp;
+
+/// How long a monitor that was handed over may take to answer.
+const REACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// What recovering a machine came to.
+#[derive(Debug)]
+pub enum Recovered {
+    /// There was nothing to recover.
+    Nothing,
+    /// The host is as it was, but for what is named.
+    PutBack {
+        /// What could not be restored.
+        left: Vec<String>,
+    },
+    /// Its launcher lives.
+    Supervised {
+        /// The launcher's process id, where known.
+        launcher: Option<i32>,
+    },
+    /// The guest runs without a launcher; taking the host from under it would crash it.
+    GuestRuns,
+}
+
+/// Puts back what the machine of this run directory left behind. A QEMU that was started and never let go is ended; a
+/// guest that runs is left alone.
+pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
+    if !run_dir.exists() {
+        return Ok(Recovered::Nothing);
+    }
+    let lock = match Lock::take(run_dir)? {
+        Ok(lock) => lock,
+        Err(owner) => return Ok(Recovered::Supervised { launcher: owner.pid }),
+    };
+    let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    if sockets::guest_lives(run_dir) {
+        if journal.records().contains(&Record::Running) {
+            return Ok(Recovered::GuestRuns);
+        }
+        tracing::info!("QEMU was started and never ran the guest; ending it");
+        end_unborn(run_dir, &journal).await?;
+    }
+    let helpers = helpers(&journal)?;
+    end(Processes { qemu: None, helpers }).await;
+    let left = undo(&mut journal, root);
+    if journal.close().context("cannot remove the journal")? {
+        lock.remove_folder()?;
+    }
+    Ok(Recovered::PutBack { left })
+}
+
+/// Connects to a guest that lost its launcher: its plan, its monitor, its processes.
+pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<(Plan, Qmp, Processes)> {
+    let path = run_dir.join(PLAN_FILE);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let plan: Plan = serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+    let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
+    let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
+    let mut qmp = connect(&plan).await?;
+    start::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
+    let processes = Processes { qemu: Some(qemu), helpers: helpers(journal)? };
+    Ok((plan, qmp, processes))
+}
+
+async fn connect(plan: &Plan) -> Result<Qmp> {
+    let path = plan
+        .descriptors
+        .iter()
+        .find_map(|d| match &d.what {
+            Inherited::Listen(path) if path.ends_with("adopt.sock") => Some(path),
+            _ => None,
+        })
+        .context("the guest was started without a second monitor for a new launcher")?;
+    let stream = tokio::net::UnixStream::connect(path)
+        .await
+        .with_context(|| format!("cannot reach QEMU at {}", path.display()))?;
+    Ok(Qmp::negotiate(stream, REACH_LIMIT).await?)
+}
+
+/// The helpers of this run that still live.
+fn helpers(journal: &Journal) -> Result<Vec<(String, Watched)>> {
+    let mut helpers = Vec::new();
+    for record in journal.records() {
+        if let Record::Started { name, pid, start_time } = record
+            && name != "qemu"
+            && let Some(helper) = Watched::adopt(*pid, *start_time)?
+        {
+            helpers.push((name.clone(), helper));
+        }
+    }
+    Ok(helpers)
+}
+
+/// Ends a QEMU whose guest has not executed an instruction. Its number may not have reached the journal.
+async fn end_unborn(run_dir: &Path, journal: &Journal) -> Result<()> {
+    match started(journal.records(), "qemu") {
+        Some(found) => {
+            if let Some(qemu) = found? {
+                qemu.kill();
+                qemu.ended().await?;
+            }
+        }
+        None => {
+            for pid in crate::host::holders(&run_dir.join(sockets::GUEST_LOCK)) {
+                let process = Watched::child(pid)?;
+                process.kill();
+                process.ended().await?;
+            }
+        }
+    }
+    let deadline = Instant::now() + REACH_LIMIT;
+    while sockets::guest_lives(run_dir) {
+        if Instant::now() > deadline {
+            bail!("a QEMU that never ran the guest does not end");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! From a plan to a guest whose every thread is in its place, and only then to its first instruction.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use qapi::qmp;
+
+use super::log::Log;
+use super::place::place;
+use super::process::{Watched, start_time};
+use super::signals::Signals;
+use super::sockets::{self, Sockets};
+use super::{Processes, folders, report_undo, scope};
+use crate::child::{Command, Session};
+use crate::host::Root;
+use crate::journal::{Journal, Record};
+use crate::plan::{Account, Cgroup, Helper, Placement, Plan};
+use crate::qemu::Qmp;
+use crate::units::CpuSet;
+
+/// How long QEMU may take until it greets. It touches every page of the guest's memory first where that is reserved,
+/// which takes about a second for 10 GiB; much more than that on a busy host, so the limit is far away.
+const GREETING_LIMIT: Duration = Duration::from_secs(300);
+/// How long a QEMU that closed its monitor may take to be gone.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The variables that QEMU's displays and sound need of the environment; it gets no others.
+const PASSED_ON: [&str; 11] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "DISPLAY",
+    "XAUTHORITY",
+    "WAYLAND_DISPLAY",
+    "XDG_RUNTIME_DIR",
+    "PIPEWIRE_RUNTIME_DIR",
+    "PULSE_SERVER",
+];
+
+/// Carries the plan out up to the running guest. What was started is in `processes` also when this fails.
+pub async fn start(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    processes: &mut Processes,
+) -> Result<(Qmp, Log)> {
+    folders::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
+    if plan.uses_display_folder() {
+        folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
+    }
+    make_changes(plan, root, journal, signals).await?;
+
+    let log = Log::open(&plan.paths.log, &plan.command)?;
+    let Sockets { qemu: descriptors, qmp, mut helpers } = sockets::make(&plan.descriptors, &plan.paths.run)?;
+    for helper in &plan.helpers {
+        let end = helpers.iter().position(|(name, _)| *name == helper.name).context("a helper without its socket")?;
+        let child = spawn_helper(helper, helpers.swap_remove(end).1, plan, &log)?;
+        note_start(journal, &helper.name, &child)?;
+        processes.helpers.push((helper.name.clone(), child));
+    }
+    let mut command = Command::new(&plan.command.binary);
+    command.args(plan.command.argv());
+    for (number, descriptor) in descriptors {
+        command.fd(number, descriptor);
+    }
+    prepare(&mut command, plan.account.as_ref(), &plan.placement.emulator, &log)?;
+    if let Cgroup::Made(path) = &plan.cgroup {
+        let procs = path.join("cgroup.procs");
+        let procs =
+            OpenOptions::new().write(true).open(&procs).with_context(|| format!("cannot open {}", procs.display()))?;
+        command.cgroup_procs(procs.into());
+    }
+    let qemu = Watched::child(command.spawn()?.id() as i32)?;
+    let qemu = processes.qemu.insert(qemu);
+    note_start(journal, "qemu", qemu)?;
+
+    let mut qmp = tokio::select! {
+        greeted = greet(qmp, qemu, &log) => greeted?,
+        signal = signals.next() => bail!("{signal} came before the guest ran"),
+    };
+    if let Cgroup::Scope(name) = &plan.cgroup {
+        let pids = [&*qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
+        // After the greeting, so that a QEMU that refuses its arguments leaves no failed scope behind.
+        if let Err(error) =
+            scope::enter(name, &format!("Guest of vfio-run: {}", plan.name), &pids.collect::<Vec<_>>()).await
+        {
+            tracing::warn!("QEMU stays in the launcher's cgroup: {error:#}");
+        }
+    }
+    let placed = place_all(&mut qmp, qemu.pid(), &plan.placement).await;
+    placed.context("the guest was not started, because one of its threads could not be put in its place")?;
+    for report in journal.settle(root) {
+        report_undo(&report);
+    }
+    journal.append(Record::Running)?;
+    qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;
+    Ok((qmp, log))
+}
+
+async fn make_changes(plan: &Plan, root: &Root, journal: &mut Journal, signals: &mut Signals) -> Result<()> {
+    for planned in &plan.changes {
+        if let Some(signal) = signals.pending().await {
+            bail!("{signal} came before the guest ran");
+        }
+        tracing::debug!("{}", planned.change);
+        let progress = |done: u64, of: u64| {
+            let text = format!("{}: {done} of {of}", planned.change);
+            super::notify::status(&text);
+            tracing::info!("{text}");
+        };
+        journal.make(root, &planned.change, &progress).with_context(|| format!("could not {}", planned.change))?;
+    }
+    Ok(())
+}
+
+fn note_start(journal: &mut Journal, name: &str, process: &Watched) -> Result<()> {
+    let pid = process.pid();
+    // A process that is gone already shows itself a moment later; 0 matches nobody.
+    let start_time = start_time(pid).unwrap_or(0);
+    journal.append(Record::Started { name: name.to_owned(), pid, start_time })?;
+    Ok(())
+}
+
+fn spawn_helper(helper: &Helper, end: std::os::fd::OwnedFd, plan: &Plan, log: &Log) -> Result<Watched> {
+    let (program, arguments) = helper.argv.split_first().context("a helper without a program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).fd(helper.fd, end);
+    prepare(&mut command, plan.account.as_ref(), &plan.placement.emulator, log)?;
+    Watched::child(command.spawn()?.id() as i32)
+}
+
+/// What QEMU and the helpers have in common: no terminal, no signals of ours, no environment of ours, their own user,
+/// born on the emulator's CPUs, output into the log.
+fn prepare(command: &mut Command, account: Option<&Account>, cpus: &CpuSet, log: &Log) -> Result<()> {
+    command.env_clear().session(Session::Own).umask(0o077).affinity(cpus).current_dir(Path::new("/"));
+    for name in PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.stdout(Stdio::from(log.output()?)).stderr(Stdio::from(log.output()?));
+    if let Some(Account { uid, gid, groups }) = account {
+        command.user(*uid, *gid, groups);
+    }
+    Ok(())
+}
+
+/// Waits for QEMU's greeting; where QEMU goes instead, its own words tell why.
+async fn greet(stream: std::os::unix::net::UnixStream, qemu: &Watched, log: &Log) -> Result<Qmp> {
+    stream.set_nonblocking(true)?;
+    let stream = tokio::net::UnixStream::from_std(stream)?;
+    let error = tokio::select! {
+        greeted = Qmp::negotiate(stream, GREETING_LIMIT) => match greeted {
+            Ok(qmp) => return Ok(qmp),
+            Err(e) => anyhow::Error::new(e),
+        },
+        ended = qemu.ended() => match ended {
+            Ok(()) => anyhow::anyhow!("it left before its monitor answered"),
+            Err(e) => e,
+        },
+    };
+    // Its last words are in the log only when it is gone.
+    let _ = tokio::time::timeout(EXIT_LIMIT, qemu.ended()).await;
+    match qemu.reap() {
+        Some(status) => bail!("QEMU did not start ({status}):{}", log.quote()),
+        None => Err(error.context(format!("QEMU did not start:{}", log.quote()))),
+    }
+}
+
+/// Puts every vCPU and I/O thread onto its CPUs, and every other thread of QEMU onto the emulator's; those that they
+/// make later inherit them. The guest has not executed an instruction yet (`-S`).
+pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement) -> Result<()> {
+    let mut seen = 0;
+    let mut named = BTreeSet::new();
+    for cpu in qmp.execute(qmp::query_cpus_fast {}).await? {
+        let (qmp::CpuInfoFast::x86_64(cpu) | qmp::CpuInfoFast::i386(cpu)) = cpu else {
+            bail!("QEMU has vCPUs that are not x86");
+        };
+        let (index, thread) = (cpu.cpu_index, cpu.thread_id);
+        let cpus = usize::try_from(index).ok().and_then(|i| placement.vcpus.get(i));
+        let cpus = cpus.with_context(|| format!("QEMU has a vCPU {index} that the plan does not"))?;
+        place_own(qemu, thread, cpus).with_context(|| format!("vCPU {index} (thread {thread})"))?;
+        named.insert(thread);
+        seen += 1;
+    }
+    if seen != placement.vcpus.len() {
+        bail!("QEMU has {seen} vCPUs and the plan {}", placement.vcpus.len());
+    }
+    for thread in qmp.execute(qmp::query_iothreads {}).await? {
+        let Some((_, cpus)) = placement.iothreads.iter().find(|(id, _)| *id == thread.id) else { continue };
+        place_own(qemu, thread.thread_id, cpus)
+            .with_context(|| format!("I/O thread {} (thread {})", thread.id, thread.thread_id))?;
+        named.insert(thread.thread_id);
+    }
+    for thread in threads(qemu) {
+        // One that has ended since it was listed needs no place.
+        if !named.contains(&thread) && is_thread(qemu, thread) {
+            place_own(qemu, thread, &placement.emulator).with_context(|| format!("QEMU's thread {thread}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn threads(qemu: i32) -> Vec<i64> {
+    let tasks = std::fs::read_dir(format!("/proc/{qemu}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn is_thread(qemu: i32, thread: i64) -> bool {
+    Path::new(&format!("/proc/{qemu}/task/{thread}")).exists()
+}
+
+/// Places a thread only if it is one of QEMU's: a guest that took QEMU over must not make root move other programs.
+fn place_own(qemu: i32, thread: i64, cpus: &CpuSet) -> Result<()> {
+    let tid = i32::try_from(thread).ok().filter(|t| *t > 0).context("QEMU named a thread that cannot be")?;
+    if !is_thread(qemu, thread) {
+        bail!("QEMU named a thread that is not its own");
+    }
+    place(tid, cpus)
+}

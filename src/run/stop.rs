@@ -1,0 +1,148 @@
+//! How a guest is ended: asked, asked again, told, killed. A small state machine without clock or I/O, so that every
+//! order of events can be tested.
+
+use std::time::Duration;
+
+/// How long the guest has between two presses of its power button. Windows ignores a press while it starts, or while
+/// nobody is there to see it; a second one a little later is heard.
+pub const PRESS_AGAIN: Duration = Duration::from_secs(15);
+/// How long QEMU may take to leave after `quit`: it flushes the disks' caches then.
+pub const QUIT_LIMIT: Duration = Duration::from_secs(20);
+
+/// What is to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// QMP `system_powerdown`: the ACPI power button.
+    PressPowerButton,
+    /// QMP `quit`.
+    Quit,
+    /// SIGKILL.
+    Kill,
+}
+
+/// How far the ending has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Asked,
+    Quitting,
+    Killed,
+}
+
+/// The ending of one guest.
+#[derive(Debug)]
+pub struct Ending {
+    state: State,
+    /// From the first request to `quit`.
+    limit: Duration,
+    /// Since the first request.
+    asked_for: Duration,
+}
+
+impl Ending {
+    /// A guest that nobody has asked to end, and how long it may take once asked.
+    pub fn new(limit: Duration) -> Self {
+        Self { state: State::Running, limit, asked_for: Duration::ZERO }
+    }
+
+    /// Whether the guest was asked to end, in whatever way.
+    pub fn requested(&self) -> bool {
+        self.state != State::Running
+    }
+
+    /// Whether it was ended by force.
+    pub fn forced(&self) -> bool {
+        matches!(self.state, State::Quitting | State::Killed)
+    }
+
+    /// Somebody asks: the first time politely, then more and more firmly.
+    pub fn request(&mut self) -> Step {
+        let (state, step) = match self.state {
+            State::Running => (State::Asked, Step::PressPowerButton),
+            State::Asked => (State::Quitting, Step::Quit),
+            State::Quitting | State::Killed => (State::Killed, Step::Kill),
+        };
+        self.state = state;
+        step
+    }
+
+    /// Somebody wants it ended without asking the guest.
+    pub fn force(&mut self) -> Step {
+        let step = if self.forced() { Step::Kill } else { Step::Quit };
+        self.state = if step == Step::Kill { State::Killed } else { State::Quitting };
+        step
+    }
+
+    /// QEMU does not answer any more: nothing but a signal reaches it.
+    pub fn deaf(&mut self) -> Step {
+        self.state = State::Killed;
+        Step::Kill
+    }
+
+    /// How long to wait for the guest before `elapsed` is called; `None`: for ever.
+    pub fn patience(&self) -> Option<Duration> {
+        match self.state {
+            State::Running | State::Killed => None,
+            State::Asked => Some(PRESS_AGAIN.min(self.limit.saturating_sub(self.asked_for))),
+            State::Quitting => Some(QUIT_LIMIT),
+        }
+    }
+
+    /// The patience is over and the guest is still there.
+    pub fn elapsed(&mut self) -> Step {
+        match self.state {
+            State::Asked => {
+                self.asked_for += PRESS_AGAIN.min(self.limit.saturating_sub(self.asked_for));
+                if self.asked_for < self.limit {
+                    return Step::PressPowerButton;
+                }
+                self.state = State::Quitting;
+                Step::Quit
+            }
+            State::Running | State::Quitting | State::Killed => self.deaf(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_hears_nothing_is_asked_until_the_limit_then_told_then_killed() {
+        let mut ending = Ending::new(Duration::from_secs(40));
+        assert_eq!(ending.patience(), None);
+        assert_eq!(ending.request(), Step::PressPowerButton);
+        assert_eq!(ending.patience(), Some(PRESS_AGAIN));
+        assert_eq!(ending.elapsed(), Step::PressPowerButton);
+        assert_eq!(ending.elapsed(), Step::PressPowerButton);
+        assert_eq!(ending.patience(), Some(Duration::from_secs(10)));
+        assert_eq!(ending.elapsed(), Step::Quit);
+        assert!(ending.forced());
+        assert_eq!(ending.patience(), Some(QUIT_LIMIT));
+        assert_eq!(ending.elapsed(), Step::Kill);
+        assert_eq!(ending.patience(), None);
+    }
+
+    #[test]
+    fn each_further_request_is_firmer() {
+        let mut ending = Ending::new(Duration::from_secs(90));
+        let steps = [ending.request(), ending.request(), ending.request(), ending.request()];
+        assert_eq!(steps, [Step::PressPowerButton, Step::Quit, Step::Kill, Step::Kill]);
+    }
+
+    #[test]
+    fn force_skips_the_power_button() {
+        let mut ending = Ending::new(Duration::from_secs(90));
+        assert_eq!(ending.force(), Step::Quit);
+        assert_eq!(ending.force(), Step::Kill);
+    }
+
+    #[test]
+    fn no_time_at_all_means_quit_at_once() {
+        let mut ending = Ending::new(Duration::ZERO);
+        ending.request();
+        assert_eq!(ending.patience(), Some(Duration::ZERO));
+        assert_eq!(ending.elapsed(), Step::Quit);
+    }
+}

@@ -1,0 +1,14 @@
+//! A descriptor in the event loop.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Watches a descriptor for something to read. Fails for what epoll cannot watch: regular files, /dev/null.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the value that is handed over, which keeps it open, and the same, until it is
+    // dropped after its registration.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}

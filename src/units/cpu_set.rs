@@ -1,0 +1,169 @@
+//! Sets of logical CPUs in the kernel's list form: `"4-11,16"`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ParseUnitError, as_string};
+
+/// The highest CPU number that is believed; the kernel's own limit on x86 is 8192 (`CONFIG_NR_CPUS`).
+const MAX_CPU: u32 = 8191;
+
+/// A set of logical CPU numbers, read and written as the kernel does (`Documentation/admin-guide/cputopology.rst`):
+/// `"0-3,8"`. Also used for NUMA node lists, which have the same form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuSet(BTreeSet<u32>);
+
+impl CpuSet {
+    /// The empty set.
+    pub const fn new() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// Whether the CPU is in the set.
+    pub fn contains(&self, cpu: u32) -> bool {
+        self.0.contains(&cpu)
+    }
+
+    /// How many CPUs there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The CPUs in ascending order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Adds one CPU.
+    pub fn insert(&mut self, cpu: u32) {
+        self.0.insert(cpu);
+    }
+
+    /// The CPUs that are in both sets.
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).copied().collect())
+    }
+
+    /// The CPUs of this set that are not in the other.
+    pub fn difference(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).copied().collect())
+    }
+
+    /// The CPUs that are in either set.
+    pub fn union(&self, other: &Self) -> Self {
+        Self(self.0.union(&other.0).copied().collect())
+    }
+
+    /// Whether every CPU of this set is in the other.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.0.is_subset(&other.0)
+    }
+}
+
+impl FromIterator<u32> for CpuSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(cpus: I) -> Self {
+        Self(cpus.into_iter().collect())
+    }
+}
+
+impl FromStr for CpuSet {
+    type Err = ParseUnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || ParseUnitError {
+            read: text.to_owned(),
+            what: "a CPU list",
+            allowed: "write numbers and ranges with commas between, such as \"4-11,16\"",
+        };
+        let mut set = BTreeSet::new();
+        // Each CPU may be named twice or so, but not a million times.
+        let mut named = 0;
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            return Ok(Self(set));
+        }
+        for part in trimmed.split(',') {
+            let number = |s: &str| s.trim().parse::<u32>().ok().filter(|n| *n <= MAX_CPU).ok_or_else(refuse);
+            match part.split_once('-') {
+                Some((first, last)) => {
+                    let (first, last) = (number(first)?, number(last)?);
+                    if first > last {
+                        return Err(refuse());
+                    }
+                    named += last - first;
+                    set.extend(first..=last);
+                }
+                None => {
+                    set.insert(number(part)?);
+                }
+            }
+            named += 1;
+            if named > 2 * (MAX_CPU + 1) {
+                return Err(refuse());
+            }
+        }
+        Ok(Self(set))
+    }
+}
+
+impl fmt::Display for CpuSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        let mut cpus = self.0.iter().copied().peekable();
+        while let Some(first) = cpus.next() {
+            let mut last = first;
+            while cpus.next_if_eq(&(last + 1)).is_some() {
+                last += 1;
+            }
+            f.write_str(separator)?;
+            match last - first {
+                0 => write!(f, "{first}")?,
+                _ => write!(f, "{first}-{last}")?,
+            }
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+as_string!(
+    CpuSet,
+    "CpuSet",
+    "Logical CPUs as numbers and ranges, such as \"4-11,16\"",
+    r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_and_writes_the_kernel_form() {
+        for text in ["", "0", "0-3", "0-3,8", "4-11,16,18-19"] {
+            assert_eq!(text.parse::<CpuSet>().unwrap().to_string(), text);
+        }
+        assert_eq!("3, 1 ,2\n".parse::<CpuSet>().unwrap().to_string(), "1-3");
+    }
+
+    #[test]
+    fn refuses_what_is_no_list() {
+        for text in ["a", "1-", "-1", "3-1", "1,,2", "0-99999", "1:2", "0-8191,0-8191,0-8191"] {
+            assert!(text.parse::<CpuSet>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_set_survives_being_written_and_read(cpus in proptest::collection::btree_set(0u32..=MAX_CPU, 0..64)) {
+            let set: CpuSet = cpus.into_iter().collect();
+            prop_assert_eq!(set.to_string().parse::<CpuSet>().unwrap(), set);
+        }
+    }
+}

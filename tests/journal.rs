@@ -1,0 +1,225 @@
+//! For random hosts and random changes: whatever is made and wherever the launcher dies, undoing from the journal alone
+//! gives the host back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use vfio_run::change::Change;
+use vfio_run::host::Root;
+use vfio_run::journal::{Journal, Record, open_changes};
+use vfio_run::units::Size;
+
+/// Files of a fake host, by path.
+type Files = BTreeMap<PathBuf, String>;
+
+const POOL: &str = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
+
+struct Host {
+    folder: tempfile::TempDir,
+}
+
+impl Host {
+    fn new(values: &[String], pool: (u64, u64)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Self { folder };
+        for (index, value) in values.iter().enumerate() {
+            host.put(&format!("sys/knob{index}"), value);
+        }
+        host.put(&format!("{POOL}/nr_hugepages"), &pool.0.to_string());
+        host.put(&format!("{POOL}/free_hugepages"), &pool.1.min(pool.0).to_string());
+        host.put(&format!("{POOL}/surplus_hugepages"), "0");
+        std::fs::create_dir_all(host.run()).unwrap();
+        host
+    }
+
+    fn put(&self, path: &str, value: &str) {
+        let path = self.folder.path().join("root").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, value).unwrap();
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.folder.path().join("root"))
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    fn state(&self) -> Files {
+        fn walk(folder: &Path, files: &mut Files) {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    walk(&path, files);
+                } else {
+                    files.insert(path.clone(), std::fs::read_to_string(&path).unwrap());
+                }
+            }
+        }
+        let mut files = Files::new();
+        walk(&self.folder.path().join("root"), &mut files);
+        files
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::open(&self.run()).unwrap()
+    }
+
+    /// What `recover` does in a new process.
+    fn recover(&self) {
+        let mut journal = self.journal();
+        for report in journal.undo_all(&self.root()) {
+            report.result.unwrap();
+        }
+        assert!(journal.close().unwrap());
+    }
+}
+
+/// Where the launcher dies, within one change.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    Intent,
+    Apply,
+    Done,
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let write = (0..4usize, "[a-z0-9]{1,8}")
+        .prop_map(|(knob, value)| Change::Write { path: format!("/sys/knob{knob}").into(), value });
+    let pages = (1..64u64).prop_map(|pages| Change::HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages });
+    proptest::collection::vec(prop_oneof![4 => write, 1 => pages], 1..6)
+}
+
+fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {
+    (proptest::collection::vec("[A-Z]{0,6}", 4), (0..32u64, 0..32u64))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn apply_then_undo_is_the_identity((values, pool) in hosts(), changes in changes()) {
+        let host = Host::new(&values, pool);
+        let before = host.state();
+        let mut journal = host.journal();
+        for change in &changes {
+            journal.make(&host.root(), change, &|_, _| {}).unwrap();
+        }
+        for report in journal.undo_all(&host.root()) {
+            report.result.unwrap();
+        }
+        prop_assert!(journal.close().unwrap());
+        prop_assert_eq!(host.state(), before);
+    }
+
+    #[test]
+    fn a_death_at_any_step_is_recovered_from((values, pool) in hosts(), changes in changes()) {
+        for dies_at in 0..changes.len() {
+            for death in [Death::Intent, Death::Apply, Death::Done] {
+                let host = Host::new(&values, pool);
+                let before = host.state();
+                let mut journal = host.journal();
+                for change in &changes[..dies_at] {
+                    journal.make(&host.root(), change, &|_, _| {}).unwrap();
+                }
+                let (change, root) = (&changes[dies_at], host.root());
+                let found = change.capture(&root).unwrap();
+                let seq = dies_at as u32 + 1;
+                journal.append(Record::Intent { seq, change: change.clone(), before: found.clone() }).unwrap();
+                if !matches!(death, Death::Intent) {
+                    change.apply(&root, &found, &|_, _| {}).unwrap();
+                }
+                if matches!(death, Death::Done) {
+                    journal.append(Record::Done { seq }).unwrap();
+                }
+                drop(journal);
+                host.recover();
+                prop_assert_eq!(host.state(), before.clone(), "{:?} of change {}", death, seq);
+            }
+        }
+    }
+
+    #[test]
+    fn a_death_while_undoing_is_recovered_from((values, pool) in hosts(), changes in changes()) {
+        for undone in 0..=changes.len() {
+            let host = Host::new(&values, pool);
+            let before = host.state();
+            let mut journal = host.journal();
+            for change in &changes {
+                journal.make(&host.root(), change, &|_, _| {}).unwrap();
+            }
+            let open = journal.open_changes();
+            for (step, change) in open.iter().rev().take(undone).enumerate() {
+                let how = change.change.undo(&host.root(), &change.before).unwrap();
+                // The last one was undone and not noted.
+                if step + 1 < undone {
+                    journal.append(Record::Undone { seq: change.seq, how }).unwrap();
+                }
+            }
+            drop(journal);
+            host.recover();
+            prop_assert_eq!(host.state(), before);
+        }
+    }
+
+    #[test]
+    fn a_torn_last_line_is_a_change_that_was_never_begun(cut in 1..200usize) {
+        let host = Host::new(&["a".into(), "b".into(), "c".into(), "d".into()], (0, 0));
+        let mut journal = host.journal();
+        let write = |value: &str| Change::Write { path: "/sys/knob0".into(), value: value.into() };
+        journal.make(&host.root(), &write("x"), &|_, _| {}).unwrap();
+        let whole = std::fs::read(host.run().join(Journal::FILE)).unwrap();
+        let found = write("y").capture(&host.root()).unwrap();
+        journal.append(Record::Intent { seq: 2, change: write("y"), before: found }).unwrap();
+        drop(journal);
+        let text = std::fs::read(host.run().join(Journal::FILE)).unwrap();
+        let cut = whole.len() + cut.min(text.len() - whole.len() - 1);
+        std::fs::write(host.run().join(Journal::FILE), &text[..cut]).unwrap();
+        prop_assert_eq!(open_changes(&Journal::read(&host.run()).unwrap().unwrap()).len(), 1);
+        // What is written next must not hang on to the torn line.
+        let mut journal = host.journal();
+        journal.append(Record::Running).unwrap();
+        drop(journal);
+        prop_assert!(host.journal().records().contains(&Record::Running));
+        host.recover();
+        prop_assert_eq!(&host.state()[&host.folder.path().join("root/sys/knob0")], "a");
+    }
+}
+
+#[test]
+fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
+    let host = Host::new(&["a".into(), "b".into()], (0, 0));
+    let mut journal = host.journal();
+    for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
+        let change = Change::Write { path: knob.into(), value: value.into() };
+        journal.make(&host.root(), &change, &|_, _| {}).unwrap();
+    }
+    host.put("sys/knob1", "theirs");
+    let reports = journal.undo_all(&host.root());
+    assert_eq!(format!("{:?}", reports[0].result), r#"Ok(NotOurs { found: "theirs" })"#);
+    assert_eq!(format!("{:?}", reports[1].result), "Ok(Restored)");
+    assert!(journal.close().unwrap());
+    let root = host.folder.path().join("root/sys");
+    assert_eq!(std::fs::read_to_string(root.join("knob0")).unwrap(), "a");
+    assert_eq!(std::fs::read_to_string(root.join("knob1")).unwrap(), "theirs");
+}
+
+#[test]
+fn one_failed_undo_is_kept_and_the_rest_goes_on() {
+    let host = Host::new(&["a".into(), "b".into()], (0, 0));
+    let mut journal = host.journal();
+    for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
+        let change = Change::Write { path: knob.into(), value: value.into() };
+        journal.make(&host.root(), &change, &|_, _| {}).unwrap();
+    }
+    std::fs::remove_file(host.folder.path().join("root/sys/knob1")).unwrap();
+    let reports = journal.undo_all(&host.root());
+    assert!(reports[0].result.is_err());
+    assert!(reports[1].result.is_ok());
+    assert!(!journal.close().unwrap());
+    host.put("sys/knob1", "y");
+    host.recover();
+    assert_eq!(std::fs::read_to_string(host.folder.path().join("root/sys/knob1")).unwrap(), "b");
+}

@@ -2,8 +2,8 @@
 // The tool uses a part of what the lab offers.
 #![allow(dead_code, unused_imports)]
 
-mod kit;
 mod console;
+mod kit;
 
 use std::process::ExitCode;
 

@@ -55,7 +55,11 @@ fn hand_over(lab: &Lab, round: &str) -> Result<()> {
     let guest = lab.start(GUEST)?;
     guest.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     let picture = lab.screenshot(&format!("{round}-2-guest"))?;
-    ensure!(picture.is_tiny_guest(), "the guest's picture is not on the screen; it said\n{}", lab.sh("cat /run/lab/guest.log")?);
+    ensure!(
+        picture.is_tiny_guest(),
+        "the guest's picture is not on the screen; it said\n{}",
+        lab.sh("cat /run/lab/guest.log")?
+    );
 
     lab.sh(PRESS)?;
     let ended = guest.wait(Duration::from_secs(30))?;

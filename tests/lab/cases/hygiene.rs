@@ -26,7 +26,8 @@ fn a_bad_run_leaves_its_evidence_and_no_process() -> Result<()> {
     lab.sh("echo evidence of a fault >/dev/kmsg")?;
     drop(lab);
     ensure!(!is_running(emulator), "the emulator still runs");
-    for name in ["console.log", "journal.log", "transcript.log", "l0-command", "host.json", "at-the-end.png", "README"] {
+    for name in ["console.log", "journal.log", "transcript.log", "l0-command", "host.json", "at-the-end.png", "README"]
+    {
         ensure!(folder.join(name).is_file(), "{name} is missing");
     }
     ensure!(fs::read_to_string(folder.join("journal.log"))?.contains("evidence of a fault"));

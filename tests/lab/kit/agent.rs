@@ -134,7 +134,13 @@ impl Agent {
                 let text = |from: usize, to: usize| String::from_utf8_lossy(&self.heard[from..to]).into_owned();
                 let (stdout, stderr) = (text(body, body + out), text(body + out, end));
                 let ended = Ended { status: status.parse()?, stdout, stderr };
-                writeln!(self.transcript, "[{id}] → {}\n{}{}", ended.status, indent(&ended.stdout), indent(&ended.stderr))?;
+                writeln!(
+                    self.transcript,
+                    "[{id}] → {}\n{}{}",
+                    ended.status,
+                    indent(&ended.stdout),
+                    indent(&ended.stderr)
+                )?;
                 self.ended.insert(id.parse()?, ended);
             }
             _ => writeln!(self.transcript, "noise: {line}")?,

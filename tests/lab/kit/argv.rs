@@ -7,7 +7,8 @@ use super::l0::{AGENT_FD, CONSOLE_FD, QMP_FD};
 
 /// Root ports of every host, in the order of their bus numbers from 1 on. The switch is last, as it takes buses of its
 /// own. `spare` ones are for what a test plugs in.
-pub const PORTS: [&str; 8] = ["port-gpu", "port-second", "port-usb", "port-nvme", "port-nic", "port-spare1", "port-spare2", "port-switch"];
+pub const PORTS: [&str; 8] =
+    ["port-gpu", "port-second", "port-usb", "port-nvme", "port-nic", "port-spare1", "port-spare2", "port-switch"];
 
 /// UEFI firmware of this machine; Debian package `ovmf`.
 pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -223,7 +224,10 @@ fn add_device(args: &mut Arguments, host: &Host, device: Device, files: &Files) 
                 args.device("usb-mouse,id=mouse,bus=usb.0,port=2");
             }
             if disk {
-                args.add("-drive", &format!("if=none,id=stick,format=raw,file={}", quoted(&files.folder.join("usb.img"))));
+                args.add(
+                    "-drive",
+                    &format!("if=none,id=stick,format=raw,file={}", quoted(&files.folder.join("usb.img"))),
+                );
                 args.device("usb-storage,bus=usb.0,port=3,drive=stick,serial=LABSTICK");
             }
         }

@@ -31,7 +31,8 @@ impl std::str::FromStr for Cpus {
         let mut cpus = Self { sockets: 1, cores: 1, threads: 1, nodes: 1 };
         let (shape, nodes) = text.split_once(" on ").map_or((text, None), |(shape, nodes)| (shape, Some(nodes)));
         for part in shape.split(['×', 'x', '*']).chain(nodes) {
-            let (number, unit) = part.trim().split_once(' ').with_context(|| format!("`{part}` is no number and unit"))?;
+            let (number, unit) =
+                part.trim().split_once(' ').with_context(|| format!("`{part}` is no number and unit"))?;
             let number: u32 = number.parse().with_context(|| format!("`{number}` is no number"))?;
             match unit.trim().trim_end_matches('s') {
                 "socket" => cpus.sockets = number,

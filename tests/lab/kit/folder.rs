@@ -48,7 +48,11 @@ fn sweep() {
         let path = entry.path();
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         // One that is being made has no `alive` yet.
-        if is_ours && path.join("alive").exists() && !path.join("kept").exists() && cache::try_lock(&path.join("alive")).is_some() {
+        if is_ours
+            && path.join("alive").exists()
+            && !path.join("kept").exists()
+            && cache::try_lock(&path.join("alive")).is_some()
+        {
             let _ = fs::remove_dir_all(&path);
         }
     }

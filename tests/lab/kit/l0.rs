@@ -64,7 +64,8 @@ impl L0 {
                 hand_over(&fds)
             });
         }
-        let mut child = command.spawn().context("cannot start `qemu-system-x86_64` (Debian package `qemu-system-x86`)")?;
+        let mut child =
+            command.spawn().context("cannot start `qemu-system-x86_64` (Debian package `qemu-system-x86`)")?;
         drop(handed);
         match Qmp::open(qmp, Instant::now() + Duration::from_secs(60)) {
             Ok(qmp) => Ok((Self { child, qmp, said: said.to_owned() }, Lines { agent, console })),

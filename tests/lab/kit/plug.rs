@@ -23,7 +23,9 @@ impl Lab {
         self.on(|running| {
             running.l0.qmp.execute("blockdev-add", json!({ "driver": "raw", "node-name": "nvme0", "file": file }))
         })?;
-        self.plug(json!({ "driver": "nvme", "id": "nvme", "bus": "port-nvme", "drive": "nvme0", "serial": "LABNVME" }))?;
+        self.plug(
+            json!({ "driver": "nvme", "id": "nvme", "bus": "port-nvme", "drive": "nvme0", "serial": "LABNVME" }),
+        )?;
         self.wait_until(&format!("[ -e /sys/bus/pci/devices/{}/driver ] && [ -b /dev/nvme0n1 ]", at::NVME), PATIENCE)
     }
 

@@ -51,25 +51,74 @@ const NAMES: &[(&str, &str)] = &[
 /// What changes on its own, without anybody handing anything over: name prefixes.
 const RESTLESS: &[&str] = &[
     // Counters and random numbers.
-    "sysctl fs/dentry-state", "sysctl fs/file-nr", "sysctl fs/inode-", "sysctl kernel/ns_last_pid", "sysctl kernel/random/",
-    "sysctl kernel/pty/nr", "sysctl fs/quota/", "sysctl fs/aio-nr", "sysctl kernel/tainted",
+    "sysctl fs/dentry-state",
+    "sysctl fs/file-nr",
+    "sysctl fs/inode-",
+    "sysctl kernel/ns_last_pid",
+    "sysctl kernel/random/",
+    "sysctl kernel/pty/nr",
+    "sysctl fs/quota/",
+    "sysctl fs/aio-nr",
+    "sysctl kernel/tainted",
     // Learned from the last handover by the network stack or the scheduler.
-    "sysctl net/netfilter/", "sysctl kernel/sched_domain", "sysctl vm/stat_refresh",
+    "sysctl net/netfilter/",
+    "sysctl kernel/sched_domain",
+    "sysctl vm/stat_refresh",
     // The lab's own, and the records of systemd and udev about what happened, not what is.
-    "run /run/lab", "run /run/udev/", "run /run/log/", "run /run/systemd/journal/", "run /run/systemd/units/",
-    "run /run/systemd/generator", "run /run/systemd/propagate", "run /run/systemd/transient", "run /run/systemd/timesync",
-    "run /run/systemd/inaccessible", "run /run/utmp", "run /run/mount/", "run /run/blkid", "run /run/initctl", "run /run/credentials",
-    "run /run/agetty.reload", "run /run/systemd/userdb",
+    "run /run/lab",
+    "run /run/udev/",
+    "run /run/log/",
+    "run /run/systemd/journal/",
+    "run /run/systemd/units/",
+    "run /run/systemd/generator",
+    "run /run/systemd/propagate",
+    "run /run/systemd/transient",
+    "run /run/systemd/timesync",
+    "run /run/systemd/inaccessible",
+    "run /run/utmp",
+    "run /run/mount/",
+    "run /run/blkid",
+    "run /run/initctl",
+    "run /run/credentials",
+    "run /run/agetty.reload",
+    "run /run/systemd/userdb",
     // Terminals come and go with whoever looks.
-    "dev /dev/pts/", "dev /dev/tty", "dev /dev/vcs", "dev /dev/char/", "dev /dev/block/", "dev /dev/shm",
+    "dev /dev/pts/",
+    "dev /dev/tty",
+    "dev /dev/vcs",
+    "dev /dev/char/",
+    "dev /dev/block/",
+    "dev /dev/shm",
     // The programs that read all this, and their short-lived helpers.
-    "process bash", "process find", "process agent", "process host-state", "process sleep", "process sort", "process uniq",
-    "process sed", "process paste", "process grep", "process cat", "process flock", "process (sd-", "process (udev-worker)",
-    "process systemd-udevd", "process date", "process tail", "process stty",
+    "process bash",
+    "process find",
+    "process agent",
+    "process host-state",
+    "process sleep",
+    "process sort",
+    "process uniq",
+    "process sed",
+    "process paste",
+    "process grep",
+    "process cat",
+    "process flock",
+    "process (sd-",
+    "process (udev-worker)",
+    "process systemd-udevd",
+    "process date",
+    "process tail",
+    "process stty",
     // Started by whoever asks, gone when idle.
-    "unit systemd-hostnamed.service", "unit systemd-timedated.service", "unit systemd-localed.service",
-    "unit user@", "unit user-", "unit session-", "unit run-user-", "unit systemd-tmpfiles-clean",
-    "cgroup user.slice/user-", "cgroup system.slice/systemd-hostnamed",
+    "unit systemd-hostnamed.service",
+    "unit systemd-timedated.service",
+    "unit systemd-localed.service",
+    "unit user@",
+    "unit user-",
+    "unit session-",
+    "unit run-user-",
+    "unit systemd-tmpfiles-clean",
+    "cgroup user.slice/user-",
+    "cgroup system.slice/systemd-hostnamed",
 ];
 
 impl Snapshot {
@@ -156,7 +205,11 @@ fn name_of(path: &str) -> Option<String> {
 
 /// A link says where a driver lives; its name is enough.
 fn tidy(value: &str) -> String {
-    if value.starts_with("../") { value.rsplit('/').next().unwrap_or(value).to_owned() } else { value.trim().to_owned() }
+    if value.starts_with("../") {
+        value.rsplit('/').next().unwrap_or(value).to_owned()
+    } else {
+        value.trim().to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -168,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_diff_reads_well() {
-        let after = BEFORE.replace("bochs-drm", "vfio-pci").replace("(null)", "vfio-pci").replace("/run/lab/7", "/run/lab/8");
+        let after =
+            BEFORE.replace("bochs-drm", "vfio-pci").replace("(null)", "vfio-pci").replace("/run/lab/7", "/run/lab/8");
         let after = after + "/proc/modules/vfio_pci\tloaded\n";
         let diff = Snapshot::read(BEFORE).diff(&Snapshot::read(&after));
         let text = "module vfio_pci                   absent → loaded\n\

@@ -54,8 +54,15 @@ pub fn prepare(host: &Host, folder: &Path) -> Result<()> {
 /// Makes a disk that holds only what differs from another.
 pub fn overlay(disk: &Path, on: &Path) -> Result<()> {
     let format = if on.extension().is_some_and(|it| it == "raw") { "raw" } else { "qcow2" };
-    let fixed: [&std::ffi::OsStr; 7] =
-        ["create".as_ref(), "-q".as_ref(), "-f".as_ref(), "qcow2".as_ref(), "-F".as_ref(), format.as_ref(), "-b".as_ref()];
+    let fixed: [&std::ffi::OsStr; 7] = [
+        "create".as_ref(),
+        "-q".as_ref(),
+        "-f".as_ref(),
+        "qcow2".as_ref(),
+        "-F".as_ref(),
+        format.as_ref(),
+        "-b".as_ref(),
+    ];
     let mut args: Vec<&std::ffi::OsStr> = fixed.to_vec();
     args.extend([on.as_os_str(), disk.as_os_str()]);
     tools::run("qemu-img", args)?;

@@ -42,12 +42,7 @@ where
 pub fn finish(program: &str, command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| missing(program))?;
     if !output.status.success() {
-        bail!(
-            "{command:?} ended with {}\n{}{}",
-            output.status,
-            tail(&output.stdout),
-            tail(&output.stderr)
-        );
+        bail!("{command:?} ended with {}\n{}{}", output.status, tail(&output.stdout), tail(&output.stderr));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -18,22 +18,58 @@ pub struct Variant {
 /// All of them.
 pub const VARIANTS: &[Variant] = &[
     Variant { name: "bare", what: "processors and disks only", build: |host| host },
-    Variant { name: "one-gpu", what: "one GPU, VGA and sound in one IOMMU group, the console on it", build: |host| host.gpu(Gpu::Only) },
-    Variant { name: "two-gpus", what: "a GPU with the console, and a second one", build: |host| host.gpu(Gpu::Primary).gpu(Gpu::Second) },
-    Variant { name: "uefi", what: "one GPU, booted by OVMF with a boot framebuffer on it", build: |host| host.gpu(Gpu::Only).ovmf() },
-    Variant { name: "virtio-gpu", what: "a virtio-vga as the only GPU, with function level reset", build: |host| host.gpu(Gpu::Virtio) },
+    Variant {
+        name: "one-gpu",
+        what: "one GPU, VGA and sound in one IOMMU group, the console on it",
+        build: |host| host.gpu(Gpu::Only),
+    },
+    Variant {
+        name: "two-gpus",
+        what: "a GPU with the console, and a second one",
+        build: |host| host.gpu(Gpu::Primary).gpu(Gpu::Second),
+    },
+    Variant {
+        name: "uefi",
+        what: "one GPU, booted by OVMF with a boot framebuffer on it",
+        build: |host| host.gpu(Gpu::Only).ovmf(),
+    },
+    Variant {
+        name: "virtio-gpu",
+        what: "a virtio-vga as the only GPU, with function level reset",
+        build: |host| host.gpu(Gpu::Virtio),
+    },
     Variant { name: "nvme", what: "one GPU and an NVMe disk", build: |host| host.gpu(Gpu::Only).nvme() },
-    Variant { name: "usb", what: "one GPU; a USB controller with keyboard, mouse and disk", build: |host| host.gpu(Gpu::Only).usb() },
-    Variant { name: "sriov", what: "a device with two SR-IOV virtual functions", build: |host| host.device(Device::SrIov).full_boot() },
-    Variant { name: "switch", what: "two network cards below a PCIe switch without ACS", build: |host| host.device(Device::Switch) },
+    Variant {
+        name: "usb",
+        what: "one GPU; a USB controller with keyboard, mouse and disk",
+        build: |host| host.gpu(Gpu::Only).usb(),
+    },
+    Variant {
+        name: "sriov",
+        what: "a device with two SR-IOV virtual functions",
+        build: |host| host.device(Device::SrIov).full_boot(),
+    },
+    Variant {
+        name: "switch",
+        what: "two network cards below a PCIe switch without ACS",
+        build: |host| host.device(Device::Switch),
+    },
     Variant { name: "no-reset", what: "a device that cannot be reset", build: |host| host.device(Device::NoReset) },
     Variant {
         name: "numa",
         what: "8 CPUs with SMT in two sockets and NUMA nodes, a device on the far node",
         build: |host| host.cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072),
     },
-    Variant { name: "frequencies", what: "8 CPUs with governors and frequencies to choose from", build: |host| host.cpus("2 sockets × 2 cores × 2 threads").frequencies() },
-    Variant { name: "compositor", what: "one GPU, weston as display manager on it (Debian 13)", build: |host| host.gpu(Gpu::Only).usb().compositor() },
+    Variant {
+        name: "frequencies",
+        what: "8 CPUs with governors and frequencies to choose from",
+        build: |host| host.cpus("2 sockets × 2 cores × 2 threads").frequencies(),
+    },
+    Variant {
+        name: "compositor",
+        what: "one GPU, weston as display manager on it (Debian 13)",
+        build: |host| host.gpu(Gpu::Only).usb().compositor(),
+    },
     Variant { name: "plain", what: "one GPU, and no systemd", build: |host| host.gpu(Gpu::Only).without_systemd() },
 ];
 

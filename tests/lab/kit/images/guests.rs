@@ -12,14 +12,37 @@ use crate::kit::tools;
 
 /// What the Linux guest can drive: the lab's GPUs, disks, network and USB devices.
 const MODULES: &[&str] = &[
-    "button", "virtio_pci", "virtio_blk", "virtio_net", "nvme", "xhci_pci", "usbhid", "hid_generic", "evdev", "usb_storage",
-    "e1000e", "bochs", "virtio_gpu",
+    "button",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "nvme",
+    "xhci_pci",
+    "usbhid",
+    "hid_generic",
+    "evdev",
+    "usb_storage",
+    "e1000e",
+    "bochs",
+    "virtio_gpu",
 ];
 
 /// Flags for a program that runs on the bare machine: 32 bits, no library, no relocation, at 1 MiB.
 const FREESTANDING: &[&str] = &[
-    "-m32", "-march=i686", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-pic", "-fno-pie",
-    "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-nostdlib", "-static", "-no-pie",
+    "-m32",
+    "-march=i686",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-ffreestanding",
+    "-fno-pic",
+    "-fno-pie",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-nostdlib",
+    "-static",
+    "-no-pie",
     "-Wl,--section-start=.multiboot=0x100000,-Ttext=0x101000,-e,entry,--build-id=none",
 ];
 

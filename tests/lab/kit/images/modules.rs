@@ -67,7 +67,8 @@ fn load(folder: &Path, path: &str) -> Result<Module> {
 fn unpack(file: &Path) -> Result<Vec<u8>> {
     let mut command = std::process::Command::new("xz");
     command.arg("-dc").arg(file).stdin(std::process::Stdio::null());
-    let output = command.output().with_context(|| format!("cannot start {:?} for {}", tools::TOOLS[5], file.display()))?;
+    let output =
+        command.output().with_context(|| format!("cannot start {:?} for {}", tools::TOOLS[5], file.display()))?;
     anyhow::ensure!(output.status.success(), "xz -dc {} failed", file.display());
     Ok(output.stdout)
 }

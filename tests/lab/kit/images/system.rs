@@ -137,9 +137,6 @@ fn take_kernel(root: &Path, folder: &Path) -> Result<()> {
     let kernel = root.join("boot").join(format!("vmlinuz-{}", version.to_string_lossy()));
     fs::copy(&kernel, folder.join("vmlinuz"))?;
     fs::copy(root.join("usr/bin/busybox"), folder.join("busybox"))?;
-    tools::run(
-        "cp",
-        ["-r".as_ref(), versions.join(&version).as_os_str(), folder.join("modules").as_os_str()],
-    )?;
+    tools::run("cp", ["-r".as_ref(), versions.join(&version).as_os_str(), folder.join("modules").as_os_str()])?;
     Ok(())
 }

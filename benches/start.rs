@@ -15,7 +15,8 @@ use vfio_run::child::{Command, Session};
 use vfio_run::plan::{Inherited, Plan};
 use vfio_run::qemu::Qmp;
 
-const LIMIT: Duration = Duration::from_secs(60);
+/// A busy machine takes its time to boot an emulated guest.
+const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() {
     let program = Path::new(env!("CARGO_BIN_EXE_vfio-run"));
@@ -91,48 +92,54 @@ fn bare_start(plan: &Plan, folder: &Path) -> f64 {
 /// Milliseconds from spawn until the launcher tells systemd that the guest runs.
 fn launched_start(program: &Path, machine: &Path, folder: &Path) -> f64 {
     let start = Instant::now();
-    let (mut child, notify) = launch(program, machine, folder);
-    wait_ready(&notify);
-    let elapsed = start.elapsed();
-    stop(program, machine, &mut child, true);
-    elapsed.as_secs_f64() * 1e3
+    let launched = Launched::new(program, machine, folder);
+    launched.wait_ready();
+    start.elapsed().as_secs_f64() * 1e3
 }
 
-fn launch(program: &Path, machine: &Path, folder: &Path) -> (Child, UnixDatagram) {
-    let socket = folder.join("notify");
-    let _ = std::fs::remove_file(&socket);
-    let notify = UnixDatagram::bind(&socket).unwrap();
-    notify.set_read_timeout(Some(LIMIT)).unwrap();
-    let child = std::process::Command::new(program)
-        .arg("-q")
-        .arg(machine)
-        .env("NOTIFY_SOCKET", &socket)
-        .stdin(Stdio::null())
-        .stdout(std::fs::File::create(folder.join("console")).unwrap())
-        .spawn()
-        .unwrap();
-    (child, notify)
+/// A launcher with its guest, ended when dropped, also by a panic.
+struct Launched<'a> {
+    program: &'a Path,
+    machine: &'a Path,
+    child: Child,
+    notify: UnixDatagram,
 }
 
-fn wait_ready(notify: &UnixDatagram) {
-    let mut text = [0u8; 4096];
-    loop {
-        let length = notify.recv(&mut text).expect("the launcher says that the guest runs");
-        if String::from_utf8_lossy(&text[..length]).lines().any(|line| line == "READY=1") {
-            return;
+impl<'a> Launched<'a> {
+    fn new(program: &'a Path, machine: &'a Path, folder: &Path) -> Self {
+        let socket = folder.join("notify");
+        let _ = std::fs::remove_file(&socket);
+        let notify = UnixDatagram::bind(&socket).unwrap();
+        notify.set_read_timeout(Some(LIMIT)).unwrap();
+        let child = std::process::Command::new(program)
+            .arg("-q")
+            .arg(machine)
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(folder.join("console")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { program, machine, child, notify }
+    }
+
+    fn wait_ready(&self) {
+        let mut text = [0u8; 4096];
+        loop {
+            let length = self.notify.recv(&mut text).expect("the launcher says that the guest runs");
+            if String::from_utf8_lossy(&text[..length]).lines().any(|line| line == "READY=1") {
+                return;
+            }
         }
     }
 }
 
-fn stop(program: &Path, machine: &Path, child: &mut Child, force: bool) {
-    let name = machine.file_stem().unwrap();
-    let mut stop = std::process::Command::new(program);
-    stop.arg("-q").arg("stop").arg(name);
-    if force {
-        stop.arg("--force");
+impl Drop for Launched<'_> {
+    fn drop(&mut self) {
+        let name = self.machine.file_stem().unwrap();
+        let mut stop = std::process::Command::new(self.program);
+        let _ = stop.args(["-q", "stop", "--force"]).arg(name).status();
+        let _ = self.child.wait();
     }
-    assert!(stop.status().unwrap().success());
-    child.wait().unwrap();
 }
 
 struct Idle {
@@ -143,8 +150,8 @@ struct Idle {
 }
 
 fn idle(program: &Path, machine: &Path, folder: &Path, time: Duration) -> Idle {
-    let (mut child, notify) = launch(program, machine, folder);
-    wait_ready(&notify);
+    let launched = Launched::new(program, machine, folder);
+    launched.wait_ready();
     let console = folder.join("console");
     let deadline = Instant::now() + LIMIT;
     while !std::fs::read_to_string(&console).unwrap().contains("guest# ") {
@@ -153,7 +160,7 @@ fn idle(program: &Path, machine: &Path, folder: &Path, time: Duration) -> Idle {
     }
     // The prompt is followed by a question to the terminal, and then by nothing.
     std::thread::sleep(Duration::from_secs(2));
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let status = PathBuf::from(format!("/proc/{}/status", launched.child.id()));
     let number = |key: &str| -> u64 {
         let text = std::fs::read_to_string(&status).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
@@ -161,12 +168,10 @@ fn idle(program: &Path, machine: &Path, folder: &Path, time: Duration) -> Idle {
     };
     let (voluntary, involuntary) = (number("voluntary_ctxt_switches:"), number("nonvoluntary_ctxt_switches:"));
     std::thread::sleep(time);
-    let idle = Idle {
+    Idle {
         resident_kib: number("VmRSS:"),
         threads: number("Threads:"),
         voluntary: number("voluntary_ctxt_switches:") - voluntary,
         involuntary: number("nonvoluntary_ctxt_switches:") - involuntary,
-    };
-    stop(program, machine, &mut child, false);
-    idle
+    }
 }

@@ -114,6 +114,29 @@ impl Lab {
         self.screenshot_of(screen, name)
     }
 
+    /// Takes pictures of the first screen until one is as it should be, and keeps that one (or the last).
+    ///
+    /// # Errors
+    /// When none is within `patience`; the message names the last picture's file.
+    pub fn wait_for_picture(
+        &self,
+        name: &str,
+        patience: Duration,
+        is_right: impl Fn(&Picture) -> bool,
+    ) -> Result<Picture> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let picture = self.screenshot(name)?;
+            if is_right(&picture) {
+                return Ok(picture);
+            }
+            if Instant::now() > deadline {
+                bail!("the screen never became as expected; it is {}", picture.file.display());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// Takes a picture of the second GPU's screen.
     pub fn second_screenshot(&self, name: &str) -> Result<Picture> {
         self.screenshot_of(Some("second"), name)

@@ -181,15 +181,14 @@ impl Lab {
         running.l0.kill()
     }
 
-    /// Boots the host again from its disk: after [`Lab::cut_power`] or [`Lab::power_off`] from cold, else by an orderly
-    /// reboot.
+    /// Boots the host again from its disk: at once after [`Lab::cut_power`] or [`Lab::power_off`], else after an orderly
+    /// shutdown.
     pub fn restart(&self) -> Result<()> {
         if self.is_on() {
-            self.on(|running| running.agent.start("systemctl reboot"))?;
-        } else {
-            let (l0, lines) = self.boot_qemu(&Memory::Plain, &Watch::default())?;
-            self.switch_on(l0, lines)?;
+            self.power_off()?;
         }
+        let (l0, lines) = self.boot_qemu(&Memory::Plain, &Watch::default())?;
+        self.switch_on(l0, lines)?;
         self.on(|running| running.agent.wait_for_hello(Instant::now() + template::BOOT))?;
         self.on(|running| template::settle(&self.host, &mut running.agent))?;
         self.ready()

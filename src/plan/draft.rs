@@ -175,8 +175,16 @@ impl<'a> Draft<'a> {
         self.find(key, severity, Verdict::Unknown, detail.into(), None);
     }
 
+    /// Names the field of the machine file that the last finding is about.
+    pub fn about(&mut self, field: &str) {
+        let origin = self.file(field);
+        if let Some(finding) = self.findings.last_mut() {
+            finding.origin = Some(origin);
+        }
+    }
+
     fn find(&mut self, key: &str, severity: Severity, ok: Verdict, detail: String, remedy: Option<String>) {
-        self.findings.push(Finding { key: key.to_owned(), severity, ok, detail, remedy });
+        self.findings.push(Finding { key: key.to_owned(), severity, ok, detail, remedy, origin: None });
     }
 
     /// Whether the machine type has this property, as far as the binary told.

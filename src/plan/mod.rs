@@ -13,6 +13,9 @@ mod paths;
 mod placement;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;
+mod wanted;
 
 pub use cgroup::Cgroup;
 pub use finding::{Finding, Severity, Verdict};
@@ -20,6 +23,7 @@ pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;
 pub use placement::Placement;
+pub use wanted::wanted;
 
 use std::path::PathBuf;
 

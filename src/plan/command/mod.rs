@@ -14,6 +14,8 @@ mod networks;
 mod ports;
 mod tpm;
 
+pub(super) use tpm::HELPER as SWTPM;
+
 use super::draft::Draft;
 use super::{Placement, accelerator};
 use crate::qemu::command::QemuOption;

@@ -116,7 +116,7 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         Ok((qmp, log)) => supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await,
         Err(error) => Outcome::NotStarted(error),
     };
-    finish(lock, journal, root, processes, outcome).await
+    finish(lock, journal, root, processes, &plan.paths.display, outcome).await
 }
 
 /// Supervises a guest whose launcher died.
@@ -129,7 +129,7 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
     let Reached { plan, qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
     let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
-    finish(lock, journal, root, processes, outcome).await
+    finish(lock, journal, root, processes, &plan.paths.display, outcome).await
 }
 
 /// The guest has ended or never ran: ends what is left of it and puts the host back.
@@ -138,12 +138,14 @@ async fn finish(
     mut journal: Journal,
     root: &Root,
     processes: Processes,
+    display: &Path,
     outcome: Outcome,
 ) -> Result<Report> {
     notify::stopping("the host is being put back");
     end(processes).await;
     let left = undo(&mut journal, root);
     if journal.close().context("cannot remove the journal")? {
+        folders::remove_display(display);
         lock.remove_folder()?;
     }
     Ok(Report { outcome, left })

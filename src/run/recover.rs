@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, end, sockets, start, started, undo};
+use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, start, started, undo};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -57,6 +57,10 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     end(Processes { qemu: None, helpers }).await;
     let left = undo(&mut journal, root);
     if journal.close().context("cannot remove the journal")? {
+        // A launcher that died before it kept its plan made no folder for sockets either.
+        if let Ok(plan) = plan_of(run_dir) {
+            folders::remove_display(&plan.paths.display);
+        }
         lock.remove_folder()?;
     }
     Ok(Recovered::PutBack { left })

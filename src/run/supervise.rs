@@ -129,6 +129,9 @@ async fn attend(
             }
         }
     }
+    if let Some(console) = &mut console {
+        console.show_last_words().await;
+    }
     drop(console);
     Ok(guest.outcome(log))
 }

@@ -45,7 +45,8 @@ fn sigterm_presses_the_power_button() {
 fn the_second_sigterm_ends_a_guest_that_does_not_listen() {
     each(|world| {
         let mut launcher = world.run(&world.machine("serial: Socket"));
-        Serial::of(world).says("HELLO").type_in("i").says("IGNORING");
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("i").says("IGNORING");
         launcher.signal(Signal::SIGTERM);
         launcher.tells("asking");
         launcher.signal(Signal::SIGTERM);
@@ -58,7 +59,8 @@ fn the_second_sigterm_ends_a_guest_that_does_not_listen() {
 fn a_hung_guest_is_ended_at_the_deadline() {
     each(|world| {
         let launcher = world.run(&world.machine("shutdown_timeout: 1"));
-        Serial::of(world).says("HELLO").type_in("h").says("HANGING");
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("h").says("HANGING");
         let start = Instant::now();
         let stop = world.done(&["stop", &world.name]).with(0);
         let ended = launcher.ended().with(4);
@@ -111,7 +113,8 @@ fn a_killed_qemu_is_told_with_its_log() {
 fn a_panic_of_the_guest_is_a_crash() {
     each(|world| {
         let launcher = world.run(&world.machine("extra_args: [\"-device\", \"pvpanic\"]"));
-        Serial::of(world).says("HELLO").type_in("p");
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("p");
         let ended = launcher.ended().with(4);
         assert!(ended.err.contains("panicked") && ended.err.contains("crashed"), "{ended:?}");
     });

@@ -146,7 +146,8 @@ fn one_machine_runs_once() {
         let second = world.run(&machine).ended().with(1);
         assert!(second.err.contains(&format!("launched by process {}", launcher.pid())), "{second:?}");
         // The first is none the worse for it.
-        Serial::of(world).type_in("?").says("HERE");
+        let mut guest = Serial::of(world);
+        guest.type_in("?").says("HERE");
         world.done(&["stop", &world.name]).with(0);
         launcher.ended().with(0);
     });
@@ -157,6 +158,8 @@ fn the_users_monitor_is_for_the_user_alone() {
     each(|world| {
         let mut launcher = world.run(&world.machine("serial: Socket"));
         launcher.tells(" runs (");
+        let mut guest = Serial::of(world);
+        guest.type_in("?").says("HERE");
         let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&world.run_dir()), 0o700);
         for name in ["qmp.sock", "adopt.sock", "serial.sock", "control.sock", "journal", "lock"] {
@@ -185,7 +188,8 @@ fn json_lines_are_json() {
     each(|world| {
         let machine = world.machine("serial: Console");
         let launcher = world.start(world.command(&["--json", machine.to_str().unwrap()]));
-        Serial::of(world).says("HELLO").type_in("q");
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("q");
         let ended = launcher.ended().with(0);
         let lines: Vec<Value> = ended.out.lines().map(|l| serde_json::from_str(l).expect(l)).collect();
         let events: Vec<&str> = lines.iter().filter_map(|l| l["event"].as_str()).collect();

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 
 use super::guest;
-use super::launcher::{Ended, Launcher, Output};
+use super::launcher::{Ended, Launcher, Output, wait_for};
 
 /// Whom root starts the program as: `nobody` everywhere.
 const NOBODY: u32 = 65534;
@@ -301,6 +301,15 @@ impl World {
         found
     }
 
+    /// Waits until a guest without launcher has ended, to the last file that QEMU had open.
+    pub fn guest_has_ended(&self) {
+        wait_for("the guest's end", || self.processes().is_empty().then_some(()));
+        wait_for("QEMU's end", || {
+            let status = self.done(&["status", "--json", &self.name]).with(0).json();
+            (status[0]["state"] == "left-behind").then_some(())
+        });
+    }
+
     /// Fails unless nothing is left of a run but what is meant to be kept.
     pub fn is_clean(&self) {
         assert_eq!(self.processes(), [], "processes are left");
@@ -319,10 +328,17 @@ impl Drop for World {
             for output in self.outputs.lock().unwrap_or_else(|e| e.into_inner()).iter() {
                 eprintln!("---- {output}");
             }
-            eprintln!("---- the log\n{}\n---- the journal\n", self.log());
+            let log = self.log();
+            let log: Vec<&str> = log.lines().map(|l| l.get(..2000).unwrap_or(l)).collect();
+            eprintln!("---- the end of the log\n{}", log[log.len().saturating_sub(20)..].join("\n"));
+            eprintln!("---- the journal");
             eprintln!("{}", std::fs::read_to_string(self.run_dir().join("journal")).unwrap_or_default());
         }
         if self.root {
+            if self.run_dir().exists() {
+                // Only after a failure; `recover` is what is tested, so this is no more than likely to help.
+                let _ = self.command(&["recover", &self.name]).stderr(Stdio::null()).status();
+            }
             for folder in [self.run_dir(), self.display_dir(), self.state_dir()] {
                 let _ = std::fs::remove_dir_all(&folder);
                 // Goes only where nobody else has something in it.

@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::launcher::{Ended, wait_for};
+use super::launcher::Ended;
 use super::world::{World, each, each_as_root};
 
 /// The machine's guest powers off by itself, so that a run needs nobody.

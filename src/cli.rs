@@ -44,6 +44,19 @@ pub struct Cli {
     pub output: OutputArgs,
 }
 
+impl Cli {
+    /// How messages look. With `--json`, only what stays while a guest runs says its events on standard output; of all
+    /// others that has the one value that was asked for.
+    pub fn messages(&self) -> OutputArgs {
+        let stays = match &self.command {
+            None | Some(Command::Run(_)) => true,
+            Some(Command::Recover(args)) => args.adopt,
+            Some(_) => false,
+        };
+        OutputArgs { json: self.output.json && stays, ..self.output }
+    }
+}
+
 /// How much to say, and in what form.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {

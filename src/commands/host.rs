@@ -4,12 +4,13 @@ use anyhow::Result;
 
 use super::{exit, planned};
 use crate::cli::OutputArgs;
-use crate::host::{CoreKind, Host, Wanted};
+use crate::host::{CoreKind, Host};
+use crate::plan;
 use crate::report::{self, Table};
 
 /// Shows what is known about this host; with `--json` in the form that `plan --host` takes.
 pub fn host(output: OutputArgs) -> Result<u8> {
-    let host = Host::read(&planned::root(), &Wanted::default());
+    let host = Host::read(&planned::root(), &plan::wanted_by_any());
     if output.json {
         report::json(&host)?;
     } else {

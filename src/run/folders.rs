@@ -117,6 +117,14 @@ pub fn private_folder(path: &Path, owner: Option<&Account>) -> Result<()> {
     Ok(())
 }
 
+/// Removes the folder of the sockets that QEMU made itself, which it leaves there when it is killed.
+pub fn remove_display(path: &Path) {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!("cannot remove {}: {e}", path.display()),
+        _ => {}
+    }
+}
+
 /// Makes what is made once for the machine; what is there already is left as it is.
 pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<()> {
     // QEMU's account must be able to enter; others see nothing but the names of three files.

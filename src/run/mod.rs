@@ -23,6 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use qapi::Enum as _;
 
 pub use folders::{Lock, Owner};
 pub use recover::{Recovered, recover};
@@ -32,6 +33,7 @@ use crate::host::Root;
 use crate::journal::{Journal, Record, UndoReport};
 use crate::plan::Plan;
 use process::Watched;
+use recover::Reached;
 use signals::Signals;
 
 /// The plan as it was carried out, kept in the run directory for whoever takes supervision over.
@@ -111,10 +113,10 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
 
     let mut processes = Processes::default();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
-        Ok((qmp, log)) => supervise::supervise(plan, qmp, Some(&log), &mut processes, &mut signals).await,
+        Ok((qmp, log)) => supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await,
         Err(error) => Outcome::NotStarted(error),
     };
-    finish(lock, journal, root, processes, outcome).await
+    finish(lock, journal, root, processes, &plan.paths.display, outcome).await
 }
 
 /// Supervises a guest whose launcher died.
@@ -125,9 +127,9 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root) -> Result<Report> {
 
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals) -> Result<Report> {
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let (plan, qmp, mut processes) = recover::reach(run_dir, &journal).await?;
-    let outcome = supervise::supervise(&plan, qmp, None, &mut processes, signals).await;
-    finish(lock, journal, root, processes, outcome).await
+    let Reached { plan, qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
+    let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
+    finish(lock, journal, root, processes, &plan.paths.display, outcome).await
 }
 
 /// The guest has ended or never ran: ends what is left of it and puts the host back.
@@ -136,12 +138,14 @@ async fn finish(
     mut journal: Journal,
     root: &Root,
     processes: Processes,
+    display: &Path,
     outcome: Outcome,
 ) -> Result<Report> {
     notify::stopping("the host is being put back");
     end(processes).await;
     let left = undo(&mut journal, root);
     if journal.close().context("cannot remove the journal")? {
+        folders::remove_display(display);
         lock.remove_folder()?;
     }
     Ok(Report { outcome, left })

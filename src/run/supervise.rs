@@ -47,15 +47,16 @@ enum Woke {
     OutOfPatience,
 }
 
-/// Waits until the guest has ended and says how.
+/// Waits until the guest has ended and says how. `state` is QEMU's run state.
 pub async fn supervise(
     plan: &Plan,
     qmp: Qmp,
+    state: &str,
     log: Option<&Log>,
     processes: &mut Processes,
     signals: &mut Signals,
 ) -> Outcome {
-    match attend(plan, qmp, log, processes, signals).await {
+    match attend(plan, qmp, state, log, processes, signals).await {
         Ok(outcome) => outcome,
         // Without its launcher the guest would run on with nobody to give the host back: `finish` ends it.
         Err(error) => Outcome::Crashed(format!("the launcher failed, so the guest was ended: {error:#}")),
@@ -65,6 +66,7 @@ pub async fn supervise(
 async fn attend(
     plan: &Plan,
     qmp: Qmp,
+    state: &str,
     log: Option<&Log>,
     processes: &mut Processes,
     signals: &mut Signals,
@@ -80,7 +82,7 @@ async fn attend(
         qmp: Some(qmp),
         ending: Ending::new(Duration::from_secs(plan.shutdown_timeout.into())),
         deadline: None,
-        state: "running".to_owned(),
+        state: state.to_owned(),
         reason: None,
     };
     let name = &plan.name;
@@ -126,6 +128,9 @@ async fn attend(
                 guest.act(step).await;
             }
         }
+    }
+    if let Some(console) = &mut console {
+        console.show_last_words().await;
     }
     drop(console);
     Ok(guest.outcome(log))

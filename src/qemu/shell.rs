@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::command::{CommandLine, OptionValue, QemuOption};
-use crate::plan::{Descriptor, Inherited};
+use crate::plan::{Descriptor, Inherited, Keep, Plan};
 
 impl CommandLine {
     /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -21,6 +21,29 @@ impl CommandLine {
         }
         line
     }
+}
+
+/// What must be there before the line of [`CommandLine::shell`] works, as lines of their own: the folders, what is kept
+/// for the machine, and the helpers, each listening at its socket.
+pub fn preparation(plan: &Plan) -> Vec<String> {
+    let path = |path: &Path| quoted(&path.to_string_lossy());
+    let paths = &plan.paths;
+    let mut lines = vec![format!("mkdir -p {} {} {}", path(&paths.run), path(&paths.display), path(&paths.state))];
+    for item in &plan.keep {
+        lines.push(match item {
+            Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
+            Keep::Copy { from, to } => format!("cp -n {} {}", path(from), path(to)),
+        });
+    }
+    let folder = folder(&plan.descriptors);
+    for helper in &plan.helpers {
+        let socket = folder.join(format!("{}.sock", helper.name));
+        let joined = format!("clientfd={}", helper.fd);
+        let words =
+            helper.argv.iter().map(|word| quoted(&word.replace(&joined, &format!("path={}", socket.display()))));
+        lines.push(format!("{} &", words.collect::<Vec<_>>().join(" ")));
+    }
+    lines
 }
 
 /// Where the machine's sockets are: beside the first that the launcher binds.

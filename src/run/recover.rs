@@ -38,7 +38,7 @@ pub enum Recovered {
 /// Puts back what the machine of this run directory left behind. A QEMU that was started and never let go is ended; a
 /// guest that runs is left alone.
 pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
-    if !run_dir.exists() {
+    if !super::is_run_dir(run_dir) {
         return Ok(Recovered::Nothing);
     }
     let lock = match Lock::take(run_dir)? {

@@ -42,7 +42,7 @@ enum Woke {
     HelperEnded(usize),
     Event(Result<Event, QmpError>),
     Signal(&'static str),
-    Client(tokio::net::UnixStream),
+    Client(std::io::Result<tokio::net::UnixStream>),
     Console(Heard),
     OutOfPatience,
 }
@@ -74,7 +74,7 @@ async fn attend(
     let qemu = processes.qemu.as_ref().context("there is no QEMU to supervise")?;
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
     clients.set_nonblocking(true)?;
-    let clients = UnixListener::from_std(clients)?;
+    let mut clients = Some(UnixListener::from_std(clients)?);
     let mut console = if plan.console { join_console(plan) } else { None };
     let mut guest = Guest {
         plan,
@@ -98,7 +98,7 @@ async fn attend(
             ended = qemu.ended() => { ended?; Woke::QemuEnded }
             helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
             signal = signals.next() => Woke::Signal(signal),
-            client = clients.accept() => Woke::Client(client.context("the control socket failed")?.0),
+            client = accept(clients.as_ref()) => Woke::Client(client),
             heard = carry(console.as_mut()) => Woke::Console(heard),
             () = until(guest.deadline) => Woke::OutOfPatience,
         };
@@ -122,7 +122,11 @@ async fn attend(
             }
             Woke::Console(Heard::Escape) => guest.ask().await,
             Woke::Console(Heard::Closed) => console = None,
-            Woke::Client(stream) => guest.serve(stream).await,
+            Woke::Client(Ok(stream)) => guest.serve(stream).await,
+            Woke::Client(Err(error)) => {
+                tracing::warn!("the control socket failed ({error}); signals still end {name}");
+                clients = None;
+            }
             Woke::OutOfPatience => {
                 let step = guest.ending.elapsed();
                 guest.act(step).await;
@@ -273,6 +277,13 @@ impl Guest<'_> {
 async fn next_event(qmp: Option<&mut Qmp>) -> Result<Event, QmpError> {
     match qmp {
         Some(qmp) => qmp.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn accept(clients: Option<&UnixListener>) -> std::io::Result<tokio::net::UnixStream> {
+    match clients {
+        Some(clients) => clients.accept().await.map(|(stream, _)| stream),
         None => std::future::pending().await,
     }
 }

@@ -126,7 +126,7 @@ pub struct PlanArgs {
     /// Say where each part comes from: a line of the file, a default, a fact of the host
     #[arg(long, conflicts_with = "argv")]
     pub explain: bool,
-    /// Print just QEMU's command line, below what prepares it, to be pasted into a shell (the host changes are not in it)
+    /// Print just QEMU's command line, with what prepares it, to be pasted into a shell (the host changes are not in it)
     #[arg(long)]
     pub argv: bool,
     /// Plan for another host: a file written by `vfio-run host --json`

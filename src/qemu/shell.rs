@@ -23,12 +23,14 @@ impl CommandLine {
     }
 }
 
-/// What must be there before the line of [`CommandLine::shell`] works, as lines of their own: the folders, what is kept
-/// for the machine, and the helpers, each listening at its socket.
-pub fn preparation(plan: &Plan) -> Vec<String> {
+/// A whole line for `plan --argv`: the folders, what is kept for the machine, the helpers, each listening at its socket,
+/// and QEMU.
+pub fn line(plan: &Plan) -> String {
     let path = |path: &Path| quoted(&path.to_string_lossy());
     let paths = &plan.paths;
-    let mut lines = vec![format!("mkdir -p {} {} {}", path(&paths.run), path(&paths.display), path(&paths.state))];
+    let display = Some(&paths.display).filter(|_| plan.uses_display_folder());
+    let folders = [&paths.run, &paths.state].into_iter().chain(display).map(|folder| path(folder));
+    let mut lines = vec![format!("mkdir -p {}", folders.collect::<Vec<_>>().join(" "))];
     for item in &plan.keep {
         lines.push(match item {
             Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
@@ -41,9 +43,11 @@ pub fn preparation(plan: &Plan) -> Vec<String> {
         let joined = format!("clientfd={}", helper.fd);
         let words =
             helper.argv.iter().map(|word| quoted(&word.replace(&joined, &format!("path={}", socket.display()))));
-        lines.push(format!("{} &", words.collect::<Vec<_>>().join(" ")));
+        // swtpm listens before it leaves the foreground, so QEMU does not come too early.
+        lines.push(format!("{} --daemon", words.collect::<Vec<_>>().join(" ")));
     }
-    lines
+    lines.push(plan.command.shell(&plan.descriptors));
+    lines.join(" && ")
 }
 
 /// Where the machine's sockets are: beside the first that the launcher binds.

@@ -52,7 +52,6 @@ fn render(name: &str, program: &Path, file: &Path, limit: u32) -> Result<String>
 # Written by `vfio-run unit`; write it anew after the machine file or the program has moved.
 [Unit]
 Description=Virtual machine {name}
-Documentation=man:vfio-run(1)
 After=network.target
 
 [Service]

@@ -73,6 +73,7 @@ impl Lock {
     pub fn remove_folder(self) -> Result<()> {
         let run = self.path.parent().context("a lock lies in a folder")?;
         std::fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))?;
+        remove_empty_parent(run);
         drop(self.file);
         Ok(())
     }
@@ -128,7 +129,15 @@ pub fn private_folder(path: &Path, owner: Option<&Account>) -> Result<()> {
 pub fn remove_display(path: &Path) {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!("cannot remove {}: {e}", path.display()),
-        _ => {}
+        Err(_) => {}
+        Ok(()) => remove_empty_parent(path),
+    }
+}
+
+/// Removes the folder of all machines' folders after the last of them: the kernel refuses it while there is another.
+fn remove_empty_parent(path: &Path) {
+    if let Some(parent) = path.parent() {
+        let _ = std::fs::remove_dir(parent);
     }
 }
 

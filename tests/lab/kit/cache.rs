@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -24,6 +25,9 @@ pub fn root() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir);
     base.join("vfio-run-lab")
 }
+
+/// How long an entry that nobody uses is kept beside a newer one.
+const STALE: Duration = Duration::from_secs(4 * 3600);
 
 /// A key for the given ingredients, in this order.
 pub struct Key(Vec<u8>);
@@ -60,7 +64,8 @@ impl Key {
 /// The folder `KIND/NAME-KEY` of the cache, made by `make` when it is not there.
 ///
 /// `make` gets an empty folder; it becomes the entry when it returns well. Entries of the same kind and name with
-/// another key are removed then, unless a running lab holds them (see [`Entry`]).
+/// another key are removed then, if nobody holds them (see [`Entry`]) or has used them lately: another checkout may work
+/// with them.
 ///
 /// # Errors
 /// What `make` returns; nothing half made stays behind under the entry's name.
@@ -80,6 +85,7 @@ pub fn entry(kind: &str, name: &str, key: &Key, make: impl FnOnce(&Path) -> Resu
         remove_old(&folder, name, &path);
     }
     let held = lock(&path.join("in-use"), FlockArg::LockShared)?;
+    held.set_modified(SystemTime::now())?;
     drop(making);
     Ok(Entry { path, _held: held })
 }
@@ -126,7 +132,9 @@ fn remove_old(folder: &Path, name: &str, keep: &Path) {
         if path == keep || key.len() != 16 || !key.bytes().all(|b| b.is_ascii_hexdigit()) {
             continue;
         }
-        if try_lock(&path.join("in-use")).is_some() {
+        let used = fs::metadata(path.join("in-use")).and_then(|meta| meta.modified());
+        let is_stale = used.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE));
+        if is_stale && try_lock(&path.join("in-use")).is_some() {
             let _ = fs::remove_dir_all(&path);
         }
     }

@@ -95,8 +95,8 @@ fn look(name: &str) -> Result<Option<Status>> {
                 status.qemu = Some(reply.qemu);
             }
             Err(_) => {
-                // Before the guest runs there is no control socket yet, and after it none any more.
-                let ran = records.contains(&Record::Running);
+                // Before the guest runs, or is taken over, there is no control socket yet, and after it none any more.
+                let ran = records.contains(&Record::Running) && !run::sockets::guest_lives(&run_dir);
                 status.state = if ran { "ending" } else { "starting" }.to_owned();
                 status.launcher = owner.pid;
             }

@@ -60,7 +60,8 @@ NotifyAccess=main
 ExecStart={program} run {file}
 ExecStopPost={program} recover {name}
 KillMode=mixed
-Delegate=yes
+# Enough to make a group for the guest; more would switch controllers on for the whole host.
+Delegate=pids
 # A huge page reservation and the guest's memory can take minutes.
 TimeoutStartSec=10min
 # The launcher ends a guest that does not power off after {limit} s; systemd waits longer than that.

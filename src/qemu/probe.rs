@@ -24,8 +24,9 @@ use crate::child::SpawnError;
 /// How long a probe may take in all. It takes about a second on a slow machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What another QEMU is taken to need where only KVM is asked about: the same, on a machine that is rather slow.
-const KVM_ALONE: Duration = Duration::from_secs(2);
+/// What another QEMU is taken to need where only KVM is asked about: the same, on a machine that is very slow, such as a
+/// virtual one in an emulator. Only a KVM that hangs is ever waited for as long as this allows.
+const KVM_ALONE: Duration = Duration::from_secs(8);
 
 /// The schema of QEMU 10 is 0.25 MiB in one line.
 const SCHEMA_LIMIT: usize = 64 * 1024 * 1024;

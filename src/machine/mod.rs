@@ -9,6 +9,7 @@ mod firmware;
 mod lines;
 mod memory;
 mod network;
+mod pci;
 mod refused;
 mod schema;
 mod source;
@@ -26,6 +27,7 @@ pub use firmware::{Firmware, Kernel, Uefi};
 pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use network::{Backend, Network, NetworkModel};
+pub use pci::{PciDevice, Property, Rebar};
 pub use refused::{Place, Refused};
 pub use schema::schema;
 pub use source::{Source, parse, read};
@@ -80,6 +82,10 @@ pub struct Machine {
     /// Network cards. Default: one with user-mode networking; `[]` for none.
     #[serde(default)]
     pub networks: Option<Vec<Network>>,
+    /// PCI devices of the host that the guest has for itself: addresses, or fields where more is to be said.
+    #[serde(default, deserialize_with = "pci::list")]
+    #[schemars(schema_with = "pci::list_schema")]
+    pub pci: Vec<PciDevice>,
     /// Where the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,

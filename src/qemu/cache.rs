@@ -46,9 +46,17 @@ struct FileIdentity {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct KvmIdentity {
     boot: String,
-    device: Option<(u64, u32, u32, u32, (i64, i64))>,
+    device: Option<DeviceIdentity>,
     user: u32,
     groups: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct DeviceIdentity {
+    number: u64,
+    mode: u32,
+    owner: (u32, u32),
+    changed: (i64, i64),
 }
 
 impl QemuFacts {
@@ -103,7 +111,12 @@ impl FileIdentity {
 impl KvmIdentity {
     fn now() -> Self {
         let device = fs::metadata("/dev/kvm").ok();
-        let device = device.map(|m| (m.rdev(), m.mode(), m.uid(), m.gid(), (m.ctime(), m.ctime_nsec())));
+        let device = device.map(|meta| DeviceIdentity {
+            number: meta.rdev(),
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        });
         let groups = nix::unistd::getgroups().unwrap_or_default();
         Self {
             boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),

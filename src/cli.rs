@@ -72,6 +72,8 @@ pub enum Command {
     Unit(UnitArgs),
     /// Show what is known about this host
     Host,
+    /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what stands in the way
+    Devices(DevicesArgs),
     /// Print the JSON schema of the machine file, for editors
     Schema,
     /// Print a completion script for a shell
@@ -141,6 +143,14 @@ pub struct RecoverArgs {
     /// Supervise the guest that still runs, instead of refusing
     #[arg(long, requires = "name")]
     pub adopt: bool,
+}
+
+/// `devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Only graphics cards, with what shares their groups
+    #[arg(long)]
+    pub gpu: bool,
 }
 
 /// `unit`.

@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod devices;
 mod host;
 mod plan;
 mod planned;
@@ -65,6 +66,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),
         Command::Host => host::host(output),
+        Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut std::io::stdout());

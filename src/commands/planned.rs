@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::host::pci::WantedPci;
 use crate::host::{Host, Root, Wanted};
 use crate::machine::{self, Firmware, Machine, Source};
 use crate::plan::{self, Finding, Plan};
 use crate::qemu::QemuFacts;
+use crate::units::PciSlot;
 
 /// The root that facts are read under and changes are made under.
 pub fn root() -> Root {
@@ -41,8 +43,12 @@ fn wanted(source: &Source) -> Wanted {
     if let Firmware::Uefi(uefi) = &machine.firmware {
         files.extend(uefi.code.iter().chain(&uefi.vars).cloned());
     }
+    let roms: Vec<PathBuf> = machine.pci.iter().filter_map(|device| device.rom.clone()).collect();
+    files.extend(roms.iter().cloned());
+    let slots: Vec<PciSlot> = machine.pci.iter().map(|device| device.address).collect();
+    let pci = (!slots.is_empty()).then_some(WantedPci { slots, all: false, roms });
     let programs = vec![QEMU.to_owned(), "swtpm".to_owned()];
-    Wanted { files, programs, accounts: machine.user.iter().cloned().collect() }
+    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), pci }
 }
 
 const QEMU: &str = "qemu-system-x86_64";

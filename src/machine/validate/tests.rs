@@ -58,7 +58,7 @@ fn the_files_name_is_the_machines() {
 fn memory() {
     let rows = [
         (r#"size: "16 GiB", pages: Huge("1 GiB")"#, "ok"),
-        (r#"size: "0 GiB""#, "m.ron:1:31: `memory.size` cannot be 0 B"),
+        (r#"size: "0 GiB""#, "m.ron:1:31: `memory.size` cannot be 0 KiB"),
         (r#"size: "100 KiB""#, "m.ron:1:31: `memory.size` cannot be 100 KiB"),
         (r#"size: "4097 TiB""#, "m.ron:1:31: `memory.size` cannot be 4097 TiB"),
         (r#"size: "3 GiB", pages: Huge("4 MiB")"#, "m.ron:1:52: there are no huge pages of 4 MiB"),

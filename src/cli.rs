@@ -83,6 +83,14 @@ pub enum Command {
     },
     /// Print the man page
     Man,
+    /// Write to a file of the kernel's that may never answer
+    #[command(hide = true, name = crate::change::attribute::VERB)]
+    WriteAttribute {
+        /// The file
+        path: PathBuf,
+        /// The value
+        value: String,
+    },
 }
 
 /// A machine file.

@@ -72,6 +72,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut std::io::stdout());
             Ok(exit::OK)
         }
+        Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
         Command::Man => {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(exit::OK)

@@ -6,6 +6,7 @@ mod cgroup;
 mod driver;
 mod huge_pages;
 mod module;
+mod nodes;
 mod owner;
 mod rebar;
 mod screen;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Root;
+use crate::host::pci::{Holder, Node};
 use crate::units::{PciAddress, Size};
 
 /// One thing that can be done to a host.
@@ -87,6 +89,13 @@ pub enum Change {
         /// Its name.
         module: String,
     },
+    /// Have nobody hold these device nodes open.
+    FreeNodes {
+        /// The nodes.
+        nodes: Vec<Node>,
+        /// End whoever holds them, instead of giving up.
+        end: bool,
+    },
     /// Stop a unit of systemd's.
     StopUnit {
         /// Its name: `gdm.service`.
@@ -131,6 +140,8 @@ pub enum Before {
     },
     /// The size of a memory range.
     Size(Size),
+    /// Nothing that could be put back.
+    Nothing,
 }
 
 /// How an undo ended.
@@ -229,6 +240,15 @@ pub enum ChangeError {
         /// What modprobe said.
         why: String,
     },
+    /// Programs hold a device that is to go.
+    #[error(
+        "in use: {}. End them, name their units in `handover: (units: […])`, or write `handover: (holders: End)`",
+        list(holders)
+    )]
+    Held {
+        /// Who.
+        holders: Vec<Holder>,
+    },
     /// A unit could not be stopped or started.
     #[error("{unit}: {why}")]
     Unit {
@@ -243,6 +263,10 @@ pub enum ChangeError {
         /// What the record holds.
         before: Before,
     },
+}
+
+fn list(holders: &[Holder]) -> String {
+    holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Told how far a long change has come: pages reserved so far, pages wanted.
@@ -261,6 +285,7 @@ impl Change {
             Self::LeaveConsole { name } => screen::capture_console(root, name),
             Self::ReleaseBootScreen { driver, device } => Ok(screen::capture_boot(root, driver, device)),
             Self::RemoveModule { module } => Ok(module::capture(root, module)),
+            Self::FreeNodes { .. } => Ok(Before::Nothing),
             Self::StopUnit { unit } => unit::capture(unit),
         }
     }
@@ -283,6 +308,7 @@ impl Change {
                 screen::release_boot(root, driver, device)
             }
             (Self::RemoveModule { module }, Before::Exists(_)) => module::remove(root, module),
+            (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
@@ -309,6 +335,7 @@ impl Change {
                 screen::return_boot(root, driver, device, *bound)
             }
             (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
+            (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
             (Self::StopUnit { unit }, Before::Exists(up)) => unit::start(unit, *up),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
@@ -337,6 +364,11 @@ impl fmt::Display for Change {
             Self::LeaveConsole { name } => write!(f, "take the consoles off {name}"),
             Self::ReleaseBootScreen { device, .. } => write!(f, "take {device} from its driver"),
             Self::RemoveModule { module } => write!(f, "remove the module {module}"),
+            Self::FreeNodes { nodes, end } => {
+                let names: Vec<_> = nodes.iter().map(|node| node.path.to_string_lossy()).collect();
+                let how = if *end { "end whoever holds" } else { "see that nobody holds" };
+                write!(f, "{how} {}", names.join(", "))
+            }
             Self::StopUnit { unit } => write!(f, "stop {unit}"),
         }
     }

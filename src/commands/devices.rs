@@ -128,8 +128,7 @@ fn describe(details: &Details) -> String {
     let _ = writeln!(text, "      {}", facts.join("; "));
     for holder in &details.holders {
         let nodes: Vec<String> = holder.nodes.iter().map(|node| node.display().to_string()).collect();
-        let unit = holder.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
-        let _ = writeln!(text, "      held by {} (process {}{unit}): {}", holder.comm, holder.pid, nodes.join(", "));
+        let _ = writeln!(text, "      held by {holder}: {}", nodes.join(", "));
     }
     for usb in &details.usb {
         let _ = writeln!(text, "      port {}: {} {}", usb.port, usb.ids, usb.name);

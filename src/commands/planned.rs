@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::host::pci::WantedPci;
-use crate::host::{Host, Root, Wanted};
-use crate::machine::{self, Firmware, Machine, Source};
+use crate::host::{Host, Root};
+use crate::machine::{self, Machine};
 use crate::plan::{self, Finding, Plan};
 use crate::qemu::QemuFacts;
-use crate::units::PciSlot;
 
 /// The root that facts are read under and changes are made under.
 pub fn root() -> Root {
@@ -19,36 +17,21 @@ pub fn root() -> Root {
 /// Reads the file, the host (or a captured one) and what the QEMU binary can do, and decides.
 pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let source = machine::read(file)?;
-    let here = Host::read(&root(), &wanted(&source));
+    let here = Host::read(&root(), &plan::wanted(&source.machine));
     let binary = binary(&source.machine, &here);
-    let facts = QemuFacts::of(&binary, &here.process.cache_dir)
+    let mut facts = QemuFacts::of(&binary, &here.process.cache_dir)
         .with_context(|| format!("cannot ask {} what it can do", binary.display()))?;
     let host = match captured {
-        // What the machine names is looked for here; a captured host does not know of it.
+        // What the machine names is looked for here; a captured host does not know of it. Nor does what QEMU says of
+        // KVM here hold there.
         Some(path) => Host { files: here.files, accounts: here.accounts, ..read_host(path)? },
         None => here,
     };
+    if captured.is_some() {
+        facts.kvm_error = None;
+    }
     let lines = |field: &str| source.lines.line(field);
     Ok(plan::plan(&source.machine, &lines, &host, &facts))
-}
-
-/// What of the host a plan for this machine may depend on.
-fn wanted(source: &Source) -> Wanted {
-    let machine = &source.machine;
-    let mut files: Vec<PathBuf> = machine.disks.iter().map(|d| d.file.clone()).collect();
-    if let Some(kernel) = &machine.kernel {
-        files.push(kernel.image.clone());
-        files.extend(kernel.initrd.clone());
-    }
-    if let Firmware::Uefi(uefi) = &machine.firmware {
-        files.extend(uefi.code.iter().chain(&uefi.vars).cloned());
-    }
-    let roms: Vec<PathBuf> = machine.pci.iter().filter_map(|device| device.rom.clone()).collect();
-    files.extend(roms.iter().cloned());
-    let slots: Vec<PciSlot> = machine.pci.iter().map(|device| device.address).collect();
-    let pci = (!slots.is_empty()).then_some(WantedPci { slots, all: false, roms });
-    let programs = vec![QEMU.to_owned(), "swtpm".to_owned()];
-    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), pci }
 }
 
 const QEMU: &str = "qemu-system-x86_64";

@@ -109,7 +109,9 @@ pub fn names() -> Result<Vec<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
     };
-    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+    // Leases are kept beside the machines.
+    let mut names: Vec<String> = names.filter(|name| crate::machine::is_name(name)).collect();
     names.sort();
     Ok(names)
 }

@@ -13,7 +13,7 @@ use super::block::{Mounts, capacity, mounted};
 use crate::machine::DiskFormat;
 
 /// One file as it is on the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileFact {
     /// What it is; `None` where it does not exist.
     pub kind: Option<FileKind>,
@@ -33,6 +33,9 @@ pub struct FileFact {
     pub mounted: Vec<String>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
+    /// Where it does not exist: the name in its folder that is most like its own, if one is like it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<PathBuf>,
 }
 
 /// What a path leads to.
@@ -49,6 +52,8 @@ pub enum FileKind {
     Other,
 }
 
+/// More names than these are not compared with that of a missing file.
+const MAX_NAMES: usize = 4096;
 /// The first bytes of a qcow2 image (QEMU `docs/interop/qcow2.txt`).
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
@@ -73,6 +78,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             direct_io: None,
             mounted: Vec::new(),
             closed_folder,
+            near: near(&full).map(|name| path.with_file_name(name)),
         };
     };
     let kind = kind(&data);
@@ -86,6 +92,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         direct_io: None,
         mounted: Vec::new(),
         closed_folder,
+        near: None,
     };
     match kind {
         FileKind::File => fact.format = image_format(&full),
@@ -101,6 +108,18 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
     }
     fact.direct_io = direct_io(&full);
     fact
+}
+
+/// The name in the folder of a missing file that its own was probably meant to be.
+fn near(path: &Path) -> Option<std::ffi::OsString> {
+    let wanted = path.file_name()?.to_string_lossy();
+    let names =
+        std::fs::read_dir(path.parent()?).ok()?.take(MAX_NAMES).filter_map(|entry| Some(entry.ok()?.file_name()));
+    names
+        .map(|name| (strsim::damerau_levenshtein(&name.to_string_lossy(), &wanted), name))
+        .filter(|(distance, _)| *distance * 3 <= wanted.chars().count())
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// What the metadata says that it is.
@@ -154,6 +173,16 @@ mod tests {
 
     fn look(root: &Path, path: &str) -> FileFact {
         read(&Root::new(root), &[path.into()]).remove(Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn a_missing_file_is_told_the_name_most_like_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("windows11.qcow2"), b"").unwrap();
+        std::fs::write(folder.path().join("other"), b"").unwrap();
+        assert_eq!(look(folder.path(), "/windows1.qcow").near, Some("/windows11.qcow2".into()));
+        assert_eq!(look(folder.path(), "/quite-another").near, None);
+        assert_eq!(look(folder.path(), "/no/folder").near, None);
     }
 
     #[test]

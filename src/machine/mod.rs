@@ -6,6 +6,7 @@ mod disk;
 mod display;
 mod explain;
 mod firmware;
+mod handover;
 mod lines;
 mod memory;
 mod network;
@@ -24,6 +25,7 @@ pub use cpu::{Accelerator, Cpu, Topology};
 pub use disk::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Media};
 pub use display::{Display, Listen, Serial, Video};
 pub use firmware::{Firmware, Kernel, Uefi};
+pub use handover::{DisplayManager, Handover, Holders};
 pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use network::{Backend, Network, NetworkModel};
@@ -86,6 +88,9 @@ pub struct Machine {
     #[serde(default, deserialize_with = "pci::list")]
     #[schemars(schema_with = "pci::list_schema")]
     pub pci: Vec<PciDevice>,
+    /// What of the host makes way for these devices. Default: what is found to be in the way.
+    #[serde(default)]
+    pub handover: Handover,
     /// Where the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,

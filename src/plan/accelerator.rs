@@ -42,6 +42,7 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
         }
         (Accelerator::Kvm, Some(Unusable { reason, remedy })) => {
             draft.no("kvm.works", Severity::Hard, format!("the machine requires KVM, and {reason}"), &remedy);
+            draft.about(FIELD);
             Decided { kvm: true, origin: draft.file(FIELD) }
         }
         (_, Some(Unusable { reason, remedy })) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::draft::{Draft, by_default};
 use super::{Account, Severity};
 use crate::change::Change;
-use crate::host::FileFact;
+use crate::host::{FileFact, FileKind};
 
 /// User ids that systemd gives to services for the time that they run (`DynamicUser=`) and that no account has:
 /// systemd's UIDS-GIDS.md. One of them is the machine's, always the same.
@@ -20,6 +20,7 @@ pub(super) fn choose(draft: &mut Draft, kvm: bool) {
             if number != Some(process.uid) {
                 let detail = format!("`user: {user:?}` has no effect: only root can start QEMU as someone else");
                 draft.no("account", Severity::Soft, detail, "start as root, or remove `user`");
+                draft.about("user");
             }
         }
         return;
@@ -48,6 +49,7 @@ pub(super) fn choose(draft: &mut Draft, kvm: bool) {
                     detail,
                     "name an account of this host, a number, or leave `user` out",
                 );
+                draft.about("user");
                 None
             }
         },
@@ -73,20 +75,28 @@ pub(super) fn reach(
     path: &Path,
     usage: Use,
 ) -> Option<FileFact> {
-    let shown = path.display();
+    let file = exists(draft, key, field, what, path)?;
+    if matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
+        may_open(draft, key, field, what, path, &file, usage);
+    }
+    Some(file)
+}
+
+/// Checks that the file exists; enough for one that only the launcher reads.
+pub(super) fn exists(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path) -> Option<FileFact> {
+    let (key, shown) = (format!("{key}.exists"), path.display());
     let Some(file) = draft.host.files.get(path).cloned() else {
-        draft.unknown(&format!("{key}.exists"), Severity::Hard, format!("{what} {shown} was not looked at"));
+        draft.unknown(&key, Severity::Hard, format!("{what} {shown} was not looked at"));
         return None;
     };
     if file.kind.is_none() {
-        let names = draft.host.files.iter().filter(|(_, other)| other.kind.is_some()).filter_map(|(p, _)| p.to_str());
-        let near = super::draft::nearest(&shown.to_string(), names).map(|near| format!("; did you mean {near}?"));
+        let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
         let detail = format!("{what} {shown} does not exist{}", near.unwrap_or_default());
-        draft.no(&format!("{key}.exists"), Severity::Hard, detail, &format!("correct `{field}`, or make the file"));
+        draft.no(&key, Severity::Hard, detail, &format!("correct `{field}`, or make the file"));
+        draft.about(field);
         return None;
     }
-    draft.yes(&format!("{key}.exists"), Severity::Hard, format!("{what} {shown} is there"));
-    may_open(draft, key, field, what, path, &file, usage);
+    draft.yes(&key, Severity::Hard, format!("{what} {shown} is there"));
     Some(file)
 }
 
@@ -109,6 +119,7 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
             format!("QEMU's account {uid} can't reach {what} {shown}: {} is closed to others", folder.display());
         let remedy = format!("`chmod o+x {}`, move the file, or name an account in `user`", folder.display());
         draft.no(&key, Severity::Hard, detail, &remedy);
+        draft.about(field);
         return;
     }
     let shift = if file.uid == uid {
@@ -124,8 +135,8 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
     }
     match (account, usage) {
         (Some(account), Use::Write) => {
-            let why = by_default("QEMU runs as an account of its own, which must be able to open its disks");
-            draft.change(Change::Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
+            let why = by_default("QEMU runs as an account of its own, which must be able to open its files");
+            return draft.change(Change::Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
         }
         (Some(account), Use::Read) => draft.no(
             &key,
@@ -144,4 +155,5 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
             draft.unknown(&key, Severity::Hard, format!("whether you can open {what} {shown} depends on your groups"))
         }
     }
+    draft.about(field);
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Origin;
+
 /// One question about machine and host, with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -15,6 +17,9 @@ pub struct Finding {
     pub detail: String,
     /// What to do about it, where something can be done.
     pub remedy: Option<String>,
+    /// The field of the machine file that it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Whether a *no* forbids the start.

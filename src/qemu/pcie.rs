@@ -6,10 +6,15 @@
 
 use super::device::Device;
 
-/// The first slot of `pcie.0` that root ports take: 0 is the host bridge, 1 the emulated graphics card.
-const FIRST_SLOT: u32 = 2;
+/// Where the emulated graphics card is, before all root ports: firmware looks at the slots in order.
+pub const VIDEO_ADDR: &str = "f.0";
+/// The first slot of `pcie.0` that root ports take. Those below it stay free for devices that the user adds by hand
+/// without an address: QEMU makes them before all that is written as JSON, and puts them into the first free slot.
+const FIRST_SLOT: u32 = 0x10;
 /// The slots from here on belong to the q35 chipset (USB at 1a and 1d, the LPC bridge at 1f).
 const END_SLOT: u32 = 0x1a;
+/// Chassis numbers of ports in slots of their own follow those of the others.
+const FIRST_OWN_CHASSIS: u32 = RootPorts::MAX;
 /// Functions of a slot.
 const FUNCTIONS: u32 = 8;
 
@@ -22,6 +27,14 @@ pub struct RootPorts {
 impl RootPorts {
     /// How many there can be.
     pub const MAX: u32 = (END_SLOT - FIRST_SLOT) * FUNCTIONS;
+
+    /// A root port in a slot of its own, beyond those that [`Self::port_for`] gives out.
+    pub fn port_in(&mut self, slot: u8, device: &str) -> Device {
+        let slot = u32::from(slot);
+        let port =
+            Device::new("pcie-root-port", format!("port-{device}")).on("pcie.0").with("addr", format!("{slot:x}.0"));
+        port.with("port", slot * FUNCTIONS % 256).with("chassis", FIRST_OWN_CHASSIS + slot)
+    }
 
     /// A root port for the device of this id, or `None` where all are taken. The port's id is the bus that the device
     /// sits on.
@@ -51,7 +64,7 @@ mod tests {
         let mut ports = RootPorts::default();
         let made: Vec<Device> = (0..10).map(|n| ports.port_for(&format!("d{n}")).unwrap()).collect();
         let addr = |n: usize| made[n].props["addr"].as_str().unwrap().to_owned();
-        assert_eq!([addr(0), addr(7), addr(8)], ["2.0", "2.7", "3.0"]);
+        assert_eq!([addr(0), addr(7), addr(8)], ["10.0", "10.7", "11.0"]);
         let announced = made.iter().filter(|p| p.props.contains_key("multifunction")).count();
         assert_eq!(announced, 2);
     }

@@ -6,6 +6,7 @@
 mod console;
 pub mod control;
 mod folders;
+mod leases;
 mod log;
 mod notify;
 mod place;
@@ -31,6 +32,7 @@ use crate::change::Undone;
 use crate::host::Root;
 use crate::journal::{Journal, Record, UndoReport};
 use crate::plan::Plan;
+use leases::Leases;
 use process::Watched;
 use signals::Signals;
 
@@ -106,6 +108,14 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         journal.close()?;
         journal = Journal::open(run_dir).context("cannot open the journal")?;
     }
+    let _leases = match Leases::take(plan) {
+        Ok(leases) => leases,
+        Err(refused) => {
+            journal.close()?;
+            lock.remove_folder()?;
+            return Ok(Report { outcome: Outcome::NotStarted(refused), left: Vec::new() });
+        }
+    };
     std::fs::write(run_dir.join(PLAN_FILE), serde_json::to_vec(plan)?)
         .with_context(|| format!("cannot write to {}", run_dir.display()))?;
 
@@ -126,6 +136,8 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root) -> Result<Report> {
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals) -> Result<Report> {
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
     let (plan, qmp, mut processes) = recover::reach(run_dir, &journal).await?;
+    // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
+    let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     let outcome = supervise::supervise(&plan, qmp, None, &mut processes, signals).await;
     finish(lock, journal, root, processes, outcome).await
 }

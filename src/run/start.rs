@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
 use super::log::Log;
@@ -71,6 +72,10 @@ pub async fn start(
         command.fd(number, descriptor);
     }
     prepare(&mut command, plan.account.as_ref(), &plan.placement.emulator, &log)?;
+    // Others than root are held to their limit; the check has looked at it.
+    if plan.lock_memory && nix::unistd::geteuid().is_root() {
+        command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    }
     if let Cgroup::Made(path) = &plan.cgroup {
         let procs = path.join("cgroup.procs");
         let procs =

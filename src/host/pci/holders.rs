@@ -1,15 +1,27 @@
 //! Who holds the device nodes of a PCI function open.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
-use super::Details;
+use super::{Details, Node};
 use crate::host::Root;
 use crate::units::PciAddress;
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {}", self.comm, self.pid)?;
+        match (&self.unit, self.manager) {
+            (Some(unit), Some(uid)) => write!(f, ", {unit} of user {uid})"),
+            (Some(unit), None) => write!(f, ", {unit})"),
+            (None, _) => f.write_str(")"),
+        }
+    }
+}
 
 /// A process that holds a node open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +71,14 @@ pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
             }
         }
     }
+}
+
+/// The processes that hold one of these nodes open.
+pub fn of_nodes(root: &Root, nodes: &[Node]) -> Vec<Holder> {
+    let address = PciAddress { domain: 0, bus: 0, device: 0, function: 0 };
+    let mut details = BTreeMap::from([(address, Details { nodes: nodes.to_vec(), ..Details::default() })]);
+    find(root, &mut details);
+    details.remove(&address).map(|details| details.holders).unwrap_or_default()
 }
 
 /// The wanted nodes that the process holds. A node is known by its name, also when it was deleted since, and by its

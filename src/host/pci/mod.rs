@@ -17,6 +17,7 @@ mod uses;
 pub use config::Bar;
 pub use function::{Details, Link, Resizable};
 pub use holders::Holder;
+pub use holders::of_nodes as holders_of;
 pub use names::Names;
 pub use nodes::Node;
 pub use rom::{Image, Rom};
@@ -41,6 +42,8 @@ pub struct Pci {
     pub functions: Vec<PciFunction>,
     /// Whether an IOMMU is at work: the kernel put devices into groups.
     pub iommu: Option<bool>,
+    /// How many bits a physical address has on this CPU.
+    pub address_bits: Option<u32>,
     /// Consoles, framebuffers and the display manager.
     pub screen: Screen,
     /// The ROM files that the machine names; `None`: it could not be read.
@@ -121,7 +124,7 @@ impl Pci {
             function.details = details.remove(&function.address).map(Box::new);
         }
         let roms = wanted.roms.iter().map(|path| (path.clone(), rom::read(root, path))).collect();
-        Self { functions, iommu, screen: Screen::read(root), roms }
+        Self { functions, iommu, address_bits: address_bits(root), screen: Screen::read(root), roms }
     }
 
     /// The function at this address.
@@ -138,6 +141,13 @@ impl Pci {
     pub fn of_group(&self, group: u32) -> impl Iterator<Item = &PciFunction> {
         self.functions.iter().filter(move |f| f.group == Some(group))
     }
+}
+
+/// From a line such as `address sizes : 46 bits physical, 48 bits virtual`; all CPUs say the same.
+fn address_bits(root: &Root) -> Option<u32> {
+    let text = root.text_up_to("/proc/cpuinfo", 16 << 10)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("address sizes")?.trim_start().strip_prefix(':'))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The functions to read in depth: those that are wanted, what shares their groups, and the ports above them.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::config::hex;
 use super::function::link;
 use crate::host::Root;
+use crate::units::PciAddress;
 
 /// Drivers of the framebuffer that the firmware left (`drivers/firmware/sysfb.c` names their devices).
 const BOOT_DRIVERS: [&str; 3] = ["simple-framebuffer", "efi-framebuffer", "vesa-framebuffer"];
@@ -16,6 +17,8 @@ const BOOT_NAMES: [&str; 5] = ["BOOTFB", "efifb", "vesafb", "simplefb", "simpled
 pub struct Screen {
     /// Drivers of the virtual consoles.
     pub consoles: Vec<Console>,
+    /// Framebuffers: `fb0` and the PCI function that made it.
+    pub framebuffers: Vec<(String, Option<PciAddress>)>,
     /// Where the firmware's framebuffer is, first and last address; only root is told.
     pub boot_memory: Vec<(u64, u64)>,
     /// Who drives the firmware's framebuffer.
@@ -62,6 +65,7 @@ impl Screen {
         });
         Self {
             consoles: root.names("/sys/class/vtconsole").into_iter().filter_map(|name| console(root, name)).collect(),
+            framebuffers: framebuffers(root),
             boot_memory: boot_memory(&root.text("/proc/iomem").unwrap_or_default()),
             boot_screens: BOOT_DRIVERS.iter().flat_map(|driver| boot_screens(root, driver)).collect(),
             display_manager,
@@ -75,6 +79,17 @@ fn console(root: &Root, name: String) -> Option<Console> {
     let kind = root.text_up_to(format!("{folder}/name"), 256)?;
     let bound = root.text_up_to(format!("{folder}/bind"), 16)? == "1";
     Some(Console { name, kind, bound })
+}
+
+fn framebuffers(root: &Root) -> Vec<(String, Option<PciAddress>)> {
+    let names = root.names("/sys/class/graphics").into_iter();
+    let numbered = names.filter(|name| name.strip_prefix("fb").is_some_and(|n| n.parse::<u32>().is_ok()));
+    let maker = |name: &str| {
+        let device = std::fs::canonicalize(root.path(format!("/sys/class/graphics/{name}/device"))).ok()?;
+        // The last function on the way is the card; those before it are ports.
+        device.components().filter_map(|part| part.as_os_str().to_str()?.parse().ok()).next_back()
+    };
+    numbered.map(|name| (name.clone(), maker(&name))).collect()
 }
 
 /// A line such as `    e0000000-e02fffff : BOOTFB`. Whoever is not root sees zeros.

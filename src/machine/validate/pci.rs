@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Problems, consists_of};
-use crate::machine::{Machine, PciDevice, Rebar};
+use crate::machine::{DisplayManager, Handover, Machine, PciDevice, Rebar};
 use crate::units::Size;
 
 /// More than a board has slots for.
@@ -25,6 +25,7 @@ const OURS: [(&str, &str); 8] = [
 ];
 
 pub(super) fn check(machine: &Machine, problems: &mut Problems) {
+    handover(&machine.handover, problems);
     if machine.pci.len() > MAX_DEVICES {
         problems
             .add(format!("pci[{MAX_DEVICES}]"), format!("{} PCI devices are too many", machine.pci.len()))
@@ -58,6 +59,32 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
         problems
             .add(format!("pci[{i}].x_vga"), "`x_vga: true` for a second device")
             .allowed("one: a PC has the addresses of one VGA card");
+    }
+}
+
+fn handover(handover: &Handover, problems: &mut Problems) {
+    let manager = match &handover.display_manager {
+        DisplayManager::Unit(unit) => Some(("handover.display_manager.Unit".to_owned(), unit)),
+        DisplayManager::Auto | DisplayManager::None => None,
+    };
+    let units = handover.units.iter().enumerate().map(|(i, unit)| (format!("handover.units[{i}]"), unit));
+    for (field, unit) in manager.into_iter().chain(units) {
+        // systemd.unit(5); a slice or the launcher's own scope is nothing to stop.
+        let kind = unit.rsplit_once('.').map(|(_, kind)| kind);
+        let known = matches!(kind, Some("service" | "socket" | "target" | "timer" | "scope" | "path"));
+        if !known || unit.len() > 255 || !consists_of(unit, ":-_.\\@") {
+            let name = field.trim_end_matches(".Unit");
+            problems
+                .add(&field, format!("`{name}` cannot be {unit:?}"))
+                .allowed("a unit's whole name, such as \"sddm.service\"");
+        }
+    }
+    for (i, module) in handover.modules.iter().flatten().enumerate() {
+        if module.is_empty() || module.len() > 64 || !consists_of(module, "-_") {
+            problems
+                .add(format!("handover.modules[{i}]"), format!("{module:?} is no kernel module's name"))
+                .allowed("a name as `lsmod` shows it, such as \"amdgpu\"");
+        }
     }
 }
 

@@ -238,3 +238,14 @@ fn pci() {
         (r#"pci: [(address: "1:0.0", rom: "~/a.rom")]"#, "m.ron:2:31: `pci[0].rom`: `~` is not your home folder here"),
     ]);
 }
+
+#[test]
+fn handover() {
+    table(&[
+        (r#"handover: (display_manager: None, units: ["a@b.service"], modules: ["nvidia-drm"], holders: End)"#, "ok"),
+        (r#"handover: (display_manager: Unit("sddm.service"))"#, "ok"),
+        (r#"handover: (display_manager: Unit("sddm"))"#, r#"m.ron:2:34: `handover.display_manager` cannot be "sddm""#),
+        (r#"handover: (units: ["-.slice"])"#, r#"m.ron:2:20: `handover.units[0]` cannot be "-.slice""#),
+        (r#"handover: (modules: ["a b"])"#, r#"m.ron:2:22: "a b" is no kernel module's name"#),
+    ]);
+}

@@ -25,6 +25,7 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
             detail,
             "`qemu-system-x86_64 -machine help` lists them; `q35` is always there",
         );
+        draft.about("machine_type");
     }
     let origin = draft.file_or(asked.is_some(), "machine_type", "the board with PCI Express; its version follows QEMU");
     let mut machine = QemuOption::keys("-machine", Some(kind), origin);
@@ -44,7 +45,12 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
     draft.push(machine);
     let accelerator = &decided.accelerator;
     let option = match accelerator.kvm {
-        true => QemuOption::keys("-accel", Some("kvm"), accelerator.origin.clone()),
+        true => {
+            let mut kvm = QemuOption::keys("-accel", Some("kvm"), accelerator.origin.clone());
+            // Interrupts of passed-through devices go to the guest without a detour through QEMU.
+            kvm.set_from("kernel-irqchip", "on", by_default("the kernel's interrupt controller"));
+            kvm
+        }
         false => {
             let mut tcg = QemuOption::keys("-accel", Some("tcg"), accelerator.origin.clone());
             // QEMU's own default for most pairs of hosts and guests; said, since placement needs a thread a vCPU.

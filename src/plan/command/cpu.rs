@@ -20,9 +20,11 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
             detail,
             "`qemu-system-x86_64 -cpu help` lists them; without `model` it is the host's own",
         );
+        draft.about("cpu.model");
     }
     if model == "host" && !kvm {
         draft.no("cpu.model", Hard, "the CPU model \"host\" needs KVM", "leave `model` out, or write `model: \"max\"`");
+        draft.about("cpu.model");
     }
     let why = if kvm { "the host's own CPU" } else { "all that emulation can do" };
     let mut cpu = QemuOption::keys("-cpu", Some(model), draft.file_or(asked.is_some(), "cpu.model", why));
@@ -91,6 +93,7 @@ fn features(draft: &mut Draft, cpu: &mut QemuOption) {
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             let detail = format!("{} has no CPU feature `{name}`{near}", draft.qemu.binary.display());
             draft.no(&format!("cpu.feature.{name}"), Hard, detail, "correct or remove it in `cpu.features`");
+            draft.about(&format!("cpu.features[{index}]"));
         }
         cpu.set_from(name, value, draft.file(&format!("cpu.features[{index}]")));
     }

@@ -94,6 +94,7 @@ pub(super) fn write(draft: &mut Draft, disks: &[Resolved]) {
                 if sata == SATA_PORTS {
                     let detail = format!("the q35 has {SATA_PORTS} SATA ports; {} is one too many", disk.id);
                     draft.no(&format!("{}.bus", disk.id), Hard, detail, "use `bus: VirtioScsi` for some");
+                    draft.about(&field);
                     continue;
                 }
                 // The board's own AHCI controller gives its ports one bus each.
@@ -138,7 +139,7 @@ fn blocks(draft: &mut Draft, disk: &Resolved, field: &str) {
     let file = account::reach(draft, key, &at("file"), "the image", &disk.disk.file, usage);
     let kind = file.as_ref().and_then(|file| file.kind);
     if let Some(file) = &file {
-        check_file(draft, disk, file);
+        check_file(draft, disk, file, &at("file"));
     }
     let cache = effective_cache(draft, disk, file.as_ref());
     let direct = matches!(cache, Cache::None | Cache::Directsync);
@@ -199,11 +200,12 @@ pub(super) fn format_name(format: DiskFormat) -> &'static str {
 }
 
 /// What must be so of the file for it to be this disk.
-fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact) {
+fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) {
     let shown = disk.disk.file.display();
     if !matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
         let detail = format!("{shown} is neither a file nor a block device");
         draft.no(&format!("{}.kind", disk.id), Hard, detail, "name an image file or a block device");
+        draft.about(field);
     }
     if !file.mounted.is_empty() {
         let detail = format!("{shown} is in use by the host: {}", file.mounted.join(", "));
@@ -258,9 +260,11 @@ fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'stati
     if !draft.qemu.aio.contains(name(asked)) {
         let detail = format!("{field}: this QEMU, or this kernel, has no {}", name(asked));
         draft.no(&key, Hard, detail, "leave `aio` out: the best that works is taken");
+        draft.about(field);
     } else if asked == Aio::Native && !direct {
         let detail = format!("{field}: native needs O_DIRECT");
         draft.no(&key, Hard, detail, "write `cache: None`, or leave `aio` out");
+        draft.about(field);
     }
     name(asked)
 }
@@ -271,15 +275,18 @@ fn format(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &s
     if let Some(format) = disk.disk.format {
         return format;
     }
-    let Some(file) = file.filter(|file| file.kind != Some(FileKind::Block)) else { return DiskFormat::Raw };
+    if file.is_some_and(|file| file.kind == Some(FileKind::Block)) {
+        return DiskFormat::Raw;
+    }
     let named = disk.disk.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2"));
-    match (file.format, named) {
+    match (file.and_then(|file| file.format), named) {
         (Some(DiskFormat::Qcow2), false) => {
             let detail =
                 format!("{} has the header of a qcow2 image, and its name does not say so", disk.disk.file.display());
             let remedy =
                 format!("write `format: Qcow2` where you made it such ({field}), `format: Raw` where a guest may have");
             draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
+            draft.about(&format!("disks[{}].file", disk.index));
             DiskFormat::Qcow2
         }
         (Some(format), _) => format,

@@ -9,6 +9,7 @@ use super::super::draft::{self, Draft, by_default};
 use crate::machine::{Display, Guest, Listen, Video};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
+use crate::qemu::pcie::VIDEO_ADDR;
 
 /// VNC counts its displays from this port.
 const VNC_BASE: u16 = 5900;
@@ -30,6 +31,7 @@ pub(super) fn write(draft: &mut Draft) {
             detail,
             "install it (Debian: package `qemu-system-gui`), or use `Vnc` or `Spice`",
         );
+        draft.about("display");
     }
     let object = Map::from_iter([("type".to_owned(), Value::from(window))]);
     draft.push(QemuOption::json("-display", object, origin.clone()));
@@ -66,6 +68,7 @@ fn vnc(draft: &mut Draft, listen: &Listen) -> String {
     if port < VNC_BASE {
         let detail = format!("QEMU's VNC server can't listen on port {port}: its first is {VNC_BASE}");
         draft.no("display.port", Hard, detail, "choose a port from 5900 on, or leave it out for a UNIX socket");
+        draft.about("display.port");
     }
     let number = port.saturating_sub(VNC_BASE);
     match address(listen) {
@@ -78,6 +81,7 @@ fn server(draft: &mut Draft, known: bool, name: &str) {
     if !known {
         let detail = format!("{} has no {} server", draft.qemu.binary.display(), name.to_uppercase());
         draft.no("display.known", Hard, detail, "use another `display`, or a QEMU that has it");
+        draft.about("display");
     }
 }
 
@@ -97,7 +101,7 @@ fn card(draft: &mut Draft, shown: bool) {
     if let Some(driver) = driver {
         let origin = draft.file_or(draft.machine.video.is_some(), "video", "what the guest family has a driver for");
         // On the root complex, as graphics cards on a board are: firmware looks there first.
-        draft.device(Device::new(driver, "video0").on("pcie.0").with("addr", "1.0"), origin);
+        draft.device(Device::new(driver, "video0").on("pcie.0").with("addr", VIDEO_ADDR), origin);
     }
     if shown {
         let why = "a pointer that follows the host's without being caught";

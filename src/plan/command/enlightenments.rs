@@ -59,7 +59,9 @@ pub(super) fn write(draft: &Draft, decided: &Decided, cpu: &mut QemuOption) {
             When::Linux(major, minor) if release(&draft.host.kernel) >= Some((*major, *minor)) => {
                 by_fact(format!("Linux {} offers it", draft.host.kernel))
             }
-            When::NestedIntel if on("kvm_intel.nested") => by_fact("KVM allows nested virtualization"),
+            When::NestedIntel if on("kvm_intel.nested") && !draft.machine.cpu.features.iter().any(|f| f == "-vmx") => {
+                by_fact("KVM allows nested virtualization")
+            }
             When::HardwareApic if on("kvm_amd.avic") => by_fact("kvm_amd.avic is on"),
             When::HardwareApic if on("kvm_intel.enable_apicv") => by_fact("kvm_intel.enable_apicv is on"),
             When::TscScaling if flag("tsc_scale") || flag("tsc_scaling") => {

@@ -75,6 +75,7 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
     let enrolled = asked.enrolled_keys.unwrap_or(secure);
     if let (Some(code), Some(template)) = (&asked.code, &asked.vars) {
         account::reach(draft, "firmware.code", "firmware.code", "the firmware's code", code, Use::Read);
+        account::exists(draft, "firmware.vars", "firmware.vars", "the variable store's template", template);
         let (code_format, vars_format) = (image_format(draft, code), image_format(draft, template));
         let origin = draft.file("firmware.code");
         let (code, template) = (code.clone(), template.clone());

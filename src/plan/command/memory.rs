@@ -53,7 +53,13 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
     draft.object(kind, BACKEND, props, origin);
     match memory.pages {
         Pages::Normal => fits(draft, memory.size, &nodes),
-        Pages::Huge(size) => huge_pages(draft, memory.size, size, &nodes),
+        Pages::Huge(page) => {
+            // What no host could hold is said once, not node by node.
+            if draft.host.memory.total.is_some_and(|total| memory.size > total) {
+                fits(draft, memory.size, &CpuSet::new());
+            }
+            huge_pages(draft, memory.size, page, &nodes);
+        }
     }
 }
 
@@ -65,6 +71,7 @@ fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
         if !missing.is_empty() && !known.is_empty() {
             let detail = format!("`memory.nodes` names {missing}; this host has the NUMA nodes {known}");
             draft.no("memory.nodes", Severity::Hard, detail, "correct it, or leave it out");
+            draft.about("memory.nodes");
         }
         return (asked.clone(), draft.file("memory.nodes"));
     }
@@ -94,6 +101,7 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
         (Some(total), _) if size > total => {
             let detail = format!("the guest wants {size} and {place} has {} MiB in all", total.as_mib());
             draft.no("memory.fits", Severity::Hard, detail, "lower `memory: (size: …)`");
+            draft.about("memory.size");
         }
         (_, Some(available)) if size > available => {
             let short = size.as_bytes() - available.as_bytes();
@@ -118,6 +126,7 @@ fn huge_pages(draft: &mut Draft, size: Size, page: Size, nodes: &CpuSet) {
     if page_bytes == 0 || !bytes.is_multiple_of(page_bytes) {
         let detail = format!("the guest's {size} are no whole number of {page} pages");
         draft.no("memory.pages", Severity::Hard, detail, &format!("make `memory.size` a multiple of {page}"));
+        draft.about("memory.size");
         return;
     }
     let host = &draft.host.memory.nodes;
@@ -146,7 +155,8 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
         let sizes: Vec<String> = facts.huge_pages.iter().map(|pool| pool.size.to_string()).collect();
         let detail = format!("this kernel has no huge pages of {page}; it has {}", sizes.join(" and "));
         let remedy = format!("write `pages: Huge(\"{}\")`", sizes.first().map_or("2 MiB", String::as_str));
-        return draft.no("memory.pages", Severity::Hard, detail, &remedy);
+        draft.no("memory.pages", Severity::Hard, detail, &remedy);
+        return draft.about("memory.pages");
     };
     let wanted = pages * page.as_bytes();
     let missing = pages.saturating_sub(pool.free) * page.as_bytes();
@@ -159,6 +169,7 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
             let detail =
                 format!("{pages} pages of {page} are more than the {} MiB of NUMA node {node}", total.as_mib());
             draft.no(&key, Severity::Hard, detail, "lower `memory.size`, or name more nodes in `memory.nodes`");
+            draft.about("memory.size");
         }
         (_, Some(free)) if missing > free.as_bytes() => {
             let detail = format!(

@@ -64,6 +64,7 @@ fn backend(draft: &mut Draft, id: &str, network: &Network) -> Option<serde_json:
         let detail = format!("{} has no network backend `{kind}`", draft.qemu.binary.display());
         let known: Vec<&str> = draft.qemu.netdevs.iter().map(String::as_str).collect();
         draft.no(&format!("{id}.backend"), Hard, detail, &format!("it has {}", known.join(", ")));
+        draft.about(&format!("networks[{}].backend", id.trim_start_matches("net")));
     }
     let mut object = serde_json::Map::new();
     object.insert("type".to_owned(), kind.into());

@@ -1,6 +1,9 @@
 //! The serial port, and the channels of guests that know virtio.
 
+use std::path::Path;
+
 use super::super::Severity::Hard;
+use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default};
 use crate::host::FileKind;
 use crate::machine::{Guest, Serial};
@@ -16,16 +19,34 @@ pub(super) fn serial(draft: &mut Draft) {
             draft.listening_chardev("serial0", draft.paths.run.join("serial.sock"), origin.clone());
         }
         Serial::File(path) => {
-            let known = draft.host.files.get(path);
-            if known.is_some_and(|file| matches!(file.kind, Some(FileKind::Block | FileKind::Other))) {
-                let detail = format!("{} is no file that could be appended to", path.display());
-                draft.no("serial.file", Hard, detail, "name a file");
-            }
+            file(draft, path);
             let chardev = QemuOption::keys("-chardev", Some("file"), origin.clone()).with("id", "serial0");
             draft.push(chardev.with("path", draft::text(path)).with("append", "on"));
         }
     }
     draft.device(Device::new("isa-serial", "com0").with("chardev", "serial0"), origin);
+}
+
+/// QEMU opens the file itself, so it must be able to; it makes a file that is not there.
+fn file(draft: &mut Draft, path: &Path) {
+    const FIELD: &str = "serial";
+    let shown = path.display();
+    match draft.host.files.get(path).map(|file| file.kind) {
+        Some(Some(FileKind::Block | FileKind::Other)) => {
+            let detail = format!("{shown} is no file that could be appended to");
+            draft.no("serial.file", Hard, detail, "name a file");
+            draft.about(FIELD);
+        }
+        Some(None) if draft.account.is_some() => {
+            let detail = format!("{shown} does not exist, and QEMU's account may not make it");
+            draft.no("serial.file", Hard, detail, &format!("make it: `touch {shown}`"));
+            draft.about(FIELD);
+        }
+        Some(Some(_)) => {
+            account::reach(draft, FIELD, FIELD, "the serial port's file", path, Use::Write);
+        }
+        Some(None) | None => {}
+    }
 }
 
 /// A source of random numbers and the guest agent's channel.

@@ -7,7 +7,8 @@ use crate::machine::{Guest, Tpm};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 
-const HELPER: &str = "swtpm";
+/// The emulator's program, and its name in the plan.
+pub(in super::super) const HELPER: &str = "swtpm";
 /// Number of the socket pair's end in swtpm.
 const HELPER_FD: i32 = 3;
 

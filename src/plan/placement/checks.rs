@@ -41,11 +41,13 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
         if !offline.is_empty() {
             let detail = format!("`cpu.{field}` names {}, not online on this host", numbered(&offline));
             draft.no(&format!("cpu.{field}.online"), Hard, detail, &remedy);
+            draft.about(&format!("cpu.{field}"));
         }
         if !forbidden.is_empty() {
             let detail = format!("`cpu.{field}` names {}, which this process may not run on", numbered(&forbidden));
             let remedy = format!("{remedy}, or start from a cgroup or container that has them");
             draft.no(&format!("cpu.{field}.allowed"), Hard, detail, &remedy);
+            draft.about(&format!("cpu.{field}"));
         }
     }
     if let Some(pin) = &cpu.pin
@@ -58,6 +60,7 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             format!("{count} vCPUs and only {} CPUs in `cpu.pin`", pin.len()),
             "name one CPU for each vCPU, or leave `vcpus` out",
         );
+        draft.about("cpu.vcpus");
     }
     if let Some(topology) = cpu.topology
         && topology.vcpus().map(|n| n as usize) != Some(count)
@@ -71,6 +74,7 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             ),
             "make the product equal to the number of vCPUs, or leave `topology` out",
         );
+        draft.about("cpu.topology");
     }
 }
 

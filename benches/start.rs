@@ -1,0 +1,177 @@
+//! What the launcher costs: how much later the guest runs than with a bare QEMU of the same arguments, what it keeps in
+//! memory, and how often it wakes while the guest idles. Rounds of both kinds alternate, so that whatever else the
+//! machine does meets both.
+//!
+//! `scripts/bench` makes the guest and runs this; `ROUNDS` and `IDLE_SECONDS` in the environment change how long it takes.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use qapi::qmp;
+use vfio_run::child::{Command, Session};
+use vfio_run::plan::{Inherited, Plan};
+use vfio_run::qemu::Qmp;
+
+/// A busy machine takes its time to boot an emulated guest.
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn main() {
+    let program = Path::new(env!("CARGO_BIN_EXE_vfio-run"));
+    let machine = Path::new(env!("CARGO_MANIFEST_DIR")).join("machines/demo.ron");
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|t| t.parse().ok()).unwrap_or(default);
+    let folder = tempfile::tempdir().expect("a folder for the bench");
+    let plan: Plan = {
+        // The first plan asks QEMU what it can do; the rounds find that in the cache.
+        let output =
+            std::process::Command::new(program).args(["plan", "--json"]).arg(&machine).output().expect("a plan");
+        serde_json::from_slice(&output.stdout).expect("the plan as JSON")
+    };
+
+    let (mut bare, mut launched) = (Vec::new(), Vec::new());
+    for _ in 0..number("ROUNDS", 11) {
+        bare.push(bare_start(&plan, folder.path()));
+        launched.push(launched_start(program, &machine, folder.path()));
+    }
+    let (bare, launched) = (median(&mut bare), median(&mut launched));
+    println!("start until `cont` was answered, medians:");
+    println!("  bare QEMU  {bare:8.1} ms");
+    println!("  vfio-run   {launched:8.1} ms   {:.3} times, {:+.1} ms", launched / bare, launched - bare);
+
+    let seconds = number("IDLE_SECONDS", 30);
+    let idle = idle(program, &machine, folder.path(), Duration::from_secs(seconds));
+    println!("the launcher while the guest idles for {seconds} s:");
+    println!("  resident              {:6.2} MiB in {} threads", idle.resident_kib as f64 / 1024.0, idle.threads);
+    println!("  voluntary switches    {:6}", idle.voluntary);
+    println!("  involuntary switches  {:6}", idle.involuntary);
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// Milliseconds from spawn until QEMU has answered `cont`, done as sparingly as it can be.
+fn bare_start(plan: &Plan, folder: &Path) -> f64 {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut theirs = Some(theirs);
+    let mut command = Command::new(&plan.command.binary);
+    command.args(plan.command.argv()).session(Session::Own);
+    let log = std::fs::File::create(folder.join("bare.log")).unwrap();
+    command.stdout(Stdio::from(log.try_clone().unwrap())).stderr(Stdio::from(log));
+    for descriptor in &plan.descriptors {
+        let end: OwnedFd = match &descriptor.what {
+            Inherited::Qmp => theirs.take().unwrap().into(),
+            Inherited::Listen(path) => {
+                let path = folder.join(path.file_name().unwrap());
+                let _ = std::fs::remove_file(&path);
+                UnixListener::bind(path).unwrap().into()
+            }
+            Inherited::Helper(name) => panic!("the bench's machine has no helper {name}"),
+        };
+        command.fd(descriptor.fd, end);
+    }
+    let start = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let elapsed = runtime.block_on(async {
+        ours.set_nonblocking(true).unwrap();
+        let stream = tokio::net::UnixStream::from_std(ours).unwrap();
+        let mut qmp = Qmp::negotiate(stream, LIMIT).await.unwrap();
+        qmp.execute(qmp::cont {}).await.unwrap();
+        let elapsed = start.elapsed();
+        let _ = qmp.execute(qmp::quit {}).await;
+        elapsed
+    });
+    child.wait().unwrap();
+    elapsed.as_secs_f64() * 1e3
+}
+
+/// Milliseconds from spawn until the launcher tells systemd that the guest runs.
+fn launched_start(program: &Path, machine: &Path, folder: &Path) -> f64 {
+    let start = Instant::now();
+    let launched = Launched::new(program, machine, folder);
+    launched.wait_ready();
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// A launcher with its guest, ended when dropped, also by a panic.
+struct Launched<'a> {
+    program: &'a Path,
+    machine: &'a Path,
+    child: Child,
+    notify: UnixDatagram,
+}
+
+impl<'a> Launched<'a> {
+    fn new(program: &'a Path, machine: &'a Path, folder: &Path) -> Self {
+        let socket = folder.join("notify");
+        let _ = std::fs::remove_file(&socket);
+        let notify = UnixDatagram::bind(&socket).unwrap();
+        notify.set_read_timeout(Some(LIMIT)).unwrap();
+        let child = std::process::Command::new(program)
+            .arg("-q")
+            .arg(machine)
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(folder.join("console")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { program, machine, child, notify }
+    }
+
+    fn wait_ready(&self) {
+        let mut text = [0u8; 4096];
+        loop {
+            let length = self.notify.recv(&mut text).expect("the launcher says that the guest runs");
+            if String::from_utf8_lossy(&text[..length]).lines().any(|line| line == "READY=1") {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Launched<'_> {
+    fn drop(&mut self) {
+        let name = self.machine.file_stem().unwrap();
+        let mut stop = std::process::Command::new(self.program);
+        let _ = stop.args(["-q", "stop", "--force"]).arg(name).status();
+        let _ = self.child.wait();
+    }
+}
+
+struct Idle {
+    resident_kib: u64,
+    threads: u64,
+    voluntary: u64,
+    involuntary: u64,
+}
+
+fn idle(program: &Path, machine: &Path, folder: &Path, time: Duration) -> Idle {
+    let launched = Launched::new(program, machine, folder);
+    launched.wait_ready();
+    let console = folder.join("console");
+    let deadline = Instant::now() + LIMIT;
+    while !std::fs::read_to_string(&console).unwrap().contains("guest# ") {
+        assert!(Instant::now() < deadline, "the guest did not come up");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The prompt is followed by a question to the terminal, and then by nothing.
+    std::thread::sleep(Duration::from_secs(2));
+    let status = PathBuf::from(format!("/proc/{}/status", launched.child.id()));
+    let number = |key: &str| -> u64 {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let (voluntary, involuntary) = (number("voluntary_ctxt_switches:"), number("nonvoluntary_ctxt_switches:"));
+    std::thread::sleep(time);
+    Idle {
+        resident_kib: number("VmRSS:"),
+        threads: number("Threads:"),
+        voluntary: number("voluntary_ctxt_switches:") - voluntary,
+        involuntary: number("nonvoluntary_ctxt_switches:") - involuntary,
+    }
+}

@@ -1,0 +1,165 @@
+//! Real QEMUs take the plans' command lines: each machine is started from the line that `plan --argv` prints, asked over
+//! QMP how it is, and ended. With emulation, so that it needs no KVM; without a QEMU there is nothing to test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use vfio_run::host::{Host, Root};
+use vfio_run::machine;
+use vfio_run::plan::{self, Keep, Plan};
+use vfio_run::qemu::QemuFacts;
+
+/// What is started, with `DIR` for the folder of its files. All with emulation.
+const MACHINES: [(&str, &str); 6] = [
+    ("smallest", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"))"),
+    (
+        "windows11",
+        "(guest: Windows11, accelerator: Tcg, memory: (size: \"512 MiB\"), cpu: (vcpus: 2), display: Vnc(), \
+          disks: [(file: \"DIR/a.raw\"), (file: \"DIR/c.iso\")])",
+    ),
+    (
+        "buses",
+        "(guest: Windows10, accelerator: Tcg, memory: (size: \"256 MiB\", shared: true), serial: Socket, tpm: V2, disks: [\
+          (file: \"DIR/a.raw\", bus: VirtioScsi, queues: 2, serial: \"abc\"), (file: \"DIR/b.qcow2\", bus: Sata, cache: Writethrough), \
+          (file: \"DIR/c.iso\", bus: VirtioScsi), (file: \"DIR/d, x'y.raw\", cache: Directsync, aio: Native, queues: 2, discard: Ignore), \
+          (file: \"DIR/e.raw\", bus: Nvme), (file: \"DIR/f.raw\", cache: Unsafe, read_only: true)], \
+          networks: [(model: E1000e), (backend: None)])",
+    ),
+    (
+        "screens",
+        "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), display: Vnc(port: 5991, address: \"::1\"), \
+          serial: File(\"DIR/ser, ial.log\"), rtc: LocalTime, extra_args: [\"-device\", \"virtio-balloon-pci\"])",
+    ),
+    (
+        "uefi",
+        "(guest: Linux, accelerator: Tcg, memory: (size: \"256 MiB\"), firmware: Uefi(secure_boot: true, enrolled_keys: false))",
+    ),
+    (
+        // Not `dies`: QEMU 10.0 fails an assertion when an emulated guest asks for them (encode_topo_cpuid1f).
+        "topology",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), cpu: (vcpus: 8, topology: (sockets: 2, cores: 2, threads: 2), \
+          model: \"Nehalem\", features: [\"-sse4.2\"]))",
+    ),
+];
+
+/// The QEMUs that are here: Debian's, and the newer one that the probe's tests fetch.
+fn qemus() -> Vec<PathBuf> {
+    let fetched =
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/vfio-run-qemu10/qemu-system-x86_64"));
+    [Some(PathBuf::from("/usr/bin/qemu-system-x86_64")), fetched]
+        .into_iter()
+        .flatten()
+        .filter(|path| path.exists())
+        .collect()
+}
+
+/// Ends its process when it goes out of scope.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn qemu_takes_every_line() {
+    for qemu in qemus() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts = QemuFacts::of(&qemu, folder.path()).unwrap();
+        for (name, text) in MACHINES {
+            let case = format!("{name} on {}", facts.version);
+            let folder = tempfile::tempdir().unwrap();
+            let dir = folder.path().to_str().unwrap();
+            for file in ["a.raw", "c.iso", "d, x'y.raw", "e.raw", "f.raw"] {
+                std::fs::File::create(folder.path().join(file)).unwrap().set_len(1 << 20).unwrap();
+            }
+            let image = folder.path().join("b.qcow2");
+            let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
+            assert!(made.unwrap().success());
+            let source = machine::parse(Path::new(&format!("/{name}.ron")), &text.replace("DIR", dir)).unwrap();
+            let mut host = Host::read(&Root::new("/"), &plan::wanted(&source.machine));
+            host.process.run_dir = folder.path().join("run/vfio-run");
+            host.process.state_dir = folder.path().join("state");
+            // What the account may do is another matter.
+            host.process.uid = 1;
+            host.files.values_mut().for_each(|file| file.mode = 0o666);
+            let plan = plan::plan(&source.machine, &|_| None, &host, &facts);
+            let blocking: Vec<_> = plan.findings.iter().filter(|finding| finding.blocks()).collect();
+            assert!(blocking.is_empty(), "{case}: {blocking:?}");
+            start(&case, &plan);
+        }
+    }
+}
+
+/// Prepares what a run would, starts the line, talks to it, and sees it end well.
+fn start(case: &str, plan: &Plan) {
+    for folder in [&plan.paths.run, &plan.paths.display, &plan.paths.state] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    for keep in &plan.keep {
+        match keep {
+            Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
+            Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
+        }
+    }
+    let _helpers: Vec<Ended> = plan.helpers.iter().map(|helper| listening(plan, &helper.name, &helper.argv)).collect();
+    let line = plan.command.shell(&plan.descriptors);
+    let shell = Command::new("sh").args(["-c", &format!("exec {line}")]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut qemu = Ended(shell);
+    let answered = talk(&plan.paths.run.join("qmp-0.sock"), &mut qemu.0);
+    let _ = answered.is_none().then(|| qemu.0.kill());
+    let mut errors = String::new();
+    std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
+    let status = qemu.0.wait().unwrap();
+    assert!(answered.is_some_and(|status| status.contains("\"running\": true")), "{case}: {errors}\n{line}");
+    assert!(status.success(), "{case}: {status}: {errors}\n{line}");
+    // A card that is not connected is meant.
+    let warnings: Vec<&str> = errors.lines().filter(|line| !line.is_empty() && !line.contains("has no peer")).collect();
+    assert!(warnings.is_empty(), "{case}: {warnings:?}\n{line}");
+}
+
+/// A helper that listens where the pasted line looks for it, in place of the descriptor that it would inherit.
+fn listening(plan: &Plan, name: &str, argv: &[String]) -> Ended {
+    let socket = plan.paths.run.join(format!("{name}.sock"));
+    let argv: Vec<String> =
+        argv.iter().map(|word| word.replace("clientfd=3", &format!("path={}", socket.display()))).collect();
+    let helper = Ended(Command::new(&argv[0]).args(&argv[1..]).spawn().unwrap());
+    wait_for(&socket);
+    helper
+}
+
+fn wait_for(path: &Path) -> bool {
+    let start = Instant::now();
+    while !path.exists() && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    path.exists()
+}
+
+/// Asks for the status and then to quit; the answer to the first.
+fn talk(socket: &Path, qemu: &mut Child) -> Option<String> {
+    let start = Instant::now();
+    let mut stream = loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => break stream,
+            Err(_) if qemu.try_wait().ok()?.is_some() || start.elapsed() > Duration::from_secs(20) => return None,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+    lines.next()?.ok()?;
+    let mut ask = |command: &str| {
+        writeln!(stream, "{{\"execute\":\"{command}\"}}").ok()?;
+        lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"return\"") || line.contains("\"error\""))
+    };
+    ask("qmp_capabilities")?;
+    let status = ask("query-status");
+    ask("quit");
+    status
+}

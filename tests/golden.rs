@@ -1,0 +1,158 @@
+//! Golden plans: machine files on captured hosts with recorded QEMUs, as text for people to review. The machines are
+//! those of `machines/` and `tests/machines/`; `cargo insta review`, or `INSTA_UPDATE=always`, takes a change over.
+
+#[path = "golden/all.rs"]
+mod all;
+#[path = "golden/input.rs"]
+mod input;
+#[path = "support/qmp_schema.rs"]
+mod qmp_schema;
+#[path = "golden/text.rs"]
+mod text;
+
+use std::collections::BTreeSet;
+
+use vfio_run::plan::{Inherited, Plan};
+use vfio_run::qemu::QemuFacts;
+use vfio_run::qemu::command::OptionValue;
+
+/// Machine, host and QEMU of each stored plan.
+const CASES: [(&str, &str, &str); 20] = [
+    ("demo", "container-2c", "7.2"),
+    ("demo", "laptop-4c", "10.0"),
+    ("linux", "laptop-4c", "7.2"),
+    ("server", "ryzen-5800x3d", "10.0"),
+    ("windows11", "ryzen-7950x3d", "7.2"),
+    ("windows11", "ryzen-7950x3d", "10.0"),
+    ("windows11", "core-i7-13700k", "7.2"),
+    ("windows11-auto", "ryzen-7950x3d", "7.2"),
+    ("windows11-auto", "laptop-4c", "10.0"),
+    ("kernel", "debian12-lab", "7.2"),
+    ("kernel", "epyc-9754x2-512", "10.0"),
+    ("smallest", "laptop-4c", "7.2"),
+    ("buses", "ryzen-5800x3d", "7.2"),
+    ("buses", "epyc-9754x2-512", "10.0"),
+    ("bridge", "xeon-2numa", "7.2"),
+    ("bad-pins", "ryzen-1600", "7.2"),
+    ("impossible", "container-2c", "7.2"),
+    ("seed-13700k", "core-i7-13700k", "7.2"),
+    ("seed-1600", "ryzen-1600", "7.2"),
+    ("hugepages", "xeon-2numa", "7.2"),
+];
+
+#[test]
+fn plans_are_as_reviewed() {
+    for (machine, host, qemu) in CASES {
+        let plan = input::Inputs::new(machine, host, qemu).plan();
+        insta::with_settings!({
+            snapshot_path => "golden/plans",
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(format!("{machine}@{host}@{qemu}"), text::of(&plan));
+        });
+    }
+}
+
+#[test]
+fn a_plan_as_json_is_as_reviewed() {
+    let plan = input::Inputs::new("kernel", "debian12-lab", "7.2").plan();
+    insta::with_settings!({
+        snapshot_path => "golden/plans",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_json_snapshot!("kernel@debian12-lab@7.2.json", plan);
+    });
+}
+
+/// Runs for every machine on every host with every QEMU.
+fn each(mut check: impl FnMut(&str, &Plan, &QemuFacts, &serde_json::Value)) {
+    for name in all::qemus() {
+        let (qemu, schema) = (input::qemu(&name), all::schema(&name));
+        for host_name in all::hosts() {
+            let host = input::host(&host_name);
+            for machine in all::machines() {
+                let plan = input::Inputs::of(&machine, host.clone(), qemu.clone()).plan();
+                check(&format!("{machine} on {host_name} with {name}"), &plan, &qemu, &schema);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_json_option_is_one_that_the_qemu_takes() {
+    each(|case, plan, _, schema| {
+        for option in &plan.command.options {
+            let OptionValue::Json(object) = &option.value else { continue };
+            let command = match option.name.as_str() {
+                "-blockdev" => "blockdev-add",
+                "-object" => "object-add",
+                "-netdev" => "netdev_add",
+                "-device" => "device_add",
+                // Not a command of QMP.
+                "-display" => continue,
+                other => panic!("{case}: {other} takes no JSON"),
+            };
+            let value = serde_json::Value::Object(object.clone());
+            // What the plan refuses anyway may be unknown to QEMU too.
+            let refused = plan.findings.iter().any(|finding| finding.blocks());
+            if let Err(error) = qmp_schema::check(schema, command, &value)
+                && !refused
+            {
+                panic!("{case}: {error} in {value}");
+            }
+        }
+    });
+}
+
+#[test]
+fn every_device_property_is_one_that_the_driver_has() {
+    each(|case, plan, qemu, _| {
+        for option in plan.command.options.iter().filter(|option| option.name == "-device") {
+            // Not JSON: the user's own, unchecked.
+            let OptionValue::Json(object) = &option.value else { continue };
+            let driver = object["driver"].as_str().unwrap();
+            let Some(known) = qemu.devices.get(driver).filter(|known| !known.is_empty()) else { continue };
+            for key in object.keys().filter(|key| !matches!(key.as_str(), "driver" | "id" | "bus")) {
+                assert!(known.contains(key), "{case}: {driver} has no {key}");
+            }
+        }
+    });
+}
+
+#[test]
+fn every_plan_holds_together() {
+    each(|case, plan, _, _| {
+        let json = serde_json::to_string(plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), *plan, "{case}: JSON and back");
+
+        let fds: Vec<i32> = plan.descriptors.iter().map(|descriptor| descriptor.fd).collect();
+        assert_eq!(fds, (3..3 + fds.len() as i32).collect::<Vec<_>>(), "{case}: descriptors without gaps");
+        let argv = plan.command.argv();
+        for fd in fds {
+            let uses = argv.iter().filter(|word| word.split(',').any(|member| member == format!("fd={fd}"))).count();
+            assert_eq!(uses, 1, "{case}: descriptor {fd} is used once");
+        }
+        for helper in &plan.helpers {
+            let joined = plan.descriptors.iter().any(|d| d.what == Inherited::Helper(helper.name.clone()));
+            assert!(joined, "{case}: {} has its socket", helper.name);
+        }
+
+        let mut ids = BTreeSet::new();
+        for option in &plan.command.options {
+            let OptionValue::Json(object) = &option.value else { continue };
+            // A network card and its backend may share a name: they are of two kinds.
+            if let Some(id) = object.get("id").and_then(serde_json::Value::as_str) {
+                assert!(ids.insert((option.name.clone(), id.to_owned())), "{case}: id {id} twice");
+            }
+        }
+
+        let keys: Vec<&str> = plan.findings.iter().map(|finding| finding.key.as_str()).collect();
+        let unique: BTreeSet<&str> = keys.iter().copied().collect();
+        assert_eq!(keys.len(), unique.len(), "{case}: each finding once: {keys:?}");
+        if keys.iter().all(|key| *key != "cpu.topology") {
+            assert_eq!(plan.placement.topology.vcpus(), Some(plan.placement.vcpus.len() as u32), "{case}: topology");
+        }
+    });
+}

@@ -1,0 +1,86 @@
+//! The inputs of golden plans: machine files, captured hosts, recorded QEMUs.
+
+use std::path::{Path, PathBuf};
+
+use vfio_run::host::{FileFact, FileKind, Host};
+use vfio_run::machine::{self, DiskFormat, Source};
+use vfio_run::plan::{self, Plan};
+use vfio_run::qemu::QemuFacts;
+
+/// The repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> T {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What a recorded QEMU can do.
+pub fn qemu(name: &str) -> QemuFacts {
+    json(&root().join(format!("tests/qemu/{name}.json")))
+}
+
+/// A machine file, read as if it lay in `/machines`, so that a plan does not depend on where the tests run.
+fn source(name: &str) -> Source {
+    let file = format!("{name}.ron");
+    let folder = if root().join("machines").join(&file).exists() { "machines" } else { "tests/machines" };
+    let text = std::fs::read_to_string(root().join(folder).join(&file)).unwrap();
+    machine::parse(&Path::new("/machines").join(&file), &text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// A captured host.
+pub fn host(name: &str) -> Host {
+    json(&root().join(format!("tests/hosts/{name}.json")))
+}
+
+/// A file that a machine names, as its name tells.
+fn file(path: &Path) -> FileFact {
+    let name = path.to_string_lossy();
+    let kind = match &*name {
+        _ if name.contains("missing") => None,
+        _ if name.contains("folder") => Some(FileKind::Other),
+        _ if name.starts_with("/dev/") => Some(FileKind::Block),
+        _ => Some(FileKind::File),
+    };
+    let qcow2 = name.ends_with(".qcow2");
+    FileFact {
+        kind,
+        uid: 0,
+        gid: 0,
+        mode: if name.contains("secret") { 0o600 } else { 0o644 },
+        size: 1 << 30,
+        format: Some(if qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw }),
+        direct_io: Some(!name.contains("scratch")),
+        mounted: if name.contains("mounted") { vec!["/home".to_owned()] } else { vec![] },
+        closed_folder: None,
+        near: kind.is_none().then(|| path.with_file_name("present.qcow2")),
+    }
+}
+
+/// All that a plan is made from.
+pub struct Inputs {
+    source: Source,
+    host: Host,
+    qemu: QemuFacts,
+}
+
+impl Inputs {
+    /// Reads them.
+    pub fn new(machine: &str, host_name: &str, qemu_name: &str) -> Self {
+        Self::of(machine, host(host_name), qemu(qemu_name))
+    }
+
+    /// The machine on this host, which gets the files that the machine names.
+    pub fn of(machine: &str, mut host: Host, qemu: QemuFacts) -> Self {
+        let source = source(machine);
+        let files = plan::wanted(&source.machine).files;
+        host.files = files.into_iter().map(|path| (path.clone(), file(&path))).collect();
+        Self { source, host, qemu }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> Plan {
+        plan::plan(&self.source.machine, &|field| self.source.lines.line(field), &self.host, &self.qemu)
+    }
+}

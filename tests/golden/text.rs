@@ -1,0 +1,66 @@
+//! A plan as text for people to review: one decision a line, each with its reason.
+
+use std::fmt::Write;
+
+use vfio_run::plan::{Plan, Severity, Verdict};
+
+/// All of it.
+pub fn of(plan: &Plan) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| writeln!(out, "{}", text.trim_end()).unwrap();
+    line(format!("{} {}", plan.name, plan.uuid));
+    line(format!("account: {:?}, console: {}, timeout: {} s", plan.account, plan.console, plan.shutdown_timeout));
+    line(format!("cgroup: {:?}", plan.cgroup));
+    let paths = &plan.paths;
+    for path in [&paths.run, &paths.display, &paths.state, &paths.log] {
+        line(format!("path: {}", path.display()));
+    }
+    line("\nplacement".to_owned());
+    let placement = &plan.placement;
+    let vcpus: Vec<String> = placement.vcpus.iter().map(ToString::to_string).collect();
+    line(format!("  vcpus{}: {}", if placement.pinned { "" } else { " (not pinned)" }, vcpus.join(" ")));
+    line(format!("  emulator: {}", placement.emulator));
+    for (id, cpus) in &placement.iothreads {
+        line(format!("  {id}: {cpus}"));
+    }
+    let t = placement.topology;
+    line(format!("  guest: {} sockets, {} dies, {} cores, {} threads", t.sockets, t.dies, t.cores, t.threads));
+    line("\nfindings".to_owned());
+    for finding in &plan.findings {
+        let severity = if finding.severity == Severity::Hard { "hard" } else { "soft" };
+        let verdict = match finding.ok {
+            Verdict::Yes => "yes",
+            Verdict::No => "NO",
+            Verdict::Unknown => "unknown",
+        };
+        line(format!("  {verdict} ({severity}) {}: {}", finding.key, finding.detail));
+        if let Some(remedy) = &finding.remedy {
+            line(format!("    > {remedy}"));
+        }
+        if let Some(origin) = &finding.origin {
+            line(format!("    @ {origin}"));
+        }
+    }
+    line("\nchanges".to_owned());
+    for change in &plan.changes {
+        line(format!("  {}  # {}", serde_json::to_string(&change.change).unwrap(), change.origin));
+    }
+    for keep in &plan.keep {
+        line(format!("  {keep:?}"));
+    }
+    for helper in &plan.helpers {
+        line(format!("  helper {} (fd {}): {}  # {}", helper.name, helper.fd, helper.argv.join(" "), helper.origin));
+    }
+    for descriptor in &plan.descriptors {
+        line(format!("  fd {}: {:?}", descriptor.fd, descriptor.what));
+    }
+    line(format!("\n{}", plan.command.binary.display()));
+    for option in &plan.command.options {
+        line(format!("  {} {}", option.name, option.value.written().unwrap_or_default()));
+        line(format!("    # {}", option.origin));
+        for (key, origin) in &option.parts {
+            line(format!("    #   {key}: {origin}"));
+        }
+    }
+    out
+}

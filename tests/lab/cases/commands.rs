@@ -1,0 +1,89 @@
+//! Running commands in the host: status, output, deadlines, many at once; and the guests that they run.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::kit::lab::Lab;
+
+#[test]
+fn commands_report_what_they_did_and_late_ones_are_ended() -> Result<()> {
+    let lab = Lab::variant("bare", "debian13").start()?;
+    let output = lab.run("echo to\\\\the test; echo \"a b\" >&2; exit 7")?;
+    ensure!((output.status, output.stdout.as_str(), output.stderr.as_str()) == (7, "to\\the test", "a b"), "{output}");
+    ensure!(output.ok().is_err());
+    ensure!(lab.sh("seq 1 20000 | tail -n 20000")?.lines().count() == 20000, "long output is cut");
+    ensure!(lab.run_as_user("echo \"it's $USER\"")?.stdout == "it's tester");
+
+    let slow = lab.start("echo begun; sleep 60")?;
+    ensure!(lab.sh("echo meanwhile")? == "meanwhile");
+    ensure!(!slow.has_ended()? && slow.printed()? == "begun");
+    slow.signal("INT")?;
+    ensure!(slow.wait(Duration::from_secs(10))?.status == 130);
+
+    let late = lab.run_for("echo so far; sleep 60", Duration::from_secs(2));
+    let text = format!("{:#}", late.err().unwrap_or_else(|| anyhow::anyhow!("no error")));
+    ensure!(text.contains("2 s") && text.contains("so far"), "{text}");
+    ensure!(lab.run("pgrep -x sleep")?.status != 0, "the late command still runs");
+
+    let path = lab.install_machine("tiny", "(name: \"it's tiny\")")?;
+    ensure!(lab.run_as_user(&format!("cat {path}"))?.stdout == "(name: \"it's tiny\")");
+    lab.sh("sleep 60 &")?;
+    lab.kill("sleep", "KILL")?;
+    ensure!(lab.kill("sleep", "KILL").is_err());
+    lab.finish()
+}
+
+#[test]
+fn the_tiny_guest_obeys_and_disobeys() -> Result<()> {
+    let lab = Lab::variant("bare", "debian13").start()?;
+    lab.sh("modprobe kvm_amd")?;
+    let guest = |words: &str| {
+        format!(
+            "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 128 -nodefaults \
+             -display none -no-reboot -chardev socket,id=c,path=/run/lab/guest.com1,server=on,wait=off,logfile=/run/lab/guest.log \
+             -serial chardev:c -monitor unix:/run/lab/guest.mon,server,wait=off -kernel /lab/guests/tiny -append '{words}'"
+        )
+    };
+    let say = |letter: &str| format!("printf {letter} | socat -t 1 - UNIX-CONNECT:/run/lab/guest.com1");
+    let press = "echo system_powerdown | socat -t 1 - UNIX-CONNECT:/run/lab/guest.mon";
+    let soon = Duration::from_secs(60);
+
+    for (letter, word) in [("q", "TINY BYE"), ("r", "TINY RESET"), ("c", "TINY CRASH")] {
+        lab.sh("rm -f /run/lab/guest.*")?;
+        let job = lab.start(&guest("polite"))?;
+        job.wait_until("grep -q READY /run/lab/guest.log", soon)?;
+        lab.sh(&say(letter))?;
+        job.wait(soon)?.ok()?;
+        ensure!(lab.sh("cat /run/lab/guest.log")?.contains(word), "{letter}");
+    }
+    lab.sh("rm -f /run/lab/guest.*")?;
+    let job = lab.start(&guest("stubborn"))?;
+    job.wait_until("grep -q READY /run/lab/guest.log", soon)?;
+    lab.sh(press)?;
+    lab.wait_until("grep -q 'POWER BUTTON' /run/lab/guest.log", soon)?;
+    ensure!(!job.has_ended()?, "it obeyed");
+    lab.sh(&say("h"))?;
+    lab.wait_until("grep -q HANG /run/lab/guest.log", soon)?;
+    lab.kill("qemu-system-x86", "KILL")?;
+    ensure!(job.wait(soon)?.status == 137);
+    lab.finish()
+}
+
+#[test]
+fn the_linux_guest_boots_and_obeys_the_power_button() -> Result<()> {
+    let lab = Lab::variant("bare", "debian13").start()?;
+    lab.sh("modprobe kvm_amd")?;
+    let since = Instant::now();
+    let job = lab.start(
+        "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 512 -nodefaults -vga none -display none \
+         -serial file:/run/lab/guest.log -monitor unix:/run/lab/guest.mon,server,wait=off \
+         -kernel /lab/guests/vmlinuz -initrd /lab/guests/initramfs -append 'console=ttyS0 quiet panic=-1'",
+    )?;
+    job.wait_until("grep -q 'LINUX READY' /run/lab/guest.log", Duration::from_secs(120))?;
+    eprintln!("the Linux guest took {:.1} s", since.elapsed().as_secs_f32());
+    lab.sh("echo system_powerdown | socat -t 1 - UNIX-CONNECT:/run/lab/guest.mon")?;
+    job.wait(Duration::from_secs(60))?.ok()?;
+    ensure!(lab.sh("cat /run/lab/guest.log")?.contains("LINUX POWER BUTTON"));
+    lab.finish()
+}

@@ -1,0 +1,5 @@
+mod commands;
+mod handover;
+mod hygiene;
+mod power;
+mod variants;

@@ -1,0 +1,31 @@
+//! The host's own life: power cut, reboot, orderly power-off.
+
+use anyhow::{Result, ensure};
+
+use crate::kit::lab::Lab;
+
+#[test]
+fn a_power_cut_loses_what_was_not_synced_and_nothing_else() -> Result<()> {
+    let lab = Lab::variant("one-gpu", "debian13").start()?;
+    lab.sh("mkdir /var/lib/lab; echo synced >/var/lib/lab/a; sync; echo x >/run/volatile; echo 0 >/sys/class/vtconsole/vtcon1/bind")?;
+    let before = lab.snapshot_of_host()?;
+    lab.cut_power()?;
+    ensure!(!lab.is_on() && lab.run("true").is_err(), "there is still somebody at home");
+    lab.restart()?;
+    ensure!(lab.sh("cat /var/lib/lab/a")? == "synced");
+    ensure!(lab.run("ls /run/volatile")?.status != 0, "/run survived");
+    let healed = before.diff(&lab.snapshot_of_host()?);
+    ensure!(healed.to_string().contains("console vtcon1 bind"), "a boot did not reset the console:\n{healed}");
+    lab.finish()
+}
+
+#[test]
+fn a_host_reboots_and_powers_off_in_good_order() -> Result<()> {
+    let lab = Lab::variant("one-gpu", "debian12").start()?;
+    let boot = lab.sh("cat /proc/sys/kernel/random/boot_id")?;
+    lab.restart()?;
+    ensure!(lab.sh("cat /proc/sys/kernel/random/boot_id")? != boot);
+    ensure!(lab.sh("ls /lab/bin")? == "vfio-run", "the payload is not there after a reboot");
+    lab.power_off()?;
+    lab.finish()
+}

@@ -1,0 +1,230 @@
+//! Each variant boots and is what it claims.
+
+use anyhow::{Result, ensure};
+
+use crate::kit::host::at;
+use crate::kit::lab::{Lab, releases};
+
+/// Starts a variant, looks at it, and asks of every host what every host must be.
+fn look(name: &str, release: &str, check: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let lab = Lab::variant(name, release).start()?;
+    let groups = lab.sh("ls /sys/kernel/iommu_groups | wc -l")?;
+    ensure!(groups != "0", "there are no IOMMU groups");
+    ensure!(lab.sh("ls /lab/guests")?.contains("tiny"), "the payload is not mounted");
+    check(&lab)?;
+    lab.finish()
+}
+
+fn driver(lab: &Lab, device: &str) -> Result<String> {
+    lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{device}/driver)"))
+}
+
+/// The devices that share an IOMMU group with this one, itself included.
+fn group(lab: &Lab, device: &str) -> Result<Vec<String>> {
+    let list = lab.sh(&format!("ls /sys/bus/pci/devices/{device}/iommu_group/devices"))?;
+    Ok(list.split_whitespace().map(str::to_owned).collect())
+}
+
+fn read(lab: &Lab, path: &str) -> Result<String> {
+    lab.sh(&format!("cat {path}"))
+}
+
+#[test]
+fn bare_has_no_screen() -> Result<()> {
+    look("bare", "debian13", |lab| {
+        ensure!(lab.run("ls /dev/dri")?.status != 0);
+        ensure!(lab.sh("nproc")? == "2");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_host_is_a_whole_system() -> Result<()> {
+    for release in releases() {
+        look("one-gpu", release, |lab| {
+            ensure!(lab.sh("systemctl is-system-running")? == "running", "{}", lab.sh("systemctl --failed")?);
+            let kernel = lab.sh("uname -r")?;
+            let qemu = lab.sh("qemu-system-x86_64 --version | head -n 1")?;
+            let (kernel_is, qemu_is) = if release == "debian12" { ("6.1.", "7.2") } else { ("6.12.", "10.0") };
+            ensure!(kernel.starts_with(kernel_is) && qemu.contains(qemu_is), "{kernel}, {qemu}");
+            ensure!(lab.sh("stat -fc %T /sys/fs/cgroup")? == "cgroup2fs");
+            ensure!(lab.sh("modprobe kvm_amd && ls /dev/kvm")? == "/dev/kvm");
+            ensure!(read(lab, "/sys/module/kvm_amd/parameters/npt")? == "Y", "no nested paging");
+            let user = lab.run_as_user("id -un; cat /proc/self/cgroup; test -w /dev/kvm")?.ok()?;
+            ensure!(user.starts_with("tester") && user.contains("session-"), "the user has no session: {user}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_gpu_is_a_group_of_two_with_the_console_on_it() -> Result<()> {
+    for release in releases() {
+        look("one-gpu", release, |lab| {
+            ensure!(driver(lab, at::GPU)? == "bochs-drm");
+            ensure!(driver(lab, at::GPU_SOUND)? == "snd_hda_intel");
+            ensure!(group(lab, at::GPU)? == [at::GPU, at::GPU_SOUND]);
+            ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/boot_vga", at::GPU))? == "1");
+            ensure!(read(lab, "/proc/fb")?.contains("bochs"));
+            ensure!(lab.sh("cat /sys/class/vtconsole/*/name")?.contains("frame buffer device"));
+            ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/reset_method", at::GPU))? == "bus");
+            ensure!(lab.screenshot(release)?.colours() > 1, "the screen is empty");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_gpus_are_two_groups() -> Result<()> {
+    look("two-gpus", "debian13", |lab| {
+        ensure!(driver(lab, at::GPU)? == "bochs-drm" && driver(lab, at::SECOND_GPU)? == "bochs-drm");
+        ensure!(group(lab, at::SECOND_GPU)? == [at::SECOND_GPU]);
+        ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/class", at::SECOND_GPU))? == "0x038000");
+        ensure!(lab.sh("ls /dev/dri")?.contains("card1"));
+        lab.second_screenshot("second").map(drop)
+    })
+}
+
+#[test]
+fn uefi_has_a_boot_framebuffer() -> Result<()> {
+    for release in releases() {
+        look("uefi", release, |lab| {
+            ensure!(lab.sh("ls -d /sys/firmware/efi")? == "/sys/firmware/efi");
+            // The GPU's driver took the boot framebuffer over; it was there before.
+            let log = lab.sh("dmesg | grep -iE 'efifb|simple-framebuffer|simpledrm|BOOTFB' | head -n 3")?;
+            ensure!(!log.is_empty(), "the kernel never had a boot framebuffer");
+            ensure!(driver(lab, at::GPU)? == "bochs-drm");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn virtio_gpu_is_a_vga_device_with_function_level_reset() -> Result<()> {
+    look("virtio-gpu", "debian13", |lab| {
+        ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/class", at::GPU))? == "0x030000");
+        ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/reset_method", at::GPU))?.contains("flr"));
+        ensure!(driver(lab, at::GPU)? == "virtio-pci");
+        ensure!(lab.sh("cat /proc/fb")?.contains("virtio"));
+        Ok(())
+    })
+}
+
+#[test]
+fn nvme_is_plugged_into_a_clone() -> Result<()> {
+    look("nvme", "debian13", |lab| {
+        ensure!(driver(lab, at::NVME)? == "nvme");
+        ensure!(group(lab, at::NVME)? == [at::NVME]);
+        ensure!(read(lab, "/sys/block/nvme0n1/size")? == "131072");
+        lab.unplug("nvme")?;
+        lab.wait_until("! [ -e /dev/nvme0n1 ]", std::time::Duration::from_secs(20))
+    })
+}
+
+#[test]
+fn usb_has_keyboard_mouse_and_disk() -> Result<()> {
+    look("usb", "debian12", |lab| {
+        ensure!(driver(lab, at::USB)? == "xhci_hcd");
+        let names = lab.sh("ls /dev/input/by-id /dev/disk/by-id")?;
+        for part in ["Keyboard-event-kbd", "Mouse-event-mouse", "LABSTICK"] {
+            ensure!(names.contains(part), "no {part} in\n{names}");
+        }
+        let press = lab.start("timeout 30 head -c 24 /dev/input/by-id/*Keyboard-event-kbd | od -A n -t u2")?;
+        lab.wait_until("pgrep -x head", std::time::Duration::from_secs(20))?;
+        lab.press_keys("a")?;
+        ensure!(!press.wait(std::time::Duration::from_secs(30))?.ok()?.is_empty(), "no key press arrived");
+        Ok(())
+    })
+}
+
+#[test]
+fn sriov_gives_two_functions() -> Result<()> {
+    look("sriov", "debian13", |lab| {
+        let device = format!("/sys/bus/pci/devices/{}", at::NIC);
+        ensure!(read(lab, &format!("{device}/sriov_totalvfs"))? == "2");
+        lab.sh(&format!("echo 2 >{device}/sriov_numvfs"))?;
+        let functions = lab.sh(&format!("for link in {device}/virtfn*; do basename $(readlink $link); done"))?;
+        let functions: Vec<&str> = functions.split_whitespace().collect();
+        ensure!(functions.len() == 2);
+        ensure!(group(lab, functions[0])? == [functions[0]]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_switch_without_acs_joins_port_and_device() -> Result<()> {
+    look("switch", "debian13", |lab| {
+        for device in at::BELOW_SWITCH {
+            ensure!(driver(lab, device)? == "e1000e");
+            ensure!(group(lab, device)?.len() > 1, "{device} is alone in its group");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn no_reset_has_none() -> Result<()> {
+    look("no-reset", "debian13", |lab| {
+        let device = lab.sh("grep -l 0x11e8 /sys/bus/pci/devices/*/device")?;
+        let methods = device.replace("/device\n", "").trim_end_matches("/device").to_owned() + "/reset_method";
+        ensure!(lab.run(&format!("cat {methods}"))?.stdout.is_empty());
+        Ok(())
+    })
+}
+
+#[test]
+fn numa_has_two_nodes_and_siblings() -> Result<()> {
+    for release in releases() {
+        look("numa", release, |lab| {
+            ensure!(lab.sh("cat /sys/devices/system/node/node*/cpulist")? == "0-3\n4-7");
+            ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/numa_node", at::FAR_NIC))? == "1");
+            // The emulated processor has no topoext, without which the older kernel sees cores only.
+            let siblings = read(lab, "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")?;
+            ensure!(siblings == if release == "debian13" { "0-1" } else { "0" }, "{siblings}");
+            lab.sh("echo 64 >/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")?;
+            ensure!(read(lab, "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")? == "64");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn frequencies_can_be_chosen() -> Result<()> {
+    look("frequencies", "debian13", |lab| {
+        lab.sh("modprobe acpi-cpufreq")?;
+        let policy = "/sys/devices/system/cpu/cpufreq/policy7";
+        let governors = read(lab, &format!("{policy}/scaling_available_governors"))?;
+        ensure!(governors.contains("performance") && governors.contains("schedutil"), "{governors}");
+        lab.sh(&format!("echo powersave >{policy}/scaling_governor"))?;
+        ensure!(read(lab, &format!("{policy}/scaling_cur_freq"))? == "1400000");
+        Ok(())
+    })
+}
+
+#[test]
+fn compositor_holds_the_gpu() -> Result<()> {
+    look("compositor", "debian13", |lab| {
+        ensure!(lab.sh("systemctl is-active display-manager")? == "active");
+        ensure!(lab.sh("fuser -v /dev/dri/card0 2>&1")?.contains("weston"));
+        let picture = lab.screenshot("desktop")?;
+        ensure!(picture.colours() > 2, "there is no desktop to see");
+        lab.sh("systemctl stop display-manager")?;
+        ensure!(!lab.run("fuser -v /dev/dri/card0 2>&1")?.stdout.contains("weston"));
+        Ok(())
+    })
+}
+
+#[test]
+fn plain_has_no_systemd() -> Result<()> {
+    look("plain", "debian12", |lab| {
+        ensure!(read(lab, "/proc/1/comm")? == "plain-init");
+        ensure!(lab.run("ls -d /run/systemd")?.status != 0);
+        ensure!(driver(lab, at::GPU)? == "bochs-drm");
+        ensure!(lab.run("vfio-run --version")?.status != 127, "the program is not there");
+        Ok(())
+    })
+}

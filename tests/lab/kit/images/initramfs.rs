@@ -1,0 +1,83 @@
+//! The first program of a lab host: mounts the root disk, lays the lab's own files over it, hands over to init.
+//!
+//! The files under `l1/` go in here and not into the root disk, so a change to one costs a second, not a minute.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::cpio::Archive;
+use super::{Release, modules, sources};
+use crate::kit::cache::{self, Entry, Key};
+
+/// What the root disk needs; ext4 asks for the checksum without saying so in its dependencies.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
+
+/// Files of `l1/` that are laid over the root file system: name here, path there, permissions.
+const LAID_OVER: &[(&str, &str, u32)] = &[
+    ("agent", "usr/local/lib/lab/agent", 0o755),
+    ("host-state", "usr/local/lib/lab/host-state", 0o755),
+    ("plain-init", "usr/local/lib/lab/plain-init", 0o755),
+    ("lab-agent.service", "etc/systemd/system/lab-agent.service", 0o644),
+    ("lab.mount", "etc/systemd/system/lab.mount", 0o644),
+    ("weston.service", "etc/systemd/system/weston.service", 0o644),
+    ("weston.pam", "etc/pam.d/weston", 0o644),
+];
+
+/// Links that are laid over: path, target. They enable units, silence timers that would start work of their own
+/// while a test compares what the host looked like, and save what a boot can do without.
+const LINKS: &[(&str, &str)] = &[
+    ("etc/systemd/system/sysinit.target.wants/lab-agent.service", "../lab-agent.service"),
+    ("etc/systemd/system/local-fs.target.wants/lab.mount", "../lab.mount"),
+    ("etc/systemd/system/apt-daily.timer", "/dev/null"),
+    ("etc/systemd/system/apt-daily-upgrade.timer", "/dev/null"),
+    ("etc/systemd/system/dpkg-db-backup.timer", "/dev/null"),
+    ("etc/systemd/system/e2scrub_all.timer", "/dev/null"),
+    ("etc/systemd/system/e2scrub_reap.service", "/dev/null"),
+    ("etc/systemd/system/fstrim.timer", "/dev/null"),
+    ("etc/systemd/system/systemd-tmpfiles-clean.timer", "/dev/null"),
+    ("etc/systemd/system/modprobe@efi_pstore.service", "/dev/null"),
+    ("etc/systemd/system/systemd-pstore.service", "/dev/null"),
+    // Mounts on the first look, which comparing sysctls is.
+    ("etc/systemd/system/proc-sys-fs-binfmt_misc.automount", "/dev/null"),
+    ("usr/local/bin/vfio-run", "/lab/bin/vfio-run"),
+];
+
+/// The initramfs of a release: `initramfs`.
+pub fn get(release: Release, system: &Entry) -> Result<Entry> {
+    let mut key = Key::new("initramfs 1").with(system.name());
+    key = key.with(read("init")?);
+    for (name, path, permissions) in LAID_OVER {
+        key = key.with(read(name)?).with(path).with(permissions.to_string());
+    }
+    key = key.with(format!("{LINKS:?} {MODULES:?}"));
+    cache::entry("initramfs", release.name(), &key, |folder| {
+        let mut archive = Archive::default();
+        for path in ["proc", "sys", "dev", "new", "over"] {
+            archive.folder(path);
+        }
+        archive.file("init", 0o755, &read("init")?);
+        archive.file("bin/busybox", 0o755, &fs::read(system.file("busybox"))?);
+        let mut order = String::new();
+        for module in modules::collect(&system.file("modules"), MODULES)? {
+            order.push_str(&module.name);
+            order.push('\n');
+            archive.file(&format!("modules/{}", module.name), 0o644, &module.contents);
+        }
+        archive.file("modules/order", 0o644, order.as_bytes());
+        for (name, path, permissions) in LAID_OVER {
+            archive.file(&format!("over/{path}"), *permissions, &read(name)?);
+        }
+        for (path, target) in LINKS {
+            archive.link(&format!("over/{path}"), target);
+        }
+        archive.folder("over/lab");
+        fs::write(folder.join("initramfs"), archive.finish())?;
+        Ok(())
+    })
+}
+
+fn read(name: &str) -> Result<Vec<u8>> {
+    let path = sources().join("l1").join(name);
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,21 @@
+//! The lab: lab hosts to run tests in. See `tests/lab/README.md`.
+
+pub mod agent;
+pub mod argv;
+pub mod cache;
+pub mod cpus;
+pub mod folder;
+pub mod host;
+pub mod images;
+pub mod job;
+pub mod keys;
+pub mod l0;
+pub mod lab;
+pub mod picture;
+pub mod plug;
+pub mod qmp;
+pub mod slots;
+pub mod snapshot;
+pub mod template;
+pub mod tools;
+pub mod variants;

@@ -1,0 +1,147 @@
+//! Templates: a lab host that has booted, saved so that any number of tests continue from there in a third of a second.
+//!
+//! The memory is a file that clones map privately, so the saved state is only that of the devices (about 1 MB); QEMU's
+//! `x-ignore-shared` capability leaves the memory out. The state depends on the very QEMU that wrote it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::agent::Agent;
+use super::argv::{self, Files, Memory, Watch};
+use super::cache::{self, Entry, Key};
+use super::host::{Device, Firmware, Host, Init};
+use super::l0::L0;
+use super::qmp::Qmp;
+use super::tools;
+
+/// How long a boot may take, on a machine that does other work too.
+pub const BOOT: Duration = Duration::from_secs(240);
+
+/// The template for a host, made when it is not there: `ram0…`, `state`, `disk.qcow2` and the files of [`prepare`].
+pub fn get(host: &Host, name: &str, files: &Files) -> Result<Entry> {
+    // The command line with the places taken out: it names everything that the state depends on.
+    let places = Files { folder: PathBuf::new(), disk: PathBuf::new(), payload: PathBuf::new(), ..files.clone() };
+    let args = argv::arguments(host, &places, &Memory::Clone(PathBuf::new()), &Watch::default());
+    let key = Key::new("template 1").with(args.join("\n")).with(tools::run("qemu-system-x86_64", ["--version"])?);
+    cache::entry("templates", name, &key, |folder| {
+        eprintln!("booting `{name}` once, for its template …");
+        let start = Instant::now();
+        make(host, files, folder)?;
+        eprintln!("template `{name}`: ready after {:.1} s", start.elapsed().as_secs_f32());
+        Ok(())
+    })
+}
+
+/// Makes the files that a host writes, in its folder.
+pub fn prepare(host: &Host, folder: &Path) -> Result<()> {
+    if host.firmware == Firmware::Ovmf {
+        fs::copy(argv::OVMF_VARS, folder.join("uefi-vars")).context("no UEFI firmware (Debian package `ovmf`)")?;
+    }
+    for device in &host.devices {
+        match device {
+            Device::Usb { disk: true, .. } => File::create(folder.join("usb.img"))?.set_len(16 << 20)?,
+            Device::Nvme => File::create(folder.join("nvme.img"))?.set_len(64 << 20)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes a disk that holds only what differs from another.
+pub fn overlay(disk: &Path, on: &Path) -> Result<()> {
+    let format = if on.extension().is_some_and(|it| it == "raw") { "raw" } else { "qcow2" };
+    let fixed: [&std::ffi::OsStr; 7] = [
+        "create".as_ref(),
+        "-q".as_ref(),
+        "-f".as_ref(),
+        "qcow2".as_ref(),
+        "-F".as_ref(),
+        format.as_ref(),
+        "-b".as_ref(),
+    ];
+    let mut args: Vec<&std::ffi::OsStr> = fixed.to_vec();
+    args.extend([on.as_os_str(), disk.as_os_str()]);
+    tools::run("qemu-img", args)?;
+    Ok(())
+}
+
+fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
+    prepare(host, folder)?;
+    overlay(&folder.join("disk.qcow2"), &files.disk)?;
+    let files = Files { disk: folder.join("disk.qcow2"), folder: folder.to_owned(), ..files.clone() };
+    let args = argv::arguments(host, &files, &Memory::Shared(folder.to_owned()), &Watch::default());
+    let (mut l0, lines) = L0::start(&args, &folder.join("qemu.log"), false)?;
+    let mut agent = Agent::new(lines.agent, File::create(folder.join("transcript.log"))?);
+    let booted = boot(host, &mut agent);
+    booted.with_context(|| format!("console:\n{}", last_lines(&folder.join("console.log"))))?;
+    l0.qmp.execute("stop", json!({}))?;
+    ignore_shared(&mut l0.qmp)?;
+    let state = File::create(folder.join("state"))?;
+    l0.qmp.hand_over("state", &state)?;
+    l0.qmp.execute("migrate", json!({ "uri": "fd:state" }))?;
+    wait_for_migration(&mut l0.qmp)?;
+    l0.kill()
+}
+
+/// Brings a host to the point that a template is taken at, or a test begins at.
+fn boot(host: &Host, agent: &mut Agent) -> Result<()> {
+    agent.wait_for_hello(Instant::now() + BOOT)?;
+    settle(host, agent)?;
+    // A clone has another payload disk and mounts that.
+    let id = agent.start("umount /lab; sync; echo 3 >/proc/sys/vm/drop_caches")?;
+    agent.wait(id, Instant::now() + BOOT)?;
+    Ok(())
+}
+
+/// Waits until a boot has come to rest: the GPU's driver, for one, loads after systemd calls itself running.
+pub fn settle(host: &Host, agent: &mut Agent) -> Result<()> {
+    let command = match host.init {
+        Init::Systemd => {
+            "systemctl is-system-running --wait; udevadm settle; until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done; udevadm settle"
+        }
+        Init::Plain => "true",
+    };
+    let id = agent.start(command)?;
+    agent.wait(id, Instant::now() + BOOT)?;
+    Ok(())
+}
+
+/// Continues a clone from its template.
+pub fn restore(qmp: &mut Qmp, template: &Entry) -> Result<()> {
+    ignore_shared(qmp)?;
+    qmp.hand_over("state", &File::open(template.file("state"))?)?;
+    qmp.execute("migrate-incoming", json!({ "uri": "fd:state" }))?;
+    wait_for_migration(qmp)?;
+    qmp.execute("cont", json!({}))?;
+    Ok(())
+}
+
+fn ignore_shared(qmp: &mut Qmp) -> Result<()> {
+    let capability = json!({ "capability": "x-ignore-shared", "state": true });
+    qmp.execute("migrate-set-capabilities", json!({ "capabilities": [capability] }))?;
+    Ok(())
+}
+
+fn wait_for_migration(qmp: &mut Qmp) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = qmp.execute("query-migrate", json!({}))?;
+        match answer["status"].as_str() {
+            Some("completed") => return Ok(()),
+            Some("failed") => bail!("L0 cannot save or restore this host: {answer}"),
+            _ if Instant::now() > deadline => bail!("L0 takes too long to save or restore this host: {answer}"),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// The end of a console, for an error.
+pub fn last_lines(path: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
+}

@@ -1,5 +1,6 @@
 mod commands;
 mod handover;
 mod hygiene;
+mod passthrough;
 mod power;
 mod variants;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::leases::Leases;
 use super::process::Watched;
 use super::{Lock, PLAN_FILE, Processes, end, sockets, start, started, undo};
 use crate::host::Root;
@@ -52,6 +53,12 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         tracing::info!("QEMU was started and never ran the guest; ending it");
         end_unborn(run_dir, &journal).await?;
     }
+    // What is put back is still this machine's; leases of the dead launcher go with these.
+    let _leases = match read_plan(run_dir) {
+        Ok(plan) => Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
+        // It died before it had a plan, and so before it had leases.
+        Err(_) => Leases::default(),
+    };
     let helpers = helpers(&journal)?;
     end(Processes { qemu: None, helpers }).await;
     let left = undo(&mut journal, root);
@@ -63,15 +70,20 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
 
 /// Connects to a guest that lost its launcher: its plan, its monitor, its processes.
 pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<(Plan, Qmp, Processes)> {
-    let path = run_dir.join(PLAN_FILE);
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let plan: Plan = serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+    let plan = read_plan(run_dir)?;
     let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
     let mut qmp = connect(&plan).await?;
     start::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
     let processes = Processes { qemu: Some(qemu), helpers: helpers(journal)? };
     Ok((plan, qmp, processes))
+}
+
+/// The plan that was carried out.
+fn read_plan(run_dir: &Path) -> Result<Plan> {
+    let path = run_dir.join(PLAN_FILE);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))
 }
 
 async fn connect(plan: &Plan) -> Result<Qmp> {

@@ -30,10 +30,10 @@ ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.s
 systemctl daemon-reload
 systemctl start desktop.service";
 
-/// A host with its modules loaded, as after a first run: modules stay.
+/// A host as after a first run: modules and the folder of runs stay.
 fn host(release: &str) -> Result<Lab> {
     let lab = Lab::variant("one-gpu", release).start()?;
-    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
 }
 
@@ -80,7 +80,7 @@ fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed() -> Re
     lab.kill("vfio-run", "KILL")?;
     job.wait(SOON)?;
     lab.kill("qemu-system-x86", "KILL")?;
-    let recovered = lab.run("/lab/bin/vfio-run -v recover")?;
+    let recovered = lab.run("/lab/bin/vfio-run recover -v")?;
     ensure!(recovered.status == 0, "{recovered}");
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
     let left = before.diff(&lab.snapshot_of_host()?);

@@ -72,14 +72,11 @@ fn render(pci: &Pci, groups: &Groups, names: &Names) -> String {
         };
         for function in functions {
             let driver = function.driver.as_deref().unwrap_or("no driver");
-            let _ = writeln!(
-                text,
-                "  {}  {} [{}]  {}, {driver}",
-                function.address,
-                names.device(function),
-                function.ids,
-                names.class(function)
-            );
+            let (ids, mut name) = (function.ids.to_string(), names.device(function));
+            if name != ids {
+                name = format!("{name} [{ids}]");
+            }
+            let _ = writeln!(text, "  {}  {name}  {}, {driver}", function.address, names.class(function));
             if let Some(details) = function.details.as_deref().filter(|_| !function.is_bridge()) {
                 text.push_str(&describe(details));
             }

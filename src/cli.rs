@@ -6,24 +6,29 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0  the guest shut down, the host is as it was
-  1  it could not start; the host is as it was
+  0  the guest shut down, the host is as it was; or what was asked for was done
+  1  it could not start, or not be done; the host is as it was
   2  the machine file or the arguments are wrong
-  3  the check refused; nothing was touched
-  4  QEMU or the guest crashed, or did not power off in time; the host is as it was
+  3  the check refused (also `plan` and `check`); nothing was touched
+  4  QEMU or the guest crashed, or was ended by force; the host is as it was
   5  something of the host could not be restored; it is named
 
+Ending a guest:
+  Ctrl-C, SIGTERM or `vfio-run stop NAME` press its power button until its time is up
+  (`shutdown_timeout`). A second Ctrl-C or `stop --force` ends it, a third kills QEMU.
+  Where the terminal is the guest's console, Ctrl-] takes the place of Ctrl-C.
+
 Examples:
-  vfio-run win11.ron              start the machine; Ctrl-C asks the guest to power off, twice ends it
-  vfio-run check win11.ron        go or no-go, with reasons; touches nothing
-  vfio-run plan --explain win11.ron   what would be done, and where each part of it comes from
-  vfio-run unit --install win11.ron   a systemd unit for it: systemctl start vfio-run-win11
-  vfio-run recover                give back what a killed launcher left behind";
+  vfio-run win11.ron                 start the machine
+  vfio-run check win11.ron           go or no-go, with reasons
+  vfio-run plan --explain win11.ron  what would be done, and where each part comes from
+  vfio-run unit --install win11.ron  a systemd unit: systemctl start vfio-run-win11
+  vfio-run recover                   give back what a killed launcher left behind";
 
 /// Starts a GPU-passthrough virtual machine directly on QEMU and gives the host back afterwards.
 ///
 /// One file describes the machine. `vfio-run win11.ron` plans, checks, prepares the host, starts the guest with every
-/// thread on its own CPU, and puts everything back when the guest has ended, whatever happens in between.
+/// thread placed on its CPUs, and puts everything back when the guest has ended, whatever happens in between.
 #[derive(Debug, Parser)]
 #[command(name = "vfio-run", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 #[command(arg_required_else_help = true)]
@@ -39,6 +44,19 @@ pub struct Cli {
     pub output: OutputArgs,
 }
 
+impl Cli {
+    /// How messages look. With `--json`, only what stays while a guest runs says its events on standard output; of all
+    /// others that has the one value that was asked for.
+    pub fn messages(&self) -> OutputArgs {
+        let stays = match &self.command {
+            None | Some(Command::Run(_)) => true,
+            Some(Command::Recover(args)) => args.adopt,
+            Some(_) => false,
+        };
+        OutputArgs { json: self.output.json && stays, ..self.output }
+    }
+}
+
 /// How much to say, and in what form.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {
@@ -48,7 +66,7 @@ pub struct OutputArgs {
     /// Say only what went wrong
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print JSON for scripts: one value, or a line an event while a guest runs
+    /// Print JSON for scripts on standard output: one value, and a line a message (`-q`: errors alone)
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -58,19 +76,19 @@ pub struct OutputArgs {
 pub enum Command {
     /// Start the machine and stay until it has ended
     Run(RunArgs),
-    /// Show what `run` would do; touches nothing
+    /// Show what `run` would do; changes nothing
     Plan(PlanArgs),
-    /// Say whether the machine can start, with reasons and remedies; touches nothing
+    /// Say whether the machine can start, with reasons and remedies; changes nothing
     Check(FileArgs),
-    /// Show the machines that run, or were left behind
+    /// Show this user's machines that run, or were left behind
     Status(NameArgs),
-    /// Ask a guest to power off, and wait until its host is as it was
+    /// Ask a guest to power off, and wait until its launcher has ended
     Stop(StopArgs),
     /// Give back to the host what a killed launcher left behind
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
     Unit(UnitArgs),
-    /// Show what is known about this host
+    /// Show what is known about this host; with `--json`, for `plan --host`
     Host,
     /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what stands in the way
     Devices(DevicesArgs),
@@ -118,7 +136,7 @@ pub struct PlanArgs {
     /// Say where each part comes from: a line of the file, a default, a fact of the host
     #[arg(long, conflicts_with = "argv")]
     pub explain: bool,
-    /// Print just QEMU's command line, to be pasted into a shell
+    /// Print just QEMU's command line, with what prepares it, to be pasted into a shell (the host changes are not in it)
     #[arg(long)]
     pub argv: bool,
     /// Plan for another host: a file written by `vfio-run host --json`
@@ -138,7 +156,7 @@ pub struct NameArgs {
 pub struct StopArgs {
     /// The machine's name
     pub name: String,
-    /// End the guest at once instead of asking it to power off
+    /// End the guest instead of asking it to power off; again: kill QEMU
     #[arg(long)]
     pub force: bool,
 }

@@ -98,7 +98,7 @@ impl Journal {
             .open(&path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let (records, whole) = parse(&text)?;
+        let (records, whole) = parse(&text, &path)?;
         // A torn line would swallow the next record.
         file.set_len(whole as u64)?;
         sync_folder(run_dir)?;
@@ -107,8 +107,9 @@ impl Journal {
 
     /// Reads the journal of a machine without opening it for writing; `None` where there is none.
     pub fn read(run_dir: &Path) -> io::Result<Option<Vec<Record>>> {
-        match std::fs::read(run_dir.join(Self::FILE)) {
-            Ok(text) => Ok(Some(parse(&text)?.0)),
+        let path = run_dir.join(Self::FILE);
+        match std::fs::read(&path) {
+            Ok(text) => Ok(Some(parse(&text, &path)?.0)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -160,10 +161,10 @@ impl Journal {
         for open in self.open_changes().into_iter().rev().filter(|o| which(&o.change)) {
             let mut result = open.change.undo(root, &open.before);
             if let Ok(how) = &result
-                && let Err(source) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
+                && let Err(error) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
             {
                 // It is undone, yet the journal says otherwise: undoing it again does no harm, but the user must know.
-                result = Err(ChangeError::Io { action: "write", path: self.path.clone(), source });
+                result = Err(ChangeError::Io { action: "write", path: self.path.clone(), error });
             }
             reports.push(UndoReport { change: open.change, result });
         }
@@ -207,7 +208,7 @@ pub fn open_changes(records: &[Record]) -> Vec<Open> {
 }
 
 /// The whole lines, and how many bytes they take.
-fn parse(text: &[u8]) -> io::Result<(Vec<Record>, usize)> {
+fn parse(text: &[u8], path: &Path) -> io::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut whole = 0;
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -215,7 +216,13 @@ fn parse(text: &[u8]) -> io::Result<(Vec<Record>, usize)> {
             break;
         }
         let record = serde_json::from_slice(line).map_err(|e| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("line {} of the journal: {e}", records.len() + 1))
+            let words = format!(
+                "line {} of {} is no record of this version of vfio-run ({e}); the version that wrote it can read it, \
+                 and a reboot forgets it",
+                records.len() + 1,
+                path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, words)
         })?;
         records.push(record);
         whole += line.len();

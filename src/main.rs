@@ -10,6 +10,6 @@ use vfio_run::report;
 fn main() -> ExitCode {
     // clap exits with 2 on wrong arguments, as the exit codes promise, and with 0 on --help.
     let cli = Cli::parse();
-    report::install_messages(cli.output);
+    report::install_messages(cli.messages());
     ExitCode::from(commands::execute(cli))
 }

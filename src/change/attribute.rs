@@ -25,7 +25,7 @@ pub(super) fn write_bounded(root: &Root, path: &Path, value: &str) -> Result<(),
     if !root.is_real() {
         return write(root, path, value);
     }
-    let failed = |source| ChangeError::Io { action: "write", path: path.to_owned(), source };
+    let failed = |error| ChangeError::Io { action: "write", path: path.to_owned(), error };
     let mut command = Command::new("/proc/self/exe");
     command.arg(VERB).arg(path).arg(value).session(Session::Own);
     let mut child = command.spawn().map_err(|e| failed(e.source))?;
@@ -47,8 +47,8 @@ pub(super) fn write_bounded(root: &Root, path: &Path, value: &str) -> Result<(),
 pub fn write_here(path: &Path, value: &str) -> u8 {
     match write(&Root::new("/"), path, value) {
         Ok(()) => 0,
-        Err(ChangeError::Io { source, .. }) => {
-            source.raw_os_error().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+        Err(ChangeError::Io { error, .. }) => {
+            error.raw_os_error().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
         }
         Err(_) => u8::MAX,
     }

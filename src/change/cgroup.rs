@@ -51,6 +51,6 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix(MOUNT).unwrap_or(path)
 }
 
-fn failed(action: &'static str, path: &Path, source: std::io::Error) -> ChangeError {
-    ChangeError::Io { action, path: path.to_owned(), source }
+fn failed(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
+    ChangeError::Io { action, path: path.to_owned(), error }
 }

@@ -99,7 +99,7 @@ fn unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     let path = Path::new("/sys/bus/pci/drivers").join(&name).join("unbind");
     match write_bounded(root, &path, &address.to_string()) {
         // It went by itself meanwhile.
-        Err(ChangeError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
+        Err(ChangeError::Io { error, .. }) if error.raw_os_error() == Some(libc::ENODEV) => {}
         other => other?,
     }
     match wait_for(LINK_LIMIT, || driver(root, address).is_none()) {

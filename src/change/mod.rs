@@ -163,14 +163,14 @@ pub enum Undone {
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The kernel refused an access.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {error}")]
     Io {
         /// `read`, `write`, `give away`, `make` or `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// The kernel's word.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A write succeeded and the file says something else.
     #[error("{path} says {found:?} after {wanted:?} was written to it")]

@@ -26,7 +26,7 @@ pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) 
     };
     let (file, meta) = match open(root, path) {
         // A device node that vanished took its owner with it; the kernel makes the next one anew.
-        Err(ChangeError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(ChangeError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Undone::NotOurs { found: "no such file".to_owned() });
         }
         other => other?,
@@ -47,7 +47,7 @@ pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) 
 
 /// Opens the file without reading rights, so that what is looked at and what is given away are the same file.
 fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), ChangeError> {
-    let failed = |source| ChangeError::Io { action: "read", path: path.to_owned(), source };
+    let failed = |error| ChangeError::Io { action: "read", path: path.to_owned(), error };
     let file =
         std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(root.path(path)).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
@@ -56,5 +56,5 @@ fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), ChangeErr
 
 fn chown(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
     fchownat(file, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_EMPTY_PATH)
-        .map_err(|e| ChangeError::Io { action: "give away", path: path.to_owned(), source: e.into() })
+        .map_err(|e| ChangeError::Io { action: "give away", path: path.to_owned(), error: e.into() })
 }

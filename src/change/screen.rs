@@ -80,8 +80,8 @@ pub(super) fn return_boot(root: &Root, driver: &str, device: &str, was_bound: bo
     }
     match write_bounded(root, &folder(driver).join("bind"), device) {
         Ok(()) => Ok(Undone::Restored),
-        Err(ChangeError::Io { source, .. })
-            if matches!(source.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EBUSY | libc::ENOMEM)) =>
+        Err(ChangeError::Io { error, .. })
+            if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EBUSY | libc::ENOMEM)) =>
         {
             Ok(Undone::NotOurs { found: "the card's own driver has the screen".to_owned() })
         }

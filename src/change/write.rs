@@ -36,13 +36,13 @@ pub(super) fn undo(root: &Root, path: &Path, ours: &str, old: &str) -> Result<Un
 pub(super) fn read(root: &Root, path: &Path) -> Result<String, ChangeError> {
     match std::fs::read(root.path(path)) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
-        Err(source) => Err(ChangeError::Io { action: "read", path: path.to_owned(), source }),
+        Err(error) => Err(ChangeError::Io { action: "read", path: path.to_owned(), error }),
     }
 }
 
 /// One write call, as sysfs wants it; never creates the file.
 pub(super) fn write(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
-    let failed = |source| ChangeError::Io { action: "write", path: path.to_owned(), source };
+    let failed = |error| ChangeError::Io { action: "write", path: path.to_owned(), error };
     // `truncate` is what makes a regular file of a fake root behave like an attribute.
     let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(root.path(path)).map_err(failed)?;
     file.write_all(value.as_bytes()).map_err(failed)

@@ -34,6 +34,11 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
         }
         std::thread::sleep(POLL);
     }
+    if run::Lock::owner(&run_dir).is_none() && run::is_run_dir(&run_dir) {
+        let name = &args.name;
+        tracing::error!("{name} has ended and not all of the host is as it was; `vfio-run recover {name}` tries again");
+        return Ok(exit::NOT_RESTORED);
+    }
     if output.json {
         report::json(&serde_json::json!({ "name": args.name, "stopped": true }))?;
     }

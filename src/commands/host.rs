@@ -6,13 +6,14 @@ use super::{exit, planned};
 use crate::cli::OutputArgs;
 use crate::host::pci::WantedPci;
 use crate::host::{CoreKind, Host, Wanted};
+use crate::plan;
 use crate::report::{self, Table};
 
 /// Shows what is known about this host; with `--json` in the form that `plan --host` takes.
 pub fn host(output: OutputArgs) -> Result<u8> {
     // A machine may have any device, so a captured host has them all.
     let pci = Some(WantedPci { all: true, ..WantedPci::default() });
-    let host = Host::read(&planned::root(), &Wanted { pci, ..Wanted::default() });
+    let host = Host::read(&planned::root(), &Wanted { pci, ..plan::wanted_by_any() });
     if output.json {
         report::json(&host)?;
     } else {

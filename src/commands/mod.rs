@@ -46,7 +46,7 @@ pub fn execute(cli: Cli) -> u8 {
         }
         None => {
             tracing::error!("{error:#}");
-            exit::NOT_STARTED
+            if error.is::<planned::NoQemu>() { exit::REFUSED } else { exit::NOT_STARTED }
         }
     })
 }

@@ -9,6 +9,11 @@ use crate::machine::{self, Machine};
 use crate::plan::{self, Finding, Plan};
 use crate::qemu::QemuFacts;
 
+/// Nothing can be planned, because QEMU could not be asked what it can do; nothing was touched.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoQemu(String);
+
 /// The root that facts are read under and changes are made under.
 pub fn root() -> Root {
     Root::new("/")
@@ -19,8 +24,11 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let source = machine::read(file)?;
     let here = Host::read(&root(), &plan::wanted(&source.machine));
     let binary = binary(&source.machine, &here);
-    let mut facts = QemuFacts::of(&binary, &here.process.cache_dir)
-        .with_context(|| format!("cannot ask {} what it can do", binary.display()))?;
+    let mut facts = QemuFacts::of(&binary, &here.process.cache_dir).map_err(|error| {
+        let place = source.lines.at("qemu").map_or_else(String::new, |at| format!("{}:{}:{}: ", file.display(), at.line, at.column));
+        let remedy = "install QEMU (Debian: qemu-system-x86), or name its binary in the machine file: `qemu: \"/…/qemu-system-x86_64\"`";
+        NoQemu(format!("{place}{:#}\n     → {remedy}", anyhow::Error::from(error)))
+    })?;
     let host = match captured {
         // What the machine names is looked for here; a captured host does not know of it. Nor does what QEMU says of
         // KVM here hold there.

@@ -15,14 +15,20 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
         None => status::names()?,
     };
     if let (true, Some(name)) = (args.adopt, &args.name) {
-        return adopt(name);
+        return adopt(name, output);
     }
     let mut code = exit::OK;
     let mut done = Vec::new();
     for name in &names {
         let run_dir = status::run_dir(name)?;
-        let recovered = block_on(run::recover(&run_dir, &planned::root()))?;
-        let (word, its_code) = tell_recovered(name, &recovered);
+        // One machine that cannot be recovered must not keep the others from it.
+        let (word, its_code) = match block_on(run::recover(&run_dir, &planned::root())) {
+            Ok(recovered) => tell_recovered(name, &recovered),
+            Err(error) => {
+                tracing::error!("{name}: {error:#}");
+                ("not-restored", exit::NOT_RESTORED)
+            }
+        };
         done.push(serde_json::json!({ "name": name, "result": word }));
         code = code.max(its_code);
     }
@@ -65,7 +71,7 @@ fn tell_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
     }
 }
 
-fn adopt(name: &str) -> Result<u8> {
+fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
     let run_dir = status::run_dir(name)?;
     if !run_dir.exists() {
         bail!("{name} does not run");
@@ -80,6 +86,6 @@ fn adopt(name: &str) -> Result<u8> {
     if !run::sockets::guest_lives(&run_dir) {
         bail!("the guest of {name} does not run; `vfio-run recover {name}` puts the host back");
     }
-    let report = block_on(run::adopt(lock, &run_dir, &planned::root()))?;
+    let report = block_on(run::adopt(lock, &run_dir, &planned::root(), !output.json))?;
     Ok(tell(name, &report))
 }

@@ -19,7 +19,7 @@ use crate::run::{self, PLAN_FILE};
 #[derive(Debug, Serialize)]
 struct Status {
     name: String,
-    /// `running`, `paused`, `stopping`, `starting`, `unsupervised` or `left-behind`.
+    /// `running`, `paused`, `stopping`, `starting`, `ending`, `unsupervised`, `left-behind` or `unreadable`.
     state: String,
     launcher: Option<i32>,
     qemu: Option<i32>,
@@ -37,7 +37,16 @@ pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
     };
     let mut all = Vec::new();
     for name in &names {
-        all.extend(look(name)?);
+        // One journal that cannot be read must not hide the other machines.
+        let unreadable = |error: anyhow::Error| Status {
+            name: name.clone(),
+            state: "unreadable".to_owned(),
+            launcher: None,
+            qemu: None,
+            changes: Vec::new(),
+            remedy: Some(format!("{error:#}")),
+        };
+        all.extend(look(name).unwrap_or_else(|error| Some(unreadable(error))));
     }
     if output.json {
         report::json(&all)?;
@@ -70,7 +79,7 @@ fn render(all: &[Status]) -> String {
 
 fn look(name: &str) -> Result<Option<Status>> {
     let run_dir = run_dir(name)?;
-    let Some(records) = Journal::read(&run_dir).context("cannot read the journal")? else { return Ok(None) };
+    let Some(records) = Journal::read(&run_dir)? else { return Ok(None) };
     let changes = open_changes(&records).iter().map(|o| o.change.to_string()).collect();
     let qemu = records.iter().rev().find_map(|r| match r {
         Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
@@ -86,7 +95,9 @@ fn look(name: &str) -> Result<Option<Status>> {
                 status.qemu = Some(reply.qemu);
             }
             Err(_) => {
-                status.state = "starting".to_owned();
+                // Before the guest runs there is no control socket yet, and after it none any more.
+                let ran = records.contains(&Record::Running);
+                status.state = if ran { "ending" } else { "starting" }.to_owned();
                 status.launcher = owner.pid;
             }
         }
@@ -110,8 +121,9 @@ pub fn names() -> Result<Vec<String>> {
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
     };
     let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
-    // Leases are kept beside the machines.
-    let mut names: Vec<String> = names.filter(|name| crate::machine::is_name(name)).collect();
+    // Whatever else somebody put there is no machine's, and must not be touched as one.
+    let is_machine = |name: &String| crate::machine::is_name(name) && run::is_run_dir(&folder.join(name));
+    let mut names: Vec<String> = names.filter(is_machine).collect();
     names.sort();
     Ok(names)
 }

@@ -130,7 +130,7 @@ fn folders(root: &Root, environment: &Environment, uid: u32) -> [PathBuf; 4] {
     let run = match environment.folder("XDG_RUNTIME_DIR") {
         Some(folder) => folder.join("vfio-run"),
         None if root.path(&usual).is_dir() => usual.join("vfio-run"),
-        None => temporary.clone(),
+        None => temporary.join("run"),
     };
     let below = |name, below_home, last: &str| match environment.xdg(name, below_home) {
         Some(folder) => folder.join("vfio-run"),
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_user_has_folders_of_their_own_with_or_without_xdg() {
         let process = read(&[], &environment(&[]));
-        assert_eq!(process.run_dir, Path::new("/tmp/vfio-run-1000"));
+        assert_eq!(process.run_dir, Path::new("/tmp/vfio-run-1000/run"));
         assert_eq!(process.log_dir, Path::new("/tmp/vfio-run-1000/state/log"));
         let home = environment(&[("HOME", "/home/u")]);
         let process = read(&[("run/user/1000/bus", "")], &home);

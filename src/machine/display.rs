@@ -13,9 +13,9 @@ pub enum Display {
     /// Nowhere.
     #[default]
     None,
-    /// A VNC server, by default on a UNIX socket `vnc.sock` in the machine's run directory.
+    /// A VNC server, by default on a UNIX socket: `/run/vfio-run-display/NAME/vnc.sock` for root.
     Vnc(Listen),
-    /// A SPICE server, by default on a UNIX socket `spice.sock` in the machine's run directory.
+    /// A SPICE server, by default on a UNIX socket: `/run/vfio-run-display/NAME/spice.sock` for root.
     Spice(Listen),
     /// A GTK window of the desktop that started the machine.
     Gtk,
@@ -27,7 +27,7 @@ pub enum Display {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
-    /// TCP port; without it, a UNIX socket in the run directory.
+    /// TCP port; without it, a UNIX socket that only QEMU's own account can reach.
     #[serde(default)]
     pub port: Option<u16>,
     /// Address to listen on. Default `127.0.0.1`; there is no password, so think before you open it.

@@ -24,7 +24,7 @@ pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;
 pub use placement::Placement;
-pub use wanted::wanted;
+pub use wanted::{wanted, wanted_by_any};
 
 use std::path::PathBuf;
 

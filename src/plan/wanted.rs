@@ -7,6 +7,11 @@ use crate::machine::{Firmware, Machine, Serial};
 /// The name that QEMU has where the machine names none.
 const QEMU: &str = "qemu-system-x86_64";
 
+/// What a plan for any machine may ask about, for a host that is captured before there is one.
+pub fn wanted_by_any() -> Wanted {
+    Wanted { programs: vec![QEMU.to_owned(), super::command::SWTPM.to_owned()], ..Wanted::default() }
+}
+
 /// The files and programs that a plan for this machine asks the host about.
 pub fn wanted(machine: &Machine) -> Wanted {
     let mut files = Vec::new();

@@ -18,3 +18,4 @@ mod wire;
 pub use facts::QemuFacts;
 pub use probe::{ProbeError, probe};
 pub use qmp::{Event, Qmp, QmpError};
+pub use shell::line as shell_line;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::command::{CommandLine, OptionValue, QemuOption};
-use crate::plan::{Descriptor, Inherited};
+use crate::plan::{Descriptor, Inherited, Keep, Plan};
 
 impl CommandLine {
     /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -21,6 +21,33 @@ impl CommandLine {
         }
         line
     }
+}
+
+/// A whole line for `plan --argv`: the folders, what is kept for the machine, the helpers, each listening at its socket,
+/// and QEMU.
+pub fn line(plan: &Plan) -> String {
+    let path = |path: &Path| quoted(&path.to_string_lossy());
+    let paths = &plan.paths;
+    let display = Some(&paths.display).filter(|_| plan.uses_display_folder());
+    let folders = [&paths.run, &paths.state].into_iter().chain(display).map(|folder| path(folder));
+    let mut lines = vec![format!("mkdir -p {}", folders.collect::<Vec<_>>().join(" "))];
+    for item in &plan.keep {
+        lines.push(match item {
+            Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
+            Keep::Copy { from, to } => format!("cp -n {} {}", path(from), path(to)),
+        });
+    }
+    let folder = folder(&plan.descriptors);
+    for helper in &plan.helpers {
+        let socket = folder.join(format!("{}.sock", helper.name));
+        let joined = format!("clientfd={}", helper.fd);
+        let words =
+            helper.argv.iter().map(|word| quoted(&word.replace(&joined, &format!("path={}", socket.display()))));
+        // swtpm listens before it leaves the foreground, so QEMU does not come too early.
+        lines.push(format!("{} --daemon", words.collect::<Vec<_>>().join(" ")));
+    }
+    lines.push(plan.command.shell(&plan.descriptors));
+    lines.join(" && ")
 }
 
 /// Where the machine's sockets are: beside the first that the launcher binds.

@@ -1,7 +1,7 @@
 //! What the program says while it works: plain lines on standard error, JSON lines on standard output with `--json`, and
 //! fields of the journal under systemd.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt as _;
 
 use anstyle::{AnsiColor, Style};
@@ -104,11 +104,8 @@ impl Fields {
             Level::WARN => ("warning: ", AnsiColor::Yellow.on_default().bold()),
             _ => ("", Style::new()),
         };
-        // A console in raw mode shows a bare line feed as a step down.
-        let end = if std::io::stdin().is_terminal() { "\r\n" } else { "\n" };
-        let text = self.message.replace('\n', end);
         let mut out = anstream::stderr().lock();
-        write!(out, "vfio-run: {style}{word}{style:#}{text}{end}")
+        writeln!(out, "vfio-run: {style}{word}{style:#}{}", self.message)
     }
 
     fn write_json(self, level: Level) -> std::io::Result<()> {

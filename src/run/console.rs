@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -56,6 +57,20 @@ impl Console {
         self.terminal.is_some()
     }
 
+    /// Shows what the guest said before QEMU ended.
+    pub async fn show_last_words(&mut self) {
+        let mut buffer = [0u8; 4096];
+        let all = async {
+            while let Ok(n) = self.serial.read(&mut buffer).await
+                && n > 0
+            {
+                show(&buffer[..n]);
+            }
+        };
+        // It can only take longer where somebody else got hold of QEMU's end.
+        let _ = tokio::time::timeout(LAST_WORDS, all).await;
+    }
+
     /// Carries bytes both ways until there is something to tell. Can be dropped and called again: what was read is
     /// either written or kept.
     pub async fn carry(&mut self) -> Heard {
@@ -89,6 +104,9 @@ impl Console {
         }
     }
 }
+
+/// How long the guest's last words may take: they are in the socket already.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What was typed; `None` at its end. Waits for ever where there is no input.
 async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::{Gid, Uid, chown};
@@ -18,14 +19,15 @@ pub struct Lock {
 }
 
 impl Lock {
-    const FILE: &str = "lock";
+    /// Its name in the run directory.
+    pub const FILE: &str = "lock";
 
     /// Takes the machine's lock, or says who has it. Makes the run directory where it is missing.
     pub fn take(run: &Path) -> Result<Result<Self, Owner>> {
         private_folder(run, None)?;
         let path = run.join(Self::FILE);
         // A launcher that ends removes the folder; whoever opened the lock just before holds a file without a name.
-        for _ in 0..8 {
+        for attempt in 0..8 {
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -37,6 +39,11 @@ impl Lock {
                 .with_context(|| format!("cannot open {}", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
+                // Whoever asks whether the lock is held holds it for a moment.
+                Err(TryLockError::WouldBlock) if attempt < 5 => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => return Ok(Err(Owner::of(&path))),
                 Err(TryLockError::Error(e)) => {
                     return Err(e).with_context(|| format!("cannot lock {}", path.display()));
@@ -117,6 +124,14 @@ pub fn private_folder(path: &Path, owner: Option<&Account>) -> Result<()> {
     Ok(())
 }
 
+/// Removes the folder of the sockets that QEMU made itself, which it leaves there when it is killed.
+pub fn remove_display(path: &Path) {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!("cannot remove {}: {e}", path.display()),
+        _ => {}
+    }
+}
+
 /// Makes what is made once for the machine; what is there already is left as it is.
 pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<()> {
     // QEMU's account must be able to enter; others see nothing but the names of three files.
@@ -128,7 +143,10 @@ pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<
         .with_context(|| format!("cannot make the folder {}", state.display()))?;
     for item in items {
         match item {
-            Keep::Folder(path) => private_folder(path, account)?,
+            Keep::Folder(path) => {
+                give_all(path, account)?;
+                private_folder(path, account)?;
+            }
             Keep::Copy { from, to } => copy_once(from, to, account)?,
         }
     }
@@ -156,6 +174,18 @@ fn copy_once(from: &Path, to: &Path, account: Option<&Account>) -> Result<()> {
         Ok(())
     };
     copied().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// Gives a folder that is there, and the files in it, to an account that may be another than last time. Links are given
+/// themselves, not what they lead to.
+fn give_all(folder: &Path, account: Option<&Account>) -> Result<()> {
+    let Some(Account { uid, gid, .. }) = account else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()).chain([folder.to_owned()]) {
+        std::os::unix::fs::lchown(&path, Some(*uid), Some(*gid))
+            .with_context(|| format!("cannot give {} to user {uid}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn give(path: &Path, account: &Account) -> Result<()> {

@@ -24,6 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use qapi::Enum as _;
 
 pub use folders::{Lock, Owner};
 pub use recover::{Recovered, recover};
@@ -34,7 +35,13 @@ use crate::journal::{Journal, Record, UndoReport};
 use crate::plan::Plan;
 use leases::Leases;
 use process::Watched;
+use recover::Reached;
 use signals::Signals;
+
+/// Whether this folder is a machine's run directory: a launcher has locked it, or left a journal in it.
+pub fn is_run_dir(folder: &Path) -> bool {
+    folder.join(Lock::FILE).is_file() || folder.join(Journal::FILE).is_file()
+}
 
 /// The plan as it was carried out, kept in the run directory for whoever takes supervision over.
 pub const PLAN_FILE: &str = "plan.json";
@@ -96,7 +103,7 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     };
     if sockets::guest_lives(run_dir) {
         tracing::warn!("{} runs already, without a launcher: taking supervision back", plan.name);
-        return take_over(lock, run_dir, root, &mut signals).await;
+        return take_over(lock, run_dir, root, &mut signals, plan.console).await;
     }
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     let left = undo(&mut journal, root);
@@ -121,25 +128,26 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
 
     let mut processes = Processes::default();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
-        Ok((qmp, log)) => supervise::supervise(plan, qmp, Some(&log), &mut processes, &mut signals).await,
+        Ok((qmp, log)) => supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await,
         Err(error) => Outcome::NotStarted(error),
     };
-    finish(lock, journal, root, processes, outcome).await
+    Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
 }
 
-/// Supervises a guest whose launcher died.
-pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root) -> Result<Report> {
+/// Supervises a guest whose launcher died. Without `console`, the terminal is not joined to it.
+pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Result<Report> {
     let mut signals = Signals::catch()?;
-    take_over(lock, run_dir, root, &mut signals).await
+    take_over(lock, run_dir, root, &mut signals, console).await
 }
 
-async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals) -> Result<Report> {
+async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let (plan, qmp, mut processes) = recover::reach(run_dir, &journal).await?;
+    let Reached { mut plan, qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
     // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
-    let outcome = supervise::supervise(&plan, qmp, None, &mut processes, signals).await;
-    finish(lock, journal, root, processes, outcome).await
+    plan.console &= console;
+    let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
+    Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
 }
 
 /// The guest has ended or never ran: ends what is left of it and puts the host back.
@@ -148,15 +156,24 @@ async fn finish(
     mut journal: Journal,
     root: &Root,
     processes: Processes,
+    display: &Path,
     outcome: Outcome,
-) -> Result<Report> {
+) -> Report {
     notify::stopping("the host is being put back");
     end(processes).await;
-    let left = undo(&mut journal, root);
-    if journal.close().context("cannot remove the journal")? {
-        lock.remove_folder()?;
+    let mut left = undo(&mut journal, root);
+    // How the guest ended must reach the user whatever becomes of the folder.
+    match journal.close() {
+        Ok(true) => {
+            folders::remove_display(display);
+            if let Err(error) = lock.remove_folder() {
+                left.push(format!("{error:#}"));
+            }
+        }
+        Ok(false) => {}
+        Err(error) => left.push(format!("cannot remove the journal: {error}")),
     }
-    Ok(Report { outcome, left })
+    Report { outcome, left }
 }
 
 /// Ends QEMU, if it is still there, and the helpers: politely, since swtpm has state to write, then not.

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use qapi::qmp::{self, RunState};
 
 use super::leases::Leases;
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, end, sockets, start, started, undo};
+use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, start, started, undo};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -38,7 +39,7 @@ pub enum Recovered {
 /// Puts back what the machine of this run directory left behind. A QEMU that was started and never let go is ended; a
 /// guest that runs is left alone.
 pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
-    if !run_dir.exists() {
+    if !super::is_run_dir(run_dir) {
         return Ok(Recovered::Nothing);
     }
     let lock = match Lock::take(run_dir)? {
@@ -47,14 +48,14 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     };
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     if sockets::guest_lives(run_dir) {
-        if journal.records().contains(&Record::Running) {
+        if journal.records().contains(&Record::Running) && !was_never_let_go(run_dir).await {
             return Ok(Recovered::GuestRuns);
         }
         tracing::info!("QEMU was started and never ran the guest; ending it");
         end_unborn(run_dir, &journal).await?;
     }
     // What is put back is still this machine's; leases of the dead launcher go with these.
-    let _leases = match read_plan(run_dir) {
+    let _leases = match plan_of(run_dir) {
         Ok(plan) => Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
         // It died before it had a plan, and so before it had leases.
         Err(_) => Leases::default(),
@@ -63,24 +64,55 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     end(Processes { qemu: None, helpers }).await;
     let left = undo(&mut journal, root);
     if journal.close().context("cannot remove the journal")? {
+        // A launcher that died before it kept its plan made no folder for sockets either.
+        if let Ok(plan) = plan_of(run_dir) {
+            folders::remove_display(&plan.paths.display);
+        }
         lock.remove_folder()?;
     }
     Ok(Recovered::PutBack { left })
 }
 
-/// Connects to a guest that lost its launcher: its plan, its monitor, its processes.
-pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<(Plan, Qmp, Processes)> {
-    let plan = read_plan(run_dir)?;
+/// A guest that lost its launcher.
+pub(super) struct Reached {
+    /// The plan as it was carried out.
+    pub plan: Plan,
+    /// The monitor.
+    pub qmp: Qmp,
+    /// QEMU and the helpers that still live.
+    pub processes: Processes,
+    /// QEMU's run state.
+    pub state: RunState,
+}
+
+/// Connects to a guest that lost its launcher, puts its threads in their places, and lets it go where the launcher died
+/// just before it did.
+pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<Reached> {
+    let plan = plan_of(run_dir)?;
     let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
     let mut qmp = connect(&plan).await?;
     start::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
+    let mut state = qmp.execute(qmp::query_status {}).await?.status;
+    if state == RunState::prelaunch {
+        qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;
+        state = RunState::running;
+    }
     let processes = Processes { qemu: Some(qemu), helpers: helpers(journal)? };
-    Ok((plan, qmp, processes))
+    Ok(Reached { plan, qmp, processes, state })
 }
 
-/// The plan that was carried out.
-fn read_plan(run_dir: &Path) -> Result<Plan> {
+/// Whether the launcher died between noting that the guest is let go and doing it. A QEMU that does not answer may well
+/// run its guest.
+async fn was_never_let_go(run_dir: &Path) -> bool {
+    let ask = async {
+        let mut qmp = connect(&plan_of(run_dir)?).await?;
+        anyhow::Ok(qmp.execute_within(qmp::query_status {}, REACH_LIMIT).await?.status)
+    };
+    matches!(ask.await, Ok(RunState::prelaunch))
+}
+
+fn plan_of(run_dir: &Path) -> Result<Plan> {
     let path = run_dir.join(PLAN_FILE);
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))

@@ -71,16 +71,10 @@ pub async fn start(
     for (number, descriptor) in descriptors {
         command.fd(number, descriptor);
     }
-    prepare(&mut command, plan.account.as_ref(), &plan.placement.emulator, &log)?;
+    prepare(&mut command, plan, &log)?;
     // Others than root are held to their limit; the check has looked at it.
     if plan.lock_memory && nix::unistd::geteuid().is_root() {
         command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    }
-    if let Cgroup::Made(path) = &plan.cgroup {
-        let procs = path.join("cgroup.procs");
-        let procs =
-            OpenOptions::new().write(true).open(&procs).with_context(|| format!("cannot open {}", procs.display()))?;
-        command.cgroup_procs(procs.into());
     }
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
@@ -137,21 +131,28 @@ fn spawn_helper(helper: &Helper, end: std::os::fd::OwnedFd, plan: &Plan, log: &L
     let (program, arguments) = helper.argv.split_first().context("a helper without a program")?;
     let mut command = Command::new(program);
     command.args(arguments).fd(helper.fd, end);
-    prepare(&mut command, plan.account.as_ref(), &plan.placement.emulator, log)?;
+    prepare(&mut command, plan, log)?;
     Watched::child(command.spawn()?.id() as i32)
 }
 
 /// What QEMU and the helpers have in common: no terminal, no signals of ours, no environment of ours, their own user,
-/// born on the emulator's CPUs, output into the log.
-fn prepare(command: &mut Command, account: Option<&Account>, cpus: &CpuSet, log: &Log) -> Result<()> {
-    command.env_clear().session(Session::Own).umask(0o077).affinity(cpus).current_dir(Path::new("/"));
+/// born on the emulator's CPUs in the guest's cgroup, output into the log.
+fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
+    command.env_clear().session(Session::Own).umask(0o077).affinity(&plan.placement.emulator);
+    command.current_dir(Path::new("/"));
+    if let Cgroup::Made(path) = &plan.cgroup {
+        let procs = path.join("cgroup.procs");
+        let procs =
+            OpenOptions::new().write(true).open(&procs).with_context(|| format!("cannot open {}", procs.display()))?;
+        command.cgroup_procs(procs.into());
+    }
     for name in PASSED_ON {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
     command.stdout(Stdio::from(log.output()?)).stderr(Stdio::from(log.output()?));
-    if let Some(Account { uid, gid, groups }) = account {
+    if let Some(Account { uid, gid, groups }) = &plan.account {
         command.user(*uid, *gid, groups);
     }
     Ok(())

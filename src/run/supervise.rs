@@ -42,20 +42,21 @@ enum Woke {
     HelperEnded(usize),
     Event(Result<Event, QmpError>),
     Signal(&'static str),
-    Client(tokio::net::UnixStream),
+    Client(std::io::Result<tokio::net::UnixStream>),
     Console(Heard),
     OutOfPatience,
 }
 
-/// Waits until the guest has ended and says how.
+/// Waits until the guest has ended and says how. `state` is QEMU's run state.
 pub async fn supervise(
     plan: &Plan,
     qmp: Qmp,
+    state: &str,
     log: Option<&Log>,
     processes: &mut Processes,
     signals: &mut Signals,
 ) -> Outcome {
-    match attend(plan, qmp, log, processes, signals).await {
+    match attend(plan, qmp, state, log, processes, signals).await {
         Ok(outcome) => outcome,
         // Without its launcher the guest would run on with nobody to give the host back: `finish` ends it.
         Err(error) => Outcome::Crashed(format!("the launcher failed, so the guest was ended: {error:#}")),
@@ -65,6 +66,7 @@ pub async fn supervise(
 async fn attend(
     plan: &Plan,
     qmp: Qmp,
+    state: &str,
     log: Option<&Log>,
     processes: &mut Processes,
     signals: &mut Signals,
@@ -72,7 +74,7 @@ async fn attend(
     let qemu = processes.qemu.as_ref().context("there is no QEMU to supervise")?;
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
     clients.set_nonblocking(true)?;
-    let clients = UnixListener::from_std(clients)?;
+    let mut clients = Some(UnixListener::from_std(clients)?);
     let mut console = if plan.console { join_console(plan) } else { None };
     let mut guest = Guest {
         plan,
@@ -80,7 +82,7 @@ async fn attend(
         qmp: Some(qmp),
         ending: Ending::new(Duration::from_secs(plan.shutdown_timeout.into())),
         deadline: None,
-        state: "running".to_owned(),
+        state: state.to_owned(),
         reason: None,
     };
     let name = &plan.name;
@@ -96,7 +98,7 @@ async fn attend(
             ended = qemu.ended() => { ended?; Woke::QemuEnded }
             helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
             signal = signals.next() => Woke::Signal(signal),
-            client = clients.accept() => Woke::Client(client.context("the control socket failed")?.0),
+            client = accept(clients.as_ref()) => Woke::Client(client),
             heard = carry(console.as_mut()) => Woke::Console(heard),
             () = until(guest.deadline) => Woke::OutOfPatience,
         };
@@ -120,12 +122,19 @@ async fn attend(
             }
             Woke::Console(Heard::Escape) => guest.ask().await,
             Woke::Console(Heard::Closed) => console = None,
-            Woke::Client(stream) => guest.serve(stream).await,
+            Woke::Client(Ok(stream)) => guest.serve(stream).await,
+            Woke::Client(Err(error)) => {
+                tracing::warn!("the control socket failed ({error}); signals still end {name}");
+                clients = None;
+            }
             Woke::OutOfPatience => {
                 let step = guest.ending.elapsed();
                 guest.act(step).await;
             }
         }
+    }
+    if let Some(console) = &mut console {
+        console.show_last_words().await;
     }
     drop(console);
     Ok(guest.outcome(log))
@@ -268,6 +277,13 @@ impl Guest<'_> {
 async fn next_event(qmp: Option<&mut Qmp>) -> Result<Event, QmpError> {
     match qmp {
         Some(qmp) => qmp.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn accept(clients: Option<&UnixListener>) -> std::io::Result<tokio::net::UnixStream> {
+    match clients {
+        Some(clients) => clients.accept().await.map(|(stream, _)| stream),
         None => std::future::pending().await,
     }
 }

@@ -10,11 +10,14 @@ pub(super) fn write(draft: &mut Draft) {
     let origin = by_default("only the plan's devices are booted from, in its order");
     draft.push(QemuOption::keys("-boot", None, origin).with("strict", "on").with("menu", "off"));
     let Some(kernel) = &draft.machine.kernel else { return };
-    let files = [("-kernel", "image", Some(&kernel.image)), ("-initrd", "initrd", kernel.initrd.as_ref())];
-    for (option, name, path) in files {
+    let files = [
+        ("-kernel", "image", "the kernel's image", Some(&kernel.image)),
+        ("-initrd", "initrd", "the initial RAM disk", kernel.initrd.as_ref()),
+    ];
+    for (option, name, what, path) in files {
         let Some(path) = path else { continue };
         let field = format!("kernel.{name}");
-        account::reach(draft, &field, &field, "the kernel's image", path, Use::Read);
+        account::reach(draft, &field, &field, what, path, Use::Read);
         draft.push(QemuOption::text(option, draft::text(path), draft.file(&field)));
     }
     if !kernel.cmdline.is_empty() {

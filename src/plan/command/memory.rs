@@ -165,6 +165,14 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
         page.to_string().replace(" ", "").replace("iB", ""),
     );
     match (facts.total, facts.free) {
+        _ if missing > 0 && draft.host.process.uid != 0 => {
+            let detail = format!(
+                "{pages} free pages of {page} are needed and {} are free; only root can reserve more",
+                pool.free
+            );
+            draft.no(&key, Severity::Hard, detail, &at_boot);
+            draft.about("memory.pages");
+        }
         (Some(total), _) if wanted > total.as_bytes() => {
             let detail =
                 format!("{pages} pages of {page} are more than the {} MiB of NUMA node {node}", total.as_mib());

@@ -3,4 +3,6 @@ mod handover;
 mod hygiene;
 mod passthrough;
 mod power;
+mod program;
+mod unit;
 mod variants;

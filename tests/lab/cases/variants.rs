@@ -1,5 +1,7 @@
 //! Each variant boots and is what it claims.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use crate::kit::host::at;
@@ -120,7 +122,7 @@ fn nvme_is_plugged_into_a_clone() -> Result<()> {
         ensure!(group(lab, at::NVME)? == [at::NVME]);
         ensure!(read(lab, "/sys/block/nvme0n1/size")? == "131072");
         lab.unplug("nvme")?;
-        lab.wait_until("! [ -e /dev/nvme0n1 ]", std::time::Duration::from_secs(20))
+        lab.wait_until("! [ -e /dev/nvme0n1 ]", Duration::from_secs(20))
     })
 }
 
@@ -129,13 +131,13 @@ fn usb_has_keyboard_mouse_and_disk() -> Result<()> {
     look("usb", "debian12", |lab| {
         ensure!(driver(lab, at::USB)? == "xhci_hcd");
         let names = lab.sh("ls /dev/input/by-id /dev/disk/by-id")?;
-        for part in ["Keyboard-event-kbd", "Mouse-event-mouse", "LABSTICK"] {
+        for part in ["USB_Keyboard", "USB_Mouse", "event-kbd", "event-mouse", "LABSTICK"] {
             ensure!(names.contains(part), "no {part} in\n{names}");
         }
-        let press = lab.start("timeout 30 head -c 24 /dev/input/by-id/*Keyboard-event-kbd | od -A n -t u2")?;
-        lab.wait_until("pgrep -x head", std::time::Duration::from_secs(20))?;
+        let press = lab.start("timeout 30 head -c 24 /dev/input/by-id/*event-kbd | od -A n -t u2")?;
+        lab.wait_until("pgrep -x head", Duration::from_secs(20))?;
         lab.press_keys("a")?;
-        ensure!(!press.wait(std::time::Duration::from_secs(30))?.ok()?.is_empty(), "no key press arrived");
+        ensure!(!press.wait(Duration::from_secs(30))?.ok()?.is_empty(), "no key press arrived");
         Ok(())
     })
 }
@@ -210,8 +212,8 @@ fn compositor_holds_the_gpu() -> Result<()> {
     look("compositor", "debian13", |lab| {
         ensure!(lab.sh("systemctl is-active display-manager")? == "active");
         ensure!(lab.sh("fuser -v /dev/dri/card0 2>&1")?.contains("weston"));
-        let picture = lab.screenshot("desktop")?;
-        ensure!(picture.colours() > 2, "there is no desktop to see");
+        // A panel, a pattern and a pointer; a console has only a few colours.
+        lab.wait_for_picture("desktop", Duration::from_secs(60), |picture| picture.colours() > 20)?;
         lab.sh("systemctl stop display-manager")?;
         ensure!(!lab.run("fuser -v /dev/dri/card0 2>&1")?.stdout.contains("weston"));
         Ok(())

@@ -72,6 +72,8 @@ pub fn arguments(host: &Host, files: &Files, memory: &Memory, watch: &Watch) -> 
     // intel-iommu, not amd-iommu: with that the host's own devices lose their DMA after a handover.
     args.device("intel-iommu,intremap=on,caching-mode=on,device-iotlb=on");
     args.add("-rtc", "base=utc");
+    // A reboot that nobody asked for must not look like a slow host: it ends this QEMU, and `Lab::restart` starts another.
+    args.add("-no-reboot", "");
     connections(&mut args, files, watch);
     boot(&mut args, host, files);
     disks(&mut args, files);
@@ -165,7 +167,9 @@ fn boot(args: &mut Arguments, host: &Host, files: &Files) {
     }
     args.add("-kernel", &files.kernel.display().to_string());
     args.add("-initrd", &files.initramfs.display().to_string());
-    let mut words = vec!["console=tty0", "console=ttyS0", "intel_iommu=on", "quiet"];
+    // Without no_timer_check, a moment in which this machine does other work makes the kernel panic at boot: "timer doesn't
+    // work through Interrupt-remapped IO-APIC".
+    let mut words = vec!["console=tty0", "console=ttyS0", "intel_iommu=on", "no_timer_check", "panic=-1", "quiet"];
     match host.init {
         Init::Systemd => words.push("lab.init=/sbin/init"),
         Init::Plain => words.push("lab.init=/usr/local/lib/lab/plain-init"),

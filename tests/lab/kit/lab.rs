@@ -114,6 +114,29 @@ impl Lab {
         self.screenshot_of(screen, name)
     }
 
+    /// Takes pictures of the first screen until one is as it should be, and keeps that one (or the last).
+    ///
+    /// # Errors
+    /// When none is within `patience`; the message names the last picture's file.
+    pub fn wait_for_picture(
+        &self,
+        name: &str,
+        patience: Duration,
+        is_right: impl Fn(&Picture) -> bool,
+    ) -> Result<Picture> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let picture = self.screenshot(name)?;
+            if is_right(&picture) {
+                return Ok(picture);
+            }
+            if Instant::now() > deadline {
+                bail!("the screen never became as expected; it is {}", picture.file.display());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// Takes a picture of the second GPU's screen.
     pub fn second_screenshot(&self, name: &str) -> Result<Picture> {
         self.screenshot_of(Some("second"), name)
@@ -158,15 +181,14 @@ impl Lab {
         running.l0.kill()
     }
 
-    /// Boots the host again from its disk: after [`Lab::cut_power`] or [`Lab::power_off`] from cold, else by an orderly
-    /// reboot.
+    /// Boots the host again from its disk: at once after [`Lab::cut_power`] or [`Lab::power_off`], else after an orderly
+    /// shutdown.
     pub fn restart(&self) -> Result<()> {
         if self.is_on() {
-            self.on(|running| running.agent.start("systemctl reboot"))?;
-        } else {
-            let (l0, lines) = self.boot_qemu(&Memory::Plain, &Watch::default())?;
-            self.switch_on(l0, lines)?;
+            self.power_off()?;
         }
+        let (l0, lines) = self.boot_qemu(&Memory::Plain, &Watch::default())?;
+        self.switch_on(l0, lines)?;
         self.on(|running| running.agent.wait_for_hello(Instant::now() + template::BOOT))?;
         self.on(|running| template::settle(&self.host, &mut running.agent))?;
         self.ready()

@@ -1,0 +1,188 @@
+//! The commands that only look, and what the program says of wrong files and arguments. Nothing here starts a guest but
+//! the pasted command line.
+
+#[path = "real_qemu/guest.rs"]
+mod guest;
+#[path = "real_qemu/launcher.rs"]
+#[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
+mod launcher;
+#[path = "real_qemu/talk.rs"]
+#[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
+mod talk;
+#[path = "real_qemu/world.rs"]
+#[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
+mod world;
+
+use std::process::Command;
+
+use serde_json::Value;
+use talk::{Qmp, Serial};
+use world::each;
+
+#[test]
+fn check_says_go_or_why_not() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        let machine = machine.to_str().unwrap();
+        let go = world.done(&["check", machine]).with(0);
+        assert!(go.out.contains(&format!("{} can start", world.name)), "{go:?}");
+        let go = world.done(&["check", "--json", machine]).with(0);
+        assert_eq!(go.json()["go"], true);
+        assert_eq!(go.err, "");
+
+        world.machine("disks: [(file: \"missing.qcow2\")]");
+        for verb in ["check", "plan", "run"] {
+            let no = world.done(&[verb, machine]).with(3);
+            assert!(no.out.contains("missing.qcow2") || no.err.contains("missing.qcow2"), "{no:?}");
+        }
+        let no = world.done(&["check", "--json", machine]).with(3).json();
+        assert_eq!(no["go"], false);
+        let findings = no["findings"].as_array().unwrap();
+        assert!(findings.iter().any(|f| f["key"].as_str().is_some_and(|k| k.ends_with(".exists")) && f["ok"] == "no"));
+        assert!(!world.run_dir().exists(), "something was touched");
+    });
+}
+
+#[test]
+fn a_captured_host_makes_the_same_plan() {
+    each(|world| {
+        let machine = world.machine("tpm: V2");
+        let machine = machine.to_str().unwrap();
+        let host = world.done(&["host", "--json"]).with(0);
+        assert!(host.json()["cpus"].is_object());
+        let captured = world.file("host.json", &host.out);
+        let here = world.done(&["plan", "--json", machine]).with(0).json();
+        let there = world.done(&["plan", "--json", "--host", captured.to_str().unwrap(), machine]).with(0).json();
+        for part in ["placement", "changes", "descriptors", "paths", "account"] {
+            assert_eq!(here[part], there[part], "{part}");
+        }
+        let nonsense = world.file("nonsense.json", "[1]");
+        let refused = world.done(&["plan", "--host", nonsense.to_str().unwrap(), machine]);
+        assert!(refused.code != Some(0) && refused.err.contains("nonsense.json"), "{refused:?}");
+    });
+}
+
+#[test]
+fn what_is_planned_is_what_is_run() {
+    each(|world| {
+        let machine = world.machine("disks: [(file: \"disk.raw\", cache: Writeback, aio: Threads)]");
+        world.file("disk.raw", vec![0; 1 << 20]);
+        let machine_text = machine.to_str().unwrap();
+        let plan = world.done(&["plan", "--json", machine_text]).with(0).json();
+        let launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        let kept = std::fs::read_to_string(world.run_dir().join("plan.json")).unwrap();
+        let kept: Value = serde_json::from_str(&kept).unwrap();
+        for part in ["name", "uuid", "placement", "changes", "command", "descriptors", "paths"] {
+            assert_eq!(plan[part], kept[part], "{part}");
+        }
+        guest.type_in("q");
+        launcher.ended().with(0);
+        let explained = world.done(&["plan", "--explain", machine_text]).with(0);
+        assert!(explained.out.contains("-kernel") && explained.out.contains("disk.raw"), "{explained:?}");
+    });
+}
+
+#[test]
+fn the_printed_command_line_starts_qemu_from_a_shell() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        let line = world.done(&["plan", "--argv", machine.to_str().unwrap()]).with(0);
+        assert_eq!(line.out.lines().count(), 1, "{line:?}");
+        let mut shell = Command::new("sh");
+        world.environment(&mut shell);
+        shell.arg("-c").arg(line.out.trim());
+        let qemu = world.start(shell);
+        let mut guest = Serial::of(world);
+        guest.type_in("?").says("HERE");
+        let mut qmp = Qmp::of(world);
+        assert_eq!(qmp.ask("query-status")["status"], "running");
+        qmp.ask("quit");
+        qemu.ended().with(0);
+        std::fs::remove_dir_all(world.run_dir()).unwrap();
+    });
+}
+
+#[test]
+fn a_bad_file_is_told_by_line_and_column_and_nothing_is_touched() {
+    each(|world| {
+        for (text, place, words) in [
+            ("(guest: Linux, memory: (size: \"1 GiB\"), cpu: (vcpu: 2))", ":1:47:", "did you mean `vcpus`"),
+            ("(\n  guest: Linux,\n  memory: (size: \"lots\"),\n)", ":3:18:", "lots"),
+            ("(\n  guest: Linux,\n  memory: (size: \"1 GiB\"\n)", ":", "machine.ron"),
+            ("", ":", "is empty"),
+        ] {
+            let machine = world.file("machine.ron", text);
+            for verb in ["run", "plan", "check", "unit"] {
+                let ended = world.done(&[verb, machine.to_str().unwrap()]).with(2);
+                let first = ended.err.lines().next().unwrap();
+                assert!(first.contains(&format!("machine.ron{place}")), "{ended:?}");
+                assert!(ended.err.contains(words), "{ended:?}");
+            }
+            let json = world.done(&["check", "--json", machine.to_str().unwrap()]).with(2).json();
+            assert!(json["error"]["message"].is_string(), "{json}");
+        }
+        world.done(&["run", "/nonexistent/machine.ron"]).with(2);
+        for wrong in [&["frobnicate", "a", "b"][..], &["run"], &["recover", "--adopt"], &["-v", "-q", "status"]] {
+            world.done(wrong).with(2);
+        }
+        assert!(!world.path("run/vfio-run").exists(), "something was touched");
+    });
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    each(|world| {
+        let machine = world.machine("shutdown_timeout: 33");
+        let unit = world.done(&["unit", machine.to_str().unwrap()]).with(0);
+        assert!(unit.out.contains("Type=notify") && unit.out.contains("TimeoutStopSec=93s"), "{unit:?}");
+        let name = format!("vfio-run-{}.service", world.name);
+        let json = world.done(&["unit", "--json", machine.to_str().unwrap()]).with(0).json();
+        assert_eq!(json["unit"], name.as_str());
+        let path = world.file(&name, &unit.out);
+        match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                // It also complains about other units of the host.
+                let ours: Vec<&str> = said.lines().filter(|l| l.contains(&name)).collect();
+                assert!(ours.is_empty(), "{said}");
+            }
+            Err(error) => println!("skipped: systemd-analyze: {error}"),
+        }
+        let installed = world.done(&["unit", "--install", machine.to_str().unwrap()]).with(0);
+        let file = world.path(".config/systemd/user").join(&name);
+        assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), unit.out.trim(), "{installed:?}");
+    });
+}
+
+#[test]
+fn nothing_runs_and_nothing_was_left() {
+    each(|world| {
+        assert_eq!(world.done(&["status", "--json"]).with(0).json(), Value::Array(Vec::new()));
+        assert!(world.done(&["status"]).with(0).out.contains("no machine runs"));
+        world.done(&["status", "nobody"]).with(1);
+        world.done(&["stop", "nobody"]).with(1);
+        world.done(&["recover", "nobody"]).with(0);
+        assert_eq!(world.done(&["recover", "--json"]).with(0).json(), Value::Array(Vec::new()));
+        world.done(&["recover", "--adopt", "nobody"]).with(1);
+        for name in ["../x", "", "a/b", "."] {
+            assert_ne!(world.done(&["recover", name]).code, Some(0), "{name}");
+        }
+        assert!(!world.path("run/vfio-run").exists(), "looking made something");
+    });
+}
+
+#[test]
+fn the_schema_and_the_help_are_there() {
+    each(|world| {
+        let schema = world.done(&["schema"]).with(0).json();
+        assert!(schema["properties"]["memory"].is_object());
+        let help = world.done(&["--help"]).with(0);
+        for code in 0..=5 {
+            assert!(help.out.contains(&format!("\n  {code}  ")), "{help:?}");
+        }
+        assert!(world.done(&["man"]).with(0).out.contains(".TH"));
+        assert!(world.done(&["completions", "bash"]).with(0).out.contains("vfio-run"));
+    });
+}

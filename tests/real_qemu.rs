@@ -1,0 +1,28 @@
+//! The program against real QEMUs, without KVM and mostly without privileges: start, placement, reboot, power-off, and
+//! what happens when somebody is killed. With `$VFIO_RUN_QEMU10` (`scripts/qemu10` prints it) all of it is done again
+//! with that QEMU.
+
+#[path = "real_qemu/console.rs"]
+mod console;
+#[path = "real_qemu/crash.rs"]
+mod crash;
+#[path = "real_qemu/ending.rs"]
+mod ending;
+#[path = "real_qemu/guest.rs"]
+mod guest;
+#[path = "real_qemu/host.rs"]
+mod host;
+#[path = "real_qemu/huge_pages.rs"]
+mod huge_pages;
+#[path = "real_qemu/launcher.rs"]
+mod launcher;
+#[path = "real_qemu/machines.rs"]
+mod machines;
+#[path = "real_qemu/orphan.rs"]
+mod orphan;
+#[path = "real_qemu/start.rs"]
+mod start;
+#[path = "real_qemu/talk.rs"]
+mod talk;
+#[path = "real_qemu/world.rs"]
+mod world;

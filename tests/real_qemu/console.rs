@@ -1,0 +1,149 @@
+//! The guest's console on a terminal and on a pipe.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Child, Command, Stdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::unistd::Pid;
+
+use super::launcher::wait_for;
+use super::world::{World, each};
+
+/// A terminal with the program in it.
+struct Terminal {
+    master: File,
+    /// Kept open, so that the settings can be looked at after the program.
+    slave: OwnedFd,
+    child: Child,
+    shown: String,
+}
+
+impl Terminal {
+    fn with(mut command: Command) -> Self {
+        let pty = openpty(None, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        Self { master: File::from(pty.master), slave: pty.slave, child, shown: String::new() }
+    }
+
+    fn settings(&self) -> Termios {
+        tcgetattr(&self.slave).unwrap()
+    }
+
+    fn is_raw(&self) -> bool {
+        !self.settings().local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+    }
+
+    /// Waits until it shows a text.
+    fn shows(&mut self, text: &str) {
+        wait_for(text, || {
+            let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            let mut part = [0; 1024];
+            while poll(&mut ready, PollTimeout::ZERO).unwrap() > 0 {
+                let n = (&self.master).read(&mut part).unwrap();
+                self.shown.push_str(&String::from_utf8_lossy(&part[..n]));
+            }
+            self.shown.contains(text).then_some(())
+        });
+    }
+
+    fn types(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        wait_for("the program's end", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the terminal\n{}", self.shown);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn console(world: &World) -> Terminal {
+    let machine = world.machine("serial: Console");
+    let mut terminal = Terminal::with(world.command(&[machine.to_str().unwrap()]));
+    terminal.shows("HELLO");
+    terminal
+}
+
+#[test]
+fn the_terminal_is_the_guests_and_is_given_back() {
+    each(|world| {
+        let machine = world.machine("serial: Console");
+        let mut terminal = Terminal::with(world.command(&[machine.to_str().unwrap()]));
+        let before = terminal.settings();
+        terminal.shows("\r\nHELLO\r\n");
+        assert!(!terminal.shown.contains("\r\r"), "{:?}", terminal.shown);
+        assert!(terminal.is_raw());
+        terminal.types("?");
+        terminal.shows("HERE");
+        // Ctrl-C is the guest's.
+        terminal.types("\x03?");
+        terminal.shows("HERE\r\nHERE");
+        terminal.types("q");
+        assert_eq!(terminal.code(), Some(0));
+        assert_eq!(terminal.settings(), before);
+    });
+}
+
+#[test]
+fn ctrl_bracket_powers_off_and_twice_ends() {
+    each(|world| {
+        let mut terminal = console(world);
+        terminal.types("\x1d");
+        terminal.shows("BUTTON");
+        assert_eq!(terminal.code(), Some(0));
+        assert!(!terminal.is_raw());
+
+        let mut terminal = console(world);
+        terminal.types("i");
+        terminal.shows("IGNORING");
+        terminal.types("\x1d");
+        terminal.shows("asking");
+        terminal.types("\x1d");
+        assert_eq!(terminal.code(), Some(4));
+        assert!(!terminal.is_raw());
+    });
+}
+
+#[test]
+fn the_terminal_is_given_back_when_qemu_is_killed() {
+    each(|world| {
+        let mut terminal = console(world);
+        assert!(terminal.is_raw());
+        kill(Pid::from_raw(world.pid("qemu")), Signal::SIGKILL).unwrap();
+        assert_eq!(terminal.code(), Some(4));
+        assert!(!terminal.is_raw());
+    });
+}
+
+#[test]
+fn the_console_works_on_a_pipe() {
+    each(|world| {
+        let machine = world.machine("serial: Console");
+        let mut command = world.command(&[machine.to_str().unwrap()]);
+        command.stdin(Stdio::piped());
+        let mut launcher = world.start(command);
+        wait_for("HELLO", || launcher.said().contains("HELLO").then_some(()));
+        let mut input = launcher.input();
+        input.write_all(b"?").unwrap();
+        wait_for("HERE", || launcher.said().contains("HERE").then_some(()));
+        // The end of the input is not the end of the guest.
+        drop(input);
+        world.done(&["stop", &world.name]).with(0);
+        let ended = launcher.ended().with(0);
+        assert!(ended.out.contains("BUTTON"), "{ended:?}");
+    });
+}

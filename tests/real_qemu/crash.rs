@@ -1,0 +1,94 @@
+//! The launcher is killed at every step that can be told from outside, then `recover` puts everything back.
+//!
+//! strace(1) kills it as it enters a system call: `fdatasync` is a record of the journal that was written, `write` and
+//! `sendto` are what was about to be written or said and was not.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::launcher::Ended;
+use super::world::{World, each, each_as_root};
+
+/// The machine's guest powers off by itself, so that a run needs nobody.
+const ALONE: &str = "kernel: (image: \"guest\", cmdline: \"!\"), shutdown_timeout: 5";
+
+fn traced(world: &World, options: &[&str], machine: &Path) -> Ended {
+    let trace = world.file("trace", "");
+    let mut strace = vec!["strace", "-o", trace.to_str().unwrap()];
+    strace.extend(options);
+    world.start(world.wrapped(&strace, &["run", machine.to_str().unwrap()])).ended()
+}
+
+/// Kills the launcher of a run at the first, second, … of these calls, until a run gets by unharmed. `is_back` looks at
+/// the host after each recovery. Returns how many deaths there were.
+fn die_at_every(world: &World, call: &str, machine: &Path, is_back: &dyn Fn()) -> usize {
+    traced(world, &[&format!("--trace={call}")], machine).with(0);
+    let undisturbed = std::fs::read_to_string(world.path("trace")).unwrap();
+    let calls = undisturbed.matches(&format!("{call}(")).count();
+    assert!(calls > 0, "{undisturbed}");
+    is_back();
+    let mut deaths = 0;
+    for when in 1..=calls {
+        let inject = format!("--inject={call}:signal=SIGKILL:when={when}");
+        let ended = traced(world, &[&format!("--trace={call}"), &inject], machine);
+        // The number of calls differs a little from run to run; one that was not reached is no death.
+        if ended.code.is_some() {
+            assert_eq!(ended.code, Some(0), "{call} {when}: {ended:?}");
+            world.is_clean();
+            continue;
+        }
+        deaths += 1;
+        let journal = world.journal();
+        let mut recovered = world.done(&["recover", &world.name]);
+        if recovered.code == Some(1) && recovered.err.contains("runs without a launcher") {
+            // It was let go already, and it is not to be harmed; it ends by itself.
+            assert!(journal.iter().any(|r| r == "running"), "{journal:?}: {recovered:?}");
+            world.guest_has_ended();
+            recovered = world.done(&["recover", &world.name]);
+        }
+        assert_eq!(recovered.code, Some(0), "killed at {call} {when}, with {journal:?}: {recovered:?}");
+        world.is_clean();
+        is_back();
+    }
+    println!("killed at {deaths} of {calls} calls of {call}");
+    deaths
+}
+
+#[test]
+fn a_launcher_killed_at_any_record_is_recovered_from() {
+    each(|world| {
+        let machine = world.machine(&format!("{ALONE}, tpm: V2"));
+        // swtpm and QEMU started, the guest let go.
+        assert!(die_at_every(world, "fdatasync", &machine, &|| {}) >= 3);
+    });
+}
+
+#[test]
+fn a_launcher_killed_at_any_write_is_recovered_from() {
+    each(|world| {
+        let machine = world.machine(ALONE);
+        assert!(die_at_every(world, "write", &machine, &|| {}) >= 5);
+        assert!(die_at_every(world, "sendto", &machine, &|| {}) >= 3);
+    });
+}
+
+#[test]
+fn as_root_a_launcher_killed_at_any_record_gives_the_host_back() {
+    each_as_root(|world| {
+        let disk = world.file("disk.raw", vec![0; 1 << 20]);
+        std::fs::set_permissions(&disk, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let _alone = super::huge_pages::alone();
+        let pages = if super::huge_pages::are_there() { "Huge(\"2 MiB\")" } else { "Normal" };
+        let memory = format!("memory: (size: \"16 MiB\", pages: {pages})");
+        let machine = world.machine(&format!(
+            "{ALONE}, tpm: V2, {memory}, disks: [(file: \"disk.raw\", cache: Writeback, aio: Threads, boot: 0)]"
+        ));
+        let host = || {
+            let owner = std::fs::metadata(&disk).unwrap();
+            (owner.uid(), owner.gid(), owner.mode(), super::huge_pages::pool())
+        };
+        let before = host();
+        let deaths = die_at_every(world, "fdatasync", &machine, &|| assert_eq!(host(), before));
+        assert!(deaths >= 6, "{deaths}");
+    });
+}

@@ -1,0 +1,144 @@
+//! How guests end, and what is told of it.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::talk::{Qmp, Serial};
+use super::world::each;
+
+#[test]
+fn a_reboot_stays_in_the_same_run() {
+    each(|world| {
+        let launcher = world.run(&world.machine("serial: Socket"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        let mut qmp = Qmp::of(world);
+        let qemu = world.pid("qemu");
+        guest.type_in("r");
+        qmp.event("RESET");
+        guest.says("HELLO").type_in("?").says("HERE");
+        assert_eq!(world.pid("qemu"), qemu);
+        assert!(launcher.messages().contains("restarts"));
+        guest.type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn sigterm_presses_the_power_button() {
+    each(|world| {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            let launcher = world.run(&world.machine("serial: Socket"));
+            let mut guest = Serial::of(world);
+            guest.says("HELLO");
+            launcher.signal(signal);
+            guest.says("BUTTON");
+            launcher.ended().with(0);
+            world.is_clean();
+        }
+    });
+}
+
+#[test]
+fn the_second_sigterm_ends_a_guest_that_does_not_listen() {
+    each(|world| {
+        let mut launcher = world.run(&world.machine("serial: Socket"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("i").says("IGNORING");
+        launcher.signal(Signal::SIGTERM);
+        launcher.tells("asking");
+        launcher.signal(Signal::SIGTERM);
+        let ended = launcher.ended().with(4);
+        assert!(ended.err.contains("without its consent") && ended.err.contains("by force"), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_hung_guest_is_ended_at_the_deadline() {
+    each(|world| {
+        let launcher = world.run(&world.machine("shutdown_timeout: 1"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("h").says("HANGING");
+        let start = Instant::now();
+        let stop = world.done(&["stop", &world.name]).with(0);
+        let ended = launcher.ended().with(4);
+        assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(ended.err.contains("did not power off"), "{ended:?} {stop:?}");
+    });
+}
+
+#[test]
+fn a_hung_qemu_is_killed() {
+    each(|world| {
+        let launcher = world.run(&world.machine("serial: Socket"));
+        Serial::of(world).says("HELLO");
+        let qemu = world.pid("qemu");
+        kill(Pid::from_raw(qemu), Signal::SIGSTOP).unwrap();
+        let mut first = world.start(world.command(&["stop", "--force", &world.name]));
+        first.tells("waiting until");
+        world.done(&["stop", "--force", &world.name]).with(0);
+        first.ended().with(0);
+        let ended = launcher.ended().with(4);
+        assert!(ended.err.contains("killing QEMU"), "{ended:?}");
+    });
+}
+
+#[test]
+fn stop_by_force_does_not_ask_the_guest() {
+    each(|world| {
+        let launcher = world.run(&world.machine("serial: Socket"));
+        Serial::of(world).says("HELLO");
+        let start = Instant::now();
+        world.done(&["stop", "--force", &world.name]).with(0);
+        launcher.ended().with(4);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_killed_qemu_is_told_with_its_log() {
+    each(|world| {
+        let launcher = world.run(&world.machine("serial: Socket"));
+        Serial::of(world).says("HELLO");
+        kill(Pid::from_raw(world.pid("qemu")), Signal::SIGKILL).unwrap();
+        let ended = launcher.ended().with(4);
+        assert!(ended.err.contains("signal: 9"), "{ended:?}");
+        assert!(ended.err.contains(&format!("{}.log", world.name)), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_panic_of_the_guest_is_a_crash() {
+    each(|world| {
+        let launcher = world.run(&world.machine("extra_args: [\"-device\", \"pvpanic\"]"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("p");
+        let ended = launcher.ended().with(4);
+        assert!(ended.err.contains("panicked") && ended.err.contains("crashed"), "{ended:?}");
+    });
+}
+
+#[test]
+fn quit_by_the_user_is_no_crash() {
+    each(|world| {
+        let launcher = world.run(&world.machine("serial: Socket"));
+        Serial::of(world).says("HELLO");
+        Qmp::of(world).ask("quit");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_signal_before_the_guest_runs_ends_the_start() {
+    each(|world| {
+        let launcher = world.run(&world.machine("serial: Socket"));
+        // The socket is there before QEMU is.
+        let _guest = Serial::of(world);
+        launcher.signal(Signal::SIGTERM);
+        // It may have been let go just before, and then powers off as soon as it listens.
+        let ended = launcher.ended();
+        assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
+    });
+}

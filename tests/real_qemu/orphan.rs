@@ -1,0 +1,144 @@
+//! A guest whose launcher was killed: it goes on, and somebody takes it over or puts the host back after it.
+
+use nix::sys::signal::Signal;
+
+use super::launcher::{Launcher, wait_for};
+use super::talk::{Notified, Qmp, Serial};
+use super::world::{World, each};
+
+/// A guest that runs without a launcher.
+fn orphan(world: &World, fields: &str) -> Serial {
+    let mut launcher = world.run(&world.machine(fields));
+    let mut guest = Serial::of(world);
+    guest.says("HELLO");
+    launcher.tells(" runs (");
+    launcher.signal(Signal::SIGKILL);
+    assert_eq!(launcher.ended().code, None);
+    guest
+}
+
+/// Waits until a new launcher supervises the guest, and it is the same guest.
+fn supervised(world: &World, launcher: &Launcher, qemu: i32, guest: &mut Serial) {
+    wait_for("its supervision", || {
+        let status = world.done(&["status", &world.name, "--json"]).with(0).json();
+        (status[0]["state"] == "running").then(|| {
+            assert_eq!(status[0]["launcher"], launcher.pid());
+            assert_eq!(status[0]["qemu"], qemu);
+        })
+    });
+    guest.type_in("?").says("HERE");
+}
+
+#[test]
+fn the_guest_outlives_its_launcher_and_everybody_knows() {
+    each(|world| {
+        let mut guest = orphan(world, "tpm: V2");
+        guest.type_in("?").says("HERE");
+        // Its reboot is nobody's business either.
+        guest.type_in("r").says("HELLO");
+        let status = world.done(&["status", "--json"]).with(0).json();
+        assert_eq!(status[0]["name"], world.name.as_str());
+        assert_eq!(status[0]["state"], "unsupervised");
+        assert_eq!(status[0]["qemu"], world.pid("qemu"));
+        assert!(status[0]["remedy"].as_str().unwrap().contains("recover --adopt"), "{status}");
+        let refused = world.done(&["recover", &world.name]).with(1);
+        assert!(refused.err.contains("recover --adopt"), "{refused:?}");
+        let refused = world.done(&["recover"]).with(1);
+        assert!(refused.err.contains(&world.name), "{refused:?}");
+        let refused = world.done(&["stop", &world.name]).with(1);
+        assert!(refused.err.contains("recover --adopt"), "{refused:?}");
+        guest.type_in("?").says("HERE").type_in("q");
+        world.guest_has_ended();
+        let status = world.done(&["status", "--json"]).with(0).json();
+        assert_eq!(status[0]["state"], "left-behind");
+        let adopt = world.done(&["recover", "--adopt", &world.name]).with(1);
+        assert!(adopt.err.contains("does not run"), "{adopt:?}");
+        let done = world.done(&["recover", "--json"]).with(0).json();
+        assert_eq!(done[0]["result"], "restored");
+    });
+}
+
+#[test]
+fn run_takes_the_guest_back() {
+    each(|world| {
+        let mut guest = orphan(world, "tpm: V2");
+        let qemu = world.pid("qemu");
+        let mut systemd = Notified::listen(world);
+        let mut command = world.command(&["run", world.path("machine.ron").to_str().unwrap()]);
+        systemd.by(&mut command);
+        let launcher = world.start(command);
+        systemd.hears("READY=1");
+        supervised(world, &launcher, qemu, &mut guest);
+        world.done(&["stop", &world.name]).with(0);
+        guest.says("BUTTON");
+        let ended = launcher.ended().with(0);
+        assert!(ended.err.contains("taking supervision back"), "{ended:?}");
+    });
+}
+
+#[test]
+fn recover_adopts_and_notices_a_crash() {
+    each(|world| {
+        let mut guest = orphan(world, "serial: Socket");
+        let qemu = world.pid("qemu");
+        let launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
+        supervised(world, &launcher, qemu, &mut guest);
+        let second = world.done(&["recover", "--adopt", &world.name]).with(1);
+        assert!(second.err.contains(&format!("by process {}", launcher.pid())), "{second:?}");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(qemu), Signal::SIGKILL).unwrap();
+        launcher.ended().with(4);
+    });
+}
+
+#[test]
+fn an_adopted_guest_can_lose_its_launcher_again() {
+    each(|world| {
+        let mut guest = orphan(world, "serial: Socket");
+        let qemu = world.pid("qemu");
+        for _ in 0..2 {
+            let launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
+            supervised(world, &launcher, qemu, &mut guest);
+            launcher.signal(Signal::SIGKILL);
+            launcher.ended();
+        }
+        let launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
+        supervised(world, &launcher, qemu, &mut guest);
+        guest.type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_paused_orphan_is_adopted_as_what_it_is() {
+    each(|world| {
+        let mut guest = orphan(world, "serial: Socket");
+        let mut qmp = Qmp::of(world);
+        qmp.ask("stop");
+        let launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
+        wait_for("its supervision", || {
+            let status = world.done(&["status", &world.name, "--json"]).with(0).json();
+            (status[0]["state"] != "unsupervised" && status[0]["state"] != "starting").then(|| {
+                assert_eq!(status[0]["state"], "paused");
+            })
+        });
+        // It must be let go to hear the power button.
+        world.done(&["stop", &world.name]).with(0);
+        guest.says("BUTTON");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn what_a_dead_run_left_is_put_back_by_the_next() {
+    each(|world| {
+        let mut guest = orphan(world, "serial: Socket");
+        let first = world.pid("qemu");
+        guest.type_in("q");
+        world.guest_has_ended();
+        let launcher = world.run(&world.path("machine.ron"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("q");
+        assert_ne!(world.pid("qemu"), first);
+        launcher.ended().with(0);
+    });
+}

@@ -1,0 +1,179 @@
+//! The other ends of a running machine: the guest's serial port, QEMU's monitor, and systemd's notification socket.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::launcher::{LIMIT, wait_for};
+use super::world::World;
+
+/// How long one read may block.
+const PART: Duration = Duration::from_millis(100);
+
+/// Connects as soon as there is somebody.
+fn connect(path: &Path) -> UnixStream {
+    let stream = wait_for(&path.display().to_string(), || UnixStream::connect(path).ok());
+    stream.set_read_timeout(Some(PART)).unwrap();
+    stream
+}
+
+/// Reads until `found` has something to give.
+fn read_until<T>(
+    stream: &mut UnixStream,
+    heard: &mut Vec<u8>,
+    what: &str,
+    mut found: impl FnMut(&mut Vec<u8>) -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + LIMIT;
+    let mut part = [0u8; 4096];
+    loop {
+        if let Some(found) = found(heard) {
+            return found;
+        }
+        let so_far = String::from_utf8_lossy(heard);
+        assert!(Instant::now() < deadline, "waited in vain for {what} after {so_far:?}");
+        match stream.read(&mut part) {
+            Ok(0) => panic!("closed before {what}; after {so_far:?}"),
+            Ok(n) => heard.extend_from_slice(&part[..n]),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => panic!("{e} before {what}; after {so_far:?}"),
+        }
+    }
+}
+
+/// The guest's serial port.
+pub struct Serial {
+    stream: UnixStream,
+    heard: Vec<u8>,
+}
+
+impl Serial {
+    /// Connects to the port of a machine that runs or is about to: QEMU takes the connection before the guest runs.
+    pub fn of(world: &World) -> Self {
+        Self { stream: connect(&world.run_dir().join("serial.sock")), heard: Vec::new() }
+    }
+
+    /// Waits until the guest says a line of which this is the end.
+    pub fn says(&mut self, word: &str) -> &mut Self {
+        let line = format!("{word}\n");
+        read_until(&mut self.stream, &mut self.heard, word, |heard| {
+            let at = heard.windows(line.len()).position(|w| w == line.as_bytes())?;
+            heard.drain(..at + line.len());
+            Some(())
+        });
+        self
+    }
+
+    /// Types a letter.
+    pub fn type_in(&mut self, letter: &str) -> &mut Self {
+        self.stream.write_all(letter.as_bytes()).unwrap();
+        self
+    }
+
+    /// Whether the port was closed without a word.
+    pub fn said_nothing(&mut self) -> bool {
+        let mut all = std::mem::take(&mut self.heard);
+        // A connection that QEMU never took is reset.
+        let _ = self.stream.read_to_end(&mut all);
+        all.is_empty()
+    }
+}
+
+/// A QMP connection.
+pub struct Qmp {
+    stream: UnixStream,
+    heard: Vec<u8>,
+    events: Vec<Value>,
+}
+
+impl Qmp {
+    /// Connects to the socket for the user's tools.
+    pub fn of(world: &World) -> Self {
+        Self::at(&world.run_dir().join("qmp.sock"))
+    }
+
+    /// Connects to a socket and greets.
+    pub fn at(path: &Path) -> Self {
+        let mut qmp = Self { stream: connect(path), heard: Vec::new(), events: Vec::new() };
+        assert!(qmp.next("a greeting")["QMP"].is_object());
+        qmp.ask("qmp_capabilities");
+        qmp
+    }
+
+    fn next(&mut self, what: &str) -> Value {
+        read_until(&mut self.stream, &mut self.heard, what, |heard| {
+            let end = heard.iter().position(|b| *b == b'\n')?;
+            let line: Vec<u8> = heard.drain(..=end).collect();
+            Some(serde_json::from_slice(&line).unwrap())
+        })
+    }
+
+    /// Executes a command without arguments and gives its answer.
+    pub fn ask(&mut self, command: &str) -> Value {
+        let mut line = json!({ "execute": command }).to_string();
+        line.push('\n');
+        self.stream.write_all(line.as_bytes()).unwrap();
+        loop {
+            let mut answer = self.next(command);
+            if answer["event"].is_string() {
+                self.events.push(answer);
+                continue;
+            }
+            assert!(answer.get("return").is_some(), "{command}: {answer}");
+            return answer["return"].take();
+        }
+    }
+
+    /// Waits for an event.
+    pub fn event(&mut self, name: &str) -> Value {
+        loop {
+            if let Some(at) = self.events.iter().position(|e| e["event"] == name) {
+                return self.events.remove(at);
+            }
+            let next = self.next(name);
+            self.events.push(next);
+        }
+    }
+}
+
+/// What systemd would be: a socket that is told how things are.
+pub struct Notified {
+    socket: UnixDatagram,
+    path: PathBuf,
+    all: String,
+}
+
+impl Notified {
+    /// Listens in the world's folder.
+    pub fn listen(world: &World) -> Self {
+        let path = world.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        socket.set_read_timeout(Some(PART)).unwrap();
+        Self { socket, path, all: String::new() }
+    }
+
+    /// Has a program tell this socket.
+    pub fn by(&self, command: &mut Command) {
+        command.env("NOTIFY_SOCKET", &self.path);
+    }
+
+    /// Waits until a line was told; gives all that was told up to then.
+    pub fn hears(&mut self, line: &str) -> &str {
+        let deadline = Instant::now() + LIMIT;
+        let mut part = [0u8; 4096];
+        while !self.all.lines().any(|l| l.starts_with(line)) {
+            assert!(Instant::now() < deadline, "waited in vain for {line}; was told {:?}", self.all);
+            if let Ok(n) = self.socket.recv(&mut part) {
+                self.all.push_str(&String::from_utf8_lossy(&part[..n]));
+                self.all.push('\n');
+            }
+        }
+        &self.all
+    }
+}

@@ -90,6 +90,8 @@ pub enum Command {
     Unit(UnitArgs),
     /// Show what is known about this host; with `--json`, for `plan --host`
     Host,
+    /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what stands in the way
+    Devices(DevicesArgs),
     /// Print the JSON schema of the machine file, for editors
     Schema,
     /// Print a completion script for a shell
@@ -99,6 +101,14 @@ pub enum Command {
     },
     /// Print the man page
     Man,
+    /// Write to a file of the kernel's that may never answer
+    #[command(hide = true, name = crate::change::attribute::VERB)]
+    WriteAttribute {
+        /// The file
+        path: PathBuf,
+        /// The value
+        value: String,
+    },
 }
 
 /// A machine file.
@@ -159,6 +169,14 @@ pub struct RecoverArgs {
     /// Supervise the guest that still runs, instead of refusing
     #[arg(long, requires = "name")]
     pub adopt: bool,
+}
+
+/// `devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Only graphics cards, with what shares their groups
+    #[arg(long)]
+    pub gpu: bool,
 }
 
 /// `unit`.

@@ -1,9 +1,16 @@
 //! Each thing that can be done to a host, with its undo and its read-back. A change is data, and so is what it found
 //! before it was made: undoing needs nothing but the journal, in any process, after any crash.
 
+pub mod attribute;
 mod cgroup;
+mod driver;
 mod huge_pages;
+mod module;
+mod nodes;
 mod owner;
+mod rebar;
+mod screen;
+mod unit;
 mod write;
 
 use std::fmt;
@@ -12,7 +19,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Root;
-use crate::units::Size;
+use crate::host::pci::{Holder, Node};
+use crate::units::{PciAddress, Size};
 
 /// One thing that can be done to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +56,51 @@ pub enum Change {
         /// How many must be free.
         pages: u64,
     },
+    /// Give a PCI function to a driver.
+    BindDriver {
+        /// The function.
+        address: PciAddress,
+        /// The driver's name; `None`: no driver.
+        driver: Option<String>,
+    },
+    /// Resize a memory range of a PCI function that has no driver.
+    ResizeBar {
+        /// The function.
+        address: PciAddress,
+        /// Number of the range.
+        bar: usize,
+        /// Its size.
+        size: Size,
+    },
+    /// Take the virtual consoles off a framebuffer.
+    LeaveConsole {
+        /// The console's driver: `vtcon1`.
+        name: String,
+    },
+    /// Take the firmware's framebuffer off its driver.
+    ReleaseBootScreen {
+        /// `efi-framebuffer`.
+        driver: String,
+        /// `efi-framebuffer.0`.
+        device: String,
+    },
+    /// Remove a kernel module that nothing uses.
+    RemoveModule {
+        /// Its name.
+        module: String,
+    },
+    /// Have nobody hold these device nodes open.
+    FreeNodes {
+        /// The nodes.
+        nodes: Vec<Node>,
+        /// End whoever holds them, instead of giving up.
+        end: bool,
+    },
+    /// Stop a unit of systemd's.
+    StopUnit {
+        /// Its name: `gdm.service`.
+        unit: String,
+    },
 }
 
 /// What a change found, as the journal keeps it.
@@ -76,6 +129,19 @@ pub enum Before {
         /// Pages that nobody uses.
         free: u64,
     },
+    /// The driver of a PCI function.
+    Driver {
+        /// Its name; `None`: there was no driver.
+        driver: Option<String>,
+        /// The module that it is in.
+        module: Option<String>,
+        /// The only driver that might have had it.
+        driver_override: Option<String>,
+    },
+    /// The size of a memory range.
+    Size(Size),
+    /// Nothing that could be put back.
+    Nothing,
 }
 
 /// How an undo ended.
@@ -136,12 +202,71 @@ pub enum ChangeError {
         /// The kernel parameter that reserves them at boot.
         boot: String,
     },
+    /// A write is stuck in the kernel.
+    #[error(
+        "the kernel has not come back from a write to {path} after {seconds} s: a driver does not let its device go. \
+         Only a reboot frees it"
+    )]
+    Stuck {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A PCI function is not with the driver that it was given to.
+    #[error("{address} is with {}, not with {wanted}; `dmesg` may say why", found.as_deref().unwrap_or("no driver"))]
+    NotBound {
+        /// The function.
+        address: PciAddress,
+        /// The driver that should have it.
+        wanted: String,
+        /// The driver that has it.
+        found: Option<String>,
+    },
+    /// A PCI function does not answer.
+    #[error(
+        "{address} does not answer: its configuration space reads as all ones, and its driver could take the host down \
+         with it. Suspending the host to memory for a moment may wake it, else a reboot does"
+    )]
+    Dead {
+        /// The function.
+        address: PciAddress,
+    },
+    /// A kernel module could not be loaded or removed.
+    #[error("modprobe of {module}: {why}")]
+    Module {
+        /// The module.
+        module: String,
+        /// What modprobe said.
+        why: String,
+    },
+    /// Programs hold a device that is to go.
+    #[error(
+        "in use: {}. End them, name their units in `handover: (units: […])`, or write `handover: (holders: End)`",
+        list(holders)
+    )]
+    Held {
+        /// Who.
+        holders: Vec<Holder>,
+    },
+    /// A unit could not be stopped or started.
+    #[error("{unit}: {why}")]
+    Unit {
+        /// The unit.
+        unit: String,
+        /// What systemd said.
+        why: String,
+    },
     /// The journal's record is of another kind of change.
     #[error("the journal's record of what was there before does not belong to this change: {before:?}")]
     WrongRecord {
         /// What the record holds.
         before: Before,
     },
+}
+
+fn list(holders: &[Holder]) -> String {
+    holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Told how far a long change has come: pages reserved so far, pages wanted.
@@ -155,6 +280,13 @@ impl Change {
             Self::Own { path, .. } => owner::capture(root, path),
             Self::Cgroup { path } => cgroup::capture(root, path),
             Self::HugePages { node, size, .. } => huge_pages::capture(root, *node, *size),
+            Self::BindDriver { address, .. } => driver::capture(root, *address),
+            Self::ResizeBar { address, bar, .. } => rebar::capture(root, *address, *bar),
+            Self::LeaveConsole { name } => screen::capture_console(root, name),
+            Self::ReleaseBootScreen { driver, device } => Ok(screen::capture_boot(root, driver, device)),
+            Self::RemoveModule { module } => Ok(module::capture(root, module)),
+            Self::FreeNodes { .. } => Ok(Before::Nothing),
+            Self::StopUnit { unit } => unit::capture(unit),
         }
     }
 
@@ -167,6 +299,17 @@ impl Change {
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
                 huge_pages::apply(root, *node, *size, *pages, before, progress)
             }
+            (Self::BindDriver { address, driver }, Before::Driver { .. }) => {
+                driver::apply(root, *address, driver.as_deref())
+            }
+            (Self::ResizeBar { address, bar, size }, Before::Size(_)) => rebar::apply(root, *address, *bar, *size),
+            (Self::LeaveConsole { name }, Before::Exists(_)) => screen::leave_console(root, name),
+            (Self::ReleaseBootScreen { driver, device }, Before::Exists(_)) => {
+                screen::release_boot(root, driver, device)
+            }
+            (Self::RemoveModule { module }, Before::Exists(_)) => module::remove(root, module),
+            (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
+            (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
     }
@@ -181,6 +324,19 @@ impl Change {
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
                 huge_pages::undo(root, *node, *size, *pages, before)
             }
+            (Self::BindDriver { address, driver }, Before::Driver { .. }) => {
+                driver::undo(root, *address, driver.as_deref(), before)
+            }
+            (Self::ResizeBar { address, bar, size }, Before::Size(old)) => {
+                rebar::undo(root, *address, *bar, *size, *old)
+            }
+            (Self::LeaveConsole { name }, Before::Exists(bound)) => screen::return_console(root, name, *bound),
+            (Self::ReleaseBootScreen { driver, device }, Before::Exists(bound)) => {
+                screen::return_boot(root, driver, device, *bound)
+            }
+            (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
+            (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
+            (Self::StopUnit { unit }, Before::Exists(up)) => unit::start(unit, *up),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
     }
@@ -202,6 +358,18 @@ impl fmt::Display for Change {
             Self::HugePages { node, size, pages } => {
                 write!(f, "have {pages} free huge pages of {size} on NUMA node {node}")
             }
+            Self::BindDriver { address, driver: Some(driver) } => write!(f, "give {address} to {driver}"),
+            Self::BindDriver { address, driver: None } => write!(f, "take {address} from its driver"),
+            Self::ResizeBar { address, bar, size } => write!(f, "make BAR {bar} of {address} {size} large"),
+            Self::LeaveConsole { name } => write!(f, "take the consoles off {name}"),
+            Self::ReleaseBootScreen { device, .. } => write!(f, "take {device} from its driver"),
+            Self::RemoveModule { module } => write!(f, "remove the module {module}"),
+            Self::FreeNodes { nodes, end } => {
+                let names: Vec<_> = nodes.iter().map(|node| node.path.to_string_lossy()).collect();
+                let how = if *end { "end whoever holds" } else { "see that nobody holds" };
+                write!(f, "{how} {}", names.join(", "))
+            }
+            Self::StopUnit { unit } => write!(f, "stop {unit}"),
         }
     }
 }

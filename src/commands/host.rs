@@ -4,13 +4,16 @@ use anyhow::Result;
 
 use super::{exit, planned};
 use crate::cli::OutputArgs;
-use crate::host::{CoreKind, Host};
+use crate::host::pci::WantedPci;
+use crate::host::{CoreKind, Host, Wanted};
 use crate::plan;
 use crate::report::{self, Table};
 
 /// Shows what is known about this host; with `--json` in the form that `plan --host` takes.
 pub fn host(output: OutputArgs) -> Result<u8> {
-    let host = Host::read(&planned::root(), &plan::wanted_by_any());
+    // A machine may have any device, so a captured host has them all.
+    let pci = Some(WantedPci { all: true, ..WantedPci::default() });
+    let host = Host::read(&planned::root(), &Wanted { pci, ..plan::wanted_by_any() });
     if output.json {
         report::json(&host)?;
     } else {

@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod devices;
 mod host;
 mod plan;
 mod planned;
@@ -65,11 +66,13 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),
         Command::Host => host::host(output),
+        Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut std::io::stdout());
             Ok(exit::OK)
         }
+        Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
         Command::Man => {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(exit::OK)

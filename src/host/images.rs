@@ -13,7 +13,7 @@ use super::block::{Mounts, capacity, mounted};
 use crate::machine::DiskFormat;
 
 /// One file as it is on the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileFact {
     /// What it is; `None` where it does not exist.
     pub kind: Option<FileKind>,

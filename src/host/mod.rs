@@ -9,7 +9,9 @@ mod holders;
 mod images;
 mod kvm;
 mod kvm_features;
+pub mod lease;
 mod memory;
+pub mod pci;
 mod process;
 mod root;
 
@@ -20,6 +22,7 @@ pub use holders::holders;
 pub use images::{FileFact, FileKind};
 pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
+pub use pci::Pci;
 pub use process::{Process, run_dir};
 pub use root::Root;
 
@@ -53,6 +56,9 @@ pub struct Host {
     /// The accounts that the machine names: user and group id by name.
     #[serde(default)]
     pub accounts: BTreeMap<String, (u32, u32)>,
+    /// PCI devices, where the machine has any of them for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<Pci>,
 }
 
 /// What a machine refers to, so that no more is looked at than a plan needs.
@@ -64,6 +70,8 @@ pub struct Wanted {
     pub programs: Vec<String>,
     /// Accounts by name.
     pub accounts: Vec<String>,
+    /// Functions that are to be looked at closely; `None`: PCI is not looked at.
+    pub pci: Option<pci::WantedPci>,
 }
 
 impl Host {
@@ -77,12 +85,15 @@ impl Host {
         let status = process::Status::read(root);
         let memory = Memory::read(root);
         let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
+        let process = Process::read(root, environment, &status);
+        let leases = lease::folder(&process.run_dir);
         Self {
             kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
             cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
             kvm: Kvm::read(root, &cpus),
             firmware: firmware::read(root, environment),
-            process: Process::read(root, environment, &status),
+            pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
+            process,
             programs: environment::find_programs(root, environment, &wanted.programs),
             files: images::read(root, &wanted.files),
             accounts: accounts(&wanted.accounts),
@@ -134,6 +145,7 @@ mod tests {
             files: vec!["/etc/passwd".into()],
             programs: vec!["sh".into()],
             accounts: vec!["root".into(), "nobody at all".into()],
+            pci: Some(pci::WantedPci { all: true, ..Default::default() }),
         };
         let host = Host::read(&Root::new("/"), &wanted);
         assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);

@@ -6,9 +6,11 @@ mod disk;
 mod display;
 mod explain;
 mod firmware;
+mod handover;
 mod lines;
 mod memory;
 mod network;
+mod pci;
 mod refused;
 mod schema;
 mod source;
@@ -23,9 +25,11 @@ pub use cpu::{Accelerator, Cpu, Topology};
 pub use disk::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Media};
 pub use display::{Display, Listen, Serial, Video};
 pub use firmware::{Firmware, Kernel, Uefi};
+pub use handover::{DisplayManager, Handover, Holders};
 pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use network::{Backend, Network, NetworkModel};
+pub use pci::{PciDevice, Property, Rebar};
 pub use refused::{Place, Refused};
 pub use schema::schema;
 pub use source::{Source, parse, read};
@@ -80,6 +84,13 @@ pub struct Machine {
     /// Network cards. Default: one with user-mode networking; `[]` for none.
     #[serde(default)]
     pub networks: Option<Vec<Network>>,
+    /// PCI devices of the host that the guest has for itself: addresses, or fields where more is to be said.
+    #[serde(default, deserialize_with = "pci::list")]
+    #[schemars(schema_with = "pci::list_schema")]
+    pub pci: Vec<PciDevice>,
+    /// What of the host makes way for these devices. Default: what is found to be in the way.
+    #[serde(default)]
+    pub handover: Handover,
     /// Where the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,

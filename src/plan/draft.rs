@@ -89,17 +89,33 @@ impl<'a> Draft<'a> {
         self.push(QemuOption::json("-device", device.json(), origin));
     }
 
-    /// Adds a PCI Express device on a root port of its own.
-    pub fn pcie_device(&mut self, device: Device, origin: Origin) {
-        let Some(port) = self.ports.port_for(&device.id) else {
+    /// As [`Self::device`], with members that have another origin.
+    pub fn device_explained(&mut self, device: Device, origin: Origin, parts: Vec<(String, Origin)>) {
+        self.need_driver(&device.driver);
+        let option = QemuOption::json("-device", device.json(), origin);
+        self.push(parts.into_iter().fold(option, |option, (key, origin)| option.explained(&key, origin)));
+    }
+
+    /// A root port for the device of this id, in this slot of its own or where there is room.
+    pub fn port(&mut self, device: &str, slot: Option<u8>) -> Option<Device> {
+        let port = match slot {
+            Some(slot) => Some(self.ports.port_in(slot, device)),
+            None => self.ports.port_for(device),
+        };
+        if port.is_none() {
             self.no(
                 "pcie.ports",
                 Severity::Hard,
-                format!("no PCI Express slot is left for {}: there are {}", device.id, RootPorts::MAX),
+                format!("no PCI Express slot is left for {device}: there are {}", RootPorts::MAX),
                 "use fewer devices, or put disks on one `VirtioScsi` controller",
             );
-            return;
-        };
+        }
+        port
+    }
+
+    /// Adds a PCI Express device on a root port of its own.
+    pub fn pcie_device(&mut self, device: Device, origin: Origin) {
+        let Some(port) = self.port(&device.id, None) else { return };
         let bus = port.id.clone();
         self.device(port, by_default("each PCI Express device has a root port of its own"));
         self.device(device.on(bus), origin);

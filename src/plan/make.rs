@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, placement};
+use super::{Plan, accelerator, account, cgroup, command, devices, placement};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -17,7 +17,12 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
     let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
-    command::write(&mut draft, &command::Decided { accelerator, placement: &placement, faithful, disks });
+    let devices = devices::resolve(&mut draft);
+    let decided = command::Decided { accelerator, placement: &placement, faithful, disks, devices: &devices };
+    command::write(&mut draft, &decided);
+    // Last, since a screen that is gone is the worst time for anything else to fail.
+    devices::make(&mut draft, &devices);
+    let leases: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
     Plan {
         name: machine.name.clone(),
@@ -31,6 +36,8 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         command: CommandLine { binary: qemu.binary.clone(), options },
         account,
         cgroup,
+        lock_memory: !leases.is_empty(),
+        leases,
         console: machine.serial == Serial::Console,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),

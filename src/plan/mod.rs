@@ -5,6 +5,7 @@ mod accelerator;
 mod account;
 mod cgroup;
 mod command;
+mod devices;
 mod draft;
 mod finding;
 mod make;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::qemu::command::CommandLine;
+use crate::units::PciAddress;
 
 /// Everything that a run will do, in order. `vfio-run plan` prints this value and `vfio-run run` carries it out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,12 @@ pub struct Plan {
     pub account: Option<Account>,
     /// The cgroup that QEMU lives in.
     pub cgroup: Cgroup,
+    /// The host's devices that no other machine may have meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<PciAddress>,
+    /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lock_memory: bool,
     /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).
     pub console: bool,
     /// Seconds from the first request to power off until the guest is ended by force.

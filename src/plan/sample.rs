@@ -111,6 +111,7 @@ pub fn host(shape: Shape) -> Host {
         programs: BTreeMap::new(),
         files: BTreeMap::new(),
         accounts: BTreeMap::new(),
+        pci: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a plan needs to know of the host beyond its hardware: the files and programs that the machine names.
 
 use crate::host::Wanted;
+use crate::host::pci::WantedPci;
 use crate::machine::{Firmware, Machine, Serial};
 
 /// The name that QEMU has where the machine names none.
@@ -25,7 +26,12 @@ pub fn wanted(machine: &Machine) -> Wanted {
     if let Serial::File(path) = &machine.serial {
         files.push(path.clone());
     }
+    let roms: Vec<_> = machine.pci.iter().filter_map(|device| device.rom.clone()).collect();
+    files.extend(roms.iter().cloned());
+    let slots: Vec<_> = machine.pci.iter().map(|device| device.address).collect();
+    // PCI costs time to read, so only who has devices pays for it.
+    let pci = (!slots.is_empty()).then_some(WantedPci { slots, all: false, roms });
     let qemu = machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned());
     let programs = vec![qemu, super::command::SWTPM.to_owned()];
-    Wanted { files, programs, accounts: machine.user.iter().cloned().collect() }
+    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), pci }
 }

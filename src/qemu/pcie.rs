@@ -13,6 +13,8 @@ pub const VIDEO_ADDR: &str = "f.0";
 const FIRST_SLOT: u32 = 0x10;
 /// The slots from here on belong to the q35 chipset (USB at 1a and 1d, the LPC bridge at 1f).
 const END_SLOT: u32 = 0x1a;
+/// Chassis numbers of ports in slots of their own follow those of the others.
+const FIRST_OWN_CHASSIS: u32 = RootPorts::MAX;
 /// Functions of a slot.
 const FUNCTIONS: u32 = 8;
 
@@ -25,6 +27,14 @@ pub struct RootPorts {
 impl RootPorts {
     /// How many there can be.
     pub const MAX: u32 = (END_SLOT - FIRST_SLOT) * FUNCTIONS;
+
+    /// A root port in a slot of its own, beyond those that [`Self::port_for`] gives out.
+    pub fn port_in(&mut self, slot: u8, device: &str) -> Device {
+        let slot = u32::from(slot);
+        let port =
+            Device::new("pcie-root-port", format!("port-{device}")).on("pcie.0").with("addr", format!("{slot:x}.0"));
+        port.with("port", slot * FUNCTIONS % 256).with("chassis", FIRST_OWN_CHASSIS + slot)
+    }
 
     /// A root port for the device of this id, or `None` where all are taken. The port's id is the bus that the device
     /// sits on.

@@ -6,6 +6,7 @@
 mod console;
 pub mod control;
 mod folders;
+mod leases;
 mod log;
 mod notify;
 mod place;
@@ -32,6 +33,7 @@ use crate::change::Undone;
 use crate::host::Root;
 use crate::journal::{Journal, Record, UndoReport};
 use crate::plan::Plan;
+use leases::Leases;
 use process::Watched;
 use recover::Reached;
 use signals::Signals;
@@ -113,6 +115,14 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         journal.close()?;
         journal = Journal::open(run_dir).context("cannot open the journal")?;
     }
+    let _leases = match Leases::take(plan) {
+        Ok(leases) => leases,
+        Err(refused) => {
+            journal.close()?;
+            lock.remove_folder()?;
+            return Ok(Report { outcome: Outcome::NotStarted(refused), left: Vec::new() });
+        }
+    };
     std::fs::write(run_dir.join(PLAN_FILE), serde_json::to_vec(plan)?)
         .with_context(|| format!("cannot write to {}", run_dir.display()))?;
 
@@ -133,6 +143,8 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Re
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
     let Reached { mut plan, qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
+    // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
+    let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
     let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
     Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)

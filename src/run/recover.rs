@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
+use super::leases::Leases;
 use super::process::Watched;
 use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, start, started, undo};
 use crate::host::Root;
@@ -53,6 +54,12 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         tracing::info!("QEMU was started and never ran the guest; ending it");
         end_unborn(run_dir, &journal).await?;
     }
+    // What is put back is still this machine's; leases of the dead launcher go with these.
+    let _leases = match plan_of(run_dir) {
+        Ok(plan) => Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
+        // It died before it had a plan, and so before it had leases.
+        Err(_) => Leases::default(),
+    };
     let helpers = helpers(&journal)?;
     end(Processes { qemu: None, helpers }).await;
     let left = undo(&mut journal, root);

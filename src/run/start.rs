@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
 use super::log::Log;
@@ -71,6 +72,10 @@ pub async fn start(
         command.fd(number, descriptor);
     }
     prepare(&mut command, plan, &log)?;
+    // Others than root are held to their limit; the check has looked at it.
+    if plan.lock_memory && nix::unistd::geteuid().is_root() {
+        command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    }
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;

@@ -2,10 +2,14 @@
 
 mod cpu_set;
 mod pci_address;
+mod pci_ids;
+mod pci_slot;
 mod size;
 
 pub use cpu_set::CpuSet;
 pub use pci_address::PciAddress;
+pub use pci_ids::PciIds;
+pub use pci_slot::PciSlot;
 pub use size::Size;
 
 /// A value's text was not of the form that its type takes.

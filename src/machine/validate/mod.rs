@@ -4,6 +4,7 @@
 mod cpu;
 mod disks;
 mod paths;
+mod pci;
 mod platform;
 mod screen;
 
@@ -33,6 +34,7 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
     platform::check(machine, &mut problems);
     cpu::check(machine, &mut problems);
     disks::check(&machine.disks, &mut problems);
+    pci::check(machine, &mut problems);
     screen::check(machine, &mut problems);
     paths::check(machine, &mut problems);
     problems.unprintable(machine);

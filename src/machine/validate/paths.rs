@@ -23,6 +23,9 @@ fn each(machine: &mut Machine) -> Vec<(String, &mut PathBuf)> {
     for (i, disk) in machine.disks.iter_mut().enumerate() {
         paths.push((format!("disks[{i}].file"), &mut disk.file));
     }
+    for (i, device) in machine.pci.iter_mut().enumerate() {
+        paths.extend(device.rom.as_mut().map(|rom| (format!("pci[{i}].rom"), rom)));
+    }
     if let Serial::File(path) = &mut machine.serial {
         paths.push(("serial.File".to_owned(), path));
     }

@@ -202,3 +202,50 @@ fn relative_paths_start_from_the_files_folder() {
         (r#"disks: [(file: "")]"#, "m.ron:2:16: `disks[0].file` is empty"),
     ]);
 }
+
+#[test]
+fn pci() {
+    table(&[
+        (r#"pci: ["01:00.*", "02:00.0", (address: "02:00.1", expect: "10de:22ba")]"#, "ok"),
+        (
+            r#"pci: [(address: "1:0.0", rebar: Max, properties: {"x-no-mmap": true, "x-pci-sub-device-id": 4318})]"#,
+            "ok",
+        ),
+        (r#"pci: [(address: "1:0.0", rebar: Size("256 MiB"), slot: 30, reset_method: "device_specific")]"#, "ok"),
+        (r#"pci: ["01:00"]"#, r#"m.ron:2:7: `pci[0]`: "01:00" is not a PCI address"#),
+        (r#"pci: [1]"#, "m.ron:2:7: `pci[0]` cannot be `1`"),
+        (r#"pci: [(expect: "10de:2684")]"#, "m.ron:2:7: missing field `address` in `pci[0]`"),
+        (
+            r#"pci: [(address: "1:0.0", expekt: "10de:2684")]"#,
+            "m.ron:2:26: unknown field `expekt` in `pci[0]`; did you mean `expect`?",
+        ),
+        (
+            r#"pci: [(address: "1:0.0", expect: "10de")]"#,
+            r#"m.ron:2:34: `pci[0].expect`: "10de" is not a pair of PCI ids"#,
+        ),
+        (r#"pci: ["01:00.*", "01:00.1"]"#, "m.ron:2:18: `0000:01:00.1` is listed twice, as `0000:01:00.*` before"),
+        (r#"pci: [(address: "1:0.0", rebar: Size("3 MiB"))]"#, "m.ron:2:38: `rebar` cannot be 3 MiB"),
+        (r#"pci: [(address: "1:0.0", slot: 2)]"#, "m.ron:2:32: `slot` cannot be 2"),
+        (r#"pci: [(address: "1:0.0", reset_method: "flr bus")]"#, r#"m.ron:2:40: `reset_method` cannot be "flr bus""#),
+        (
+            r#"pci: [(address: "1:0.0", properties: {"host": "2:0.0"})]"#,
+            "m.ron:2:47: the property `host` follows from `address`",
+        ),
+        (
+            r#"pci: [(address: "1:0.0", x_vga: true), (address: "2:0.0", x_vga: true)]"#,
+            "m.ron:2:66: `x_vga: true` for a second device",
+        ),
+        (r#"pci: [(address: "1:0.0", rom: "~/a.rom")]"#, "m.ron:2:31: `pci[0].rom`: `~` is not your home folder here"),
+    ]);
+}
+
+#[test]
+fn handover() {
+    table(&[
+        (r#"handover: (display_manager: None, units: ["a@b.service"], modules: ["nvidia-drm"], holders: End)"#, "ok"),
+        (r#"handover: (display_manager: Unit("sddm.service"))"#, "ok"),
+        (r#"handover: (display_manager: Unit("sddm"))"#, r#"m.ron:2:34: `handover.display_manager` cannot be "sddm""#),
+        (r#"handover: (units: ["-.slice"])"#, r#"m.ron:2:20: `handover.units[0]` cannot be "-.slice""#),
+        (r#"handover: (modules: ["a b"])"#, r#"m.ron:2:22: "a b" is no kernel module's name"#),
+    ]);
+}

@@ -11,11 +11,13 @@ mod enlightenments;
 mod firmware;
 mod memory;
 mod networks;
+mod passthrough;
 mod ports;
 mod tpm;
 
 pub(super) use tpm::HELPER as SWTPM;
 
+use super::devices::Devices;
 use super::draft::Draft;
 use super::{Placement, accelerator};
 use crate::qemu::command::QemuOption;
@@ -27,6 +29,7 @@ pub(super) struct Decided<'a> {
     /// Whether the guest's topology is that of the host's CPUs below it.
     pub faithful: bool,
     pub disks: Vec<disks::Resolved<'a>>,
+    pub devices: &'a Devices<'a>,
 }
 
 /// Writes the command line, from the process over the board to the devices.
@@ -43,6 +46,7 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
     display::write(draft);
     ports::serial(draft);
     disks::write(draft, &decided.disks);
+    passthrough::write(draft, decided.devices, &firmware);
     networks::write(draft);
     tpm::write(draft);
     ports::agent(draft);

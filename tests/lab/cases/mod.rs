@@ -1,6 +1,7 @@
 mod commands;
 mod handover;
 mod hygiene;
+mod passthrough;
 mod power;
 mod program;
 mod unit;

@@ -1,0 +1,147 @@
+//! Give a PCI function to another driver, or to none.
+//!
+//! By `driver_override` and `drivers_probe`, never `new_id`, which would take a twin card too. `drivers_probe` succeeds
+//! also when no driver wanted the device, so what counts is where the link leads afterwards.
+//! Source: `Documentation/ABI/testing/sysfs-bus-pci`, `drivers/pci/pci-driver.c`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::attribute::{wait_for, write_bounded};
+use super::write::{read, write};
+use super::{Before, ChangeError, Undone, module};
+use crate::host::Root;
+use crate::units::PciAddress;
+
+/// How long a link may take to show what a write that has returned did.
+const LINK_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
+    let folder = folder(address);
+    let module = root.path(folder.join("driver/module"));
+    Ok(Before::Driver {
+        driver: driver(root, address),
+        module: std::fs::read_link(module).ok().and_then(|link| Some(link.file_name()?.to_str()?.to_owned())),
+        driver_override: driver_override(root, address)?,
+    })
+}
+
+pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> Result<(), ChangeError> {
+    if driver(root, address).as_deref() == wanted {
+        return Ok(());
+    }
+    match wanted {
+        None => unbind(root, address),
+        Some(name) => bind(root, address, name, None),
+    }
+}
+
+pub(super) fn undo(
+    root: &Root,
+    address: PciAddress,
+    ours: Option<&str>,
+    before: &Before,
+) -> Result<Undone, ChangeError> {
+    let Before::Driver { driver: old, module, driver_override: old_override } = before else {
+        return Err(ChangeError::WrongRecord { before: before.clone() });
+    };
+    if !root.path(folder(address)).exists() {
+        return Ok(Undone::NotOurs { found: "no such device".to_owned() });
+    }
+    let found = driver(root, address);
+    let already = found == *old;
+    // Without a driver it is ours too: a death between the old driver and the new one.
+    if !already && found.is_some() && found.as_deref() != ours {
+        return Ok(Undone::NotOurs { found: found.unwrap_or_default() });
+    }
+    if !already {
+        match old {
+            None => unbind(root, address)?,
+            Some(name) => {
+                if found.is_some() {
+                    unbind(root, address)?;
+                }
+                // A host driver that is bound to a card that does not answer can take the host with it.
+                if !answers(root, address) {
+                    return Err(ChangeError::Dead { address });
+                }
+                bind(root, address, name, module.as_deref())?;
+            }
+        }
+    }
+    let override_back = driver_override(root, address)? == *old_override;
+    if !override_back {
+        set_override(root, address, old_override.as_deref())?;
+    }
+    Ok(if already && override_back { Undone::AlreadyBack } else { Undone::Restored })
+}
+
+/// Binds the driver of this name, whose module is loaded first if it is not there.
+fn bind(root: &Root, address: PciAddress, name: &str, module: Option<&str>) -> Result<(), ChangeError> {
+    let registered = root.path(Path::new("/sys/bus/pci/drivers").join(name));
+    if !registered.exists() {
+        module::load(root, module.unwrap_or(name))?;
+    }
+    set_override(root, address, Some(name))?;
+    // Loading the module may have bound it already.
+    if driver(root, address).as_deref() != Some(name) {
+        unbind(root, address)?;
+        write_bounded(root, Path::new("/sys/bus/pci/drivers_probe"), &address.to_string())?;
+    }
+    match wait_for(LINK_LIMIT, || driver(root, address).as_deref() == Some(name)) {
+        true => Ok(()),
+        false => Err(ChangeError::NotBound { address, wanted: name.to_owned(), found: driver(root, address) }),
+    }
+}
+
+fn unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+    let Some(name) = driver(root, address) else { return Ok(()) };
+    let path = Path::new("/sys/bus/pci/drivers").join(&name).join("unbind");
+    match write_bounded(root, &path, &address.to_string()) {
+        // It went by itself meanwhile.
+        Err(ChangeError::Io { error, .. }) if error.raw_os_error() == Some(libc::ENODEV) => {}
+        other => other?,
+    }
+    match wait_for(LINK_LIMIT, || driver(root, address).is_none()) {
+        true => Ok(()),
+        false => Err(ChangeError::NotBound { address, wanted: "no driver".to_owned(), found: Some(name) }),
+    }
+}
+
+/// Sets which driver alone may have the device; `None`: any that knows it. An empty line clears it.
+fn set_override(root: &Root, address: PciAddress, name: Option<&str>) -> Result<(), ChangeError> {
+    let path = folder(address).join("driver_override");
+    write(root, &path, name.unwrap_or("\n"))?;
+    let found = driver_override(root, address)?;
+    match found.as_deref() == name {
+        true => Ok(()),
+        false => Err(ChangeError::NotTaken {
+            path,
+            wanted: name.unwrap_or_default().to_owned(),
+            found: found.unwrap_or_default(),
+        }),
+    }
+}
+
+fn driver_override(root: &Root, address: PciAddress) -> Result<Option<String>, ChangeError> {
+    let text = read(root, &folder(address).join("driver_override"))?;
+    Ok(Some(text).filter(|name| !name.is_empty() && name != "(null)"))
+}
+
+fn driver(root: &Root, address: PciAddress) -> Option<String> {
+    let link = std::fs::read_link(root.path(folder(address).join("driver"))).ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
+}
+
+/// Whether its configuration space answers with anything but ones. What can't be read is not known to be dead.
+fn answers(root: &Root, address: PciAddress) -> bool {
+    use std::io::Read as _;
+    let mut vendor = [0; 2];
+    let read =
+        std::fs::File::open(root.path(folder(address).join("config"))).and_then(|mut f| f.read_exact(&mut vendor));
+    read.is_err() || vendor != [0xff, 0xff]
+}
+
+fn folder(address: PciAddress) -> PathBuf {
+    PathBuf::from(format!("/sys/bus/pci/devices/{address}"))
+}

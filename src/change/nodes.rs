@@ -1,0 +1,45 @@
+//! Have nobody hold a device open before its driver is taken away: some drivers wait for ever for the last user, others
+//! let go under a program that then crashes.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::ChangeError;
+use super::attribute::wait_for;
+use crate::host::Root;
+use crate::host::pci::{Holder, Node, holders_of};
+
+/// How long programs of a unit that has stopped may take to close what they hold, and how long one may take to end.
+const LIMIT: Duration = Duration::from_secs(5);
+
+pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeError> {
+    let mut holders = Vec::new();
+    let mut gone = |limit| {
+        let free = wait_for(limit, || {
+            holders = holders_of(root, nodes);
+            holders.is_empty()
+        });
+        (free, holders.clone())
+    };
+    // A fake root has nobody who could be ended.
+    let signals: &[Signal] = if end && root.is_real() { &[Signal::SIGTERM, Signal::SIGKILL] } else { &[] };
+    // Who is to be ended need not be waited for first.
+    let (mut free, mut holders) = gone(if signals.is_empty() { LIMIT } else { Duration::ZERO });
+    for signal in signals {
+        if free {
+            break;
+        }
+        send(&holders, *signal);
+        (free, holders) = gone(LIMIT);
+    }
+    if free { Ok(()) } else { Err(ChangeError::Held { holders }) }
+}
+
+fn send(holders: &[Holder], signal: Signal) {
+    for holder in holders.iter().filter(|holder| holder.pid > 1) {
+        // One that has ended meanwhile is what was wanted.
+        let _ = kill(Pid::from_raw(holder.pid), signal);
+    }
+}

@@ -1,0 +1,146 @@
+//! Who holds the device nodes of a PCI function open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::PathBuf;
+
+use nix::sys::stat::{major, minor};
+use serde::{Deserialize, Serialize};
+
+use super::{Details, Node};
+use crate::host::Root;
+use crate::units::PciAddress;
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {}", self.comm, self.pid)?;
+        match (&self.unit, self.manager) {
+            (Some(unit), Some(uid)) => write!(f, ", {unit} of user {uid})"),
+            (Some(unit), None) => write!(f, ", {unit})"),
+            (None, _) => f.write_str(")"),
+        }
+    }
+}
+
+/// A process that holds a node open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: i32,
+    /// Its name, at most 15 characters.
+    pub comm: String,
+    /// The user that it runs as.
+    pub uid: Option<u32>,
+    /// The systemd unit that it is in: `gdm.service`, `session-3.scope`.
+    pub unit: Option<String>,
+    /// The user whose service manager has that unit; `None`: the system's.
+    pub manager: Option<u32>,
+    /// The logind session.
+    pub session: Option<String>,
+    /// What it holds.
+    pub nodes: Vec<PathBuf>,
+}
+
+/// Finds the holders of all functions in one pass over the processes.
+pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
+    let mut wanted: BTreeMap<PathBuf, Vec<PciAddress>> = BTreeMap::new();
+    let mut by_number: BTreeMap<(u32, u32, bool), PathBuf> = BTreeMap::new();
+    for (address, details) in details.iter() {
+        for node in &details.nodes {
+            wanted.entry(node.path.clone()).or_default().push(*address);
+            by_number.insert((node.major, node.minor, node.subsystem == "block"), node.path.clone());
+        }
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    let own = std::process::id() as i32;
+    let pids = root.names("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok());
+    for pid in pids.filter(|pid| *pid != own) {
+        let nodes = held(root, pid, &wanted, &by_number);
+        if nodes.is_empty() {
+            continue;
+        }
+        let holder = describe(root, pid);
+        let addresses: BTreeSet<PciAddress> = nodes.iter().flat_map(|node| wanted[node].clone()).collect();
+        for address in addresses {
+            if let Some(details) = details.get_mut(&address) {
+                let its = nodes.iter().filter(|node| wanted[*node].contains(&address)).cloned().collect();
+                details.holders.push(Holder { nodes: its, ..holder.clone() });
+            }
+        }
+    }
+}
+
+/// The processes that hold one of these nodes open.
+pub fn of_nodes(root: &Root, nodes: &[Node]) -> Vec<Holder> {
+    let address = PciAddress { domain: 0, bus: 0, device: 0, function: 0 };
+    let mut details = BTreeMap::from([(address, Details { nodes: nodes.to_vec(), ..Details::default() })]);
+    find(root, &mut details);
+    details.remove(&address).map(|details| details.holders).unwrap_or_default()
+}
+
+/// The wanted nodes that the process holds. A node is known by its name, also when it was deleted since, and by its
+/// number, whatever the process called it.
+fn held(
+    root: &Root,
+    pid: i32,
+    wanted: &BTreeMap<PathBuf, Vec<PciAddress>>,
+    by_number: &BTreeMap<(u32, u32, bool), PathBuf>,
+) -> BTreeSet<PathBuf> {
+    let folder = root.path(format!("/proc/{pid}/fd"));
+    let descriptors = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let found = descriptors.filter_map(|descriptor| {
+        let target = std::fs::read_link(descriptor.path()).ok()?;
+        // Sockets, pipes and ordinary files are most of what a process has open.
+        let name = target.to_str().filter(|name| name.starts_with("/dev/"))?;
+        let name = PathBuf::from(name.strip_suffix(" (deleted)").unwrap_or(name));
+        if wanted.contains_key(&name) {
+            return Some(name);
+        }
+        let meta = std::fs::metadata(descriptor.path()).ok()?;
+        let (kind, number) = (meta.file_type(), meta.rdev());
+        if !kind.is_char_device() && !kind.is_block_device() {
+            return None;
+        }
+        let number = (u32::try_from(major(number)).ok()?, u32::try_from(minor(number)).ok()?, kind.is_block_device());
+        by_number.get(&number).cloned()
+    });
+    found.collect()
+}
+
+fn describe(root: &Root, pid: i32) -> Holder {
+    let status = root.text_up_to(format!("/proc/{pid}/status"), 16 << 10).unwrap_or_default();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let groups = root.text_up_to(format!("/proc/{pid}/cgroup"), 16 << 10).unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let (unit, manager) = unit(group);
+    let session = group.split('/').find_map(|part| part.strip_prefix("session-")?.strip_suffix(".scope"));
+    Holder {
+        pid,
+        comm: root.text_up_to(format!("/proc/{pid}/comm"), 256).unwrap_or_default(),
+        uid: uid.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()),
+        unit,
+        manager,
+        session: session.map(str::to_owned),
+        nodes: Vec::new(),
+    }
+}
+
+/// The unit that a cgroup belongs to, and the user whose manager has it: services of a user are below that user's own
+/// `user@1000.service`.
+fn unit(group: &str) -> (Option<String>, Option<u32>) {
+    let mut manager = None;
+    let mut unit = None;
+    for part in group.split('/').filter(|part| part.ends_with(".service") || part.ends_with(".scope")) {
+        match part.strip_prefix("user@").and_then(|rest| rest.strip_suffix(".service")?.parse().ok()) {
+            Some(uid) => manager = Some(uid),
+            None => unit = Some(part.to_owned()),
+        }
+    }
+    match (unit, manager) {
+        (None, Some(uid)) => (Some(format!("user@{uid}.service")), None),
+        other => other,
+    }
+}

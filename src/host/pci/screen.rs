@@ -1,0 +1,114 @@
+//! What stands between a graphics card and its going: consoles, framebuffers, and the display manager.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::hex;
+use super::function::link;
+use crate::host::Root;
+use crate::units::PciAddress;
+
+/// Drivers of the framebuffer that the firmware left (`drivers/firmware/sysfb.c` names their devices).
+const BOOT_DRIVERS: [&str; 3] = ["simple-framebuffer", "efi-framebuffer", "vesa-framebuffer"];
+/// What /proc/iomem calls that framebuffer, by kernel version and driver.
+const BOOT_NAMES: [&str; 5] = ["BOOTFB", "efifb", "vesafb", "simplefb", "simpledrm"];
+
+/// Consoles, framebuffers and the display manager.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// Drivers of the virtual consoles.
+    pub consoles: Vec<Console>,
+    /// Framebuffers: `fb0` and the PCI function that made it.
+    pub framebuffers: Vec<(String, Option<PciAddress>)>,
+    /// Where the firmware's framebuffer is, first and last address; only root is told.
+    pub boot_memory: Vec<(u64, u64)>,
+    /// Who drives the firmware's framebuffer.
+    pub boot_screens: Vec<BootScreen>,
+    /// The unit that `display-manager.service` stands for.
+    pub display_manager: Option<String>,
+    /// Whether that unit has processes.
+    pub display_manager_runs: bool,
+}
+
+/// A driver of the virtual consoles (`/sys/class/vtconsole`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Console {
+    /// `vtcon1`.
+    pub name: String,
+    /// `(M) frame buffer device`.
+    pub kind: String,
+    /// Whether the consoles are on it.
+    pub bound: bool,
+}
+
+/// The firmware's framebuffer, bound to a driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootScreen {
+    /// `efi-framebuffer`.
+    pub driver: String,
+    /// `efi-framebuffer.0`.
+    pub device: String,
+}
+
+impl Console {
+    /// Whether it draws on a framebuffer, which a card's driver has made.
+    pub fn on_framebuffer(&self) -> bool {
+        self.kind.contains("frame buffer")
+    }
+}
+
+impl Screen {
+    pub(super) fn read(root: &Root) -> Self {
+        let display_manager = link(root, "/etc/systemd/system/display-manager.service");
+        let runs = display_manager.as_ref().is_some_and(|unit| {
+            let procs = root.text_up_to(format!("/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"), 4096);
+            procs.is_some_and(|pids| !pids.is_empty())
+        });
+        Self {
+            consoles: root.names("/sys/class/vtconsole").into_iter().filter_map(|name| console(root, name)).collect(),
+            framebuffers: framebuffers(root),
+            boot_memory: boot_memory(&root.text("/proc/iomem").unwrap_or_default()),
+            boot_screens: BOOT_DRIVERS.iter().flat_map(|driver| boot_screens(root, driver)).collect(),
+            display_manager,
+            display_manager_runs: runs,
+        }
+    }
+}
+
+fn console(root: &Root, name: String) -> Option<Console> {
+    let folder = format!("/sys/class/vtconsole/{name}");
+    let kind = root.text_up_to(format!("{folder}/name"), 256)?;
+    let bound = root.text_up_to(format!("{folder}/bind"), 16)? == "1";
+    Some(Console { name, kind, bound })
+}
+
+fn framebuffers(root: &Root) -> Vec<(String, Option<PciAddress>)> {
+    let names = root.names("/sys/class/graphics").into_iter();
+    let numbered = names.filter(|name| name.strip_prefix("fb").is_some_and(|n| n.parse::<u32>().is_ok()));
+    let maker = |name: &str| {
+        let device = std::fs::canonicalize(root.path(format!("/sys/class/graphics/{name}/device"))).ok()?;
+        // The last function on the way is the card; those before it are ports.
+        device.components().filter_map(|part| part.as_os_str().to_str()?.parse().ok()).next_back()
+    };
+    numbered.map(|name| (name.clone(), maker(&name))).collect()
+}
+
+/// A line such as `    e0000000-e02fffff : BOOTFB`. Whoever is not root sees zeros.
+fn boot_memory(iomem: &str) -> Vec<(u64, u64)> {
+    let ranges = iomem.lines().filter_map(|line| {
+        let (range, name) = line.split_once(" : ")?;
+        let (start, end) = range.trim().split_once('-')?;
+        let (start, end) = (hex(start)?, hex(end)?);
+        (BOOT_NAMES.contains(&name.trim()) && end > 0).then_some((start, end))
+    });
+    ranges.collect()
+}
+
+fn boot_screens(root: &Root, driver: &str) -> Vec<BootScreen> {
+    let folder = format!("/sys/bus/platform/drivers/{driver}");
+    let devices = root.names(&folder).into_iter().filter(|name| {
+        let path = root.path(format!("{folder}/{name}"));
+        // The driver's own attributes are files, its module a link too.
+        name != "module" && path.is_symlink()
+    });
+    devices.map(|device| BootScreen { driver: driver.to_owned(), device }).collect()
+}

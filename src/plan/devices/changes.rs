@@ -1,0 +1,261 @@
+//! What is done to the host so that the guest can have its devices, in this order: what is harmless and likely to fail
+//! first, the screen last. It is undone in reverse, so that the screen comes back first.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::super::draft::{Draft, by_default, by_fact};
+use super::super::{Origin, Severity};
+use super::checks::key;
+use super::{Devices, Given, VFIO};
+use crate::change::Change;
+use crate::host::Pci;
+use crate::host::pci::{Holder, Node, Resizable};
+use crate::machine::{DisplayManager, Holders, Rebar};
+use crate::units::{PciAddress, Size};
+
+/// The first kernel whose vfio-pci takes a VGA card's memory from the firmware's framebuffer by itself.
+const EVICTS: (u32, u32) = (6, 0);
+/// Nodes whose holders a driver waits for, or breaks. Input devices are not among them: who reads them sees them go.
+const HELD: [&str; 4] = ["drm", "sound", "nvidia", "block"];
+
+/// Adds the changes.
+pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) {
+    let host = draft.host;
+    let (Some(pci), false) = (&host.pci, devices.given.is_empty()) else { return };
+    for given in &devices.given {
+        reset_method(draft, given);
+    }
+    keep_awake(draft, pci, devices);
+    // A device that has no host driver has no users either.
+    let taken: Vec<Given> =
+        devices.given.iter().copied().filter(|given| !given.is_ready() && given.function.driver.is_some()).collect();
+    let stopped = units(draft, pci, &taken);
+    free_nodes(draft, &taken, &stopped);
+    consoles(draft, pci, &taken);
+    boot_screen(draft, pci, &taken);
+    modules(draft, pci, &taken);
+    // The first function last: it is the screen, and what is taken last comes back first.
+    for given in devices.given.iter().rev() {
+        resize(draft, given);
+        if !given.is_ready() {
+            let change = Change::BindDriver { address: given.address(), driver: Some(VFIO.to_owned()) };
+            draft.change(change, draft.file(&given.field()));
+        }
+        // vfio-pci lets the device sleep as soon as it has it.
+        let awake = by_fact("some cards do not wake from the sleep that vfio-pci puts them to");
+        write(draft, given.address(), "power/control", "on", awake);
+    }
+    own_groups(draft, devices);
+}
+
+/// A change of one of the function's attributes.
+fn write(draft: &mut Draft, address: PciAddress, name: &str, value: &str, why: Origin) {
+    let path = attribute(address, name);
+    draft.change(Change::Write { path, value: value.to_owned() }, why);
+}
+
+fn attribute(address: PciAddress, name: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(address.to_string()).join(name)
+}
+
+fn reset_method(draft: &mut Draft, given: &Given) {
+    let Some(method) = given.entry.reset_method.as_deref().filter(|_| given.first) else { return };
+    let now = given.details.reset_methods.as_deref().unwrap_or_default();
+    if now.len() != 1 || now[0] != method {
+        let why = draft.file(&format!("{}.reset_method", given.field()));
+        write(draft, given.address(), "reset_method", method, why);
+    }
+}
+
+/// Keeps the functions and the ports above them powered: a card that lost its power may not come back.
+fn keep_awake(draft: &mut Draft, pci: &Pci, devices: &Devices) {
+    let mut all = BTreeSet::new();
+    for given in &devices.given {
+        let mut next = Some(given.address());
+        while let Some(address) = next.filter(|address| all.insert(*address)) {
+            next = pci.get(address).and_then(|f| f.port);
+        }
+    }
+    for address in all {
+        let Some(details) = pci.get(address).and_then(|f| f.details.as_deref()) else { continue };
+        let why = || by_fact("a card that lost its power during the handover may not come back");
+        if details.power_control.as_deref() == Some("auto") {
+            write(draft, address, "power/control", "on", why());
+        }
+        if details.d3cold_allowed == Some(true) {
+            write(draft, address, "d3cold_allowed", "0", why());
+        }
+    }
+}
+
+/// Stops the display manager, where a graphics card is taken from it, and the units that the machine names. Returns
+/// their names.
+fn units(draft: &mut Draft, pci: &Pci, taken: &[Given]) -> Vec<String> {
+    let handover = &draft.machine.handover;
+    let screen = &pci.screen;
+    let mut units: Vec<(String, Origin)> = Vec::new();
+    match (&handover.display_manager, &screen.display_manager) {
+        (DisplayManager::Unit(unit), _) => {
+            units.push((unit.clone(), draft.file("handover.display_manager")));
+        }
+        (DisplayManager::Auto, Some(unit)) if screen.display_manager_runs => {
+            let seated = |holder: &Holder| {
+                holder.unit.as_ref() == Some(unit) || holder.session.is_some() || holder.manager.is_some()
+            };
+            let shown = taken.iter().find(|given| given.function.is_gpu() && given.details.holders.iter().any(seated));
+            if let Some(given) = shown {
+                units.push((unit.clone(), by_fact(format!("it, or a session of it, holds {}", given.address()))));
+            }
+        }
+        _ => {}
+    }
+    for (i, unit) in handover.units.iter().enumerate() {
+        units.push((unit.clone(), draft.file(&format!("handover.units[{i}]"))));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (unit, why) in units {
+        if !names.contains(&unit) {
+            names.push(unit.clone());
+            draft.change(Change::StopUnit { unit }, why);
+        }
+    }
+    names
+}
+
+/// Has nobody hold what is taken; says who does now and is not in a unit that is stopped.
+fn free_nodes(draft: &mut Draft, taken: &[Given], stopped: &[String]) {
+    let mut nodes: Vec<Node> = taken
+        .iter()
+        .flat_map(|given| given.details.nodes.iter())
+        .filter(|node| HELD.contains(&node.subsystem.as_str()))
+        .cloned()
+        .collect();
+    nodes.sort();
+    nodes.dedup();
+    if nodes.is_empty() {
+        return;
+    }
+    let end = draft.machine.handover.holders == Holders::End;
+    for given in taken {
+        // A display manager's end takes its sessions with it.
+        let goes = |holder: &&Holder| {
+            let its_unit = holder.unit.as_ref().is_some_and(|unit| stopped.contains(unit));
+            its_unit || (!stopped.is_empty() && (holder.session.is_some() || holder.manager.is_some()))
+        };
+        let held: Vec<String> =
+            given.details.holders.iter().filter(|holder| !goes(holder)).map(ToString::to_string).collect();
+        if !held.is_empty() {
+            let detail = format!("{} is held by {}", given.address(), held.join(", "));
+            let remedy = match end {
+                true => "they will be ended, as `handover.holders` says",
+                false => "end them before the start, or name their units in `handover: (units: […])`",
+            };
+            draft.no(&key(given, "held"), Severity::Soft, detail, remedy);
+        }
+    }
+    let why = draft.file_or(end, "handover.holders", "a driver may wait for ever for a device's last user");
+    draft.change(Change::FreeNodes { nodes, end }, why);
+}
+
+/// Takes the virtual consoles off the framebuffers, where the card that is taken has the only ones.
+fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
+    let mine = |address: PciAddress| taken.iter().any(|given| given.address() == address);
+    let framebuffers = &pci.screen.framebuffers;
+    let (its, others): (Vec<_>, Vec<_>) =
+        framebuffers.iter().partition(|(_, maker)| maker.map_or_else(|| in_the_way(pci, taken), mine));
+    if its.is_empty() || !others.is_empty() {
+        return;
+    }
+    for console in pci.screen.consoles.iter().filter(|console| console.bound && console.on_framebuffer()) {
+        let why = by_fact(format!("the consoles are on {}, which goes with the card", its[0].0));
+        draft.change(Change::LeaveConsole { name: console.name.clone() }, why);
+    }
+}
+
+/// Whether the firmware's framebuffer lies in the memory of what is taken. Only root is told where it lies; others are
+/// refused anyway.
+fn in_the_way(pci: &Pci, taken: &[Given]) -> bool {
+    let bars = || taken.iter().flat_map(|given| &given.details.bars).filter(|bar| bar.memory);
+    pci.screen.boot_memory.iter().any(|(start, end)| bars().any(|bar| bar.start <= *end && *start <= bar.end()))
+}
+
+/// Takes the firmware's framebuffer off its driver, where vfio-pci does not do so itself.
+fn boot_screen(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
+    let by_itself = kernel(&draft.host.kernel) >= EVICTS && taken.iter().any(|given| given.function.is_vga());
+    if by_itself || !in_the_way(pci, taken) {
+        return;
+    }
+    for screen in &pci.screen.boot_screens {
+        let change = Change::ReleaseBootScreen { driver: screen.driver.clone(), device: screen.device.clone() };
+        draft.change(change, by_fact("the firmware's framebuffer lies in the card's memory"));
+    }
+}
+
+/// Major and minor number of a kernel's release.
+fn kernel(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Removes modules. NVIDIA's driver waits for ever for its last user when its device is taken away, while removing its
+/// modules fails at once when somebody uses them; so that is done where no other card needs them.
+fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
+    if let Some(modules) = &draft.machine.handover.modules {
+        for (i, module) in modules.iter().enumerate() {
+            let why = draft.file(&format!("handover.modules[{i}]"));
+            draft.change(Change::RemoveModule { module: module.clone() }, why);
+        }
+        return;
+    }
+    let Some(card) = taken.iter().find(|given| given.function.driver.as_deref() == Some("nvidia")) else { return };
+    let mut users = pci.functions.iter().filter(|f| f.driver.as_deref() == Some("nvidia"));
+    if users.any(|f| taken.iter().all(|given| given.address() != f.address)) {
+        return;
+    }
+    for module in &card.details.modules {
+        let why = by_default("NVIDIA's modules refuse at once while they are in use, where an unbind would hang");
+        draft.change(Change::RemoveModule { module: module.clone() }, why);
+    }
+}
+
+/// Resizes the largest range that can be, between the old driver and vfio-pci.
+fn resize(draft: &mut Draft, given: &Given) {
+    let Some(wanted) = given.entry.rebar.filter(|_| given.first) else { return };
+    let (address, field) = (given.address(), format!("{}.rebar", given.field()));
+    let size_of = |range: &Resizable| given.details.bars.iter().find(|bar| bar.index == range.bar).map(|bar| bar.size);
+    let largest = given.details.resizable.iter().max_by_key(|range| range.sizes().next_back());
+    let (Some(range), true) = (largest, given.details.resizable.iter().any(|range| size_of(range).is_some())) else {
+        let detail = format!("{address} has no memory range that could be resized");
+        let remedy = format!("leave `{field}` out; Resizable BAR may need a newer ROM of the card");
+        return draft.no(&key(given, "rebar"), Severity::Soft, detail, &remedy);
+    };
+    let size = match wanted {
+        Rebar::Max => range.sizes().next_back(),
+        Rebar::Size(size) => range.sizes().find(|known| *known == size),
+    };
+    let Some(size) = size else {
+        let sizes: Vec<String> = range.sizes().map(|size: Size| size.to_string()).collect();
+        let detail = format!("BAR {} of {address} cannot have that size; it can have {}", range.bar, sizes.join(", "));
+        return draft.no(&key(given, "rebar"), Severity::Hard, detail, &format!("correct `{field}`"));
+    };
+    if size_of(range) == Some(size) {
+        return;
+    }
+    if given.function.driver.is_some() {
+        let why = by_default("a range is resized while no driver has the device");
+        draft.change(Change::BindDriver { address, driver: None }, why);
+    }
+    draft.change(Change::ResizeBar { address, bar: range.bar, size }, draft.file(&field));
+}
+
+/// Makes the groups' nodes QEMU's own; they are there as soon as vfio-pci has a function of the group.
+fn own_groups(draft: &mut Draft, devices: &Devices) {
+    let Some(account) = draft.account.clone() else { return };
+    let groups: BTreeSet<u32> = devices.given.iter().filter_map(|given| given.function.group).collect();
+    for group in groups {
+        let path = PathBuf::from(format!("/dev/vfio/{group}"));
+        let why = by_default("QEMU runs as an account of its own, which must be able to open its devices");
+        draft.change(Change::Own { path, uid: account.uid, gid: account.gid }, why);
+    }
+}

@@ -1,0 +1,58 @@
+//! Whether the card's ROM is one that the guest can use.
+
+use super::super::Severity::{Hard, Soft};
+use super::super::account::{self, Use};
+use super::super::draft::Draft;
+use super::Given;
+use super::checks::key;
+use crate::machine::Firmware;
+
+pub(super) fn check(draft: &mut Draft, given: &Given) {
+    let address = given.address();
+    let Some(path) = &given.entry.rom else {
+        if given.function.is_gpu() && given.details.boot_vga == Some(true) {
+            let detail = format!(
+                "{address} was the firmware's screen, and has no ROM file: its own ROM may read as changed by the boot"
+            );
+            let remedy =
+                format!("if the guest's screen stays black, save its ROM to a file for `{}.rom`", given.field());
+            draft.no(&key(given, "rom"), Soft, detail, &remedy);
+        }
+        return;
+    };
+    let (field, shown) = (format!("{}.rom", given.field()), path.display());
+    if account::reach(draft, &key(given, "rom"), &field, "the ROM file", path, Use::Read).is_none() {
+        return;
+    }
+    let roms = draft.host.pci.as_ref().map(|pci| &pci.roms);
+    let Some(rom) = roms.and_then(|roms| roms.get(path)).cloned().flatten() else {
+        return draft.unknown(&key(given, "rom"), Hard, format!("the ROM file {shown} could not be read"));
+    };
+    let key = key(given, "rom.sane");
+    let another = format!("save it anew from this card, or correct `{field}`");
+    match rom.offset {
+        None => return draft.no(&key, Hard, format!("{shown} is no ROM: it has no image (55 AA, PCIR)"), &another),
+        Some(0) => {}
+        Some(offset) => {
+            let remedy = format!("cut off its first {offset} bytes: `tail -c +{} {shown}`", offset + 1);
+            return draft.no(&key, Hard, format!("{shown} has {offset} bytes before the ROM"), &remedy);
+        }
+    }
+    let ids = given.function.ids;
+    if let Some(image) = rom.images.iter().find(|image| image.ids.vendor != ids.vendor) {
+        let detail = format!("{shown} is for {}, and {address} is {ids}", image.ids);
+        return draft.no(&key, Hard, detail, &another);
+    }
+    if rom.images.iter().all(|image| image.ids != ids) {
+        // Makers put one ROM on several cards of a family, so this alone is not wrong.
+        let found = rom.images.first().map_or_else(String::new, |image| image.ids.to_string());
+        let detail = format!("{shown} is for {found}, and {address} is {ids}");
+        return draft.no(&key, Soft, detail, &another);
+    }
+    let bios = matches!(draft.machine.firmware, Firmware::Bios);
+    if !bios && given.function.is_gpu() && !rom.has_uefi() {
+        let detail = format!("{shown} has no image for UEFI, so nothing is seen before the guest's own driver runs");
+        return draft.no(&key, Soft, detail, "look for a newer ROM of the card, or write `firmware: Bios`");
+    }
+    draft.yes(&key, Hard, format!("{shown} is a ROM for {ids}"));
+}

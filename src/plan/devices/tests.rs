@@ -1,0 +1,247 @@
+use crate::change::Change;
+use crate::host::pci::{Bar, Console, Details, Holder, Image, Link, Node, PciFunction, Resizable, Rom};
+use crate::host::{Host, Pci};
+use crate::plan::sample::{self, Shape};
+use crate::plan::{Plan, Verdict};
+use crate::units::Size;
+
+fn function(address: &str, ids: &str, class: u32, driver: &str, group: u32) -> PciFunction {
+    let methods = vec!["flr".to_owned(), "bus".to_owned()];
+    let details = Details { header: Some(0), answers: Some(true), reset_methods: Some(methods), ..Details::default() };
+    PciFunction {
+        address: address.parse().unwrap(),
+        ids: ids.parse().unwrap(),
+        subsystem: Some("1458:40bf".parse().unwrap()),
+        class,
+        driver: Some(driver.to_owned()),
+        group: Some(group),
+        port: Some("00:01.0".parse().unwrap()),
+        details: Some(Box::new(details)),
+    }
+}
+
+/// A host that root has started us on, with a graphics card in use, its sound, and a port above them.
+fn host() -> Host {
+    let mut host = sample::host(Shape::simple(4, 2));
+    host.process.uid = 0;
+    let mut port = function("00:01.0", "8086:460d", 0x06_0400, "pcieport", 1);
+    port.port = None;
+    details(&mut port).header = Some(1);
+    details(&mut port).d3cold_allowed = Some(true);
+    let mut gpu = function("01:00.0", "10de:2684", 0x03_0000, "nvidia", 2);
+    let its = details(&mut gpu);
+    its.boot_vga = Some(true);
+    its.power_control = Some("auto".to_owned());
+    its.modules = ["nvidia_drm", "nvidia_modeset", "nvidia"].map(str::to_owned).to_vec();
+    its.nodes = vec![Node { path: "/dev/dri/card0".into(), major: 226, minor: 0, subsystem: "drm".to_owned() }];
+    its.holders = vec![holder("gnome-shell", "gdm.service")];
+    its.bars = vec![Bar { index: 1, start: 1 << 38, size: gib(32), memory: true, wide: true, prefetch: true }];
+    its.link = Some(Link { speed: None, width: None, max_speed: Some("16.0 GT/s PCIe".into()), max_width: Some(16) });
+    let sound = function("01:00.1", "10de:22ba", 0x04_0300, "snd_hda_intel", 2);
+    let mut pci = Pci { functions: vec![port, gpu, sound], iommu: Some(true), ..Pci::default() };
+    pci.screen.consoles = vec![
+        Console { name: "vtcon0".into(), kind: "(S) dummy device".into(), bound: false },
+        Console { name: "vtcon1".into(), kind: "(M) frame buffer device".into(), bound: true },
+    ];
+    pci.screen.framebuffers = vec![("fb0".into(), Some("01:00.0".parse().unwrap()))];
+    pci.screen.display_manager = Some("gdm.service".into());
+    pci.screen.display_manager_runs = true;
+    pci.address_bits = Some(46);
+    host.pci = Some(pci);
+    host
+}
+
+fn holder(comm: &str, unit: &str) -> Holder {
+    let (comm, unit) = (comm.to_owned(), Some(unit.to_owned()));
+    Holder { pid: 812, comm, uid: Some(1000), unit, manager: None, session: None, nodes: vec![] }
+}
+
+/// What makes an otherwise good host bad.
+type Spoil = fn(&mut Host);
+
+fn gib(n: u64) -> Size {
+    Size::bytes(n << 30)
+}
+
+fn details(function: &mut PciFunction) -> &mut Details {
+    function.details.as_mut().unwrap()
+}
+
+fn at<'a>(host: &'a mut Host, address: &str) -> &'a mut PciFunction {
+    let address = address.parse().unwrap();
+    host.pci.as_mut().unwrap().functions.iter_mut().find(|f| f.address == address).unwrap()
+}
+
+fn plan(more: &str, host: &Host) -> Plan {
+    sample::plan(&format!("(guest: Linux, memory: (size: \"4 GiB\"), firmware: Bios, networks: [], {more})"), host)
+}
+
+fn changes(plan: &Plan) -> Vec<String> {
+    plan.changes.iter().map(|planned| planned.change.to_string()).collect()
+}
+
+/// The findings about devices that speak against it, hard ones marked.
+fn against(plan: &Plan) -> Vec<String> {
+    let pci = plan.findings.iter().filter(|f| f.key.starts_with("pci.") && f.ok == Verdict::No);
+    pci.map(|f| format!("{}{}", if f.blocks() { "!" } else { "" }, f.detail)).collect()
+}
+
+#[test]
+fn the_screen_goes_last_and_what_is_harmless_first() {
+    let plan = plan(r#"pci: [(address: "01:00.*", expect: "10de:2684")], user: "1000""#, &host());
+    let own = "give /dev/vfio/2 to user 1000, group 1000";
+    let changes: Vec<String> = changes(&plan).into_iter().filter(|c| !c.contains("cgroup")).collect();
+    assert_eq!(
+        changes,
+        [
+            r#"write "0" to /sys/bus/pci/devices/0000:00:01.0/d3cold_allowed"#,
+            r#"write "on" to /sys/bus/pci/devices/0000:01:00.0/power/control"#,
+            "stop gdm.service",
+            "see that nobody holds /dev/dri/card0",
+            "take the consoles off vtcon1",
+            "remove the module nvidia_drm",
+            "remove the module nvidia_modeset",
+            "remove the module nvidia",
+            "give 0000:01:00.1 to vfio-pci",
+            r#"write "on" to /sys/bus/pci/devices/0000:01:00.1/power/control"#,
+            "give 0000:01:00.0 to vfio-pci",
+            r#"write "on" to /sys/bus/pci/devices/0000:01:00.0/power/control"#,
+            own,
+        ]
+    );
+    assert_eq!(plan.leases.len(), 2);
+    assert!(plan.lock_memory);
+}
+
+#[test]
+fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
+    let mut host = host();
+    details(at(&mut host, "01:00.0")).boot_vga = None;
+    let text = r#"pci: [(address: "01:00.*", x_vga: true, slot: 27, properties: {"x-no-mmap": true})]"#;
+    let plan = plan(text, &host);
+    let devices: Vec<String> = plan.command.argv().into_iter().filter(|word| word.contains("pci-01-00")).collect();
+    assert_eq!(
+        devices,
+        [
+            r#"{"driver":"pcie-root-port","id":"port-pci-01-00-0","bus":"pcie.0","addr":"1b.0","port":216,"chassis":107}"#,
+            r#"{"driver":"vfio-pci","id":"pci-01-00-0","bus":"port-pci-01-00-0","host":"0000:01:00.0","addr":"0.0","multifunction":true,"x-vga":true,"x-no-mmap":true}"#,
+            r#"{"driver":"vfio-pci","id":"pci-01-00-1","bus":"port-pci-01-00-0","host":"0000:01:00.1","addr":"0.1","x-no-mmap":true}"#,
+        ]
+    );
+}
+
+#[test]
+fn what_speaks_against_a_device_is_named() {
+    let rows: [(&str, Spoil, &[&str]); 10] = [
+        (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
+        (
+            r#"(address: "02:00.0", expect: "10de:2684")"#,
+            |_| (),
+            &["!no PCI device is at 0000:02:00.0; 10de:2684 is at 0000:01:00.0 now"],
+        ),
+        (
+            r#"(address: "01:00.*", expect: "10de:22ba")"#,
+            |_| (),
+            &["!0000:01:00.0 is 10de:2684, not the 10de:22ba that was expected, which is at 0000:01:00.1 now"],
+        ),
+        (
+            r#""01:00.0""#,
+            |_| (),
+            &["!IOMMU group 2 can only be given as a whole, and the host uses 0000:01:00.1 (snd_hda_intel)"],
+        ),
+        (r#""00:01.0""#, |_| (), &["!0000:00:01.0 is a bridge: it leads to devices and is none"]),
+        (
+            r#""01:00.*""#,
+            |host| details(at(host, "01:00.1")).uses = vec!["/".into(), "swap".into()],
+            &["!the host needs 0000:01:00.1 itself: /, swap"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| details(at(host, "01:00.0")).lease = Some("other".into()),
+            &["!0000:01:00.0 is given to the machine other"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| details(at(host, "01:00.0")).holders.push(holder("sunshine", "sunshine.service")),
+            &["0000:01:00.0 is held by sunshine (process 812, sunshine.service)"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| host.pci.as_mut().unwrap().iommu = Some(false),
+            &["!no IOMMU is at work, so no device can be given to a guest"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| host.process.uid = 1000,
+            &["!only root can take 0000:01:00.0, 0000:01:00.1 from the host"],
+        ),
+    ];
+    for (entry, change, expected) in rows {
+        let mut host = host();
+        details(at(&mut host, "01:00.0")).boot_vga = None;
+        change(&mut host);
+        assert_eq!(against(&plan(&format!("pci: [{entry}]"), &host)), expected, "{entry}");
+    }
+}
+
+#[test]
+fn a_rom_must_be_one_for_the_card() {
+    let image = |ids: &str, code_type| Image { ids: ids.parse().unwrap(), code_type };
+    let rows: [(Rom, &str); 4] = [
+        (Rom { length: 4, offset: None, images: vec![] }, "!/rom is no ROM: it has no image (55 AA, PCIR)"),
+        (
+            Rom { length: 9, offset: Some(512), images: vec![image("10de:2684", 3)] },
+            "!/rom has 512 bytes before the ROM",
+        ),
+        (
+            Rom { length: 9, offset: Some(0), images: vec![image("1002:73bf", 3)] },
+            "!/rom is for 1002:73bf, and 0000:01:00.0 is 10de:2684",
+        ),
+        (
+            Rom { length: 9, offset: Some(0), images: vec![image("10de:2704", 3)] },
+            "/rom is for 10de:2704, and 0000:01:00.0 is 10de:2684",
+        ),
+    ];
+    for (rom, expected) in rows {
+        let mut host = host();
+        host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
+        let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
+        host.files.insert("/rom".into(), file);
+        assert_eq!(against(&plan(r#"pci: [(address: "01:00.*", rom: "/rom")]"#, &host)), [expected]);
+    }
+}
+
+#[test]
+fn a_range_is_resized_while_no_driver_is_bound() {
+    let mut host = host();
+    details(at(&mut host, "01:00.0")).resizable = vec![Resizable { bar: 1, sizes: 0b1111_1100_0000_0000 }];
+    details(at(&mut host, "01:00.0")).bars[0].size = gib(16);
+    let bind = |plan: &Plan| {
+        let changes = plan.changes.iter().map(|planned| &planned.change);
+        let wanted = changes.filter(|c| matches!(c, Change::BindDriver { .. } | Change::ResizeBar { .. }));
+        wanted.map(ToString::to_string).skip(1).collect::<Vec<_>>()
+    };
+    let gives = "give 0000:01:00.0 to vfio-pci";
+    assert_eq!(
+        bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
+        ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+    );
+    assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [gives]);
+    let refused = plan(r#"pci: [(address: "01:00.*", rebar: Size("256 MiB"))]"#, &host);
+    assert!(against(&refused).contains(
+        &"!BAR 1 of 0000:01:00.0 cannot have that size; it can have 1 GiB, 2 GiB, 4 GiB, 8 GiB, 16 GiB, 32 GiB".into()
+    ));
+}
+
+#[test]
+fn the_display_manager_stays_where_it_is_not_in_the_way() {
+    let stops = |plan: &Plan| changes(plan).into_iter().filter(|c| c.starts_with("stop")).collect::<Vec<_>>();
+    let mut second = host();
+    details(at(&mut second, "01:00.0")).holders.clear();
+    assert_eq!(stops(&plan(r#"pci: ["01:00.*"]"#, &second)), [""; 0]);
+    let written = r#"pci: ["01:00.*"], handover: (display_manager: None, units: ["a.service"])"#;
+    assert_eq!(stops(&plan(written, &host())), ["stop a.service"]);
+    // Other framebuffers keep the consoles.
+    second.pci.as_mut().unwrap().screen.framebuffers.push(("fb1".into(), Some("00:02.0".parse().unwrap())));
+    assert!(!changes(&plan(r#"pci: ["01:00.*"]"#, &second)).iter().any(|c| c.contains("vtcon1")));
+}

@@ -1,0 +1,126 @@
+//! The program hands devices over and takes them back.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::kit::host::at;
+use crate::kit::job::Job;
+use crate::kit::lab::{Lab, releases};
+
+const GUEST_BOOT: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(60);
+
+/// A guest on the host's only GPU, which paints it.
+fn machine(more: &str) -> String {
+    format!(
+        "(guest: Other, accelerator: Kvm, memory: (size: \"256 MiB\"), cpu: (vcpus: 1, features: [\"-xsave\"]),
+          kernel: (image: \"/lab/guests/tiny\"), networks: [], serial: File(\"/run/lab/guest.log\"),
+          shutdown_timeout: 30, {more})"
+    )
+}
+
+/// What a desktop on the only GPU is, as far as a handover goes: a unit that holds the screen's node.
+const DESKTOP: &str = "
+cat >/etc/systemd/system/desktop.service <<'END'
+[Service]
+ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
+END
+ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+systemctl daemon-reload
+systemctl start desktop.service";
+
+/// A host as after a first run: modules and the folder of runs stay.
+fn host(release: &str) -> Result<Lab> {
+    let lab = Lab::variant("one-gpu", release).start()?;
+    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    Ok(lab)
+}
+
+/// Starts the machine and waits for the picture of its guest.
+fn start<'a>(lab: &'a Lab, file: &str, picture: &str) -> Result<Job<'a>> {
+    let job = lab.start(&format!("/lab/bin/vfio-run -v {file}"))?;
+    job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    ensure!(lab.screenshot(picture)?.is_tiny_guest(), "the guest's picture is not on the screen");
+    Ok(job)
+}
+
+#[test]
+fn the_only_gpu_goes_to_a_guest_and_comes_back() -> Result<()> {
+    for release in releases() {
+        let lab = host(release)?;
+        let file = lab.install_machine("only", &machine(r#"pci: [(address: "01:00.*", expect: "1234:1111")]"#))?;
+        let before = lab.snapshot_of_host()?;
+        let job = start(&lab, &file, &format!("{release}-guest"))?;
+        ensure!(lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/driver)", at::GPU))? == "vfio-pci");
+        ensure!(lab.sh("stat -c %u $(ls -d /dev/vfio/[0-9]*)")? != "0", "QEMU's account does not own its group");
+        lab.sh("/lab/bin/vfio-run stop only")?;
+        let ended = job.wait(SOON)?;
+        ensure!(ended.status == 0, "{ended}");
+        lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
+        let back = lab.screenshot(&format!("{release}-back"))?;
+        ensure!(!back.is_tiny_guest() && back.colours() > 1, "the host did not come back to its screen");
+        let left = before.diff(&lab.snapshot_of_host()?);
+        ensure!(left.is_empty(), "left behind on {release}:\n{left}\n{ended}");
+        lab.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed() -> Result<()> {
+    let lab = host("debian13")?;
+    lab.sh(DESKTOP)?;
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+    let before = lab.snapshot_of_host()?;
+    let check = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
+    ensure!(check.contains("stop desktop.service"), "{check}");
+    let job = start(&lab, &file, "guest")?;
+    ensure!(lab.run("systemctl is-active desktop.service")?.status != 0, "the desktop still runs");
+    lab.kill("vfio-run", "KILL")?;
+    job.wait(SOON)?;
+    lab.kill("qemu-system-x86", "KILL")?;
+    let recovered = lab.run("/lab/bin/vfio-run recover -v")?;
+    ensure!(recovered.status == 0, "{recovered}");
+    ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{recovered}");
+    lab.finish()
+}
+
+#[test]
+fn a_program_on_the_gpu_is_named_and_nothing_stays_changed() -> Result<()> {
+    let lab = host("debian13")?;
+    lab.sh("(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 &")?;
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+    let before = lab.snapshot_of_host()?;
+    let refused = lab.run(&format!("/lab/bin/vfio-run {file}"))?;
+    ensure!(refused.status == 1 && refused.stderr.contains("in use: sleep"), "{refused}");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}");
+    let ended = machine(r#"pci: ["01:00.*"], handover: (holders: End)"#);
+    let job = start(&lab, &lab.install_machine("only", &ended)?, "guest")?;
+    lab.sh("/lab/bin/vfio-run stop only")?;
+    ensure!(job.wait(SOON)?.status == 0);
+    lab.finish()
+}
+
+#[test]
+fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
+    let lab = Lab::variant("nvme", "debian13").start()?;
+    lab.sh("modprobe kvm_amd; udevadm settle; mkfs.ext4 -q -F /dev/nvme0n1; mount /dev/nvme0n1 /mnt")?;
+    let before = lab.snapshot_of_host()?;
+    for (entry, words) in [
+        (r#""01:00.0""#, "can only be given as a whole"),
+        (r#"(address: "01:00.*", expect: "10de:2684")"#, "not the 10de:2684 that was expected"),
+        (r#""1f:00.0""#, "no PCI device is at 0000:1f:00.0"),
+        (r#""04:00.0""#, "the host needs 0000:04:00.0 itself: /mnt"),
+    ] {
+        let file = lab.install_machine("bad", &machine(&format!("pci: [{entry}]")))?;
+        let refused = lab.run(&format!("/lab/bin/vfio-run check {file}"))?;
+        ensure!(refused.status == 3 && refused.stdout.contains(words), "{entry}: {refused}");
+    }
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "the check touched the host:\n{left}");
+    lab.finish()
+}

@@ -1,8 +1,9 @@
 //! The command line: the one source of help, man pages and completions.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -30,31 +31,48 @@ Examples:
 /// One file describes the machine. `vfio-run win11.ron` plans, checks, prepares the host, starts the guest with every
 /// thread placed on its CPUs, and puts everything back when the guest has ended, whatever happens in between.
 #[derive(Debug, Parser)]
-#[command(name = "vfio-run", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
-#[command(arg_required_else_help = true)]
+#[command(name = "vfio-run", version, after_help = AFTER_HELP)]
+#[command(override_usage = "vfio-run [OPTIONS] FILE\n       vfio-run [OPTIONS] COMMAND")]
+#[command(arg_required_else_help = true, subcommand_required = true)]
 pub struct Cli {
     /// What to do; `run` where there is just a file.
     #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The file of the short form.
-    #[command(flatten)]
-    pub run: Option<RunArgs>,
+    pub command: Command,
     /// How much to say, and in what form.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 impl Cli {
+    /// Reads the process's arguments, or ends the process with help or an error, as clap does.
+    pub fn of_this_process() -> Self {
+        Self::parse_from(with_verb(std::env::args_os().collect()))
+    }
+
     /// How messages look. With `--json`, only what stays while a guest runs says its events on standard output; of all
     /// others that has the one value that was asked for.
     pub fn messages(&self) -> OutputArgs {
         let stays = match &self.command {
-            None | Some(Command::Run(_)) => true,
-            Some(Command::Recover(args)) => args.adopt,
-            Some(_) => false,
+            Command::Run(_) => true,
+            Command::Recover(args) => args.adopt,
+            _ => false,
         };
         OutputArgs { json: self.output.json && stays, ..self.output }
     }
+}
+
+/// Puts `run` before a first word that is no verb. None of the options before it takes a value, so the first word is the
+/// first argument without a dash.
+fn with_verb(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let dashed = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
+    let first = arguments.iter().skip(1).position(|argument| !dashed(argument)).map(|index| index + 1);
+    if let Some(first) = first {
+        let is_verb = |word: &str| word == "help" || Cli::command().find_subcommand(word).is_some();
+        if !arguments[first].to_str().is_some_and(is_verb) {
+            arguments.insert(first, "run".into());
+        }
+    }
+    arguments
 }
 
 /// How much to say, and in what form.
@@ -188,4 +206,30 @@ pub struct UnitArgs {
     /// Write it to /etc/systemd/system (or the user's folder when not root) and tell systemd
     #[arg(long)]
     pub install: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_alone_is_run_and_options_may_come_before_verbs() {
+        let read = |line: &str| Cli::parse_from(with_verb(line.split(' ').map(OsString::from).collect()));
+        for line in
+            ["vfio-run win11.ron", "vfio-run -v win11.ron", "vfio-run win11.ron -v", "vfio-run -v run win11.ron"]
+        {
+            assert!(
+                matches!(read(line).command, Command::Run(args) if args.file == "win11.ron"),
+                "{line}"
+            );
+        }
+        assert!(matches!(read("vfio-run -v recover").command, Command::Recover(_)));
+        assert!(matches!(read("vfio-run --json status win11").command, Command::Status(_)));
+        assert!(matches!(read("vfio-run ./plan").command, Command::Run(_)));
+    }
 }

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use vfio_run::cli::Cli;
 use vfio_run::commands;
 use vfio_run::report;
 
 fn main() -> ExitCode {
     // clap exits with 2 on wrong arguments, as the exit codes promise, and with 0 on --help.
-    let cli = Cli::parse();
+    let cli = Cli::of_this_process();
     report::install_messages(cli.messages());
     ExitCode::from(commands::execute(cli))
 }

@@ -53,11 +53,7 @@ pub fn execute(cli: Cli) -> u8 {
 
 fn dispatch(cli: Cli) -> Result<u8> {
     let output = cli.output;
-    let Some(command) = cli.command.or(cli.run.map(Command::Run)) else {
-        // clap asks for an argument before this can be.
-        return Ok(exit::USAGE);
-    };
-    match command {
+    match cli.command {
         Command::Run(args) => run::run(&args, output),
         Command::Plan(args) => plan::plan(&args, output),
         Command::Check(args) => check::check(&args, output),

@@ -223,10 +223,7 @@ mod tests {
         for line in
             ["vfio-run win11.ron", "vfio-run -v win11.ron", "vfio-run win11.ron -v", "vfio-run -v run win11.ron"]
         {
-            assert!(
-                matches!(read(line).command, Command::Run(args) if args.file == "win11.ron"),
-                "{line}"
-            );
+            assert!(matches!(read(line).command, Command::Run(args) if args.file.as_os_str() == "win11.ron"), "{line}");
         }
         assert!(matches!(read("vfio-run -v recover").command, Command::Recover(_)));
         assert!(matches!(read("vfio-run --json status win11").command, Command::Status(_)));

@@ -12,6 +12,7 @@ mod notify;
 mod place;
 pub mod process;
 mod recover;
+mod rest;
 mod scope;
 mod signals;
 pub mod sockets;

@@ -14,7 +14,7 @@ use super::log::Log;
 use super::process::Watched;
 use super::signals::Signals;
 use super::stop::{Ending, Step};
-use super::{Outcome, Processes, notify, sockets};
+use super::{Outcome, Processes, notify, rest, sockets};
 use crate::plan::Plan;
 use crate::qemu::{Event, Qmp, QmpError};
 
@@ -89,6 +89,7 @@ async fn attend(
     let placed = if plan.placement.pinned { "every vCPU on a CPU of its own" } else { "vCPUs not pinned" };
     tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} runs ({placed})");
     notify::ready(&format!("running, {placed}"));
+    rest::let_go_of_code();
 
     loop {
         let woke = tokio::select! {

@@ -19,6 +19,7 @@ pub mod sockets;
 mod start;
 mod stop;
 mod supervise;
+mod threads;
 mod watch;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use qapi::qmp::{self, RunState};
 
 use super::leases::Leases;
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, start, started, undo};
+use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, started, threads, undo};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -92,7 +92,7 @@ pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<Reached> 
     let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
     let mut qmp = connect(&plan).await?;
-    start::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
+    threads::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
     let mut state = qmp.execute(qmp::query_status {}).await?.status;
     if state == RunState::prelaunch {
         qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;

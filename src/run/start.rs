@@ -1,6 +1,5 @@
 //! From a plan to a guest whose every thread is in its place, and only then to its first instruction.
 
-use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::Stdio;
@@ -11,17 +10,16 @@ use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
 use super::log::Log;
-use super::place::place;
 use super::process::{Watched, start_time};
 use super::signals::Signals;
 use super::sockets::{self, Sockets};
+use super::threads::place_all;
 use super::{Processes, folders, report_undo, scope};
 use crate::child::{Command, Session};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
-use crate::plan::{Account, Cgroup, Helper, Placement, Plan};
+use crate::plan::{Account, Cgroup, Helper, Plan};
 use crate::qemu::Qmp;
-use crate::units::CpuSet;
 
 /// How long QEMU may take until it greets. It touches every page of the guest's memory first where that is reserved,
 /// which takes about a second for 10 GiB; much more than that on a busy host, so the limit is far away.
@@ -178,56 +176,4 @@ async fn greet(stream: std::os::unix::net::UnixStream, qemu: &Watched, log: &Log
         Some(status) => bail!("QEMU did not start ({status}):{}", log.quote()),
         None => Err(error.context(format!("QEMU did not start:{}", log.quote()))),
     }
-}
-
-/// Puts every vCPU and I/O thread onto its CPUs, and every other thread of QEMU onto the emulator's; those that they
-/// make later inherit them. The guest has not executed an instruction yet (`-S`).
-pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement) -> Result<()> {
-    let mut seen = 0;
-    let mut named = BTreeSet::new();
-    for cpu in qmp.execute(qmp::query_cpus_fast {}).await? {
-        let (qmp::CpuInfoFast::x86_64(cpu) | qmp::CpuInfoFast::i386(cpu)) = cpu else {
-            bail!("QEMU has vCPUs that are not x86");
-        };
-        let (index, thread) = (cpu.cpu_index, cpu.thread_id);
-        let cpus = usize::try_from(index).ok().and_then(|i| placement.vcpus.get(i));
-        let cpus = cpus.with_context(|| format!("QEMU has a vCPU {index} that the plan does not"))?;
-        place_own(qemu, thread, cpus).with_context(|| format!("vCPU {index} (thread {thread})"))?;
-        named.insert(thread);
-        seen += 1;
-    }
-    if seen != placement.vcpus.len() {
-        bail!("QEMU has {seen} vCPUs and the plan {}", placement.vcpus.len());
-    }
-    for thread in qmp.execute(qmp::query_iothreads {}).await? {
-        let Some((_, cpus)) = placement.iothreads.iter().find(|(id, _)| *id == thread.id) else { continue };
-        place_own(qemu, thread.thread_id, cpus)
-            .with_context(|| format!("I/O thread {} (thread {})", thread.id, thread.thread_id))?;
-        named.insert(thread.thread_id);
-    }
-    for thread in threads(qemu) {
-        // One that has ended since it was listed needs no place.
-        if !named.contains(&thread) && is_thread(qemu, thread) {
-            place_own(qemu, thread, &placement.emulator).with_context(|| format!("QEMU's thread {thread}"))?;
-        }
-    }
-    Ok(())
-}
-
-fn threads(qemu: i32) -> Vec<i64> {
-    let tasks = std::fs::read_dir(format!("/proc/{qemu}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
-}
-
-fn is_thread(qemu: i32, thread: i64) -> bool {
-    Path::new(&format!("/proc/{qemu}/task/{thread}")).exists()
-}
-
-/// Places a thread only if it is one of QEMU's: a guest that took QEMU over must not make root move other programs.
-fn place_own(qemu: i32, thread: i64, cpus: &CpuSet) -> Result<()> {
-    let tid = i32::try_from(thread).ok().filter(|t| *t > 0).context("QEMU named a thread that cannot be")?;
-    if !is_thread(qemu, thread) {
-        bail!("QEMU named a thread that is not its own");
-    }
-    place(tid, cpus)
 }

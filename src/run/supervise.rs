@@ -14,7 +14,7 @@ use super::log::Log;
 use super::process::Watched;
 use super::signals::Signals;
 use super::stop::{Ending, Step};
-use super::{Outcome, Processes, notify, rest, sockets};
+use super::{Outcome, Processes, notify, rest, sockets, threads};
 use crate::plan::Plan;
 use crate::qemu::{Event, Qmp, QmpError};
 
@@ -45,6 +45,7 @@ enum Woke {
     Client(std::io::Result<tokio::net::UnixStream>),
     Console(Heard),
     OutOfPatience,
+    LookAgain,
 }
 
 /// Waits until the guest has ended and says how. `state` is QEMU's run state.
@@ -89,7 +90,8 @@ async fn attend(
     let placed = if plan.placement.pinned { "every vCPU on a CPU of its own" } else { "vCPUs not pinned" };
     tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} runs ({placed})");
     notify::ready(&format!("running, {placed}"));
-    rest::let_go_of_code();
+    let mut looks = threads::LATER_LOOKS.into_iter();
+    let mut next_look = looks.next().map(|delay| Instant::now() + delay);
 
     loop {
         let woke = tokio::select! {
@@ -102,6 +104,7 @@ async fn attend(
             client = accept(clients.as_ref()) => Woke::Client(client),
             heard = carry(console.as_mut()) => Woke::Console(heard),
             () = until(guest.deadline) => Woke::OutOfPatience,
+            () = until(next_look) => Woke::LookAgain,
         };
         match woke {
             Woke::QemuEnded => break,
@@ -131,6 +134,13 @@ async fn attend(
             Woke::OutOfPatience => {
                 let step = guest.ending.elapsed();
                 guest.act(step).await;
+            }
+            Woke::LookAgain => {
+                threads::place_kernels_own(qemu.pid(), &plan.placement);
+                next_look = looks.next().map(|delay| Instant::now() + delay);
+                if next_look.is_none() {
+                    rest::let_go_of_code();
+                }
             }
         }
     }

@@ -1,0 +1,87 @@
+//! Which thread of QEMU belongs where: found by QMP's thread ids and `/proc/PID/task`, placed one by one.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use qapi::qmp;
+
+use super::place::place;
+use crate::plan::Placement;
+use crate::qemu::Qmp;
+use crate::units::CpuSet;
+
+/// When to look for threads that the kernel has added to QEMU, after the guest was let go.
+///
+/// KVM makes its thread that takes huge pages of code apart (`kvm-nx-lpage-recovery`, the kernel's
+/// `arch/x86/kvm/mmu/mmu.c`) when a vCPU runs for the first time, as a child of that vCPU's thread, whose CPU it
+/// inherits: it would take time from the guest there for as long as the guest runs. Nothing tells of its birth, so it is
+/// looked for twice and then never again.
+pub const LATER_LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
+
+/// Puts every vCPU and I/O thread onto its CPUs, and every other thread of QEMU onto the emulator's; those that they
+/// make later inherit them. The guest has not executed an instruction yet (`-S`).
+pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement) -> Result<()> {
+    let mut seen = 0;
+    let mut named = BTreeSet::new();
+    for cpu in qmp.execute(qmp::query_cpus_fast {}).await? {
+        let (qmp::CpuInfoFast::x86_64(cpu) | qmp::CpuInfoFast::i386(cpu)) = cpu else {
+            bail!("QEMU has vCPUs that are not x86");
+        };
+        let (index, thread) = (cpu.cpu_index, cpu.thread_id);
+        let cpus = usize::try_from(index).ok().and_then(|i| placement.vcpus.get(i));
+        let cpus = cpus.with_context(|| format!("QEMU has a vCPU {index} that the plan does not"))?;
+        place_own(qemu, thread, cpus).with_context(|| format!("vCPU {index} (thread {thread})"))?;
+        named.insert(thread);
+        seen += 1;
+    }
+    if seen != placement.vcpus.len() {
+        bail!("QEMU has {seen} vCPUs and the plan {}", placement.vcpus.len());
+    }
+    for thread in qmp.execute(qmp::query_iothreads {}).await? {
+        let Some((_, cpus)) = placement.iothreads.iter().find(|(id, _)| *id == thread.id) else { continue };
+        place_own(qemu, thread.thread_id, cpus)
+            .with_context(|| format!("I/O thread {} (thread {})", thread.id, thread.thread_id))?;
+        named.insert(thread.thread_id);
+    }
+    for thread in threads(qemu) {
+        // One that has ended since it was listed needs no place.
+        if !named.contains(&thread) && is_thread(qemu, thread) {
+            place_own(qemu, thread, &placement.emulator).with_context(|| format!("QEMU's thread {thread}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn threads(qemu: i32) -> Vec<i64> {
+    let tasks = std::fs::read_dir(format!("/proc/{qemu}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn is_thread(qemu: i32, thread: i64) -> bool {
+    Path::new(&format!("/proc/{qemu}/task/{thread}")).exists()
+}
+
+/// Places a thread only if it is one of QEMU's: a guest that took QEMU over must not make root move other programs.
+fn place_own(qemu: i32, thread: i64, cpus: &CpuSet) -> Result<()> {
+    let tid = i32::try_from(thread).ok().filter(|t| *t > 0).context("QEMU named a thread that cannot be")?;
+    if !is_thread(qemu, thread) {
+        bail!("QEMU named a thread that is not its own");
+    }
+    place(tid, cpus)
+}
+
+/// Takes the threads that KVM has added to QEMU off the guest's CPUs.
+pub fn place_kernels_own(qemu: i32, placement: &Placement) {
+    for thread in threads(qemu) {
+        let name = std::fs::read_to_string(format!("/proc/{qemu}/task/{thread}/comm")).unwrap_or_default();
+        if !name.starts_with("kvm-") {
+            continue;
+        }
+        match place_own(qemu, thread, &placement.emulator) {
+            Ok(()) => tracing::debug!("the kernel's thread {} runs on CPU {}", name.trim_end(), placement.emulator),
+            Err(error) => tracing::warn!("the kernel's thread {} stays where it is: {error:#}", name.trim_end()),
+        }
+    }
+}

@@ -6,8 +6,9 @@ mod console;
 mod kit;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kit::argv::Watch;
 use kit::host::Host;
 use kit::images::{self, Release};
@@ -15,7 +16,7 @@ use kit::{cache, variants};
 
 const USAGE: &str = "\
 usage: scripts/lab COMMAND
-  images [RELEASE]                     build what is missing of the images
+  images [RELEASE]                     build what is missing of the images, and boot each variant once
   list                                 the variants of lab hosts
   shell VARIANT [RELEASE] [--vnc N]    a root shell in such a host, with its screen at VNC display N
   shell FOLDER/host.json [--vnc N]     the same in the host of a failed test
@@ -36,8 +37,8 @@ fn main() -> ExitCode {
 
 fn command(words: &[&str]) -> Result<()> {
     match words {
-        ["images"] => images::build_all(&Release::ALL),
-        ["images", release] => images::build_all(&[release.parse()?]),
+        ["images"] => make(&Release::ALL),
+        ["images", release] => make(&[release.parse()?]),
         ["list"] => {
             for variant in variants::VARIANTS {
                 println!("{:12} {}", variant.name, variant.what);
@@ -53,6 +54,34 @@ fn command(words: &[&str]) -> Result<()> {
         }
         _ => bail!("that is no command\n{USAGE}"),
     }
+}
+
+/// Builds the images and, two at a time, the templates that tests start from.
+fn make(releases: &[Release]) -> Result<()> {
+    images::build_all(releases)?;
+    let wanted = variants::VARIANTS.iter().flat_map(|variant| {
+        let here = variant.on.iter().filter(|release| releases.contains(release));
+        here.map(|release| (variant.build)(Host::new(*release)).saveable())
+    });
+    let mut hosts: Vec<Host> = Vec::new();
+    for host in wanted {
+        // Some differ only in what is plugged in after the restore.
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    let queue = Mutex::new(hosts.into_iter());
+    let work = || loop {
+        let next = queue.lock().map_err(|_| anyhow!("another template failed"))?.next();
+        match next {
+            Some(host) => host.make_template()?,
+            None => return anyhow::Ok(()),
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers = [scope.spawn(work), scope.spawn(work)];
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("making templates failed"))?)
+    })
 }
 
 fn shell(words: &[&str]) -> Result<()> {

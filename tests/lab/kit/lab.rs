@@ -322,22 +322,24 @@ impl Host {
         Ok(self.start_watched(&Watch::default())?.0)
     }
 
+    /// Boots the host once for its template, if it can have one that is not there yet.
+    pub fn make_template(self) -> Result<()> {
+        if self.has_template() {
+            let _slot = slots::take()?;
+            let system = system::get(self.release)?;
+            let parts = Parts::get(&self, &system)?;
+            self.template(&parts.files(&system, Path::new("")))?;
+        }
+        Ok(())
+    }
+
     /// Like [`Host::start`], for somebody who looks at it.
     pub fn start_watched(self, watch: &Watch) -> Result<(Lab, Option<UnixStream>)> {
         let slot = slots::take()?;
         let system = system::get(self.release)?;
-        let initramfs = initramfs::get(self.release, &system)?;
-        let payload = payload::get(self.release, &system)?;
-        let table = if self.frequencies { Some(tables::cpufreq()?) } else { None };
+        let parts = Parts::get(&self, &system)?;
         let folder = Folder::new()?;
-        let mut files = Files {
-            kernel: system.file("vmlinuz"),
-            initramfs: initramfs.file("initramfs"),
-            disk: system.file("root.raw"),
-            payload: payload.file("payload.raw"),
-            table: table.as_ref().map(|entry| entry.file("ssdt.aml")),
-            folder: folder.path().to_owned(),
-        };
+        let mut files = parts.files(&system, folder.path());
         let template = if self.has_template() { Some(self.template(&files)?) } else { None };
         template::prepare(&self, folder.path())?;
         let below = match &template {
@@ -361,7 +363,7 @@ impl Host {
             folder: RefCell::new(folder),
             test: test_name(),
             finished: false,
-            _entries: [Some(system), Some(initramfs), Some(payload), table].into_iter().flatten().collect(),
+            _entries: parts.into_entries(system),
             _slot: slot,
         };
         let console = lab.first_boot(template.as_ref(), watch)?;
@@ -372,6 +374,39 @@ impl Host {
         let host = self.saveable();
         let name = variants::name_of(&host);
         template::get(&host, &name, files).with_context(|| format!("no template for `{name}`"))
+    }
+}
+
+/// What a host boots from, beside its system.
+struct Parts {
+    initramfs: Entry,
+    payload: Entry,
+    table: Option<Entry>,
+}
+
+impl Parts {
+    fn get(host: &Host, system: &Entry) -> Result<Self> {
+        Ok(Self {
+            initramfs: initramfs::get(host.release, system)?,
+            payload: payload::get(host.release, system)?,
+            table: if host.frequencies { Some(tables::cpufreq()?) } else { None },
+        })
+    }
+
+    fn files(&self, system: &Entry, folder: &Path) -> Files {
+        Files {
+            kernel: system.file("vmlinuz"),
+            initramfs: self.initramfs.file("initramfs"),
+            disk: system.file("root.raw"),
+            payload: self.payload.file("payload.raw"),
+            table: self.table.as_ref().map(|entry| entry.file("ssdt.aml")),
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// All of them, to be held while the host runs.
+    fn into_entries(self, system: Entry) -> Vec<Entry> {
+        [Some(system), Some(self.initramfs), Some(self.payload), self.table].into_iter().flatten().collect()
     }
 }
 

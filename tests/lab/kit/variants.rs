@@ -11,66 +11,93 @@ pub struct Variant {
     pub name: &'static str,
     /// What it is, in a line.
     pub what: &'static str,
+    /// The releases on which tests start it: `scripts/lab images` boots it once there, for its template.
+    pub on: &'static [Release],
     /// What it adds to a bare host.
     pub build: fn(Host) -> Host,
 }
 
+const BOTH: &[Release] = &Release::ALL;
+const OLDER: &[Release] = &[Release::Debian12];
+const NEWER: &[Release] = &[Release::Debian13];
+
 /// All of them.
 pub const VARIANTS: &[Variant] = &[
-    Variant { name: "bare", what: "processors and disks only", build: |host| host },
+    Variant { name: "bare", what: "processors and disks only", on: NEWER, build: |host| host },
+    Variant { name: "four-cpus", what: "four processors, nothing else", on: BOTH, build: |host| host.cpus("4 cores") },
     Variant {
         name: "one-gpu",
         what: "one GPU, VGA and sound in one IOMMU group, the console on it",
+        on: BOTH,
         build: |host| host.gpu(Gpu::Only),
     },
     Variant {
         name: "two-gpus",
         what: "a GPU with the console, and a second one",
+        on: NEWER,
         build: |host| host.gpu(Gpu::Primary).gpu(Gpu::Second),
     },
     Variant {
         name: "uefi",
         what: "one GPU, booted by OVMF with a boot framebuffer on it",
+        on: BOTH,
         build: |host| host.gpu(Gpu::Only).ovmf(),
     },
     Variant {
         name: "virtio-gpu",
         what: "a virtio-vga as the only GPU, with function level reset",
+        on: NEWER,
         build: |host| host.gpu(Gpu::Virtio),
     },
-    Variant { name: "nvme", what: "one GPU and an NVMe disk", build: |host| host.gpu(Gpu::Only).nvme() },
+    Variant { name: "nvme", what: "one GPU and an NVMe disk", on: NEWER, build: |host| host.gpu(Gpu::Only).nvme() },
     Variant {
         name: "usb",
         what: "one GPU; a USB controller with keyboard, mouse and disk",
+        on: OLDER,
         build: |host| host.gpu(Gpu::Only).usb(),
     },
     Variant {
         name: "sriov",
         what: "a device with two SR-IOV virtual functions",
+        on: NEWER,
         build: |host| host.device(Device::SrIov).full_boot(),
     },
     Variant {
         name: "switch",
         what: "two network cards below a PCIe switch without ACS",
+        on: NEWER,
         build: |host| host.device(Device::Switch),
     },
-    Variant { name: "no-reset", what: "a device that cannot be reset", build: |host| host.device(Device::NoReset) },
+    Variant {
+        name: "no-reset",
+        what: "a device that cannot be reset",
+        on: NEWER,
+        build: |host| host.device(Device::NoReset),
+    },
     Variant {
         name: "numa",
         what: "8 CPUs with SMT in two sockets and NUMA nodes, a device on the far node",
+        on: BOTH,
         build: |host| host.cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072),
     },
     Variant {
         name: "frequencies",
         what: "8 CPUs with governors and frequencies to choose from",
+        on: NEWER,
         build: |host| host.cpus("2 sockets × 2 cores × 2 threads").frequencies(),
     },
     Variant {
         name: "compositor",
         what: "one GPU, weston as display manager on it (Debian 13)",
+        on: NEWER,
         build: |host| host.gpu(Gpu::Only).usb().compositor(),
     },
-    Variant { name: "plain", what: "one GPU, and no systemd", build: |host| host.gpu(Gpu::Only).without_systemd() },
+    Variant {
+        name: "plain",
+        what: "one GPU, and no systemd",
+        on: OLDER,
+        build: |host| host.gpu(Gpu::Only).without_systemd(),
+    },
 ];
 
 /// The host of a variant.

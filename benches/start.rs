@@ -103,6 +103,7 @@ struct Launched<'a> {
     machine: &'a Path,
     child: Child,
     notify: UnixDatagram,
+    messages: PathBuf,
 }
 
 impl<'a> Launched<'a> {
@@ -111,21 +112,27 @@ impl<'a> Launched<'a> {
         let _ = std::fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
+        let messages = folder.join("messages");
         let child = std::process::Command::new(program)
             .arg("-q")
             .arg(machine)
             .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(folder.join("console")).unwrap())
+            // Each round is ended by force, of which the launcher complains; shown when a round fails.
+            .stderr(std::fs::File::create(&messages).unwrap())
             .spawn()
             .unwrap();
-        Self { program, machine, child, notify }
+        Self { program, machine, child, notify, messages }
     }
 
     fn wait_ready(&self) {
         let mut text = [0u8; 4096];
         loop {
-            let length = self.notify.recv(&mut text).expect("the launcher says that the guest runs");
+            let length = self.notify.recv(&mut text).unwrap_or_else(|error| {
+                let said = std::fs::read_to_string(&self.messages).unwrap_or_default();
+                panic!("the launcher did not say that the guest runs: {error}\n{said}")
+            });
             if String::from_utf8_lossy(&text[..length]).lines().any(|line| line == "READY=1") {
                 return;
             }

@@ -117,8 +117,8 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print the man page, or that of a command
+    Man(ManArgs),
     /// Write to a file of the kernel's that may never answer
     #[command(hide = true, name = crate::change::attribute::VERB)]
     WriteAttribute {
@@ -195,6 +195,16 @@ pub struct DevicesArgs {
     /// Only graphics cards, with what shares their groups
     #[arg(long)]
     pub gpu: bool,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command whose page is printed; the program's own where it is left out
+    pub command: Option<String>,
+    /// Write all pages into this folder instead: `vfio-run.1`, `vfio-run-plan.1`, …
+    #[arg(long, value_name = "FOLDER", conflicts_with = "command", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
 }
 
 /// `unit`.

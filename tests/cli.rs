@@ -31,14 +31,24 @@ fn check_says_go_or_why_not() {
         assert_eq!(go.err, "");
 
         world.machine("disks: [(file: \"missing.qcow2\")]");
+        let written = std::fs::read_to_string(machine).unwrap();
+        let (line, text) = written.lines().enumerate().find(|(_, text)| text.contains("file: \"missing")).unwrap();
+        let column = text[..text.find("file: \"missing").unwrap()].chars().count();
+        let place = format!("{machine}:{}:{}: the image ", line + 1, column + 1);
         for verb in ["check", "plan", "run"] {
             let no = world.done(&[verb, machine]).with(3);
-            assert!(no.out.contains("missing.qcow2") || no.err.contains("missing.qcow2"), "{no:?}");
+            let said = if verb == "run" { &no.err } else { &no.out };
+            assert!(said.contains(&place), "{place}\n{no:?}");
+            assert!(said.contains("missing.qcow2 does not exist") && said.contains("`disks[0].file` takes"), "{no:?}");
         }
         let no = world.done(&["check", "--json", machine]).with(3).json();
         assert_eq!(no["go"], false);
         let findings = no["findings"].as_array().unwrap();
-        assert!(findings.iter().any(|f| f["key"].as_str().is_some_and(|k| k.ends_with(".exists")) && f["ok"] == "no"));
+        let missing = findings.iter().find(|f| f["key"] == "disk0.exists" && f["ok"] == "no").unwrap();
+        assert_eq!(
+            (&missing["place"]["line"], &missing["place"]["column"]),
+            (&(line + 1).into(), &(column + 1).into())
+        );
         assert!(!world.run_dir().exists(), "something was touched");
     });
 }

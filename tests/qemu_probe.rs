@@ -118,6 +118,15 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     let again = QemuFacts::of(&binary, &cache).unwrap();
     assert!(again.machines.contains("kept"), "all was asked");
     assert_eq!(again.kvm_error, facts.kvm_error);
+
+    // That KVM does not run is believed for a while: what stood in its way may be gone.
+    let mut planted: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+    planted["facts"]["kvm_error"] = "planted".into();
+    fs::write(kept, planted.to_string()).unwrap();
+    assert_eq!(QemuFacts::of(&binary, &cache).unwrap().kvm_error.as_deref(), Some("planted"));
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(kept).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(QemuFacts::of(&binary, &cache).unwrap().kvm_error, facts.kvm_error);
 }
 
 #[test]

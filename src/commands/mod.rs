@@ -4,6 +4,7 @@ mod check;
 mod control;
 mod devices;
 mod host;
+mod man;
 mod plan;
 mod planned;
 mod recover;
@@ -69,9 +70,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
             Ok(exit::OK)
         }
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
-            Ok(exit::OK)
-        }
+        Command::Man(args) => man::man(&args),
     }
 }

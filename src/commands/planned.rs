@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::host::{Host, Root};
-use crate::machine::{self, Machine};
-use crate::plan::{self, Finding, Plan};
+use crate::machine::{self, Machine, Source};
+use crate::plan::{self, Finding, Origin, Place, Plan};
 use crate::qemu::QemuFacts;
 
 /// Nothing can be planned, because QEMU could not be asked what it can do; nothing was touched.
@@ -39,7 +39,18 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
         facts.kvm_error = None;
     }
     let lines = |field: &str| source.lines.line(field);
-    Ok(plan::plan(&source.machine, &lines, &host, &facts))
+    let mut plan = plan::plan(&source.machine, &lines, &host, &facts);
+    for finding in &mut plan.findings {
+        finding.place = place(&source, finding);
+    }
+    Ok(plan)
+}
+
+/// Where the field that a finding is about was written. One that the file leaves out has no place.
+fn place(source: &Source, finding: &Finding) -> Option<Place> {
+    let Some(Origin::File { field, .. } | Origin::Raw { field, .. }) = &finding.origin else { return None };
+    let at = source.lines.at(field)?;
+    Some(Place { file: source.path.display().to_string(), line: at.line, column: at.column })
 }
 
 const QEMU: &str = "qemu-system-x86_64";

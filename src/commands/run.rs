@@ -30,7 +30,7 @@ pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
 fn tell_warnings(plan: &Plan) {
     for finding in plan.findings.iter().filter(|f| f.ok == Verdict::No) {
         let remedy = finding.remedy.as_ref().map_or_else(String::new, |r| format!(" → {r}"));
-        tracing::warn!(event = "finding", key = finding.key, "{}{remedy}", finding.detail);
+        tracing::warn!(event = "finding", key = finding.key, "{}{remedy}", finding.sentence());
     }
 }
 

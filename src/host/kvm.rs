@@ -1,7 +1,7 @@
 //! Whether KVM is there and can run a machine. A `/dev/kvm` that opens is not enough: in some sandboxes it answers but
 //! runs no ordinary kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::mpsc;
@@ -11,6 +11,7 @@ use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use serde::{Deserialize, Serialize};
 
 use super::kvm_features::{BASELINE, Register, missing};
+use super::kvm_hyperv;
 use super::{Cpus, Root};
 
 /// What is known of KVM.
@@ -28,6 +29,9 @@ pub struct Kvm {
     pub virtualization: Option<bool>,
     /// Features that the CPU has and KVM does not offer to guests, /proc/cpuinfo's names.
     pub missing_features: Vec<String>,
+    /// Hyper-V's interfaces that KVM offers, by the names of QEMU's CPU properties. `None`: it could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hyperv: Option<BTreeSet<String>>,
     /// Parameters of the modules `kvm`, `kvm_amd` and `kvm_intel` that a plan depends on: `kvm_amd.avic`.
     pub parameters: BTreeMap<String, String>,
 }
@@ -63,7 +67,7 @@ const API_VERSION: i32 = 12;
 /// KVM of an older kernel passes on a few features less than a new CPU has. More than this many missing means that it
 /// is no ordinary KVM.
 const MAX_MISSING: usize = 12;
-/// The two questions that KVM is asked are answered in microseconds.
+/// The questions that KVM is asked are answered in microseconds.
 const DEADLINE: Duration = Duration::from_millis(500);
 /// Module parameters that a plan depends on.
 const PARAMETERS: [(&str, &[&str]); 3] = [
@@ -88,6 +92,7 @@ impl Kvm {
             match ask() {
                 Some(Ok(answer)) => {
                     kvm.api_version = Some(answer.api_version);
+                    kvm.hyperv = answer.hyperv;
                     if let Some(words) = answer.words {
                         kvm.missing_features = missing(&cpus.flags, |leaf, subleaf, register| {
                             words.iter().find(|w| (w.0, w.1, w.2) == (leaf, subleaf, register)).map(|w| w.3)
@@ -161,9 +166,10 @@ impl Kvm {
 struct Answer {
     api_version: i32,
     words: Option<Vec<(u32, u32, Register, u32)>>,
+    hyperv: Option<BTreeSet<String>>,
 }
 
-/// Asks `/dev/kvm` its version and the CPUID that it supports (`Documentation/virt/kvm/api.rst`, 4.1 and 4.46). In a
+/// Asks `/dev/kvm` its version, the CPUID that it supports (`Documentation/virt/kvm/api.rst`, 4.1 and 4.46), and Hyper-V's. In a
 /// thread of its own with a deadline, for a start must not hang on a question; `None` when it passed.
 fn ask() -> Option<Result<Answer, String>> {
     let (answer, receive) = mpsc::sync_channel(1);
@@ -182,7 +188,7 @@ fn ask() -> Option<Result<Answer, String>> {
                         })
                         .collect()
                 });
-                Answer { api_version: kvm.get_api_version(), words }
+                Answer { api_version: kvm.get_api_version(), words, hyperv: kvm_hyperv::ask(&kvm) }
             });
             // Nobody listens any more after the deadline.
             let _ = answer.send(result);

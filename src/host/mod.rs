@@ -9,6 +9,7 @@ mod holders;
 mod images;
 mod kvm;
 mod kvm_features;
+pub mod kvm_hyperv;
 pub mod lease;
 mod memory;
 pub mod pci;
@@ -70,6 +71,9 @@ pub struct Wanted {
     pub programs: Vec<String>,
     /// Accounts by name.
     pub accounts: Vec<String>,
+    /// What is kept for the machine, by its path below the state folder: `win11/vars.fd`. With any, the templates of the
+    /// firmware are looked at too.
+    pub kept: Vec<PathBuf>,
     /// Functions that are to be looked at closely; `None`: PCI is not looked at.
     pub pci: Option<pci::WantedPci>,
 }
@@ -87,15 +91,21 @@ impl Host {
         let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
         let process = Process::read(root, environment, &status);
         let leases = lease::folder(&process.run_dir);
+        let firmware = firmware::read(root, environment);
+        let mut files = wanted.files.clone();
+        if !wanted.kept.is_empty() {
+            files.extend(wanted.kept.iter().map(|path| process.state_dir.join(path)));
+            files.extend(firmware.iter().map(|descriptor| descriptor.vars.clone()));
+        }
         Self {
             kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
             cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
             kvm: Kvm::read(root, &cpus),
-            firmware: firmware::read(root, environment),
+            firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             process,
             programs: environment::find_programs(root, environment, &wanted.programs),
-            files: images::read(root, &wanted.files),
+            files: images::read(root, &files),
             accounts: accounts(&wanted.accounts),
             cpus,
             memory,
@@ -145,6 +155,7 @@ mod tests {
             files: vec!["/etc/passwd".into()],
             programs: vec!["sh".into()],
             accounts: vec!["root".into(), "nobody at all".into()],
+            kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
         };
         let host = Host::read(&Root::new("/"), &wanted);

@@ -39,6 +39,10 @@ pub struct Cpu {
     /// CPU features switched on and off, QEMU's names: `["+topoext", "-svm"]`.
     #[serde(default)]
     pub features: Vec<String>,
+    /// Whether the guest may run machines of its own (CPU feature `svm` or `vmx`). Default: no for Windows, which
+    /// otherwise runs itself in one for memory integrity, and slower; needed for WSL 2 and Hyper-V. Others: as KVM allows.
+    #[serde(default)]
+    pub nested: Option<bool>,
     /// The topology that the guest sees. Default: derived from the placement.
     #[serde(default)]
     pub topology: Option<Topology>,

@@ -23,7 +23,9 @@ pub struct Disk {
     /// Request queues of a virtio disk, or of the SCSI controller. Default: QEMU's own, one a vCPU.
     #[serde(default)]
     pub queues: Option<u16>,
-    /// Image format. Default: read from the file's header (qcow2 or raw); a block device is raw.
+    /// Image format. Default: read from the file's header (qcow2 or raw); a block device is raw. A file with the header
+    /// of a qcow2 image and another ending than `.qcow2` is refused until its format is written here: a guest can write
+    /// such a header into a raw image, to make QEMU open other files of the host at the next start.
     #[serde(default)]
     pub format: Option<DiskFormat>,
     /// Host cache mode (QEMU: `cache=`). Default `None` (O_DIRECT) for disks, `Writeback` for CDs.

@@ -25,7 +25,7 @@ fn an_error_shows_the_line_and_the_remedy() {
          4 | \tcpu: ( vcpu: 8),\n  \
            | \t       ^^^^\n  \
            = allowed: the fields in `cpu` are `vcpus`, `pin`, `emulator`, `iothreads`, `model`, `features`, \
-         `topology`, `hide_kvm`"
+         `nested`, `topology`, `hide_kvm`"
     );
 }
 

@@ -92,7 +92,9 @@ pub(super) fn exists(draft: &mut Draft, key: &str, field: &str, what: &str, path
     if file.kind.is_none() {
         let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
         let detail = format!("{what} {shown} does not exist{}", near.unwrap_or_default());
-        draft.no(&key, Severity::Hard, detail, &format!("correct `{field}`, or make the file"));
+        let allowed = "the path of an existing file, from the machine file's folder on where it is relative";
+        let remedy = format!("`{field}` takes {allowed}: correct it, or make the file");
+        draft.no(&key, Severity::Hard, detail, &remedy);
         draft.about(field);
         return None;
     }

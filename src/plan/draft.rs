@@ -200,7 +200,7 @@ impl<'a> Draft<'a> {
     }
 
     fn find(&mut self, key: &str, severity: Severity, ok: Verdict, detail: String, remedy: Option<String>) {
-        self.findings.push(Finding { key: key.to_owned(), severity, ok, detail, remedy, origin: None });
+        self.findings.push(Finding { key: key.to_owned(), severity, ok, detail, remedy, origin: None, place: None });
     }
 
     /// Whether the machine type has this property, as far as the binary told.

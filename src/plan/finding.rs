@@ -20,6 +20,26 @@ pub struct Finding {
     /// The field of the machine file that it is about, where it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Where that field was written, where a file was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// A place in a machine file. `file:line:column` is what terminals and editors jump to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
 }
 
 /// Whether a *no* forbids the start.
@@ -48,5 +68,13 @@ impl Finding {
     /// Whether it forbids the start.
     pub fn blocks(&self) -> bool {
         self.severity == Severity::Hard && self.ok == Verdict::No
+    }
+
+    /// What is so, behind the place that is wrong where it is one of the file.
+    pub fn sentence(&self) -> String {
+        match self.place.as_ref().filter(|_| self.ok == Verdict::No) {
+            Some(place) => format!("{place}: {}", self.detail),
+            None => self.detail.clone(),
+        }
     }
 }

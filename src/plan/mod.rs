@@ -19,7 +19,7 @@ mod tests;
 mod wanted;
 
 pub use cgroup::Cgroup;
-pub use finding::{Finding, Severity, Verdict};
+pub use finding::{Finding, Place, Severity, Verdict};
 pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;

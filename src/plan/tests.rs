@@ -1,5 +1,5 @@
 use super::sample::{Shape, host, plan};
-use super::{Account, Plan};
+use super::{Account, Plan, Verdict};
 use crate::change::Change;
 use crate::host::{FileFact, FileKind, Host};
 use crate::machine::DiskFormat;
@@ -107,4 +107,78 @@ fn a_mac_address_stays_and_differs_by_card() {
     let first = macs(&plan(text, &here));
     assert_eq!(first, macs(&plan(text, &here)));
     assert!(first.len() == 2 && first[0] != first[1] && first[0].starts_with("52:54:00:"));
+}
+
+#[test]
+fn a_window_of_roots_is_told_that_no_desktop_shows_it() {
+    let mut host = host(Shape::simple(4, 1));
+    let verdict = |text: &str, host: &Host| {
+        plan(text, host).findings.into_iter().find(|f| f.key == "display.desktop").map(|f| f.ok)
+    };
+    let (window, owned) = ("display: Gtk", "display: Gtk, user: \"0\"");
+    let machine = |rest: &str| format!("(guest: Linux, memory: (size: \"1 GiB\"), firmware: Bios, {rest})");
+    assert_eq!(verdict(&machine(window), &host), None);
+    host.process.uid = 0;
+    assert_eq!(verdict(&machine(window), &host), Some(Verdict::No));
+    assert_eq!(verdict(&machine(owned), &host), Some(Verdict::No));
+    assert_eq!(verdict(&machine("display: Gtk, user: \"1000\""), &host), Some(Verdict::Unknown));
+    assert_eq!(verdict(&machine("display: Vnc()"), &host), None);
+}
+
+/// The value of `-cpu`.
+fn cpu_of(text: &str, host: &Host) -> String {
+    let plan = plan(text, host);
+    let option = plan.command.options.iter().find(|option| option.name == "-cpu").unwrap();
+    option.value.written().unwrap().to_string()
+}
+
+#[test]
+fn windows_gets_nested_virtualization_only_when_asked_for() {
+    let mut host = host(Shape::simple(4, 1));
+    let machine =
+        |guest: &str, cpu: &str| format!("(guest: {guest}, memory: (size: \"1 GiB\"), firmware: Bios, cpu: ({cpu}))");
+    assert!(cpu_of(&machine("Windows10", ""), &host).contains("svm=off"));
+    assert!(!cpu_of(&machine("Windows10", "nested: true"), &host).contains("svm"));
+    assert!(!cpu_of(&machine("Linux", ""), &host).contains("svm"));
+    assert!(cpu_of(&machine("Linux", "nested: false"), &host).contains("svm=off"));
+    host.kvm.parameters.insert("kvm_amd.nested".to_owned(), "0".to_owned());
+    let findings = plan(&machine("Windows10", "nested: true"), &host).findings;
+    assert!(findings.iter().any(|f| f.key == "cpu.nested" && f.ok == Verdict::No));
+}
+
+#[test]
+fn what_kvm_offers_of_hyper_v_decides_over_the_kernels_release() {
+    let mut host = host(Shape::simple(4, 1));
+    let machine = "(guest: Windows10, memory: (size: \"1 GiB\"), firmware: Bios)";
+    host.kernel = "5.10.0".to_owned();
+    let unknown = cpu_of(machine, &host);
+    assert!(unknown.contains("hv-relaxed=on") && !unknown.contains("hv-xmm-input"), "{unknown}");
+    host.kvm.hyperv = Some(["hv-relaxed", "hv-xmm-input"].map(str::to_owned).into());
+    let asked = cpu_of(machine, &host);
+    assert!(asked.contains("hv-relaxed=on") && asked.contains("hv-xmm-input=on"), "{asked}");
+    assert!(!asked.contains("hv-vapic") && !asked.contains("hv-time"), "{asked}");
+    assert!(asked.contains("hv-no-nonarch-coresharing") && asked.contains("hv-vendor-id"), "{asked}");
+}
+
+#[test]
+fn a_variable_store_of_another_firmware_is_noticed() {
+    let mut host = host(Shape::simple(4, 1));
+    let machine = "(name: \"win\", guest: Linux, memory: (size: \"1 GiB\"), \
+                   firmware: Uefi(code: \"/fw/CODE.fd\", vars: \"/fw/VARS.fd\"))";
+    let state = host.process.state_dir.join("win");
+    let mut put = |path: &std::path::Path, size: u64| host.files.insert(path.to_owned(), FileFact { size, ..file() });
+    put(std::path::Path::new("/fw/CODE.fd"), 3_653_632);
+    put(std::path::Path::new("/fw/VARS.fd"), 540_672);
+    let store = |host: &Host| {
+        let plan = plan(machine, host);
+        plan.findings.into_iter().find(|f| f.key == "firmware.store").map(|f| f.blocks())
+    };
+    assert_eq!(store(&host), None);
+    host.files.insert(state.join("vars.fd"), FileFact { size: 540_672, ..file() });
+    assert_eq!(store(&host), None);
+    host.files.insert(state.join("vars.fd"), FileFact { size: 131_072, ..file() });
+    assert_eq!(store(&host), Some(true));
+    host.files.remove(&state.join("vars.fd"));
+    host.files.insert(state.join("vars.qcow2"), FileFact { size: 131_072, ..file() });
+    assert_eq!(store(&host), Some(false));
 }

@@ -1,5 +1,7 @@
 //! What a plan needs to know of the host beyond its hardware: the files and programs that the machine names.
 
+use std::path::Path;
+
 use crate::host::Wanted;
 use crate::host::pci::WantedPci;
 use crate::machine::{Firmware, Machine, Serial};
@@ -33,5 +35,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
     let pci = (!slots.is_empty()).then_some(WantedPci { slots, all: false, roms });
     let qemu = machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned());
     let programs = vec![qemu, super::command::SWTPM.to_owned()];
-    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), pci }
+    let stores = super::command::STORES.map(|name| Path::new(&machine.name).join(name));
+    let kept = if machine.firmware == Firmware::Bios { vec![] } else { stores.to_vec() };
+    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), kept, pci }
 }

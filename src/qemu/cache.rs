@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use super::facts::QemuFacts;
 use super::probe::{self, ProbeError, probe_kvm};
 
 /// To be raised whenever what is asked or how it is kept changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -42,22 +43,20 @@ struct FileIdentity {
     modified: (i64, i64),
 }
 
-/// What the answer about KVM depends on: this boot, the device (made anew when its module is loaded), and who asks.
+/// What the answer about KVM depends on: this boot (and so the kernel), the device's node, which is made anew when its
+/// module is loaded, and whether we may open it. Its owner, mode and time of change are not taken: udev and logind set
+/// them again and again, for all devices when a session begins, and nothing follows from them but the last of the three.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct KvmIdentity {
     boot: String,
-    device: Option<DeviceIdentity>,
-    user: u32,
-    groups: Vec<u32>,
+    /// Device number and inode of `/dev/kvm`.
+    device: Option<(u64, u64)>,
+    opens: bool,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct DeviceIdentity {
-    number: u64,
-    mode: u32,
-    owner: (u32, u32),
-    changed: (i64, i64),
-}
+/// How long an answer is believed that KVM does not run. What it speaks of may pass without a trace: another hypervisor
+/// that has the CPU's virtualization, a machine that was too busy.
+const REFUSAL_LASTS: Duration = Duration::from_secs(600);
 
 impl QemuFacts {
     /// What this binary can do: from the cache in this folder where that still holds, else asked of the binary.
@@ -70,7 +69,9 @@ impl QemuFacts {
         let (identity, kvm) = (Identity::of(&path).map_err(io)?, KvmIdentity::now());
         let file = cache_dir.join(file_name(&path));
         let facts = match read(&file) {
-            Some(kept) if kept.binary == identity && kept.kvm == kvm => return Ok(kept.facts),
+            Some(kept) if kept.binary == identity && kept.kvm == kvm && !outlived(&kept, &file) => {
+                return Ok(kept.facts);
+            }
             Some(kept) if kept.binary == identity => {
                 tracing::debug!(binary = %path.display(), "asking QEMU anew whether KVM runs");
                 let kvm_error = if kept.facts.kvm_present { probe_kvm(&path) } else { None };
@@ -111,20 +112,19 @@ impl FileIdentity {
 impl KvmIdentity {
     fn now() -> Self {
         let device = fs::metadata("/dev/kvm").ok();
-        let device = device.map(|meta| DeviceIdentity {
-            number: meta.rdev(),
-            mode: meta.mode(),
-            owner: (meta.uid(), meta.gid()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        });
-        let groups = nix::unistd::getgroups().unwrap_or_default();
         Self {
             boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
-            device,
-            user: nix::unistd::geteuid().as_raw(),
-            groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+            device: device.map(|meta| (meta.rdev(), meta.ino())),
+            // Tried, since a unit's `DevicePolicy=` speaks up only then.
+            opens: OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
         }
     }
+}
+
+/// Whether the answer is a refusal that is to be asked anew. One that the clock puts into the future is.
+fn outlived(kept: &Kept, file: &Path) -> bool {
+    let age = || fs::metadata(file).ok()?.modified().ok()?.elapsed().ok();
+    kept.facts.kvm_error.is_some() && age().is_none_or(|age| age > REFUSAL_LASTS)
 }
 
 /// Where distributions put QEMU's modules, from the binary's own place (`/usr/bin`).

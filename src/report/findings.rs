@@ -15,7 +15,7 @@ pub fn findings(findings: &[Finding], all: bool) -> String {
         let (mark, style) = mark(finding);
         let key = &finding.key;
         // Writing to a String cannot fail.
-        let _ = write!(text, "{style}{mark}{style:#} {} [{key}]", finding.detail);
+        let _ = write!(text, "{style}{mark}{style:#} {} [{key}]", finding.sentence());
         if let Some(remedy) = finding.remedy.as_deref().filter(|_| finding.ok != Verdict::Yes) {
             let _ = write!(text, "\n     → {remedy}");
         }

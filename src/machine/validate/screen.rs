@@ -31,7 +31,7 @@ fn listens(listen: &Listen, lowest: u16, problems: &mut Problems) {
         problems
             .add("display.port", format!("`display.port` cannot be {port}"))
             .allowed(format!("{lowest} to 65535"))
-            .help("without a port, the server listens on a UNIX socket in the run directory");
+            .help("without a port, the server listens on a UNIX socket in a folder of its own, which `vfio-run plan` names");
     }
     if listen.address.is_some() && listen.port.is_none() {
         problems

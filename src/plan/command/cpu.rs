@@ -1,6 +1,6 @@
 //! The virtual CPUs: model, features and topology.
 
-use super::super::Severity::Hard;
+use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::{Decided, enlightenments};
 use crate::qemu::command::QemuOption;
@@ -44,6 +44,9 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
             cpu.set_from("kvm", "off", origin);
         }
     }
+    if kvm && matches!(model, "host" | "max") {
+        nested(draft, &mut cpu);
+    }
     features(draft, &mut cpu);
     draft.push(cpu);
     smp(draft, decided);
@@ -69,6 +72,31 @@ fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: boo
     }
     if decided.faithful {
         set(draft, cpu, "host-cache-info", "on", by_fact("each guest core is a host core, so its caches are too"));
+    }
+}
+
+/// Nested virtualization, which follows the host's CPU unless it is taken away.
+fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
+    let asked = draft.machine.cpu.nested;
+    let (feature, parameter) = match draft.host.cpus.vendor.as_deref() {
+        Some("GenuineIntel") => ("vmx", "kvm_intel.nested"),
+        _ => ("svm", "kvm_amd.nested"),
+    };
+    if !asked.unwrap_or(!draft.machine.guest.is_windows()) {
+        let why = "Windows: without nested virtualization it does not run itself in a machine, which is faster";
+        let origin = draft.file_or(asked.is_some(), "cpu.nested", why);
+        return set(draft, cpu, feature, "off", origin);
+    }
+    let denied = draft.host.kvm.parameters.get(parameter).is_some_and(|value| matches!(value.as_str(), "N" | "0"));
+    if asked == Some(true) && denied {
+        let (module, name) = parameter.split_once('.').unwrap_or((parameter, "nested"));
+        draft.no(
+            "cpu.nested",
+            Soft,
+            format!("KVM gives guests no nested virtualization: {parameter} is off"),
+            &format!("write `options {module} {name}=1` to /etc/modprobe.d/kvm.conf and load the module again"),
+        );
+        draft.about("cpu.nested");
     }
 }
 

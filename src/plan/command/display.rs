@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Map, Value};
 
-use super::super::Severity::Hard;
+use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default};
 use crate::machine::{Display, Guest, Listen, Video};
 use crate::qemu::command::QemuOption;
@@ -33,6 +33,9 @@ pub(super) fn write(draft: &mut Draft) {
         );
         draft.about("display");
     }
+    if window != "none" {
+        reaches_desktop(draft);
+    }
     let object = Map::from_iter([("type".to_owned(), Value::from(window))]);
     draft.push(QemuOption::json("-display", object, origin.clone()));
     match &draft.machine.display {
@@ -54,6 +57,29 @@ pub(super) fn write(draft: &mut Draft) {
         Display::None | Display::Gtk | Display::Sdl => {}
     }
     card(draft, shown);
+}
+
+/// A desktop lets the programs of its own user in. Started by root, QEMU is somebody else, who has no right to the
+/// sockets in the user's runtime folder nor to the X server's cookie.
+fn reaches_desktop(draft: &mut Draft) {
+    if draft.host.process.uid != 0 {
+        return;
+    }
+    let (key, servers) = ("display.desktop", "use `display: Spice()` or `Vnc()` and a viewer");
+    match draft.machine.user.as_deref() {
+        Some(user) if !matches!(user, "root" | "0") => draft.unknown(
+            key,
+            Soft,
+            format!("the window shows if {user}'s desktop is the one that `$DISPLAY` or `$WAYLAND_DISPLAY` names"),
+        ),
+        _ => draft.no(
+            key,
+            Soft,
+            "QEMU is started by root, and a desktop shows no windows of others than its own user",
+            &format!("start the machine as that user, name the user in `user`, or {servers}"),
+        ),
+    }
+    draft.about("display");
 }
 
 fn address(listen: &Listen) -> IpAddr {

@@ -3,13 +3,14 @@
 
 use super::super::draft::{Draft, by_default, by_fact};
 use super::{Decided, cpu};
+use crate::host::kvm_hyperv;
 use crate::qemu::command::QemuOption;
 
 /// When an interface is of use.
 enum When {
     /// Always.
     Always,
-    /// From this Linux on, which added it to KVM.
+    /// From this Linux on, which added it to KVM; only looked at where KVM itself could not be asked.
     Linux(u32, u32),
     /// On Intel CPUs with nested virtualization, whose control structure it is.
     NestedIntel,
@@ -53,15 +54,20 @@ pub(super) fn write(draft: &Draft, decided: &Decided, cpu: &mut QemuOption) {
     let kvm = &draft.host.kvm.parameters;
     let on = |name: &str| kvm.get(name).is_some_and(|value| matches!(value.as_str(), "Y" | "1"));
     let flag = |name: &str| draft.host.cpus.flags.iter().any(|flag| flag == name);
+    let offered = draft.host.kvm.hyperv.as_ref();
+    let nested = draft.machine.cpu.nested == Some(true);
     for (name, when) in &SET {
+        // Bits that QEMU looks for before it starts. Those without any are not KVM's to refuse.
+        if kvm_hyperv::has_bits(name) && offered.is_some_and(|offered| !offered.contains(*name)) {
+            continue;
+        }
         let origin = match when {
+            When::Linux(..) if offered.is_some() => by_fact("KVM offers it"),
             When::Always => by_default("Windows: Hyper-V's interfaces"),
             When::Linux(major, minor) if release(&draft.host.kernel) >= Some((*major, *minor)) => {
                 by_fact(format!("Linux {} offers it", draft.host.kernel))
             }
-            When::NestedIntel if on("kvm_intel.nested") && !draft.machine.cpu.features.iter().any(|f| f == "-vmx") => {
-                by_fact("KVM allows nested virtualization")
-            }
+            When::NestedIntel if nested && on("kvm_intel.nested") => by_fact("KVM allows nested virtualization"),
             When::HardwareApic if on("kvm_amd.avic") => by_fact("kvm_amd.avic is on"),
             When::HardwareApic if on("kvm_intel.enable_apicv") => by_fact("kvm_intel.enable_apicv is on"),
             When::TscScaling if flag("tsc_scale") || flag("tsc_scaling") => {

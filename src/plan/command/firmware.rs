@@ -1,22 +1,25 @@
 //! Which firmware the guest starts with: a UEFI build by what its descriptor says, or QEMU's SeaBIOS.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::super::Severity::Hard;
+use super::super::Severity::{Hard, Soft};
 use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::super::{Keep, Origin};
 use super::board;
 use super::disks::format_name;
-use crate::host::{Descriptor, Feature};
+use crate::host::{Descriptor, Feature, FileKind};
 use crate::machine::{self, DiskFormat, Guest, Uefi};
 use crate::qemu::command::QemuOption;
 
 /// Block nodes of the code and of the variable store.
 const CODE: &str = "firmware-code";
 const VARS: &str = "firmware-vars";
+
+/// Names of a machine's own variable store in its folder: as plain bytes, and as qcow2.
+pub(in super::super) const STORES: [&str; 2] = ["vars.fd", "vars.qcow2"];
 
 /// The firmware, chosen.
 #[derive(Debug)]
@@ -115,8 +118,43 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
     Firmware::Flash(flash(draft, code, code_format, vars, vars_format, smm, origin))
 }
 
+/// Looks at the variable store of an earlier run. A build finds its variables at a fixed distance from its code, so one
+/// of another size is none to it; one of another format would be left behind without a word.
+fn store_fits(draft: &mut Draft, template: &Path, store: &Path, format: DiskFormat, other: &Path) {
+    let size = |draft: &Draft, path: &Path| {
+        let file = draft.host.files.get(path)?;
+        (file.kind == Some(FileKind::File)).then_some(file.size)
+    };
+    let keep = "name the earlier build in `firmware: Uefi(code: …, vars: …)`";
+    let lost = "which loses boot entries and enrolled keys, and Windows may ask for BitLocker's recovery key";
+    match (size(draft, store), size(draft, template), size(draft, other)) {
+        // The size of a qcow2 image says nothing of what is in it.
+        (Some(own), Some(needed), _) if own != needed && format == DiskFormat::Raw => {
+            let detail = format!(
+                "the machine's UEFI variables in {} ({own} bytes) are not for this firmware, whose template {} has {needed}",
+                store.display(),
+                template.display()
+            );
+            let remedy = format!("{keep}, or move the store away to start with a fresh one, {lost}");
+            draft.no("firmware.store", Hard, detail, &remedy);
+            draft.about("firmware");
+        }
+        (None, _, Some(_)) => {
+            let detail = format!(
+                "this firmware keeps its variables in {}; the machine's own so far are in {}",
+                store.display(),
+                other.display()
+            );
+            let remedy = format!("{keep}; else a fresh store is made, {lost}");
+            draft.no("firmware.store", Soft, detail, &remedy);
+            draft.about("firmware");
+        }
+        _ => {}
+    }
+}
+
 fn flash(
-    draft: &Draft,
+    draft: &mut Draft,
     code: PathBuf,
     code_format: DiskFormat,
     template: PathBuf,
@@ -124,13 +162,14 @@ fn flash(
     smm: bool,
     origin: Origin,
 ) -> Flash {
-    let extension = if vars_format == DiskFormat::Qcow2 { "qcow2" } else { "fd" };
-    let vars = draft.paths.state.join(format!("vars.{extension}"));
+    let [raw, qcow2] = STORES.map(|name| draft.paths.state.join(name));
+    let (vars, other) = if vars_format == DiskFormat::Qcow2 { (qcow2, raw) } else { (raw, qcow2) };
+    store_fits(draft, &template, &vars, vars_format, &other);
     Flash { code, code_format, template, vars, vars_format, smm, origin }
 }
 
 /// The format of a file that no descriptor describes.
-fn image_format(draft: &Draft, path: &std::path::Path) -> DiskFormat {
+fn image_format(draft: &Draft, path: &Path) -> DiskFormat {
     let named = path.extension().is_some_and(|extension| extension == "qcow2");
     let seen = draft.host.files.get(path).and_then(|file| file.format);
     seen.unwrap_or(if named { DiskFormat::Qcow2 } else { DiskFormat::Raw })

@@ -39,7 +39,8 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
         facts.kvm_error = None;
     }
     let lines = |field: &str| source.lines.line(field);
-    Ok(plan::plan(&source.machine, &lines, &host, &facts))
+    let plan = plan::plan(&source.machine, &lines, &host, &facts);
+    Ok(Plan { file: std::path::absolute(file).ok(), ..plan })
 }
 
 const QEMU: &str = "qemu-system-x86_64";

@@ -98,6 +98,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Say whether the machine can start, with reasons and remedies; changes nothing
     Check(FileArgs),
+    /// Hand the host's devices over and take them back without a guest; times each step, and names what leaks
+    Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
     Status(NameArgs),
     /// Ask a guest to power off, and wait until its launcher has ended
@@ -160,6 +162,20 @@ pub struct PlanArgs {
     /// Plan for another host: a file written by `vfio-run host --json`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub host: Option<PathBuf>,
+}
+
+/// `rehearse`.
+#[derive(Debug, Args)]
+pub struct RehearseArgs {
+    /// The machine file (RON)
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// How many times to go there and back
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: u32,
+    /// Run the machine's hooks too, but for those of a running guest
+    #[arg(long)]
+    pub hooks: bool,
 }
 
 /// The name of a machine, or all of them.

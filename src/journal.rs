@@ -9,11 +9,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Before, Change, ChangeError, Progress, Undone};
 use crate::host::Root;
+use crate::units::Stage;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,18 @@ pub enum Record {
     },
     /// The guest was let go: from here on a supervisor can take it over.
     Running,
+    /// The stage is reached and its hooks, if it has any, are about to be run.
+    Hooks {
+        /// The stage.
+        stage: Stage,
+    },
+    /// The hooks of a stage were run.
+    HooksDone {
+        /// The stage.
+        stage: Stage,
+    },
+    /// No guest will be started: `vfio-run rehearse`.
+    Rehearsal,
 }
 
 /// A change that may have been made and was not undone.
@@ -68,10 +82,23 @@ pub struct Open {
 /// The outcome of one undo.
 #[derive(Debug)]
 pub struct UndoReport {
+    /// Number of the change.
+    pub seq: u32,
     /// The change.
     pub change: Change,
     /// How it ended.
     pub result: Result<Undone, ChangeError>,
+    /// How long it took.
+    pub took: Took,
+}
+
+/// How long a change, or its undoing, took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Took {
+    /// With its records in the journal and what was read before.
+    pub whole: Duration,
+    /// The change alone.
+    pub change: Duration,
 }
 
 /// The journal of one machine.
@@ -131,13 +158,16 @@ impl Journal {
     }
 
     /// Makes a change: intent and old value on disk first, then the host, then the read-back, then `Done`.
-    pub fn make(&mut self, root: &Root, change: &Change, progress: Progress<'_>) -> Result<(), MakeError> {
+    pub fn make(&mut self, root: &Root, change: &Change, progress: Progress<'_>) -> Result<Took, MakeError> {
+        let begun = Instant::now();
         let seq = 1 + self.records.iter().filter(|r| matches!(r, Record::Intent { .. })).count() as u32;
         let before = change.capture(root)?;
         self.append(Record::Intent { seq, change: change.clone(), before: before.clone() })?;
+        let applied = Instant::now();
         change.apply(root, &before, progress)?;
+        let change = applied.elapsed();
         self.append(Record::Done { seq })?;
-        Ok(())
+        Ok(Took { whole: begun.elapsed(), change })
     }
 
     /// The changes that may stand, in the order that they were made.
@@ -159,14 +189,17 @@ impl Journal {
     fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
         let mut reports = Vec::new();
         for open in self.open_changes().into_iter().rev().filter(|o| which(&o.change)) {
+            let begun = Instant::now();
             let mut result = open.change.undo(root, &open.before);
+            let change = begun.elapsed();
             if let Ok(how) = &result
                 && let Err(error) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
             {
                 // It is undone, yet the journal says otherwise: undoing it again does no harm, but the user must know.
                 result = Err(ChangeError::Io { action: "write", path: self.path.clone(), error });
             }
-            reports.push(UndoReport { change: open.change, result });
+            let took = Took { whole: begun.elapsed(), change };
+            reports.push(UndoReport { seq: open.seq, change: open.change, result, took });
         }
         reports
     }
@@ -201,7 +234,12 @@ pub fn open_changes(records: &[Record]) -> Vec<Open> {
                 open.push(Open { seq: *seq, change: change.clone(), before: before.clone() });
             }
             Record::Undone { seq, .. } => open.retain(|o| o.seq != *seq),
-            Record::Done { .. } | Record::Started { .. } | Record::Running => {}
+            Record::Done { .. }
+            | Record::Started { .. }
+            | Record::Running
+            | Record::Hooks { .. }
+            | Record::HooksDone { .. }
+            | Record::Rehearsal => {}
         }
     }
     open

@@ -17,7 +17,7 @@ use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::OptionValue;
 
 /// Machine, host and QEMU of each stored plan.
-const CASES: [(&str, &str, &str); 20] = [
+const CASES: [(&str, &str, &str); 21] = [
     ("demo", "container-2c", "7.2"),
     ("demo", "laptop-4c", "10.0"),
     ("linux", "laptop-4c", "7.2"),
@@ -38,6 +38,7 @@ const CASES: [(&str, &str, &str); 20] = [
     ("seed-13700k", "core-i7-13700k", "7.2"),
     ("seed-1600", "ryzen-1600", "7.2"),
     ("hugepages", "xeon-2numa", "7.2"),
+    ("hooks", "laptop-4c", "7.2"),
 ];
 
 #[test]

@@ -10,6 +10,8 @@ mod crash;
 mod ending;
 #[path = "real_qemu/guest.rs"]
 mod guest;
+#[path = "real_qemu/hooks.rs"]
+mod hooks;
 #[path = "real_qemu/host.rs"]
 mod host;
 #[path = "real_qemu/huge_pages.rs"]
@@ -20,6 +22,8 @@ mod launcher;
 mod machines;
 #[path = "real_qemu/orphan.rs"]
 mod orphan;
+#[path = "real_qemu/rehearse.rs"]
+mod rehearse;
 #[path = "real_qemu/start.rs"]
 mod start;
 #[path = "real_qemu/talk.rs"]

@@ -349,6 +349,22 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Whether others do the work, whom we only ask and wait for: a driver, a unit, a module, the kernel's memory.
+    pub fn makes_others_work(&self) -> bool {
+        match self {
+            Self::HugePages { .. }
+            | Self::BindDriver { .. }
+            | Self::ResizeBar { .. }
+            | Self::LeaveConsole { .. }
+            | Self::ReleaseBootScreen { .. }
+            | Self::RemoveModule { .. }
+            | Self::StopUnit { .. } => true,
+            Self::Write { .. } | Self::Own { .. } | Self::Cgroup { .. } | Self::FreeNodes { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

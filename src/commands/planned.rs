@@ -43,7 +43,7 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     for finding in &mut plan.findings {
         finding.place = place(&source, finding);
     }
-    Ok(plan)
+    Ok(Plan { file: std::path::absolute(file).ok(), ..plan })
 }
 
 /// Where the field that a finding is about was written. One that the file leaves out has no place.

@@ -12,12 +12,7 @@ use crate::run::{self, Outcome, Report};
 pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     let mut plan = planned::plan(&args.file, None)?;
     if planned::blockers(&plan).next().is_some() {
-        if output.json {
-            report::json(&plan.findings)?;
-        } else {
-            report::complain(&report::findings(&plan.findings, false));
-        }
-        tracing::error!("{} was not started and nothing was touched", plan.name);
+        refuse(&plan, output)?;
         return Ok(exit::REFUSED);
     }
     tell_warnings(&plan);
@@ -27,7 +22,19 @@ pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     Ok(tell(&plan.name, &report))
 }
 
-fn tell_warnings(plan: &Plan) {
+/// Says what forbids the start.
+pub fn refuse(plan: &Plan, output: OutputArgs) -> Result<()> {
+    if output.json {
+        report::json(&plan.findings)?;
+    } else {
+        report::complain(&report::findings(&plan.findings, false));
+    }
+    tracing::error!("{} was not started and nothing was touched", plan.name);
+    Ok(())
+}
+
+/// Says what is not as it should be and does not forbid the start.
+pub fn tell_warnings(plan: &Plan) {
     for finding in plan.findings.iter().filter(|f| f.ok == Verdict::No) {
         let remedy = finding.remedy.as_ref().map_or_else(String::new, |r| format!(" → {r}"));
         tracing::warn!(event = "finding", key = finding.key, "{}{remedy}", finding.sentence());
@@ -41,6 +48,9 @@ pub fn tell(name: &str, report: &Report) -> u8 {
         Outcome::ShutDown(reason) => tracing::info!(event = "ended", code, "{name} has ended ({reason})"),
         Outcome::NotStarted(error) => tracing::error!(event = "ended", code, "{name} did not start: {error:#}"),
         Outcome::Crashed(words) => tracing::error!(event = "ended", code, "{words}"),
+    }
+    for warning in &report.warnings {
+        tracing::warn!(event = "warning", "{warning}");
     }
     if report.left.is_empty() {
         tracing::info!(event = "restored", "the host is as it was");

@@ -19,7 +19,7 @@ use crate::run::{self, PLAN_FILE};
 #[derive(Debug, Serialize)]
 struct Status {
     name: String,
-    /// `running`, `paused`, `stopping`, `starting`, `ending`, `unsupervised`, `left-behind` or `unreadable`.
+    /// `running`, `paused`, `stopping`, `starting`, `ending`, `rehearsing`, `unsupervised`, `left-behind` or `unreadable`.
     state: String,
     launcher: Option<i32>,
     qemu: Option<i32>,
@@ -97,7 +97,12 @@ fn look(name: &str) -> Result<Option<Status>> {
             Err(_) => {
                 // Before the guest runs, or is taken over, there is no control socket yet, and after it none any more.
                 let ran = records.contains(&Record::Running) && !run::sockets::guest_lives(&run_dir);
-                status.state = if ran { "ending" } else { "starting" }.to_owned();
+                let state = match ran {
+                    _ if records.contains(&Record::Rehearsal) => "rehearsing",
+                    true => "ending",
+                    false => "starting",
+                };
+                status.state = state.to_owned();
                 status.launcher = owner.pid;
             }
         }
@@ -136,8 +141,11 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
     Ok(host::run_dir().join(name))
 }
 
-/// How long the machine's guest may take to power off.
+/// How long the machine's guest may take to power off, and the hooks after it.
 pub fn shutdown_limit(run_dir: &Path) -> Duration {
     let plan = std::fs::read(run_dir.join(PLAN_FILE)).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
-    Duration::from_secs(plan.map_or(90, |p| p.shutdown_timeout.into()))
+    // The launcher also waits for the hooks that come after the guest.
+    let hooks =
+        |plan: &Plan| plan.hooks.iter().filter(|h| !h.stage.is_start()).map(|h| u64::from(h.timeout)).sum::<u64>();
+    Duration::from_secs(plan.map_or(90, |p| hooks(&p) + u64::from(p.shutdown_timeout)))
 }

@@ -10,9 +10,23 @@ use super::exit;
 use crate::cli::{OutputArgs, UnitArgs};
 use crate::machine;
 use crate::report;
+use crate::units::Stage;
 
 /// How much longer than the guest's own time systemd waits: QEMU's quit, the helpers' end and putting the host back.
 const STOP_GRACE: u32 = 60;
+/// A huge page reservation and the guest's memory can take minutes.
+const START_GRACE: u32 = 600;
+
+/// What systemd waits for besides the program's own work, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// The guest's end.
+    guest: u32,
+    /// Hooks before the guest.
+    start: u32,
+    /// Hooks after it.
+    end: u32,
+}
 
 /// Prints, or installs, a systemd unit for the machine.
 pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
@@ -21,7 +35,13 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
     let program = std::env::current_exe().context("cannot tell where vfio-run is")?;
     let name = format!("vfio-run-{}.service", source.machine.name);
     let limit = source.machine.shutdown_timeout().as_secs() as u32;
-    let text = render(&source.machine.name, &program, &file, limit)?;
+    let hooks = &source.machine.hooks;
+    let waits = Waits {
+        guest: limit,
+        start: hooks.limit(&[Stage::Before, Stage::Ready]),
+        end: hooks.limit(&[Stage::Ended, Stage::Restored]),
+    };
+    let text = render(&source.machine.name, &program, &file, waits)?;
     if !args.install {
         if output.json {
             report::json(&serde_json::json!({ "unit": name, "text": text }))?;
@@ -44,7 +64,7 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
 /// The unit's text. `KillMode=mixed`: only the launcher gets SIGTERM, and ends the guest by its power button; when the
 /// launcher itself is killed, systemd kills the rest of the cgroup (QEMU) and then runs `ExecStopPost`, which finds the
 /// journal and puts the host back (systemd.kill(5), systemd.service(5)).
-fn render(name: &str, program: &Path, file: &Path, limit: u32) -> Result<String> {
+fn render(name: &str, program: &Path, file: &Path, waits: Waits) -> Result<String> {
     let program = quote(program)?;
     let wanted_by = if Uid::effective().is_root() { "multi-user.target" } else { "default.target" };
     Ok(format!(
@@ -63,7 +83,7 @@ KillMode=mixed
 # Enough to make a group for the guest; more would switch controllers on for the whole host.
 Delegate=pids
 # A huge page reservation and the guest's memory can take minutes.
-TimeoutStartSec=10min
+TimeoutStartSec={start}s
 # The launcher ends a guest that does not power off after {limit} s; systemd waits longer than that.
 TimeoutStopSec={stop}s
 LimitMEMLOCK=infinity
@@ -73,7 +93,9 @@ OOMScoreAdjust=-500
 WantedBy={wanted_by}
 ",
         file = quote(file)?,
-        stop = limit.saturating_add(STOP_GRACE),
+        limit = waits.guest,
+        start = waits.start.saturating_add(START_GRACE),
+        stop = waits.guest.saturating_add(waits.end).saturating_add(STOP_GRACE),
     ))
 }
 
@@ -132,8 +154,14 @@ mod tests {
 
     #[test]
     fn the_guests_time_is_less_than_systemds() {
-        let text = render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), 120).unwrap();
-        assert!(text.contains("TimeoutStopSec=180s\n"), "{text}");
+        let render = |start, end| {
+            let waits = Waits { guest: 120, start, end };
+            render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), waits).unwrap()
+        };
+        let text = render(0, 0);
+        assert!(text.contains("TimeoutStopSec=180s\n") && text.contains("TimeoutStartSec=600s\n"), "{text}");
+        let with_hooks = render(30, 90);
+        assert!(with_hooks.contains("TimeoutStopSec=270s\n") && with_hooks.contains("TimeoutStartSec=630s\n"));
         assert!(text.contains("ExecStopPost=/usr/bin/vfio-run recover win11\n"), "{text}");
     }
 }

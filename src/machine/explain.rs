@@ -351,6 +351,7 @@ fn example(name: &str) -> Option<&'static str> {
         "file" => "file: \"disk.qcow2\"",
         "image" => "image: \"vmlinuz\"",
         "cores" => "cores: 4",
+        "argv" => "argv: [\"/usr/local/bin/lights\", \"off\"]",
         "address" => "address: \"01:00.*\"",
         _ => return None,
     })

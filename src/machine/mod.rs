@@ -7,6 +7,7 @@ mod display;
 mod explain;
 mod firmware;
 mod handover;
+mod hooks;
 mod lines;
 mod memory;
 mod network;
@@ -26,6 +27,7 @@ pub use disk::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Media};
 pub use display::{Display, Listen, Serial, Video};
 pub use firmware::{Firmware, Kernel, Uefi};
 pub use handover::{DisplayManager, Handover, Holders};
+pub use hooks::{Hook, Hooks};
 pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use network::{Backend, Network, NetworkModel};
@@ -91,6 +93,9 @@ pub struct Machine {
     /// What of the host makes way for these devices. Default: what is found to be in the way.
     #[serde(default)]
     pub handover: Handover,
+    /// Programs of yours that take part in a run: `hooks: (ready: [["/usr/local/bin/lights", "off"]])`.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// Where the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,

@@ -138,10 +138,11 @@ impl Fields {
         if !variants.is_empty() {
             return Some(variants.join(", "));
         }
-        // A text or fields: an entry of `pci`.
-        if node.get("type").and_then(Value::as_array).is_some_and(|types| types.len() > 1) {
+        // A text or fields, as an entry of `pci`; a list or fields, as one of `hooks`.
+        if let Some([short, _]) = node.get("type").and_then(Value::as_array).map(Vec::as_slice) {
             let first = self.names(node).into_iter().find(|name| self.required(node, name))?;
-            return Some(format!("text in double quotes, or fields in parentheses: `({first}: …)`"));
+            let short = if short == "array" { "a list in brackets: `[ … ]`" } else { "text in double quotes" };
+            return Some(format!("{short}, or fields in parentheses: `({first}: …)`"));
         }
         let kind = match node.get("type").and_then(Value::as_str)? {
             "boolean" => "`true` or `false`".to_owned(),

@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, devices, placement};
+use super::{Plan, accelerator, account, cgroup, command, devices, hooks, placement};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -14,6 +14,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let accelerator = accelerator::decide(&mut draft);
     account::choose(&mut draft, accelerator.kvm);
     let cgroup = cgroup::choose(&mut draft);
+    let hooks = hooks::decide(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
     let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
@@ -27,9 +28,11 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     Plan {
         name: machine.name.clone(),
         uuid: machine.uuid(),
+        file: None,
         paths,
         placement,
         changes,
+        hooks,
         keep,
         helpers,
         descriptors,

@@ -8,6 +8,7 @@ mod command;
 mod devices;
 mod draft;
 mod finding;
+mod hooks;
 mod make;
 mod origin;
 mod paths;
@@ -20,6 +21,7 @@ mod wanted;
 
 pub use cgroup::Cgroup;
 pub use finding::{Finding, Place, Severity, Verdict};
+pub use hooks::PlannedHook;
 pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;
@@ -41,12 +43,18 @@ pub struct Plan {
     pub name: String,
     /// The machine's UUID.
     pub uuid: uuid::Uuid,
+    /// The machine file, where it came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
     /// The folders and files of this machine.
     pub paths: Paths,
     /// Which CPUs each of QEMU's threads runs on.
     pub placement: Placement,
     /// What is done to the host, in order; undone in reverse.
     pub changes: Vec<PlannedChange>,
+    /// The user's own programs, in the order that they are run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<PlannedHook>,
     /// Files that are made once and kept: variable store, TPM state.
     pub keep: Vec<Keep>,
     /// Helper processes, in the order that they start.

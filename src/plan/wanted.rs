@@ -28,6 +28,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
     if let Serial::File(path) = &machine.serial {
         files.push(path.clone());
     }
+    files.extend(super::hooks::programs(machine));
     let roms: Vec<_> = machine.pci.iter().filter_map(|device| device.rom.clone()).collect();
     files.extend(roms.iter().cloned());
     let slots: Vec<_> = machine.pci.iter().map(|device| device.address).collect();

@@ -3,11 +3,13 @@
 mod findings;
 mod messages;
 mod plan;
+mod rehearsal;
 mod table;
 
 pub use findings::findings;
 pub use messages::install as install_messages;
 pub use plan::{explained, summary};
+pub use rehearsal::rehearsal;
 pub use table::Table;
 
 use anyhow::Result;

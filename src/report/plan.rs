@@ -28,6 +28,8 @@ fn render(plan: &Plan, origins: bool) -> String {
     section("Threads", placement(plan));
     let changes = plan.changes.iter().map(|c| format!("{}{}", c.change, because(&c.origin)));
     section("Changes to the host, undone in reverse when the guest has ended", lines(changes));
+    let hooks = plan.hooks.iter().map(|h| format!("{h} (at most {} s){}", h.timeout, because(&h.origin)));
+    section("Hooks, in the order that they are run", lines(hooks));
     section("Kept for this machine", lines(plan.keep.iter().map(ToString::to_string)));
     let helpers = plan.helpers.iter().map(|h| format!("{}{}", h.argv.join(" "), because(&h.origin)));
     section("Helpers", lines(helpers));

@@ -13,22 +13,27 @@ use crate::qemu::command::CommandLine;
 const QUOTE: u64 = 4096;
 const QUOTE_LINES: usize = 12;
 
-/// The log of one run.
+/// The log of one run, or of a part of it.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     file: File,
-    /// Where this run's part begins.
+    /// Where this part begins.
     start: u64,
 }
 
 impl Log {
     /// Opens the log and notes QEMU's command line, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
+        let version = env!("CARGO_PKG_VERSION");
+        Self::begin(path, format!("vfio-run {version} starts {} {:?}", command.binary.display(), command.argv()))
+    }
+
+    /// Opens the log for a part that begins with this line.
+    pub fn begin(path: &Path, mut line: String) -> Result<Self> {
         let mut file = open_log(path)?;
         // One write: a formatted one would be a system call for each of some hundred parts.
-        let version = env!("CARGO_PKG_VERSION");
-        let line = format!("vfio-run {version} starts {} {:?}\n", command.binary.display(), command.argv());
+        line.push('\n');
         file.write_all(line.as_bytes())?;
         let start = file.seek(SeekFrom::End(0))?;
         Ok(Self { path: path.to_owned(), file, start })
@@ -39,7 +44,7 @@ impl Log {
         Ok(self.file.try_clone()?)
     }
 
-    /// The last lines of this run, for an error about QEMU; they end with the log's name.
+    /// The last lines of this part, for an error about what wrote them; they end with the log's name.
     pub fn quote(&self) -> String {
         let mut text = String::new();
         let read = || -> std::io::Result<Vec<u8>> {

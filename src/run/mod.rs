@@ -6,12 +6,14 @@
 mod console;
 pub mod control;
 mod folders;
+mod hooks;
 mod leases;
 mod log;
 mod notify;
 mod place;
 pub mod process;
 mod recover;
+mod rehearse;
 mod rest;
 mod scope;
 mod signals;
@@ -23,18 +25,21 @@ mod threads;
 mod watch;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use qapi::Enum as _;
 
 pub use folders::{Lock, Owner};
 pub use recover::{Recovered, recover};
+pub use rehearse::{Leak, Rehearsal, Side, Spread, Step, rehearse};
 
 use crate::change::Undone;
 use crate::host::Root;
 use crate::journal::{Journal, Record, UndoReport};
 use crate::plan::Plan;
+use crate::units::Stage;
+use hooks::Told;
 use leases::Leases;
 use process::Watched;
 use recover::Reached;
@@ -57,6 +62,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What of the host could not be restored, in words that name it.
     pub left: Vec<String>,
+    /// What else went wrong, and kept nobody from anything: hooks that failed after the start.
+    pub warnings: Vec<String>,
 }
 
 /// What became of the guest.
@@ -75,11 +82,44 @@ impl Report {
     pub fn exit_code(&self) -> u8 {
         match &self.outcome {
             _ if !self.left.is_empty() => 5,
-            Outcome::ShutDown(_) => 0,
-            Outcome::NotStarted(_) => 1,
-            Outcome::Crashed(_) => 4,
+            _ => self.outcome.told().code,
         }
     }
+
+    /// Of a start that was refused before anything was done.
+    fn refused(why: anyhow::Error, left: Vec<String>) -> Self {
+        Self { outcome: Outcome::NotStarted(why), left, warnings: Vec::new() }
+    }
+}
+
+impl Outcome {
+    /// What hooks are told of it.
+    fn told(&self) -> Told {
+        let (outcome, code) = match self {
+            Self::ShutDown(_) => ("shut-down", 0),
+            Self::NotStarted(_) => ("not-started", 1),
+            Self::Crashed(_) => ("crashed", 4),
+        };
+        Told { outcome, code }
+    }
+}
+
+/// What there is once a machine is ours to start: given back in reverse.
+#[derive(Debug)]
+struct Begun {
+    leases: Leases,
+    journal: Journal,
+    lock: Lock,
+}
+
+/// How a beginning came out.
+enum Entry {
+    /// The machine is ours and the journal empty.
+    Begun(Begun),
+    /// Its guest runs and has no launcher.
+    Guest(Lock),
+    /// Somebody else has it, or something that it needs.
+    Refused(Report),
 }
 
 /// What was started and must be gone before the host is put back.
@@ -93,47 +133,74 @@ pub struct Processes {
 /// instead; what a dead one left behind is put back first.
 pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     let mut signals = Signals::catch()?;
-    let run_dir = &plan.paths.run;
+    let Begun { leases: _leases, mut journal, lock } = match begin(plan, root).await? {
+        Entry::Begun(begun) => begun,
+        Entry::Guest(lock) => {
+            tracing::warn!("{} runs already, without a launcher: taking supervision back", plan.name);
+            return take_over(lock, &plan.paths.run, root, &mut signals, plan.console).await;
+        }
+        Entry::Refused(report) => return Ok(report),
+    };
+    let mut processes = Processes::default();
+    let mut warnings = Vec::new();
+    let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
+        Ok((qmp, log)) => {
+            let beside = hooks::Beside::start(plan, processes.qemu.as_ref().map(Watched::pid));
+            let outcome = supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await;
+            warnings = beside.end().await;
+            outcome
+        }
+        Err(error) => Outcome::NotStarted(error),
+    };
+    let mut report = finish(lock, journal, root, processes, plan, outcome).await;
+    report.warnings.splice(0..0, warnings);
+    Ok(report)
+}
+
+/// Takes the machine: its lock, an empty journal after what a dead launcher left was put back, its devices' leases.
+async fn begin(plan: &Plan, root: &Root) -> Result<Entry> {
+    let (name, run_dir) = (&plan.name, &plan.paths.run);
     let lock = match Lock::take(run_dir)? {
         Ok(lock) => lock,
         Err(owner) => {
-            let pid = owner.pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
-            let name = &plan.name;
-            let refused = anyhow::anyhow!("{name} runs already{pid}; `vfio-run stop {name}` ends it");
-            return Ok(Report { outcome: Outcome::NotStarted(refused), left: Vec::new() });
+            let records = Journal::read(run_dir).ok().flatten().unwrap_or_default();
+            let refused = match (owner.pid, records.contains(&Record::Rehearsal)) {
+                (Some(pid), true) => anyhow::anyhow!("{name} is being rehearsed by process {pid}"),
+                (None, true) => anyhow::anyhow!("{name} is being rehearsed"),
+                (pid, false) => {
+                    let pid = pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
+                    anyhow::anyhow!("{name} runs already{pid}; `vfio-run stop {name}` ends it")
+                }
+            };
+            return Ok(Entry::Refused(Report::refused(refused, Vec::new())));
         }
     };
     if sockets::guest_lives(run_dir) {
-        tracing::warn!("{} runs already, without a launcher: taking supervision back", plan.name);
-        return take_over(lock, run_dir, root, &mut signals, plan.console).await;
+        return Ok(Entry::Guest(lock));
     }
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let left = undo(&mut journal, root);
+    let earlier = recover::plan_of(run_dir).ok();
+    let (left, warnings) = give_back(&mut journal, root, earlier.as_ref(), RECOVERED, &mut |_| {}).await;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if !left.is_empty() {
         let refused = anyhow::anyhow!("what an earlier run left behind could not be put back");
-        return Ok(Report { outcome: Outcome::NotStarted(refused), left });
+        return Ok(Entry::Refused(Report::refused(refused, left)));
     }
     if !journal.records().is_empty() {
         journal.close()?;
         journal = Journal::open(run_dir).context("cannot open the journal")?;
     }
-    let _leases = match Leases::take(plan) {
+    let leases = match Leases::take(plan) {
         Ok(leases) => leases,
         Err(refused) => {
             journal.close()?;
             lock.remove_folder()?;
-            return Ok(Report { outcome: Outcome::NotStarted(refused), left: Vec::new() });
+            return Ok(Entry::Refused(Report::refused(refused, Vec::new())));
         }
     };
     std::fs::write(run_dir.join(PLAN_FILE), serde_json::to_vec(plan)?)
         .with_context(|| format!("cannot write to {}", run_dir.display()))?;
-
-    let mut processes = Processes::default();
-    let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
-        Ok((qmp, log)) => supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await,
-        Err(error) => Outcome::NotStarted(error),
-    };
-    Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
+    Ok(Entry::Begun(Begun { leases, journal, lock }))
 }
 
 /// Supervises a guest whose launcher died. Without `console`, the terminal is not joined to it.
@@ -149,7 +216,7 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
     let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
-    Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
+    Ok(finish(lock, journal, root, processes, &plan, outcome).await)
 }
 
 /// The guest has ended or never ran: ends what is left of it and puts the host back.
@@ -158,12 +225,18 @@ async fn finish(
     mut journal: Journal,
     root: &Root,
     processes: Processes,
-    display: &Path,
+    plan: &Plan,
     outcome: Outcome,
 ) -> Report {
     notify::stopping("the host is being put back");
     end(processes).await;
-    let mut left = undo(&mut journal, root);
+    let (mut left, warnings) = give_back(&mut journal, root, Some(plan), outcome.told(), &mut |_| {}).await;
+    leave(lock, journal, &plan.paths.display, &mut left);
+    Report { outcome, left, warnings }
+}
+
+/// Removes what belongs to a run, if nothing that was done stands any more; else says what does.
+fn leave(lock: Lock, journal: Journal, display: &Path, left: &mut Vec<String>) {
     // How the guest ended must reach the user whatever becomes of the folder.
     match journal.close() {
         Ok(true) => {
@@ -175,7 +248,44 @@ async fn finish(
         Ok(false) => {}
         Err(error) => left.push(format!("cannot remove the journal: {error}")),
     }
-    Report { outcome, left }
+}
+
+/// What hooks are told where a launcher died, and how its guest ended is not known.
+const RECOVERED: Told = Told { outcome: "recovered", code: 0 };
+
+/// Undoes all that stands in the journal, between the hooks that are owed. Returns what could not be undone, and which
+/// hooks failed.
+async fn give_back(
+    journal: &mut Journal,
+    root: &Root,
+    plan: Option<&Plan>,
+    mut told: Told,
+    done: &mut dyn FnMut(Part<'_>),
+) -> (Vec<String>, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut left = Vec::new();
+    for stage in [Stage::Ended, Stage::Restored] {
+        if stage == Stage::Restored {
+            let reports = journal.undo_all(root);
+            reports.iter().for_each(|report| done(Part::Undone(report)));
+            left = reports.iter().filter_map(report_undo).collect();
+            told.code = if left.is_empty() { told.code } else { 5 };
+        }
+        if let Some(plan) = plan {
+            let begun = Instant::now();
+            warnings.extend(hooks::on_the_way_back(plan, stage, journal, told).await);
+            done(Part::Hooks(stage, begun.elapsed()));
+        }
+    }
+    (left, warnings)
+}
+
+/// A part of giving back that was done.
+enum Part<'a> {
+    /// The hooks of a stage, in this time.
+    Hooks(Stage, Duration),
+    /// A change.
+    Undone(&'a UndoReport),
 }
 
 /// Ends QEMU, if it is still there, and the helpers: politely, since swtpm has state to write, then not.
@@ -196,11 +306,6 @@ async fn end(processes: Processes) {
         }
         helper.reap();
     }
-}
-
-/// Undoes all that stands in the journal, last first, and names what could not be.
-fn undo(journal: &mut Journal, root: &Root) -> Vec<String> {
-    journal.undo_all(root).iter().filter_map(report_undo).collect()
 }
 
 /// Tells how one undo went; returns the words for what is left to the user.

@@ -8,7 +8,7 @@ use qapi::qmp::{self, RunState};
 
 use super::leases::Leases;
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, started, threads, undo};
+use super::{Lock, PLAN_FILE, Processes, RECOVERED, end, folders, give_back, sockets, started, threads};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -62,7 +62,9 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     };
     let helpers = helpers(&journal)?;
     end(Processes { qemu: None, helpers }).await;
-    let left = undo(&mut journal, root);
+    let plan = plan_of(run_dir).ok();
+    let (left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
         if let Ok(plan) = plan_of(run_dir) {
@@ -112,7 +114,7 @@ async fn was_never_let_go(run_dir: &Path) -> bool {
     matches!(ask.await, Ok(RunState::prelaunch))
 }
 
-fn plan_of(run_dir: &Path) -> Result<Plan> {
+pub(super) fn plan_of(run_dir: &Path) -> Result<Plan> {
     let path = run_dir.join(PLAN_FILE);
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))

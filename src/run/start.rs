@@ -14,12 +14,14 @@ use super::process::{Watched, start_time};
 use super::signals::Signals;
 use super::sockets::{self, Sockets};
 use super::threads::place_all;
-use super::{Processes, folders, report_undo, scope};
+use super::{Processes, folders, hooks, report_undo, scope};
+use crate::change::Change;
 use crate::child::{Command, Session};
 use crate::host::Root;
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, Record, Took};
 use crate::plan::{Account, Cgroup, Helper, Plan};
 use crate::qemu::Qmp;
+use crate::units::Stage;
 
 /// How long QEMU may take until it greets. It touches every page of the guest's memory first where that is reserved,
 /// which takes about a second for 10 GiB; much more than that on a busy host, so the limit is far away.
@@ -50,11 +52,13 @@ pub async fn start(
     signals: &mut Signals,
     processes: &mut Processes,
 ) -> Result<(Qmp, Log)> {
+    hooks::on_the_way(plan, Stage::Before, journal, signals).await?;
     folders::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
     if plan.uses_display_folder() {
         folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
     }
-    make_changes(plan, root, journal, signals).await?;
+    make_changes(plan, root, journal, signals, &mut |_, _, _| {}).await?;
+    hooks::on_the_way(plan, Stage::Ready, journal, signals).await?;
 
     let log = Log::open(&plan.paths.log, &plan.command)?;
     let Sockets { qemu: descriptors, qmp, mut helpers } = sockets::make(&plan.descriptors, &plan.paths.run)?;
@@ -101,10 +105,17 @@ pub async fn start(
     Ok((qmp, log))
 }
 
-async fn make_changes(plan: &Plan, root: &Root, journal: &mut Journal, signals: &mut Signals) -> Result<()> {
-    for planned in &plan.changes {
+/// Makes the plan's changes, and tells of each, by its place among them, how long it took.
+pub(super) async fn make_changes(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    made: &mut dyn FnMut(usize, &Change, Took),
+) -> Result<()> {
+    for (index, planned) in plan.changes.iter().enumerate() {
         if let Some(signal) = signals.pending().await {
-            bail!("{signal} came before the guest ran");
+            bail!("{signal} came before all changes to the host were made");
         }
         tracing::debug!("{}", planned.change);
         let progress = |done: u64, of: u64| {
@@ -112,7 +123,8 @@ async fn make_changes(plan: &Plan, root: &Root, journal: &mut Journal, signals: 
             super::notify::status(&text);
             tracing::info!("{text}");
         };
-        journal.make(root, &planned.change, &progress).with_context(|| format!("could not {}", planned.change))?;
+        let took = journal.make(root, &planned.change, &progress);
+        made(index, &planned.change, took.with_context(|| format!("could not {}", planned.change))?);
     }
     Ok(())
 }

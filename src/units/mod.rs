@@ -5,12 +5,14 @@ mod pci_address;
 mod pci_ids;
 mod pci_slot;
 mod size;
+mod stage;
 
 pub use cpu_set::CpuSet;
 pub use pci_address::PciAddress;
 pub use pci_ids::PciIds;
 pub use pci_slot::PciSlot;
 pub use size::Size;
+pub use stage::Stage;
 
 /// A value's text was not of the form that its type takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -48,7 +48,11 @@ fn file(path: &Path) -> FileFact {
         kind,
         uid: 0,
         gid: 0,
-        mode: if name.contains("secret") { 0o600 } else { 0o644 },
+        mode: match &*name {
+            _ if name.contains("secret") => 0o600,
+            _ if name.contains("/bin/") => 0o755,
+            _ => 0o644,
+        },
         size: 1 << 30,
         format: Some(if qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw }),
         direct_io: Some(!name.contains("scratch")),

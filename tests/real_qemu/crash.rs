@@ -6,6 +6,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use super::hooks::{hooks, notes};
 use super::launcher::Ended;
 use super::world::{World, each, each_as_root};
 
@@ -89,6 +90,23 @@ fn as_root_a_launcher_killed_at_any_record_gives_the_host_back() {
         };
         let before = host();
         let deaths = die_at_every(world, "fdatasync", &machine, &|| assert_eq!(host(), before));
+        assert!(deaths >= 6, "{deaths}");
+    });
+}
+
+#[test]
+fn hooks_of_the_way_there_are_answered_wherever_the_launcher_dies() {
+    each(|world| {
+        let machine = world.machine(&format!("{ALONE}, {}", hooks(world, &[])));
+        let deaths = die_at_every(world, "fdatasync", &machine, &|| {
+            let noted = notes(world);
+            let was_at = |stage: &str| noted.iter().any(|note| note.starts_with(stage));
+            for (there, back) in [("before", "restored"), ("ready", "ended")] {
+                assert!(was_at(back) || !was_at(there), "{there} was not answered: {noted:?}");
+            }
+            world.file("notes", "");
+        });
+        // Two stages there, QEMU, the guest, two stages back.
         assert!(deaths >= 6, "{deaths}");
     });
 }

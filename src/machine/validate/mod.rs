@@ -3,6 +3,7 @@
 
 mod cpu;
 mod disks;
+mod hooks;
 mod paths;
 mod pci;
 mod platform;
@@ -36,6 +37,7 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
     disks::check(&machine.disks, &mut problems);
     pci::check(machine, &mut problems);
     screen::check(machine, &mut problems);
+    hooks::check(machine, &mut problems);
     paths::check(machine, &mut problems);
     problems.unprintable(machine);
     let placed = problems.0.into_iter().map(|problem| (locate(lines, &problem.field), problem));

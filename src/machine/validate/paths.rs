@@ -36,6 +36,7 @@ fn each(machine: &mut Machine) -> Vec<(String, &mut PathBuf)> {
 pub(super) fn resolve(machine: &mut Machine, file: &Path) {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let folder = absolute.parent().unwrap_or(Path::new("/"));
+    super::hooks::resolve(machine, folder);
     for (field, path) in each(machine) {
         // A program's bare name is looked up in PATH, as everywhere else.
         let bare = field == "qemu" && path.components().count() == 1 && !path.starts_with(".");

@@ -4,5 +4,6 @@ mod hygiene;
 mod passthrough;
 mod power;
 mod program;
+mod rehearse;
 mod unit;
 mod variants;

@@ -1,0 +1,53 @@
+//! `vfio-run rehearse FILE`.
+
+use anyhow::Result;
+
+use super::run::{block_on, refuse, tell_warnings};
+use super::{exit, planned};
+use crate::cli::{OutputArgs, RehearseArgs};
+use crate::plan::Plan;
+use crate::{report, run};
+
+/// Hands the host's devices over and takes them back, without a guest.
+pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
+    let plan = planned::plan(&args.file, None)?;
+    if planned::blockers(&plan).next().is_some() {
+        refuse(&plan, output)?;
+        return Ok(exit::REFUSED);
+    }
+    tell_warnings(&plan);
+    if let Some(words) = little(&plan) {
+        tracing::info!("{words}");
+    }
+    let rehearsal = block_on(run::rehearse(&plan, &planned::root(), args.rounds, args.hooks))?;
+    if output.json {
+        report::json(&rehearsal)?;
+    } else {
+        report::say(&report::rehearsal(&rehearsal));
+    }
+    for warning in &rehearsal.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(failed) = &rehearsal.failed {
+        tracing::error!("{failed}");
+    }
+    for what in &rehearsal.left {
+        tracing::error!("the host is not as it was: {what}");
+    }
+    match (rehearsal.left.is_empty(), rehearsal.leaks.is_empty()) {
+        (true, true) => tracing::info!("the host is as it was"),
+        (true, false) => tracing::error!("the host is not as it was: something leaked, as named above"),
+        (false, _) => tracing::error!("`vfio-run recover {}` tries again", plan.name),
+    }
+    Ok(rehearsal.exit_code())
+}
+
+/// Says so where a plan has little that could be rehearsed.
+fn little(plan: &Plan) -> Option<String> {
+    let name = &plan.name;
+    match (plan.leases.is_empty(), plan.changes.len()) {
+        (false, _) => None,
+        (true, 0) => Some(format!("{name} takes no device and changes nothing on the host: little to rehearse")),
+        (true, n) => Some(format!("{name} takes no device: little to rehearse but {n} changes to the host")),
+    }
+}

@@ -1,0 +1,41 @@
+//! A rehearsal, as people read it.
+
+use super::Table;
+use crate::run::{Rehearsal, Spread, Step};
+
+/// The steps with their times, and what was left behind.
+pub fn rehearsal(rehearsal: &Rehearsal) -> String {
+    let mut text = String::new();
+    if rehearsal.completed > 0 {
+        let mut table = Table::new(&["STEP (ms)", "THERE min", "median", "max", "BACK min", "median", "max"]);
+        for step in rehearsal.steps.iter().chain([&rehearsal.total, &rehearsal.own]) {
+            table.row(row(step));
+        }
+        text = table.to_string();
+    }
+    let mut line = |line: String| {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&line);
+    };
+    if !rehearsal.stays.is_empty() {
+        line(format!("left by design, as by a run: {}", rehearsal.stays.join(", ")));
+    }
+    for leak in &rehearsal.leaks {
+        line(format!("leaked: {leak}"));
+    }
+    line(format!("{} of {} rounds of {} came back", rehearsal.completed, rehearsal.rounds, rehearsal.name));
+    text
+}
+
+fn row(step: &Step) -> Vec<String> {
+    let cells = |spread: Option<Spread>| match spread {
+        Some(spread) => [spread.min, spread.median, spread.max].map(|ms| format!("{ms:.1}")),
+        None => [const { String::new() }; 3],
+    };
+    let mut row = vec![step.step.clone()];
+    row.extend(cells(step.there));
+    row.extend(cells(step.back));
+    row
+}

@@ -1,0 +1,223 @@
+//! The user's own programs at the stages of a run: each in a process group of its own, with a limit, its output in the
+//! machine's log.
+//!
+//! What a hook did on the way to the guest, another undoes on the way back. So from the moment on that the hooks of
+//! `ready` may have run, those of `ended` are owed, and from `before` on those of `restored`, whatever goes wrong in
+//! between and whoever puts the host back.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::log::Log;
+use super::notify;
+use super::process::Watched;
+use super::signals::Signals;
+use crate::child::{Command, Session};
+use crate::journal::{Journal, Record};
+use crate::plan::{Plan, PlannedHook};
+use crate::units::Stage;
+
+/// How long a hook that is to end may take after SIGTERM, and how long the kernel may take after SIGKILL.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// How it went, as hooks of the way back are told: `VFIO_RUN_OUTCOME` and `VFIO_RUN_EXIT_CODE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// `shut-down`, `crashed`, `not-started`, `recovered` or `rehearsed`.
+    pub outcome: &'static str,
+    /// The exit code, as far as it is known.
+    pub code: u8,
+}
+
+/// The hooks of one stage, with all that they need.
+#[derive(Debug)]
+struct Hooks {
+    hooks: Vec<PlannedHook>,
+    log: PathBuf,
+    environment: Vec<(&'static str, Option<OsString>)>,
+}
+
+impl Hooks {
+    fn of(plan: &Plan, stage: Stage, qemu: Option<i32>, told: Option<Told>) -> Self {
+        let addresses: Vec<String> = plan.leases.iter().map(ToString::to_string).collect();
+        let text = |text: &str| Some(OsString::from(text));
+        let environment = vec![
+            ("VFIO_RUN_NAME", text(&plan.name)),
+            ("VFIO_RUN_UUID", text(&plan.uuid.to_string())),
+            ("VFIO_RUN_STAGE", text(stage.name())),
+            ("VFIO_RUN_FILE", plan.file.as_ref().map(OsString::from)),
+            ("VFIO_RUN_RUN_DIR", Some(plan.paths.run.clone().into())),
+            ("VFIO_RUN_PCI", text(&addresses.join(" "))),
+            ("VFIO_RUN_QEMU_PID", qemu.map(|pid| pid.to_string().into())),
+            ("VFIO_RUN_OUTCOME", told.map(|told| told.outcome.into())),
+            ("VFIO_RUN_EXIT_CODE", told.map(|told| told.code.to_string().into())),
+            // What systemd is told is the launcher's to say.
+            ("NOTIFY_SOCKET", None),
+        ];
+        let hooks = plan.hooks.iter().filter(|hook| hook.stage == stage).cloned().collect();
+        Self { hooks, log: plan.paths.log.clone(), environment }
+    }
+
+    /// Runs them up to the first that fails, or that `asked` ends.
+    async fn until_one_fails(&self, mut asked: Pin<&mut impl Future<Output = &'static str>>) -> Result<()> {
+        for hook in &self.hooks {
+            self.run(hook, asked.as_mut()).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs them all and returns what went wrong.
+    async fn all(&self) -> Vec<String> {
+        let mut failed = Vec::new();
+        for hook in &self.hooks {
+            let nobody = pin!(std::future::pending());
+            if let Err(error) = self.run(hook, nobody).await {
+                failed.push(format!("{error:#}"));
+            }
+        }
+        failed
+    }
+
+    /// Runs one. Once `asked` has named what asks for its end it must not be polled again, and is not: this fails then.
+    async fn run(&self, hook: &PlannedHook, asked: Pin<&mut impl Future<Output = &'static str>>) -> Result<()> {
+        let shown = format!("the hook {hook}");
+        tracing::info!(event = "hook", stage = hook.stage.name(), "{shown}");
+        notify::status(&shown);
+        let log = Log::begin(&self.log, format!("vfio-run {} runs {shown}", env!("CARGO_PKG_VERSION")))?;
+        let child = self.start(hook, &log).with_context(|| format!("{shown} could not be started"))?;
+        let limit = Duration::from_secs(hook.timeout.into());
+        let late = tokio::select! {
+            ended = child.ended() => {
+                ended?;
+                None
+            }
+            () = tokio::time::sleep(limit) => Some(format!("did not end within {} s", limit.as_secs())),
+            what = asked => Some(format!("was ended, since {what} came")),
+        };
+        if let Some(why) = late {
+            end(&child).await;
+            bail!("{shown} {why}:{}", log.quote());
+        }
+        match child.reap() {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("{shown} failed ({status}):{}", log.quote()),
+            None => bail!("{shown} ended and its exit status is lost"),
+        }
+    }
+
+    fn start(&self, hook: &PlannedHook, log: &Log) -> Result<Watched> {
+        let (program, arguments) = hook.argv.split_first().context("it names no program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir("/").session(Session::Own);
+        // A launcher that dies does not leave it working on a host that is being put back.
+        command.death_signal(Signal::SIGTERM);
+        command.stdout(log.output()?).stderr(log.output()?);
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let child = command.spawn().map_err(|error| match error.source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOEXEC) => anyhow::anyhow!("a script begins with its interpreter, such as #!/bin/sh"),
+            _ => error.into(),
+        })?;
+        Watched::child(child.id() as i32)
+    }
+}
+
+/// Ends a hook and all that it started in its group: politely, then not.
+async fn end(child: &Watched) {
+    // Its group has the leader's number, which nobody else gets before the leader is reaped.
+    let group = Pid::from_raw(child.pid());
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let _ = killpg(group, signal);
+        if tokio::time::timeout(END_LIMIT, child.ended()).await.is_err() && signal == Signal::SIGKILL {
+            tracing::warn!("process {group} does not end: the kernel does not let it go");
+        }
+    }
+    child.reap();
+}
+
+/// Runs the hooks of a stage before the guest; the first that fails stops the start, and a signal ends the one that runs.
+pub(super) async fn on_the_way(plan: &Plan, stage: Stage, journal: &mut Journal, signals: &mut Signals) -> Result<()> {
+    if plan.hooks.is_empty() {
+        return Ok(());
+    }
+    journal.append(Record::Hooks { stage })?;
+    let asked = pin!(signals.next());
+    Hooks::of(plan, stage, None, None).until_one_fails(asked).await
+}
+
+/// Runs the hooks of a stage after the guest, if they are owed; returns what went wrong. They are done only when all of
+/// them were run, so that whoever comes after a launcher that died in between runs them again.
+pub(super) async fn on_the_way_back(plan: &Plan, stage: Stage, journal: &mut Journal, told: Told) -> Vec<String> {
+    if !is_owed(journal.records(), stage) {
+        return Vec::new();
+    }
+    let mut failed = Hooks::of(plan, stage, None, Some(told)).all().await;
+    if let Err(error) = journal.append(Record::HooksDone { stage }) {
+        failed.push(format!("cannot note that the hooks of `{stage}` were run: {error}"));
+    }
+    failed
+}
+
+/// Whether hooks of the way back have something to answer: the stage of the way there that they belong to was reached.
+fn is_owed(records: &[Record], stage: Stage) -> bool {
+    let reached = match stage {
+        Stage::Ended => Stage::Ready,
+        Stage::Restored => Stage::Before,
+        Stage::Before | Stage::Ready | Stage::Running => return false,
+    };
+    records.contains(&Record::Hooks { stage: reached }) && !records.contains(&Record::HooksDone { stage })
+}
+
+/// The hooks of a running guest, beside it.
+#[derive(Debug)]
+pub(super) struct Beside {
+    hooks: JoinHandle<Vec<String>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Beside {
+    /// Starts them.
+    pub fn start(plan: &Plan, qemu: Option<i32>) -> Self {
+        let hooks = Hooks::of(plan, Stage::Running, qemu, None);
+        let (stop, mut stopped) = watch::channel(false);
+        let run = async move {
+            let mut failed = Vec::new();
+            for hook in &hooks.hooks {
+                if *stopped.borrow() {
+                    break;
+                }
+                let asked = pin!(async {
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                    "the guest's end"
+                });
+                if let Err(error) = hooks.run(hook, asked).await {
+                    // A guest may run for days; who can mend it should not learn of it then.
+                    tracing::warn!("{error:#}");
+                    failed.push(format!("{error:#}"));
+                }
+            }
+            failed
+        };
+        Self { hooks: tokio::spawn(run), stop }
+    }
+
+    /// The guest has ended: ends the one that still runs, and returns what went wrong.
+    pub async fn end(self) -> Vec<String> {
+        // Fails where they have all ended.
+        let _ = self.stop.send(true);
+        self.hooks.await.unwrap_or_else(|error| vec![format!("the hooks of `running` failed: {error}")])
+    }
+}

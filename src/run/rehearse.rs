@@ -1,0 +1,266 @@
+//! The handover there and back without a guest: the same plan, lock, leases, journal, changes and undoing as in a run,
+//! round after round, with the time of each step and a look at the host on both sides that is compared with the round
+//! before.
+
+mod look;
+mod times;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+
+pub use look::{Leak, Side};
+pub use times::{Spread, Step};
+
+use super::hooks::{self, Told};
+use super::signals::Signals;
+use super::{Begun, Entry, Part, begin, give_back, leave, start};
+use crate::change::Change;
+use crate::host::Root;
+use crate::journal::{Record, Took};
+use crate::plan::Plan;
+use crate::units::Stage;
+use look::Look;
+use times::{Round, Times};
+
+/// What hooks of the way back are told.
+const REHEARSED: Told = Told { outcome: "rehearsed", code: 0 };
+/// How long the host may take to come to rest after a handover: udev, consoles and units that follow by themselves.
+const REST_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a rehearsal came to.
+#[derive(Debug, Serialize)]
+pub struct Rehearsal {
+    /// The machine's name.
+    pub name: String,
+    /// Rounds that were asked for.
+    pub rounds: u32,
+    /// Rounds that went there and came back.
+    pub completed: u32,
+    /// The time of each step, in the order of the way there; in milliseconds, over the rounds that came back.
+    pub steps: Vec<Step>,
+    /// All steps of a round together.
+    pub total: Step,
+    /// The same without what drivers, modules, units, memory and hooks took themselves.
+    pub own: Step,
+    /// What was not as in the round before.
+    pub leaks: Vec<Leak>,
+    /// What stays by design: modules that are loaded for the first handover and left.
+    pub stays: Vec<String>,
+    /// Why it ended before the last round.
+    pub failed: Option<String>,
+    /// What could not be put back.
+    pub left: Vec<String>,
+    /// Hooks of the way back that failed.
+    pub warnings: Vec<String>,
+}
+
+impl Rehearsal {
+    /// The exit code that says so: 0, 1 where a step failed and was undone, 5 where anything was left behind.
+    pub fn exit_code(&self) -> u8 {
+        match () {
+            () if !self.left.is_empty() || !self.leaks.is_empty() => 5,
+            () if self.failed.is_some() => 1,
+            () => 0,
+        }
+    }
+}
+
+/// Hands over and takes back so many times. Without `with_hooks`, no hooks are run.
+pub async fn rehearse(plan: &Plan, root: &Root, rounds: u32, with_hooks: bool) -> Result<Rehearsal> {
+    let mut plan = plan.clone();
+    if !with_hooks {
+        plan.hooks.clear();
+    }
+    let mut stage = Rehearsing {
+        root,
+        signals: Signals::catch()?,
+        times: Times::default(),
+        home: None,
+        there: None,
+        result: Rehearsal {
+            name: plan.name.clone(),
+            rounds,
+            completed: 0,
+            steps: Vec::new(),
+            total: Step::default(),
+            own: Step::default(),
+            leaks: Vec::new(),
+            stays: Vec::new(),
+            failed: None,
+            left: Vec::new(),
+            warnings: Vec::new(),
+        },
+        plan: &plan,
+    };
+    stage.all(rounds).await?;
+    let Rehearsing { times, mut result, .. } = stage;
+    result.steps = times.steps();
+    result.total = times.total();
+    result.own = times.own();
+    Ok(result)
+}
+
+struct Rehearsing<'a> {
+    plan: &'a Plan,
+    root: &'a Root,
+    signals: Signals,
+    times: Times,
+    /// The host as it should be, and as it should be while it is handed over.
+    home: Option<Look>,
+    there: Option<Look>,
+    result: Rehearsal,
+}
+
+impl Rehearsing<'_> {
+    async fn all(&mut self, rounds: u32) -> Result<()> {
+        // What a dead launcher left is put back before the first look.
+        let Some(begun) = self.begin().await? else { return Ok(()) };
+        self.leave(begun);
+        self.look(0, Side::Home).await;
+        for number in 1..=rounds {
+            if let Some(signal) = self.signals.pending().await {
+                self.result.failed = Some(format!("{signal} came after {} of {rounds} rounds", number - 1));
+                break;
+            }
+            let mut round = Round::default();
+            self.round(number, &mut round).await?;
+            if self.result.failed.is_some() || !self.result.left.is_empty() {
+                break;
+            }
+            let (there, back) = (round.total(Side::There), round.total(Side::Home));
+            tracing::info!(
+                event = "round",
+                number,
+                there = there.as_secs_f64() * 1000.0,
+                back = back.as_secs_f64() * 1000.0,
+                "round {number} of {rounds}: there in {} ms, back in {} ms",
+                there.as_millis(),
+                back.as_millis()
+            );
+            self.times.add(round);
+            self.result.completed = number;
+        }
+        Ok(())
+    }
+
+    /// Takes the machine as a run does; `None`, with the reason noted, where it is somebody else's.
+    async fn begin(&mut self) -> Result<Option<Begun>> {
+        let name = &self.plan.name;
+        match begin(self.plan, self.root).await? {
+            Entry::Begun(begun) => return Ok(Some(begun)),
+            Entry::Guest(_) => self.result.failed = Some(format!("the guest of {name} runs, and has no launcher")),
+            Entry::Refused(report) => {
+                if let super::Outcome::NotStarted(why) = report.outcome {
+                    self.result.failed = Some(format!("{why:#}"));
+                }
+                self.result.left = report.left;
+            }
+        }
+        Ok(None)
+    }
+
+    fn leave(&mut self, Begun { leases, journal, lock }: Begun) {
+        leave(lock, journal, &self.plan.paths.display, &mut self.result.left);
+        drop(leases);
+    }
+
+    async fn round(&mut self, number: u32, round: &mut Round) -> Result<()> {
+        let clock = Instant::now();
+        let Some(mut begun) = self.begin().await? else { return Ok(()) };
+        begun.journal.append(Record::Rehearsal)?;
+        round.note(0, "lock, leases and journal", Side::There, Took { whole: clock.elapsed(), ..Took::default() });
+        match self.go(&mut begun, round).await {
+            Ok(()) => self.look(number, Side::There).await,
+            Err(error) => self.result.failed = Some(format!("round {number}: {error:#}")),
+        }
+        self.come_back(&mut begun, round).await;
+        let clock = Instant::now();
+        self.leave(begun);
+        round.note(0, "", Side::Home, Took { whole: clock.elapsed(), ..Took::default() });
+        self.look(number, Side::Home).await;
+        Ok(())
+    }
+
+    /// The way there, up to the point at which QEMU would be started.
+    async fn go(&mut self, begun: &mut Begun, round: &mut Round) -> Result<()> {
+        let (plan, journal) = (self.plan, &mut begun.journal);
+        let last = plan.changes.len() + 2;
+        let clock = Instant::now();
+        hooks::on_the_way(plan, Stage::Before, journal, &mut self.signals).await?;
+        hooks_took(round, plan, 1, "hooks of `before` and `restored`", Side::There, clock.elapsed());
+        let mut made = |index: usize, change: &Change, took: Took| {
+            round.note(index + 2, &change.to_string(), Side::There, besides(change, took));
+        };
+        start::make_changes(plan, self.root, journal, &mut self.signals, &mut made).await?;
+        let clock = Instant::now();
+        hooks::on_the_way(plan, Stage::Ready, journal, &mut self.signals).await?;
+        hooks_took(round, plan, last, "hooks of `ready` and `ended`", Side::There, clock.elapsed());
+        Ok(())
+    }
+
+    async fn come_back(&mut self, begun: &mut Begun, round: &mut Round) {
+        let plan = self.plan;
+        let last = plan.changes.len() + 2;
+        let mut done = |part: Part<'_>| match part {
+            Part::Hooks(stage, took) => {
+                hooks_took(round, plan, if stage == Stage::Ended { last } else { 1 }, "", Side::Home, took);
+            }
+            Part::Undone(report) => {
+                // Changes are numbered from 1 in the order of the plan.
+                round.note(report.seq as usize + 1, "", Side::Home, besides(&report.change, report.took));
+            }
+        };
+        let (left, warnings) = give_back(&mut begun.journal, self.root, Some(plan), REHEARSED, &mut done).await;
+        self.result.left.extend(left);
+        self.result.warnings.extend(warnings);
+    }
+
+    /// Looks at the host, once it has come to rest, and notes what is not as at the last look from this side. What is
+    /// different is named once: the next look is compared with this one.
+    async fn look(&mut self, round: u32, side: Side) {
+        let last = if side == Side::Home { &mut self.home } else { &mut self.there };
+        let deadline = Instant::now() + REST_LIMIT;
+        let now = loop {
+            let late = Instant::now() > deadline;
+            if late || udev_rests(self.root) {
+                let now = Look::at(self.plan, self.root);
+                let as_before = last.as_ref().is_none_or(|last| last.differences(&now).all(|d| d.stays()));
+                if as_before || late {
+                    break now;
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        if let Some(last) = last {
+            for difference in last.differences(&now) {
+                if difference.stays() {
+                    self.result.stays.push(difference.what);
+                } else {
+                    let leak = Leak { round, side, difference };
+                    tracing::warn!(event = "leak", round, "{leak}");
+                    self.result.leaks.push(leak);
+                }
+            }
+        }
+        *last = Some(now);
+    }
+}
+
+/// Of a change that makes others work, only what is besides their work is ours.
+fn besides(change: &Change, took: Took) -> Took {
+    if change.makes_others_work() { took } else { Took { change: Duration::ZERO, ..took } }
+}
+
+fn hooks_took(round: &mut Round, plan: &Plan, place: usize, name: &str, side: Side, took: Duration) {
+    if !plan.hooks.is_empty() {
+        round.note(place, name, side, Took { whole: took, change: took });
+    }
+}
+
+/// Whether udev has nothing to do: it keeps this file as long as it has, which is what `udevadm settle` waits for.
+fn udev_rests(root: &Root) -> bool {
+    !root.path("/run/udev/queue").exists()
+}

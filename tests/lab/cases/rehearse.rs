@@ -1,0 +1,127 @@
+//! Round after round: the handover without a guest, and with one. What a round leaves behind shows after many.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::kit::host::at;
+use crate::kit::lab::Lab;
+
+const GUEST_BOOT: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(90);
+/// Far more than any number of rounds takes on a machine that is not overloaded.
+const MANY_ROUNDS: Duration = Duration::from_secs(1200);
+
+/// What a desktop is, as far as a handover goes: a unit that holds the screen's node and is the display manager.
+const DESKTOP: &str = "
+cat >/etc/systemd/system/desktop.service <<'END'
+[Service]
+ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
+END
+ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+systemctl daemon-reload
+systemctl start desktop.service";
+
+/// A host as after a first run: modules and the folder of runs stay.
+fn host(variant: &str) -> Result<Lab> {
+    let lab = Lab::variant(variant, "debian13").start()?;
+    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run")?;
+    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    Ok(lab)
+}
+
+fn machine(more: &str) -> String {
+    format!(
+        "(guest: Other, accelerator: Kvm, cpu: (vcpus: 1, features: [\"-xsave\"]), kernel: (image: \"/lab/guests/tiny\"),
+          networks: [], serial: File(\"/run/lab/guest.log\"), shutdown_timeout: 60, {more})"
+    )
+}
+
+#[test]
+fn fifty_rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
+    let lab = host("one-gpu")?;
+    let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
+    let file = lab.install_machine("only", &machine(more))?;
+    // Asks QEMU what it can do, and loads what the first handover loads.
+    lab.run_for(&format!("/lab/bin/vfio-run rehearse {file}"), MANY_ROUNDS)?.ok()?;
+    let before = lab.snapshot_of_host()?;
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 50 {file}"), MANY_ROUNDS)?;
+    eprintln!("{} after {:.0} s", rehearsed.stdout, rehearsed.took.as_secs_f32());
+    ensure!(rehearsed.status == 0 && rehearsed.stdout.contains("50 of 50 rounds"), "{rehearsed}");
+    for step in ["have 16 free huge pages", &format!("give {} to vfio-pci", at::GPU)] {
+        ensure!(rehearsed.stdout.contains(step), "{step} was not rehearsed: {rehearsed}");
+    }
+    ensure!(!rehearsed.stdout.contains("leaked"), "{rehearsed}");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{rehearsed}");
+    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
+    ensure!(lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
+    lab.finish()
+}
+
+#[test]
+fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_named() -> Result<()> {
+    let lab = host("one-gpu")?;
+    lab.sh(DESKTOP)?;
+    let hooks = r#"hooks: (restored: [["/bin/sh", "/run/lab/leak"]])"#;
+    let more = format!(r#"memory: (size: "32 MiB"), pci: ["01:00.*"], {hooks}"#);
+    let file = lab.install_machine("only", &machine(&more))?;
+    let before = lab.snapshot_of_host()?;
+    // systemd gives up on a unit that was started five times within ten seconds.
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 8 {file}"), MANY_ROUNDS)?;
+    ensure!(rehearsed.status == 0 && rehearsed.stdout.contains("stop desktop.service"), "{rehearsed}");
+    ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{rehearsed}");
+
+    lab.sh(&format!("echo 'echo vfio-pci >/sys/bus/pci/devices/{}/driver_override' >/run/lab/leak", at::GPU_SOUND))?;
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse --hooks {file}"), MANY_ROUNDS)?;
+    let named = format!("leaked: round 1 came back with {} driver_override: (null) → vfio-pci", at::GPU_SOUND);
+    ensure!(rehearsed.status == 5 && rehearsed.stdout.contains(&named), "{rehearsed}");
+    lab.finish()
+}
+
+#[test]
+fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
+    let lab = host("one-gpu")?;
+    let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
+    let file = lab.install_machine("only", &machine(more))?;
+    let before = lab.snapshot_of_host()?;
+    let driver = format!("basename $(readlink /sys/bus/pci/devices/{}/driver)", at::GPU);
+    let job = lab.start(&format!("exec /lab/bin/vfio-run rehearse -n 50 {file}"))?;
+    job.wait_until(&format!("[ $({driver}) = vfio-pci ]"), GUEST_BOOT)?;
+    lab.kill("vfio-run", "KILL")?;
+    ensure!(job.wait(SOON)?.status == 137);
+    lab.run_for("/lab/bin/vfio-run recover only", SOON)?.ok()?;
+    ensure!(lab.sh(&driver)? == "bochs-drm");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}");
+    lab.finish()
+}
+
+#[test]
+fn ten_guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<()> {
+    let lab = host("two-gpus")?;
+    let gpu = at::SECOND_GPU;
+    let file = lab.install_machine("second", &machine(&format!("memory: (size: \"32 MiB\"), pci: [\"{gpu}\"]")))?;
+    lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
+    let before = lab.snapshot_of_host()?;
+    let driver = format!("basename $(readlink /sys/bus/pci/devices/{gpu}/driver)");
+    let host_driver = lab.sh(&driver)?;
+    for round in 1..=10 {
+        let since = Instant::now();
+        lab.sh(": >/run/lab/guest.log")?;
+        let job = lab.start(&format!("exec /lab/bin/vfio-run {file}"))?;
+        job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+        ensure!(lab.second_screenshot("guest")?.is_tiny_guest(), "round {round}: the guest's picture is not there");
+        ensure!(lab.sh(&driver)? == "vfio-pci");
+        lab.sh("/lab/bin/vfio-run stop second")?;
+        job.wait(SOON)?.ok()?;
+        ensure!(lab.sh(&driver)? == host_driver, "round {round}: the host has not its driver back");
+        eprintln!("round {round} took {:.1} s", since.elapsed().as_secs_f32());
+    }
+    lab.sh("udevadm settle")?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}");
+    lab.finish()
+}

@@ -1,6 +1,7 @@
 //! From a plan to a guest whose every thread is in its place, and only then to its first instruction.
 
 use std::fs::OpenOptions;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use super::process::{Watched, start_time};
 use super::signals::Signals;
 use super::sockets::{self, Sockets};
 use super::threads::place_all;
-use super::{Processes, folders, report_undo, scope};
+use super::{Processes, folders, notify, report_undo, scope, signals};
+use crate::change::{Change, ChangeError, unattended};
 use crate::child::{Command, Session};
 use crate::host::Root;
-use crate::journal::{Journal, Record};
-use crate::plan::{Account, Cgroup, Helper, Plan};
+use crate::journal::{Journal, MakeError, Record};
+use crate::plan::{Account, Cgroup, Helper, Plan, PlannedChange};
 use crate::qemu::Qmp;
 
 /// How long QEMU may take until it greets. It touches every page of the guest's memory first where that is reserved,
@@ -102,19 +104,37 @@ pub async fn start(
 }
 
 async fn make_changes(plan: &Plan, root: &Root, journal: &mut Journal, signals: &mut Signals) -> Result<()> {
-    for planned in &plan.changes {
+    for PlannedChange { change, .. } in &plan.changes {
         if let Some(signal) = signals.pending().await {
             bail!("{signal} came before the guest ran");
         }
-        tracing::debug!("{}", planned.change);
-        let progress = |done: u64, of: u64| {
-            let text = format!("{}: {done} of {of}", planned.change);
-            super::notify::status(&text);
-            tracing::info!("{text}");
+        tracing::debug!("{change}");
+        let made = match change {
+            Change::HugePages { .. } => signals::listening(|signal| make_long(root, journal, change, signal)),
+            _ => journal.make(root, change, &unattended),
         };
-        journal.make(root, &planned.change, &progress).with_context(|| format!("could not {}", planned.change))?;
+        if let Err(MakeError::Change(ChangeError::Stopped)) = made {
+            let signal = signals.pending().await.unwrap_or("a signal");
+            bail!("{signal} came before the guest ran");
+        }
+        made.with_context(|| format!("could not {change}"))?;
     }
     Ok(())
+}
+
+/// Makes a change that takes long enough to be watched, and to be stopped by a signal.
+fn make_long(
+    root: &Root,
+    journal: &mut Journal,
+    change: &Change,
+    signal: &dyn Fn() -> Option<&'static str>,
+) -> Result<(), MakeError> {
+    journal.make(root, change, &|done, of| {
+        let text = format!("{change}: {done} of {of}");
+        notify::status(&text);
+        tracing::info!("{text}");
+        if signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 fn note_start(journal: &mut Journal, name: &str, process: &Watched) -> Result<()> {

@@ -352,6 +352,7 @@ fn example(name: &str) -> Option<&'static str> {
         "image" => "image: \"vmlinuz\"",
         "cores" => "cores: 4",
         "address" => "address: \"01:00.*\"",
+        "within" => "within: 120",
         _ => return None,
     })
 }

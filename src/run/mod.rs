@@ -1,13 +1,15 @@
 //! Carries a plan out: lock, changes, helpers, QEMU, placement; then waits, and gives everything back.
 //!
 //! Everything happens on one thread in one event loop, which sleeps in the kernel while the guest runs: nothing is
-//! polled, and no timer runs unless somebody has asked the guest to end.
+//! polled, and no timer runs unless somebody has asked the guest to end or its dead-man switch waits for a sign of life.
 
 mod console;
 pub mod control;
 mod folders;
+mod guard;
 mod leases;
 mod log;
+mod look;
 mod notify;
 mod place;
 pub mod process;
@@ -20,6 +22,7 @@ mod start;
 mod stop;
 mod supervise;
 mod threads;
+mod trial;
 mod watch;
 
 use std::path::Path;
@@ -47,6 +50,8 @@ pub fn is_run_dir(folder: &Path) -> bool {
 
 /// The plan as it was carried out, kept in the run directory for whoever takes supervision over.
 pub const PLAN_FILE: &str = "plan.json";
+/// There from the guest's first sign of life on, for a launcher that takes over.
+const ALIVE_FILE: &str = "alive";
 /// How long a helper may take to leave after SIGTERM: swtpm writes its state.
 const HELPER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -130,8 +135,11 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
 
     let mut processes = Processes::default();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
-        Ok((qmp, log)) => supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await,
-        Err(error) => Outcome::NotStarted(error),
+        Ok(begun) => supervise::supervise(plan, begun, "running", &mut processes, &mut signals).await,
+        Err(error) => match error.downcast_ref() {
+            Some(guard::Missed { .. }) => Outcome::Crashed(format!("QEMU was not ready in time: {error:#}")),
+            None => Outcome::NotStarted(error),
+        },
     };
     Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
 }
@@ -144,11 +152,17 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Re
 
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let Reached { mut plan, qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
+    let Reached { mut plan, mut qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
     // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
-    let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
+    let begun = supervise::Begun {
+        console: console::join(&plan, &mut qmp).await,
+        switch: plan.give_back_unless.filter(|_| !supervise::was_alive(run_dir)).map(supervise::Switch::new),
+        qmp,
+        log: None,
+    };
+    let outcome = supervise::supervise(&plan, begun, state.name(), &mut processes, signals).await;
     Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
+use super::console::Console;
 use super::log::Log;
 use super::process::{Watched, start_time};
 use super::signals::Signals;
 use super::sockets::{self, Sockets};
+use super::supervise::{Begun, Switch};
 use super::threads::place_all;
-use super::{Processes, folders, notify, report_undo, scope, signals};
+use super::{Processes, console, folders, notify, report_undo, scope, signals, trial};
 use crate::change::{Change, ChangeError, unattended};
 use crate::child::{Command, Session};
 use crate::host::Root;
@@ -44,14 +47,15 @@ const PASSED_ON: [&str; 11] = [
     "PULSE_SERVER",
 ];
 
-/// Carries the plan out up to the running guest. What was started is in `processes` also when this fails.
+/// Carries the plan out up to the running guest. What was started is in `processes` also when this fails. Where the
+/// plan has a dead-man switch and its time passes, the error is a [`super::guard::Missed`].
 pub async fn start(
     plan: &Plan,
     root: &Root,
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &mut Processes,
-) -> Result<(Qmp, Log)> {
+) -> Result<Begun> {
     folders::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
     if plan.uses_display_folder() {
         folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
@@ -76,16 +80,36 @@ pub async fn start(
     if plan.lock_memory && nix::unistd::geteuid().is_root() {
         command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
+    // A black screen lasts from here on, whatever keeps QEMU from letting the guest go.
+    let switch = plan.give_back_unless.map(Switch::new);
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;
+    let settling = settle(plan, root, journal, signals, processes, qmp, &log);
+    let (qmp, console) = match &switch {
+        Some(switch) => switch.in_time(settling).await??,
+        None => settling.await?,
+    };
+    Ok(Begun { qmp, log: Some(log), console, switch })
+}
 
+/// From QEMU's first instruction to the guest's.
+async fn settle(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    processes: &Processes,
+    qmp: UnixStream,
+    log: &Log,
+) -> Result<(Qmp, Option<Console>)> {
+    let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
     let mut qmp = tokio::select! {
-        greeted = greet(qmp, qemu, &log) => greeted?,
+        greeted = greet(qmp, qemu, log, GREETING_LIMIT) => greeted?,
         signal = signals.next() => bail!("{signal} came before the guest ran"),
     };
     if let Cgroup::Scope(name) = &plan.cgroup {
-        let pids = [&*qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
+        let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
         // After the greeting, so that a QEMU that refuses its arguments leaves no failed scope behind.
         if let Err(error) =
             scope::enter(name, &format!("Guest of vfio-run: {}", plan.name), &pids.collect::<Vec<_>>()).await
@@ -98,15 +122,23 @@ pub async fn start(
     for report in journal.settle(root) {
         report_undo(&report);
     }
+    // Before the guest says anything.
+    let console = console::join(plan, &mut qmp).await;
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;
-    Ok((qmp, log))
+    Ok((qmp, console))
 }
 
 async fn make_changes(plan: &Plan, root: &Root, journal: &mut Journal, signals: &mut Signals) -> Result<()> {
+    let mut trial = crate::plan::trial(plan);
     for PlannedChange { change, .. } in &plan.changes {
         if let Some(signal) = signals.pending().await {
             bail!("{signal} came before the guest ran");
+        }
+        if change.takes_from_host()
+            && let Some(trial) = trial.take()
+        {
+            trial::run(&trial, plan, signals).await?;
         }
         tracing::debug!("{change}");
         let made = match change {
@@ -155,7 +187,7 @@ fn spawn_helper(helper: &Helper, end: std::os::fd::OwnedFd, plan: &Plan, log: &L
 
 /// What QEMU and the helpers have in common: no terminal, no signals of ours, no environment of ours, their own user,
 /// born on the emulator's CPUs in the guest's cgroup, output into the log.
-fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
+pub(super) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
     command.env_clear().session(Session::Own).umask(0o077).affinity(&plan.placement.emulator);
     command.current_dir(Path::new("/"));
     if let Cgroup::Made(path) = &plan.cgroup {
@@ -177,11 +209,11 @@ fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
 }
 
 /// Waits for QEMU's greeting; where QEMU goes instead, its own words tell why.
-async fn greet(stream: std::os::unix::net::UnixStream, qemu: &Watched, log: &Log) -> Result<Qmp> {
+pub(super) async fn greet(stream: UnixStream, qemu: &Watched, log: &Log, limit: Duration) -> Result<Qmp> {
     stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(stream)?;
     let error = tokio::select! {
-        greeted = Qmp::negotiate(stream, GREETING_LIMIT) => match greeted {
+        greeted = Qmp::negotiate(stream, limit) => match greeted {
             Ok(qmp) => return Ok(qmp),
             Err(e) => anyhow::Error::new(e),
         },

@@ -15,6 +15,7 @@ mod passthrough;
 mod ports;
 mod tpm;
 
+pub use ports::AGENT;
 pub(super) use tpm::HELPER as SWTPM;
 
 use super::devices::Devices;

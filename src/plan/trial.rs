@@ -13,7 +13,8 @@
 //! Properties that the user wrote for a device of the host are tried beside it, on the same device at an address that no
 //! host has: QEMU sets all properties before it looks for the device.
 //!
-//! Disks are opened as in the run; `-S` is among the options, so no guest runs that could write to them.
+//! Windows and display servers are opened as in the run, for a moment. So are disks; `-S` is among the options, so no
+//! guest runs that could write to them.
 
 use std::collections::BTreeSet;
 

@@ -33,6 +33,11 @@ fn render(plan: &Plan, origins: bool) -> String {
         let before = first.map_or_else(String::new, |change| format!(", before: {change}"));
         section("Trial", format!("QEMU must accept its command line, without the host's devices and stopped{before}"));
     }
+    if let Some(switch) = plan.give_back_unless {
+        let text =
+            format!("the guest is ended unless {} shows within {} s of QEMU's start", switch.sign, switch.within);
+        section("Dead-man switch", text);
+    }
     section("Kept for this machine", lines(plan.keep.iter().map(ToString::to_string)));
     let helpers = plan.helpers.iter().map(|h| format!("{}{}", h.argv.join(" "), because(&h.origin)));
     section("Helpers", lines(helpers));

@@ -58,7 +58,9 @@ fn heard(answer: Result<Value, QmpError>, shows: impl Fn(&Value) -> bool) -> boo
     }
 }
 
-/// Whether a program in the guest has the agent's channel open (`ChardevInfo` in `qapi/char.json`).
+/// Whether a program in the guest has the agent's channel open (`ChardevInfo` in `qapi/char.json`). OVMF's driver answers
+/// an opening on the host's side with one on its own (`OvmfPkg/VirtioSerialDxe`), so nobody may connect to `qga.sock` to
+/// ask the agent while a sign is waited for.
 fn agent_is_open(chardevs: &Value) -> bool {
     let is_open = |chardev: &Value| chardev["label"].as_str() == Some(AGENT) && chardev["frontend-open"] == true;
     chardevs.as_array().is_some_and(|list| list.iter().any(is_open))

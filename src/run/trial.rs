@@ -40,6 +40,7 @@ impl Drop for Running {
 
 /// Starts QEMU for a moment. An error is QEMU's refusal in its own words, or a signal that came meanwhile.
 pub async fn run(trial: &Trial, plan: &Plan, signals: &mut Signals) -> Result<()> {
+    tracing::debug!("a trial of QEMU's command line");
     let log = Log::open(&plan.paths.log, &trial.command)?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = command(&trial.command, plan, &log)?;

@@ -79,15 +79,36 @@ fn a_guest_that_shows_no_life_loses_the_card_and_the_desktop_comes_back() -> Res
     lab.finish()
 }
 
-#[test]
-fn a_driver_of_the_guest_at_work_on_its_device_is_life() -> Result<()> {
+/// A host with a USB controller that a guest can have.
+fn usb_host() -> Result<Lab> {
     let lab = Lab::variant("usb", "debian13").start()?;
     lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
-    let linux = machine(r#"pci: ["03:00.*"], give_back_unless: (sign: Driver, within: 150)"#).replace(
-        "/lab/guests/tiny\"",
-        "/lab/guests/vmlinuz\", initrd: \"/lab/guests/initramfs\", cmdline: \"console=ttyS0\"",
-    );
-    let file = installed(&lab, &linux)?;
+    Ok(lab)
+}
+
+/// A Linux guest on such a host.
+fn linux(more: &str, cmdline: &str) -> String {
+    let boot =
+        format!("/lab/guests/vmlinuz\", initrd: \"/lab/guests/initramfs\", cmdline: \"console=ttyS0 {cmdline}\"");
+    machine(more).replace("/lab/guests/tiny\"", &boot)
+}
+
+#[test]
+fn a_program_in_the_guest_that_opens_the_agents_channel_is_life() -> Result<()> {
+    let lab = usb_host()?;
+    let file = installed(&lab, &linux("give_back_unless: (sign: GuestAgent, within: 200)", "guest.agent"))?;
+    let job = lab.start(&format!("/lab/bin/vfio-run -v {file} 2>/run/lab/said"))?;
+    job.wait_until("grep -q 'lives: the guest agent' /run/lab/said", Duration::from_secs(240))?;
+    lab.sh("/lab/bin/vfio-run stop --force only")?;
+    ensure!(job.wait(SOON)?.status == 4);
+    lab.finish()
+}
+
+#[test]
+fn a_driver_of_the_guest_at_work_on_its_device_is_life() -> Result<()> {
+    let lab = usb_host()?;
+    let with_card = linux(r#"pci: ["03:00.*"], give_back_unless: (sign: Driver, within: 150)"#, "");
+    let file = installed(&lab, &with_card)?;
     let since = Instant::now();
     let job = lab.start(&format!("/lab/bin/vfio-run -v {file} 2>/run/lab/said"))?;
     job.wait_until("grep -q 'lives: a driver of the guest' /run/lab/said", Duration::from_secs(240))?;

@@ -11,7 +11,8 @@ Exit codes:
   1  it could not start, or not be done; the host is as it was
   2  the machine file or the arguments are wrong
   3  the check refused (also `plan` and `check`); nothing was touched
-  4  QEMU or the guest crashed, or was ended by force; the host is as it was
+  4  QEMU or the guest crashed, was ended by force, or showed no life in time
+     (`give_back_unless`); the host is as it was
   5  something of the host could not be restored; it is named
 
 Ending a guest:
@@ -104,6 +105,8 @@ pub enum Command {
     Status(NameArgs),
     /// Ask a guest to power off, and wait until its launcher has ended
     Stop(StopArgs),
+    /// Say that a guest lives, where its machine file gives the devices back unless it does (`give_back_unless`)
+    Alive(AliveArgs),
     /// Give back to the host what a killed launcher left behind
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
@@ -193,6 +196,13 @@ pub struct StopArgs {
     /// End the guest instead of asking it to power off; again: kill QEMU
     #[arg(long)]
     pub force: bool,
+}
+
+/// `alive`.
+#[derive(Debug, Args)]
+pub struct AliveArgs {
+    /// The machine's name
+    pub name: String,
 }
 
 /// `recover`.

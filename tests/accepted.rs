@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+use vfio_run::change::Change;
 use vfio_run::host::{Host, Root};
 use vfio_run::machine;
-use vfio_run::plan::{self, Keep, Plan};
+use vfio_run::plan::{self, Keep, Origin, Plan, PlannedChange, Trial};
 use vfio_run::qemu::QemuFacts;
+use vfio_run::qemu::command::QemuOption;
+use vfio_run::qemu::device::Device;
 
 /// What is started, with `DIR` for the folder of its files. All with emulation.
 const MACHINES: [(&str, &str); 6] = [
@@ -67,7 +71,35 @@ impl Drop for Ended {
 }
 
 #[test]
+fn properties_of_a_device_that_is_not_there_are_judged() {
+    each(|case, mut plan| {
+        if !case.starts_with("smallest") {
+            return;
+        }
+        let origin = || Origin::Default("a test".to_owned());
+        plan.changes
+            .push(PlannedChange { change: Change::StopUnit { unit: "a.service".to_owned() }, origin: origin() });
+        for (value, taken) in [(Value::from(true), true), ("on".into(), false), (1.into(), false)] {
+            let device = Device::new("vfio-pci", "a").with("host", "0000:01:00.0").with("x-no-mmap", value.clone());
+            let raw = Origin::Raw { field: "pci[0].properties.x-no-mmap".to_owned(), line: None };
+            let option = QemuOption::json("-device", device.json(), origin()).explained("x-no-mmap", raw);
+            plan.command.options.push(option);
+            let line = plan::trial(&plan).unwrap().properties.pop().unwrap();
+            let said = Command::new(&line.binary).args(line.argv()).output().unwrap();
+            let words = String::from_utf8_lossy(&said.stderr);
+            assert_eq!(words.contains(Trial::NOWHERE), taken, "{case}: {value}: {words}");
+            assert_eq!(words.contains("Invalid parameter type for 'x-no-mmap'"), !taken, "{case}: {value}: {words}");
+        }
+    });
+}
+
+#[test]
 fn qemu_takes_every_line() {
+    each(|case, plan| start(case, &plan));
+}
+
+/// Does a test with the plan of every machine on every QEMU.
+fn each(test: impl Fn(&str, Plan)) {
     for qemu in qemus() {
         let folder = tempfile::tempdir().unwrap();
         let facts = QemuFacts::of(&qemu, folder.path()).unwrap();
@@ -91,27 +123,41 @@ fn qemu_takes_every_line() {
             let plan = plan::plan(&source.machine, &|_| None, &host, &facts);
             let blocking: Vec<_> = plan.findings.iter().filter(|finding| finding.blocks()).collect();
             assert!(blocking.is_empty(), "{case}: {blocking:?}");
-            start(&case, &plan);
+            test(&case, plan);
         }
     }
 }
 
+#[test]
+fn qemu_takes_every_trial() {
+    each(|case, mut plan| {
+        let change = Change::StopUnit { unit: "sddm.service".to_owned() };
+        plan.changes.push(PlannedChange { change, origin: Origin::Default("a test".to_owned()) });
+        let trial = plan::trial(&plan).unwrap();
+        prepare(&plan);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = vfio_run::child::Command::new(&trial.command.binary);
+        command.args(trial.command.argv()).fd(trial.monitor, theirs.into()).stderr(Stdio::piped());
+        let mut qemu = Ended(command.spawn().unwrap());
+        // No helper of it runs, and nobody waits for one.
+        let answered = talk(ours);
+        let _ = answered.is_none().then(|| qemu.0.kill());
+        let mut errors = String::new();
+        std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
+        let status = qemu.0.wait().unwrap();
+        assert!(answered.is_some_and(|answer| answer.contains("\"prelaunch\"")), "{case}: {errors}\n{trial:?}");
+        assert!(status.success(), "{case}: {status}: {errors}");
+    });
+}
+
 /// Prepares what a run would, starts the line, talks to it, and sees it end well.
 fn start(case: &str, plan: &Plan) {
-    for folder in [&plan.paths.run, &plan.paths.display, &plan.paths.state] {
-        std::fs::create_dir_all(folder).unwrap();
-    }
-    for keep in &plan.keep {
-        match keep {
-            Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
-            Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
-        }
-    }
+    prepare(plan);
     let _helpers: Vec<Ended> = plan.helpers.iter().map(|helper| listening(plan, &helper.name, &helper.argv)).collect();
     let line = plan.command.shell(&plan.descriptors);
     let shell = Command::new("sh").args(["-c", &format!("exec {line}")]).stderr(Stdio::piped()).spawn().unwrap();
     let mut qemu = Ended(shell);
-    let answered = talk(&plan.paths.run.join("qmp-0.sock"), &mut qemu.0);
+    let answered = connect(&plan.paths.run.join("qmp-0.sock"), &mut qemu.0).and_then(talk);
     let _ = answered.is_none().then(|| qemu.0.kill());
     let mut errors = String::new();
     std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
@@ -121,6 +167,19 @@ fn start(case: &str, plan: &Plan) {
     // A card that is not connected is meant.
     let warnings: Vec<&str> = errors.lines().filter(|line| !line.is_empty() && !line.contains("has no peer")).collect();
     assert!(warnings.is_empty(), "{case}: {warnings:?}\n{line}");
+}
+
+/// Makes the folders and files that a run would.
+fn prepare(plan: &Plan) {
+    for folder in [&plan.paths.run, &plan.paths.display, &plan.paths.state] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    for keep in &plan.keep {
+        match keep {
+            Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
+            Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
+        }
+    }
 }
 
 /// A helper that listens where the pasted line looks for it, in place of the descriptor that it would inherit.
@@ -141,16 +200,20 @@ fn wait_for(path: &Path) -> bool {
     path.exists()
 }
 
-/// Asks for the status and then to quit; the answer to the first.
-fn talk(socket: &Path, qemu: &mut Child) -> Option<String> {
+/// Connects to the monitor as soon as it is there.
+fn connect(socket: &Path, qemu: &mut Child) -> Option<UnixStream> {
     let start = Instant::now();
-    let mut stream = loop {
+    loop {
         match UnixStream::connect(socket) {
-            Ok(stream) => break stream,
+            Ok(stream) => return Some(stream),
             Err(_) if qemu.try_wait().ok()?.is_some() || start.elapsed() > Duration::from_secs(20) => return None,
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
-    };
+    }
+}
+
+/// Asks for the status and then to quit; the answer to the first.
+fn talk(mut stream: UnixStream) -> Option<String> {
     stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     lines.next()?.ok()?;

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vfio_run::change::{Change, ChangeError, Undone};
+use vfio_run::change::{Change, ChangeError, Undone, unattended};
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, Record};
 
@@ -176,14 +176,14 @@ proptest! {
                 let (before, root) = (host.state(), host.root());
                 let mut journal = host.journal();
                 for change in &changes[..dies_at] {
-                    journal.make(&root, change, &|_, _| {}).unwrap();
+                    journal.make(&root, change, &unattended).unwrap();
                 }
                 let change = &changes[dies_at];
                 let found = change.capture(&root).unwrap();
                 let seq = dies_at as u32 + 1;
                 journal.append(Record::Intent { seq, change: change.clone(), before: found.clone() }).unwrap();
                 if applied {
-                    change.apply(&root, &found, &|_, _| {}).unwrap();
+                    change.apply(&root, &found, &unattended).unwrap();
                 }
                 drop(journal);
                 host.recover();
@@ -219,7 +219,7 @@ fn a_dead_card_gets_no_host_driver_and_the_rest_goes_on() {
     let host = Host::new();
     let mut journal = host.journal();
     for address in [SOUND, GPU] {
-        journal.make(&host.root(), &bind(address, Some("vfio-pci")), &|_, _| {}).unwrap();
+        journal.make(&host.root(), &bind(address, Some("vfio-pci")), &unattended).unwrap();
     }
     let config = host.path(&format!("{PCI}/devices/{GPU}/config"));
     fs::write(&config, [0xff; 64]).unwrap();
@@ -237,7 +237,7 @@ fn a_dead_card_gets_no_host_driver_and_the_rest_goes_on() {
 fn what_somebody_else_bound_is_left_alone() {
     let host = Host::new();
     let mut journal = host.journal();
-    journal.make(&host.root(), &bind(SOUND, Some("vfio-pci")), &|_, _| {}).unwrap();
+    journal.make(&host.root(), &bind(SOUND, Some("vfio-pci")), &unattended).unwrap();
     let link = host.path(&format!("{PCI}/devices/{SOUND}/driver"));
     fs::remove_file(&link).unwrap();
     symlink("../../drivers/bochs-drm", &link).unwrap();

@@ -1,13 +1,15 @@
 //! For random hosts and random changes: whatever is made and wherever the launcher dies, undoing from the journal alone
 //! gives the host back.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use vfio_run::change::Change;
+use vfio_run::change::{Change, ChangeError, unattended};
 use vfio_run::host::Root;
-use vfio_run::journal::{Journal, Record, open_changes};
+use vfio_run::journal::{Journal, MakeError, Record, open_changes};
 use vfio_run::units::Size;
 
 /// Files of a fake host, by path.
@@ -105,7 +107,7 @@ proptest! {
         let before = host.state();
         let mut journal = host.journal();
         for change in &changes {
-            journal.make(&host.root(), change, &|_, _| {}).unwrap();
+            journal.make(&host.root(), change, &unattended).unwrap();
         }
         for report in journal.undo_all(&host.root()) {
             report.result.unwrap();
@@ -122,14 +124,14 @@ proptest! {
                 let before = host.state();
                 let mut journal = host.journal();
                 for change in &changes[..dies_at] {
-                    journal.make(&host.root(), change, &|_, _| {}).unwrap();
+                    journal.make(&host.root(), change, &unattended).unwrap();
                 }
                 let (change, root) = (&changes[dies_at], host.root());
                 let found = change.capture(&root).unwrap();
                 let seq = dies_at as u32 + 1;
                 journal.append(Record::Intent { seq, change: change.clone(), before: found.clone() }).unwrap();
                 if !matches!(death, Death::Intent) {
-                    change.apply(&root, &found, &|_, _| {}).unwrap();
+                    change.apply(&root, &found, &unattended).unwrap();
                 }
                 if matches!(death, Death::Done) {
                     journal.append(Record::Done { seq }).unwrap();
@@ -148,7 +150,7 @@ proptest! {
             let before = host.state();
             let mut journal = host.journal();
             for change in &changes {
-                journal.make(&host.root(), change, &|_, _| {}).unwrap();
+                journal.make(&host.root(), change, &unattended).unwrap();
             }
             let open = journal.open_changes();
             for (step, change) in open.iter().rev().take(undone).enumerate() {
@@ -169,7 +171,7 @@ proptest! {
         let host = Host::new(&["a".into(), "b".into(), "c".into(), "d".into()], (0, 0));
         let mut journal = host.journal();
         let write = |value: &str| Change::Write { path: "/sys/knob0".into(), value: value.into() };
-        journal.make(&host.root(), &write("x"), &|_, _| {}).unwrap();
+        journal.make(&host.root(), &write("x"), &unattended).unwrap();
         let whole = std::fs::read(host.run().join(Journal::FILE)).unwrap();
         let found = write("y").capture(&host.root()).unwrap();
         journal.append(Record::Intent { seq: 2, change: write("y"), before: found }).unwrap();
@@ -194,7 +196,7 @@ fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
         let change = Change::Write { path: knob.into(), value: value.into() };
-        journal.make(&host.root(), &change, &|_, _| {}).unwrap();
+        journal.make(&host.root(), &change, &unattended).unwrap();
     }
     host.put("sys/knob1", "theirs");
     let reports = journal.undo_all(&host.root());
@@ -212,7 +214,7 @@ fn one_failed_undo_is_kept_and_the_rest_goes_on() {
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
         let change = Change::Write { path: knob.into(), value: value.into() };
-        journal.make(&host.root(), &change, &|_, _| {}).unwrap();
+        journal.make(&host.root(), &change, &unattended).unwrap();
     }
     std::fs::remove_file(host.folder.path().join("root/sys/knob1")).unwrap();
     let reports = journal.undo_all(&host.root());
@@ -222,4 +224,24 @@ fn one_failed_undo_is_kept_and_the_rest_goes_on() {
     host.put("sys/knob1", "y");
     host.recover();
     assert_eq!(std::fs::read_to_string(host.folder.path().join("root/sys/knob1")).unwrap(), "b");
+}
+
+#[test]
+fn a_long_change_can_be_stopped_between_its_steps_and_is_undone() {
+    let host = Host::new(&[], (3, 1));
+    let before = host.state();
+    let mut journal = host.journal();
+    // 4 GiB, reserved 1 GiB at a time.
+    let change = Change::HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages: 2048 };
+    let steps = RefCell::new(Vec::new());
+    let stopped = journal.make(&host.root(), &change, &|done, of| {
+        steps.borrow_mut().push((done, of));
+        if done > 600 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(MakeError::Change(ChangeError::Stopped))), "{stopped:?}");
+    assert_eq!(*steps.borrow(), [(512, 2047), (1024, 2047)]);
+    assert_ne!(host.state(), before);
+    drop(journal);
+    host.recover();
+    assert_eq!(host.state(), before);
 }

@@ -8,6 +8,8 @@ mod console;
 mod crash;
 #[path = "real_qemu/ending.rs"]
 mod ending;
+#[path = "real_qemu/guard.rs"]
+mod guard;
 #[path = "real_qemu/guest.rs"]
 mod guest;
 #[path = "real_qemu/hooks.rs"]

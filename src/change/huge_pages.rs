@@ -18,6 +18,8 @@ use crate::units::Size;
 /// between two tries; it doubles. About three seconds in all: what compaction did not find by then stays in use.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How much is reserved at a time, in bytes; between two steps the reservation can be stopped.
+const STEP: u64 = Size::GIB;
 
 pub(super) fn capture(root: &Root, node: u32, size: Size) -> Result<Before, ChangeError> {
     let pool = pool(node, size);
@@ -39,17 +41,26 @@ pub(super) fn apply(
     }
     let mut pause = FIRST_PAUSE;
     let mut got = old;
-    for attempt in 0..TRIES {
-        if attempt > 0 {
+    let mut shortages = 0;
+    // In steps, since the kernel comes back from a write only when it has searched for every page.
+    let step = (STEP / size.as_bytes()).max(1);
+    while shortages < TRIES {
+        if shortages > 0 {
             make_room(root)?;
             sleep(pause);
             pause *= 2;
         }
-        write(root, &pool.join("nr_hugepages"), &target.to_string())?;
+        let next = got.saturating_add(step).clamp(old, target);
+        write(root, &pool.join("nr_hugepages"), &next.to_string())?;
         got = persistent(root, &pool)?;
-        progress(got.saturating_sub(old), target - old);
+        if progress(got.saturating_sub(old), target - old).is_break() {
+            return Err(ChangeError::Stopped);
+        }
         if got >= target {
             return Ok(());
+        }
+        if got < next {
+            shortages += 1;
         }
     }
     write(root, &pool.join("nr_hugepages"), &old.to_string())?;

@@ -14,6 +14,7 @@ mod unit;
 mod write;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -202,6 +203,9 @@ pub enum ChangeError {
         /// The kernel parameter that reserves them at boot.
         boot: String,
     },
+    /// Whoever watches its progress stopped it; its undo puts back what was done of it.
+    #[error("it was stopped half-way")]
+    Stopped,
     /// A write is stuck in the kernel.
     #[error(
         "the kernel has not come back from a write to {path} after {seconds} s: a driver does not let its device go. \
@@ -269,8 +273,13 @@ fn list(holders: &[Holder]) -> String {
     holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Told how far a long change has come: pages reserved so far, pages wanted.
-pub type Progress<'a> = &'a dyn Fn(u64, u64);
+/// Told how far a long change has come (pages reserved so far, pages wanted); its answer `Break` stops the change there.
+pub type Progress<'a> = &'a dyn Fn(u64, u64) -> ControlFlow<()>;
+
+/// For callers that neither show how far a change has come nor stop it.
+pub fn unattended(_: u64, _: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 impl Change {
     /// Reads what is there now, touching nothing.
@@ -339,6 +348,12 @@ impl Change {
             (Self::StopUnit { unit }, Before::Exists(up)) => unit::start(unit, *up),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
+    }
+
+    /// Whether it takes something from the host that people or programs may be using, so that a start that fails after it
+    /// is seen. The others only prepare, and nobody notices that they were made and undone.
+    pub fn takes_from_host(&self) -> bool {
+        !matches!(self, Self::Write { .. } | Self::Own { .. } | Self::Cgroup { .. } | Self::HugePages { .. })
     }
 
     /// Whether the change is undone as soon as QEMU holds what it was made for. Huge pages are: those in use become

@@ -61,6 +61,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Check(args) => check::check(&args, output),
         Command::Status(args) => status::status(&args, output),
         Command::Stop(args) => control::stop(&args, output),
+        Command::Alive(args) => control::alive(&args, output),
         Command::Rehearse(args) => rehearse::rehearse(&args, output),
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),

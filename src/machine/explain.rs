@@ -353,6 +353,7 @@ fn example(name: &str) -> Option<&'static str> {
         "cores" => "cores: 4",
         "argv" => "argv: [\"/usr/local/bin/lights\", \"off\"]",
         "address" => "address: \"01:00.*\"",
+        "within" => "within: 120",
         _ => return None,
     })
 }

@@ -6,6 +6,7 @@ mod disk;
 mod display;
 mod explain;
 mod firmware;
+mod guard;
 mod handover;
 mod hooks;
 mod lines;
@@ -26,6 +27,7 @@ pub use cpu::{Accelerator, Cpu, Topology};
 pub use disk::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Media};
 pub use display::{Display, Listen, Serial, Video};
 pub use firmware::{Firmware, Kernel, Uefi};
+pub use guard::{GiveBack, Sign};
 pub use handover::{DisplayManager, Handover, Holders};
 pub use hooks::{Hook, Hooks};
 pub use lines::{Lines, Position};
@@ -117,6 +119,9 @@ pub struct Machine {
     /// Seconds from the first request to power off until the guest is ended by force. Default 90.
     #[serde(default)]
     pub shutdown_timeout: Option<u32>,
+    /// The dead-man switch: give the devices back unless the guest shows that it lives. Default: no switch.
+    #[serde(default)]
+    pub give_back_unless: Option<GiveBack>,
     /// Arguments added to the end of QEMU's command line as they are.
     #[serde(default)]
     pub extra_args: Vec<String>,

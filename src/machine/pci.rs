@@ -39,7 +39,7 @@ pub struct PciDevice {
     /// The slot of the guest's root bus that it sits behind, 26 to 30 being free. Default: the next free one.
     #[serde(default)]
     pub slot: Option<u8>,
-    /// Properties for QEMU's `vfio-pci`, given to each function unchecked: `{"x-no-mmap": true}`.
+    /// Properties for QEMU's `vfio-pci`, given to each function; QEMU judges their values: `{"x-no-mmap": true}`.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
 }

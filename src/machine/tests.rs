@@ -201,7 +201,7 @@ fn the_machines_that_we_ship_are_valid() {
         names.push(source.machine.name);
     }
     names.sort();
-    assert_eq!(names, ["demo", "linux", "server", "windows11"]);
+    assert_eq!(names, ["demo", "linux", "server", "single-gpu", "windows11"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, devices, hooks, placement};
+use super::{Plan, accelerator, account, cgroup, command, devices, guard, hooks, placement};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -23,6 +23,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     command::write(&mut draft, &decided);
     // Last, since a screen that is gone is the worst time for anything else to fail.
     devices::make(&mut draft, &devices);
+    guard::check(&mut draft);
     let leases: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
     Plan {
@@ -44,6 +45,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         console: machine.serial == Serial::Console,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),
+        give_back_unless: machine.give_back_unless,
         findings,
     }
 }

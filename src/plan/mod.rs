@@ -8,6 +8,7 @@ mod command;
 mod devices;
 mod draft;
 mod finding;
+mod guard;
 mod hooks;
 mod make;
 mod origin;
@@ -17,15 +18,18 @@ mod placement;
 mod sample;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod wanted;
 
 pub use cgroup::Cgroup;
+pub use command::AGENT;
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use hooks::PlannedHook;
 pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;
 pub use placement::Placement;
+pub use trial::{Trial, trial};
 pub use wanted::{wanted, wanted_by_any};
 
 use std::path::PathBuf;
@@ -33,6 +37,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
+use crate::machine::GiveBack;
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
 
@@ -77,6 +82,9 @@ pub struct Plan {
     pub console: bool,
     /// Seconds from the first request to power off until the guest is ended by force.
     pub shutdown_timeout: u32,
+    /// What the guest must show, and when, to keep the devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub give_back_unless: Option<GiveBack>,
     /// What was found, good and bad.
     pub findings: Vec<Finding>,
 }

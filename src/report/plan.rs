@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Table, findings};
-use crate::plan::{Cgroup, Inherited, Plan};
+use crate::plan::{Cgroup, Inherited, Plan, trial};
 
 /// The plan in short: what is placed where, what is done to the host, what is started.
 pub fn summary(plan: &Plan) -> String {
@@ -28,6 +28,16 @@ fn render(plan: &Plan, origins: bool) -> String {
     section("Threads", placement(plan));
     let changes = plan.changes.iter().map(|c| format!("{}{}", c.change, because(&c.origin)));
     section("Changes to the host, undone in reverse when the guest has ended", lines(changes));
+    if trial(plan).is_some() {
+        let first = plan.changes.iter().map(|planned| &planned.change).find(|change| change.takes_from_host());
+        let before = first.map_or_else(String::new, |change| format!(", before: {change}"));
+        section("Trial", format!("QEMU must accept its command line, without the host's devices and stopped{before}"));
+    }
+    if let Some(switch) = plan.give_back_unless {
+        let text =
+            format!("the guest is ended unless {} shows within {} s of QEMU's start", switch.sign, switch.within);
+        section("Dead-man switch", text);
+    }
     let hooks = plan.hooks.iter().map(|h| format!("{h} (at most {} s){}", h.timeout, because(&h.origin)));
     section("Hooks, in the order that they are run", lines(hooks));
     section("Kept for this machine", lines(plan.keep.iter().map(ToString::to_string)));

@@ -4,17 +4,20 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::watch::watch;
+use crate::plan::Plan;
+use crate::qemu::Qmp;
 
 /// Ctrl-], as telnet and virsh have it.
 const ESCAPE: u8 = 0x1d;
@@ -39,10 +42,34 @@ pub struct Console {
     pending: Vec<u8>,
 }
 
+/// The terminal's console, where the plan has one; the guest runs without it where it cannot be had.
+pub async fn join(plan: &Plan, qmp: &mut Qmp) -> Option<Console> {
+    if !plan.console {
+        return None;
+    }
+    let joined = async {
+        let console = Console::join(&plan.paths.run.join("serial.sock"))?;
+        console.is_taken(qmp).await?;
+        anyhow::Ok(console)
+    };
+    match joined.await {
+        Ok(console) => {
+            if console.is_terminal() {
+                tracing::info!("this terminal is the guest's console; Ctrl-] asks the guest to power off");
+            }
+            Some(console)
+        }
+        Err(error) => {
+            tracing::warn!("no console: {error:#}");
+            None
+        }
+    }
+}
+
 impl Console {
     /// Connects to the serial port. Standard input that the event loop can't watch (a regular file, /dev/null) is left
     /// alone.
-    pub fn join(socket: &Path) -> Result<Self> {
+    fn join(socket: &Path) -> Result<Self> {
         let stream = StdStream::connect(socket)
             .with_context(|| format!("cannot reach the serial port at {}", socket.display()))?;
         stream.set_nonblocking(true)?;
@@ -52,8 +79,28 @@ impl Console {
         Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, pending: Vec::new() })
     }
 
+    /// Waits until QEMU has taken the connection: what the guest says before that goes nowhere.
+    async fn is_taken(&self, qmp: &mut Qmp) -> Result<()> {
+        let deadline = Instant::now() + TAKE_LIMIT;
+        loop {
+            // Raw, because qapi's type of the answer may want members that this QEMU does not have.
+            let chardevs = qmp.execute_raw("query-chardev", json!({})).await?;
+            let is_free = |chardev: &Value| {
+                let file = chardev["filename"].as_str().unwrap_or_default();
+                chardev["label"] == "serial0" && file.starts_with("disconnected:")
+            };
+            if !chardevs.as_array().is_some_and(|list| list.iter().any(is_free)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("QEMU did not take the console's connection within {} s", TAKE_LIMIT.as_secs());
+            }
+            tokio::time::sleep(TAKE_POLL).await;
+        }
+    }
+
     /// Whether a terminal is joined, so that Ctrl-C goes to the guest.
-    pub fn is_terminal(&self) -> bool {
+    fn is_terminal(&self) -> bool {
         self.terminal.is_some()
     }
 
@@ -104,6 +151,10 @@ impl Console {
         }
     }
 }
+
+/// How long QEMU may take to take the connection; nearly always it has when it is first asked.
+const TAKE_LIMIT: Duration = Duration::from_secs(5);
+const TAKE_POLL: Duration = Duration::from_millis(1);
 
 /// How long the guest's last words may take: they are in the socket already.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -16,6 +16,8 @@ use tokio::net::UnixStream;
 pub enum Request {
     /// How is it?
     Status,
+    /// Somebody sees that the guest lives: it keeps its devices.
+    Alive,
     /// Ask the guest to power off, as a first SIGTERM does.
     Stop,
     /// End the guest without asking it.

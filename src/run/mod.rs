@@ -1,14 +1,16 @@
 //! Carries a plan out: lock, changes, helpers, QEMU, placement; then waits, and gives everything back.
 //!
 //! Everything happens on one thread in one event loop, which sleeps in the kernel while the guest runs: nothing is
-//! polled, and no timer runs unless somebody has asked the guest to end.
+//! polled, and no timer runs unless somebody has asked the guest to end or its dead-man switch waits for a sign of life.
 
 mod console;
 pub mod control;
 mod folders;
+mod guard;
 mod hooks;
 mod leases;
 mod log;
+mod look;
 mod notify;
 mod place;
 pub mod process;
@@ -22,6 +24,7 @@ mod start;
 mod stop;
 mod supervise;
 mod threads;
+mod trial;
 mod watch;
 
 use std::path::Path;
@@ -52,6 +55,8 @@ pub fn is_run_dir(folder: &Path) -> bool {
 
 /// The plan as it was carried out, kept in the run directory for whoever takes supervision over.
 pub const PLAN_FILE: &str = "plan.json";
+/// There from the guest's first sign of life on, for a launcher that takes over.
+const ALIVE_FILE: &str = "alive";
 /// How long a helper may take to leave after SIGTERM: swtpm writes its state.
 const HELPER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -144,13 +149,16 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     let mut processes = Processes::default();
     let mut warnings = Vec::new();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
-        Ok((qmp, log)) => {
+        Ok(running) => {
             let beside = hooks::Beside::start(plan, processes.qemu.as_ref().map(Watched::pid));
-            let outcome = supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await;
+            let outcome = supervise::supervise(plan, running, "running", &mut processes, &mut signals).await;
             warnings = beside.end().await;
             outcome
         }
-        Err(error) => Outcome::NotStarted(error),
+        Err(error) => match error.downcast_ref() {
+            Some(guard::Missed { .. }) => Outcome::Crashed(format!("QEMU was not ready in time: {error:#}")),
+            None => Outcome::NotStarted(error),
+        },
     };
     let mut report = finish(lock, journal, root, processes, plan, outcome).await;
     report.warnings.splice(0..0, warnings);
@@ -211,11 +219,17 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Re
 
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
     let journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let Reached { mut plan, qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
+    let Reached { mut plan, mut qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
     // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
-    let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
+    let running = supervise::Running {
+        console: console::join(&plan, &mut qmp).await,
+        switch: plan.give_back_unless.filter(|_| !supervise::was_alive(run_dir)).map(supervise::Switch::new),
+        qmp,
+        log: None,
+    };
+    let outcome = supervise::supervise(&plan, running, state.name(), &mut processes, signals).await;
     Ok(finish(lock, journal, root, processes, &plan, outcome).await)
 }
 

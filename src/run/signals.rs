@@ -1,5 +1,7 @@
 //! The signals that ask for the guest's end.
 
+use std::sync::OnceLock;
+
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -39,5 +41,61 @@ impl Signals {
             name = self.next() => Some(name),
             () = std::future::ready(()) => None,
         }
+    }
+}
+
+/// Does something that keeps this thread, and with it the event loop, busy for long. Meanwhile another thread listens,
+/// and `work` can ask which signal has come. [`Signals`] that were caught before hear of it too.
+pub fn listening<T>(work: impl FnOnce(&dyn Fn() -> Option<&'static str>) -> T) -> T {
+    let came = OnceLock::new();
+    let (working, done) = tokio::sync::oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        let listener = scope.spawn(|| {
+            // A runtime of its own: ours is busy.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut signals = Signals::catch()?;
+                tokio::select! {
+                    name = signals.next() => drop(came.set(name)),
+                    _ = done => {}
+                }
+                anyhow::Ok(())
+            })
+        });
+        let result = work(&|| came.get().copied());
+        drop(working);
+        match listener.join() {
+            Ok(Ok(())) => {}
+            _ => tracing::debug!("signals were only heard afterwards"),
+        }
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_heard_while_the_event_loop_is_busy() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut signals = Signals::catch().unwrap();
+            let heard = listening(|came| {
+                nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
+                let deadline = Instant::now() + Duration::from_secs(30);
+                while came().is_none() && Instant::now() < deadline {
+                    // It is heard only if it came after the listener was there.
+                    nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                came()
+            });
+            assert_eq!(heard, Some("SIGHUP"));
+            assert_eq!(signals.next().await, "SIGHUP");
+            assert_eq!(listening(|came| came()), None);
+        });
     }
 }

@@ -1,6 +1,8 @@
 //! From a plan to a guest whose every thread is in its place, and only then to its first instruction.
 
 use std::fs::OpenOptions;
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,17 +11,19 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
+use super::console::Console;
 use super::log::Log;
 use super::process::{Watched, start_time};
 use super::signals::Signals;
 use super::sockets::{self, Sockets};
+use super::supervise::{Running, Switch};
 use super::threads::place_all;
-use super::{Processes, folders, hooks, report_undo, scope};
-use crate::change::Change;
+use super::{Processes, console, folders, hooks, notify, report_undo, scope, signals, trial};
+use crate::change::{Change, ChangeError, unattended};
 use crate::child::{Command, Session};
 use crate::host::Root;
-use crate::journal::{Journal, Record, Took};
-use crate::plan::{Account, Cgroup, Helper, Plan};
+use crate::journal::{Journal, MakeError, Record, Took};
+use crate::plan::{Account, Cgroup, Helper, Plan, Trial};
 use crate::qemu::Qmp;
 use crate::units::Stage;
 
@@ -44,20 +48,21 @@ const PASSED_ON: [&str; 11] = [
     "PULSE_SERVER",
 ];
 
-/// Carries the plan out up to the running guest. What was started is in `processes` also when this fails.
+/// Carries the plan out up to the running guest. What was started is in `processes` also when this fails. Where the
+/// plan has a dead-man switch and its time passes, the error is a [`super::guard::Missed`].
 pub async fn start(
     plan: &Plan,
     root: &Root,
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &mut Processes,
-) -> Result<(Qmp, Log)> {
+) -> Result<Running> {
     hooks::on_the_way(plan, Stage::Before, journal, signals).await?;
     folders::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
     if plan.uses_display_folder() {
         folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
     }
-    make_changes(plan, root, journal, signals, &mut |_, _, _| {}).await?;
+    make_changes(plan, root, journal, signals, crate::plan::trial(plan), &mut |_, _, _| {}).await?;
     hooks::on_the_way(plan, Stage::Ready, journal, signals).await?;
 
     let log = Log::open(&plan.paths.log, &plan.command)?;
@@ -78,16 +83,36 @@ pub async fn start(
     if plan.lock_memory && nix::unistd::geteuid().is_root() {
         command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
+    // A black screen lasts from here on, whatever keeps QEMU from letting the guest go.
+    let switch = plan.give_back_unless.map(Switch::new);
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;
+    let settling = settle(plan, root, journal, signals, processes, qmp, &log);
+    let (qmp, console) = match &switch {
+        Some(switch) => switch.in_time(settling).await??,
+        None => settling.await?,
+    };
+    Ok(Running { qmp, log: Some(log), console, switch })
+}
 
+/// From QEMU's first instruction to the guest's.
+async fn settle(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    processes: &Processes,
+    qmp: UnixStream,
+    log: &Log,
+) -> Result<(Qmp, Option<Console>)> {
+    let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
     let mut qmp = tokio::select! {
-        greeted = greet(qmp, qemu, &log) => greeted?,
+        greeted = greet(qmp, qemu, log, GREETING_LIMIT) => greeted?,
         signal = signals.next() => bail!("{signal} came before the guest ran"),
     };
     if let Cgroup::Scope(name) = &plan.cgroup {
-        let pids = [&*qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
+        let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
         // After the greeting, so that a QEMU that refuses its arguments leaves no failed scope behind.
         if let Err(error) =
             scope::enter(name, &format!("Guest of vfio-run: {}", plan.name), &pids.collect::<Vec<_>>()).await
@@ -100,33 +125,60 @@ pub async fn start(
     for report in journal.settle(root) {
         report_undo(&report);
     }
+    // Before the guest says anything.
+    let console = console::join(plan, &mut qmp).await;
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;
-    Ok((qmp, log))
+    Ok((qmp, console))
 }
 
-/// Makes the plan's changes, and tells of each, by its place among them, how long it took.
+/// Makes the plan's changes, and tells of each, by its place among them, how long it took. The trial comes before the
+/// first that takes something from the host.
 pub(super) async fn make_changes(
     plan: &Plan,
     root: &Root,
     journal: &mut Journal,
     signals: &mut Signals,
+    mut trial: Option<Trial>,
     made: &mut dyn FnMut(usize, &Change, Took),
 ) -> Result<()> {
     for (index, planned) in plan.changes.iter().enumerate() {
+        let change = &planned.change;
         if let Some(signal) = signals.pending().await {
             bail!("{signal} came before all changes to the host were made");
         }
-        tracing::debug!("{}", planned.change);
-        let progress = |done: u64, of: u64| {
-            let text = format!("{}: {done} of {of}", planned.change);
-            super::notify::status(&text);
-            tracing::info!("{text}");
+        if change.takes_from_host()
+            && let Some(trial) = trial.take()
+        {
+            trial::run(&trial, plan, signals).await?;
+        }
+        tracing::debug!("{change}");
+        let result = match change {
+            Change::HugePages { .. } => signals::listening(|signal| make_long(root, journal, change, signal)),
+            _ => journal.make(root, change, &unattended),
         };
-        let took = journal.make(root, &planned.change, &progress);
-        made(index, &planned.change, took.with_context(|| format!("could not {}", planned.change))?);
+        if let Err(MakeError::Change(ChangeError::Stopped)) = result {
+            let signal = signals.pending().await.unwrap_or("a signal");
+            bail!("{signal} came before all changes to the host were made");
+        }
+        made(index, change, result.with_context(|| format!("could not {change}"))?);
     }
     Ok(())
+}
+
+/// Makes a change that takes long enough to be watched, and to be stopped by a signal.
+fn make_long(
+    root: &Root,
+    journal: &mut Journal,
+    change: &Change,
+    signal: &dyn Fn() -> Option<&'static str>,
+) -> Result<Took, MakeError> {
+    journal.make(root, change, &|done, of| {
+        let text = format!("{change}: {done} of {of}");
+        notify::status(&text);
+        tracing::info!("{text}");
+        if signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 fn note_start(journal: &mut Journal, name: &str, process: &Watched) -> Result<()> {
@@ -147,7 +199,7 @@ fn spawn_helper(helper: &Helper, end: std::os::fd::OwnedFd, plan: &Plan, log: &L
 
 /// What QEMU and the helpers have in common: no terminal, no signals of ours, no environment of ours, their own user,
 /// born on the emulator's CPUs in the guest's cgroup, output into the log.
-fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
+pub(super) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
     command.env_clear().session(Session::Own).umask(0o077).affinity(&plan.placement.emulator);
     command.current_dir(Path::new("/"));
     if let Cgroup::Made(path) = &plan.cgroup {
@@ -169,11 +221,11 @@ fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
 }
 
 /// Waits for QEMU's greeting; where QEMU goes instead, its own words tell why.
-async fn greet(stream: std::os::unix::net::UnixStream, qemu: &Watched, log: &Log) -> Result<Qmp> {
+pub(super) async fn greet(stream: UnixStream, qemu: &Watched, log: &Log, limit: Duration) -> Result<Qmp> {
     stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(stream)?;
     let error = tokio::select! {
-        greeted = Qmp::negotiate(stream, GREETING_LIMIT) => match greeted {
+        greeted = Qmp::negotiate(stream, limit) => match greeted {
             Ok(qmp) => return Ok(qmp),
             Err(e) => anyhow::Error::new(e),
         },

@@ -1,6 +1,7 @@
 //! The one event loop while the guest runs: QMP events, the end of QEMU or a helper, signals, the control socket, the
 //! console. It sleeps until one of them has something to say.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,11 +11,13 @@ use tokio::time::Instant;
 
 use super::console::{Console, Heard};
 use super::control::{self, Reply, Request};
+use super::guard::{Guard, Missed, Verdict};
 use super::log::Log;
 use super::process::Watched;
 use super::signals::Signals;
 use super::stop::{Ending, Step};
-use super::{Outcome, Processes, notify, rest, sockets, threads};
+use super::{ALIVE_FILE, Outcome, Processes, look, notify, rest, sockets, threads};
+use crate::machine::{GiveBack, Sign};
 use crate::plan::Plan;
 use crate::qemu::{Event, Qmp, QmpError};
 
@@ -32,6 +35,8 @@ struct Guest<'a> {
     deadline: Option<Instant>,
     /// QEMU's run state, as `status` shows it.
     state: String,
+    /// The dead-man switch, where there is one.
+    switch: Option<Switch>,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     reason: Option<String>,
 }
@@ -46,18 +51,64 @@ enum Woke {
     Console(Heard),
     OutOfPatience,
     LookAgain,
+    LookForLife,
+}
+
+/// A guest that was let go.
+pub struct Running {
+    /// QEMU's monitor.
+    pub qmp: Qmp,
+    /// The log of this run, where it is ours.
+    pub log: Option<Log>,
+    /// The terminal, joined to the guest's serial port.
+    pub console: Option<Console>,
+    /// The dead-man switch, its time running.
+    pub switch: Option<Switch>,
+}
+
+/// The dead-man switch with its clock.
+#[derive(Debug)]
+pub struct Switch {
+    guard: Guard,
+    deadline: Instant,
+    next_look: Option<Instant>,
+}
+
+impl Switch {
+    /// A switch whose time begins now. The first look is at once: a guest that was taken over may have lived for long.
+    pub fn new(switch: GiveBack) -> Self {
+        let (guard, now) = (Guard::new(switch), Instant::now());
+        Self { deadline: now + guard.limit(), next_look: Some(now), guard }
+    }
+
+    /// Does something that must be done before the time is up.
+    pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Missed> {
+        tokio::time::timeout_at(self.deadline, work).await.map_err(|_| self.guard.overdue())
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn set_next_look(&mut self) {
+        self.next_look = self.guard.patience(self.left()).map(|patience| Instant::now() + patience);
+    }
+}
+
+/// Whether an earlier launcher of this run saw its guest live.
+pub fn was_alive(run_dir: &Path) -> bool {
+    run_dir.join(ALIVE_FILE).exists()
 }
 
 /// Waits until the guest has ended and says how. `state` is QEMU's run state.
 pub async fn supervise(
     plan: &Plan,
-    qmp: Qmp,
+    running: Running,
     state: &str,
-    log: Option<&Log>,
     processes: &mut Processes,
     signals: &mut Signals,
 ) -> Outcome {
-    match attend(plan, qmp, state, log, processes, signals).await {
+    match attend(plan, running, state, processes, signals).await {
         Ok(outcome) => outcome,
         // Without its launcher the guest would run on with nobody to give the host back: `finish` ends it.
         Err(error) => Outcome::Crashed(format!("the launcher failed, so the guest was ended: {error:#}")),
@@ -66,9 +117,8 @@ pub async fn supervise(
 
 async fn attend(
     plan: &Plan,
-    qmp: Qmp,
+    running: Running,
     state: &str,
-    log: Option<&Log>,
     processes: &mut Processes,
     signals: &mut Signals,
 ) -> Result<Outcome> {
@@ -76,7 +126,7 @@ async fn attend(
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
     clients.set_nonblocking(true)?;
     let mut clients = Some(UnixListener::from_std(clients)?);
-    let mut console = if plan.console { join_console(plan) } else { None };
+    let Running { qmp, log, mut console, switch } = running;
     let mut guest = Guest {
         plan,
         qemu,
@@ -84,6 +134,7 @@ async fn attend(
         ending: Ending::new(Duration::from_secs(plan.shutdown_timeout.into())),
         deadline: None,
         state: state.to_owned(),
+        switch,
         reason: None,
     };
     let name = &plan.name;
@@ -105,6 +156,7 @@ async fn attend(
             heard = carry(console.as_mut()) => Woke::Console(heard),
             () = until(guest.deadline) => Woke::OutOfPatience,
             () = until(next_look) => Woke::LookAgain,
+            () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Woke::LookForLife,
         };
         match woke {
             Woke::QemuEnded => break,
@@ -135,6 +187,7 @@ async fn attend(
                 let step = guest.ending.elapsed();
                 guest.act(step).await;
             }
+            Woke::LookForLife => guest.look().await,
             Woke::LookAgain => {
                 threads::place_kernels_own(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
@@ -148,28 +201,16 @@ async fn attend(
         console.show_last_words().await;
     }
     drop(console);
-    Ok(guest.outcome(log))
-}
-
-fn join_console(plan: &Plan) -> Option<Console> {
-    match Console::join(&plan.paths.run.join("serial.sock")) {
-        Ok(console) => {
-            if console.is_terminal() {
-                tracing::info!("this terminal is the guest's console; Ctrl-] asks the guest to power off");
-            }
-            Some(console)
-        }
-        Err(error) => {
-            tracing::warn!("no console: {error:#}");
-            None
-        }
-    }
+    Ok(guest.outcome(log.as_ref()))
 }
 
 impl Guest<'_> {
     /// Takes note of what QEMU says.
     fn hear(&mut self, event: &Event) {
         let name = &self.plan.name;
+        if let Some(sign) = look::told(event) {
+            self.hear_life(sign);
+        }
         match event.name.as_str() {
             "SHUTDOWN" => {
                 let reason = event.text("reason").unwrap_or("unknown").to_owned();
@@ -191,6 +232,41 @@ impl Guest<'_> {
         }
     }
 
+    /// Takes note of a sign of life.
+    fn hear_life(&mut self, sign: Sign) {
+        if self.switch.as_mut().is_some_and(|switch| switch.guard.hear(sign)) {
+            self.lives(sign);
+        }
+    }
+
+    /// The guest keeps its devices, also from a launcher that takes it over.
+    fn lives(&mut self, sign: Sign) {
+        self.switch = None;
+        tracing::info!(event = "alive", "{} lives: {sign}", self.plan.name);
+        if let Err(error) = std::fs::write(self.plan.paths.run.join(ALIVE_FILE), "") {
+            tracing::warn!("a launcher that takes over will not know that the guest lives: {error}");
+        }
+    }
+
+    /// Looks for life; where it is too late for it, the guest is ended.
+    async fn look(&mut self) {
+        let signs = look::look(self.plan, self.qmp.as_mut()).await;
+        let Some(switch) = &mut self.switch else { return };
+        let verdict = switch.guard.looked(&signs, switch.left());
+        switch.set_next_look();
+        match verdict {
+            Verdict::Wait => {}
+            Verdict::Lives(sign) => self.lives(sign),
+            Verdict::GiveBack => {
+                if let Some(missed) = switch.guard.missed() {
+                    tracing::error!(event = "give-back", "giving the devices of {} back: {missed}", self.plan.name);
+                }
+                let step = self.ending.force();
+                self.act(step).await;
+            }
+        }
+    }
+
     fn enter(&mut self, state: &str) {
         if self.state != state {
             tracing::debug!("{} is {state}", self.plan.name);
@@ -201,8 +277,17 @@ impl Guest<'_> {
 
     /// Somebody asks for the end; the second time is meant.
     async fn ask(&mut self) {
+        self.stand_down();
         let step = self.ending.request();
         self.act(step).await;
+    }
+
+    /// Whoever asks for the end has taken the switch's place: the ending has its own limits.
+    fn stand_down(&mut self) {
+        if let Some(switch) = &mut self.switch {
+            switch.guard.stand_down();
+            switch.set_next_look();
+        }
     }
 
     async fn act(&mut self, step: Step) {
@@ -254,7 +339,9 @@ impl Guest<'_> {
             // Two people who ask are not one who insists.
             Request::Stop if self.ending.requested() => {}
             Request::Stop => self.ask().await,
+            Request::Alive => self.hear_life(Sign::Confirmed),
             Request::Force => {
+                self.stand_down();
                 let step = self.ending.force();
                 self.act(step).await;
             }
@@ -271,6 +358,10 @@ impl Guest<'_> {
             Some(log) => log.quote(),
             None => format!("\nthe log: {}", self.plan.paths.log.display()),
         };
+        let missed = self.switch.as_ref().and_then(|switch| switch.guard.missed());
+        if let Some(missed) = missed {
+            return Outcome::Crashed(format!("{name} was ended and its devices given back: {missed}"));
+        }
         match self.reason.as_deref() {
             _ if self.ending.forced() => Outcome::Crashed(format!("{name} did not power off and was ended by force")),
             Some("guest-panic") => Outcome::Crashed(format!("the guest of {name} crashed")),

@@ -147,3 +147,15 @@ fn the_console_works_on_a_pipe() {
         assert!(ended.out.contains("BUTTON"), "{ended:?}");
     });
 }
+
+#[test]
+fn nothing_that_the_guest_says_first_is_lost() {
+    each(|world| {
+        // It says one word and powers off.
+        let machine = world.machine("serial: Console, kernel: (image: \"guest\", cmdline: \"!\")");
+        for _ in 0..5 {
+            let ended = world.run(&machine).ended().with(0);
+            assert_eq!(ended.out, "HELLO\n", "{ended:?}");
+        }
+    });
+}

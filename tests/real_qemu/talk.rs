@@ -115,7 +115,12 @@ impl Qmp {
 
     /// Executes a command without arguments and gives its answer.
     pub fn ask(&mut self, command: &str) -> Value {
-        let mut line = json!({ "execute": command }).to_string();
+        self.ask_with(command, json!({}))
+    }
+
+    /// Executes a command with these arguments and gives its answer.
+    pub fn ask_with(&mut self, command: &str, arguments: Value) -> Value {
+        let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         line.push('\n');
         self.stream.write_all(line.as_bytes()).unwrap();
         loop {

@@ -134,6 +134,11 @@ impl World {
         Self { qemu, name, root, outputs: Mutex::default(), folder }
     }
 
+    /// The QEMU that the test is done with.
+    pub fn qemu(&self) -> &Path {
+        &self.qemu
+    }
+
     /// A file in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

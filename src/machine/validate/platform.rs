@@ -16,6 +16,7 @@ const MAX_NODE: u32 = 1023;
 const MAX_CMDLINE: usize = 2047;
 const MAX_NETWORKS: usize = 16;
 const MAX_SHUTDOWN: u32 = 3600;
+const MAX_GIVE_BACK: u32 = 3600;
 
 pub(super) fn check(machine: &Machine, problems: &mut Problems) {
     name(&machine.name, problems);
@@ -48,6 +49,11 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
         problems
             .add("shutdown_timeout", format!("`shutdown_timeout` cannot be {seconds}"))
             .allowed(format!("1 to {MAX_SHUTDOWN} seconds"));
+    }
+    if let Some(switch) = machine.give_back_unless.filter(|switch| !(1..=MAX_GIVE_BACK).contains(&switch.within)) {
+        problems
+            .add("give_back_unless.within", format!("`give_back_unless.within` cannot be {}", switch.within))
+            .allowed(format!("1 to {MAX_GIVE_BACK} seconds"));
     }
     for (i, arg) in machine.extra_args.iter().enumerate() {
         // Only what would take QEMU out of our hands; anything else is the user's own business.

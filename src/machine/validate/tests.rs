@@ -29,6 +29,13 @@ fn platform() {
         (r#"user: "1000""#, "ok"),
         (r#"user: "a:b""#, r#"m.ron:2:7: `user` cannot be "a:b""#),
         ("shutdown_timeout: 3601", "m.ron:2:19: `shutdown_timeout` cannot be 3601"),
+        ("give_back_unless: (within: 120)", "ok"),
+        ("give_back_unless: None", "ok"),
+        ("give_back_unless: (sign: Disk, within: 0)", "m.ron:2:40: `give_back_unless.within` cannot be 0"),
+        (
+            "give_back_unless: (sign: Screen, within: 9)",
+            "m.ron:2:26: unknown value `Screen` for `give_back_unless.sign`",
+        ),
         (r#"extra_args: ["-S", "--daemonize"]"#, "m.ron:2:20: `--daemonize` would take QEMU away from its launcher"),
         (r#"extra_args: ["a\u{0}"]"#, r#"m.ron:2:14: `extra_args[0]`: "a\0" has a control character in it"#),
         ("firmware: Uefi(vars: \"x\")", "m.ron:2:22: `firmware` has `vars` but no `code`"),

@@ -16,6 +16,7 @@ mod ports;
 mod tpm;
 
 pub(super) use firmware::STORES;
+pub use ports::AGENT;
 pub(super) use tpm::HELPER as SWTPM;
 
 use super::devices::Devices;

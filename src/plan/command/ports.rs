@@ -6,7 +6,7 @@ use super::super::Severity::Hard;
 use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default};
 use crate::host::FileKind;
-use crate::machine::{Guest, Serial};
+use crate::machine::{Guest, Serial, Sign};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 
@@ -49,17 +49,24 @@ fn file(draft: &mut Draft, path: &Path) {
     }
 }
 
+/// Id of the chardev that the guest agent's channel ends in.
+pub const AGENT: &str = "agent0";
+
 /// A source of random numbers and the guest agent's channel.
 pub(super) fn agent(draft: &mut Draft) {
-    if draft.machine.guest == Guest::Other {
+    let other = draft.machine.guest == Guest::Other;
+    if !other {
+        let origin = by_default("random numbers of the host, so that the guest does not wait for its own at boot");
+        draft.object("rng-builtin", "rng0", [], origin.clone());
+        draft.pcie_device(Device::new("virtio-rng-pci", "random0").with("rng", "rng0"), origin);
+    }
+    let wanted = draft.machine.give_back_unless.is_some_and(|switch| switch.sign == Sign::GuestAgent);
+    if other && !wanted {
         return;
     }
-    let origin = by_default("random numbers of the host, so that the guest does not wait for its own at boot");
-    draft.object("rng-builtin", "rng0", [], origin.clone());
-    draft.pcie_device(Device::new("virtio-rng-pci", "random0").with("rng", "rng0"), origin);
-    let why = "the guest agent's channel, `qga.sock`";
-    draft.listening_chardev("agent0", draft.paths.run.join("qga.sock"), by_default(why));
-    draft.pcie_device(Device::new("virtio-serial-pci", "channels0"), by_default(why));
-    let port = Device::new("virtserialport", "agent-port").on("channels0.0").with("chardev", "agent0");
-    draft.device(port.with("name", "org.qemu.guest_agent.0"), by_default(why));
+    let origin = draft.file_or(wanted, "give_back_unless.sign", "the guest agent's channel, `qga.sock`");
+    draft.listening_chardev(AGENT, draft.paths.run.join("qga.sock"), origin.clone());
+    draft.pcie_device(Device::new("virtio-serial-pci", "channels0"), origin.clone());
+    let port = Device::new("virtserialport", "agent-port").on("channels0.0").with("chardev", AGENT);
+    draft.device(port.with("name", "org.qemu.guest_agent.0"), origin);
 }

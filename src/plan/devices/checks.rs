@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::Severity::{Hard, Soft};
-use super::super::draft::Draft;
+use super::super::draft::{self, Draft};
 use super::{Devices, Given, VFIO, rom};
 use crate::host::Pci;
 use crate::host::pci::PciFunction;
@@ -31,6 +31,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
         }
         if given.first {
             rom::check(draft, given);
+            properties(draft, given);
         }
     }
     let groups: BTreeSet<u32> = devices.given.iter().filter_map(|given| given.function.group).collect();
@@ -163,6 +164,19 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
             );
         }
         methods => draft.yes(&key(given, "reset"), Soft, format!("{address} can be reset by {}", methods.join(", "))),
+    }
+}
+
+/// Whether QEMU's driver has the properties that the user wrote; their values are QEMU's to judge.
+fn properties(draft: &mut Draft, given: &Given) {
+    let Some(known) = draft.qemu.devices.get(VFIO).filter(|known| !known.is_empty()) else { return };
+    for name in given.entry.properties.keys().filter(|name| !known.contains(*name)) {
+        let near = draft::nearest(name, known.iter().map(String::as_str));
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let detail = format!("`{VFIO}` of {} has no property `{name}`{near}", draft.qemu.binary.display());
+        let remedy = "`qemu-system-x86_64 -device vfio-pci,help` lists them";
+        draft.no(&format!("pci.{}.property.{name}", given.address()), Hard, detail, remedy);
+        draft.about(&format!("{}.properties.{name}", given.field()));
     }
 }
 

@@ -245,3 +245,23 @@ fn the_display_manager_stays_where_it_is_not_in_the_way() {
     second.pci.as_mut().unwrap().screen.framebuffers.push(("fb1".into(), Some("00:02.0".parse().unwrap())));
     assert!(!changes(&plan(r#"pci: ["01:00.*"]"#, &second)).iter().any(|c| c.contains("vtcon1")));
 }
+
+#[test]
+fn a_property_that_qemu_does_not_have_is_refused_with_the_nearest_name() {
+    let properties = |written: &str| {
+        let machine = format!(
+            "(guest: Linux, memory: (size: \"4 GiB\"), firmware: Bios, networks: [], \
+              pci: [(address: \"01:00.*\", properties: {{{written}}})])"
+        );
+        let mut qemu = sample::qemu();
+        let known = ["host", "x-no-mmap", "x-pci-sub-device-id"].map(str::to_owned);
+        qemu.devices.insert("vfio-pci".to_owned(), known.into());
+        let plan = crate::plan::plan(&sample::machine(&machine), &|_| None, &host(), &qemu);
+        let blocking = plan.findings.into_iter().filter(|finding| finding.blocks());
+        blocking.map(|finding| finding.detail).collect::<Vec<_>>()
+    };
+    assert!(properties(r#""x-no-mmap": true"#).is_empty());
+    let refused = properties(r#""x-no-nmap": true, "x-no-mmap": true"#);
+    let words = "`vfio-pci` of /usr/bin/qemu-system-x86_64 has no property `x-no-nmap`; did you mean `x-no-mmap`?";
+    assert_eq!(refused, [words]);
+}

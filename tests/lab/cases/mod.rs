@@ -1,4 +1,5 @@
 mod commands;
+mod guard;
 mod handover;
 mod hygiene;
 mod passthrough;

@@ -9,10 +9,10 @@ use crate::kit::job::Job;
 use crate::kit::lab::{Lab, releases};
 
 const GUEST_BOOT: Duration = Duration::from_secs(120);
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// A guest on the host's only GPU, which paints it.
-fn machine(more: &str) -> String {
+pub(super) fn machine(more: &str) -> String {
     format!(
         "(guest: Other, accelerator: Kvm, memory: (size: \"256 MiB\"), cpu: (vcpus: 1, features: [\"-xsave\"]),
           kernel: (image: \"/lab/guests/tiny\"), networks: [], serial: File(\"/run/lab/guest.log\"),
@@ -21,7 +21,7 @@ fn machine(more: &str) -> String {
 }
 
 /// What a desktop on the only GPU is, as far as a handover goes: a unit that holds the screen's node.
-const DESKTOP: &str = "
+pub(super) const DESKTOP: &str = "
 cat >/etc/systemd/system/desktop.service <<'END'
 [Service]
 ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
@@ -31,14 +31,14 @@ systemctl daemon-reload
 systemctl start desktop.service";
 
 /// A host as after a first run: modules and the folder of runs stay.
-fn host(release: &str) -> Result<Lab> {
+pub(super) fn host(release: &str) -> Result<Lab> {
     let lab = Lab::variant("one-gpu", release).start()?;
     lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
 }
 
 /// Starts the machine and waits for the picture of its guest.
-fn start<'a>(lab: &'a Lab, file: &str, picture: &str) -> Result<Job<'a>> {
+pub(super) fn start<'a>(lab: &'a Lab, file: &str, picture: &str) -> Result<Job<'a>> {
     let job = lab.start(&format!("/lab/bin/vfio-run -v {file}"))?;
     job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     ensure!(lab.screenshot(picture)?.is_tiny_guest(), "the guest's picture is not on the screen");

@@ -16,6 +16,7 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
+    "virtio_console",
     "nvme",
     "xhci_pci",
     "usbhid",

@@ -1,0 +1,48 @@
+//! The dead-man switch: the host gets its devices back unless the guest shows that it lives.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Ends the guest and gives everything back unless the guest shows a sign of life in time.
+///
+/// No sign tells that a picture is on the screen, only that an operating system is at work. `vfio-run alive NAME`
+/// counts as each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GiveBack {
+    /// What counts as life. Default `Any`.
+    #[serde(default)]
+    pub sign: Sign,
+    /// Seconds from QEMU's start until the sign must have come.
+    pub within: u32,
+}
+
+/// What a living guest shows, as far as QEMU and the kernel can tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Sign {
+    /// Any of the following.
+    #[default]
+    Any,
+    /// The guest agent has opened its channel: the guest has started to where its services run.
+    GuestAgent,
+    /// A driver of the guest has switched on the message-signalled interrupts of a device in `pci`. Firmware and boot
+    /// loaders do not; a driver without such interrupts never shows this sign.
+    Driver,
+    /// The guest has written more than 1 MiB to its disks. Boot loaders write a few KiB at most; disks that are passed
+    /// through as PCI devices are not seen.
+    Disk,
+    /// Somebody has said `vfio-run alive NAME`.
+    Confirmed,
+}
+
+impl std::fmt::Display for Sign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Any => "a sign of life",
+            Self::GuestAgent => "the guest agent",
+            Self::Driver => "a driver of the guest at work on a passed-through device",
+            Self::Disk => "more than 1 MiB written to the guest's disks",
+            Self::Confirmed => "`vfio-run alive`",
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! The trial: what QEMU is started with once before anything is taken from the host, so that it refuses a bad command
+//! line while the screen is still there.
+//!
+//! It is the very command line of the run, less what cannot be had yet, or would be felt:
+//!
+//! | left out or replaced | because |
+//! |---|---|
+//! | devices of the host (`vfio-pci`, `usb-host`, evdev) | they are not ours yet, and a keyboard would be grabbed |
+//! | what a helper serves (TPM, shared folders) | the helper does not run, and must not find a second QEMU |
+//! | listening sockets become `null` | nobody is to connect to the trial |
+//! | preallocation and locking of memory | the memory is mapped, and reserved from a pool of huge pages, but not touched |
+//!
+//! Properties that the user wrote for a device of the host are tried beside it, on the same device at an address that no
+//! host has: QEMU sets all properties before it looks for the device.
+//!
+//! Windows and display servers are opened as in the run, for a moment. So are disks; `-S` is among the options, so no
+//! guest runs that could write to them.
+
+use std::collections::BTreeSet;
+
+use super::{Inherited, Origin, Plan};
+use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
+
+/// Drivers that take a device of the host.
+const DEVICES: [&str; 7] = [
+    "usb-host",
+    "vfio-ap",
+    "vfio-ccw",
+    "vfio-pci",
+    "vfio-pci-nohotplug",
+    "virtio-input-host-device",
+    "virtio-input-host-pci",
+];
+/// Objects that do.
+const OBJECTS: [&str; 2] = ["input-linux", "iommufd"];
+/// Members of a memory backend that have its memory touched.
+const TOUCHING: [&str; 3] = ["prealloc", "prealloc-threads", "prealloc-context"];
+
+/// What a trial starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// QEMU's command line.
+    pub command: CommandLine,
+    /// The number of the descriptor, in QEMU, of its monitor: the only one that it inherits.
+    pub monitor: i32,
+    /// Further command lines, each of which QEMU must refuse with [`Self::NOWHERE`] and nothing else.
+    pub properties: Vec<CommandLine>,
+}
+
+impl Trial {
+    /// QEMU's words for a device that is not there (`hw/vfio/pci.c`, `hw/vfio/helpers.c`).
+    pub const NOWHERE: &str = "no such host device";
+}
+
+/// An address that no host has.
+const NOWHERE: &str = "ffff:ff:1f.7";
+
+/// The trial of a plan; `None` where nothing is taken from the host, so that a refusal does no harm.
+pub fn trial(plan: &Plan) -> Option<Trial> {
+    if !plan.changes.iter().any(|planned| planned.change.takes_from_host()) {
+        return None;
+    }
+    let monitor = plan.descriptors.iter().find(|descriptor| descriptor.what == Inherited::Qmp)?.fd;
+    let served: BTreeSet<i32> = plan
+        .descriptors
+        .iter()
+        .filter(|descriptor| matches!(descriptor.what, Inherited::Helper(_)))
+        .map(|descriptor| descriptor.fd)
+        .collect();
+    let mut options = Vec::with_capacity(plan.command.options.len());
+    let mut gone = BTreeSet::new();
+    let mut given = plan.command.options.iter().peekable();
+    while let Some(option) = given.next() {
+        // The user's own words come one by one: a name, then its value.
+        let value = given.peek().filter(|_| option.value == OptionValue::None).map_or("", |next| next.name.as_str());
+        if option.name == "-device" && is_hosts_own(value) {
+            given.next();
+            continue;
+        }
+        if takes(option) || is_served(option, &served) || refers(option, &gone) {
+            // A device refers to a `-chardev` by its member `chardev`, and so on.
+            let kind = option.name.trim_start_matches('-').to_owned();
+            gone.extend(member(option, "id").map(|id| (kind, id.to_owned())));
+            continue;
+        }
+        options.push(tamed(option, monitor));
+    }
+    let binary = &plan.command.binary;
+    let properties = plan.command.options.iter().filter_map(elsewhere).map(|device| {
+        let quiet = || Origin::Default("properties are tried by themselves".to_owned());
+        let mut options = vec![QemuOption::text("-machine", "q35", quiet())];
+        options.extend(["-nodefaults", "-no-user-config", "-S"].map(|name| QemuOption::flag(name, quiet())));
+        options.push(QemuOption::text("-display", "none", quiet()));
+        options.push(device);
+        CommandLine { binary: binary.clone(), options }
+    });
+    let properties = properties.collect();
+    Some(Trial { command: CommandLine { binary: binary.clone(), options }, monitor, properties })
+}
+
+/// A device of the host with properties of the user's, at an address that no host has and on no bus of the plan's.
+fn elsewhere(option: &QemuOption) -> Option<QemuOption> {
+    let OptionValue::Json(object) = &option.value else { return None };
+    let raw = option.parts.iter().any(|(_, origin)| matches!(origin, Origin::Raw { .. }));
+    if !raw || object.get("host").is_none() || member(option, "driver") != Some("vfio-pci") {
+        return None;
+    }
+    let mut object = object.clone();
+    object.retain(|key, _| !["bus", "addr", "iommufd"].contains(&key.as_str()));
+    object.insert("host".to_owned(), NOWHERE.into());
+    Some(QemuOption::json("-device", object, option.origin.clone()))
+}
+
+/// Whether the value of a `-device` that the user wrote is a device of the host.
+fn is_hosts_own(value: &str) -> bool {
+    let json = serde_json::from_str::<serde_json::Value>(value).ok();
+    let driver = match &json {
+        Some(json) => json.get("driver").and_then(serde_json::Value::as_str).unwrap_or_default(),
+        None => value.split(',').next().map_or("", |first| first.trim_start_matches("driver=")),
+    };
+    DEVICES.contains(&driver)
+}
+
+/// Whether an option of the plan takes a device of the host, or all of its memory.
+fn takes(option: &QemuOption) -> bool {
+    let is_one_of = |key, names: &[&str]| member(option, key).is_some_and(|name| names.contains(&name));
+    match option.name.as_str() {
+        "-device" => is_one_of("driver", &DEVICES),
+        "-object" => is_one_of("qom-type", &OBJECTS),
+        "-overcommit" => true,
+        _ => false,
+    }
+}
+
+/// Whether a helper is at the other end.
+fn is_served(option: &QemuOption, served: &BTreeSet<i32>) -> bool {
+    descriptor(option).is_some_and(|fd| served.contains(&fd))
+}
+
+/// Whether it needs an option that was left out.
+fn refers(option: &QemuOption, gone: &BTreeSet<(String, String)>) -> bool {
+    gone.iter().any(|(kind, id)| member(option, kind) == Some(id))
+}
+
+/// The option as the trial has it.
+fn tamed(option: &QemuOption, monitor: i32) -> QemuOption {
+    let mut option = option.clone();
+    if option.name == "-chardev" && descriptor(&option).is_some_and(|fd| fd != monitor) {
+        let id = member(&option, "id").unwrap_or_default().to_owned();
+        return QemuOption::keys("-chardev", Some("null"), option.origin).with("id", id);
+    }
+    if let OptionValue::Json(object) = &mut option.value
+        && object.get("qom-type").and_then(|kind| kind.as_str()).is_some_and(|kind| kind.starts_with("memory-backend-"))
+    {
+        object.retain(|key, _| !TOUCHING.contains(&key.as_str()));
+    }
+    option
+}
+
+/// The descriptor that it names.
+fn descriptor(option: &QemuOption) -> Option<i32> {
+    option.get("fd")?.parse().ok()
+}
+
+/// A member of its value, where that is text.
+fn member<'o>(option: &'o QemuOption, key: &str) -> Option<&'o str> {
+    match &option.value {
+        OptionValue::Json(object) => object.get(key)?.as_str(),
+        _ => option.get(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Change;
+    use crate::plan::PlannedChange;
+    use crate::plan::sample::{Shape, host, plan};
+    use crate::qemu::device::Device;
+
+    /// What a machine's trial is started with, if something is taken for it.
+    fn words(more: &str) -> String {
+        let machine =
+            format!("(guest: Windows10, memory: (size: \"1 GiB\", pages: Huge(\"2 MiB\")), firmware: Bios, {more})");
+        let mut plan = plan(&machine, &host(Shape::simple(4, 2)));
+        assert_eq!(trial(&plan), None, "nothing is taken");
+        let change = Change::StopUnit { unit: "sddm.service".to_owned() };
+        plan.changes.push(PlannedChange { change, origin: Origin::Default(String::new()) });
+        trial(&plan).unwrap().command.argv().join(" ")
+    }
+
+    #[test]
+    fn memory_is_mapped_and_not_touched() {
+        let words = words("");
+        assert!(words.contains(r#""hugetlb":true,"hugetlbsize":2097152,"share":true"#), "{words}");
+        assert!(!words.contains("prealloc") && words.contains(" -S "), "{words}");
+    }
+
+    #[test]
+    fn nobody_can_connect_but_the_launcher() {
+        let words = words("serial: Socket");
+        assert!(words.contains("-chardev socket,id=qmp,fd=3 "), "{words}");
+        for id in ["qmp-tools", "qmp-adopt", "serial0", "agent0"] {
+            assert!(words.contains(&format!("-chardev null,id={id}")), "{id}: {words}");
+        }
+        assert_eq!(words.matches("fd=").count(), 1, "{words}");
+    }
+
+    #[test]
+    fn what_a_helper_serves_is_left_out_with_what_needs_it() {
+        assert!(!words("tpm: V2").contains("tpm"));
+    }
+
+    #[test]
+    fn devices_of_the_host_are_left_out_whoever_wrote_them() {
+        let words = words(
+            r#"extra_args: ["-device", "nonsense,x=1", "-device", "vfio-pci,host=01:00.0", "-device", "{\"driver\": \"usb-host\"}",
+               "-device", "driver=usb-host,id=a", "-nic", "none"]"#,
+        );
+        assert!(words.ends_with("-device nonsense,x=1 -nic none"), "{words}");
+    }
+
+    #[test]
+    fn properties_of_the_user_s_are_tried_where_no_device_is() {
+        let mut plan = plan("(guest: Other, memory: (size: \"1 GiB\"))", &host(Shape::simple(4, 2)));
+        let origin = || Origin::Default(String::new());
+        let change = Change::StopUnit { unit: "sddm.service".to_owned() };
+        plan.changes.push(PlannedChange { change, origin: origin() });
+        let device = Device::new("vfio-pci", "a").on("port-a").with("host", "0000:01:00.0").with("x-no-mmap", true);
+        let plain = QemuOption::json("-device", device.json(), origin());
+        let raw = Origin::Raw { field: "pci[0].properties.x-no-mmap".to_owned(), line: None };
+        plan.command.options.push(plain.clone());
+        assert!(trial(&plan).unwrap().properties.is_empty());
+        plan.command.options.push(plain.explained("x-no-mmap", raw));
+        let tried: Vec<String> = trial(&plan).unwrap().properties.iter().map(|line| line.argv().join(" ")).collect();
+        let line = r#"-machine q35 -nodefaults -no-user-config -S -display none -device {"driver":"vfio-pci","id":"a","host":"ffff:ff:1f.7","x-no-mmap":true}"#;
+        assert_eq!(tried, [line]);
+    }
+}

@@ -129,6 +129,8 @@ impl Hooks {
         }
         let child = command.spawn().map_err(|error| match error.source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOEXEC) => anyhow::anyhow!("a script begins with its interpreter, such as #!/bin/sh"),
+            // That it could not be started is said already.
+            _ if error.step == "start it" => error.source.into(),
             _ => error.into(),
         })?;
         Watched::child(child.id() as i32)

@@ -217,7 +217,12 @@ impl Rehearsing<'_> {
         };
         let (left, warnings) = give_back(&mut begun.journal, self.root, Some(plan), REHEARSED, &mut done).await;
         self.result.left.extend(left);
-        self.result.warnings.extend(warnings);
+        for warning in warnings {
+            // Most say the same each round.
+            if !self.result.warnings.contains(&warning) {
+                self.result.warnings.push(warning);
+            }
+        }
     }
 
     /// Looks at the host, once it has come to rest, and notes what is not as at the last look from this side. What is

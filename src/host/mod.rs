@@ -23,7 +23,7 @@ pub use images::{FileFact, FileKind};
 pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
 pub use pci::Pci;
-pub use process::{Process, run_dir};
+pub use process::{Process, log_dir, run_dir};
 pub use root::Root;
 
 use std::collections::BTreeMap;

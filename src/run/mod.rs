@@ -5,6 +5,7 @@
 
 mod console;
 pub mod control;
+mod failure;
 mod folders;
 mod leases;
 mod log;
@@ -28,13 +29,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use qapi::Enum as _;
 
+pub use failure::LastFailure;
 pub use folders::{Lock, Owner};
 pub use recover::{Recovered, recover};
 
 use crate::change::Undone;
 use crate::host::Root;
 use crate::journal::{Journal, Record, UndoReport};
-use crate::plan::Plan;
+use crate::plan::{Paths, Plan};
 use leases::Leases;
 use process::Watched;
 use recover::Reached;
@@ -130,10 +132,13 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
 
     let mut processes = Processes::default();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
-        Ok((qmp, log)) => supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await,
+        Ok((qmp, log)) => {
+            failure::forget(&plan.paths.log);
+            supervise::supervise(plan, qmp, "running", Some(&log), &mut processes, &mut signals).await
+        }
         Err(error) => Outcome::NotStarted(error),
     };
-    Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
+    Ok(finish(lock, journal, root, processes, &plan.paths, outcome).await)
 }
 
 /// Supervises a guest whose launcher died. Without `console`, the terminal is not joined to it.
@@ -149,7 +154,7 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
     let outcome = supervise::supervise(&plan, qmp, state.name(), None, &mut processes, signals).await;
-    Ok(finish(lock, journal, root, processes, &plan.paths.display, outcome).await)
+    Ok(finish(lock, journal, root, processes, &plan.paths, outcome).await)
 }
 
 /// The guest has ended or never ran: ends what is left of it and puts the host back.
@@ -158,16 +163,17 @@ async fn finish(
     mut journal: Journal,
     root: &Root,
     processes: Processes,
-    display: &Path,
+    paths: &Paths,
     outcome: Outcome,
 ) -> Report {
     notify::stopping("the host is being put back");
     end(processes).await;
     let mut left = undo(&mut journal, root);
+    failure::keep(&paths.log, &outcome, journal.records(), &left);
     // How the guest ended must reach the user whatever becomes of the folder.
     match journal.close() {
         Ok(true) => {
-            folders::remove_display(display);
+            folders::remove_display(&paths.display);
             if let Err(error) = lock.remove_folder() {
                 left.push(format!("{error:#}"));
             }

@@ -8,7 +8,7 @@ use qapi::qmp::{self, RunState};
 
 use super::leases::Leases;
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, end, folders, sockets, started, threads, undo};
+use super::{Lock, PLAN_FILE, Processes, end, failure, folders, sockets, started, threads, undo};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -63,6 +63,9 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     let helpers = helpers(&journal)?;
     end(Processes { qemu: None, helpers }).await;
     let left = undo(&mut journal, root);
+    if let Ok(plan) = plan_of(run_dir) {
+        failure::keep_killed(run_dir, &plan.paths.log, journal.records(), &left);
+    }
     if journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
         if let Ok(plan) = plan_of(run_dir) {

@@ -15,6 +15,7 @@ pub mod process;
 mod recover;
 mod rest;
 mod scope;
+pub mod session;
 mod signals;
 pub mod sockets;
 mod start;

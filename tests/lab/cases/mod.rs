@@ -4,5 +4,6 @@ mod hygiene;
 mod passthrough;
 mod power;
 mod program;
+mod session;
 mod unit;
 mod variants;

@@ -97,7 +97,7 @@ impl UserUnit<'_> {
         let mut command = Command::new(program);
         command.arg("--user").args(arguments).session(Session::Own).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("XDG_RUNTIME_DIR", self.runtime_folder());
-        if let Some((uid, gid)) = self.ids().filter(|(uid, _)| *uid != nix::unistd::geteuid().as_raw()) {
+        if let Some((uid, gid)) = self.ids().filter(|_| self.root.is_real()) {
             command.user(uid, gid, &[]);
         }
         let mut child = command.spawn().map_err(|e| words(&format_args!("{e}: {}", e.source)))?;

@@ -155,6 +155,9 @@ fn who_outlives_the_display_manager_is_named() {
     assert_eq!(held(&plan(CARD, &host)).len(), 1);
 }
 
+/// What makes another host of it.
+type Spoil = fn(&mut Host);
+
 /// A second card, which the compositor on the first has opened too.
 fn two_cards() -> Host {
     let mut host = desktop(SESSION);
@@ -181,15 +184,15 @@ fn a_session_does_without_a_card_that_it_does_not_show_on() {
     let order: Vec<String> = changes(&given).into_iter().filter(|c| c.contains("dri") || c.contains("stop")).collect();
     assert_eq!(order, [hides, "see that nobody holds /dev/dri/card1, /dev/dri/renderD129"]);
     assert_eq!((held(&given), given.moves), (vec![], None));
-    let cases: [(&str, &dyn Fn(&mut Host)); 4] = [
+    let cases: [(&str, Spoil); 4] = [
         // The session shows on it.
-        (second, &|host| details(at(host, "02:00.0")).boot_vga = Some(true)),
-        (second, &|host| {
+        (second, |host| details(at(host, "02:00.0")).boot_vga = Some(true)),
+        (second, |host| {
             host.pci.as_mut().unwrap().screen.framebuffers = vec![("fb0".into(), Some("02:00.0".parse().unwrap()))]
         }),
         // There is no other.
-        (second, &|host| at(host, "01:00.0").driver = None),
-        (r#"pci: ["02:00.0"], handover: (display_manager: Unit("gdm.service"))"#, &|_| ()),
+        (second, |host| at(host, "01:00.0").driver = None),
+        (r#"pci: ["02:00.0"], handover: (display_manager: Unit("gdm.service"))"#, |_| ()),
     ];
     for (more, change) in cases {
         let mut host = two_cards();

@@ -111,12 +111,13 @@ fn units_of_users_make_way_and_start_again() -> Result<()> {
         let lab = host("one-gpu", release)?;
         lab.sh("cat >/etc/systemd/user/mixer.service <<'END'
 [Service]
-ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/snd/controlC0'
+ExecStart=/bin/bash -c 'until exec 7</dev/snd/controlC0; do sleep 0.1; done; exec sleep infinity'
 END
-chmod 666 /dev/snd/*
+usermod -aG audio tester
 loginctl enable-linger tester")?;
         let user = "XDG_RUNTIME_DIR=/run/user/$(id -u tester) setpriv --reuid=tester --regid=tester --clear-groups systemctl --user";
         lab.wait_until(&format!("{user} start mixer.service"), SOON)?;
+        lab.wait_until("fuser -s /dev/snd/controlC0", SOON)?;
         let check = |more: &str| {
             let file = lab.install_machine("only", &machine(&format!(r#"pci: ["01:00.*"]{more}"#)))?;
             anyhow::Ok((lab.run(&format!("/lab/bin/vfio-run check {file}"))?.stdout, file))
@@ -134,8 +135,8 @@ loginctl enable-linger tester")?;
         let ended = job.wait(SOON)?;
         ensure!(ended.status == 0, "{ended}");
         ensure!(lab.sh(&format!("{user} is-active mixer.service"))? == "active");
-        // The nodes of sound are new ones, for which nobody has opened the rights again.
-        let left = before.diff(&lab.snapshot_of_host()?).except(&["/dev/snd"]);
+        lab.wait_until("fuser -s /dev/snd/controlC0", SOON)?;
+        let left = before.diff(&lab.snapshot_of_host()?);
         ensure!(left.is_empty(), "left behind on {release}:\n{left}\n{ended}");
         lab.finish()?;
     }

@@ -1,9 +1,9 @@
 //! Why a machine's last start failed, kept beside its log until a start succeeds: whoever comes back to a host whose
 //! screen went and came back finds it first, also after a reboot.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -154,6 +154,9 @@ fn write(log: &Path, error: String, records: &[Record], left: &[String]) {
 
 /// Whole or not at all: the next thing that a user with a black screen does is to switch the power off.
 fn store(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
+    // A start that fails early has no log yet, nor a folder for it.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     let part = path.with_extension("failure-part");
     let mut file = OpenOptions::new()
         .write(true)
@@ -165,7 +168,7 @@ fn store(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec(failure)?)?;
     file.sync_all()?;
     std::fs::rename(&part, path)?;
-    std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Forgets it: the machine has started.
@@ -186,7 +189,9 @@ mod tests {
     #[test]
     fn the_last_failure_is_kept_until_a_start_succeeds() {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("win.11.log");
+        // Nothing was logged before, so there is no folder for it.
+        let folder = folder.path().join("log");
+        let log = folder.join("win.11.log");
         let change = Change::StopUnit { unit: "gdm.service".to_owned() };
         let records = [
             Record::Intent { seq: 1, change: change.clone(), before: Before::Exists(true) },
@@ -198,7 +203,7 @@ mod tests {
         keep(&log, &Outcome::ShutDown("guest-shutdown".to_owned()), &records, &[]);
         assert_eq!(LastFailure::of(&log), None);
         keep(&log, &failed, &records, &["the rest".to_owned()]);
-        assert_eq!(LastFailure::names(folder.path()), ["win.11"]);
+        assert_eq!(LastFailure::names(&folder), ["win.11"]);
         let known = LastFailure::of(&log).unwrap();
         assert_eq!((known.stage, known.undone.len()), (Stage::Preparing, 1));
         let told = known.tell("win.11");

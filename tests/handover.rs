@@ -14,6 +14,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vfio_run::change::{Change, ChangeError, Undone, unattended};
 use vfio_run::host::Root;
+use vfio_run::host::pci::Node;
 use vfio_run::journal::{Journal, Record};
 
 const GPU: &str = "0000:01:00.0";
@@ -54,7 +55,17 @@ impl Host {
             "sbin/modprobe",
             "#!/bin/sh\ncd \"${0%/*}/../sys/module\"\nif [ $1 = -r ]; then rm -r $3; else mkdir $2; echo 0 >$2/refcnt; fi\n",
         );
-        fs::set_permissions(root.join("sbin/modprobe"), fs::Permissions::from_mode(0o755)).unwrap();
+        // What a user's service manager does, and its socket, by which it is known to live.
+        put(
+            "bin/systemctl",
+            "#!/bin/sh\nf=${0%/*}/../mixer; case $2 in show) cat $f;; stop) echo inactive >$f;; start) echo active >$f;; esac\n",
+        );
+        put("mixer", "active\n");
+        put("run/user/1000/systemd/private", "");
+        put(&format!("{PCI}/devices/{GPU}/drm/card1/uevent"), "add");
+        for program in ["sbin/modprobe", "bin/systemctl"] {
+            fs::set_permissions(root.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
         fs::create_dir(folder.path().join("run")).unwrap();
         let off = Arc::new(AtomicBool::new(false));
         let kernel = Some(kernel(root, off.clone()));
@@ -86,6 +97,8 @@ impl Host {
             }
         }
         state.insert("console".to_owned(), text("sys/class/vtconsole/vtcon1/bind"));
+        state.insert("mixer".to_owned(), text("mixer"));
+        state.insert("card".to_owned(), text(&format!("{PCI}/devices/{GPU}/drm/card1/uevent")));
         state.insert("module".to_owned(), self.path("sys/module/bochs").exists().to_string());
         state
     }
@@ -148,6 +161,15 @@ fn bind(address: &str, driver: Option<&str>) -> Change {
     Change::BindDriver { address: address.parse().unwrap(), driver: driver.map(str::to_owned) }
 }
 
+fn stop_mixer() -> Change {
+    Change::StopUserUnit { uid: 1000, unit: "mixer.service".to_owned() }
+}
+
+fn hide() -> Change {
+    let node = Node { path: "/dev/dri/card1".into(), major: 226, minor: 1, subsystem: "drm".to_owned() };
+    Change::HideCard { address: GPU.parse().unwrap(), node }
+}
+
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let control = |address: &str| Change::Write {
         path: format!("/{PCI}/devices/{address}/power/control").into(),
@@ -155,6 +177,8 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     };
     let all = vec![
         control(GPU),
+        stop_mixer(),
+        hide(),
         Change::LeaveConsole { name: "vtcon1".to_owned() },
         Change::RemoveModule { module: "bochs".to_owned() },
         bind(GPU, None),
@@ -243,4 +267,38 @@ fn what_somebody_else_bound_is_left_alone() {
     symlink("../../drivers/bochs-drm", &link).unwrap();
     let reports = journal.undo_all(&host.root());
     assert_eq!(*reports[0].result.as_ref().unwrap(), Undone::NotOurs { found: "bochs-drm".to_owned() });
+}
+
+#[test]
+fn a_card_that_its_driver_made_anew_is_not_announced_twice() {
+    let host = Host::new();
+    let mut journal = host.journal();
+    journal.make(&host.root(), &hide(), &unattended).unwrap();
+    let card = host.path(&format!("{PCI}/devices/{GPU}/drm/card1"));
+    assert_eq!(fs::read_to_string(card.join("uevent")).unwrap(), "remove");
+    // Kept, so that its number is not given to the new one.
+    fs::rename(&card, card.with_file_name("old")).unwrap();
+    fs::create_dir(&card).unwrap();
+    fs::write(card.join("uevent"), "by the kernel").unwrap();
+    assert_eq!(*journal.undo_all(&host.root())[0].result.as_ref().unwrap(), Undone::AlreadyBack);
+    assert_eq!(fs::read_to_string(card.join("uevent")).unwrap(), "by the kernel");
+}
+
+#[test]
+fn a_unit_of_a_user_who_has_left_is_not_missed() {
+    let host = Host::new();
+    let mut journal = host.journal();
+    journal.make(&host.root(), &stop_mixer(), &unattended).unwrap();
+    assert_eq!(host.state()["mixer"], "inactive");
+    fs::remove_file(host.path("run/user/1000/systemd/private")).unwrap();
+    assert_eq!(*journal.undo_all(&host.root())[0].result.as_ref().unwrap(), Undone::AlreadyBack);
+}
+
+#[test]
+fn a_unit_that_does_not_stop_is_an_error() {
+    let host = Host::new();
+    fs::write(host.path("bin/systemctl"), "#!/bin/sh\n[ $2 != stop ] && echo active || { echo no >&2; exit 1; }\n")
+        .unwrap();
+    let error = host.journal().make(&host.root(), &stop_mixer(), &unattended).unwrap_err();
+    assert_eq!(error.to_string(), "mixer.service of user 1000: no");
 }

@@ -2,6 +2,7 @@
 //! before it was made: undoing needs nothing but the journal, in any process, after any crash.
 
 pub mod attribute;
+mod card;
 mod cgroup;
 mod driver;
 mod huge_pages;
@@ -11,6 +12,7 @@ mod owner;
 mod rebar;
 mod screen;
 mod unit;
+mod user_unit;
 mod write;
 
 use std::fmt;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Root;
 use crate::host::pci::{Holder, Node};
 use crate::units::{PciAddress, Size};
+use user_unit::UserUnit;
 
 /// One thing that can be done to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +105,20 @@ pub enum Change {
         /// Its name: `gdm.service`.
         unit: String,
     },
+    /// Stop a unit of a user's service manager.
+    StopUserUnit {
+        /// Whose manager.
+        uid: u32,
+        /// Its name: `wireplumber.service`.
+        unit: String,
+    },
+    /// Tell compositors that a graphics card is unplugged, so that they let go of it.
+    HideCard {
+        /// The card.
+        address: PciAddress,
+        /// Its node: `/dev/dri/card1`.
+        node: Node,
+    },
 }
 
 /// What a change found, as the journal keeps it.
@@ -141,6 +158,8 @@ pub enum Before {
     },
     /// The size of a memory range.
     Size(Size),
+    /// Which of the devices that have had this name it was: its number in the kernel's file system.
+    Inode(u64),
     /// Nothing that could be put back.
     Nothing,
 }
@@ -245,10 +264,7 @@ pub enum ChangeError {
         why: String,
     },
     /// Programs hold a device that is to go.
-    #[error(
-        "in use: {}. End them, name their units in `handover: (units: […])`, or write `handover: (holders: End)`",
-        list(holders)
-    )]
+    #[error("in use: {}. {}", list(holders), remedy(holders))]
     Held {
         /// Who.
         holders: Vec<Holder>,
@@ -271,6 +287,21 @@ pub enum ChangeError {
 
 fn list(holders: &[Holder]) -> String {
     holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What to do about programs that hold a device. Units of users are named, since nobody else would know them.
+fn remedy(holders: &[Holder]) -> String {
+    let mut units: Vec<String> = holders.iter().filter_map(Holder::user_units).flatten().collect();
+    units.sort();
+    units.dedup();
+    let line = match units.is_empty() {
+        true => "name their units in `handover: (units: […])`".to_owned(),
+        false => format!("write `handover: (user_units: {units:?})`"),
+    };
+    format!(
+        "End them, {line}, or write `handover: (holders: End)`; a compositor that does not let go of the card ends with \
+         its display manager: `handover: (display_manager: Unit(\"…\"))`"
+    )
 }
 
 /// Told how far a long change has come (pages reserved so far, pages wanted); its answer `Break` stops the change there.
@@ -296,6 +327,8 @@ impl Change {
             Self::RemoveModule { module } => Ok(module::capture(root, module)),
             Self::FreeNodes { .. } => Ok(Before::Nothing),
             Self::StopUnit { unit } => unit::capture(unit),
+            Self::StopUserUnit { uid, unit } => UserUnit { root, uid: *uid, unit }.capture(),
+            Self::HideCard { address, node } => card::capture(root, *address, node),
         }
     }
 
@@ -319,6 +352,8 @@ impl Change {
             (Self::RemoveModule { module }, Before::Exists(_)) => module::remove(root, module),
             (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
+            (Self::StopUserUnit { uid, unit }, Before::Exists(_)) => UserUnit { root, uid: *uid, unit }.stop(),
+            (Self::HideCard { address, node }, Before::Inode(_)) => card::hide(root, *address, node),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
     }
@@ -346,6 +381,8 @@ impl Change {
             (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
             (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
             (Self::StopUnit { unit }, Before::Exists(up)) => unit::start(unit, *up),
+            (Self::StopUserUnit { uid, unit }, Before::Exists(up)) => UserUnit { root, uid: *uid, unit }.start(*up),
+            (Self::HideCard { address, node }, Before::Inode(old)) => card::show(root, *address, node, *old),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
     }
@@ -374,7 +411,9 @@ impl Change {
             | Self::LeaveConsole { .. }
             | Self::ReleaseBootScreen { .. }
             | Self::RemoveModule { .. }
-            | Self::StopUnit { .. } => true,
+            | Self::StopUnit { .. }
+            | Self::StopUserUnit { .. }
+            | Self::HideCard { .. } => true,
             Self::Write { .. } | Self::Own { .. } | Self::Cgroup { .. } | Self::FreeNodes { .. } => false,
         }
     }
@@ -401,6 +440,10 @@ impl fmt::Display for Change {
                 write!(f, "{how} {}", names.join(", "))
             }
             Self::StopUnit { unit } => write!(f, "stop {unit}"),
+            Self::StopUserUnit { uid, unit } => write!(f, "stop {unit} of user {uid}"),
+            Self::HideCard { address, node } => {
+                write!(f, "have compositors let go of {} ({address})", node.path.display())
+            }
         }
     }
 }

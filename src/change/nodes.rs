@@ -13,6 +13,9 @@ use crate::host::pci::{Holder, Node, holders_of};
 
 /// How long programs of a unit that has stopped may take to close what they hold, and how long one may take to end.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How long the programs of a user who has logged out may take: their service manager stays for 10 s
+/// (`UserStopDelaySec=` of logind.conf(5)), and then stops them.
+const USER_LIMIT: Duration = Duration::from_secs(25);
 
 pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeError> {
     let mut holders = Vec::new();
@@ -27,6 +30,9 @@ pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeE
     let signals: &[Signal] = if end && root.is_real() { &[Signal::SIGTERM, Signal::SIGKILL] } else { &[] };
     // Who is to be ended need not be waited for first.
     let (mut free, mut holders) = gone(if signals.is_empty() { LIMIT } else { Duration::ZERO });
+    if !free && holders.iter().all(|holder| leaves(root, holder)) {
+        (free, holders) = gone(USER_LIMIT);
+    }
     for signal in signals {
         if free {
             break;
@@ -35,6 +41,13 @@ pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeE
         (free, holders) = gone(LIMIT);
     }
     if free { Ok(()) } else { Err(ChangeError::Held { holders }) }
+}
+
+/// Whether a program ends by itself: its user has logged out, and so the user's service manager ends (logind's
+/// `/run/systemd/users/UID`, `logind-user.c`).
+fn leaves(root: &Root, holder: &Holder) -> bool {
+    let state = |uid| root.text_up_to(format!("/run/systemd/users/{uid}"), 16 << 10);
+    holder.manager.and_then(state).is_some_and(|text| text.lines().any(|line| line == "STATE=closing"))
 }
 
 fn send(holders: &[Holder], signal: Signal) {

@@ -5,14 +5,22 @@ use anyhow::Result;
 use super::{exit, planned};
 use crate::cli::{FileArgs, OutputArgs};
 use crate::report;
+use crate::run::LastFailure;
 
 /// Go or no-go, with reasons.
 pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
     let plan = planned::plan(&args.file, None)?;
     let blocked = planned::blockers(&plan).count();
+    let last_failure = LastFailure::of(&plan.paths.log);
     if output.json {
-        report::json(&serde_json::json!({ "name": plan.name, "go": blocked == 0, "findings": plan.findings }))?;
+        let findings = &plan.findings;
+        report::json(&serde_json::json!({
+            "name": plan.name, "go": blocked == 0, "last_failure": last_failure, "findings": findings,
+        }))?;
     } else {
+        if let Some(failure) = last_failure {
+            report::say(&failure.tell(&plan.name));
+        }
         report::say(&report::findings(&plan.findings, !output.quiet));
         report::say(&match blocked {
             0 => format!("{} can start", plan.name),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::host::{Host, Root};
+use super::unit;
+use crate::host::{Host, Root, Wanted};
 use crate::machine::{self, Machine, Source};
 use crate::plan::{self, Finding, Origin, Place, Plan};
 use crate::qemu::QemuFacts;
@@ -22,7 +23,8 @@ pub fn root() -> Root {
 /// Reads the file, the host (or a captured one) and what the QEMU binary can do, and decides.
 pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let source = machine::read(file)?;
-    let here = Host::read(&root(), &plan::wanted(&source.machine));
+    let wanted = Wanted { unit: unit::wanted(&source.machine.name, file), ..plan::wanted(&source.machine) };
+    let here = Host::read(&root(), &wanted);
     let binary = binary(&source.machine, &here);
     let mut facts = QemuFacts::of(&binary, &here.process.cache_dir).map_err(|error| {
         let place = source.lines.at("qemu").map_or_else(String::new, |at| format!("{}:{}:{}: ", file.display(), at.line, at.column));

@@ -13,13 +13,14 @@ use crate::journal::{Journal, Record, open_changes};
 use crate::plan::Plan;
 use crate::report::{self, Table};
 use crate::run::control::{Request, ask};
-use crate::run::{self, PLAN_FILE};
+use crate::run::{self, LastFailure, PLAN_FILE};
 
-/// One machine that runs, or was left behind.
+/// One machine that runs, was left behind, or failed to start.
 #[derive(Debug, Serialize)]
 struct Status {
     name: String,
-    /// `running`, `paused`, `stopping`, `starting`, `ending`, `rehearsing`, `unsupervised`, `left-behind` or `unreadable`.
+    /// `running`, `paused`, `stopping`, `starting`, `ending`, `rehearsing`, `unsupervised`, `left-behind`, `unreadable`, or
+    /// `failed`: it does not run, and its last start failed.
     state: String,
     launcher: Option<i32>,
     qemu: Option<i32>,
@@ -27,35 +28,70 @@ struct Status {
     changes: Vec<String>,
     /// What to do, where something should be done.
     remedy: Option<String>,
+    /// Why its last start failed, until one succeeds.
+    last_failure: Option<LastFailure>,
 }
 
-/// Shows the machines that run, or were left behind. Ends with 1 where a machine was named and is not there.
+impl Status {
+    fn new(name: &str, state: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            launcher: None,
+            qemu: None,
+            changes: Vec::new(),
+            remedy: None,
+            last_failure: LastFailure::of(&host::log_dir().join(format!("{name}.log"))),
+        }
+    }
+
+    /// Whether there is anything of it but the memory of a failure.
+    fn is_there(&self) -> bool {
+        self.state != FAILED
+    }
+}
+
+const FAILED: &str = "failed";
+
+/// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 where a machine
+/// was named and is not there.
 pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
     let names = match &args.name {
         Some(name) => vec![name.clone()],
-        None => names()?,
+        None => {
+            let mut names = names()?;
+            names.extend(LastFailure::names(&host::log_dir()));
+            names.sort();
+            names.dedup();
+            names
+        }
     };
     let mut all = Vec::new();
     for name in &names {
         // One journal that cannot be read must not hide the other machines.
-        let unreadable = |error: anyhow::Error| Status {
-            name: name.clone(),
-            state: "unreadable".to_owned(),
-            launcher: None,
-            qemu: None,
-            changes: Vec::new(),
-            remedy: Some(format!("{error:#}")),
-        };
-        all.extend(look(name).unwrap_or_else(|error| Some(unreadable(error))));
+        let unreadable =
+            |error: anyhow::Error| Status { remedy: Some(format!("{error:#}")), ..Status::new(name, "unreadable") };
+        let found = look(name).unwrap_or_else(|error| Some(unreadable(error)));
+        all.extend(found.or_else(|| Some(Status::new(name, FAILED)).filter(|status| status.last_failure.is_some())));
     }
+    let there = all.iter().any(Status::is_there);
     if output.json {
         report::json(&all)?;
-    } else if all.is_empty() {
-        report::say(&args.name.as_ref().map_or("no machine runs".to_owned(), |name| format!("{name} does not run")));
     } else {
-        report::say(&render(&all));
+        for status in &all {
+            if let Some(failure) = &status.last_failure {
+                report::say(&failure.tell(&status.name));
+            }
+        }
+        all.retain(Status::is_there);
+        if there {
+            report::say(&render(&all));
+        } else {
+            let nobody = || "no machine runs".to_owned();
+            report::say(&args.name.as_ref().map_or_else(nobody, |name| format!("{name} does not run")));
+        }
     }
-    Ok(if args.name.is_some() && all.is_empty() { exit::NOT_STARTED } else { exit::OK })
+    Ok(if args.name.is_some() && !there { exit::NOT_STARTED } else { exit::OK })
 }
 
 fn render(all: &[Status]) -> String {
@@ -85,8 +121,7 @@ fn look(name: &str) -> Result<Option<Status>> {
         Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
         _ => None,
     });
-    let mut status =
-        Status { name: name.to_owned(), state: String::new(), launcher: None, qemu, changes, remedy: None };
+    let mut status = Status { qemu, changes, ..Status::new(name, "") };
     if let Some(owner) = run::Lock::owner(&run_dir) {
         match ask(&run_dir, Request::Status) {
             Ok(reply) => {

@@ -8,32 +8,18 @@ use nix::unistd::Uid;
 
 use super::exit;
 use crate::cli::{OutputArgs, UnitArgs};
+use crate::host::WantedUnit;
 use crate::machine;
 use crate::report;
+use crate::run::session::{DELEGATED, OOM_SCORE_ADJUST, Waits};
 use crate::units::Stage;
-
-/// How much longer than the guest's own time systemd waits: QEMU's quit, the helpers' end and putting the host back.
-const STOP_GRACE: u32 = 60;
-/// A huge page reservation and the guest's memory can take minutes.
-const START_GRACE: u32 = 600;
-
-/// What systemd waits for besides the program's own work, in seconds.
-#[derive(Debug, Clone, Copy)]
-struct Waits {
-    /// The guest's end.
-    guest: u32,
-    /// Hooks before the guest.
-    start: u32,
-    /// Hooks after it.
-    end: u32,
-}
 
 /// Prints, or installs, a systemd unit for the machine.
 pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
     let source = machine::read(&args.file)?;
     let file = std::fs::canonicalize(&args.file)?;
     let program = std::env::current_exe().context("cannot tell where vfio-run is")?;
-    let name = format!("vfio-run-{}.service", source.machine.name);
+    let name = name_of(&source.machine.name);
     let limit = source.machine.shutdown_timeout().as_secs() as u32;
     let hooks = &source.machine.hooks;
     let waits = Waits {
@@ -77,26 +63,41 @@ After=network.target
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={program} run {file}
+ExecStart={program}{run}
 ExecStopPost={program} recover {name}
 KillMode=mixed
 # Enough to make a group for the guest; more would switch controllers on for the whole host.
-Delegate=pids
+Delegate={DELEGATED}
 # A huge page reservation and the guest's memory can take minutes.
 TimeoutStartSec={start}s
 # The launcher ends a guest that does not power off after {limit} s; systemd waits longer than that.
 TimeoutStopSec={stop}s
 LimitMEMLOCK=infinity
-OOMScoreAdjust=-500
+OOMScoreAdjust={OOM_SCORE_ADJUST}
 
 [Install]
 WantedBy={wanted_by}
 ",
-        file = quote(file)?,
+        run = runs(file)?,
         limit = waits.guest,
-        start = waits.start.saturating_add(START_GRACE),
-        stop = waits.guest.saturating_add(waits.end).saturating_add(STOP_GRACE),
+        start = waits.limit_of_start().as_secs(),
+        stop = waits.limit_of_stop().as_secs(),
     ))
+}
+
+fn name_of(machine: &str) -> String {
+    format!("vfio-run-{machine}.service")
+}
+
+/// What `ExecStart=` ends with in a unit for this file.
+fn runs(file: &Path) -> Result<String> {
+    Ok(format!(" run {}", quote(file)?))
+}
+
+/// The unit that may be installed for the machine of this file; `None` where no unit can name the file.
+pub(super) fn wanted(machine: &str, file: &Path) -> Option<WantedUnit> {
+    let ending = runs(&std::fs::canonicalize(file).ok()?).ok()?;
+    Some(WantedUnit { name: name_of(machine), ending })
 }
 
 /// A path as one word of an ExecStart= line: in quotes, with `%` and `$` doubled (systemd.service(5), Command lines).

@@ -15,6 +15,7 @@ mod memory;
 pub mod pci;
 mod process;
 mod root;
+mod unit_file;
 
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use environment::Environment;
@@ -24,8 +25,9 @@ pub use images::{FileFact, FileKind};
 pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
 pub use pci::Pci;
-pub use process::{Process, run_dir};
+pub use process::{Process, log_dir, run_dir};
 pub use root::Root;
+pub use unit_file::{InstalledUnit, WantedUnit};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,6 +62,9 @@ pub struct Host {
     /// PCI devices, where the machine has any of them for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<Pci>,
+    /// The unit that is installed under the name of the machine's, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed_unit: Option<InstalledUnit>,
 }
 
 /// What a machine refers to, so that no more is looked at than a plan needs.
@@ -76,6 +81,8 @@ pub struct Wanted {
     pub kept: Vec<PathBuf>,
     /// Functions that are to be looked at closely; `None`: PCI is not looked at.
     pub pci: Option<pci::WantedPci>,
+    /// The unit that may be installed for the machine.
+    pub unit: Option<WantedUnit>,
 }
 
 impl Host {
@@ -103,6 +110,7 @@ impl Host {
             kvm: Kvm::read(root, &cpus),
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
+            installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             process,
             programs: environment::find_programs(root, environment, &wanted.programs),
             files: images::read(root, &files),
@@ -157,6 +165,7 @@ mod tests {
             accounts: vec!["root".into(), "nobody at all".into()],
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
+            unit: None,
         };
         let host = Host::read(&Root::new("/"), &wanted);
         assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);

@@ -63,8 +63,17 @@ impl Status {
 
 /// Where the run directories of this user's machines are.
 pub fn run_dir() -> PathBuf {
+    this_process().run_dir
+}
+
+/// Where the logs of this user's machines are.
+pub fn log_dir() -> PathBuf {
+    this_process().log_dir
+}
+
+fn this_process() -> Process {
     let root = Root::new("/");
-    Process::read(&root, &Environment::of_this_process(), &Status::read(&root)).run_dir
+    Process::read(&root, &Environment::of_this_process(), &Status::read(&root))
 }
 
 impl Process {

@@ -13,6 +13,10 @@ pub struct Handover {
     /// Further units of systemd's to stop: `["nvidia-persistenced.service"]`. They start again afterwards.
     #[serde(default)]
     pub units: Vec<String>,
+    /// Units of the users who are logged in at a screen, or hold a device, to stop in their own service managers:
+    /// `["wireplumber.service"]`. They start again afterwards.
+    #[serde(default)]
+    pub user_units: Vec<String>,
     /// Kernel modules to remove, in order. Default: NVIDIA's, where no other card needs them; others let go by themselves.
     #[serde(default)]
     pub modules: Option<Vec<String>>,

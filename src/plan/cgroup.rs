@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Origin;
 use super::draft::Draft;
+use super::{Origin, PlannedChange};
 use crate::change::Change;
 
 /// QEMU's cgroup.
@@ -21,6 +21,7 @@ pub enum Cgroup {
 }
 
 const MOUNT: &str = "/sys/fs/cgroup";
+const DELEGATED: &str = "the launcher's unit is delegated to it";
 
 /// Decides by where the launcher runs. Cgroups belong to systemd where it runs, but for those below a unit that it
 /// delegates (<https://systemd.io/CGROUP_DELEGATION/>); the units of `vfio-run unit` are.
@@ -34,12 +35,21 @@ pub(super) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     };
     let own = Path::new(MOUNT).join(own.trim_start_matches('/'));
     match (&process.unit, process.systemd) {
-        (Some(unit), _) if unit.starts_with("vfio-run-") => {
-            made(draft, own.join("guest"), "the launcher's unit is delegated to it")
-        }
+        (Some(unit), _) if unit.starts_with("vfio-run-") => made(draft, own.join("guest"), DELEGATED),
         // Another unit is not ours to divide, and its stop is meant to end the guest too.
         (Some(_), _) => Cgroup::Ours,
         (None, true) => Cgroup::Scope(format!("vfio-run-{name}.scope")),
         (None, false) => made(draft, Path::new(MOUNT).join("vfio-run").join(name), "no systemd runs here"),
     }
+}
+
+/// The guest's group below a unit that the launcher goes on in. Its making takes the place, among the changes, of what
+/// was decided for where the launcher is now.
+pub(super) fn of_unit(draft: &mut Draft<'_>, place: usize, unit: &str) -> Cgroup {
+    let path = Path::new(MOUNT).join("system.slice").join(unit).join("guest");
+    let change = Change::Cgroup { path: path.clone() };
+    draft.changes.retain(|planned| !matches!(planned.change, Change::Cgroup { .. }));
+    let origin = Origin::Fact(DELEGATED.to_owned());
+    draft.changes.insert(place.min(draft.changes.len()), PlannedChange { change, origin });
+    Cgroup::Made(path)
 }

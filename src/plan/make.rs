@@ -13,7 +13,8 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let mut draft = Draft::new(machine, lines, host, qemu);
     let accelerator = accelerator::decide(&mut draft);
     account::choose(&mut draft, accelerator.kvm);
-    let cgroup = cgroup::choose(&mut draft);
+    let first_changes = draft.changes.len();
+    let mut cgroup = cgroup::choose(&mut draft);
     let hooks = hooks::decide(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
@@ -22,7 +23,10 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let decided = command::Decided { accelerator, placement: &placement, faithful, disks, devices: &devices };
     command::write(&mut draft, &decided);
     // Last, since a screen that is gone is the worst time for anything else to fail.
-    devices::make(&mut draft, &devices);
+    let moves = devices::make(&mut draft, &devices);
+    if let Some(moves) = &moves {
+        cgroup = cgroup::of_unit(&mut draft, first_changes, &moves.unit);
+    }
     guard::check(&mut draft);
     let leases: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
@@ -42,6 +46,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         cgroup,
         lock_memory: !leases.is_empty(),
         leases,
+        moves,
         console: machine.serial == Serial::Console,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),

@@ -16,6 +16,7 @@ mod paths;
 mod placement;
 #[cfg(test)]
 mod sample;
+mod session;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -29,6 +30,7 @@ pub use make::plan;
 pub use origin::Origin;
 pub use paths::Paths;
 pub use placement::Placement;
+pub use session::Move;
 pub use trial::{Trial, trial};
 pub use wanted::{wanted, wanted_by_any};
 
@@ -78,6 +80,9 @@ pub struct Plan {
     /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lock_memory: bool,
+    /// Whither the launcher goes before it touches anything, where the changes would end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Move>,
     /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).
     pub console: bool,
     /// Seconds from the first request to power off until the guest is ended by force.

@@ -32,11 +32,12 @@ pub fn wanted(machine: &Machine) -> Wanted {
     let roms: Vec<_> = machine.pci.iter().filter_map(|device| device.rom.clone()).collect();
     files.extend(roms.iter().cloned());
     let slots: Vec<_> = machine.pci.iter().map(|device| device.address).collect();
+    let user_units = machine.handover.user_units.clone();
     // PCI costs time to read, so only who has devices pays for it.
-    let pci = (!slots.is_empty()).then_some(WantedPci { slots, all: false, roms });
+    let pci = (!slots.is_empty()).then_some(WantedPci { slots, all: false, roms, user_units });
     let qemu = machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned());
     let programs = vec![qemu, super::command::SWTPM.to_owned()];
     let stores = super::command::STORES.map(|name| Path::new(&machine.name).join(name));
     let kept = if machine.firmware == Firmware::Bios { vec![] } else { stores.to_vec() };
-    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), kept, pci }
+    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), kept, pci, unit: None }
 }

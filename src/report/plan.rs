@@ -25,6 +25,10 @@ fn render(plan: &Plan, origins: bool) -> String {
     };
     let because = |origin: &dyn std::fmt::Display| if origins { format!("  # {origin}") } else { String::new() };
 
+    if let Some(moves) = &plan.moves {
+        let made = if moves.installed { "which is installed" } else { "which is made for this run" };
+        section("Moves first", format!("into {}, {made}: {}", moves.unit, moves.why));
+    }
     section("Threads", placement(plan));
     let changes = plan.changes.iter().map(|c| format!("{}{}", c.change, because(&c.origin)));
     section("Changes to the host, undone in reverse when the guest has ended", lines(changes));

@@ -12,6 +12,8 @@ use crate::qemu::command::CommandLine;
 /// How much of the log's end an error quotes.
 const QUOTE: u64 = 4096;
 const QUOTE_LINES: usize = 12;
+/// Beyond this the log of earlier runs makes way for a new one. A run writes some kilobytes, so this is many of them.
+const LIMIT: u64 = 1 << 20;
 
 /// The log of one run, or of a part of it.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub struct Log {
 impl Log {
     /// Opens the log and notes QEMU's command line, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
+        rotate(path);
         let version = env!("CARGO_PKG_VERSION");
         Self::begin(path, format!("vfio-run {version} starts {} {:?}", command.binary.display(), command.argv()))
     }
@@ -66,5 +69,37 @@ impl Log {
             }
         }
         format!("{text}\nthe whole log: {}", self.path.display())
+    }
+}
+
+/// Puts a long log aside as `NAME.log.1`, in place of the one that was put aside before.
+fn rotate(path: &Path) {
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > LIMIT) {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".1");
+        // A log that goes on growing keeps no guest from starting.
+        if let Err(error) = std::fs::rename(path, &aside) {
+            tracing::warn!("cannot put the log {} aside: {error}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_put_aside_and_a_short_one_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, aside) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
+        rotate(&log);
+        std::fs::write(&log, vec![b'x'; LIMIT as usize]).unwrap();
+        rotate(&log);
+        assert!(!aside.exists());
+        std::fs::write(&log, vec![b'x'; LIMIT as usize + 1]).unwrap();
+        std::fs::write(&aside, "older").unwrap();
+        rotate(&log);
+        assert!(!log.exists());
+        assert_eq!(std::fs::metadata(&aside).unwrap().len(), LIMIT + 1);
     }
 }

@@ -5,6 +5,7 @@
 
 mod console;
 pub mod control;
+mod failure;
 mod folders;
 mod guard;
 mod hooks;
@@ -18,6 +19,7 @@ mod recover;
 mod rehearse;
 mod rest;
 mod scope;
+pub mod session;
 mod signals;
 pub mod sockets;
 mod start;
@@ -33,6 +35,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use qapi::Enum as _;
 
+pub use failure::LastFailure;
 pub use folders::{Lock, Owner};
 pub use recover::{Recovered, recover};
 pub use rehearse::{Leak, Rehearsal, Side, Spread, Step, rehearse};
@@ -150,6 +153,7 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     let mut warnings = Vec::new();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
         Ok(running) => {
+            failure::forget(&plan.paths.log);
             let beside = hooks::Beside::start(plan, processes.qemu.as_ref().map(Watched::pid));
             let outcome = supervise::supervise(plan, running, "running", &mut processes, &mut signals).await;
             warnings = beside.end().await;
@@ -245,6 +249,7 @@ async fn finish(
     notify::stopping("the host is being put back");
     end(processes).await;
     let (mut left, warnings) = give_back(&mut journal, root, Some(plan), outcome.told(), &mut |_| {}).await;
+    failure::keep(&plan.paths.log, &outcome, journal.records(), &left);
     leave(lock, journal, &plan.paths.display, &mut left);
     Report { outcome, left, warnings }
 }

@@ -8,7 +8,7 @@ use qapi::qmp::{self, RunState};
 
 use super::leases::Leases;
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, RECOVERED, end, folders, give_back, sockets, started, threads};
+use super::{Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, sockets, started, threads};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -65,6 +65,9 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     let plan = plan_of(run_dir).ok();
     let (left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if let Some(plan) = &plan {
+        failure::keep_killed(run_dir, &plan.paths.log, journal.records(), &left);
+    }
     if journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
         if let Ok(plan) = plan_of(run_dir) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
-use super::{Details, Node};
+use super::{Details, Node, sessions};
 use crate::host::Root;
 use crate::units::PciAddress;
 
@@ -16,7 +16,10 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {}", self.comm, self.pid)?;
         match (&self.unit, self.manager) {
-            (Some(unit), Some(uid)) => write!(f, ", {unit} of user {uid})"),
+            (Some(unit), Some(uid)) => match &self.manager_name {
+                Some(name) => write!(f, ", {unit} of user {name})"),
+                None => write!(f, ", {unit} of user {uid})"),
+            },
             (Some(unit), None) => write!(f, ", {unit})"),
             (None, _) => f.write_str(")"),
         }
@@ -36,11 +39,34 @@ pub struct Holder {
     pub unit: Option<String>,
     /// The user whose service manager has that unit; `None`: the system's.
     pub manager: Option<u32>,
+    /// That user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager_name: Option<String>,
     /// The logind session.
     pub session: Option<String>,
     /// What it holds.
     pub nodes: Vec<PathBuf>,
 }
+
+impl Holder {
+    /// The units of its user to stop so that it lets go for good, where it is in a unit of a user's. A service with a
+    /// socket would start again at the next knock.
+    pub fn user_units(&self) -> Option<Vec<String>> {
+        let (unit, uid) = (self.unit.as_ref()?, self.manager?);
+        if *unit == format!("user@{uid}.service") {
+            return None;
+        }
+        let socket = SOCKETS.iter().filter(|(service, _)| service == unit).map(|(_, socket)| (*socket).to_owned());
+        Some(socket.chain([unit.clone()]).collect())
+    }
+}
+
+/// Services of sound that their sockets start again.
+const SOCKETS: [(&str, &str); 3] = [
+    ("pipewire.service", "pipewire.socket"),
+    ("pipewire-pulse.service", "pipewire-pulse.socket"),
+    ("pulseaudio.service", "pulseaudio.socket"),
+];
 
 /// Finds the holders of all functions in one pass over the processes.
 pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
@@ -123,6 +149,7 @@ fn describe(root: &Root, pid: i32) -> Holder {
         uid: uid.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()),
         unit,
         manager,
+        manager_name: manager.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| name),
         session: session.map(str::to_owned),
         nodes: Vec::new(),
     }

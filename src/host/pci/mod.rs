@@ -9,6 +9,7 @@ mod names;
 mod nodes;
 mod rom;
 mod screen;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod usb;
@@ -22,6 +23,7 @@ pub use names::Names;
 pub use nodes::Node;
 pub use rom::{Image, Rom};
 pub use screen::{BootScreen, Console, Screen};
+pub use sessions::{Manager, Session};
 pub use usb::UsbDevice;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +83,8 @@ pub struct WantedPci {
     pub all: bool,
     /// ROM files.
     pub roms: Vec<PathBuf>,
+    /// Units of users whose files are looked for.
+    pub user_units: Vec<String>,
 }
 
 impl PciFunction {
@@ -124,7 +128,13 @@ impl Pci {
             function.details = details.remove(&function.address).map(Box::new);
         }
         let roms = wanted.roms.iter().map(|path| (path.clone(), rom::read(root, path))).collect();
-        Self { functions, iommu, address_bits: address_bits(root), screen: Screen::read(root), roms }
+        Self {
+            functions,
+            iommu,
+            address_bits: address_bits(root),
+            screen: Screen::read(root, &wanted.user_units),
+            roms,
+        }
     }
 
     /// The function at this address.

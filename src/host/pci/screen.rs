@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::hex;
 use super::function::link;
+use super::sessions::{self, Manager, Session};
 use crate::host::Root;
 use crate::units::PciAddress;
 
@@ -27,6 +28,15 @@ pub struct Screen {
     pub display_manager: Option<String>,
     /// Whether that unit has processes.
     pub display_manager_runs: bool,
+    /// Who is logged in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<Session>,
+    /// Whose service managers run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managers: Vec<Manager>,
+    /// Those units of users that were asked for and that there is a file of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_units: Vec<String>,
 }
 
 /// A driver of the virtual consoles (`/sys/class/vtconsole`).
@@ -57,7 +67,8 @@ impl Console {
 }
 
 impl Screen {
-    pub(super) fn read(root: &Root) -> Self {
+    pub(super) fn read(root: &Root, user_units: &[String]) -> Self {
+        let managers = sessions::managers(root);
         let display_manager = link(root, "/etc/systemd/system/display-manager.service");
         let runs = display_manager.as_ref().is_some_and(|unit| {
             let procs = root.text_up_to(format!("/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"), 4096);
@@ -70,6 +81,9 @@ impl Screen {
             boot_screens: BOOT_DRIVERS.iter().flat_map(|driver| boot_screens(root, driver)).collect(),
             display_manager,
             display_manager_runs: runs,
+            sessions: sessions::sessions(root),
+            user_units: sessions::known_units(root, &managers, user_units),
+            managers,
         }
     }
 }

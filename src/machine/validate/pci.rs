@@ -68,7 +68,8 @@ fn handover(handover: &Handover, problems: &mut Problems) {
         DisplayManager::Auto | DisplayManager::None => None,
     };
     let units = handover.units.iter().enumerate().map(|(i, unit)| (format!("handover.units[{i}]"), unit));
-    for (field, unit) in manager.into_iter().chain(units) {
+    let of_users = handover.user_units.iter().enumerate().map(|(i, unit)| (format!("handover.user_units[{i}]"), unit));
+    for (field, unit) in manager.into_iter().chain(units).chain(of_users) {
         // systemd.unit(5); a slice or the launcher's own scope is nothing to stop.
         let kind = unit.rsplit_once('.').map(|(_, kind)| kind);
         let known = matches!(kind, Some("service" | "socket" | "target" | "timer" | "scope" | "path"));

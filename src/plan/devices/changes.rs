@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::super::draft::{Draft, by_default, by_fact};
+use super::super::session::{self, Move};
 use super::super::{Origin, Severity};
 use super::checks::key;
-use super::{Devices, Given, VFIO};
+use super::stopped::{Stopped, seated};
+use super::{Devices, Given, VFIO, hidden, stopped};
 use crate::change::Change;
 use crate::host::Pci;
-use crate::host::pci::{Holder, Node, Resizable};
-use crate::machine::{DisplayManager, Holders, Rebar};
+use crate::host::pci::{Holder, Node, Resizable, Screen};
+use crate::machine::{Holders, Rebar};
 use crate::units::{PciAddress, Size};
 
 /// The first kernel whose vfio-pci takes a VGA card's memory from the firmware's framebuffer by itself.
@@ -19,10 +21,10 @@ const EVICTS: (u32, u32) = (6, 0);
 /// Nodes whose holders a driver waits for, or breaks. Input devices are not among them: who reads them sees them go.
 const HELD: [&str; 4] = ["drm", "sound", "nvidia", "block"];
 
-/// Adds the changes.
-pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) {
+/// Adds the changes. Returns whither the launcher goes first, where they would end it.
+pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Move> {
     let host = draft.host;
-    let (Some(pci), false) = (&host.pci, devices.given.is_empty()) else { return };
+    let (Some(pci), false) = (&host.pci, devices.given.is_empty()) else { return None };
     for given in &devices.given {
         reset_method(draft, given);
     }
@@ -30,8 +32,10 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) {
     // A device that has no host driver has no users either.
     let taken: Vec<Given> =
         devices.given.iter().copied().filter(|given| !given.is_ready() && given.function.driver.is_some()).collect();
-    let stopped = units(draft, pci, &taken);
-    free_nodes(draft, &taken, &stopped);
+    let hidden = hidden::find(draft, pci, &taken);
+    let stopped = stopped::stop(draft, pci, &taken, &hidden);
+    hidden::hide(draft, pci, &hidden);
+    let ended = free_nodes(draft, &pci.screen, &taken, &hidden, &stopped);
     consoles(draft, pci, &taken);
     boot_screen(draft, pci, &taken);
     modules(draft, pci, &taken);
@@ -47,6 +51,11 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) {
         write(draft, given.address(), "power/control", "on", awake);
     }
     own_groups(draft, devices);
+    let screen = &pci.screen;
+    let graphical =
+        |uid| screen.sessions.is_empty() || screen.sessions.iter().any(|s| s.uid == uid && s.is_graphical());
+    let ends = |id: &str| stopped::session_ends(screen, id);
+    session::choose(draft, stopped.display_manager.as_deref(), ends, graphical, &ended)
 }
 
 /// A change of one of the function's attributes.
@@ -89,42 +98,14 @@ fn keep_awake(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     }
 }
 
-/// Stops the display manager, where a graphics card is taken from it, and the units that the machine names. Returns
-/// their names.
-fn units(draft: &mut Draft, pci: &Pci, taken: &[Given]) -> Vec<String> {
-    let handover = &draft.machine.handover;
-    let screen = &pci.screen;
-    let mut units: Vec<(String, Origin)> = Vec::new();
-    match (&handover.display_manager, &screen.display_manager) {
-        (DisplayManager::Unit(unit), _) => {
-            units.push((unit.clone(), draft.file("handover.display_manager")));
-        }
-        (DisplayManager::Auto, Some(unit)) if screen.display_manager_runs => {
-            let seated = |holder: &Holder| {
-                holder.unit.as_ref() == Some(unit) || holder.session.is_some() || holder.manager.is_some()
-            };
-            let shown = taken.iter().find(|given| given.function.is_gpu() && given.details.holders.iter().any(seated));
-            if let Some(given) = shown {
-                units.push((unit.clone(), by_fact(format!("it, or a session of it, holds {}", given.address()))));
-            }
-        }
-        _ => {}
-    }
-    for (i, unit) in handover.units.iter().enumerate() {
-        units.push((unit.clone(), draft.file(&format!("handover.units[{i}]"))));
-    }
-    let mut names: Vec<String> = Vec::new();
-    for (unit, why) in units {
-        if !names.contains(&unit) {
-            names.push(unit.clone());
-            draft.change(Change::StopUnit { unit }, why);
-        }
-    }
-    names
-}
-
-/// Has nobody hold what is taken; says who does now and is not in a unit that is stopped.
-fn free_nodes(draft: &mut Draft, taken: &[Given], stopped: &[String]) {
+/// Has nobody hold what is taken; says who does now and is not in a unit that is stopped. Returns whom it ends itself.
+fn free_nodes<'a>(
+    draft: &mut Draft,
+    screen: &Screen,
+    taken: &[Given<'a>],
+    hidden: &[Given],
+    stopped: &Stopped,
+) -> Vec<&'a Holder> {
     let mut nodes: Vec<Node> = taken
         .iter()
         .flat_map(|given| given.details.nodes.iter())
@@ -133,29 +114,41 @@ fn free_nodes(draft: &mut Draft, taken: &[Given], stopped: &[String]) {
         .collect();
     nodes.sort();
     nodes.dedup();
+    let mut ended = Vec::new();
     if nodes.is_empty() {
-        return;
+        return ended;
     }
     let end = draft.machine.handover.holders == Holders::End;
     for given in taken {
-        // A display manager's end takes its sessions with it.
-        let goes = |holder: &&Holder| {
-            let its_unit = holder.unit.as_ref().is_some_and(|unit| stopped.contains(unit));
-            its_unit || (!stopped.is_empty() && (holder.session.is_some() || holder.manager.is_some()))
-        };
-        let held: Vec<String> =
-            given.details.holders.iter().filter(|holder| !goes(holder)).map(ToString::to_string).collect();
-        if !held.is_empty() {
-            let detail = format!("{} is held by {}", given.address(), held.join(", "));
+        let is_hidden = hidden.iter().any(|hidden| hidden.address() == given.address());
+        let goes = |holder: &&Holder| stopped.ends(screen, holder) || (is_hidden && seated(screen, holder));
+        let stays: Vec<&Holder> = given.details.holders.iter().filter(|holder| !goes(holder)).collect();
+        if !stays.is_empty() {
+            let names: Vec<String> = stays.iter().map(ToString::to_string).collect();
+            let detail = format!("{} is held by {}", given.address(), names.join(", "));
             let remedy = match end {
-                true => "they will be ended, as `handover.holders` says",
-                false => "end them before the start, or name their units in `handover: (units: […])`",
+                true => "they will be ended, as `handover.holders` says".to_owned(),
+                false => remedy(draft, &stays),
             };
-            draft.no(&key(given, "held"), Severity::Soft, detail, remedy);
+            draft.no(&key(given, "held"), Severity::Soft, detail, &remedy);
         }
+        ended.extend(stays.into_iter().filter(|_| end));
     }
     let why = draft.file_or(end, "handover.holders", "a driver may wait for ever for a device's last user");
     draft.change(Change::FreeNodes { nodes, end }, why);
+    ended
+}
+
+/// What to do about programs that hold a device: units of users are named as they would be written.
+fn remedy(draft: &Draft, stays: &[&Holder]) -> String {
+    let mut units: Vec<String> = stays.iter().filter_map(|holder| holder.user_units()).flatten().collect();
+    if units.is_empty() {
+        return "end them before the start, or name their units in `handover: (units: […])`".to_owned();
+    }
+    units.extend(draft.machine.handover.user_units.iter().cloned());
+    units.sort();
+    units.dedup();
+    format!("write `handover: (user_units: {units:?})`, and they are stopped for the run")
 }
 
 /// Takes the virtual consoles off the framebuffers, where the card that is taken has the only ones.

@@ -3,7 +3,11 @@
 
 mod changes;
 mod checks;
+mod hidden;
 mod rom;
+#[cfg(test)]
+mod session_tests;
+mod stopped;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use crate::plan::sample::{self, Shape};
 use crate::plan::{Plan, Verdict};
 use crate::units::Size;
 
-fn function(address: &str, ids: &str, class: u32, driver: &str, group: u32) -> PciFunction {
+pub(super) fn function(address: &str, ids: &str, class: u32, driver: &str, group: u32) -> PciFunction {
     let methods = vec!["flr".to_owned(), "bus".to_owned()];
     let details = Details { header: Some(0), answers: Some(true), reset_methods: Some(methods), ..Details::default() };
     PciFunction {
@@ -21,7 +21,7 @@ fn function(address: &str, ids: &str, class: u32, driver: &str, group: u32) -> P
 }
 
 /// A host that root has started us on, with a graphics card in use, its sound, and a port above them.
-fn host() -> Host {
+pub(super) fn host() -> Host {
     let mut host = sample::host(Shape::simple(4, 2));
     host.process.uid = 0;
     let mut port = function("00:01.0", "8086:460d", 0x06_0400, "pcieport", 1);
@@ -51,9 +51,9 @@ fn host() -> Host {
     host
 }
 
-fn holder(comm: &str, unit: &str) -> Holder {
+pub(super) fn holder(comm: &str, unit: &str) -> Holder {
     let (comm, unit) = (comm.to_owned(), Some(unit.to_owned()));
-    Holder { pid: 812, comm, uid: Some(1000), unit, manager: None, session: None, nodes: vec![] }
+    Holder { pid: 812, comm, uid: Some(1000), unit, manager: None, manager_name: None, session: None, nodes: vec![] }
 }
 
 /// What makes an otherwise good host bad.
@@ -63,20 +63,20 @@ fn gib(n: u64) -> Size {
     Size::bytes(n << 30)
 }
 
-fn details(function: &mut PciFunction) -> &mut Details {
+pub(super) fn details(function: &mut PciFunction) -> &mut Details {
     function.details.as_mut().unwrap()
 }
 
-fn at<'a>(host: &'a mut Host, address: &str) -> &'a mut PciFunction {
+pub(super) fn at<'a>(host: &'a mut Host, address: &str) -> &'a mut PciFunction {
     let address = address.parse().unwrap();
     host.pci.as_mut().unwrap().functions.iter_mut().find(|f| f.address == address).unwrap()
 }
 
-fn plan(more: &str, host: &Host) -> Plan {
+pub(super) fn plan(more: &str, host: &Host) -> Plan {
     sample::plan(&format!("(guest: Linux, memory: (size: \"4 GiB\"), firmware: Bios, networks: [], {more})"), host)
 }
 
-fn changes(plan: &Plan) -> Vec<String> {
+pub(super) fn changes(plan: &Plan) -> Vec<String> {
     plan.changes.iter().map(|planned| planned.change.to_string()).collect()
 }
 

@@ -154,13 +154,18 @@ impl Look {
                 let is_there = if root.path(path).exists() { "there" } else { "absent" };
                 self.put(format!("cgroup {}", path.display()), is_there);
             }
-            Change::StopUnit { unit } => {
+            Change::StopUnit { unit } | Change::StopUserUnit { unit, .. } => {
+                let of = if let Change::StopUserUnit { uid, .. } = change {
+                    format!(" of user {uid}")
+                } else {
+                    String::new()
+                };
                 let state = match change.capture(root) {
                     Ok(Before::Exists(true)) => "up".to_owned(),
                     Ok(_) => "down".to_owned(),
                     Err(error) => error.to_string(),
                 };
-                self.put(format!("unit {unit}"), state);
+                self.put(format!("unit {unit}{of}"), state);
             }
             _ => {}
         }

@@ -6,5 +6,6 @@ mod passthrough;
 mod power;
 mod program;
 mod rehearse;
+mod session;
 mod unit;
 mod variants;

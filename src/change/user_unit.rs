@@ -1,0 +1,127 @@
+//! Stop a unit of a user's service manager, and start it again.
+//!
+//! The bus of a user refuses root, and there may be none. So `systemctl --user` is run as that user: it speaks to the
+//! manager's private socket (`/run/user/UID/systemd/private`), which needs no session and no bus.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::attribute::wait_for;
+use super::{Before, ChangeError, Undone};
+use crate::child::{self, Command, Session};
+use crate::host::Root;
+
+/// How long a unit may take: systemd kills what does not stop within 90 s by default.
+const LIMIT: Duration = Duration::from_secs(100);
+/// How long the manager may take to answer a question.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A unit of a user's.
+pub(super) struct UserUnit<'a> {
+    pub root: &'a Root,
+    pub uid: u32,
+    pub unit: &'a str,
+}
+
+impl UserUnit<'_> {
+    pub fn capture(&self) -> Result<Before, ChangeError> {
+        // A manager that has ended meanwhile runs nothing.
+        Ok(Before::Exists(self.manager_lives() && is_up(&self.state()?)))
+    }
+
+    pub fn stop(&self) -> Result<(), ChangeError> {
+        if !self.manager_lives() || !is_up(&self.state()?) {
+            return Ok(());
+        }
+        self.systemctl(&["stop", "--", self.unit], LIMIT)?;
+        self.reach(|state| matches!(state, "inactive" | "failed"))
+    }
+
+    /// Starts it again, if it was up and its manager is still there. A manager that has ended with its session starts
+    /// what belongs to a session when there is one again.
+    pub fn start(&self, was_up: bool) -> Result<Undone, ChangeError> {
+        if !was_up || !self.manager_lives() || is_up(&self.state()?) {
+            return Ok(Undone::AlreadyBack);
+        }
+        // Its count of starts is forgotten first, see `StopUnit`. Refused where the unit is not loaded.
+        let _ = self.systemctl(&["reset-failed", "--", self.unit], ANSWER_LIMIT);
+        match self.systemctl(&["start", "--", self.unit], LIMIT).and_then(|_| self.reach(is_up)) {
+            // The manager itself was just ending.
+            Err(_) if !self.manager_lives() => Ok(Undone::AlreadyBack),
+            result => result.map(|()| Undone::Restored),
+        }
+    }
+
+    fn manager_lives(&self) -> bool {
+        self.runtime_folder().join("systemd/private").exists() && self.ids().is_some()
+    }
+
+    fn runtime_folder(&self) -> PathBuf {
+        self.root.path(format!("/run/user/{}", self.uid))
+    }
+
+    /// The user's group, by the folder that is that user's own.
+    fn ids(&self) -> Option<(u32, u32)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = std::fs::metadata(self.runtime_folder()).ok()?;
+        (!self.root.is_real() || meta.uid() == self.uid).then_some((self.uid, meta.gid()))
+    }
+
+    /// `active`, `inactive`, `failed`, …; a unit that the manager does not know is inactive.
+    fn state(&self) -> Result<String, ChangeError> {
+        self.systemctl(&["show", "--property=ActiveState", "--value", "--", self.unit], ANSWER_LIMIT)
+    }
+
+    fn reach(&self, settled: fn(&str) -> bool) -> Result<(), ChangeError> {
+        let mut state = Ok(String::new());
+        let reached = wait_for(ANSWER_LIMIT, || {
+            state = self.state();
+            state.as_ref().map_or(true, |state| settled(state))
+        });
+        match (reached, state?) {
+            (true, _) => Ok(()),
+            (false, state) => {
+                Err(self.failed(format!("it is {state}; `systemctl --user status` of that user says why")))
+            }
+        }
+    }
+
+    fn systemctl(&self, arguments: &[&str], limit: Duration) -> Result<String, ChangeError> {
+        let words = |error: &dyn std::fmt::Display| self.failed(error.to_string());
+        let program = match self.root.is_real() {
+            true => PathBuf::from("systemctl"),
+            false => self.root.path("/bin/systemctl"),
+        };
+        let mut command = Command::new(program);
+        command.arg("--user").args(arguments).session(Session::Own).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("XDG_RUNTIME_DIR", self.runtime_folder());
+        if let Some((uid, gid)) = self.ids().filter(|_| self.root.is_real()) {
+            command.user(uid, gid, &[]);
+        }
+        let mut child = command.spawn().map_err(|e| words(&format_args!("{e}: {}", e.source)))?;
+        let ended = child::wait_until(&mut child, Instant::now() + limit).map_err(|e| words(&e))?;
+        let (mut said, mut complained) = (String::new(), String::new());
+        let Some(status) = ended else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(words(&format_args!("systemctl {} did not end within {} s", arguments[0], limit.as_secs())));
+        };
+        // Without its words there is still the fact. It says a line or two, which the pipes hold.
+        let _ = child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut said));
+        let _ = child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut complained));
+        match status.success() {
+            true => Ok(said.trim().to_owned()),
+            false => Err(words(&complained.trim())),
+        }
+    }
+
+    fn failed(&self, why: String) -> ChangeError {
+        ChangeError::Unit { unit: format!("{} of user {}", self.unit, self.uid), why }
+    }
+}
+
+fn is_up(state: &str) -> bool {
+    matches!(state, "active" | "activating" | "reloading")
+}

@@ -1,0 +1,56 @@
+//! Graphics cards that a running session can do without: compositors open every card, also those that they do not show
+//! on, and let go of one that is unplugged.
+
+use super::super::Severity::Soft;
+use super::super::draft::{Draft, by_fact};
+use super::checks::key;
+use super::stopped::seated;
+use super::{Given, VFIO};
+use crate::change::Change;
+use crate::host::Pci;
+use crate::host::pci::Node;
+use crate::machine::DisplayManager;
+
+/// The cards among what is taken that compositors hold and do not show on. Where the machine names a display manager to
+/// stop, they end anyway.
+pub(super) fn find<'a>(draft: &Draft, pci: &Pci, taken: &[Given<'a>]) -> Vec<Given<'a>> {
+    if matches!(draft.machine.handover.display_manager, DisplayManager::Unit(_)) {
+        return Vec::new();
+    }
+    let is_taken = |address| taken.iter().any(|given| given.address() == address);
+    let mut others = pci.functions.iter().filter(|f| f.is_gpu() && !is_taken(f.address));
+    if !others.any(|f| f.driver.as_deref().is_some_and(|driver| driver != VFIO)) {
+        return Vec::new();
+    }
+    let spare = |given: &&Given| {
+        let mine = |(_, maker): &(String, Option<_>)| *maker == Some(given.address());
+        let framebuffers = &pci.screen.framebuffers;
+        // The consoles are on the first framebuffer, and a session shows where the firmware did.
+        given.function.is_gpu() && given.details.boot_vga != Some(true) && !framebuffers.first().is_some_and(mine)
+    };
+    let held = |given: &&Given| {
+        let mut holders = given.details.holders.iter().filter(|holder| seated(&pci.screen, holder));
+        holders.any(|holder| cards(given).any(|card| holder.nodes.contains(&card.path)))
+    };
+    taken.iter().filter(spare).filter(held).copied().collect()
+}
+
+/// Has the compositors let go of them.
+pub(super) fn hide(draft: &mut Draft, pci: &Pci, hidden: &[Given]) {
+    for given in hidden {
+        let holders = given.details.holders.iter().filter(|holder| seated(&pci.screen, holder));
+        let names: Vec<String> = holders.map(ToString::to_string).collect();
+        let detail = format!("{} is told that {} is unplugged, and should let go", names.join(", "), given.address());
+        draft.yes(&key(given, "hidden"), Soft, detail);
+        for node in cards(given) {
+            let why =
+                by_fact(format!("the session shows on another card, and {} holds this one too", names.join(", ")));
+            draft.change(Change::HideCard { address: given.address(), node: node.clone() }, why);
+        }
+    }
+}
+
+/// The nodes by which compositors know a card: `card1`, not `renderD129`.
+fn cards<'a>(given: &Given<'a>) -> impl Iterator<Item = &'a Node> + use<'a> {
+    given.details.nodes.iter().filter(|node| node.path.to_string_lossy().starts_with("/dev/dri/card"))
+}

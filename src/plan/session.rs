@@ -1,0 +1,107 @@
+//! Whether the launcher is about to end the session that it was started from, and itself with it: then it goes on in a
+//! unit of systemd's.
+
+use serde::{Deserialize, Serialize};
+
+use super::Severity;
+use super::draft::Draft;
+use crate::change::Change;
+use crate::host::pci::Holder;
+
+/// The launcher goes on in a unit before it touches anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Move {
+    /// The unit.
+    pub unit: String,
+    /// Whether it is installed and runs this machine's file; else it is made for this run.
+    pub installed: bool,
+    /// Why.
+    pub why: String,
+}
+
+/// Where the launcher is.
+struct Place<'a> {
+    session: Option<&'a str>,
+    /// Whose service manager.
+    manager: Option<u32>,
+    /// The units around it.
+    units: Vec<&'a str>,
+}
+
+/// Decides by what is stopped, which is among the draft's changes. `ends` says whether a session of this id ends with
+/// the display manager that is stopped, `graphical` whether a user has one that does; `ended` are the programs that are
+/// ended one by one.
+pub(super) fn choose(
+    draft: &mut Draft<'_>,
+    display_manager: Option<&str>,
+    ends: impl Fn(&str) -> bool,
+    graphical: impl Fn(u32) -> bool,
+    ended: &[&Holder],
+) -> Option<Move> {
+    let process = &draft.host.process;
+    if !process.systemd {
+        without_systemd(draft, ended);
+        return None;
+    }
+    let group = process.cgroup.clone().unwrap_or_default();
+    let place = Place {
+        session: process.session.as_deref(),
+        manager: group.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()),
+        units: group.split('/').filter(|part| part.contains('.')).collect(),
+    };
+    if process.uid != 0 || process.unit.is_some() || (place.session.is_none() && place.manager.is_none()) {
+        return None;
+    }
+    let around = |unit: &String| place.units.contains(&unit.as_str());
+    let stopped = draft.changes.iter().find_map(|planned| match &planned.change {
+        Change::StopUnit { unit } if around(unit) => Some(unit),
+        Change::StopUserUnit { uid, unit } if place.manager == Some(*uid) && around(unit) => Some(unit),
+        _ => None,
+    });
+    let with_screen = match (place.session, place.manager) {
+        (Some(id), _) if ends(id) => Some(format!("session {id}")),
+        (None, Some(uid)) if graphical(uid) => Some(format!("the session of user {uid}")),
+        _ => None,
+    };
+    let its = |holder: &&&Holder| match place.manager {
+        Some(uid) => holder.manager == Some(uid),
+        None => holder.session.as_deref() == place.session,
+    };
+    let why = match (stopped, display_manager.zip(with_screen), ended.iter().find(its)) {
+        (Some(unit), ..) => format!("vfio-run was started in {unit}, which is stopped"),
+        (_, Some((unit, session)), _) => format!("{session}, in which vfio-run was started, ends with {unit}"),
+        (.., Some(holder)) => format!("{holder} is ended, and with it maybe the session in which vfio-run was started"),
+        _ => return None,
+    };
+    let name = &draft.machine.name;
+    let (unit, installed) = match &draft.host.installed_unit {
+        // No machine's name has a colon, so this is no other machine's unit.
+        Some(other) if !other.is_ours => (format!("vfio-run-{name}:session.service"), false),
+        unit => (format!("vfio-run-{name}.service"), unit.is_some()),
+    };
+    Some(Move { unit, installed, why })
+}
+
+/// Nobody but systemd stops units, or lets a launcher outlive its session.
+fn without_systemd(draft: &mut Draft<'_>, ended: &[&Holder]) {
+    let unit = draft.changes.iter().find_map(|planned| match &planned.change {
+        Change::StopUnit { unit } | Change::StopUserUnit { unit, .. } => Some(unit.clone()),
+        _ => None,
+    });
+    if let Some(unit) = unit {
+        draft.no(
+            "handover.systemd",
+            Severity::Hard,
+            format!("{unit} is to be stopped, and systemd does not run here"),
+            "leave it out of `handover` and end the screen's programs before the start; then start vfio-run over ssh, on \
+             a text console, or with `setsid`, so that it does not end with them",
+        );
+    } else if let Some(holder) = ended.first() {
+        draft.no(
+            "handover.session",
+            Severity::Soft,
+            format!("{holder} is ended; where vfio-run was started from it, it would end too, as systemd does not run"),
+            "start vfio-run over ssh, on a text console, or with `setsid`",
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! Why a machine's last start failed, kept beside its log until a start succeeds: whoever comes back to a host whose
+//! screen went and came back finds it first, also after a reboot.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, PLAN_FILE};
+use crate::journal::Record;
+
+/// The file's name is that of the log with this ending.
+const ENDING: &str = "failure";
+/// More than any such file.
+const MAX_SIZE: u64 = 256 << 10;
+
+/// A run that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// When the host had been put back.
+    pub time: Timestamp,
+    /// How far it had come.
+    pub stage: Stage,
+    /// Why, with all that led to it.
+    pub error: String,
+    /// The changes to the host that were made and undone.
+    pub undone: Vec<String>,
+    /// What of the host could not be restored then.
+    pub left: Vec<String>,
+    /// The machine's log.
+    pub log: PathBuf,
+}
+
+/// How far a run had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The host was being prepared.
+    Preparing,
+    /// QEMU was being started.
+    Starting,
+    /// The guest ran.
+    Running,
+}
+
+impl Stage {
+    fn of(records: &[Record]) -> Self {
+        let started = |record: &Record| matches!(record, Record::Started { name, .. } if name == "qemu");
+        if records.contains(&Record::Running) {
+            Self::Running
+        } else if records.iter().any(started) {
+            Self::Starting
+        } else {
+            Self::Preparing
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Preparing => "while the host was prepared",
+            Self::Starting => "while QEMU was started",
+            Self::Running => "while the guest ran",
+        }
+    }
+}
+
+impl LastFailure {
+    /// That of the machine with this log, if its last start failed. One that cannot be read tells nothing.
+    pub fn of(log: &Path) -> Option<Self> {
+        let path = path(log);
+        let size = std::fs::metadata(&path).ok()?.len();
+        let text = (size <= MAX_SIZE).then(|| std::fs::read(&path).ok()).flatten()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// The names of the machines whose logs are in this folder and whose last start failed, in order.
+    pub fn names(log_dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(log_dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some(name.strip_suffix(ENDING)?.strip_suffix('.')?.to_owned())
+        });
+        let mut names: Vec<String> = names.filter(|name| crate::machine::is_name(name)).collect();
+        names.sort();
+        names
+    }
+
+    /// In words, for people: when, at what, why, and where there is more.
+    pub fn tell(&self, name: &str) -> String {
+        let when = self.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
+        let mut text = format!(
+            "the last start of {name}, {when}, failed {}: {}\n  {} changes to the host were undone; log: {}",
+            self.stage.words(),
+            self.error,
+            self.undone.len(),
+            self.log.display()
+        );
+        for left in &self.left {
+            text.push_str(&format!("\n  not as it was then: {left}"));
+        }
+        text
+    }
+}
+
+fn path(log: &Path) -> PathBuf {
+    log.with_extension(ENDING)
+}
+
+/// Keeps why a run failed, where it did. `records` are those of its journal, after the undo.
+pub(super) fn keep(log: &Path, outcome: &Outcome, records: &[Record], left: &[String]) {
+    let error = match outcome {
+        Outcome::NotStarted(error) => format!("{error:#}"),
+        Outcome::Crashed(words) => words.clone(),
+        Outcome::ShutDown(_) => return,
+    };
+    write(log, error, records, left);
+}
+
+/// Keeps that the launcher was killed, unless it had told why it failed itself.
+pub(super) fn keep_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
+    let begun = std::fs::metadata(run_dir.join(PLAN_FILE)).and_then(|meta| meta.modified());
+    let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
+    let told = LastFailure::of(log).is_some_and(|known| begun.is_some_and(|begun| known.time >= begun));
+    // A rehearsal is no start.
+    if !told && !records.is_empty() && !records.contains(&Record::Rehearsal) {
+        write(log, "its launcher was killed".to_owned(), records, left);
+    }
+}
+
+fn write(log: &Path, error: String, records: &[Record], left: &[String]) {
+    let undone = |record: &Record| match record {
+        Record::Intent { seq, change, .. } => records
+            .iter()
+            .any(|other| matches!(other, Record::Undone { seq: its, .. } if its == seq))
+            .then(|| change.to_string()),
+        _ => None,
+    };
+    let failure = LastFailure {
+        time: Timestamp::now(),
+        stage: Stage::of(records),
+        error,
+        undone: records.iter().filter_map(undone).collect(),
+        left: left.to_vec(),
+        log: log.to_owned(),
+    };
+    // The host is back whether or not this can be told later.
+    if let Err(error) = store(&path(log), &failure) {
+        tracing::warn!("cannot keep why this start failed: {error}");
+    }
+}
+
+/// Whole or not at all: the next thing that a user with a black screen does is to switch the power off.
+fn store(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
+    // A start that fails early has no log yet, nor a folder for it.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    let part = path.with_extension("failure-part");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&part)?;
+    file.write_all(&serde_json::to_vec(failure)?)?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Forgets it: the machine has started.
+pub(super) fn forget(log: &Path) {
+    match std::fs::remove_file(path(log)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("cannot remove {}: {error}", path(log).display());
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Before, Change, Undone};
+
+    #[test]
+    fn the_last_failure_is_kept_until_a_start_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        // Nothing was logged before, so there is no folder for it.
+        let folder = folder.path().join("log");
+        let log = folder.join("win.11.log");
+        let change = Change::StopUnit { unit: "gdm.service".to_owned() };
+        let records = [
+            Record::Intent { seq: 1, change: change.clone(), before: Before::Exists(true) },
+            Record::Done { seq: 1 },
+            Record::Intent { seq: 2, change, before: Before::Exists(true) },
+            Record::Undone { seq: 1, how: Undone::Restored },
+        ];
+        let failed = Outcome::NotStarted(anyhow::anyhow!("no").context("could not stop gdm.service"));
+        keep(&log, &Outcome::ShutDown("guest-shutdown".to_owned()), &records, &[]);
+        assert_eq!(LastFailure::of(&log), None);
+        keep(&log, &failed, &records, &["the rest".to_owned()]);
+        assert_eq!(LastFailure::names(&folder), ["win.11"]);
+        let known = LastFailure::of(&log).unwrap();
+        assert_eq!((known.stage, known.undone.len()), (Stage::Preparing, 1));
+        let told = known.tell("win.11");
+        assert!(told.contains("failed while the host was prepared: could not stop gdm.service: no\n"), "{told}");
+        assert!(told.ends_with("not as it was then: the rest"), "{told}");
+        forget(&log);
+        assert_eq!(LastFailure::of(&log), None);
+        // There is nothing to forget.
+        forget(&log);
+    }
+
+    #[test]
+    fn a_killed_launcher_is_told_unless_it_told_more_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("a.log");
+        std::fs::write(folder.path().join(PLAN_FILE), "").unwrap();
+        keep_killed(folder.path(), &log, &[Record::Running], &[]);
+        let known = LastFailure::of(&log).unwrap();
+        assert_eq!((known.stage, known.error.as_str()), (Stage::Running, "its launcher was killed"));
+        keep(&log, &Outcome::Crashed("QEMU crashed".to_owned()), &[], &[]);
+        keep_killed(folder.path(), &log, &[Record::Running], &[]);
+        assert_eq!(LastFailure::of(&log).unwrap().error, "QEMU crashed");
+    }
+}

@@ -1,0 +1,187 @@
+//! Sessions and the program: the one that it is started from and ends, programs of users that outlive it, a session that
+//! does without a card, and what is told of a start that failed.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::kit::host::at;
+use crate::kit::lab::{Lab, releases};
+
+const GUEST_BOOT: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(120);
+
+fn machine(more: &str) -> String {
+    format!(
+        "(guest: Other, accelerator: Kvm, memory: (size: \"256 MiB\"), cpu: (vcpus: 1, features: [\"-xsave\"]),
+          kernel: (image: \"/lab/guests/tiny\"), networks: [], serial: File(\"/run/lab/guest.log\"),
+          shutdown_timeout: 30, {more})"
+    )
+}
+
+/// A desktop that holds a card's node.
+fn desktop(lab: &Lab, command: &str) -> Result<()> {
+    lab.write("/usr/local/bin/desktop", &format!("#!/bin/bash\n{command}"))?;
+    lab.sh("chmod 755 /usr/local/bin/desktop
+cat >/etc/systemd/system/desktop.service <<'END'
+[Service]
+ExecStart=/usr/local/bin/desktop
+END
+ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+systemctl daemon-reload
+systemctl start desktop.service")
+        .map(drop)
+}
+
+const HOLD: &str = "exec sleep infinity 7</dev/dri/card0";
+
+fn host(variant: &str, release: &str) -> Result<Lab> {
+    let lab = Lab::variant(variant, release).start()?;
+    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    Ok(lab)
+}
+
+/// What a session is to the program: a scope of this name, which ends with the display manager.
+const IN_SESSION: &str =
+    "systemd-run --quiet --collect --scope --unit=session-c9.scope -p BindsTo=desktop.service -p After=desktop.service";
+
+#[test]
+fn a_guest_outlives_the_session_that_it_was_started_from() -> Result<()> {
+    for release in releases() {
+        let lab = host("one-gpu", release)?;
+        desktop(&lab, HOLD)?;
+        let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+        let before = lab.snapshot_of_host()?;
+        let plan = lab.sh(&format!("{IN_SESSION} /lab/bin/vfio-run plan {file}"))?;
+        ensure!(plan.contains("into vfio-run-only.service") && plan.contains("vfio-run-only.service/guest"), "{plan}");
+        // The session has something else in it, which shows that it has ended.
+        let job = lab.start(&format!("{IN_SESSION} /bin/bash -c 'sleep 500 & /lab/bin/vfio-run {file}; exit $?'"))?;
+        // Whether the one that was typed in lives to see the guest run depends on who is quicker.
+        let ended = job.wait(GUEST_BOOT)?;
+        lab.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+        ensure!(ended.stderr.contains("journalctl -fu vfio-run-only"), "{ended}");
+        ensure!(lab.run("systemctl is-active session-c9.scope desktop.service")?.status != 0, "the session still runs");
+        let group = lab.sh("cat /proc/$(pgrep -x qemu-system-x86)/cgroup")?;
+        ensure!(group.ends_with("/system.slice/vfio-run-only.service/guest"), "{group}");
+        ensure!(lab.sh("/lab/bin/vfio-run status only")?.contains("running"));
+        lab.sh("/lab/bin/vfio-run stop only")?;
+        lab.wait_until("! systemctl is-active -q vfio-run-only.service", SOON)?;
+        ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+        let left = before.diff(&lab.snapshot_of_host()?);
+        ensure!(left.is_empty(), "left behind on {release}:\n{left}\n{ended}");
+        lab.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn why_a_start_failed_is_shown_first_until_one_succeeds() -> Result<()> {
+    let lab = host("one-gpu", "debian13")?;
+    desktop(&lab, HOLD)?;
+    // Nobody stops this one, so the start fails when the screen is gone.
+    lab.sh("(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 &")?;
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+    // From a session, whose program repeats what the unit said; here it outlives the display manager.
+    let session = "systemd-run --quiet --collect --scope --unit=session-c9.scope";
+    let failed = lab.run_for(&format!("{session} /lab/bin/vfio-run {file}"), GUEST_BOOT)?;
+    ensure!(failed.status == 1 && failed.stderr.contains("in use: sleep"), "{failed}");
+    ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+    let year = lab.sh("date +%Y-%m-%d")?;
+    for command in ["status".to_owned(), format!("check {file}")] {
+        let shown = lab.run(&format!("/lab/bin/vfio-run {command}"))?;
+        let first = format!("the last start of only, {year} ");
+        ensure!(shown.stdout.starts_with(&first) && shown.stdout.contains("in use: sleep"), "{shown}");
+    }
+    let json = lab.sh("/lab/bin/vfio-run status --json")?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    ensure!(json[0]["state"] == "failed" && json[0]["last_failure"]["stage"] == "preparing", "{json:#}");
+
+    lab.sh("pkill -x -f 'sleep 600'")?;
+    let job = lab.start(&format!("/lab/bin/vfio-run {file}"))?;
+    job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    ensure!(!lab.sh("/lab/bin/vfio-run status")?.contains("the last start"), "it is still told");
+    lab.sh("/lab/bin/vfio-run stop only")?;
+    ensure!(job.wait(SOON)?.status == 0);
+    lab.finish()
+}
+
+#[test]
+fn units_of_users_make_way_and_start_again() -> Result<()> {
+    for release in releases() {
+        let lab = host("one-gpu", release)?;
+        lab.sh("cat >/etc/systemd/user/mixer.service <<'END'
+[Service]
+ExecStart=/bin/bash -c 'until exec 7</dev/snd/controlC0; do sleep 0.1; done; exec sleep infinity'
+END
+usermod -aG audio tester
+loginctl enable-linger tester")?;
+        let user = "XDG_RUNTIME_DIR=/run/user/$(id -u tester) setpriv --reuid=tester --regid=tester --clear-groups systemctl --user";
+        lab.wait_until(&format!("{user} start mixer.service"), SOON)?;
+        lab.wait_until("fuser -s /dev/snd/controlC0", SOON)?;
+        let check = |more: &str| {
+            let file = lab.install_machine("only", &machine(&format!(r#"pci: ["01:00.*"]{more}"#)))?;
+            anyhow::Ok((lab.run(&format!("/lab/bin/vfio-run check {file}"))?.stdout, file))
+        };
+        let (named, _) = check("")?;
+        ensure!(named.contains("mixer.service of user tester"), "{named}");
+        ensure!(named.contains(r#"handover: (user_units: ["mixer.service"])"#), "{named}");
+        let (named, file) = check(r#", handover: (user_units: ["mixer.service"])"#)?;
+        ensure!(!named.contains("is held by"), "{named}");
+        let before = lab.snapshot_of_host()?;
+        let job = lab.start(&format!("/lab/bin/vfio-run -v {file}"))?;
+        job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+        ensure!(lab.run(&format!("{user} is-active mixer.service"))?.status != 0, "it still runs");
+        lab.sh("/lab/bin/vfio-run stop only")?;
+        let ended = job.wait(SOON)?;
+        ensure!(ended.status == 0, "{ended}");
+        ensure!(lab.sh(&format!("{user} is-active mixer.service"))? == "active");
+        lab.wait_until("fuser -s /dev/snd/controlC0", SOON)?;
+        let left = before.diff(&lab.snapshot_of_host()?);
+        ensure!(left.is_empty(), "left behind on {release}:\n{left}\n{ended}");
+        lab.finish()?;
+    }
+    Ok(())
+}
+
+/// Does with the second card what compositors do: opens it, and listens to udev about its coming and going.
+const COMPOSITOR: &str = r#"
+exec 6</dev/dri/card0
+card=$(basename /sys/bus/pci/devices/0000:02:00.0/drm/card*)
+exec 7<"/dev/dri/$card"
+{
+  exec 6<&- 7<&-
+  stdbuf -oL udevadm monitor --udev --subsystem-match=drm | while read -r _ _ action path _; do
+    case "$action $path" in
+      "remove "*0000:02:00.0/drm/card?) echo gone >>/run/lab/heard ;;
+      "add "*0000:02:00.0/drm/card?) echo here >>/run/lab/heard ;;
+    esac
+  done
+} &
+while sleep 0.1; do
+  case "$(tail -n 1 /run/lab/heard 2>/dev/null)" in
+    gone) exec 7<&- ;;
+    here) exec 7<"/dev/dri/$(basename /sys/bus/pci/devices/0000:02:00.0/drm/card*)" ;;
+  esac
+done
+"#;
+
+#[test]
+fn a_session_does_without_its_second_card() -> Result<()> {
+    let lab = host("two-gpus", "debian13")?;
+    desktop(&lab, COMPOSITOR)?;
+    let holds = format!("fuser /dev/dri/$(basename /sys/bus/pci/devices/{}/drm/card*)", at::SECOND_GPU);
+    lab.wait_until(&holds, SOON)?;
+    let file = lab.install_machine("second", &machine(r#"pci: ["02:00.0"]"#))?;
+    let plan = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
+    ensure!(plan.contains("have compositors let go") && !plan.contains("stop desktop.service"), "{plan}");
+    let desktop = lab.sh("systemctl show -P MainPID desktop.service")?;
+    let job = lab.start(&format!("/lab/bin/vfio-run -v {file}"))?;
+    job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    ensure!(lab.sh("systemctl show -P MainPID desktop.service")? == desktop, "the desktop was stopped");
+    lab.sh("/lab/bin/vfio-run stop second")?;
+    ensure!(job.wait(SOON)?.status == 0);
+    // It is told that the card is back, and takes it again.
+    lab.wait_until(&holds, SOON)?;
+    ensure!(lab.sh("systemctl show -P MainPID desktop.service")? == desktop);
+    lab.finish()
+}

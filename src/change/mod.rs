@@ -9,6 +9,7 @@ mod module;
 mod nodes;
 mod owner;
 mod rebar;
+mod revive;
 mod screen;
 mod unit;
 mod write;
@@ -17,6 +18,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use revive::Rung;
 
 use crate::host::Root;
 use crate::host::pci::{Holder, Node};
@@ -62,6 +65,17 @@ pub enum Change {
         address: PciAddress,
         /// The driver's name; `None`: no driver.
         driver: Option<String>,
+    },
+    /// Wake a card that does not answer when the guest has ended; nothing is done before.
+    Revive {
+        /// Its functions that go back to a host driver.
+        functions: Vec<PciAddress>,
+        /// The port that it is behind.
+        port: Option<PciAddress>,
+        /// What may be tried, in this order.
+        rungs: Vec<Rung>,
+        /// The file that keeps which of these helped last time.
+        note: PathBuf,
     },
     /// Resize a memory range of a PCI function that has no driver.
     ResizeBar {
@@ -225,12 +239,19 @@ pub enum ChangeError {
     },
     /// A PCI function does not answer.
     #[error(
-        "{address} does not answer: its configuration space reads as all ones, and its driver could take the host down \
-         with it. Suspending the host to memory for a moment may wake it, else a reboot does"
+        "{address} does not answer{}: its configuration space reads as all ones, and a driver could take the host down \
+         with it.{} Suspending the host to memory for a moment may wake it, then `vfio-run recover` goes on; else a \
+         reboot does",
+        power.as_ref().map_or_else(String::new, |state| format!(" (power state {state})")),
+        if tried.is_empty() { String::new() } else { format!(" Tried in vain: {}.", tried.join(", ")) }
     )]
     Dead {
         /// The function.
         address: PciAddress,
+        /// Its power state, where that was read: `D3cold`.
+        power: Option<String>,
+        /// What was tried to wake it, and why it could not be.
+        tried: Vec<String>,
     },
     /// A kernel module could not be loaded or removed.
     #[error("modprobe of {module}: {why}")]
@@ -285,7 +306,7 @@ impl Change {
             Self::LeaveConsole { name } => screen::capture_console(root, name),
             Self::ReleaseBootScreen { driver, device } => Ok(screen::capture_boot(root, driver, device)),
             Self::RemoveModule { module } => Ok(module::capture(root, module)),
-            Self::FreeNodes { .. } => Ok(Before::Nothing),
+            Self::FreeNodes { .. } | Self::Revive { .. } => Ok(Before::Nothing),
             Self::StopUnit { unit } => unit::capture(unit),
         }
     }
@@ -310,6 +331,7 @@ impl Change {
             (Self::RemoveModule { module }, Before::Exists(_)) => module::remove(root, module),
             (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
+            (Self::Revive { .. }, Before::Nothing) => Ok(()),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
     }
@@ -336,6 +358,9 @@ impl Change {
             }
             (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
             (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
+            (Self::Revive { functions, port, rungs, note }, Before::Nothing) => {
+                revive::wake(root, &revive::Card { functions, port: *port, rungs, note })
+            }
             (Self::StopUnit { unit }, Before::Exists(up)) => unit::start(unit, *up),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
@@ -370,6 +395,11 @@ impl fmt::Display for Change {
                 write!(f, "{how} {}", names.join(", "))
             }
             Self::StopUnit { unit } => write!(f, "stop {unit}"),
+            Self::Revive { functions, rungs, .. } => {
+                let names: Vec<_> = functions.iter().map(ToString::to_string).collect();
+                let how: Vec<_> = rungs.iter().map(ToString::to_string).collect();
+                write!(f, "wake {} if dead after the guest, by {}", names.join(", "), how.join(", then "))
+            }
         }
     }
 }

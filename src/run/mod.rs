@@ -10,6 +10,7 @@ mod leases;
 mod log;
 mod notify;
 mod place;
+mod preflight;
 pub mod process;
 mod recover;
 mod rest;

@@ -14,7 +14,7 @@ use super::process::{Watched, start_time};
 use super::signals::Signals;
 use super::sockets::{self, Sockets};
 use super::threads::place_all;
-use super::{Processes, folders, report_undo, scope};
+use super::{Processes, folders, preflight, report_undo, scope};
 use crate::child::{Command, Session};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
@@ -55,6 +55,7 @@ pub async fn start(
         folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
     }
     make_changes(plan, root, journal, signals).await?;
+    preflight::check(root, &plan.leases).context("the guest cannot have its devices")?;
 
     let log = Log::open(&plan.paths.log, &plan.command)?;
     let Sockets { qemu: descriptors, qmp, mut helpers } = sockets::make(&plan.descriptors, &plan.paths.run)?;

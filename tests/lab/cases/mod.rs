@@ -1,4 +1,6 @@
 mod commands;
+mod crash;
+mod failures;
 mod handover;
 mod hygiene;
 mod passthrough;

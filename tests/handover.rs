@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vfio_run::change::{Change, ChangeError, Undone, unattended};
+use vfio_run::change::{Change, ChangeError, Rung, Undone, unattended};
 use vfio_run::host::Root;
 use vfio_run::host::pci::Node;
 use vfio_run::journal::{Journal, Record};
@@ -23,6 +23,10 @@ const SOUND: &str = "0000:01:00.1";
 const FUNCTIONS: [(&str, &str); 2] = [(GPU, "bochs-drm"), (SOUND, "snd_hda_intel")];
 const DRIVERS: [&str; 3] = ["bochs-drm", "snd_hda_intel", "vfio-pci"];
 const PCI: &str = "sys/bus/pci";
+
+const PORT: &str = "0000:00:01.0";
+/// Below the root: the file that names what wakes a dead card in this host.
+const CURE: &str = "cure";
 
 /// A host with two functions. Files that make the kernel act are FIFOs that a thread reads.
 struct Host {
@@ -48,6 +52,14 @@ impl Host {
             put(&format!("{PCI}/devices/{address}/power/control"), "auto\n");
             symlink(format!("../../drivers/{driver}"), root.join(format!("{PCI}/devices/{address}/driver"))).unwrap();
         }
+        for (address, _) in FUNCTIONS {
+            fs::create_dir_all(root.join(format!("{PCI}/devices/{PORT}/{address}"))).unwrap();
+            let real = format!("../../../{address}/driver");
+            symlink(real, root.join(format!("{PCI}/devices/{PORT}/{address}/driver"))).unwrap();
+        }
+        fs::create_dir_all(root.join("sys/class/rtc/rtc0")).unwrap();
+        put("sys/class/rtc/rtc0/wakealarm", "");
+        put("sys/power/mem_sleep", "s2idle [deep]\n");
         put("sys/class/vtconsole/vtcon1/bind", "1\n");
         put("sys/module/bochs/refcnt", "0\n");
         // What modprobe does to what shows.
@@ -123,7 +135,11 @@ impl Drop for Host {
 fn kernel(root: PathBuf, off: Arc<AtomicBool>) -> JoinHandle<()> {
     let names = DRIVERS.map(|driver| format!("{PCI}/drivers/{driver}/unbind"));
     let mut files: Vec<(String, fs::File)> = Vec::new();
-    for name in names.into_iter().chain([format!("{PCI}/drivers_probe")]) {
+    let resets = FUNCTIONS.map(|(address, _)| format!("{PCI}/devices/{address}/reset"));
+    let removes = FUNCTIONS.map(|(address, _)| format!("{PCI}/devices/{address}/remove"));
+    let port = ["reset_subordinate", "rescan"].map(|name| format!("{PCI}/devices/{PORT}/{name}"));
+    let names = names.into_iter().chain([format!("{PCI}/drivers_probe")]);
+    for name in names.chain(resets).chain(removes).chain(port) {
         nix::unistd::mkfifo(&root.join(&name), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let open = fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(root.join(&name));
         files.push((name, open.unwrap()));
@@ -131,14 +147,30 @@ fn kernel(root: PathBuf, off: Arc<AtomicBool>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         while !off.load(Ordering::Relaxed) {
             for (name, file) in &mut files {
-                let mut address = [0; GPU.len()];
-                if file.read_exact(&mut address).is_ok() {
-                    act(&root, name, std::str::from_utf8(&address).unwrap());
+                let mut written = [0; GPU.len()];
+                if name.ends_with("/unbind") || name.ends_with("/drivers_probe") {
+                    if file.read_exact(&mut written).is_ok() {
+                        act(&root, name, std::str::from_utf8(&written).unwrap());
+                    }
+                } else if file.read(&mut written).is_ok_and(|length| length > 0) {
+                    treat(&root, name);
                 }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     })
+}
+
+/// Wakes what is dead, if this is what helps; the test has noted what does.
+fn treat(root: &Path, file: &str) {
+    let name = file.rsplit('/').next().unwrap();
+    let mut log = fs::OpenOptions::new().append(true).create(true).open(root.join("tried")).unwrap();
+    std::io::Write::write_all(&mut log, format!("{name}\n").as_bytes()).unwrap();
+    if fs::read_to_string(root.join(CURE)).is_ok_and(|cure| cure == name) {
+        for (address, _) in FUNCTIONS {
+            fs::write(root.join(format!("{PCI}/devices/{address}/config")), [0x34, 0x12]).unwrap();
+        }
+    }
 }
 
 fn act(root: &Path, file: &str, address: &str) {
@@ -301,4 +333,119 @@ fn a_unit_that_does_not_stop_is_an_error() {
         .unwrap();
     let error = host.journal().make(&host.root(), &stop_mixer(), &unattended).unwrap_err();
     assert_eq!(error.to_string(), "mixer.service of user 1000: no");
+}
+
+fn revive(rungs: &[Rung]) -> Change {
+    Change::Revive {
+        functions: vec![GPU.parse().unwrap(), SOUND.parse().unwrap()],
+        port: Some(PORT.parse().unwrap()),
+        rungs: rungs.to_vec(),
+        note: "/revived".into(),
+    }
+}
+
+/// Both functions given away and dead.
+fn dead_host(rungs: &[Rung], cure: &str) -> Host {
+    let host = Host::new();
+    fs::write(host.path(CURE), cure).unwrap();
+    let mut journal = host.journal();
+    for change in [bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci")), revive(rungs)] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    for (address, _) in FUNCTIONS {
+        fs::write(host.path(&format!("{PCI}/devices/{address}/config")), [0xff; 64]).unwrap();
+    }
+    host
+}
+
+fn tried(host: &Host) -> Vec<String> {
+    let tried = fs::read_to_string(host.path("tried")).unwrap_or_default();
+    fs::remove_file(host.path("tried")).ok();
+    tried.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_dead_card_is_woken_before_it_goes_back_and_what_helped_is_tried_first_next_time() {
+    let host = dead_host(&[Rung::Reset, Rung::Bus], "reset_subordinate");
+    host.recover();
+    assert_eq!(tried(&host), ["reset", "reset", "reset_subordinate"]);
+    for (address, driver) in FUNCTIONS {
+        assert_eq!(host.state()[&format!("{address} driver")], format!("../../drivers/{driver}"));
+    }
+    let mut journal = host.journal();
+    for change in [bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci")), revive(&[Rung::Reset, Rung::Bus])] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    fs::write(host.path(&format!("{PCI}/devices/{GPU}/config")), [0xff; 64]).unwrap();
+    drop(journal);
+    host.recover();
+    assert_eq!(tried(&host), ["reset_subordinate"]);
+}
+
+#[test]
+fn a_card_that_nothing_wakes_gets_no_driver_and_the_words_say_what_was_tried() {
+    let host = dead_host(&[Rung::Reset, Rung::Bus, Rung::Suspend], "nothing");
+    let mut journal = host.journal();
+    let reports = journal.undo_all(&host.root());
+    assert!(reports.iter().all(|report| report.result.is_err()), "{reports:?}");
+    let words = reports[0].result.as_ref().unwrap_err().to_string();
+    assert!(
+        words.contains("Tried in vain: a reset, a reset of its bus, suspending the host (this host cannot)."),
+        "{words}"
+    );
+    assert_eq!(host.state()[&format!("{GPU} driver")], "../../drivers/vfio-pci");
+    drop(journal);
+    // Somebody finds what helps, and a new process goes on.
+    fs::write(host.path(CURE), "reset").unwrap();
+    tried(&host);
+    host.recover();
+    assert_eq!(tried(&host), ["reset", "reset"]);
+    assert_eq!(host.state()[&format!("{GPU} driver")], "../../drivers/bochs-drm");
+}
+
+#[test]
+fn a_bus_that_the_host_uses_is_not_reset() {
+    let host = dead_host(&[Rung::Bus], "reset_subordinate");
+    let link = host.path(&format!("{PCI}/devices/{SOUND}/driver"));
+    fs::remove_file(&link).unwrap();
+    symlink("../../drivers/snd_hda_intel", &link).unwrap();
+    let mut journal = host.journal();
+    let reports = journal.undo_all(&host.root());
+    let words = reports[0].result.as_ref().unwrap_err().to_string();
+    assert!(words.contains("0000:01:00.1 is on the bus too, and snd_hda_intel uses it"), "{words}");
+    assert_eq!(tried(&host), [""; 0]);
+}
+
+#[test]
+fn the_host_is_suspended_only_with_an_alarm_and_where_that_cuts_the_power() {
+    let host = dead_host(&[Rung::Suspend], "nothing");
+    fs::write(host.path("sys/power/state"), "freeze mem\n").unwrap();
+    let undo = |host: &Host| {
+        let reports = host.journal().undo_all(&host.root());
+        reports[0].result.as_ref().unwrap_err().to_string()
+    };
+    let words = undo(&host);
+    assert!(words.contains("Tried in vain: suspending the host."), "{words}");
+    assert_eq!(fs::read_to_string(host.path("sys/class/rtc/rtc0/wakealarm")).unwrap(), "+5");
+    assert_eq!(fs::read_to_string(host.path("sys/power/state")).unwrap(), "mem");
+
+    fs::write(host.path("sys/power/state"), "freeze mem\n").unwrap();
+    fs::write(host.path("sys/power/mem_sleep"), "[s2idle] deep\n").unwrap();
+    let words = undo(&host);
+    assert!(words.contains("does not cut the power"), "{words}");
+    assert_eq!(fs::read_to_string(host.path("sys/power/state")).unwrap(), "freeze mem\n");
+}
+
+#[test]
+fn a_card_that_is_dead_before_the_handover_stays_with_its_driver() {
+    let host = Host::new();
+    fs::write(host.path(&format!("{PCI}/devices/{GPU}/config")), [0xff; 64]).unwrap();
+    fs::write(host.path(&format!("{PCI}/devices/{GPU}/power_state")), "D3cold\n").unwrap();
+    let before = host.state();
+    let mut journal = host.journal();
+    let refused = journal.make(&host.root(), &bind(GPU, Some("vfio-pci")), &unattended).unwrap_err().to_string();
+    assert!(refused.starts_with("0000:01:00.0 does not answer (power state D3cold): "), "{refused}");
+    drop(journal);
+    host.recover();
+    assert_eq!(host.state(), before);
 }

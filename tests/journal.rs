@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -31,6 +32,7 @@ impl Host {
         host.put(&format!("{POOL}/nr_hugepages"), &pool.0.to_string());
         host.put(&format!("{POOL}/free_hugepages"), &pool.1.min(pool.0).to_string());
         host.put(&format!("{POOL}/surplus_hugepages"), "0");
+        host.put("sys/fs/cgroup/cgroup.procs", "");
         std::fs::create_dir_all(host.run()).unwrap();
         host
     }
@@ -54,9 +56,12 @@ impl Host {
             for entry in std::fs::read_dir(folder).unwrap().flatten() {
                 let path = entry.path();
                 if path.is_dir() {
+                    files.insert(path.clone(), "a folder".to_owned());
                     walk(&path, files);
                 } else {
-                    files.insert(path.clone(), std::fs::read_to_string(&path).unwrap());
+                    let meta = entry.metadata().unwrap();
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    files.insert(path.clone(), format!("{text} of {}:{}", meta.uid(), meta.gid()));
                 }
             }
         }
@@ -91,7 +96,15 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let write = (0..4usize, "[a-z0-9]{1,8}")
         .prop_map(|(knob, value)| Change::Write { path: format!("/sys/knob{knob}").into(), value });
     let pages = (1..64u64).prop_map(|pages| Change::HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages });
-    proptest::collection::vec(prop_oneof![4 => write, 1 => pages], 1..6)
+    // Whoever is not root can give files to nobody but themselves.
+    let root = nix::unistd::geteuid().is_root();
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let own = (0..4usize, 0..3u32).prop_map(move |(knob, id)| {
+        let (uid, gid) = if root { (61184 + id, 61184 + id) } else { (uid, gid) };
+        Change::Own { path: format!("/sys/knob{knob}").into(), uid, gid }
+    });
+    let cgroup = (0..2u32).prop_map(|n| Change::Cgroup { path: format!("/sys/fs/cgroup/guest{n}").into() });
+    proptest::collection::vec(prop_oneof![4 => write, 1 => pages, 2 => own, 1 => cgroup], 1..6)
 }
 
 fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {
@@ -186,7 +199,8 @@ proptest! {
         drop(journal);
         prop_assert!(host.journal().records().contains(&Record::Running));
         host.recover();
-        prop_assert_eq!(&host.state()[&host.folder.path().join("root/sys/knob0")], "a");
+        let knob = std::fs::read_to_string(host.folder.path().join("root/sys/knob0")).unwrap();
+        prop_assert_eq!(knob, "a");
     }
 }
 

@@ -22,6 +22,11 @@ pub const VERB: &str = "write-attribute";
 
 /// Writes a value, in a child where the kernel is the real one.
 pub(super) fn write_bounded(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
+    write_within(root, path, value, LIMIT)
+}
+
+/// As [`write_bounded`], for a write that may take another time.
+pub(super) fn write_within(root: &Root, path: &Path, value: &str, limit: Duration) -> Result<(), ChangeError> {
     if !root.is_real() {
         return write(root, path, value);
     }
@@ -29,7 +34,7 @@ pub(super) fn write_bounded(root: &Root, path: &Path, value: &str) -> Result<(),
     let mut command = Command::new("/proc/self/exe");
     command.arg(VERB).arg(path).arg(value).session(Session::Own);
     let mut child = command.spawn().map_err(|e| failed(e.source))?;
-    match child::wait_until(&mut child, Instant::now() + LIMIT).map_err(failed)? {
+    match child::wait_until(&mut child, Instant::now() + limit).map_err(failed)? {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(failed(match status.code() {
             Some(code) => std::io::Error::from_raw_os_error(code),
@@ -38,7 +43,7 @@ pub(super) fn write_bounded(root: &Root, path: &Path, value: &str) -> Result<(),
         None => {
             // It stays until the kernel lets it go; killing it is all that can be done, and is likely to be in vain.
             let _ = child.kill();
-            Err(ChangeError::Stuck { path: path.to_owned(), seconds: LIMIT.as_secs() })
+            Err(ChangeError::Stuck { path: path.to_owned(), seconds: limit.as_secs() })
         }
     }
 }

@@ -21,6 +21,10 @@ pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
 }
 
 pub(super) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
+    if !root.is_real() {
+        // The crate knows no other root than the host's.
+        return std::fs::create_dir_all(root.path(path)).map_err(|e| failed("make", path, e));
+    }
     // No controllers: the group is for telling QEMU's processes from others, and for a cpuset if one is wanted later.
     let made = Cgroup::new_with_specified_controllers(hierarchies::auto(), relative(path), Some(Vec::new()));
     match made {
@@ -33,6 +37,9 @@ pub(super) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
 pub(super) fn undo(root: &Root, path: &Path, existed: bool) -> Result<Undone, ChangeError> {
     if existed || !root.path(path).is_dir() {
         return Ok(Undone::AlreadyBack);
+    }
+    if !root.is_real() {
+        return std::fs::remove_dir(root.path(path)).map(|()| Undone::Restored).map_err(|e| failed("remove", path, e));
     }
     let group = Cgroup::load_with_specified_controllers(hierarchies::auto(), relative(path), Vec::new());
     // Older than 5.14: no cgroup.kill; then the group is empty already, or cannot be removed and is named.

@@ -15,6 +15,8 @@ use crate::units::PciAddress;
 
 /// How long a link may take to show what a write that has returned did.
 const LINK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a function that was asleep may take to answer.
+const WAKE_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
     let folder = folder(address);
@@ -32,7 +34,22 @@ pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> R
     }
     match wanted {
         None => unbind(root, address),
-        Some(name) => bind(root, address, name, None),
+        Some(name) => {
+            check_answers(root, address)?;
+            bind(root, address, name, None)
+        }
+    }
+}
+
+/// Refuses a function that is dead, or does not wake from its sleep (D3cold). Reading the configuration space wakes one
+/// that can be.
+fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+    match wait_for(WAKE_LIMIT, || answers(root, address)) {
+        true => Ok(()),
+        false => {
+            let power = read(root, &folder(address).join("power_state")).ok();
+            Err(ChangeError::Dead { address, power, tried: Vec::new() })
+        }
     }
 }
 
@@ -58,12 +75,11 @@ pub(super) fn undo(
         match old {
             None => unbind(root, address)?,
             Some(name) => {
+                // A host driver that is bound to a card that does not answer can take the host with it; with vfio-pci
+                // it does no harm.
+                check_answers(root, address)?;
                 if found.is_some() {
                     unbind(root, address)?;
-                }
-                // A host driver that is bound to a card that does not answer can take the host with it.
-                if !answers(root, address) {
-                    return Err(ChangeError::Dead { address });
                 }
                 bind(root, address, name, module.as_deref())?;
             }
@@ -128,13 +144,13 @@ fn driver_override(root: &Root, address: PciAddress) -> Result<Option<String>, C
     Ok(Some(text).filter(|name| !name.is_empty() && name != "(null)"))
 }
 
-fn driver(root: &Root, address: PciAddress) -> Option<String> {
+pub(super) fn driver(root: &Root, address: PciAddress) -> Option<String> {
     let link = std::fs::read_link(root.path(folder(address).join("driver"))).ok()?;
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
 /// Whether its configuration space answers with anything but ones. What can't be read is not known to be dead.
-fn answers(root: &Root, address: PciAddress) -> bool {
+pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
     use std::io::Read as _;
     let mut vendor = [0; 2];
     let read =
@@ -142,6 +158,6 @@ fn answers(root: &Root, address: PciAddress) -> bool {
     read.is_err() || vendor != [0xff, 0xff]
 }
 
-fn folder(address: PciAddress) -> PathBuf {
+pub(super) fn folder(address: PciAddress) -> PathBuf {
     PathBuf::from(format!("/sys/bus/pci/devices/{address}"))
 }

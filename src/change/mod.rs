@@ -10,6 +10,7 @@ mod module;
 mod nodes;
 mod owner;
 mod rebar;
+mod revive;
 mod screen;
 mod unit;
 mod user_unit;
@@ -20,6 +21,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use revive::Rung;
 
 use crate::host::Root;
 use crate::host::pci::{Holder, Node};
@@ -66,6 +69,17 @@ pub enum Change {
         address: PciAddress,
         /// The driver's name; `None`: no driver.
         driver: Option<String>,
+    },
+    /// Wake a card that does not answer when the guest has ended; nothing is done before.
+    Revive {
+        /// Its functions that go back to a host driver.
+        functions: Vec<PciAddress>,
+        /// The port that it is behind.
+        port: Option<PciAddress>,
+        /// What may be tried, in this order.
+        rungs: Vec<Rung>,
+        /// The file that keeps which of these helped last time.
+        note: PathBuf,
     },
     /// Resize a memory range of a PCI function that has no driver.
     ResizeBar {
@@ -248,12 +262,19 @@ pub enum ChangeError {
     },
     /// A PCI function does not answer.
     #[error(
-        "{address} does not answer: its configuration space reads as all ones, and its driver could take the host down \
-         with it. Suspending the host to memory for a moment may wake it, else a reboot does"
+        "{address} does not answer{}: its configuration space reads as all ones, and a driver could take the host down \
+         with it.{} Suspending the host to memory for a moment may wake it, then `vfio-run recover` goes on; else a \
+         reboot does",
+        power.as_ref().map_or_else(String::new, |state| format!(" (power state {state})")),
+        if tried.is_empty() { String::new() } else { format!(" Tried in vain: {}.", tried.join(", ")) }
     )]
     Dead {
         /// The function.
         address: PciAddress,
+        /// Its power state, where that was read: `D3cold`.
+        power: Option<String>,
+        /// What was tried to wake it, and why it could not be.
+        tried: Vec<String>,
     },
     /// A kernel module could not be loaded or removed.
     #[error("modprobe of {module}: {why}")]
@@ -325,7 +346,7 @@ impl Change {
             Self::LeaveConsole { name } => screen::capture_console(root, name),
             Self::ReleaseBootScreen { driver, device } => Ok(screen::capture_boot(root, driver, device)),
             Self::RemoveModule { module } => Ok(module::capture(root, module)),
-            Self::FreeNodes { .. } => Ok(Before::Nothing),
+            Self::FreeNodes { .. } | Self::Revive { .. } => Ok(Before::Nothing),
             Self::StopUnit { unit } => unit::capture(unit),
             Self::StopUserUnit { uid, unit } => UserUnit { root, uid: *uid, unit }.capture(),
             Self::HideCard { address, node } => card::capture(root, *address, node),
@@ -354,6 +375,7 @@ impl Change {
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
             (Self::StopUserUnit { uid, unit }, Before::Exists(_)) => UserUnit { root, uid: *uid, unit }.stop(),
             (Self::HideCard { address, node }, Before::Inode(_)) => card::hide(root, *address, node),
+            (Self::Revive { .. }, Before::Nothing) => Ok(()),
             (_, before) => Err(ChangeError::WrongRecord { before: before.clone() }),
         }
     }
@@ -380,6 +402,9 @@ impl Change {
             }
             (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
             (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
+            (Self::Revive { functions, port, rungs, note }, Before::Nothing) => {
+                revive::wake(root, &revive::Card { functions, port: *port, rungs, note })
+            }
             (Self::StopUnit { unit }, Before::Exists(up)) => unit::start(unit, *up),
             (Self::StopUserUnit { uid, unit }, Before::Exists(up)) => UserUnit { root, uid: *uid, unit }.start(*up),
             (Self::HideCard { address, node }, Before::Inode(old)) => card::show(root, *address, node, *old),
@@ -413,7 +438,8 @@ impl Change {
             | Self::RemoveModule { .. }
             | Self::StopUnit { .. }
             | Self::StopUserUnit { .. }
-            | Self::HideCard { .. } => true,
+            | Self::HideCard { .. }
+            | Self::Revive { .. } => true,
             Self::Write { .. } | Self::Own { .. } | Self::Cgroup { .. } | Self::FreeNodes { .. } => false,
         }
     }
@@ -443,6 +469,11 @@ impl fmt::Display for Change {
             Self::StopUserUnit { uid, unit } => write!(f, "stop {unit} of user {uid}"),
             Self::HideCard { address, node } => {
                 write!(f, "have compositors let go of {} ({address})", node.path.display())
+            }
+            Self::Revive { functions, rungs, .. } => {
+                let names: Vec<_> = functions.iter().map(ToString::to_string).collect();
+                let how: Vec<_> = rungs.iter().map(ToString::to_string).collect();
+                write!(f, "wake {} if dead after the guest, by {}", names.join(", "), how.join(", then "))
             }
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
 
 pub(super) fn apply(root: &Root, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
     let (file, _) = open(root, path)?;
-    chown(&file, path, uid, gid)
+    give(&file, path, uid, gid)
 }
 
 pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<Undone, ChangeError> {
@@ -41,7 +41,7 @@ pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) 
     if found != ours {
         return Ok(Undone::NotOurs { found: format!("user {}, group {}", found.0, found.1) });
     }
-    chown(&file, path, uid, gid)?;
+    give(&file, path, uid, gid)?;
     Ok(Undone::Restored)
 }
 
@@ -54,7 +54,18 @@ fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), ChangeErr
     Ok((file, meta))
 }
 
-fn chown(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
+/// Some file systems (vfat, NFS with squashed ids) take another owner and keep the old one.
+fn give(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
+    let failed = |error| ChangeError::Io { action: "give away", path: path.to_owned(), error };
     fchownat(file, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_EMPTY_PATH)
-        .map_err(|e| ChangeError::Io { action: "give away", path: path.to_owned(), error: e.into() })
+        .map_err(|e| failed(e.into()))?;
+    let found = file.metadata().map_err(failed)?;
+    match (found.uid(), found.gid()) == (uid, gid) {
+        true => Ok(()),
+        false => Err(ChangeError::NotTaken {
+            path: path.to_owned(),
+            wanted: format!("user {uid}, group {gid}"),
+            found: format!("user {}, group {}", found.uid(), found.gid()),
+        }),
+    }
 }

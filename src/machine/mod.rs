@@ -33,7 +33,7 @@ pub use hooks::{Hook, Hooks};
 pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use network::{Backend, Network, NetworkModel};
-pub use pci::{PciDevice, Property, Rebar};
+pub use pci::{PciDevice, Property, Rebar, Revive};
 pub use refused::{Place, Refused};
 pub use schema::schema;
 pub use source::{Source, parse, read};

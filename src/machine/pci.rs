@@ -36,6 +36,10 @@ pub struct PciDevice {
     /// How the kernel resets it: a word of its `reset_method`. Default: the kernel's choice.
     #[serde(default)]
     pub reset_method: Option<String>,
+    /// What may be tried, in this order, where it does not answer after the guest: a driver of the host's that got a dead
+    /// card could take the host with it. Default: `[Reset, Bus]`; what helped last time is tried first.
+    #[serde(default)]
+    pub revive: Option<Vec<Revive>>,
     /// The slot of the guest's root bus that it sits behind, 26 to 30 being free. Default: the next free one.
     #[serde(default)]
     pub slot: Option<u8>,
@@ -52,6 +56,19 @@ pub enum Rebar {
     Max,
     /// This size: `Size("256 MiB")`.
     Size(Size),
+}
+
+/// What can wake a card that does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Revive {
+    /// The kernel's reset of each function.
+    Reset,
+    /// A reset of the bus below the port that it is behind (`reset_subordinate`), where nothing of the host is on it.
+    Bus,
+    /// The kernel forgets the card and looks for it again.
+    Rescan,
+    /// The host sleeps for five seconds, which cuts the card's power.
+    Suspend,
 }
 
 /// The value of a property.
@@ -77,6 +94,7 @@ impl PciDevice {
             x_vga: None,
             rebar: None,
             reset_method: None,
+            revive: None,
             slot: None,
             properties: BTreeMap::new(),
         }

@@ -14,6 +14,7 @@ mod log;
 mod look;
 mod notify;
 mod place;
+mod preflight;
 pub mod process;
 mod recover;
 mod rehearse;

@@ -1,4 +1,4 @@
-//! Who holds the device nodes of a PCI function open.
+//! Who holds the device nodes of a PCI function open, or has them mapped into memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -84,7 +84,10 @@ pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
     let own = std::process::id() as i32;
     let pids = root.names("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok());
     for pid in pids.filter(|pid| *pid != own) {
-        let nodes = held(root, pid, &wanted, &by_number);
+        let mut nodes = held(root, pid, &wanted, &by_number);
+        if nodes.is_empty() {
+            nodes = mapped(root, pid, &wanted);
+        }
         if nodes.is_empty() {
             continue;
         }
@@ -136,6 +139,15 @@ fn held(
     found.collect()
 }
 
+/// The wanted nodes that the process has in its memory: a mapping holds a device as an open file does, also after the file
+/// was closed.
+fn mapped(root: &Root, pid: i32, wanted: &BTreeMap<PathBuf, Vec<PciAddress>>) -> BTreeSet<PathBuf> {
+    let maps = root.text(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let paths = maps.lines().filter_map(|line| line.find(" /dev/").map(|at| &line[at + 1..]));
+    let paths = paths.map(|path| PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)));
+    paths.filter(|path| wanted.contains_key(path)).collect()
+}
+
 fn describe(root: &Root, pid: i32) -> Holder {
     let status = root.text_up_to(format!("/proc/{pid}/status"), 16 << 10).unwrap_or_default();
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
@@ -169,5 +181,34 @@ fn unit(group: &str) -> (Option<String>, Option<u32>) {
     match (unit, manager) {
         (None, Some(uid)) => (Some(format!("user@{uid}.service")), None),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_holds_a_device_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(
+            "proc/7/maps",
+            "7f1c00000000-7f1c00010000 rw-s 100000000 00:05 423 /dev/dri/renderD128\n\
+             7f1c00010000-7f1c00020000 rw-s 00000000 00:05 9 /dev/dri/card0 (deleted)\n\
+             7f1c00020000-7f1c00030000 r-xp 00000000 fe:00 77 /usr/lib/x\n",
+        );
+        put("proc/7/comm", "game\n");
+        put("proc/8/maps", "7f1c00020000-7f1c00030000 r-xp 00000000 fe:00 77 /usr/lib/dev/dri/card0\n");
+        let node = |path: &str, minor| Node { path: path.into(), major: 226, minor, subsystem: "drm".to_owned() };
+        let nodes = [node("/dev/dri/card0", 0), node("/dev/dri/card1", 1), node("/dev/dri/renderD128", 128)];
+        let found = of_nodes(&Root::new(folder.path()), &nodes);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].pid, found[0].comm.as_str()), (7, "game"));
+        assert_eq!(found[0].nodes, [PathBuf::from("/dev/dri/card0"), PathBuf::from("/dev/dri/renderD128")]);
     }
 }

@@ -10,10 +10,10 @@ use super::super::{Origin, Severity};
 use super::checks::key;
 use super::stopped::{Stopped, seated};
 use super::{Devices, Given, VFIO, hidden, stopped};
-use crate::change::Change;
+use crate::change::{Change, Rung};
 use crate::host::Pci;
 use crate::host::pci::{Holder, Node, Resizable, Screen};
-use crate::machine::{Holders, Rebar};
+use crate::machine::{Holders, Rebar, Revive};
 use crate::units::{PciAddress, Size};
 
 /// The first kernel whose vfio-pci takes a VGA card's memory from the firmware's framebuffer by itself.
@@ -50,12 +50,45 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
         let awake = by_fact("some cards do not wake from the sleep that vfio-pci puts them to");
         write(draft, given.address(), "power/control", "on", awake);
     }
+    // After all functions have left the host, so that it comes before the first one that goes back to it.
+    for card in taken.chunk_by(|one, next| one.index == next.index) {
+        revive(draft, card);
+    }
     own_groups(draft, devices);
     let screen = &pci.screen;
     let graphical =
         |uid| screen.sessions.is_empty() || screen.sessions.iter().any(|s| s.uid == uid && s.is_graphical());
     let ends = |id: &str| stopped::session_ends(screen, id);
     session::choose(draft, stopped.display_manager.as_deref(), ends, graphical, &ended)
+}
+
+/// Has a card that is dead after the guest woken, before a driver of the host's gets it.
+fn revive(draft: &mut Draft, functions: &[Given]) {
+    let Some(card) = functions.first() else { return };
+    let rungs: Vec<Rung> = match &card.entry.revive {
+        None => vec![Rung::Reset, Rung::Bus],
+        Some(written) => written.iter().copied().map(rung).collect(),
+    };
+    if rungs.is_empty() {
+        return;
+    }
+    let functions = functions.iter().map(Given::address).collect();
+    let note = draft.paths.state.join(format!("revived-{}", card.address()));
+    let why = draft.file_or(
+        card.entry.revive.is_some(),
+        &format!("{}.revive", card.field()),
+        "a driver that gets a dead card may take the host down",
+    );
+    draft.change(Change::Revive { functions, port: card.function.port, rungs, note }, why);
+}
+
+fn rung(written: Revive) -> Rung {
+    match written {
+        Revive::Reset => Rung::Reset,
+        Revive::Bus => Rung::Bus,
+        Revive::Rescan => Rung::Rescan,
+        Revive::Suspend => Rung::Suspend,
+    }
 }
 
 /// A change of one of the function's attributes.
@@ -158,6 +191,17 @@ fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     let (its, others): (Vec<_>, Vec<_>) =
         framebuffers.iter().partition(|(_, maker)| maker.map_or_else(|| in_the_way(pci, taken), mine));
     if its.is_empty() || !others.is_empty() {
+        return;
+    }
+    // By hand they can be put back only where a driver that is no module's ("(S)") is there to take them over from
+    // (`vt_bind()`); a host that began in text mode has none. With the card's driver they come back by themselves. Only a
+    // module that is to be removed must have them off before.
+    let returnable = pci.screen.consoles.iter().any(|console| !console.kind.starts_with("(M)"));
+    let removes = match &draft.machine.handover.modules {
+        Some(modules) => !modules.is_empty(),
+        None => taken.iter().any(|given| given.function.driver.as_deref() == Some("nvidia")),
+    };
+    if !returnable && !removes {
         return;
     }
     for console in pci.screen.consoles.iter().filter(|console| console.bound && console.on_framebuffer()) {

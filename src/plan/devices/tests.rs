@@ -106,11 +106,43 @@ fn the_screen_goes_last_and_what_is_harmless_first() {
             r#"write "on" to /sys/bus/pci/devices/0000:01:00.1/power/control"#,
             "give 0000:01:00.0 to vfio-pci",
             r#"write "on" to /sys/bus/pci/devices/0000:01:00.0/power/control"#,
+            "wake 0000:01:00.0, 0000:01:00.1 if dead after the guest, by a reset, then a reset of its bus",
             own,
         ]
     );
     assert_eq!(plan.leases.len(), 2);
     assert!(plan.lock_memory);
+}
+
+#[test]
+fn a_dead_card_is_woken_by_what_the_machine_says() {
+    let wakes = |entry: &str| {
+        let all = changes(&plan(&format!("pci: [{entry}]"), &host()));
+        all.into_iter().filter(|change| change.starts_with("wake")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        wakes(r#"(address: "01:00.*", revive: [Suspend, Rescan])"#),
+        ["wake 0000:01:00.0, 0000:01:00.1 if dead after the guest, by suspending the host, then looking for it anew"]
+    );
+    assert_eq!(wakes(r#"(address: "01:00.*", revive: [])"#), [""; 0]);
+    // Nothing goes back to a driver of the host's.
+    let mut ready = host();
+    at(&mut ready, "01:00.0").driver = Some("vfio-pci".into());
+    at(&mut ready, "01:00.1").driver = None;
+    assert!(!changes(&plan(r#"pci: ["01:00.*"]"#, &ready)).iter().any(|change| change.starts_with("wake")));
+}
+
+#[test]
+fn consoles_that_could_not_be_put_back_by_hand_go_with_the_driver() {
+    let mut host = host();
+    at(&mut host, "01:00.0").driver = Some("amdgpu".into());
+    let leaves = |host: &Host| changes(&plan(r#"pci: ["01:00.*"]"#, host)).iter().any(|c| c.contains("vtcon1"));
+    assert!(leaves(&host));
+    host.pci.as_mut().unwrap().screen.consoles[0].kind = "(M) dummy device".into();
+    assert!(!leaves(&host));
+    // The framebuffer's console holds the modules that are to be removed.
+    at(&mut host, "01:00.0").driver = Some("nvidia".into());
+    assert!(leaves(&host));
 }
 
 #[test]

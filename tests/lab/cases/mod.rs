@@ -1,4 +1,6 @@
 mod commands;
+mod crash;
+mod failures;
 mod guard;
 mod handover;
 mod hygiene;

@@ -1,4 +1,4 @@
-//! The payload disk: the program under test and the L2 guests, mounted at `/lab` in the host.
+//! The payload disk: the program under test, what makes it fail, and the L2 guests, mounted at `/lab` in the host.
 //!
 //! It is a disk of its own, of a fixed size, that is not mounted when a template is made. So a template serves every
 //! build of the program, and a new build costs one `mke2fs`.
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::{Release, guests};
+use super::{Release, guests, sources};
 use crate::kit::cache::{self, Entry, Key};
 use crate::kit::tools;
 
@@ -26,12 +26,14 @@ pub fn program() -> PathBuf {
     std::env::var_os(VARIABLE).map_or_else(|| env!("CARGO_BIN_EXE_vfio-run").into(), PathBuf::from)
 }
 
-/// The payload disk for a release: `payload.raw`, with `bin/vfio-run`, `guests/tiny`, `guests/vmlinuz` and
-/// `guests/initramfs`.
+/// The payload disk for a release: `payload.raw`, with `bin/vfio-run`, `bin/faults.so`, `guests/tiny`, `guests/vmlinuz`
+/// and `guests/initramfs`.
 pub fn get(release: Release, system: &Entry) -> Result<Entry> {
     let program = program();
     let guests = guests(release, system)?;
+    let faults = sources().join("faults/faults.c");
     let key = Key::new("payload 1").with(guests.name()).with(SIZE).with_file_stamp(&program)?;
+    let key = key.with(fs::read(&faults).with_context(|| format!("cannot read {}", faults.display()))?);
     cache::entry("payload", release.name(), &key, |folder| {
         let tree = folder.join("tree");
         fs::create_dir_all(tree.join("bin"))?;
@@ -39,6 +41,9 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
         // Line tables make a debug build ten times as large as its code.
         let stripped = tree.join("bin/vfio-run");
         tools::run("objcopy", ["--strip-debug".as_ref(), program.as_os_str(), stripped.as_os_str()])?;
+        let library = tree.join("bin/faults.so");
+        let flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"].map(std::ffi::OsStr::new);
+        tools::run("gcc", flags.into_iter().chain([library.as_os_str(), faults.as_os_str()]))?;
         for name in ["tiny", "vmlinuz", "initramfs"] {
             let to = tree.join("guests").join(name);
             fs::copy(guests.file(name), &to).with_context(|| format!("cannot copy {name}"))?;

@@ -1,0 +1,163 @@
+//! The host comes back whatever happens: the launcher is killed at each record of its journal.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::kit::job::{Job, Output};
+use crate::kit::lab::Lab;
+use crate::kit::snapshot::Snapshot;
+
+pub const GUEST_BOOT: Duration = Duration::from_secs(180);
+pub const SOON: Duration = Duration::from_secs(120);
+pub const RUN_DIR: &str = "/run/vfio-run/only";
+pub const FILE: &str = "/home/tester/machines/only.ron";
+
+/// Prints QEMU's process number.
+pub const QEMU: &str = r#"sed -n 's/.*"started":{"name":"qemu","pid":\([0-9]*\).*/\1/p' /run/vfio-run/only/journal"#;
+
+/// A desktop on the only GPU: a unit that holds the screen's node and, as display managers do, starts again when it fails. And a function that may sleep, as on a laptop.
+///
+/// An empty virtual machine keeps KVM in use throughout: the kernel patches its scheduler's code when the first one comes
+/// and the last one goes, and with emulated processors that goes wrong once in some fifty times.
+const DESKTOP: &str = "
+modprobe kvm_amd; modprobe vfio-pci; udevadm settle
+systemd-run --quiet --unit=keeper qemu-system-x86_64 -M none -accel kvm -nodefaults -display none -S
+mkdir -p /run/vfio-run
+: >/run/lab/guest.log; chmod 666 /run/lab/guest.log /dev/kvm
+printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestart=always\\nRestartSec=1\\nExecStart=/bin/sh -c \"exec sleep infinity 7</dev/dri/card0\"\\n' >/etc/systemd/system/desktop.service
+ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+systemctl daemon-reload
+systemctl start desktop.service
+echo auto >/sys/bus/pci/devices/0000:01:00.1/power/control";
+
+/// A guest on the only GPU, with a change of nearly each kind that a handover knows.
+pub fn machine(more: &str) -> String {
+    format!(
+        "(guest: Other, accelerator: Kvm, memory: (size: \"64 MiB\", pages: Huge(\"2 MiB\")),
+          cpu: (vcpus: 1, features: [\"-xsave\"]), networks: [], serial: File(\"/run/lab/guest.log\"), {more})"
+    )
+}
+
+/// The guest obeys, and has the whole card.
+pub const OBEDIENT: &str = r#"kernel: (image: "/lab/guests/tiny"), shutdown_timeout: 30, pci: ["01:00.*"]"#;
+
+/// A lab host with a desktop, and how it looked before anybody took anything.
+pub struct Desk {
+    pub lab: Lab,
+    before: Snapshot,
+}
+
+impl Desk {
+    pub fn new(release: &str) -> Result<Self> {
+        let lab = Lab::variant("one-gpu", release).start()?;
+        lab.sh(DESKTOP)?;
+        lab.install_machine("only", &machine(OBEDIENT))?;
+        // Asks QEMU what it can do, which all runs find in the cache.
+        lab.run_for(&format!("/lab/bin/vfio-run check {FILE}"), GUEST_BOOT)?.ok()?;
+        let before = lab.snapshot_of_host()?;
+        Ok(Self { lab, before })
+    }
+
+    /// Whether the host is as it was, nothing more and nothing less.
+    pub fn is_as_before(&self, when: &str, output: &Output) -> Result<()> {
+        let left = self.before.diff(&self.lab.snapshot_of_host()?);
+        ensure!(left.is_empty(), "left behind after {when}:\n{left}\n{output}");
+        ensure!(self.lab.run(&format!("[ -e {RUN_DIR} ]"))?.status != 0, "{when}: the run directory is still there");
+        Ok(())
+    }
+
+    /// Starts the program on a machine, below another program that is named before it.
+    pub fn run(&self, below: &str, file: &str) -> Result<Job<'_>> {
+        self.lab.start(&format!(": >/run/lab/guest.log; exec {below} /lab/bin/vfio-run -v {file}"))
+    }
+
+    /// Starts a machine and waits until its guest runs.
+    pub fn start(&self, file: &str) -> Result<Job<'_>> {
+        let job = self.run("", file)?;
+        job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+        Ok(job)
+    }
+
+    /// After `recover` nothing must be left.
+    pub fn recover(&self, when: &str) -> Result<()> {
+        let recovered = self.lab.run_for("/lab/bin/vfio-run recover -v", SOON)?;
+        ensure!(recovered.status == 0, "{when}: {recovered}");
+        self.is_as_before(when, &recovered)
+    }
+}
+
+/// Kills what follows by SIGKILL as it syncs its journal for the `n`th time: record `n` is written, and nothing that comes
+/// after it is done.
+fn killed_at(n: usize) -> String {
+    format!("env LD_PRELOAD=/lab/bin/faults.so DIE_AT_SYNC={n}")
+}
+
+/// What a record is about, without what differs from run to run: process numbers, the pages that are free.
+fn kind_of(record: &str) -> String {
+    match serde_json::from_str(record).unwrap_or_default() {
+        serde_json::Value::Object(fields) => {
+            fields.iter().map(|(kind, what)| format!("{kind} {} {}", what["seq"], what["name"])).collect()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The records of a whole run up to the guest's first instruction, each as its line.
+fn records(desk: &Desk) -> Result<Vec<String>> {
+    let job = desk.start(FILE)?;
+    let journal = desk.lab.sh(&format!("cat {RUN_DIR}/journal"))?;
+    desk.lab.sh("/lab/bin/vfio-run stop only")?;
+    let ended = job.wait(SOON)?;
+    ensure!(ended.status == 0, "{ended}");
+    desk.is_as_before("a run that nobody disturbed", &ended)?;
+    Ok(journal.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_launcher_that_is_killed_at_any_record_leaves_nothing_behind() -> Result<()> {
+    let desk = Desk::new("debian13")?;
+    let since = Instant::now();
+    let records = records(&desk)?;
+    ensure!(records.last().is_some_and(|last| last.contains("running")), "{records:#?}");
+    eprintln!("{} records; a run takes {:.0} s", records.len(), since.elapsed().as_secs_f32());
+    let mut points = 0;
+    for (index, record) in records.iter().enumerate() {
+        // Nothing is decided by this record: what stands after it stands at the next one too.
+        if kind_of(record).starts_with("done") {
+            continue;
+        }
+        points += 1;
+        let when = format!("record {} of {}, {record}", index + 1, records.len());
+        let killed = desk.run(&killed_at(index + 1), FILE)?.wait(GUEST_BOOT)?;
+        ensure!(killed.status == 137, "{when}: {killed}");
+        let journal = desk.lab.sh(&format!("tail -n 1 {RUN_DIR}/journal"))?;
+        ensure!(kind_of(&journal) == kind_of(record), "killed at {journal}, which is not {when}");
+        desk.recover(&when)?;
+        eprintln!("{:4.0} s: {}", since.elapsed().as_secs_f32(), kind_of(record));
+    }
+    eprintln!("killed at {points} records, {:.0} s", since.elapsed().as_secs_f32());
+    desk.lab.finish()
+}
+
+#[test]
+fn who_gives_back_and_is_killed_after_each_step_is_succeeded_by_the_next() -> Result<()> {
+    let desk = Desk::new("debian13")?;
+    let job = desk.start(FILE)?;
+    desk.lab.kill("vfio-run", "KILL")?;
+    ensure!(job.wait(SOON)?.status == 137);
+    desk.lab.sh(&format!("kill -KILL $({QEMU})"))?;
+    let mut deaths = 0;
+    loop {
+        let recovered = desk.lab.run_for(&format!("exec {} /lab/bin/vfio-run recover -v", killed_at(1)), SOON)?;
+        match recovered.status {
+            137 => deaths += 1,
+            0 => break desk.is_as_before("deaths while giving back", &recovered)?,
+            _ => bail!("{recovered}"),
+        }
+        ensure!(deaths < 100, "recover gets nowhere: {recovered}");
+    }
+    ensure!(deaths >= 8, "only {deaths} deaths while giving back");
+    eprintln!("killed {deaths} times while giving back");
+    desk.lab.finish()
+}

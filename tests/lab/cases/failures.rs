@@ -1,0 +1,156 @@
+//! What can fail does fail here: every change of a plan, QEMU, the guest, and the host's own driver afterwards.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::crash::{Desk, FILE, GUEST_BOOT, OBEDIENT, QEMU, SOON, machine};
+use crate::kit::host::at;
+
+/// How one change is made to fail, by nothing that the plan could have seen.
+struct Fault {
+    /// The change, in words.
+    change: String,
+    /// Brings it about.
+    make: String,
+    /// Takes it away again.
+    mend: String,
+    /// What the program is run below.
+    below: &'static str,
+}
+
+/// The fault for a change, as the plan has it; none for one that does nothing to the host.
+fn fault(change: &Value) -> Result<Option<Fault>> {
+    let (kind, what) = change.as_object().and_then(|fields| fields.iter().next()).context("a change of no kind")?;
+    let text = |field: &str| what[field].as_str().unwrap_or_default().to_owned();
+    // A file that can be read as ever and cannot be written.
+    let read_only = |path: String| Fault {
+        change: format!("{kind} {what}"),
+        make: format!("mount --bind {path} {path} && mount -o remount,ro,bind {path}"),
+        mend: format!("umount {path}"),
+        below: "",
+    };
+    Ok(Some(match kind.as_str() {
+        "write" => read_only(text("path")),
+        "huge_pages" => read_only("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages".to_owned()),
+        "leave_console" => read_only(format!("/sys/class/vtconsole/{}/bind", text("name"))),
+        "bind_driver" => read_only(format!("/sys/bus/pci/devices/{}/driver_override", text("address"))),
+        "stop_unit" => Fault {
+            change: format!("{kind} {what}"),
+            make: format!(
+                "mkdir -p /run/systemd/system/{0}.d && printf '[Unit]\\nRefuseManualStop=yes\\n' \
+                 >/run/systemd/system/{0}.d/no.conf && systemctl daemon-reload",
+                text("unit")
+            ),
+            mend: format!("rm -r /run/systemd/system/{}.d && systemctl daemon-reload", text("unit")),
+            below: "",
+        },
+        "free_nodes" => Fault {
+            change: format!("{kind} {what}"),
+            make: "(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 & echo $! >/run/lab/holder".to_owned(),
+            mend: "kill $(cat /run/lab/holder); while [ -e /proc/$(cat /run/lab/holder) ]; do sleep 0.05; done"
+                .to_owned(),
+            below: "",
+        },
+        "own" => Fault {
+            change: format!("{kind} {what}"),
+            make: "true".to_owned(),
+            mend: "true".to_owned(),
+            below: "env LD_PRELOAD=/lab/bin/faults.so FAIL_FCHOWNAT=1",
+        },
+        "revive" => return Ok(None),
+        _ => bail!("no fault is known for {change}; add one"),
+    }))
+}
+
+#[test]
+fn each_change_that_fails_is_named_and_all_before_it_is_undone() -> Result<()> {
+    let desk = Desk::new("debian13")?;
+    let plan: Value = serde_json::from_str(&desk.lab.sh(&format!("/lab/bin/vfio-run plan --json {FILE}"))?)?;
+    let changes = plan["changes"].as_array().context("a plan without changes")?;
+    let mut faults: Vec<Fault> = Vec::new();
+    for planned in changes {
+        faults.extend(fault(&planned["change"])?);
+    }
+    // In the middle of the handover: the driver that has the card, and the one that is to have it.
+    for file in ["drivers/bochs-drm/unbind", "drivers/snd_hda_intel/unbind"] {
+        let path = format!("/sys/bus/pci/{file}");
+        faults.push(Fault {
+            make: format!("mount --bind {path} {path} && mount -o remount,ro,bind {path}"),
+            mend: format!("umount {path}"),
+            change: path,
+            below: "",
+        });
+    }
+    for Fault { change, make, mend, below } in &faults {
+        desk.lab.sh(make)?;
+        let failed = desk.run(below, FILE)?.wait(GUEST_BOOT)?;
+        desk.lab.sh(mend)?;
+        ensure!(failed.status == 1, "{change}: {failed}");
+        ensure!(failed.stderr.contains("could not "), "{change} is not named: {failed}");
+        desk.is_as_before(&format!("a failed {change}"), &failed)?;
+    }
+    eprintln!("{} changes failed, one after the other", faults.len());
+    desk.lab.finish()
+}
+
+#[test]
+fn whatever_qemu_and_the_guest_do_the_host_comes_back() -> Result<()> {
+    let desk = Desk::new("debian13")?;
+
+    // QEMU takes the arguments and refuses the card.
+    let entry = r#"pci: [(address: "01:00.*", properties: {"x-pci-vendor-id": 131071})]"#;
+    let bad = machine(&OBEDIENT.replace(r#"pci: ["01:00.*"]"#, entry)).replacen('(', "(name: \"only\", ", 1);
+    let bad = desk.lab.install_machine("bad", &bad)?;
+    let refused = desk.run("", &bad)?.wait(GUEST_BOOT)?;
+    ensure!(refused.status == 1 && refused.stderr.contains("QEMU did not start"), "{refused}");
+    desk.is_as_before("a QEMU that refused the card", &refused)?;
+
+    // A second machine wants the same card; then QEMU is killed.
+    let job = desk.start(FILE)?;
+    let other = desk.lab.install_machine("other", &machine(OBEDIENT))?;
+    let refused = desk.run("", &other)?.wait(SOON)?;
+    ensure!(refused.status == 3 && refused.stderr.contains("is given to the machine only"), "{refused}");
+    desk.lab.sh(&format!("kill -KILL $({QEMU})"))?;
+    let killed = job.wait(SOON)?;
+    ensure!(killed.status == 4, "{killed}");
+    desk.is_as_before("a QEMU that was killed", &killed)?;
+
+    // The guest ignores its power button.
+    let more = OBEDIENT.replace("tiny\"", "tiny\", cmdline: \"stubborn\"").replace("timeout: 30", "timeout: 3");
+    desk.lab.install_machine("only", &machine(&more))?;
+    let job = desk.start(FILE)?;
+    desk.lab.run_for("/lab/bin/vfio-run stop only", SOON)?;
+    let forced = job.wait(SOON)?;
+    ensure!(forced.status == 4 && forced.stderr.contains("ended by force"), "{forced}");
+    desk.is_as_before("a guest that ignored its power button", &forced)?;
+    desk.lab.finish()
+}
+
+#[test]
+fn a_driver_that_does_not_come_back_is_named_and_recovered_later() -> Result<()> {
+    let desk = Desk::new("debian13")?;
+    let job = desk.start(FILE)?;
+    // An update of the kernel that broke the driver, say.
+    desk.lab.sh(
+        "mkdir -p /run/modprobe.d && echo 'install bochs /bin/false' >/run/modprobe.d/no.conf && modprobe -r bochs",
+    )?;
+    // Which says the same as the launcher.
+    ensure!(desk.lab.run("/lab/bin/vfio-run stop only")?.status == 5);
+    let ended = job.wait(SOON)?;
+    ensure!(ended.status == 5, "{ended}");
+    ensure!(ended.stderr.contains(&format!("could not undo: give {} to vfio-pci", at::GPU)), "{ended}");
+    // All else is back.
+    let sound = desk.lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/driver)", at::GPU_SOUND))?;
+    ensure!(sound == "snd_hda_intel", "{sound}: {ended}");
+    ensure!(desk.lab.sh(&format!("cat /sys/bus/pci/devices/{}/power/control", at::GPU_SOUND))? == "auto", "{ended}");
+    ensure!(desk.lab.sh("cat /proc/sys/vm/nr_hugepages")? == "0", "{ended}");
+    let still = desk.lab.run_for("/lab/bin/vfio-run recover -v", SOON)?;
+    ensure!(still.status == 5 && still.stderr.contains(at::GPU), "{still}");
+    // The cause is gone.
+    desk.lab.sh("rm -r /run/modprobe.d")?;
+    let recovered = desk.lab.run_for("/lab/bin/vfio-run recover -v", SOON)?;
+    ensure!(recovered.status == 0, "{recovered}");
+    desk.lab.wait_until("systemctl is-active desktop.service", SOON)?;
+    desk.is_as_before("the driver was mended", &recovered)?;
+    desk.lab.finish()
+}

@@ -2,6 +2,7 @@
 // The tool uses a part of what the lab offers.
 #![allow(dead_code, unused_imports)]
 
+mod bench;
 mod console;
 mod kit;
 
@@ -20,6 +21,7 @@ usage: scripts/lab COMMAND
   list                                 the variants of lab hosts
   shell VARIANT [RELEASE] [--vnc N]    a root shell in such a host, with its screen at VNC display N
   shell FOLDER/host.json [--vnc N]     the same in the host of a failed test
+  bench                                time a handover beside the same steps by hand
   clean                                remove everything that the lab keeps
 releases: debian12, debian13 (the default)";
 
@@ -46,6 +48,7 @@ fn command(words: &[&str]) -> Result<()> {
             Ok(())
         }
         ["shell", rest @ ..] => shell(rest),
+        ["bench"] => bench::run(),
         ["clean"] => clean(),
         // The test runner passes nothing when it runs all targets: say how to use it, and do nothing.
         [] => {

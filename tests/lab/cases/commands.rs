@@ -37,7 +37,7 @@ fn commands_report_what_they_did_and_late_ones_are_ended() -> Result<()> {
 #[test]
 fn the_tiny_guest_obeys_and_disobeys() -> Result<()> {
     let lab = Lab::variant("bare", "debian13").start()?;
-    lab.sh("modprobe kvm_amd")?;
+    lab.load_kvm()?;
     let guest = |words: &str| {
         format!(
             "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 128 -nodefaults \
@@ -73,7 +73,7 @@ fn the_tiny_guest_obeys_and_disobeys() -> Result<()> {
 #[test]
 fn the_linux_guest_boots_and_obeys_the_power_button() -> Result<()> {
     let lab = Lab::variant("bare", "debian13").start()?;
-    lab.sh("modprobe kvm_amd")?;
+    lab.load_kvm()?;
     let since = Instant::now();
     let job = lab.start(
         "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 512 -nodefaults -vga none -display none \

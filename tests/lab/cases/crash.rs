@@ -17,12 +17,8 @@ pub const FILE: &str = "/home/tester/machines/only.ron";
 pub const QEMU: &str = r#"sed -n 's/.*"started":{"name":"qemu","pid":\([0-9]*\).*/\1/p' /run/vfio-run/only/journal"#;
 
 /// A desktop on the only GPU: a unit that holds the screen's node and, as display managers do, starts again when it fails. And a function that may sleep, as on a laptop.
-///
-/// An empty virtual machine keeps KVM in use throughout: the kernel patches its scheduler's code when the first one comes
-/// and the last one goes, and with emulated processors that goes wrong once in some fifty times.
 const DESKTOP: &str = "
-modprobe kvm_amd; modprobe vfio-pci; udevadm settle
-systemd-run --quiet --unit=keeper qemu-system-x86_64 -M none -accel kvm -nodefaults -display none -S
+modprobe vfio-pci; udevadm settle
 mkdir -p /run/vfio-run
 : >/run/lab/guest.log; chmod 666 /run/lab/guest.log /dev/kvm
 printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestart=always\\nRestartSec=1\\nExecStart=/bin/sh -c \"exec sleep infinity 7</dev/dri/card0\"\\n' >/etc/systemd/system/desktop.service
@@ -51,6 +47,7 @@ pub struct Desk {
 impl Desk {
     pub fn new(release: &str) -> Result<Self> {
         let lab = Lab::variant("one-gpu", release).start()?;
+        lab.load_kvm()?;
         lab.sh(DESKTOP)?;
         lab.install_machine("only", &machine(OBEDIENT))?;
         // Asks QEMU what it can do, which all runs find in the cache.

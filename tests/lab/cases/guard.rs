@@ -82,7 +82,8 @@ fn a_guest_that_shows_no_life_loses_the_card_and_the_desktop_comes_back() -> Res
 /// A host with a USB controller that a guest can have.
 fn usb_host() -> Result<Lab> {
     let lab = Lab::variant("usb", "debian13").start()?;
-    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
 }
 

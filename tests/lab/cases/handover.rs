@@ -78,7 +78,8 @@ fn a_gpu_changes_hands_and_the_host_is_as_it_was() -> Result<()> {
     for release in releases() {
         let lab = Lab::variant("one-gpu", release).start()?;
         // Loaded once and left, as by a host that is set up for passthrough.
-        lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle")?;
+        lab.load_kvm()?;
+        lab.sh("modprobe vfio-pci; udevadm settle")?;
         let before = lab.snapshot_of_host()?;
         ensure!(before.get(&format!("pci {} driver", at::GPU)) == Some("bochs-drm"), "no driver in the snapshot");
         hand_over(&lab, release)?;

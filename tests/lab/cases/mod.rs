@@ -1,5 +1,6 @@
 mod commands;
 mod crash;
+mod data;
 mod failures;
 mod guard;
 mod handover;

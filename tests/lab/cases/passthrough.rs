@@ -33,7 +33,8 @@ systemctl start desktop.service";
 /// A host as after a first run: modules and the folder of runs stay.
 pub(super) fn host(release: &str) -> Result<Lab> {
     let lab = Lab::variant("one-gpu", release).start()?;
-    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
 }
 
@@ -75,7 +76,10 @@ fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed() -> Re
     let before = lab.snapshot_of_host()?;
     let check = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
     ensure!(check.contains("stop desktop.service"), "{check}");
-    let job = start(&lab, &file, "guest")?;
+    lab.sh("printf '\\033[2J\\033[HThis is the host.\\n' >/dev/tty0")?;
+    let host = lab.screenshot("1-host")?;
+    ensure!(!host.is_tiny_guest() && host.colours() > 1, "the host shows nothing");
+    let job = start(&lab, &file, "2-guest")?;
     ensure!(lab.run("systemctl is-active desktop.service")?.status != 0, "the desktop still runs");
     lab.kill("vfio-run", "KILL")?;
     job.wait(SOON)?;
@@ -83,6 +87,9 @@ fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed() -> Re
     let recovered = lab.run("/lab/bin/vfio-run recover -v")?;
     ensure!(recovered.status == 0, "{recovered}");
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
+    let back = lab.screenshot("3-back")?;
+    ensure!(!back.is_tiny_guest() && back.colours() > 1, "the host did not come back to its screen");
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{recovered}");
     lab.finish()
@@ -108,7 +115,8 @@ fn a_program_on_the_gpu_is_named_and_nothing_stays_changed() -> Result<()> {
 #[test]
 fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     let lab = Lab::variant("nvme", "debian13").start()?;
-    lab.sh("modprobe kvm_amd; udevadm settle; mkfs.ext4 -q -F /dev/nvme0n1; mount /dev/nvme0n1 /mnt")?;
+    lab.load_kvm()?;
+    lab.sh("mkfs.ext4 -q -F /dev/nvme0n1; mount /dev/nvme0n1 /mnt")?;
     let before = lab.snapshot_of_host()?;
     for (entry, words) in [
         (r#""01:00.0""#, "can only be given as a whole"),
@@ -116,11 +124,18 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
         (r#""1f:00.0""#, "no PCI device is at 0000:1f:00.0"),
         (r#""04:00.0""#, "the host needs 0000:04:00.0 itself: /mnt"),
     ] {
-        let file = lab.install_machine("bad", &machine(&format!("pci: [{entry}]")))?;
-        let refused = lab.run(&format!("/lab/bin/vfio-run check {file}"))?;
-        ensure!(refused.status == 3 && refused.stdout.contains(words), "{entry}: {refused}");
+        refuses(&lab, entry, words)?;
     }
+    let port = lab.sh("basename $(dirname $(readlink -f /sys/bus/pci/devices/0000:01:00.0))")?;
+    refuses(&lab, &format!("\"{port}\""), &format!("{port} is a bridge"))?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "the check touched the host:\n{left}");
     lab.finish()
+}
+
+fn refuses(lab: &Lab, entry: &str, words: &str) -> Result<()> {
+    let file = lab.install_machine("bad", &machine(&format!("pci: [{entry}]")))?;
+    let refused = lab.run(&format!("/lab/bin/vfio-run check {file}"))?;
+    ensure!(refused.status == 3 && refused.stdout.contains(words), "{entry}: {refused}");
+    Ok(())
 }

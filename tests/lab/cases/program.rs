@@ -24,7 +24,8 @@ pub const END: Duration = Duration::from_secs(60);
 
 /// What loading KVM and looking at a guest changes of a host for good, and no run is expected to take back.
 pub fn prepare(lab: &Lab) -> Result<()> {
-    lab.sh("modprobe kvm_amd && udevadm settle && chmod 666 /dev/kvm && touch /run/lab/guest.log").map(drop)
+    lab.load_kvm()?;
+    lab.sh("chmod 666 /dev/kvm && touch /run/lab/guest.log").map(drop)
 }
 
 /// Each thread's place as the kernel has it: its name and its CPUs, a line each.

@@ -25,7 +25,8 @@ systemctl start desktop.service";
 /// A host as after a first run: modules and the folder of runs stay.
 fn host(variant: &str) -> Result<Lab> {
     let lab = Lab::variant(variant, "debian13").start()?;
-    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run")?;
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run")?;
     lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
 }

@@ -37,7 +37,8 @@ const HOLD: &str = "exec sleep infinity 7</dev/dri/card0";
 
 fn host(variant: &str, release: &str) -> Result<Lab> {
     let lab = Lab::variant(variant, release).start()?;
-    lab.sh("modprobe kvm_amd; modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
 }
 

@@ -62,7 +62,7 @@ pub fn arguments(host: &Host, files: &Files, memory: &Memory, watch: &Watch) -> 
         None => args.add("-display", "none"),
     }
     // Hardware virtualisation is never used: what KVM there is may not work, and the lab must be the same everywhere.
-    args.add("-accel", "tcg,thread=single");
+    args.add("-accel", "tcg,thread=multi");
     // Of the models with nested SVM, the first with nested paging.
     args.add("-cpu", "EPYC-v1,+svm");
     let cpus = host.cpus;

@@ -91,6 +91,11 @@ impl Lab {
         Ok(Job::new(self, id, command))
     }
 
+    /// Loads KVM and keeps it in use from then on: see `keeper/keeper.c`.
+    pub fn load_kvm(&self) -> Result<()> {
+        self.sh("modprobe kvm_amd && udevadm settle && /lab/bin/kvm-keeper").map(drop)
+    }
+
     /// Waits until `command` succeeds, asking again and again.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ pub const VARIANTS: &[Variant] = &[
     Variant {
         name: "usb",
         what: "one GPU; a USB controller with keyboard, mouse and disk",
-        on: OLDER,
+        on: BOTH,
         build: |host| host.gpu(Gpu::Only).usb(),
     },
     Variant {

@@ -23,6 +23,8 @@ const MODULES: &[&str] = &[
     "hid_generic",
     "evdev",
     "usb_storage",
+    "sd_mod",
+    "ext4",
     "e1000e",
     "bochs",
     "virtio_gpu",

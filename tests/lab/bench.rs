@@ -1,0 +1,110 @@
+//! What a handover costs: the program's rehearsal beside the same steps by hand, as hook scripts do them, in alternating
+//! rounds in one lab host. Everything is slow there, so only the proportions say something.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::kit::lab::Lab;
+
+const ROUNDS: usize = 9;
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A desktop: a unit that holds the screen's node, as display manager.
+const DESKTOP: &str = "
+modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run
+cat >/etc/systemd/system/desktop.service <<'END'
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
+END
+ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+systemctl daemon-reload
+systemctl start display-manager";
+
+const MACHINE: &str = r#"(
+    guest: Other,
+    accelerator: Tcg,
+    memory: (size: "32 MiB"),
+    kernel: (image: "/lab/guests/tiny"),
+    networks: [],
+    pci: ["01:00.*"],
+)"#;
+
+/// The steps of hook scripts, without their sleeps and without a look at whether they worked; prints how many
+/// nanoseconds each way took.
+const BY_HAND: &str = r#"
+now() { date +%s%N; }
+consoles() { for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo $1 >$c/bind; done; }
+start=$(now)
+systemctl stop display-manager
+consoles 0
+modprobe vfio-pci
+for device in 0000:01:00.1 0000:01:00.0; do
+  echo vfio-pci >/sys/bus/pci/devices/$device/driver_override
+  echo $device >/sys/bus/pci/devices/$device/driver/unbind
+  echo $device >/sys/bus/pci/drivers_probe
+done
+there=$(now)
+for device in 0000:01:00.0 0000:01:00.1; do
+  echo $device >/sys/bus/pci/devices/$device/driver/unbind
+  echo >/sys/bus/pci/devices/$device/driver_override
+  echo $device >/sys/bus/pci/drivers_probe
+done
+consoles 1
+systemctl start display-manager
+back=$(now)
+echo $((there - start)) $((back - there))
+udevadm settle
+"#;
+
+/// One round: milliseconds there and back.
+type Round = [f64; 2];
+
+/// Measures and prints.
+///
+/// # Errors
+/// When a round fails.
+pub fn run() -> Result<()> {
+    let lab = Lab::variant("one-gpu", "debian13").start()?;
+    lab.sh(DESKTOP)?;
+    let file = lab.install_machine("only", MACHINE)?;
+    lab.run_for(&format!("/lab/bin/vfio-run -q check {file}"), PATIENCE)?;
+    let (mut by_hand, mut whole, mut own) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let hand = lab.run_for(BY_HAND, PATIENCE)?.ok()?;
+        let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run -q --json rehearse {file}"), PATIENCE)?.ok()?;
+        let rehearsed: serde_json::Value = serde_json::from_str(&rehearsed).context("no rehearsal's JSON")?;
+        // The first of both loads what the others find.
+        if round == 0 {
+            continue;
+        }
+        let nanoseconds: Vec<f64> = hand.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        by_hand.push([nanoseconds.first(), nanoseconds.get(1)].map(|ns| ns.copied().unwrap_or(f64::NAN) / 1e6));
+        for (rounds, part) in [(&mut whole, "total"), (&mut own, "own")] {
+            let way = |way: &str| rehearsed[part][way]["median"].as_f64().unwrap_or(f64::NAN);
+            rounds.push([way("there"), way("back")]);
+        }
+        eprintln!("round {round} of {ROUNDS}");
+    }
+    println!("a handover of the only GPU in the lab, medians of {ROUNDS} rounds in ms:");
+    println!("                          there      back");
+    for (what, rounds) in
+        [("the steps by hand", &by_hand), ("vfio-run, all of it", &whole), ("vfio-run's own part", &own)]
+    {
+        let [there, back] = medians(rounds);
+        println!("  {what:20} {there:9.1} {back:9.1}");
+    }
+    let (hand, all) = (medians(&by_hand), medians(&whole));
+    println!("  vfio-run against hand {:8.2} {:9.2} times", all[0] / hand[0], all[1] / hand[1]);
+    lab.finish()
+}
+
+fn medians(rounds: &[Round]) -> Round {
+    [0, 1].map(|way| {
+        let mut times: Vec<f64> = rounds.iter().map(|round| round[way]).collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    })
+}

@@ -1,0 +1,84 @@
+//! Disks and a keyboard that a guest has for a while: what is on them is what both wrote.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::kit::host::at;
+use crate::kit::lab::Lab;
+
+const GUEST_BOOT: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(120);
+
+/// The first is NVMe, the second on the USB controller.
+const DISKS: [&str; 2] = ["nvme0n1", "sda"];
+
+const MACHINE: &str = r#"(
+    guest: Other,
+    accelerator: Kvm,
+    memory: (size: "256 MiB"),
+    cpu: (vcpus: 1, features: ["-xsave"]),
+    kernel: (
+        image: "/lab/guests/vmlinuz",
+        initrd: "/lab/guests/initramfs",
+        cmdline: "console=ttyS0 guest.data guest.keys",
+    ),
+    networks: [],
+    serial: File("/run/lab/guest.log"),
+    shutdown_timeout: 60,
+    pci: ["04:00.0", "03:00.0"],
+)"#;
+
+/// Presses a key and has the host read it.
+fn host_hears_a_key(lab: &Lab) -> Result<()> {
+    lab.wait_until("ls /dev/input/by-id/*event-kbd", SOON)?;
+    let press = lab.start("timeout 60 head -c 24 /dev/input/by-id/*event-kbd | od -A n -t u2")?;
+    lab.wait_until("pgrep -x head", SOON)?;
+    lab.press_keys("a")?;
+    ensure!(!press.wait(SOON)?.ok()?.is_empty(), "no key press arrived");
+    Ok(())
+}
+
+#[test]
+fn an_nvme_disk_and_a_usb_controller_go_to_a_guest_and_come_back_with_their_data() -> Result<()> {
+    let lab = Lab::variant("usb", "debian13").nvme().start()?;
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run")?;
+    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    for disk in DISKS {
+        lab.sh(&format!(
+            "mkfs.ext4 -q -F /dev/{disk} && mount /dev/{disk} /mnt && echo 'a letter on {disk}' >/mnt/letter && \
+             head -c 1000000 /dev/urandom >/mnt/noise && sha256sum </mnt/noise >/mnt/sum && umount /mnt"
+        ))?;
+    }
+    host_hears_a_key(&lab)?;
+    let file = lab.install_machine("data", MACHINE)?;
+    lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
+    let before = lab.snapshot_of_host()?;
+
+    let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;
+    for disk in DISKS {
+        job.wait_until(&format!("grep -q 'LETTER {disk} a letter on {disk}' /run/lab/guest.log"), GUEST_BOOT)?;
+        job.wait_until(&format!("grep -q 'ANSWERED {disk}' /run/lab/guest.log"), SOON)?;
+        ensure!(lab.run(&format!("[ -b /dev/{disk} ]"))?.status != 0, "the host still has {disk}");
+    }
+    ensure!(lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/driver)", at::USB))? == "vfio-pci");
+    // Linux calls the key 30 (linux/input-event-codes.h, KEY_A).
+    lab.press_keys("a")?;
+    job.wait_until("grep -q 'LINUX KEY 30 1' /run/lab/guest.log", SOON)?;
+    lab.sh("/lab/bin/vfio-run stop data")?;
+    let ended = job.wait(SOON)?;
+    ensure!(ended.status == 0, "{ended}");
+
+    for disk in DISKS {
+        // A USB disk is found some time after its controller.
+        lab.wait_until(&format!("[ -b /dev/{disk} ]"), SOON)?;
+        let read = "cat /mnt/letter /mnt/answer && sha256sum </mnt/noise | cmp - /mnt/sum && umount /mnt";
+        let letters = lab.sh(&format!("fsck.ext4 -fn /dev/{disk} >&2 && mount /dev/{disk} /mnt && {read}"))?;
+        ensure!(letters == format!("a letter on {disk}\nthe guest was here"), "{disk}: {letters}");
+    }
+    host_hears_a_key(&lab)?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
+    lab.finish()
+}

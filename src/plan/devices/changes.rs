@@ -155,7 +155,9 @@ fn free_nodes<'a>(
     for given in taken {
         let is_hidden = hidden.iter().any(|hidden| hidden.address() == given.address());
         let goes = |holder: &&Holder| stopped.ends(screen, holder) || (is_hidden && seated(screen, holder));
-        let stays: Vec<&Holder> = given.details.holders.iter().filter(|holder| !goes(holder)).collect();
+        // systemd-logind reads the keyboards of a USB controller, and sees them go.
+        let held = |holder: &&Holder| nodes.iter().any(|node| holder.nodes.contains(&node.path));
+        let stays: Vec<&Holder> = given.details.holders.iter().filter(|holder| held(holder) && !goes(holder)).collect();
         if !stays.is_empty() {
             let names: Vec<String> = stays.iter().map(ToString::to_string).collect();
             let detail = format!("{} is held by {}", given.address(), names.join(", "));

@@ -52,8 +52,8 @@ pub(super) fn host() -> Host {
 }
 
 pub(super) fn holder(comm: &str, unit: &str) -> Holder {
-    let (comm, unit) = (comm.to_owned(), Some(unit.to_owned()));
-    Holder { pid: 812, comm, uid: Some(1000), unit, manager: None, manager_name: None, session: None, nodes: vec![] }
+    let (comm, unit, nodes) = (comm.to_owned(), Some(unit.to_owned()), vec!["/dev/dri/card0".into()]);
+    Holder { pid: 812, comm, uid: Some(1000), unit, manager: None, manager_name: None, session: None, nodes }
 }
 
 /// What makes an otherwise good host bad.
@@ -164,7 +164,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 10] = [
+    let rows: [(&str, Spoil, &[&str]); 11] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,
@@ -196,6 +196,15 @@ fn what_speaks_against_a_device_is_named() {
             r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).holders.push(holder("sunshine", "sunshine.service")),
             &["0000:01:00.0 is held by sunshine (process 812, sunshine.service)"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| {
+                let nodes = vec!["/dev/input/event3".into()];
+                let logind = Holder { nodes, ..holder("systemd-logind", "systemd-logind.service") };
+                details(at(host, "01:00.0")).holders.push(logind);
+            },
+            &[],
         ),
         (
             r#""01:00.*""#,

@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 use crate::kit::job::{Job, Output};
 use crate::kit::lab::Lab;
 use crate::kit::snapshot::Snapshot;
+use crate::kit::thorough;
 
 pub const GUEST_BOOT: Duration = Duration::from_secs(180);
 pub const SOON: Duration = Duration::from_secs(120);
@@ -120,8 +121,8 @@ fn a_launcher_that_is_killed_at_any_record_leaves_nothing_behind() -> Result<()>
     eprintln!("{} records; a run takes {:.0} s", records.len(), since.elapsed().as_secs_f32());
     let mut points = 0;
     for (index, record) in records.iter().enumerate() {
-        // Nothing is decided by this record: what stands after it stands at the next one too.
-        if kind_of(record).starts_with("done") {
+        // Nothing is decided by `done`: what stands after it stands at the next record too. Of the others, every second.
+        if !thorough::is_on() && (kind_of(record).starts_with("done") || index % 4 == 0) {
             continue;
         }
         points += 1;

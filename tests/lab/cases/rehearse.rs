@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
+use crate::kit::thorough;
 
 const GUEST_BOOT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(90);
@@ -39,16 +40,17 @@ fn machine(more: &str) -> String {
 }
 
 #[test]
-fn fifty_rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
+fn rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
     let lab = host("one-gpu")?;
     let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
     let file = lab.install_machine("only", &machine(more))?;
     // Asks QEMU what it can do, and loads what the first handover loads.
     lab.run_for(&format!("/lab/bin/vfio-run rehearse {file}"), MANY_ROUNDS)?.ok()?;
     let before = lab.snapshot_of_host()?;
-    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 50 {file}"), MANY_ROUNDS)?;
+    let rounds = thorough::rounds(50, 12);
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n {rounds} {file}"), MANY_ROUNDS)?;
     eprintln!("{} after {:.0} s", rehearsed.stdout, rehearsed.took.as_secs_f32());
-    ensure!(rehearsed.status == 0 && rehearsed.stdout.contains("50 of 50 rounds"), "{rehearsed}");
+    ensure!(rehearsed.status == 0 && rehearsed.stdout.contains(&format!("{rounds} of {rounds} rounds")), "{rehearsed}");
     for step in ["have 16 free huge pages", &format!("give {} to vfio-pci", at::GPU)] {
         ensure!(rehearsed.stdout.contains(step), "{step} was not rehearsed: {rehearsed}");
     }
@@ -69,7 +71,7 @@ fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_name
     let file = lab.install_machine("only", &machine(&more))?;
     let before = lab.snapshot_of_host()?;
     // systemd gives up on a unit that was started five times within ten seconds.
-    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 8 {file}"), MANY_ROUNDS)?;
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 6 {file}"), MANY_ROUNDS)?;
     ensure!(rehearsed.status == 0 && rehearsed.stdout.contains("stop desktop.service"), "{rehearsed}");
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
     let left = before.diff(&lab.snapshot_of_host()?);
@@ -101,7 +103,7 @@ fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
 }
 
 #[test]
-fn ten_guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<()> {
+fn guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<()> {
     let lab = host("two-gpus")?;
     let gpu = at::SECOND_GPU;
     let file = lab.install_machine("second", &machine(&format!("memory: (size: \"32 MiB\"), pci: [\"{gpu}\"]")))?;
@@ -109,7 +111,7 @@ fn ten_guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<
     let before = lab.snapshot_of_host()?;
     let driver = format!("basename $(readlink /sys/bus/pci/devices/{gpu}/driver)");
     let host_driver = lab.sh(&driver)?;
-    for round in 1..=10 {
+    for round in 1..=thorough::rounds(10, 3) {
         let since = Instant::now();
         lab.sh(": >/run/lab/guest.log")?;
         let job = lab.start(&format!("exec /lab/bin/vfio-run {file}"))?;

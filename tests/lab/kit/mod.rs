@@ -17,5 +17,6 @@ pub mod qmp;
 pub mod slots;
 pub mod snapshot;
 pub mod template;
+pub mod thorough;
 pub mod tools;
 pub mod variants;

@@ -101,8 +101,9 @@ impl Lab {
     /// # Errors
     /// When it does not within `patience`; with what it said last.
     pub fn wait_until(&self, command: &str, patience: Duration) -> Result<()> {
-        // Inside the host, so that the many attempts are one exchange.
-        let script = format!("until ( {command} ); do sleep 0.05; done");
+        // Inside the host, so that the many attempts are one exchange. Each takes processes, which cost an emulated host
+        // much of what it has.
+        let script = format!("until ( {command} ); do sleep 0.2; done");
         let mut output = self.start(&script)?;
         match output.wait_quietly(patience)? {
             Some(output) => output.ok().map(drop),

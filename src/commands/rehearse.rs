@@ -15,6 +15,14 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
         refuse(&plan, output)?;
         return Ok(exit::REFUSED);
     }
+    if let Some(moves) = &plan.moves {
+        let name = &plan.name;
+        tracing::error!(
+            "{}, and a rehearsal would end with it; rehearse {name} over ssh or from a text console that is not stopped",
+            moves.why
+        );
+        return Ok(exit::REFUSED);
+    }
     tell_warnings(&plan);
     if let Some(words) = little(&plan) {
         tracing::info!("{words}");

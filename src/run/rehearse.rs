@@ -7,7 +7,7 @@ mod times;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 pub use look::{Leak, Side};
@@ -15,7 +15,7 @@ pub use times::{Spread, Step};
 
 use super::hooks::{self, Told};
 use super::signals::Signals;
-use super::{Begun, Entry, Part, begin, give_back, leave, start};
+use super::{Begun, Entry, Part, begin, give_back, leave, preflight, start};
 use crate::change::Change;
 use crate::host::Root;
 use crate::journal::{Record, Took};
@@ -197,6 +197,7 @@ impl Rehearsing<'_> {
         // QEMU's answer does not change from round to round.
         let trial = if self.result.completed == 0 { trial(plan) } else { None };
         start::make_changes(plan, self.root, journal, &mut self.signals, trial, &mut made).await?;
+        preflight::check(self.root, &plan.leases).context("the guest could not have its devices")?;
         let clock = Instant::now();
         hooks::on_the_way(plan, Stage::Ready, journal, &mut self.signals).await?;
         hooks_took(round, plan, last, "hooks of `ready` and `ended`", Side::There, clock.elapsed());

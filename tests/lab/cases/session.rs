@@ -55,6 +55,8 @@ fn a_guest_outlives_the_session_that_it_was_started_from() -> Result<()> {
         let before = lab.snapshot_of_host()?;
         let plan = lab.sh(&format!("{IN_SESSION} /lab/bin/vfio-run plan {file}"))?;
         ensure!(plan.contains("into vfio-run-only.service") && plan.contains("vfio-run-only.service/guest"), "{plan}");
+        let refused = lab.run(&format!("{IN_SESSION} /lab/bin/vfio-run rehearse {file}"))?;
+        ensure!(refused.status == 3 && refused.stderr.contains("would end with it"), "{refused}");
         // The session has something else in it, which shows that it has ended.
         let job = lab.start(&format!("{IN_SESSION} /bin/bash -c 'sleep 500 & /lab/bin/vfio-run {file}; exit $?'"))?;
         // Whether the one that was typed in lives to see the guest run depends on who is quicker.

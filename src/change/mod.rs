@@ -9,6 +9,7 @@ mod huge_pages;
 mod module;
 mod nodes;
 mod owner;
+mod program;
 mod rebar;
 mod revive;
 mod screen;

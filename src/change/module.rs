@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Before, ChangeError, Undone};
-use crate::child::{self, Command, Session};
+use super::{Before, ChangeError, Undone, program};
+use crate::child::Command;
 use crate::host::Root;
 
 /// How long a module may take to start its devices, or to stop them.
@@ -49,25 +49,8 @@ fn modprobe(root: &Root, arguments: &[&str]) -> Result<(), ChangeError> {
     let program = root.path(PathBuf::from(program.unwrap_or_else(|| "/sbin/modprobe".to_owned())));
     let name = arguments.last().copied().unwrap_or_default();
     let mut command = Command::new(program);
-    command.args(arguments).session(Session::Own).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| failed(name, format!("{e}: {}", e.source)))?;
-    let ended = child::wait_until(&mut child, Instant::now() + LIMIT).map_err(|e| failed(name, e.to_string()))?;
-    match ended {
-        Some(status) if status.success() => Ok(()),
-        Some(_) => {
-            let mut words = String::new();
-            if let Some(mut stderr) = child.stderr.take() {
-                use std::io::Read as _;
-                // Without its words there is still the fact.
-                let _ = stderr.read_to_string(&mut words);
-            }
-            Err(failed(name, words.trim().to_owned()))
-        }
-        None => {
-            let _ = child.kill();
-            Err(failed(name, format!("modprobe did not end within {} s", LIMIT.as_secs())))
-        }
-    }
+    command.args(arguments).stdout(Stdio::null());
+    program::run(command, "modprobe", LIMIT).map(drop).map_err(|why| failed(name, why))
 }
 
 fn failed(module: &str, why: String) -> ChangeError {

@@ -52,7 +52,8 @@ pub(super) fn start(unit: &str, was_up: bool) -> Result<Undone, ChangeError> {
     })
 }
 
-fn is_up(state: &str) -> bool {
+/// Whether a unit in this state (`ActiveState`) runs, or is about to.
+pub(super) fn is_up(state: &str) -> bool {
     matches!(state, "active" | "activating" | "reloading")
 }
 

@@ -3,14 +3,14 @@
 //! The bus of a user refuses root, and there may be none. So `systemctl --user` is run as that user: it speaks to the
 //! manager's private socket (`/run/user/UID/systemd/private`), which needs no session and no bus.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::attribute::wait_for;
-use super::{Before, ChangeError, Undone};
-use crate::child::{self, Command, Session};
+use super::unit::is_up;
+use super::{Before, ChangeError, Undone, program};
+use crate::child::Command;
 use crate::host::Root;
 
 /// How long a unit may take: systemd kills what does not stop within 90 s by default.
@@ -89,39 +89,20 @@ impl UserUnit<'_> {
     }
 
     fn systemctl(&self, arguments: &[&str], limit: Duration) -> Result<String, ChangeError> {
-        let words = |error: &dyn std::fmt::Display| self.failed(error.to_string());
         let program = match self.root.is_real() {
             true => PathBuf::from("systemctl"),
             false => self.root.path("/bin/systemctl"),
         };
         let mut command = Command::new(program);
-        command.arg("--user").args(arguments).session(Session::Own).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("--user").args(arguments).stdout(Stdio::piped());
         command.env("XDG_RUNTIME_DIR", self.runtime_folder());
         if let Some((uid, gid)) = self.ids().filter(|_| self.root.is_real()) {
             command.user(uid, gid, &[]);
         }
-        let mut child = command.spawn().map_err(|e| words(&format_args!("{e}: {}", e.source)))?;
-        let ended = child::wait_until(&mut child, Instant::now() + limit).map_err(|e| words(&e))?;
-        let (mut said, mut complained) = (String::new(), String::new());
-        let Some(status) = ended else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(words(&format_args!("systemctl {} did not end within {} s", arguments[0], limit.as_secs())));
-        };
-        // Without its words there is still the fact. It says a line or two, which the pipes hold.
-        let _ = child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut said));
-        let _ = child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut complained));
-        match status.success() {
-            true => Ok(said.trim().to_owned()),
-            false => Err(words(&complained.trim())),
-        }
+        program::run(command, &format!("systemctl {}", arguments[0]), limit).map_err(|why| self.failed(why))
     }
 
     fn failed(&self, why: String) -> ChangeError {
         ChangeError::Unit { unit: format!("{} of user {}", self.unit, self.uid), why }
     }
-}
-
-fn is_up(state: &str) -> bool {
-    matches!(state, "active" | "activating" | "reloading")
 }

@@ -46,9 +46,7 @@ fn go_on_in_unit(moves: &Move, plan: &Plan, args: &RunArgs, output: OutputArgs) 
     arguments.extend((0..output.verbose).map(|_| "--verbose".to_owned()));
     arguments.extend(output.quiet.then(|| "--quiet".to_owned()));
     arguments.extend(output.json.then(|| "--json".to_owned()));
-    let of =
-        |starts: bool| plan.hooks.iter().filter(move |hook| hook.stage.is_start() == starts).map(|hook| hook.timeout);
-    let waits = Waits { guest: plan.shutdown_timeout, start: of(true).sum(), end: of(false).sum() };
+    let waits = Waits { guest: plan.shutdown_timeout, start: plan.hooks_limit(true), end: plan.hooks_limit(false) };
     let service = Service { name, program: &program, arguments: &arguments, waits };
     match block_on(run::session::go_on_in_unit(moves, &service))? {
         Started::Well => Ok(exit::OK),

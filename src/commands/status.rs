@@ -180,7 +180,5 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
 pub fn shutdown_limit(run_dir: &Path) -> Duration {
     let plan = std::fs::read(run_dir.join(PLAN_FILE)).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
     // The launcher also waits for the hooks that come after the guest.
-    let hooks =
-        |plan: &Plan| plan.hooks.iter().filter(|h| !h.stage.is_start()).map(|h| u64::from(h.timeout)).sum::<u64>();
-    Duration::from_secs(plan.map_or(90, |p| hooks(&p) + u64::from(p.shutdown_timeout)))
+    Duration::from_secs(plan.map_or(90, |p| u64::from(p.hooks_limit(false)) + u64::from(p.shutdown_timeout)))
 }

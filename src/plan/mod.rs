@@ -171,6 +171,12 @@ impl std::fmt::Display for Keep {
 }
 
 impl Plan {
+    /// Seconds that its hooks may take: those on the way to the guest, or the others.
+    pub fn hooks_limit(&self, start: bool) -> u32 {
+        let hooks = self.hooks.iter().filter(|hook| hook.stage.is_start() == start);
+        hooks.fold(0, |sum: u32, hook| sum.saturating_add(hook.timeout))
+    }
+
     /// Whether QEMU makes sockets of its own (VNC, SPICE).
     pub fn uses_display_folder(&self) -> bool {
         let folder = self.paths.display.to_string_lossy();

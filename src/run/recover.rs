@@ -55,14 +55,14 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         end_unborn(run_dir, &journal).await?;
     }
     // What is put back is still this machine's; leases of the dead launcher go with these.
-    let _leases = match plan_of(run_dir) {
-        Ok(plan) => Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
+    let plan = plan_of(run_dir).ok();
+    let _leases = match &plan {
+        Some(plan) => Leases::take(plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
         // It died before it had a plan, and so before it had leases.
-        Err(_) => Leases::default(),
+        None => Leases::default(),
     };
     let helpers = helpers(&journal)?;
     end(Processes { qemu: None, helpers }).await;
-    let plan = plan_of(run_dir).ok();
     let (left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if let Some(plan) = &plan {
@@ -70,7 +70,7 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     }
     if journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
-        if let Ok(plan) = plan_of(run_dir) {
+        if let Some(plan) = &plan {
             folders::remove_display(&plan.paths.display);
         }
         lock.remove_folder()?;

@@ -349,7 +349,9 @@ impl Drop for World {
                 // Goes only where nobody else has something in it.
                 let _ = std::fs::remove_dir(folder.parent().unwrap());
             }
-            let _ = std::fs::remove_file(format!("/var/log/vfio-run/{}.log", self.name));
+            for ending in ["log", "failure"] {
+                let _ = std::fs::remove_file(format!("/var/log/vfio-run/{}.{ending}", self.name));
+            }
         }
     }
 }

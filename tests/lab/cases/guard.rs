@@ -28,7 +28,7 @@ fn installed(lab: &Lab, text: &str) -> Result<String> {
 
 #[test]
 fn a_command_line_that_qemu_refuses_is_refused_before_anything_is_taken() -> Result<()> {
-    let lab = host("debian13")?;
+    let lab = host("one-gpu", "debian13")?;
     lab.sh(DESKTOP)?;
     let bad = machine(r#"pci: ["01:00.*"], extra_args: ["-device", "nonsense"]"#);
     let file = installed(&lab, &bad)?;
@@ -66,7 +66,7 @@ fn a_command_line_that_qemu_refuses_is_refused_before_anything_is_taken() -> Res
 
 #[test]
 fn a_guest_that_shows_no_life_loses_the_card_and_the_desktop_comes_back() -> Result<()> {
-    let lab = host("debian13")?;
+    let lab = host("one-gpu", "debian13")?;
     lab.sh(DESKTOP)?;
     let file = installed(&lab, &machine(r#"pci: ["01:00.*"], give_back_unless: (within: 60)"#))?;
     let state = lab.snapshot_of_host()?;

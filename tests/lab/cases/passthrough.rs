@@ -31,8 +31,8 @@ systemctl daemon-reload
 systemctl start desktop.service";
 
 /// A host as after a first run: modules and the folder of runs stay.
-pub(super) fn host(release: &str) -> Result<Lab> {
-    let lab = Lab::variant("one-gpu", release).start()?;
+pub(super) fn host(variant: &str, release: &str) -> Result<Lab> {
+    let lab = Lab::variant(variant, release).start()?;
     lab.load_kvm()?;
     lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
     Ok(lab)
@@ -49,7 +49,7 @@ pub(super) fn start<'a>(lab: &'a Lab, file: &str, picture: &str) -> Result<Job<'
 #[test]
 fn the_only_gpu_goes_to_a_guest_and_comes_back() -> Result<()> {
     for release in releases() {
-        let lab = host(release)?;
+        let lab = host("one-gpu", release)?;
         let file = lab.install_machine("only", &machine(r#"pci: [(address: "01:00.*", expect: "1234:1111")]"#))?;
         let before = lab.snapshot_of_host()?;
         let job = start(&lab, &file, &format!("{release}-guest"))?;
@@ -70,7 +70,7 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back() -> Result<()> {
 
 #[test]
 fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed() -> Result<()> {
-    let lab = host("debian13")?;
+    let lab = host("one-gpu", "debian13")?;
     lab.sh(DESKTOP)?;
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
     let before = lab.snapshot_of_host()?;
@@ -97,7 +97,7 @@ fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed() -> Re
 
 #[test]
 fn a_program_on_the_gpu_is_named_and_nothing_stays_changed() -> Result<()> {
-    let lab = host("debian13")?;
+    let lab = host("one-gpu", "debian13")?;
     lab.sh("(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 &")?;
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
     let before = lab.snapshot_of_host()?;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::passthrough::{DESKTOP, host};
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
 use crate::kit::thorough;
@@ -12,25 +13,6 @@ const GUEST_BOOT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(90);
 /// Far more than any number of rounds takes on a machine that is not overloaded.
 const MANY_ROUNDS: Duration = Duration::from_secs(1200);
-
-/// What a desktop is, as far as a handover goes: a unit that holds the screen's node and is the display manager.
-const DESKTOP: &str = "
-cat >/etc/systemd/system/desktop.service <<'END'
-[Service]
-ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
-END
-ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
-systemctl daemon-reload
-systemctl start desktop.service";
-
-/// A host as after a first run: modules and the folder of runs stay.
-fn host(variant: &str) -> Result<Lab> {
-    let lab = Lab::variant(variant, "debian13").start()?;
-    lab.load_kvm()?;
-    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run")?;
-    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
-    Ok(lab)
-}
 
 fn machine(more: &str) -> String {
     format!(
@@ -41,7 +23,7 @@ fn machine(more: &str) -> String {
 
 #[test]
 fn rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
-    let lab = host("one-gpu")?;
+    let lab = host("one-gpu", "debian13")?;
     let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
     let file = lab.install_machine("only", &machine(more))?;
     // Asks QEMU what it can do, and loads what the first handover loads.
@@ -64,7 +46,7 @@ fn rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
 
 #[test]
 fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_named() -> Result<()> {
-    let lab = host("one-gpu")?;
+    let lab = host("one-gpu", "debian13")?;
     lab.sh(DESKTOP)?;
     let hooks = r#"hooks: (restored: [["/bin/sh", "/run/lab/leak"]])"#;
     let more = format!(r#"memory: (size: "32 MiB"), pci: ["01:00.*"], {hooks}"#);
@@ -86,7 +68,7 @@ fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_name
 
 #[test]
 fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
-    let lab = host("one-gpu")?;
+    let lab = host("one-gpu", "debian13")?;
     let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
     let file = lab.install_machine("only", &machine(more))?;
     let before = lab.snapshot_of_host()?;
@@ -104,7 +86,7 @@ fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
 
 #[test]
 fn guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<()> {
-    let lab = host("two-gpus")?;
+    let lab = host("two-gpus", "debian13")?;
     let gpu = at::SECOND_GPU;
     let file = lab.install_machine("second", &machine(&format!("memory: (size: \"32 MiB\"), pci: [\"{gpu}\"]")))?;
     lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;

@@ -5,19 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::passthrough::{host, machine};
 use crate::kit::host::at;
 use crate::kit::lab::{Lab, releases};
 
 const GUEST_BOOT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(120);
-
-fn machine(more: &str) -> String {
-    format!(
-        "(guest: Other, accelerator: Kvm, memory: (size: \"256 MiB\"), cpu: (vcpus: 1, features: [\"-xsave\"]),
-          kernel: (image: \"/lab/guests/tiny\"), networks: [], serial: File(\"/run/lab/guest.log\"),
-          shutdown_timeout: 30, {more})"
-    )
-}
 
 /// A desktop that holds a card's node.
 fn desktop(lab: &Lab, command: &str) -> Result<()> {
@@ -34,13 +27,6 @@ systemctl start desktop.service")
 }
 
 const HOLD: &str = "exec sleep infinity 7</dev/dri/card0";
-
-fn host(variant: &str, release: &str) -> Result<Lab> {
-    let lab = Lab::variant(variant, release).start()?;
-    lab.load_kvm()?;
-    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
-    Ok(lab)
-}
 
 /// What a session is to the program: a scope of this name, which ends with the display manager.
 const IN_SESSION: &str =

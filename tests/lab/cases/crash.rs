@@ -114,7 +114,11 @@ fn records(desk: &Desk) -> Result<Vec<String>> {
 
 #[test]
 fn a_launcher_that_is_killed_at_any_record_leaves_nothing_behind() -> Result<()> {
-    let desk = Desk::new("debian13")?;
+    thorough::releases().iter().try_for_each(|release| killed_at_records(release))
+}
+
+fn killed_at_records(release: &str) -> Result<()> {
+    let desk = Desk::new(release)?;
     let since = Instant::now();
     let records = records(&desk)?;
     ensure!(records.last().is_some_and(|last| last.contains("running")), "{records:#?}");
@@ -134,13 +138,57 @@ fn a_launcher_that_is_killed_at_any_record_leaves_nothing_behind() -> Result<()>
         desk.recover(&when)?;
         eprintln!("{:4.0} s: {}", since.elapsed().as_secs_f32(), kind_of(record));
     }
-    eprintln!("killed at {points} records, {:.0} s", since.elapsed().as_secs_f32());
+    eprintln!("{release}: killed at {points} records, {:.0} s", since.elapsed().as_secs_f32());
+    desk.lab.finish()
+}
+
+/// How many records a launcher writes while it gives back: what it takes at least, and far more than it takes.
+const GIVING_BACK: std::ops::RangeInclusive<usize> = 8..=60;
+
+#[test]
+fn a_launcher_that_is_killed_while_it_gives_back_leaves_nothing_behind() -> Result<()> {
+    thorough::releases().iter().try_for_each(|release| killed_while_giving_back(release))
+}
+
+fn killed_while_giving_back(release: &str) -> Result<()> {
+    let desk = Desk::new(release)?;
+    let since = Instant::now();
+    let to_the_guest = records(&desk)?.len();
+    let (mut points, mut written) = (0, 0);
+    for record in 1..=*GIVING_BACK.end() {
+        // What is done at a record and the next is seldom of two kinds.
+        if !thorough::is_on() && record % 4 != 1 {
+            continue;
+        }
+        let when = format!("record {record} after the guest's first instruction");
+        let job = desk.run(&killed_at(to_the_guest + record), FILE)?;
+        job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+        // It waits for the end, which the launcher may not live to tell.
+        desk.lab.run_for("/lab/bin/vfio-run stop only", SOON)?;
+        let ended = job.wait(SOON)?;
+        if ended.status == 0 {
+            desk.is_as_before("a run that outlived its records", &ended)?;
+            written = record - 1;
+            break;
+        }
+        points += 1;
+        ensure!(ended.status == 137, "{when}: {ended}");
+        let journal = desk.lab.sh(&format!("tail -n 1 {RUN_DIR}/journal"))?;
+        desk.recover(&format!("{when}, {journal}"))?;
+        eprintln!("{:4.0} s: {}", since.elapsed().as_secs_f32(), kind_of(&journal));
+    }
+    ensure!(GIVING_BACK.contains(&written), "{written} records while it gave back");
+    eprintln!("{release}: killed at {points} records while it gave back, {:.0} s", since.elapsed().as_secs_f32());
     desk.lab.finish()
 }
 
 #[test]
 fn who_gives_back_and_is_killed_after_each_step_is_succeeded_by_the_next() -> Result<()> {
-    let desk = Desk::new("debian13")?;
+    thorough::releases().iter().try_for_each(|release| succeeded(release))
+}
+
+fn succeeded(release: &str) -> Result<()> {
+    let desk = Desk::new(release)?;
     let job = desk.start(FILE)?;
     desk.lab.kill("vfio-run", "KILL")?;
     ensure!(job.wait(SOON)?.status == 137);

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::crash::{Desk, FILE, GUEST_BOOT, OBEDIENT, QEMU, SOON, machine};
 use crate::kit::host::at;
+use crate::kit::thorough;
 
 /// How one change is made to fail, by nothing that the plan could have seen.
 struct Fault {
@@ -64,7 +65,11 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
 
 #[test]
 fn each_change_that_fails_is_named_and_all_before_it_is_undone() -> Result<()> {
-    let desk = Desk::new("debian13")?;
+    thorough::releases().iter().try_for_each(|release| changes_that_fail(release))
+}
+
+fn changes_that_fail(release: &str) -> Result<()> {
+    let desk = Desk::new(release)?;
     let plan: Value = serde_json::from_str(&desk.lab.sh(&format!("/lab/bin/vfio-run plan --json {FILE}"))?)?;
     let changes = plan["changes"].as_array().context("a plan without changes")?;
     let mut faults: Vec<Fault> = Vec::new();
@@ -95,7 +100,11 @@ fn each_change_that_fails_is_named_and_all_before_it_is_undone() -> Result<()> {
 
 #[test]
 fn whatever_qemu_and_the_guest_do_the_host_comes_back() -> Result<()> {
-    let desk = Desk::new("debian13")?;
+    thorough::releases().iter().try_for_each(|release| whatever_they_do(release))
+}
+
+fn whatever_they_do(release: &str) -> Result<()> {
+    let desk = Desk::new(release)?;
 
     // QEMU takes the arguments and refuses the card.
     let entry = r#"pci: [(address: "01:00.*", properties: {"x-pci-vendor-id": 131071})]"#;
@@ -128,7 +137,11 @@ fn whatever_qemu_and_the_guest_do_the_host_comes_back() -> Result<()> {
 
 #[test]
 fn a_driver_that_does_not_come_back_is_named_and_recovered_later() -> Result<()> {
-    let desk = Desk::new("debian13")?;
+    thorough::releases().iter().try_for_each(|release| driver_that_does_not_come_back(release))
+}
+
+fn driver_that_does_not_come_back(release: &str) -> Result<()> {
+    let desk = Desk::new(release)?;
     let job = desk.start(FILE)?;
     // An update of the kernel that broke the driver, say.
     desk.lab.sh(
@@ -152,5 +165,26 @@ fn a_driver_that_does_not_come_back_is_named_and_recovered_later() -> Result<()>
     ensure!(recovered.status == 0, "{recovered}");
     desk.lab.wait_until("systemctl is-active desktop.service", SOON)?;
     desk.is_as_before("the driver was mended", &recovered)?;
+    desk.lab.finish()
+}
+
+/// No emulated card dies. One that the kernel has forgotten comes back in the same way: looked for anew.
+#[test]
+fn a_card_that_is_gone_when_its_guest_has_ended_is_looked_for_anew() -> Result<()> {
+    let desk = Desk::new("debian13")?;
+    let vanish = format!("for f in {} {}; do echo 1 >/sys/bus/pci/devices/$f/remove; done", at::GPU, at::GPU_SOUND);
+    desk.lab.write("/run/lab/vanish", &vanish)?;
+    let more = OBEDIENT.replace(
+        r#"pci: ["01:00.*"]"#,
+        r#"pci: [(address: "01:00.*", revive: [Reset, Rescan])], hooks: (ended: [["/bin/sh", "/run/lab/vanish"]])"#,
+    );
+    desk.lab.install_machine("only", &machine(&more))?;
+    let job = desk.start(FILE)?;
+    desk.lab.run_for("/lab/bin/vfio-run stop only", SOON)?;
+    let ended = job.wait(SOON)?;
+    ensure!(ended.status == 0 && ended.stderr.contains("looking for it anew woke it"), "{ended}");
+    desk.is_as_before("a card that was gone", &ended)?;
+    desk.lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
+    ensure!(desk.lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
     desk.lab.finish()
 }

@@ -5,6 +5,7 @@ mod failures;
 mod guard;
 mod handover;
 mod hygiene;
+mod hyperv;
 mod passthrough;
 mod power;
 mod program;

@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 
 use super::passthrough::{DESKTOP, host};
 use crate::kit::host::at;
-use crate::kit::lab::Lab;
 use crate::kit::thorough;
 
 const GUEST_BOOT: Duration = Duration::from_secs(180);

@@ -12,3 +12,8 @@ pub fn is_on() -> bool {
 pub fn rounds(all: u32, usual: u32) -> u32 {
     if is_on() { all } else { usual }
 }
+
+/// On which releases a series is tried: all, or the newest.
+pub fn releases() -> &'static [&'static str] {
+    if is_on() { &["debian13", "debian12"] } else { &["debian13"] }
+}

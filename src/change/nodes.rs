@@ -51,7 +51,9 @@ fn leaves(root: &Root, holder: &Holder) -> bool {
 }
 
 fn send(holders: &[Holder], signal: Signal) {
-    for holder in holders.iter().filter(|holder| holder.pid > 1) {
+    // These two keep what sessions have opened, and close it with them.
+    let keeps = |holder: &Holder| holder.pid == 1 || holder.unit.as_deref() == Some("systemd-logind.service");
+    for holder in holders.iter().filter(|holder| !keeps(holder)) {
         // One that has ended meanwhile is what was wanted.
         let _ = kill(Pid::from_raw(holder.pid), signal);
     }

@@ -8,6 +8,7 @@ mod kit;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use kit::argv::Watch;
@@ -15,12 +16,16 @@ use kit::host::Host;
 use kit::images::{self, Release};
 use kit::{cache, variants};
 
+/// How long a command of `run` may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(600);
+
 const USAGE: &str = "\
 usage: scripts/lab COMMAND
   images [RELEASE]                     build what is missing of the images, and boot each variant once
   list                                 the variants of lab hosts
   shell VARIANT [RELEASE] [--vnc N]    a root shell in such a host, with its screen at VNC display N
   shell FOLDER/host.json [--vnc N]     the same in the host of a failed test
+  run VARIANT [RELEASE] -- COMMAND     what a command of bash's says in such a host
   bench                                time a handover beside the same steps by hand
   clean                                remove everything that the lab keeps
 releases: debian12, debian13 (the default)";
@@ -48,6 +53,8 @@ fn command(words: &[&str]) -> Result<()> {
             Ok(())
         }
         ["shell", rest @ ..] => shell(rest),
+        ["run", variant, "--", command @ ..] => run(variant, "debian13", command),
+        ["run", variant, release, "--", command @ ..] => run(variant, release, command),
         ["bench"] => bench::run(),
         ["clean"] => clean(),
         // The test runner passes nothing when it runs all targets: say how to use it, and do nothing.
@@ -84,7 +91,8 @@ fn make(releases: &[Release]) -> Result<()> {
     std::thread::scope(|scope| {
         let workers = [scope.spawn(work), scope.spawn(work)];
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("making templates failed"))?)
-    })
+    })?;
+    cache::prune()
 }
 
 fn shell(words: &[&str]) -> Result<()> {
@@ -107,6 +115,15 @@ fn shell(words: &[&str]) -> Result<()> {
     }
     console::sit_at(&lab, console.context("the host has no console")?)?;
     lab.finish()
+}
+
+fn run(variant: &str, release: &str, command: &[&str]) -> Result<()> {
+    let lab = variants::find(variant, release)?.start()?;
+    let output = lab.run_for(&command.join(" "), COMMAND_LIMIT)?;
+    print!("{}", output.stdout);
+    eprint!("{}", output.stderr);
+    lab.finish()?;
+    if output.status == 0 { Ok(()) } else { bail!("it ended with {}", output.status) }
 }
 
 fn clean() -> Result<()> {

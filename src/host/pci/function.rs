@@ -34,7 +34,7 @@ pub struct Details {
     pub rom: Option<Size>,
     /// Ranges that can be resized.
     pub resizable: Vec<Resizable>,
-    /// How the kernel can reset it, in the order that it would try; `None` before Linux 5.15.
+    /// How the kernel can reset it, in the order that it would try; `None` where that is not told (before Linux 5.15).
     pub reset_methods: Option<Vec<String>>,
     /// Power state: `D0`, `D3hot`, `D3cold`.
     pub power_state: Option<String>,
@@ -112,6 +112,16 @@ pub(super) fn read(root: &Root, name: &str) -> Option<PciFunction> {
     })
 }
 
+/// The files `reset` and `reset_method` are there only where the kernel knows a way (`pci_dev_reset_attr_is_visible()` in
+/// `drivers/pci/pci-sysfs.c`), and before Linux 5.15 only the former.
+fn reset_methods(root: &Root, folder: &str) -> Option<Vec<String>> {
+    match root.text_up_to(format!("{folder}/reset_method"), 4096) {
+        Some(words) => Some(words.split_whitespace().map(str::to_owned).collect()),
+        None if root.path(format!("{folder}/reset")).exists() => None,
+        None => Some(Vec::new()),
+    }
+}
+
 /// Everything else.
 pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Details {
     let folder = folder(address);
@@ -129,7 +139,7 @@ pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Detail
         resizable: bars.iter().filter_map(|bar| resizable(root, &folder, bar.index)).collect(),
         bars,
         rom,
-        reset_methods: text("reset_method").map(|words| words.split_whitespace().map(str::to_owned).collect()),
+        reset_methods: reset_methods(root, &folder),
         power_state: text("power_state"),
         power_control: text("power/control"),
         d3cold_allowed: flag("d3cold_allowed"),

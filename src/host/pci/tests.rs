@@ -58,6 +58,7 @@ fn desktop() -> tempfile::TempDir {
     link("/sys/class/drm", &format!("{gpu}/drm/card0/subsystem"));
     let sound = function("0000:00:01.0/0000:01:00.1", "10DE:22BA", "40300", "snd_hda_intel", 2);
     put(&format!("{sound}/sound/card1/controlC1/dev"), "116:7\n");
+    put(&format!("{sound}/reset"), "");
     put(&format!("{sound}/sound/card1/controlC1/uevent"), "DEVNAME=snd/controlC1\n");
     let disk = function("0000:00:06.0", "144d:a80c", "10802", "nvme", 3);
     put(&format!("{disk}/nvme/nvme0/nvme0n1/dev"), "259:0\n");
@@ -141,6 +142,9 @@ fn a_graphics_card_in_depth_and_all_others_in_short() {
     let its = details(&pci, "01:00.0");
     assert_eq!((its.boot_vga, its.numa_node, its.driver_override.as_deref()), (Some(true), None, None));
     assert_eq!(its.reset_methods.as_deref().unwrap(), ["flr", "bus"]);
+    // An older kernel's, and one that has none.
+    assert_eq!(details(&pci, "01:00.1").reset_methods, None);
+    assert_eq!(details(&pci, "00:01.0").reset_methods.as_deref(), Some(&[][..]));
     assert_eq!(its.bars.len(), 4);
     let large = &its.bars[1];
     assert_eq!((large.index, large.size, large.wide, large.prefetch), (1, Size::bytes(256 << 20), true, true));
@@ -184,6 +188,18 @@ fn the_screen_is_what_stands_in_the_way() {
     assert_eq!(screen.boot_memory, [(0x60_0000_0000, 0x60_002f_ffff)]);
     assert_eq!(screen.boot_screens[0].device, "efi-framebuffer.0");
     assert_eq!((screen.display_manager.as_deref(), screen.display_manager_runs), (Some("gdm.service"), true));
+}
+
+#[test]
+fn a_display_manager_whose_process_is_a_session_runs_too() {
+    let desktop = desktop();
+    let group = desktop.path().join("sys/fs/cgroup/system.slice/gdm.service/cgroup.procs");
+    std::fs::write(group, "").unwrap();
+    assert!(!read(desktop.path(), &[]).screen.display_manager_runs);
+    let units = desktop.path().join("run/systemd/units");
+    std::fs::create_dir_all(&units).unwrap();
+    std::os::unix::fs::symlink("9e2b", units.join("invocation:gdm.service")).unwrap();
+    assert!(read(desktop.path(), &[]).screen.display_manager_runs);
 }
 
 #[test]

@@ -155,6 +155,17 @@ fn who_outlives_the_display_manager_is_named() {
     assert_eq!(held(&plan(CARD, &host)).len(), 1);
 }
 
+#[test]
+fn what_is_kept_open_for_a_session_goes_with_it() {
+    let mut host = desktop("/system.slice/ssh.service");
+    let graphical = Holder { session: Some("3".into()), ..holder("kwin_wayland", "session-3.scope") };
+    let keepers = [holder("systemd", "init.scope"), holder("systemd-logind", "systemd-logind.service")];
+    details(at(&mut host, "01:00.0")).holders = keepers.into_iter().chain([graphical]).collect();
+    assert_eq!(held(&plan(CARD, &host)), [""; 0]);
+    let none = format!("{CARD}, handover: (display_manager: None)");
+    assert_eq!(held(&plan(&none, &host)).len(), 1);
+}
+
 /// What makes another host of it.
 type Spoil = fn(&mut Host);
 

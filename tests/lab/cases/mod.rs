@@ -6,6 +6,7 @@ mod guard;
 mod handover;
 mod hygiene;
 mod hyperv;
+mod kinds;
 mod passthrough;
 mod power;
 mod program;

@@ -29,6 +29,9 @@ pub fn root() -> PathBuf {
 /// How long an entry that nobody uses is kept beside a newer one.
 const STALE: Duration = Duration::from_secs(4 * 3600);
 
+/// How long an entry that nobody uses is kept at all.
+const FORGOTTEN: Duration = Duration::from_secs(3 * 24 * 3600);
+
 /// A key for the given ingredients, in this order.
 pub struct Key(Vec<u8>);
 
@@ -138,6 +141,33 @@ fn remove_old(folder: &Path, name: &str, keep: &Path) {
             let _ = fs::remove_dir_all(&path);
         }
     }
+}
+
+/// Removes what nobody has used for long, whatever its name: variants come and go. Also what a maker that was killed has
+/// left half made.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub fn prune() -> Result<()> {
+    let Ok(kinds) = fs::read_dir(root()) else { return Ok(()) };
+    for kind in kinds.flatten().filter(|kind| kind.file_type().is_ok_and(|kind| kind.is_dir())) {
+        for entry in fs::read_dir(kind.path())?.flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let unused = |file: &Path| {
+                let used = fs::metadata(file).and_then(|meta| meta.modified());
+                used.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > FORGOTTEN)) && try_lock(file).is_some()
+            };
+            let is_left = match name.strip_suffix("-draft") {
+                Some(name) => try_lock(&path.with_file_name(format!("{name}.lock"))).is_some(),
+                None => unused(&path.join("in-use")),
+            };
+            if is_left {
+                remove(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes a folder if it is there.

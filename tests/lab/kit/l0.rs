@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::qmp::Qmp;
+use super::tools;
 
 /// Where QEMU finds its ends of the connections: the monitor, the agent's serial port, the console.
 pub const QMP_FD: i32 = 10;
@@ -53,7 +54,7 @@ impl L0 {
             None
         };
         let log = File::create(said)?;
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = Command::new(tools::qemu()?);
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let parent = nix::unistd::getpid();
         // SAFETY: only async-signal-safe calls between fork and exec; the descriptors outlive the spawn.
@@ -64,8 +65,7 @@ impl L0 {
                 hand_over(&fds)
             });
         }
-        let mut child =
-            command.spawn().context("cannot start `qemu-system-x86_64` (Debian package `qemu-system-x86`)")?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         drop(handed);
         match Qmp::open(qmp, Instant::now() + Duration::from_secs(60)) {
             Ok(qmp) => Ok((Self { child, qmp, said: said.to_owned() }, Lines { agent, console })),

@@ -20,7 +20,7 @@ use super::l0::{L0, Lines};
 use super::picture::Picture;
 use super::slots::{self, Slot};
 use super::snapshot::Snapshot;
-use super::{keys, template, variants};
+use super::{keys, template, tools, variants};
 
 /// How long a command may take when the test does not say.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -261,7 +261,7 @@ impl Lab {
     fn boot_qemu(&self, memory: &Memory, watch: &Watch) -> Result<(L0, Lines)> {
         let args = argv::arguments(&self.host, &self.files, memory, watch);
         let path = self.path();
-        fs::write(path.join("l0-command"), format!("qemu-system-x86_64 \\\n  {}\n", args.join(" \\\n  ")))?;
+        fs::write(path.join("l0-command"), format!("{} \\\n  {}\n", tools::qemu()?.display(), args.join(" \\\n  ")))?;
         // An earlier boot's console is kept.
         let console = path.join("console.log");
         if console.exists() {

@@ -11,8 +11,8 @@ use super::cache;
 /// More at once are slower in sum: an emulated host keeps more than a core busy.
 const SLOTS: u32 = 2;
 
-/// Longer than the whole lab may take.
-const PATIENCE: Duration = Duration::from_secs(1800);
+/// Longer than the whole lab may take, every point of its series tried: who waits is served in no order.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 
 /// The right to run a lab host, until dropped. A process that dies gives it back too.
 pub struct Slot {
@@ -31,7 +31,7 @@ pub fn take() -> Result<Slot> {
             }
         }
         if Instant::now() > deadline {
-            bail!("no slot for a lab host became free within {} minutes", PATIENCE.as_secs() / 60);
+            bail!("no slot for a lab host became free within {} hours", PATIENCE.as_secs() / 3600);
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -26,7 +26,7 @@ pub fn get(host: &Host, name: &str, files: &Files) -> Result<Entry> {
     // The command line with the places taken out: it names everything that the state depends on.
     let places = Files { folder: PathBuf::new(), disk: PathBuf::new(), payload: PathBuf::new(), ..files.clone() };
     let args = argv::arguments(host, &places, &Memory::Clone(PathBuf::new()), &Watch::default());
-    let key = Key::new("template 1").with(args.join("\n")).with(tools::run("qemu-system-x86_64", ["--version"])?);
+    let key = Key::new("template 1").with(args.join("\n")).with(tools::run(tools::qemu()?, ["--version"])?);
     cache::entry("templates", name, &key, |folder| {
         eprintln!("booting `{name}` once, for its template …");
         let start = Instant::now();

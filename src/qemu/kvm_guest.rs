@@ -14,6 +14,8 @@ use super::short::{Ended, Short, memory_file};
 
 /// How long the guest may take at least. It takes a tenth of a second; a KVM that hangs takes for ever.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// After how long the user is told what is waited for.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// QEMU's `isa-debug-exit` ends with `value << 1 | 1`.
 const GOOD: i32 = 0x21 << 1 | 1;
@@ -86,7 +88,15 @@ impl KvmGuest {
             Ok(qemu) => qemu,
             Err(error) => return Some(error),
         };
-        match qemu.wait_until(self.started + deadline) {
+        let ended = qemu.wait_until(self.started + SILENT).and_then(|ended| match ended {
+            Some(ended) => Ok(Some(ended)),
+            None => {
+                let limit = deadline.as_secs();
+                tracing::info!("trying whether KVM runs a guest, which takes long here: at most {limit} s");
+                qemu.wait_until(self.started + deadline)
+            }
+        });
+        match ended {
             Ok(Some(ended)) => judge(&ended),
             Ok(None) => {
                 let said = qemu.kill();

@@ -16,6 +16,6 @@ mod short;
 mod wire;
 
 pub use facts::QemuFacts;
-pub use probe::{ProbeError, probe};
+pub use probe::{KvmTrial, ProbeError, probe};
 pub use qmp::{Event, Qmp, QmpError};
 pub use shell::line as shell_line;

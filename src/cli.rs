@@ -103,7 +103,7 @@ pub enum Command {
     Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
     Status(NameArgs),
-    /// Ask a guest to power off, and wait until its launcher has ended
+    /// Ask a guest to power off, or give up its start, and wait until its launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, where its machine file gives the devices back unless it does (`give_back_unless`)
     Alive(AliveArgs),

@@ -194,5 +194,12 @@ fn the_schema_and_the_help_are_there() {
         }
         assert!(world.done(&["man"]).with(0).out.contains(".TH"));
         assert!(world.done(&["completions", "bash"]).with(0).out.contains("vfio-run"));
+        for asked in [&["completions", "bash"][..], &["man"], &["schema"]] {
+            let mut unread = world.command(asked);
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let ended = unread.stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+            assert!(ended.status.success() && ended.stderr.is_empty(), "{asked:?}: {ended:?}");
+        }
     });
 }

@@ -69,7 +69,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut std::io::stdout());
+            // Into memory: the generator panics where it cannot write, as to a reader that went away.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut text);
+            report::print(&text);
             Ok(exit::OK)
         }
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),

@@ -27,6 +27,13 @@ pub fn say(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
+/// Prints a text that was made whole before, as [`say`] does.
+pub fn print(text: &[u8]) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text).and_then(|()| out.flush());
+}
+
 /// Prints what is wrong with what the user wrote, as it is, on standard error.
 pub fn complain(text: &str) {
     use std::io::Write as _;

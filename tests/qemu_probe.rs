@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use vfio_run::qemu::KvmTrial::{Run, Skip};
-use vfio_run::qemu::{ProbeError, QemuFacts, probe};
+use vfio_run::qemu::{KvmGuest, ProbeError, QemuFacts, probe};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -158,6 +158,14 @@ fn real_qemu_tries_kvm_only_where_that_matters_and_gives_up_soon() {
     assert!(matches!(ask(Run), (true, false, _)), "kept");
     assert!(matches!(ask(Skip), (false, false, _)), "nothing depends on it");
     assert!(matches!(ask(Run), (true, false, _)), "still kept");
+}
+
+#[test]
+fn real_qemu_runs_the_smallest_guest_and_tells_a_cpu_of_32_bits() {
+    let run = |cpu| KvmGuest::start(Path::new(QEMU), "tcg", cpu).error(Duration::from_secs(9));
+    assert_eq!(run("max"), None);
+    assert!(run("qemu32").unwrap().contains("no 64-bit kernel"));
+    assert!(run("no-such-cpu").unwrap().contains("no-such-cpu"));
 }
 
 #[test]

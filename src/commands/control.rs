@@ -41,13 +41,14 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
             bail!("{} has not ended; see its log, or use `vfio-run stop --force {}`", args.name, args.name);
         }
     }
-    if run::Lock::owner(&run_dir).is_none() && run::is_run_dir(&run_dir) {
+    let restored = run::Lock::owner(&run_dir).is_some() || !run::is_run_dir(&run_dir);
+    if output.json {
+        report::json(&serde_json::json!({ "name": args.name, "stopped": true, "restored": restored }))?;
+    }
+    if !restored {
         let name = &args.name;
         tracing::error!("{name} has ended and not all of the host is as it was; `vfio-run recover {name}` tries again");
         return Ok(exit::NOT_RESTORED);
-    }
-    if output.json {
-        report::json(&serde_json::json!({ "name": args.name, "stopped": true }))?;
     }
     Ok(exit::OK)
 }

@@ -36,18 +36,18 @@ pub mod exit {
 
 /// Does what the arguments say and returns the exit code.
 pub fn execute(cli: Cli) -> u8 {
-    let output = cli.output;
+    let (output, lines) = (cli.output, cli.messages().json);
     dispatch(cli).unwrap_or_else(|error| match error.downcast_ref::<Refused>() {
         Some(refused) => {
-            if output.json {
-                let _ = report::json(&serde_json::json!({ "error": refused }));
-            } else {
-                report::complain(&refused.to_string());
+            match serde_json::to_value(refused) {
+                Ok(value) if lines => report::error_line("error", &refused.to_string(), "error", value),
+                Ok(value) if output.json => _ = report::json(&serde_json::json!({ "error": value })),
+                _ => report::complain(&refused.to_string()),
             }
             exit::USAGE
         }
         None => {
-            tracing::error!("{error:#}");
+            tracing::error!(event = "error", "{error:#}");
             if error.is::<planned::NoQemu>() { exit::REFUSED } else { exit::NOT_STARTED }
         }
     })

@@ -7,7 +7,7 @@ mod rehearsal;
 mod table;
 
 pub use findings::findings;
-pub use messages::install as install_messages;
+pub use messages::{error_line, install as install_messages};
 pub use plan::{explained, summary};
 pub use rehearsal::rehearsal;
 pub use table::Table;

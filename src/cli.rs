@@ -50,8 +50,8 @@ impl Cli {
         Self::parse_from(with_verb(std::env::args_os().collect()))
     }
 
-    /// How messages look. With `--json`, only what stays while a guest runs says its events on standard output; of all
-    /// others that has the one value that was asked for.
+    /// How messages look. With `--json`, what stays while a guest runs says all of them as JSON lines on standard output;
+    /// for all others that has the one value that was asked for, and messages are plain lines on standard error.
     pub fn messages(&self) -> OutputArgs {
         let stays = match &self.command {
             Command::Run(_) => true,
@@ -85,7 +85,7 @@ pub struct OutputArgs {
     /// Say only what went wrong
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print JSON for scripts on standard output: one value, and a line a message (`-q`: errors alone)
+    /// Print JSON for scripts on standard output: one value; with `run` and `recover --adopt` a line a message instead
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -103,7 +103,7 @@ pub enum Command {
     Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
     Status(NameArgs),
-    /// Ask a guest to power off, and wait until its launcher has ended
+    /// Ask a guest to power off, or give up its start, and wait until its launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, where its machine file gives the devices back unless it does (`give_back_unless`)
     Alive(AliveArgs),

@@ -12,6 +12,7 @@ use vfio_run::change::Change;
 use vfio_run::host::{Host, Root};
 use vfio_run::machine;
 use vfio_run::plan::{self, Keep, Origin, Plan, PlannedChange, Trial};
+use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::QemuOption;
 use vfio_run::qemu::device::Device;
@@ -102,7 +103,7 @@ fn qemu_takes_every_line() {
 fn each(test: impl Fn(&str, Plan)) {
     for qemu in qemus() {
         let folder = tempfile::tempdir().unwrap();
-        let facts = QemuFacts::of(&qemu, folder.path()).unwrap();
+        let facts = QemuFacts::of(&qemu, folder.path(), Run).unwrap();
         for (name, text) in MACHINES {
             let case = format!("{name} on {}", facts.version);
             let folder = tempfile::tempdir().unwrap();

@@ -132,12 +132,54 @@ fn a_bad_file_is_told_by_line_and_column_and_nothing_is_touched() {
             }
             let json = world.done(&["check", "--json", machine.to_str().unwrap()]).with(2).json();
             assert!(json["error"]["message"].is_string(), "{json}");
+            let run = world.done(&["run", "--json", machine.to_str().unwrap()]).with(2);
+            let [line] = &lines(&run)[..] else { panic!("{run:?}") };
+            assert_eq!((&line["event"], &line["level"]), (&"error".into(), &"error".into()));
+            assert_eq!((&line["error"], run.err.as_str()), (&json["error"], ""));
         }
         world.done(&["run", "/nonexistent/machine.ron"]).with(2);
         for wrong in [&["frobnicate", "a", "b"][..], &["run"], &["recover", "--adopt"], &["-v", "-q", "status"]] {
             world.done(wrong).with(2);
         }
         assert!(!world.path("run/vfio-run").exists(), "something was touched");
+    });
+}
+
+/// Standard output, each line of it a JSON object.
+fn lines(ended: &launcher::Ended) -> Vec<Value> {
+    ended.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {ended:?}"))).collect()
+}
+
+#[test]
+fn a_refused_start_is_told_in_json_lines_and_a_refused_rehearsal_as_a_value() {
+    each(|world| {
+        let machine = world.machine("disks: [(file: \"missing.qcow2\")]");
+        let machine = machine.to_str().unwrap();
+        let refused = world.done(&[machine, "--json"]).with(3);
+        let [line] = &lines(&refused)[..] else { panic!("{refused:?}") };
+        assert_eq!((&line["event"], &line["level"]), (&"refused".into(), &"error".into()));
+        assert!(line["message"].as_str().unwrap().contains("nothing was touched"), "{line}");
+        let check = world.done(&["check", "--json", machine]).with(3).json();
+        // Others tell how much memory is free, which changes.
+        let missing = |json: &Value| {
+            let mut findings = json["findings"].as_array().unwrap().iter();
+            findings.find(|finding| finding["key"] == "disk0.exists").unwrap().clone()
+        };
+        assert_eq!(missing(line), missing(&check));
+        assert_eq!(refused.err, "");
+        let rehearsal = world.done(&["rehearse", "--json", machine]).with(3);
+        assert_eq!(missing(&rehearsal.json()), missing(&check));
+        assert!(rehearsal.err.contains("nothing was touched"), "{rehearsal:?}");
+
+        // What cannot be planned at all is a line too.
+        let machine = world.machine("qemu: \"/nonexistent/qemu\"");
+        let failed = world.done(&["run", "--json", machine.to_str().unwrap()]).with(3);
+        let [line] = &lines(&failed)[..] else { panic!("{failed:?}") };
+        assert_eq!(line["event"], "error");
+        // A value's messages stay beside it.
+        let recovered = world.done(&["recover", "--json", "nobody"]).with(0);
+        assert_eq!(recovered.json()[0]["result"], "nothing");
+        assert!(recovered.err.contains("nobody left nothing behind"), "{recovered:?}");
     });
 }
 
@@ -163,6 +205,8 @@ fn systemd_takes_the_unit() {
         let installed = world.done(&["unit", "--install", machine.to_str().unwrap()]).with(0);
         let file = world.path(".config/systemd/user").join(&name);
         assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), unit.out.trim(), "{installed:?}");
+        let json = world.done(&["unit", "--install", "--json", machine.to_str().unwrap()]).with(0).json();
+        assert_eq!((&json["unit"], &json["path"]), (&name.as_str().into(), &file.to_str().unwrap().into()));
     });
 }
 
@@ -194,5 +238,12 @@ fn the_schema_and_the_help_are_there() {
         }
         assert!(world.done(&["man"]).with(0).out.contains(".TH"));
         assert!(world.done(&["completions", "bash"]).with(0).out.contains("vfio-run"));
+        for asked in [&["completions", "bash"][..], &["man"], &["schema"]] {
+            let mut unread = world.command(asked);
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let ended = unread.stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+            assert!(ended.status.success() && ended.stderr.is_empty(), "{asked:?}: {ended:?}");
+        }
     });
 }

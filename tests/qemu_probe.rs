@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use vfio_run::qemu::{ProbeError, QemuFacts, probe};
+use vfio_run::qemu::KvmTrial::{Run, Skip};
+use vfio_run::qemu::{KvmGuest, ProbeError, QemuFacts, probe};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -48,7 +49,7 @@ fn has_the_common(facts: &QemuFacts) {
 
 #[test]
 fn real_qemu_7_2_tells_what_it_can_do() {
-    let facts = probe(Path::new(QEMU), Duration::from_secs(60)).unwrap();
+    let facts = probe(Path::new(QEMU), Duration::from_secs(60), Run).unwrap();
     has_the_common(&facts);
     assert!(facts.binary.is_absolute());
     if facts.version.starts_with("7.2.") {
@@ -61,7 +62,7 @@ fn real_qemu_7_2_tells_what_it_can_do() {
 #[test]
 fn real_qemu_10_tells_what_it_can_do() {
     let Some(binary) = newer() else { return };
-    let facts = probe(&binary, Duration::from_secs(60)).unwrap();
+    let facts = probe(&binary, Duration::from_secs(60), Run).unwrap();
     has_the_common(&facts);
     assert!(facts.version.starts_with("10."), "{}", facts.version);
     has(&facts.devices["virtio-blk-pci"], &["iothread-vq-mapping"]);
@@ -81,7 +82,7 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     let mark = folder.path().join("started");
     let launcher = format!("#!/bin/sh\n: > {}\nexec {} \"$@\"\n", mark.display(), real.unwrap().display());
     install(&binary, &launcher);
-    let facts = QemuFacts::of(&binary, &cache).unwrap();
+    let facts = QemuFacts::of(&binary, &cache, Run).unwrap();
     has_the_common(&facts);
     let kept = fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
@@ -92,14 +93,14 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     // From the cache the same, without starting it: the launcher leaves a mark.
     fs::remove_file(&mark).unwrap();
     let start = Instant::now();
-    assert_eq!(QemuFacts::of(&binary, &cache).unwrap(), facts);
+    assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap(), facts);
     assert!(!mark.exists(), "QEMU was started");
     println!("a warm read takes {:?} of {} bytes", start.elapsed(), fs::metadata(kept).unwrap().len());
 
     // Something else in its place is noticed, and what it fails with is told.
     let kept_text = fs::read_to_string(kept).unwrap();
     install(&binary, "#!/bin/sh\necho no such luck >&2\nexit 1\n");
-    let error = QemuFacts::of(&binary, &cache).unwrap_err();
+    let error = QemuFacts::of(&binary, &cache, Run).unwrap_err();
     assert!(matches!(error, ProbeError::Ask { .. }) && error.to_string().contains("no such luck"), "{error}");
     assert_eq!(fs::read_to_string(kept).unwrap(), kept_text);
 
@@ -107,7 +108,7 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     install(&binary, &launcher);
     for text in [&kept_text[..kept_text.len() / 2], r#"{"format":0}"#, ""] {
         fs::write(kept, text).unwrap();
-        assert_eq!(QemuFacts::of(&binary, &cache).unwrap(), facts);
+        assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap(), facts);
         assert!(fs::metadata(kept).unwrap().len() > 1024);
     }
 
@@ -115,7 +116,7 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     let text = fs::read_to_string(kept).unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     fs::write(kept, text.replace(boot.trim(), "another").replace("\"q35\"", "\"kept\"")).unwrap();
-    let again = QemuFacts::of(&binary, &cache).unwrap();
+    let again = QemuFacts::of(&binary, &cache, Run).unwrap();
     assert!(again.machines.contains("kept"), "all was asked");
     assert_eq!(again.kvm_error, facts.kvm_error);
 
@@ -123,30 +124,71 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     let mut planted: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
     planted["facts"]["kvm_error"] = "planted".into();
     fs::write(kept, planted.to_string()).unwrap();
-    assert_eq!(QemuFacts::of(&binary, &cache).unwrap().kvm_error.as_deref(), Some("planted"));
+    assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap().kvm_error.as_deref(), Some("planted"));
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     fs::File::options().write(true).open(kept).unwrap().set_modified(long_ago).unwrap();
-    assert_eq!(QemuFacts::of(&binary, &cache).unwrap().kvm_error, facts.kvm_error);
+    assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap().kvm_error, facts.kvm_error);
+}
+
+#[test]
+fn real_qemu_tries_kvm_only_where_that_matters_and_gives_up_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let binary = folder.path().join("qemu");
+    let tried = folder.path().join("tried");
+    // A KVM that hangs, as one within a sandbox's does.
+    install(
+        &binary,
+        &format!(
+            "#!/bin/sh\ncase \"$*\" in *accel=kvm*) : > {}; exec sleep 1000;; esac\nexec {QEMU} \"$@\"\n",
+            tried.display()
+        ),
+    );
+    let ask = |trial| {
+        let (start, _) = (Instant::now(), fs::remove_file(&tried));
+        let facts = QemuFacts::of(&binary, &cache, trial).unwrap();
+        let hung = facts.kvm_error.is_some_and(|error| error.contains("hung"));
+        (hung, tried.exists(), start.elapsed())
+    };
+    assert!(matches!(ask(Skip), (false, false, _)), "asked of the binary");
+    assert!(matches!(ask(Skip), (false, false, _)), "kept");
+    // What was not tried is not taken for an answer.
+    let (hung, tried, took) = ask(Run);
+    assert!(hung && tried && took < Duration::from_secs(20), "{took:?}");
+    assert!(matches!(ask(Run), (true, false, _)), "kept");
+    assert!(matches!(ask(Skip), (false, false, _)), "nothing depends on it");
+    assert!(matches!(ask(Run), (true, false, _)), "still kept");
+}
+
+#[test]
+fn real_qemu_runs_the_smallest_guest_and_tells_a_cpu_of_32_bits() {
+    let run = |cpu| KvmGuest::start(Path::new(QEMU), "tcg", cpu).error(Duration::from_secs(9));
+    assert_eq!(run("max"), None);
+    assert!(run("qemu32").unwrap().contains("no 64-bit kernel"));
+    assert!(run("no-such-cpu").unwrap().contains("no-such-cpu"));
 }
 
 #[test]
 fn real_qemu_answers_also_where_nothing_can_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    has_the_common(&QemuFacts::of(Path::new(QEMU), &folder.path().join("file/cache")).unwrap());
+    has_the_common(&QemuFacts::of(Path::new(QEMU), &folder.path().join("file/cache"), Run).unwrap());
 }
 
 #[test]
 fn what_is_no_qemu_is_told_in_time() {
     let start = Instant::now();
-    assert!(matches!(probe(Path::new("/nonexistent/qemu"), Duration::from_secs(9)), Err(ProbeError::NotFound { .. })));
-    assert!(matches!(probe(Path::new("no-such-qemu"), Duration::from_secs(9)), Err(ProbeError::NotFound { .. })));
-    assert!(matches!(probe(Path::new("/etc/passwd"), Duration::from_secs(9)), Err(ProbeError::Start(_))));
-    assert!(matches!(probe(Path::new("/bin/true"), Duration::from_secs(9)), Err(ProbeError::Ask { .. })));
+    assert!(matches!(
+        probe(Path::new("/nonexistent/qemu"), Duration::from_secs(9), Run),
+        Err(ProbeError::NotFound { .. })
+    ));
+    assert!(matches!(probe(Path::new("no-such-qemu"), Duration::from_secs(9), Run), Err(ProbeError::NotFound { .. })));
+    assert!(matches!(probe(Path::new("/etc/passwd"), Duration::from_secs(9), Run), Err(ProbeError::Start(_))));
+    assert!(matches!(probe(Path::new("/bin/true"), Duration::from_secs(9), Run), Err(ProbeError::Ask { .. })));
     let folder = tempfile::tempdir().unwrap();
     let hangs = folder.path().join("hangs");
     install(&hangs, "#!/bin/sh\nexec sleep 1000\n");
-    assert!(matches!(probe(&hangs, Duration::from_secs(1)), Err(ProbeError::Ask { .. })));
+    assert!(matches!(probe(&hangs, Duration::from_secs(1), Run), Err(ProbeError::Ask { .. })));
     assert!(start.elapsed() < Duration::from_secs(9));
 }
 
@@ -155,7 +197,7 @@ fn what_is_no_qemu_is_told_in_time() {
 #[ignore = "rewrites the recordings"]
 fn record() {
     for binary in [Some(PathBuf::from(QEMU)), newer()].into_iter().flatten() {
-        let mut facts = probe(&binary, Duration::from_secs(60)).unwrap();
+        let mut facts = probe(&binary, Duration::from_secs(60), Skip).unwrap();
         // What the recording machine is must not show.
         facts.binary = PathBuf::from("/usr/bin/qemu-system-x86_64");
         facts.kvm_error = None;

@@ -28,6 +28,8 @@ mod orphan;
 mod rehearse;
 #[path = "real_qemu/start.rs"]
 mod start;
+#[path = "real_qemu/stopping.rs"]
+mod stopping;
 #[path = "real_qemu/talk.rs"]
 mod talk;
 #[path = "real_qemu/world.rs"]

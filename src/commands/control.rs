@@ -1,48 +1,93 @@
 //! `vfio-run stop NAME` and `vfio-run alive NAME`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use super::{exit, status};
 use crate::cli::{AliveArgs, OutputArgs, StopArgs};
+use crate::journal::Journal;
+use crate::run::Launcher;
 use crate::run::control::{Request, ask};
-use crate::run::process::start_time;
 use crate::{report, run};
 
 /// How long the launcher may take beyond the guest's own time: it ends helpers and puts the host back.
 const GRACE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Asks the guest to power off and waits until the launcher has put the host back.
+/// Asks the guest to power off and waits until the launcher has put the host back. A launcher whose guest does not run is
+/// asked by a signal, unless it is about to end anyway.
 pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
     let run_dir = supervised(&args.name, "then stop it")?;
-    let reply = ask(&run_dir, if args.force { Request::Force } else { Request::Stop })?;
-    tracing::info!("waiting until {} has ended", args.name);
+    let launcher = Launcher::of(&run_dir);
+    let request = if args.force { Request::Force } else { Request::Stop };
     // The launcher itself ends the guest when its time is up; this limit is for a launcher that hangs.
     let deadline = Instant::now() + status::shutdown_limit(&run_dir) + GRACE;
-    while start_time(reply.launcher).is_some() && run::Lock::owner(&run_dir).is_some() {
+    let (mut told, mut signalled) = (false, false);
+    loop {
+        if !told && ask(&run_dir, request)?.is_some() {
+            tracing::info!("waiting until {} has ended", args.name);
+            told = true;
+        }
+        // One that begins to attend to its guest meanwhile is asked there too, which for a stop changes nothing.
+        if !told && !signalled {
+            signalled = end_unattended(&args.name, &run_dir, launcher.as_ref())?;
+        }
+        if has_ended(launcher.as_ref(), &run_dir)? {
+            break;
+        }
         if Instant::now() > deadline {
             bail!("{} has not ended; see its log, or use `vfio-run stop --force {}`", args.name, args.name);
         }
-        std::thread::sleep(POLL);
     }
-    if run::Lock::owner(&run_dir).is_none() && run::is_run_dir(&run_dir) {
+    let restored = run::Lock::owner(&run_dir).is_some() || !run::is_run_dir(&run_dir);
+    if output.json {
+        report::json(&serde_json::json!({ "name": args.name, "stopped": true, "restored": restored }))?;
+    }
+    if !restored {
         let name = &args.name;
         tracing::error!("{name} has ended and not all of the host is as it was; `vfio-run recover {name}` tries again");
         return Ok(exit::NOT_RESTORED);
     }
-    if output.json {
-        report::json(&serde_json::json!({ "name": args.name, "stopped": true }))?;
-    }
     Ok(exit::OK)
+}
+
+/// Waits a moment for the launcher's end. The lock alone tells less: a rehearsal lets it go between rounds.
+fn has_ended(launcher: Option<&Launcher>, run_dir: &Path) -> Result<bool> {
+    match launcher {
+        Some(launcher) => launcher.has_ended_within(POLL),
+        None => {
+            std::thread::sleep(POLL);
+            Ok(run::Lock::owner(run_dir).is_none())
+        }
+    }
+}
+
+/// Has a launcher that does not attend to a guest end. Says whether there is nothing left to be asked: a signal was sent,
+/// or the end has come already.
+fn end_unattended(name: &str, run_dir: &Path, launcher: Option<&Launcher>) -> Result<bool> {
+    let records = Journal::read(run_dir)?.unwrap_or_default();
+    let state = status::unattended(run_dir, &records);
+    if state == status::ENDING {
+        tracing::info!("{name} is ending already; waiting until the host is as it was");
+        return Ok(true);
+    }
+    let signalled = launcher.map_or(Ok(false), Launcher::terminate)?;
+    if signalled {
+        tracing::info!("{name} is {state}: its launcher was asked to give up (SIGTERM); waiting until it has ended");
+    }
+    Ok(signalled)
 }
 
 /// Tells the launcher that somebody sees the guest live.
 pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
     let name = &args.name;
-    let reply = ask(&supervised(name, "and asks for a sign of life anew")?, Request::Alive)?;
+    let run_dir = supervised(name, "and asks for a sign of life anew")?;
+    let Some(reply) = ask(&run_dir, Request::Alive)? else {
+        let records = Journal::read(&run_dir)?.unwrap_or_default();
+        bail!("{name} is {}: there is no guest now that could live", status::unattended(&run_dir, &records));
+    };
     if output.json {
         report::json(&serde_json::json!({ "name": name, "state": reply.state }))?;
     } else {

@@ -1,16 +1,16 @@
 //! `vfio-run man`.
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 
 use super::exit;
 use crate::cli::{Cli, ManArgs};
+use crate::report;
 
 /// Prints a man page, or writes all of them into a folder.
 pub fn man(args: &ManArgs) -> Result<u8> {
     if let Some(folder) = &args.dir {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         // Made from the same definition as the help, hidden verbs left out.
         clap_mangen::generate_to(Cli::command(), folder)
             .with_context(|| format!("cannot write the pages into {}", folder.display()))?;
@@ -21,8 +21,7 @@ pub fn man(args: &ManArgs) -> Result<u8> {
         tracing::error!("there is no command `{verb}`; `vfio-run --help` lists them");
         return Ok(exit::USAGE);
     };
-    // A reader that went away (`| head`) is no error.
-    let _ = std::io::stdout().write_all(&page);
+    report::print(&page);
     Ok(exit::OK)
 }
 
@@ -62,10 +61,12 @@ mod tests {
     #[test]
     fn all_pages_are_written_into_a_folder() {
         let folder = tempfile::tempdir().unwrap();
-        man(&ManArgs { command: None, dir: Some(folder.path().to_owned()) }).unwrap();
+        // Made where it is missing, as /usr/local/share/man/man1 may be.
+        let folder = folder.path().join("share/man1");
+        man(&ManArgs { command: None, dir: Some(folder.clone()) }).unwrap();
         for name in ["vfio-run.1", "vfio-run-recover.1"] {
-            assert!(folder.path().join(name).exists(), "{name}");
+            assert!(folder.join(name).exists(), "{name}");
         }
-        assert!(!folder.path().join("vfio-run-write-attribute.1").exists());
+        assert!(!folder.join("vfio-run-write-attribute.1").exists());
     }
 }

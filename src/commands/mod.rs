@@ -36,18 +36,18 @@ pub mod exit {
 
 /// Does what the arguments say and returns the exit code.
 pub fn execute(cli: Cli) -> u8 {
-    let output = cli.output;
+    let (output, lines) = (cli.output, cli.messages().json);
     dispatch(cli).unwrap_or_else(|error| match error.downcast_ref::<Refused>() {
         Some(refused) => {
-            if output.json {
-                let _ = report::json(&serde_json::json!({ "error": refused }));
-            } else {
-                report::complain(&refused.to_string());
+            match serde_json::to_value(refused) {
+                Ok(value) if lines => report::error_line("error", &refused.to_string(), "error", value),
+                Ok(value) if output.json => _ = report::json(&serde_json::json!({ "error": value })),
+                _ => report::complain(&refused.to_string()),
             }
             exit::USAGE
         }
         None => {
-            tracing::error!("{error:#}");
+            tracing::error!(event = "error", "{error:#}");
             if error.is::<planned::NoQemu>() { exit::REFUSED } else { exit::NOT_STARTED }
         }
     })
@@ -69,7 +69,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut std::io::stdout());
+            // Into memory: the generator panics where it cannot write, as to a reader that went away.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut text);
+            report::print(&text);
             Ok(exit::OK)
         }
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),

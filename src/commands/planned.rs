@@ -8,7 +8,7 @@ use super::unit;
 use crate::host::{Host, Root, Wanted};
 use crate::machine::{self, Machine, Source};
 use crate::plan::{self, Finding, Origin, Place, Plan};
-use crate::qemu::QemuFacts;
+use crate::qemu::{KvmTrial, QemuFacts};
 
 /// Nothing can be planned, because QEMU could not be asked what it can do; nothing was touched.
 #[derive(Debug, thiserror::Error)]
@@ -26,20 +26,19 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let wanted = Wanted { unit: unit::wanted(&source.machine.name, file), ..plan::wanted(&source.machine) };
     let here = Host::read(&root(), &wanted);
     let binary = binary(&source.machine, &here);
-    let mut facts = QemuFacts::of(&binary, &here.process.cache_dir).map_err(|error| {
+    // What QEMU says of KVM here does not hold for a captured host.
+    let tries = captured.is_none() && plan::tries_kvm(&source.machine, &here.kvm);
+    let trial = if tries { KvmTrial::Run } else { KvmTrial::Skip };
+    let facts = QemuFacts::of(&binary, &here.process.cache_dir, trial).map_err(|error| {
         let place = source.lines.at("qemu").map_or_else(String::new, |at| format!("{}:{}:{}: ", file.display(), at.line, at.column));
         let remedy = "install QEMU (Debian: qemu-system-x86), or name its binary in the machine file: `qemu: \"/…/qemu-system-x86_64\"`";
         NoQemu(format!("{place}{:#}\n     → {remedy}", anyhow::Error::from(error)))
     })?;
     let host = match captured {
-        // What the machine names is looked for here; a captured host does not know of it. Nor does what QEMU says of
-        // KVM here hold there.
+        // What the machine names is looked for here; a captured host does not know of it.
         Some(path) => Host { files: here.files, accounts: here.accounts, ..read_host(path)? },
         None => here,
     };
-    if captured.is_some() {
-        facts.kvm_error = None;
-    }
     let lines = |field: &str| source.lines.line(field);
     let mut plan = plan::plan(&source.machine, &lines, &host, &facts);
     for finding in &mut plan.findings {

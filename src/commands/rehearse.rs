@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::run::{block_on, refuse, tell_warnings};
+use super::run::{block_on, refusal, refuse, tell_warnings};
 use super::{exit, planned};
 use crate::cli::{OutputArgs, RehearseArgs};
 use crate::plan::Plan;
@@ -12,7 +12,12 @@ use crate::{report, run};
 pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
     let plan = planned::plan(&args.file, None)?;
     if planned::blockers(&plan).next().is_some() {
-        refuse(&plan, output)?;
+        if output.json {
+            report::json(&serde_json::json!({ "name": plan.name, "findings": plan.findings }))?;
+            tracing::error!("{}", refusal(&plan));
+        } else {
+            refuse(&plan);
+        }
         return Ok(exit::REFUSED);
     }
     if let Some(moves) = &plan.moves {

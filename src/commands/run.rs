@@ -13,7 +13,10 @@ use crate::run::{self, Outcome, Report};
 pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     let mut plan = planned::plan(&args.file, None)?;
     if planned::blockers(&plan).next().is_some() {
-        refuse(&plan, output)?;
+        match output.json {
+            true => report::error_line("refused", &refusal(&plan), "findings", serde_json::to_value(&plan.findings)?),
+            false => refuse(&plan),
+        }
         return Ok(exit::REFUSED);
     }
     tell_warnings(&plan);
@@ -59,14 +62,14 @@ fn go_on_in_unit(moves: &Move, plan: &Plan, args: &RunArgs, output: OutputArgs) 
 }
 
 /// Says what forbids the start.
-pub fn refuse(plan: &Plan, output: OutputArgs) -> Result<()> {
-    if output.json {
-        report::json(&plan.findings)?;
-    } else {
-        report::complain(&report::findings(&plan.findings, false));
-    }
-    tracing::error!("{} was not started and nothing was touched", plan.name);
-    Ok(())
+pub fn refuse(plan: &Plan) {
+    report::complain(&report::findings(&plan.findings, false));
+    tracing::error!("{}", refusal(plan));
+}
+
+/// That findings forbid the start, which are told beside it.
+pub fn refusal(plan: &Plan) -> String {
+    format!("{} was not started and nothing was touched", plan.name)
 }
 
 /// Says what is not as it should be and does not forbid the start.

@@ -52,6 +52,8 @@ impl Status {
 }
 
 const FAILED: &str = "failed";
+/// Its guest has ended, and the host is being put back.
+pub const ENDING: &str = "ending";
 
 /// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 where a machine
 /// was named and is not there.
@@ -124,20 +126,13 @@ fn look(name: &str) -> Result<Option<Status>> {
     let mut status = Status { qemu, changes, ..Status::new(name, "") };
     if let Some(owner) = run::Lock::owner(&run_dir) {
         match ask(&run_dir, Request::Status) {
-            Ok(reply) => {
+            Ok(Some(reply)) => {
                 status.state = reply.state;
                 status.launcher = Some(reply.launcher);
                 status.qemu = Some(reply.qemu);
             }
-            Err(_) => {
-                // Before the guest runs, or is taken over, there is no control socket yet, and after it none any more.
-                let ran = records.contains(&Record::Running) && !run::sockets::guest_lives(&run_dir);
-                let state = match ran {
-                    _ if records.contains(&Record::Rehearsal) => "rehearsing",
-                    true => "ending",
-                    false => "starting",
-                };
-                status.state = state.to_owned();
+            Ok(None) | Err(_) => {
+                status.state = unattended(&run_dir, &records).to_owned();
                 status.launcher = owner.pid;
             }
         }
@@ -150,6 +145,17 @@ fn look(name: &str) -> Result<Option<Status>> {
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` puts the host back"));
     }
     Ok(Some(status))
+}
+
+/// What a launcher does that cannot be asked. Before the guest runs, or is taken over, there is no control socket yet, and
+/// after it none any more.
+pub fn unattended(run_dir: &Path, records: &[Record]) -> &'static str {
+    let ran = records.contains(&Record::Running) && !run::sockets::guest_lives(run_dir);
+    match ran {
+        _ if records.contains(&Record::Rehearsal) => "rehearsing",
+        true => ENDING,
+        false => "starting",
+    }
 }
 
 /// The machines that have a run directory, in order of their names.

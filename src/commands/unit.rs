@@ -44,6 +44,9 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
     reload();
     let user = if Uid::effective().is_root() { "" } else { " --user" };
     tracing::info!("start it with `systemctl{user} start {name}`, at every boot with `systemctl{user} enable {name}`");
+    if output.json {
+        report::json(&serde_json::json!({ "unit": name, "path": path }))?;
+    }
     Ok(exit::OK)
 }
 

@@ -85,8 +85,8 @@ pub struct Machine {
     /// Disks and CD images, in boot order unless they name their own.
     #[serde(default)]
     pub disks: Vec<Disk>,
-    /// Network cards. Default: one with user-mode networking; `[]` for none.
-    #[serde(default)]
+    /// Network cards. Default: one with user-mode networking; `[]` or `None` for none.
+    #[serde(default, deserialize_with = "list", skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<Network>>,
     /// PCI devices of the host that the guest has for itself: addresses, or fields where more is to be said.
     #[serde(default, deserialize_with = "pci::list")]
@@ -160,6 +160,12 @@ pub enum Rtc {
 /// is left out has its default. `implicit_some` alone would take `video: None` for a field that is left out.
 fn written<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// Reads an optional list whose default has entries. Who writes `None` wants none of them; `implicit_some` alone would
+/// take it for a field that is left out.
+fn list<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default).map(Some)
 }
 
 impl Machine {

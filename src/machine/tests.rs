@@ -191,6 +191,23 @@ fn none_of_a_types_own_is_no_missing_field() {
 }
 
 #[test]
+fn none_for_a_list_is_an_empty_one_and_not_its_default() {
+    let lists = |fields: &str| {
+        let text = format!("(guest: Linux, memory: (size: \"1 GiB\"), {fields})");
+        let machine = parse(Path::new("m.ron"), &text).unwrap().machine;
+        let json = serde_json::to_string(&machine).unwrap();
+        assert_eq!(serde_json::from_str::<Machine>(&json).unwrap(), machine, "{fields}");
+        let lengths = (machine.networks.map(|list| list.len()), machine.handover.modules.map(|list| list.len()));
+        (lengths, machine.pci.into_iter().map(|device| device.revive.map(|list| list.len())).collect::<Vec<_>>())
+    };
+    let none = "networks: None, handover: (modules: None), pci: [(address: \"01:00.0\", revive: None)]";
+    assert_eq!(lists(none), ((Some(0), Some(0)), vec![Some(0)]));
+    assert_eq!(lists(&none.replace("None", "[]")), lists(none));
+    assert_eq!(lists("handover: (), pci: [(address: \"01:00.0\")]"), ((None, None), vec![None]));
+    assert_eq!(lists("networks: [()], handover: (modules: [\"a\"])"), ((Some(1), Some(1)), vec![]));
+}
+
+#[test]
 fn the_machines_that_we_ship_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("machines");
     let mut names = Vec::new();

@@ -2,8 +2,8 @@
 
 use super::draft::Draft;
 use super::{Origin, Severity, draft};
-use crate::host::KvmVerdict;
-use crate::machine::Accelerator;
+use crate::host::{Kvm, KvmVerdict};
+use crate::machine::{Accelerator, Machine};
 
 /// What executes the guest's instructions, decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,12 @@ pub(super) struct Decided {
 struct Unusable {
     reason: String,
     remedy: String,
+}
+
+/// Whether it matters to this machine if a trial guest runs on KVM here. On some hosts that hangs, which takes time to
+/// find out, so it is not tried where the machine wants none or the host's own answer forbids it.
+pub fn tries_kvm(machine: &Machine, kvm: &Kvm) -> bool {
+    machine.accelerator != Accelerator::Tcg && !matches!(kvm.verdict(), KvmVerdict::Unusable { .. })
 }
 
 /// Decides, and says what was found.
@@ -70,4 +76,30 @@ fn unusable(draft: &Draft) -> Option<Unusable> {
         reason: format!("a trial guest did not run with KVM: {error}"),
         remedy: "read `dmesg`; inside a virtual machine, ask its host for nested virtualization".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_is_tried_only_where_the_answer_counts() {
+        let machine = |accelerator| {
+            let text = format!("(guest: Linux, memory: (size: \"1 GiB\"), accelerator: {accelerator})");
+            crate::machine::parse(std::path::Path::new("m.ron"), &text).unwrap().machine
+        };
+        let works = Kvm { exists: true, api_version: Some(12), virtualization: Some(true), ..Kvm::default() };
+        let unknown = Kvm { virtualization: None, ..works.clone() };
+        let sandbox = Kvm { virtualization: Some(false), ..works.clone() };
+        for (accelerator, kvm, expected) in [
+            ("Auto", &works, true),
+            ("Kvm", &works, true),
+            ("Auto", &unknown, true),
+            ("Auto", &sandbox, false),
+            ("Kvm", &sandbox, false),
+            ("Tcg", &works, false),
+        ] {
+            assert_eq!(tries_kvm(&machine(accelerator), kvm), expected, "{accelerator}: {:?}", kvm.verdict());
+        }
+    }
 }

@@ -191,6 +191,13 @@ impl<'a> Draft<'a> {
         self.find(key, severity, Verdict::Unknown, detail.into(), None);
     }
 
+    /// Says what can be done about the last finding, where it is no *no*.
+    pub fn remedy(&mut self, remedy: &str) {
+        if let Some(finding) = self.findings.last_mut() {
+            finding.remedy = Some(remedy.to_owned());
+        }
+    }
+
     /// Names the field of the machine file that the last finding is about.
     pub fn about(&mut self, field: &str) {
         let origin = self.file(field);

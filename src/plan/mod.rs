@@ -22,6 +22,7 @@ mod tests;
 mod trial;
 mod wanted;
 
+pub use accelerator::tries_kvm;
 pub use cgroup::Cgroup;
 pub use command::AGENT;
 pub use finding::{Finding, Place, Severity, Verdict};

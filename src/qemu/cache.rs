@@ -14,16 +14,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::facts::QemuFacts;
-use super::probe::{self, ProbeError, probe_kvm};
+use super::probe::{self, KvmTrial, ProbeError, probe_kvm};
 
 /// To be raised whenever what is asked or how it is kept changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     format: u32,
     binary: Identity,
-    kvm: KvmIdentity,
+    /// What the answer about KVM was given for; `None` where KVM was not tried.
+    kvm: Option<KvmIdentity>,
     facts: QemuFacts,
 }
 
@@ -61,14 +62,19 @@ const REFUSAL_LASTS: Duration = Duration::from_secs(600);
 impl QemuFacts {
     /// What this binary can do: from the cache in this folder where that still holds, else asked of the binary.
     ///
+    /// Where KVM is not to be tried, nothing is said of it: an answer that is kept stays for who wants it next.
     /// A cache that can't be written is a warning, not an error.
-    pub fn of(binary: &Path, cache_dir: &Path) -> Result<Self, ProbeError> {
+    pub fn of(binary: &Path, cache_dir: &Path, trial: KvmTrial) -> Result<Self, ProbeError> {
         let path = probe::resolve(binary)?;
         let io = |source| ProbeError::Io { binary: path.clone(), source };
         // Taken before QEMU is asked: should it be replaced meanwhile, the answers are kept under the old identity.
-        let (identity, kvm) = (Identity::of(&path).map_err(io)?, KvmIdentity::now());
+        let identity = Identity::of(&path).map_err(io)?;
+        let kvm = (trial == KvmTrial::Run).then(KvmIdentity::now);
         let file = cache_dir.join(file_name(&path));
         let facts = match read(&file) {
+            Some(kept) if kept.binary == identity && trial == KvmTrial::Skip => {
+                return Ok(Self { kvm_error: None, ..kept.facts });
+            }
             Some(kept) if kept.binary == identity && kept.kvm == kvm && !outlived(&kept, &file) => {
                 return Ok(kept.facts);
             }
@@ -79,7 +85,7 @@ impl QemuFacts {
             }
             _ => {
                 tracing::debug!(binary = %path.display(), "asking QEMU what it can do");
-                probe::probe(&path, probe::DEADLINE)?
+                probe::probe(&path, probe::DEADLINE, trial)?
             }
         };
         let kept = Kept { format: FORMAT, binary: identity, kvm, facts };

@@ -14,6 +14,8 @@ use super::short::{Ended, Short, memory_file};
 
 /// How long the guest may take at least. It takes a tenth of a second; a KVM that hangs takes for ever.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// After how long the user is told what is waited for.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// QEMU's `isa-debug-exit` ends with `value << 1 | 1`.
 const GOOD: i32 = 0x21 << 1 | 1;
@@ -55,14 +57,15 @@ const CODE: [u8; 158] = [
 ];
 
 /// The smallest guest, running on an accelerator.
-pub(super) struct KvmGuest {
+#[derive(Debug)]
+pub struct KvmGuest {
     qemu: Result<Short, String>,
     started: Instant,
 }
 
 impl KvmGuest {
     /// Starts it; it runs beside the caller.
-    pub(super) fn start(binary: &Path, accelerator: &str, cpu: &str) -> Self {
+    pub fn start(binary: &Path, accelerator: &str, cpu: &str) -> Self {
         let machine = format!("q35,accel={accelerator}");
         let started = Instant::now();
         let firmware = match firmware() {
@@ -80,13 +83,21 @@ impl KvmGuest {
 
     /// Waits for the answer: `None` where it ran, else what went wrong. The deadline stretches with what another QEMU
     /// took on this machine, which may be slow, loaded or itself emulated.
-    pub(super) fn error(self, another_took: Duration) -> Option<String> {
+    pub fn error(self, another_took: Duration) -> Option<String> {
         let deadline = DEADLINE.max(another_took * 4);
         let mut qemu = match self.qemu {
             Ok(qemu) => qemu,
             Err(error) => return Some(error),
         };
-        match qemu.wait_until(self.started + deadline) {
+        let ended = qemu.wait_until(self.started + SILENT).and_then(|ended| match ended {
+            Some(ended) => Ok(Some(ended)),
+            None => {
+                let limit = deadline.as_secs();
+                tracing::info!("trying whether KVM runs a guest, which takes long here: at most {limit} s");
+                qemu.wait_until(self.started + deadline)
+            }
+        });
+        match ended {
             Ok(Some(ended)) => judge(&ended),
             Ok(None) => {
                 let said = qemu.kill();
@@ -125,14 +136,6 @@ fn firmware() -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn real_qemu_runs_the_smallest_guest_and_tells_a_cpu_of_32_bits() {
-        let run = |cpu| KvmGuest::start(Path::new("qemu-system-x86_64"), "tcg", cpu).error(Duration::from_secs(9));
-        assert_eq!(run("max"), None);
-        assert!(run("qemu32").unwrap().contains("no 64-bit kernel"));
-        assert!(run("no-such-cpu").unwrap().contains("no-such-cpu"));
-    }
 
     #[test]
     fn a_guest_that_hangs_is_ended_in_time() {

@@ -16,6 +16,7 @@ mod short;
 mod wire;
 
 pub use facts::QemuFacts;
-pub use probe::{ProbeError, probe};
+pub use kvm_guest::KvmGuest;
+pub use probe::{KvmTrial, ProbeError, probe};
 pub use qmp::{Event, Qmp, QmpError};
 pub use shell::line as shell_line;

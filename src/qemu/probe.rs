@@ -24,9 +24,8 @@ use crate::child::SpawnError;
 /// How long a probe may take in all. It takes about a second on a slow machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What another QEMU is taken to need where only KVM is asked about: the same, on a machine that is very slow, such as a
-/// virtual one in an emulator. Only a KVM that hangs is ever waited for as long as this allows.
-const KVM_ALONE: Duration = Duration::from_secs(8);
+/// How long another QEMU may take where only KVM is asked about; it tells how fast this machine is just now.
+const ANOTHER_LIMIT: Duration = Duration::from_secs(8);
 
 /// The schema of QEMU 10 is 0.25 MiB in one line.
 const SCHEMA_LIMIT: usize = 64 * 1024 * 1024;
@@ -104,19 +103,35 @@ pub enum ProbeError {
     },
 }
 
+/// Whether KVM is tried with a guest: on a host whose KVM hangs that takes seconds, and a CPU meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvmTrial {
+    /// The smallest guest is started on it.
+    Run,
+    /// It is not, since nothing depends on the answer.
+    Skip,
+}
+
 /// Asks a binary all. May be called anywhere, also inside a tokio runtime.
-pub fn probe(binary: &Path, deadline: Duration) -> Result<QemuFacts, ProbeError> {
+pub fn probe(binary: &Path, deadline: Duration, trial: KvmTrial) -> Result<QemuFacts, ProbeError> {
     let binary = resolve(binary)?;
     // A thread of its own, because a runtime can't be run inside another. The children tied to it end before it.
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| ask_all(&binary, Instant::now() + deadline));
+        let thread = scope.spawn(|| ask_all(&binary, Instant::now() + deadline, trial));
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// Asks again only whether KVM runs a guest.
+/// Asks again only whether KVM runs a guest. Another QEMU beside it shows how long one takes: right after a boot, or on a
+/// machine that is itself emulated, much longer than it took the last time.
 pub(super) fn probe_kvm(binary: &Path) -> Option<String> {
-    KvmGuest::start(binary, "kvm", "host").error(KVM_ALONE)
+    let kvm = KvmGuest::start(binary, "kvm", "host");
+    let started = Instant::now();
+    if let Ok(mut another) = help(binary, "-device") {
+        // How it ends does not matter, and one that hangs is killed.
+        let _ = another.wait_until(started + ANOTHER_LIMIT);
+    }
+    kvm.error(started.elapsed())
 }
 
 /// The real path of a binary that is given by path or by name.
@@ -130,12 +145,17 @@ pub fn resolve(binary: &Path) -> Result<PathBuf, ProbeError> {
     found.and_then(|file| file.canonicalize().ok()).ok_or_else(not_found)
 }
 
-fn ask_all(binary: &Path, deadline: Instant) -> Result<QemuFacts, ProbeError> {
+/// A QEMU that prints one of its lists.
+fn help(binary: &Path, option: &str) -> Result<Short, SpawnError> {
+    Short::start(binary, &["-machine", "none", "-nodefaults", option, "help"], Vec::new())
+}
+
+fn ask_all(binary: &Path, deadline: Instant, trial: KvmTrial) -> Result<QemuFacts, ProbeError> {
     let io = |source| ProbeError::Io { binary: binary.to_owned(), source };
     // All at once: they take about as long as each other, and most of that is the loading of libraries.
-    let help = |option| Short::start(binary, &["-machine", "none", "-nodefaults", option, "help"], Vec::new());
-    let (devices, displays, audiodevs) = (help("-device")?, help("-display")?, help("-audiodev")?);
-    let kvm = KvmGuest::start(binary, "kvm", "host");
+    let (devices, displays, audiodevs) =
+        (help(binary, "-device")?, help(binary, "-display")?, help(binary, "-audiodev")?);
+    let kvm = (trial == KvmTrial::Run).then(|| KvmGuest::start(binary, "kvm", "host"));
 
     let (ours, theirs) = StdUnixStream::pair().map_err(io)?;
     ours.set_nonblocking(true).map_err(io)?;
@@ -174,8 +194,7 @@ fn ask_all(binary: &Path, deadline: Instant) -> Result<QemuFacts, ProbeError> {
     facts.displays = Some(listed(&read(displays)?)).filter(|words| !words.is_empty()).unwrap_or(facts.displays);
     facts.audiodevs = Some(listed(&read(audiodevs)?)).filter(|words| !words.is_empty()).unwrap_or(facts.audiodevs);
     facts.binary = binary.to_owned();
-    let kvm_error = kvm.error(took);
-    facts.kvm_error = if facts.kvm_present { kvm_error } else { None };
+    facts.kvm_error = kvm.filter(|_| facts.kvm_present).and_then(|kvm| kvm.error(took));
     Ok(facts)
 }
 

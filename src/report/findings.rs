@@ -6,9 +6,15 @@ use anstyle::{AnsiColor, Style};
 
 use crate::plan::{Finding, Severity, Verdict};
 
-/// The findings, those that forbid the start first. Without `all`, what is as it should be is left out.
+/// The findings, those that forbid the start first. Without `all`, what is as it should be is left out, and what could not
+/// be found out where it would not matter either.
 pub fn findings(findings: &[Finding], all: bool) -> String {
-    let mut shown: Vec<&Finding> = findings.iter().filter(|f| all || f.ok == Verdict::No).collect();
+    let matters = |f: &Finding| match f.ok {
+        Verdict::Yes => false,
+        Verdict::No => true,
+        Verdict::Unknown => f.severity == Severity::Hard,
+    };
+    let mut shown: Vec<&Finding> = findings.iter().filter(|f| all || matters(f)).collect();
     shown.sort_by_key(|f| (!f.blocks(), f.ok == Verdict::Yes));
     let mut text = String::new();
     for finding in shown {
@@ -33,4 +39,31 @@ fn mark(finding: &Finding) -> (&'static str, Style) {
         (Verdict::No, Severity::Hard) => ("FAIL", AnsiColor::Red),
     };
     (mark, color.on_default().bold())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_and_could_forbid_the_start_is_always_shown() {
+        let finding = |key: &str, severity, ok| Finding {
+            key: key.to_owned(),
+            severity,
+            ok,
+            detail: format!("the {key}"),
+            remedy: Some("mend it".to_owned()),
+            origin: None,
+            place: None,
+        };
+        let found = [
+            finding("unknown", Severity::Hard, Verdict::Unknown),
+            finding("unimportant", Severity::Soft, Verdict::Unknown),
+            finding("good", Severity::Hard, Verdict::Yes),
+            finding("bad", Severity::Hard, Verdict::No),
+        ];
+        let text = anstream::adapter::strip_str(&findings(&found, false)).to_string();
+        assert_eq!(text, "FAIL the bad [bad]\n     → mend it\n?    the unknown [unknown]\n     → mend it");
+        assert_eq!(findings(&found, true).lines().count(), 7);
+    }
 }

@@ -75,6 +75,10 @@ impl Visit for Fields {
         self.put(field, value.into());
     }
 
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.put(field, value.into());
     }
@@ -109,12 +113,60 @@ impl Fields {
     }
 
     fn write_json(self, level: Level) -> std::io::Result<()> {
+        write_line(&self.json(level))
+    }
+
+    fn json(self, level: Level) -> serde_json::Value {
         let mut line = serde_json::Map::new();
         line.insert("level".to_owned(), level.as_str().to_lowercase().into());
         line.extend(self.others);
         line.insert("message".to_owned(), self.message.into());
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", serde_json::Value::Object(line))?;
-        out.flush()
+        serde_json::Value::Object(line)
+    }
+}
+
+/// Prints an error with more to it than a message's fields can hold as one of the JSON lines: what it is, in which words,
+/// and the value of one more field.
+pub fn error_line(event: &str, message: &str, field: &str, value: serde_json::Value) {
+    let mut fields = Fields { message: message.to_owned(), ..Fields::default() };
+    fields.others.insert("event".to_owned(), event.into());
+    fields.others.insert(field.to_owned(), value);
+    // As with messages, a reader that went away is no error.
+    let _ = fields.write_json(Level::ERROR);
+}
+
+fn write_line(line: &serde_json::Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Keeps what a line would be.
+    struct Kept(Arc<Mutex<Vec<serde_json::Value>>>);
+
+    impl<S: Subscriber> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(fields.json(*event.metadata().level()));
+        }
+    }
+
+    #[test]
+    fn numbers_and_switches_stay_what_they_are() {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        tracing::subscriber::with_default(registry().with(Kept(kept.clone())), || {
+            tracing::info!(event = "round", number = 3u32, there = 12.5, less = -1, well = true, "round {}", 3);
+        });
+        let line = serde_json::json!({
+            "level": "info", "event": "round", "number": 3, "there": 12.5, "less": -1, "well": true, "message": "round 3",
+        });
+        assert_eq!(*kept.lock().unwrap(), [line]);
     }
 }

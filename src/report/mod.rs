@@ -7,7 +7,7 @@ mod rehearsal;
 mod table;
 
 pub use findings::findings;
-pub use messages::install as install_messages;
+pub use messages::{error_line, install as install_messages};
 pub use plan::{explained, summary};
 pub use rehearsal::rehearsal;
 pub use table::Table;
@@ -25,6 +25,13 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 pub fn say(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// Prints a text that was made whole before, as [`say`] does.
+pub fn print(text: &[u8]) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text).and_then(|()| out.flush());
 }
 
 /// Prints what is wrong with what the user wrote, as it is, on standard error.

@@ -1,7 +1,7 @@
 //! The launcher's control socket: `vfio-run stop` and `vfio-run status` talk to the running launcher through it, a line
 //! of JSON each way. It lies in the 0700 run directory, mode 0600, so only the machine's owner reaches it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,17 +72,26 @@ pub async fn answer(mut stream: UnixStream, reply: &Reply) {
     }
 }
 
-/// Asks a launcher.
-pub fn ask(run: &Path, request: Request) -> Result<Reply> {
+/// Asks a launcher. `None` where none listens: the socket is there only while a launcher attends to its guest, neither
+/// before it runs nor while the host is put back.
+pub fn ask(run: &Path, request: Request) -> Result<Option<Reply>> {
     let path = path(run);
-    let mut stream = std::os::unix::net::UnixStream::connect(&path)
-        .with_context(|| format!("cannot reach the launcher at {}", path.display()))?;
+    let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot reach the launcher at {}", path.display())),
+    };
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
     let mut reply = String::new();
-    BufReader::new(stream.take(64 * 1024)).read_line(&mut reply).context("the launcher did not answer")?;
-    serde_json::from_str(&reply).context("the launcher's answer makes no sense")
+    let talk = stream.write_all(&line).and_then(|()| BufReader::new(stream.take(64 * 1024)).read_line(&mut reply));
+    match talk {
+        // It has stopped to listen before it came to us.
+        Ok(0) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(None),
+        Ok(_) => serde_json::from_str(&reply).context("the launcher's answer makes no sense"),
+        Err(error) => Err(error).context("the launcher did not answer"),
+    }
 }

@@ -9,6 +9,7 @@ mod failure;
 mod folders;
 mod guard;
 mod hooks;
+mod launcher;
 mod leases;
 mod log;
 mod look;
@@ -38,6 +39,7 @@ use qapi::Enum as _;
 
 pub use failure::LastFailure;
 pub use folders::{Lock, Owner};
+pub use launcher::Launcher;
 pub use recover::{Recovered, recover};
 pub use rehearse::{Leak, Rehearsal, Side, Spread, Step, rehearse};
 

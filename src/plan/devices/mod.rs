@@ -70,7 +70,10 @@ pub(super) fn resolve<'a>(draft: &mut Draft<'a>) -> Devices<'a> {
         return devices;
     }
     let Some(pci) = &host.pci else {
-        draft.unknown("pci.exists", Hard, "the host's PCI devices were not looked at");
+        let detail = "the host's PCI devices were not looked at, so the plan is without the devices in `pci`";
+        draft.unknown("pci.exists", Hard, detail);
+        draft.remedy("capture the host anew with this vfio-run: `vfio-run host --json`");
+        draft.about("pci");
         return devices;
     };
     for (index, entry) in machine.pci.iter().enumerate() {

@@ -2,7 +2,7 @@ use crate::change::Change;
 use crate::host::pci::{Bar, Console, Details, Holder, Image, Link, Node, PciFunction, Resizable, Rom};
 use crate::host::{Host, Pci};
 use crate::plan::sample::{self, Shape};
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, Severity, Verdict};
 use crate::units::Size;
 
 pub(super) fn function(address: &str, ids: &str, class: u32, driver: &str, group: u32) -> PciFunction {
@@ -84,6 +84,16 @@ pub(super) fn changes(plan: &Plan) -> Vec<String> {
 fn against(plan: &Plan) -> Vec<String> {
     let pci = plan.findings.iter().filter(|f| f.key.starts_with("pci.") && f.ok == Verdict::No);
     pci.map(|f| format!("{}{}", if f.blocks() { "!" } else { "" }, f.detail)).collect()
+}
+
+#[test]
+fn devices_that_a_captured_host_does_not_have_are_missed() {
+    let mut host = host();
+    host.pci = None;
+    let plan = plan(r#"pci: ["01:00.*"]"#, &host);
+    let missed = plan.findings.iter().find(|f| f.key == "pci.exists").unwrap();
+    assert_eq!((missed.ok, missed.severity), (Verdict::Unknown, Severity::Hard));
+    assert!(missed.remedy.as_ref().unwrap().contains("capture the host anew") && missed.origin.is_some());
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod text;
 
 use std::collections::BTreeSet;
 
-use vfio_run::plan::{Inherited, Plan};
+use vfio_run::plan::{Inherited, Plan, Verdict};
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::OptionValue;
 
@@ -64,6 +64,44 @@ fn a_plan_as_json_is_as_reviewed() {
         omit_expression => true,
     }, {
         insta::assert_json_snapshot!("kernel@debian12-lab@7.2.json", plan);
+    });
+}
+
+/// The names of all fields of a machine file.
+fn fields(schema: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, into)),
+        serde_json::Value::Object(map) => {
+            let names = map.get("properties").and_then(serde_json::Value::as_object);
+            // Those of variants are none.
+            let names =
+                names.into_iter().flat_map(|names| names.keys()).filter(|name| !name.starts_with(char::is_uppercase));
+            into.extend(names.cloned());
+            map.values().for_each(|value| fields(value, into));
+        }
+        _ => {}
+    }
+}
+
+/// The field that a text begins with: `memory` of `memory: (size: …)`, none of `nested=1`.
+fn field_in(text: &str) -> &str {
+    let name = text.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
+    if text[name.len()..].starts_with(['.', '[', ':']) || name == text { name } else { "" }
+}
+
+#[test]
+fn what_is_to_be_corrected_in_the_file_has_a_place_there() {
+    let mut known = BTreeSet::new();
+    fields(&vfio_run::machine::schema(), &mut known);
+    each(|case, plan, _, _| {
+        for finding in plan.findings.iter().filter(|finding| finding.ok == Verdict::No) {
+            let remedy = finding.remedy.as_deref().unwrap_or_default();
+            // What is quoted is a field, what to write there, or a command.
+            let quoted = remedy.split('`').skip(1).step_by(2);
+            let named = quoted.map(field_in).find(|name| known.contains(*name));
+            let (key, origin) = (&finding.key, &finding.origin);
+            assert!(named.is_none() || origin.is_some(), "{case}: {key} names no field, its remedy does: {remedy}");
+        }
     });
 }
 

@@ -136,6 +136,7 @@ impl<'a> Draft<'a> {
                 format!("{} has no object type `{kind}`", self.qemu.binary.display()),
                 "install a QEMU that has it, or name one in `qemu`",
             );
+            self.about("qemu");
         }
         let mut object = Map::new();
         object.insert("qom-type".to_owned(), kind.into());

@@ -113,7 +113,8 @@ fn window(draft: &mut Draft, devices: &Devices) {
     }
     if needed >= 1 << bits.min(60) {
         let detail = format!("the devices' ranges need {} GiB, more than addresses of {bits} bits leave", needed >> 30);
-        return draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
+        draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
+        return draft.about("pci");
     }
     let mib = needed >> 20;
     let origin =

@@ -17,6 +17,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// (`UserStopDelaySec=` of logind.conf(5)), and then stops them.
 const USER_LIMIT: Duration = Duration::from_secs(25);
 
+/// Waits until nobody holds the nodes, or ends whoever does; the error names who still holds them.
 pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeError> {
     let mut holders = Vec::new();
     let mut gone = |limit| {

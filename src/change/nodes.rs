@@ -31,7 +31,7 @@ pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeE
     let signals: &[Signal] = if end && root.is_real() { &[Signal::SIGTERM, Signal::SIGKILL] } else { &[] };
     // Who is to be ended need not be waited for first.
     let (mut free, mut holders) = gone(if signals.is_empty() { LIMIT } else { Duration::ZERO });
-    if !free && holders.iter().all(|holder| leaves(root, holder)) {
+    if !free && holders.iter().all(|holder| holder.is_broker() || leaves(root, holder)) {
         (free, holders) = gone(USER_LIMIT);
     }
     for signal in signals {
@@ -52,7 +52,7 @@ fn leaves(root: &Root, holder: &Holder) -> bool {
 }
 
 fn send(holders: &[Holder], signal: Signal) {
-    for holder in holders.iter().filter(|holder| holder.pid > 1) {
+    for holder in holders.iter().filter(|holder| holder.pid > 1 && !holder.is_broker()) {
         // One that has ended meanwhile is what was wanted.
         let _ = kill(Pid::from_raw(holder.pid), signal);
     }

@@ -187,6 +187,16 @@ fn the_screen_is_what_stands_in_the_way() {
 }
 
 #[test]
+fn a_display_manager_runs_while_it_has_a_cgroup() {
+    let desktop = desktop();
+    let group = desktop.path().join("sys/fs/cgroup/system.slice/gdm.service");
+    std::fs::write(group.join("cgroup.procs"), "").unwrap();
+    assert!(read(desktop.path(), &[]).screen.display_manager_runs);
+    std::fs::remove_dir_all(group).unwrap();
+    assert!(!read(desktop.path(), &[]).screen.display_manager_runs);
+}
+
+#[test]
 fn names_come_from_the_list_or_are_the_ids() {
     let desktop = desktop();
     let list = "10de  NVIDIA Corporation\n\t2684  AD102 [GeForce RTX 4090]\n\t\t1458 1234  A card\n8086  Intel\n";

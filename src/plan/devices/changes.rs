@@ -157,7 +157,8 @@ fn free_nodes<'a>(
         let goes = |holder: &&Holder| stopped.ends(screen, holder) || (is_hidden && seated(screen, holder));
         // systemd-logind reads the keyboards of a USB controller, and sees them go.
         let held = |holder: &&Holder| nodes.iter().any(|node| holder.nodes.contains(&node.path));
-        let stays: Vec<&Holder> = given.details.holders.iter().filter(|holder| held(holder) && !goes(holder)).collect();
+        let stays = given.details.holders.iter().filter(|holder| held(holder) && !goes(holder) && !holder.is_broker());
+        let stays: Vec<&Holder> = stays.collect();
         if !stays.is_empty() {
             let names: Vec<String> = stays.iter().map(ToString::to_string).collect();
             let detail = format!("{} is held by {}", given.address(), names.join(", "));

@@ -12,12 +12,12 @@ mod text;
 
 use std::collections::BTreeSet;
 
-use vfio_run::plan::{Inherited, Plan};
+use vfio_run::plan::{Inherited, Plan, Verdict};
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::OptionValue;
 
 /// Machine, host and QEMU of each stored plan.
-const CASES: [(&str, &str, &str); 21] = [
+const CASES: [(&str, &str, &str); 26] = [
     ("demo", "container-2c", "7.2"),
     ("demo", "laptop-4c", "10.0"),
     ("linux", "laptop-4c", "7.2"),
@@ -39,6 +39,11 @@ const CASES: [(&str, &str, &str); 21] = [
     ("seed-1600", "ryzen-1600", "7.2"),
     ("hugepages", "xeon-2numa", "7.2"),
     ("hooks", "laptop-4c", "7.2"),
+    ("only-gpu", "debian13-one-gpu", "10.0"),
+    ("only-gpu", "debian13-desktop", "10.0"),
+    ("second-gpu", "debian13-two-gpus", "7.2"),
+    ("second-gpu", "debian13-two-gpus", "10.0"),
+    ("single-gpu", "debian13-one-gpu", "10.0"),
 ];
 
 #[test]
@@ -64,6 +69,44 @@ fn a_plan_as_json_is_as_reviewed() {
         omit_expression => true,
     }, {
         insta::assert_json_snapshot!("kernel@debian12-lab@7.2.json", plan);
+    });
+}
+
+/// The names of all fields of a machine file.
+fn fields(schema: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, into)),
+        serde_json::Value::Object(map) => {
+            let names = map.get("properties").and_then(serde_json::Value::as_object);
+            // Those of variants are none.
+            let names =
+                names.into_iter().flat_map(|names| names.keys()).filter(|name| !name.starts_with(char::is_uppercase));
+            into.extend(names.cloned());
+            map.values().for_each(|value| fields(value, into));
+        }
+        _ => {}
+    }
+}
+
+/// The field that a text begins with: `memory` of `memory: (size: …)`, none of `nested=1`.
+fn field_in(text: &str) -> &str {
+    let name = text.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
+    if text[name.len()..].starts_with(['.', '[', ':']) || name == text { name } else { "" }
+}
+
+#[test]
+fn what_is_to_be_corrected_in_the_file_has_a_place_there() {
+    let mut known = BTreeSet::new();
+    fields(&vfio_run::machine::schema(), &mut known);
+    each(|case, plan, _, _| {
+        for finding in plan.findings.iter().filter(|finding| finding.ok == Verdict::No) {
+            let remedy = finding.remedy.as_deref().unwrap_or_default();
+            // What is quoted is a field, what to write there, or a command.
+            let quoted = remedy.split('`').skip(1).step_by(2);
+            let named = quoted.map(field_in).find(|name| known.contains(*name));
+            let (key, origin) = (&finding.key, &finding.origin);
+            assert!(named.is_none() || origin.is_some(), "{case}: {key} names no field, its remedy does: {remedy}");
+        }
     });
 }
 
@@ -109,17 +152,23 @@ fn every_json_option_is_one_that_the_qemu_takes() {
 
 #[test]
 fn every_device_property_is_one_that_the_driver_has() {
+    let mut seen = BTreeSet::new();
     each(|case, plan, qemu, _| {
         for option in plan.command.options.iter().filter(|option| option.name == "-device") {
             // Not JSON: the user's own, unchecked.
             let OptionValue::Json(object) = &option.value else { continue };
             let driver = object["driver"].as_str().unwrap();
+            if !plan.findings.iter().any(|finding| finding.blocks()) {
+                seen.insert(driver.to_owned());
+            }
             let Some(known) = qemu.devices.get(driver).filter(|known| !known.is_empty()) else { continue };
             for key in object.keys().filter(|key| !matches!(key.as_str(), "driver" | "id" | "bus")) {
                 assert!(known.contains(key), "{case}: {driver} has no {key}");
             }
         }
     });
+    // Some host has what the machines with devices want.
+    assert!(seen.contains("vfio-pci"), "{seen:?}");
 }
 
 #[test]

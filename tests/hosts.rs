@@ -152,7 +152,28 @@ fn debian12_lab() {
     check("debian12-lab", &shapes::debian12_lab(), &[]);
 }
 
-/// The one real capture: a container whose /dev/kvm opens and runs no ordinary machine. It is not made anew with the
+/// Captured in the lab: hosts with devices that a guest can have.
+#[test]
+fn debian13_lab() {
+    for (name, gpus) in [("debian13-one-gpu", 1), ("debian13-two-gpus", 2), ("debian13-desktop", 1)] {
+        let host = load(name);
+        let pci = host.pci.as_ref().unwrap();
+        assert_eq!(pci.functions.iter().filter(|function| function.is_gpu()).count(), gpus, "{name}");
+        assert_eq!((pci.iommu, host.process.uid, host.kvm.verdict()), (Some(true), 0, KvmVerdict::Works), "{name}");
+        assert!(pci.functions.iter().all(|function| function.details.is_some()), "{name}");
+    }
+    let pci = load("debian13-desktop").pci.unwrap();
+    assert_eq!(
+        (pci.screen.display_manager.as_deref(), pci.screen.display_manager_runs),
+        (Some("weston.service"), true)
+    );
+    let holders =
+        pci.functions.iter().filter(|function| function.is_gpu()).flat_map(|f| &f.details.as_ref().unwrap().holders);
+    let holders: Vec<(&str, bool)> = holders.map(|holder| (holder.comm.as_str(), holder.is_broker())).collect();
+    assert_eq!(holders, [("systemd", true), ("systemd-logind", true), ("weston", false)]);
+}
+
+/// Captured elsewhere: a container whose /dev/kvm opens and runs no ordinary machine. It is not made anew with the
 /// others, for it would differ elsewhere.
 #[test]
 fn container_2c() {

@@ -27,6 +27,7 @@ pub(super) fn capture(root: &Root, address: PciAddress, node: &Node) -> Result<B
     }
 }
 
+/// Announces that the card is unplugged, and gives compositors time to let go of it.
 pub(super) fn hide(root: &Root, address: PciAddress, node: &Node) -> Result<(), ChangeError> {
     write(root, &folder(address, node).join("uevent"), "remove")?;
     wait_for(LIMIT, || holders_of(root, std::slice::from_ref(node)).is_empty());

@@ -16,10 +16,12 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const EMPTY_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
+/// Whether it is there: one that was is not removed afterwards.
 pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
     Ok(Before::Exists(root.path(path).is_dir()))
 }
 
+/// Makes it, with the groups above it.
 pub(super) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
     if !root.is_real() {
         // The crate knows no other root than the host's.
@@ -34,6 +36,7 @@ pub(super) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
     }
 }
 
+/// Removes it; processes that are still in it are killed.
 pub(super) fn undo(root: &Root, path: &Path, existed: bool) -> Result<Undone, ChangeError> {
     if existed || !root.path(path).is_dir() {
         return Ok(Undone::AlreadyBack);

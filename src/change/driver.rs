@@ -18,6 +18,7 @@ const LINK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a function that was asleep may take to answer.
 const WAKE_LIMIT: Duration = Duration::from_secs(2);
 
+/// The driver that has the function, and what it takes to give the function back to it.
 pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
     let folder = folder(address);
     let module = root.path(folder.join("driver/module"));
@@ -28,6 +29,7 @@ pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, Change
     })
 }
 
+/// Gives the function to this driver, or takes it from the one that has it.
 pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> Result<(), ChangeError> {
     if driver(root, address).as_deref() == wanted {
         return Ok(());
@@ -53,6 +55,7 @@ fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     }
 }
 
+/// Gives the function back, unless a third driver has it meanwhile.
 pub(super) fn undo(
     root: &Root,
     address: PciAddress,
@@ -144,6 +147,7 @@ fn driver_override(root: &Root, address: PciAddress) -> Result<Option<String>, C
     Ok(Some(text).filter(|name| !name.is_empty() && name != "(null)"))
 }
 
+/// The driver that has the function.
 pub(super) fn driver(root: &Root, address: PciAddress) -> Option<String> {
     let link = std::fs::read_link(root.path(folder(address).join("driver"))).ok()?;
     Some(link.file_name()?.to_str()?.to_owned())
@@ -158,6 +162,7 @@ pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
     read.is_err() || vendor != [0xff, 0xff]
 }
 
+/// The function's folder in sysfs.
 pub(super) fn folder(address: PciAddress) -> PathBuf {
     PathBuf::from(format!("/sys/bus/pci/devices/{address}"))
 }

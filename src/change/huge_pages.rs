@@ -21,11 +21,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How much is reserved at a time, in bytes; between two steps the reservation can be stopped.
 const STEP: u64 = Size::GIB;
 
+/// How many pages the pool has, and how many of them are free.
 pub(super) fn capture(root: &Root, node: u32, size: Size) -> Result<Before, ChangeError> {
     let pool = pool(node, size);
     Ok(Before::Pool { persistent: persistent(root, &pool)?, free: number(root, &pool.join("free_hugepages"))? })
 }
 
+/// Grows the pool until so many pages are free; where they cannot all be had, it is left as it was.
 pub(super) fn apply(
     root: &Root,
     node: u32,
@@ -77,6 +79,7 @@ pub(super) fn apply(
     })
 }
 
+/// Shrinks the pool to what it was.
 pub(super) fn undo(root: &Root, node: u32, size: Size, pages: u64, before: &Before) -> Result<Undone, ChangeError> {
     let pool = pool(node, size);
     let (old, target) = range(pages, before)?;

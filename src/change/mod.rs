@@ -425,9 +425,7 @@ impl Change {
     pub fn settles_at_start(&self) -> bool {
         matches!(self, Self::HugePages { .. })
     }
-}
 
-impl Change {
     /// Whether others do the work, whom we only ask and wait for: a driver, a unit, a module, the kernel's memory.
     pub fn makes_others_work(&self) -> bool {
         match self {

@@ -11,6 +11,7 @@ use crate::host::Root;
 /// How long a module may take to start its devices, or to stop them.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Whether it is loaded.
 pub(super) fn capture(root: &Root, module: &str) -> Before {
     Before::Exists(is_loaded(root, module))
 }
@@ -27,6 +28,7 @@ pub(super) fn remove(root: &Root, module: &str) -> Result<(), ChangeError> {
     }
 }
 
+/// Loads it again, where it was loaded.
 pub(super) fn undo(root: &Root, module: &str, was_loaded: bool) -> Result<Undone, ChangeError> {
     if is_loaded(root, module) == was_loaded || !was_loaded {
         return Ok(Undone::AlreadyBack);

@@ -17,6 +17,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// (`UserStopDelaySec=` of logind.conf(5)), and then stops them.
 const USER_LIMIT: Duration = Duration::from_secs(25);
 
+/// Waits until nobody holds the nodes, or ends whoever does; the error names who still holds them.
 pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeError> {
     let mut holders = Vec::new();
     let mut gone = |limit| {
@@ -30,7 +31,7 @@ pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeE
     let signals: &[Signal] = if end && root.is_real() { &[Signal::SIGTERM, Signal::SIGKILL] } else { &[] };
     // Who is to be ended need not be waited for first.
     let (mut free, mut holders) = gone(if signals.is_empty() { LIMIT } else { Duration::ZERO });
-    if !free && holders.iter().all(|holder| leaves(root, holder)) {
+    if !free && holders.iter().all(|holder| holder.is_broker() || leaves(root, holder)) {
         (free, holders) = gone(USER_LIMIT);
     }
     for signal in signals {
@@ -51,9 +52,7 @@ fn leaves(root: &Root, holder: &Holder) -> bool {
 }
 
 fn send(holders: &[Holder], signal: Signal) {
-    // These two keep what sessions have opened, and close it with them.
-    let keeps = |holder: &Holder| holder.pid == 1 || holder.unit.as_deref() == Some("systemd-logind.service");
-    for holder in holders.iter().filter(|holder| !keeps(holder)) {
+    for holder in holders.iter().filter(|holder| holder.pid > 1 && !holder.is_broker()) {
         // One that has ended meanwhile is what was wanted.
         let _ = kill(Pid::from_raw(holder.pid), signal);
     }

@@ -10,16 +10,19 @@ use nix::unistd::{Gid, Uid, fchownat};
 use super::{Before, ChangeError, Undone};
 use crate::host::Root;
 
+/// Its owner, and which file it is.
 pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
     let (_, meta) = open(root, path)?;
     Ok(Before::Owner { uid: meta.uid(), gid: meta.gid(), device: meta.dev(), inode: meta.ino() })
 }
 
+/// Gives it to this owner.
 pub(super) fn apply(root: &Root, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
     let (file, _) = open(root, path)?;
     give(&file, path, uid, gid)
 }
 
+/// Gives it back, where it is the same file and still has the owner that we gave it.
 pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<Undone, ChangeError> {
     let Before::Owner { uid, gid, device, inode } = *before else {
         return Err(ChangeError::WrongRecord { before: before.clone() });

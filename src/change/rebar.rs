@@ -10,10 +10,12 @@ use super::{Before, ChangeError, Undone};
 use crate::host::Root;
 use crate::units::{PciAddress, Size};
 
+/// Its size.
 pub(super) fn capture(root: &Root, address: PciAddress, bar: usize) -> Result<Before, ChangeError> {
     size(root, address, bar).map(Before::Size)
 }
 
+/// Gives it this size.
 pub(super) fn apply(root: &Root, address: PciAddress, bar: usize, wanted: Size) -> Result<(), ChangeError> {
     if size(root, address, bar)? == wanted {
         return Ok(());
@@ -28,6 +30,7 @@ pub(super) fn apply(root: &Root, address: PciAddress, bar: usize, wanted: Size) 
     }
 }
 
+/// Gives it its old size, where it still has ours.
 pub(super) fn undo(root: &Root, address: PciAddress, bar: usize, ours: Size, old: Size) -> Result<Undone, ChangeError> {
     if !root.path(folder(address)).exists() {
         return Ok(Undone::NotOurs { found: "no such device".to_owned() });

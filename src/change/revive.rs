@@ -57,13 +57,17 @@ impl fmt::Display for Rung {
 
 /// A card, and what may wake it.
 pub(super) struct Card<'a> {
+    /// Its functions that go back to a host driver.
     pub functions: &'a [PciAddress],
+    /// The port that it is behind.
     pub port: Option<PciAddress>,
+    /// What may be tried, in this order.
     pub rungs: &'a [Rung],
     /// The file that says which rung woke it last time.
     pub note: &'a Path,
 }
 
+/// Wakes the card, where it is dead, by what helped last time and then by the rest; the error says what was tried.
 pub(super) fn wake(root: &Root, card: &Card) -> Result<Undone, ChangeError> {
     if card.functions.iter().all(|address| !root.path(folder(*address)).exists()) && !card.rungs.contains(&Rung::Rescan)
     {

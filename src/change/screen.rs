@@ -12,10 +12,12 @@ const CONSOLES: &str = "/sys/class/vtconsole";
 /// How long the console may take to come back after its card's driver has.
 const BACK_LIMIT: Duration = Duration::from_secs(10);
 
+/// Whether consoles are on it.
 pub(super) fn capture_console(root: &Root, name: &str) -> Result<Before, ChangeError> {
     Ok(Before::Exists(read(root, &bind(name))? == "1"))
 }
 
+/// Takes the consoles off it.
 pub(super) fn leave_console(root: &Root, name: &str) -> Result<(), ChangeError> {
     let path = bind(name);
     if read(root, &path)? == "0" {
@@ -57,10 +59,12 @@ fn bind(name: &str) -> PathBuf {
     Path::new(CONSOLES).join(name).join("bind")
 }
 
+/// Whether the driver has the framebuffer.
 pub(super) fn capture_boot(root: &Root, driver: &str, device: &str) -> Before {
     Before::Exists(is_bound(root, driver, device))
 }
 
+/// Takes the framebuffer off its driver.
 pub(super) fn release_boot(root: &Root, driver: &str, device: &str) -> Result<(), ChangeError> {
     if !is_bound(root, driver, device) {
         return Ok(());

@@ -17,10 +17,12 @@ const POLL: Duration = Duration::from_millis(10);
 /// What failed, in words.
 type Failed = String;
 
+/// Whether it runs, or is about to.
 pub(super) fn capture(unit: &str) -> Result<Before, ChangeError> {
     ask(unit, async |systemd: &Systemd| Ok(Before::Exists(is_up(&systemd.state(unit).await?))))
 }
 
+/// Stops it and waits until it has ended.
 pub(super) fn stop(unit: &str) -> Result<(), ChangeError> {
     ask(unit, async |systemd: &Systemd| {
         if !is_up(&systemd.state(unit).await?) {

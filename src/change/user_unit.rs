@@ -20,17 +20,22 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A unit of a user's.
 pub(super) struct UserUnit<'a> {
+    /// The root that the manager's runtime folder is under.
     pub root: &'a Root,
+    /// Whose manager.
     pub uid: u32,
+    /// Its name: `wireplumber.service`.
     pub unit: &'a str,
 }
 
 impl UserUnit<'_> {
+    /// Whether it runs, or is about to.
     pub fn capture(&self) -> Result<Before, ChangeError> {
         // A manager that has ended meanwhile runs nothing.
         Ok(Before::Exists(self.manager_lives() && is_up(&self.state()?)))
     }
 
+    /// Stops it and waits until it has ended.
     pub fn stop(&self) -> Result<(), ChangeError> {
         if !self.manager_lives() || !is_up(&self.state()?) {
             return Ok(());

@@ -6,10 +6,12 @@ use std::path::Path;
 use super::{Before, ChangeError, Undone};
 use crate::host::Root;
 
+/// What the file says.
 pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
     read(root, path).map(Before::Text)
 }
 
+/// Writes the value and reads it back.
 pub(super) fn apply(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
     write(root, path, value)?;
     let found = read(root, path)?;
@@ -20,6 +22,7 @@ pub(super) fn apply(root: &Root, path: &Path, value: &str) -> Result<(), ChangeE
     }
 }
 
+/// Writes what it said before, where it still says ours.
 pub(super) fn undo(root: &Root, path: &Path, ours: &str, old: &str) -> Result<Undone, ChangeError> {
     let found = read(root, path)?;
     if found == old {

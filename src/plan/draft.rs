@@ -19,22 +19,36 @@ const FIRST_FD: i32 = 3;
 
 /// A plan in the making.
 pub(super) struct Draft<'a> {
+    /// What the user wrote.
     pub machine: &'a Machine,
+    /// Facts about the host.
     pub host: &'a Host,
+    /// What the QEMU binary can do.
     pub qemu: &'a QemuFacts,
+    /// The line that a field was written on.
     lines: &'a dyn Fn(&str) -> Option<u32>,
+    /// The machine's folders.
     pub paths: Paths,
+    /// Who QEMU runs as; `None`: who started it.
     pub account: Option<Account>,
+    /// QEMU's options so far.
     pub options: Vec<QemuOption>,
+    /// Changes to the host so far, in the order in which they are made.
     pub changes: Vec<PlannedChange>,
+    /// What is made once and kept for the machine.
     pub keep: Vec<Keep>,
+    /// Programs beside QEMU.
     pub helpers: Vec<Helper>,
+    /// Descriptors that QEMU inherits, without gaps from [`FIRST_FD`] on.
     pub descriptors: Vec<Descriptor>,
+    /// What the checks have found so far.
     pub findings: Vec<Finding>,
+    /// The guest's root ports so far.
     ports: RootPorts,
 }
 
 impl<'a> Draft<'a> {
+    /// Nothing is decided yet.
     pub fn new(
         machine: &'a Machine,
         lines: &'a dyn Fn(&str) -> Option<u32>,
@@ -136,6 +150,7 @@ impl<'a> Draft<'a> {
                 format!("{} has no object type `{kind}`", self.qemu.binary.display()),
                 "install a QEMU that has it, or name one in `qemu`",
             );
+            self.about("qemu");
         }
         let mut object = Map::new();
         object.insert("qom-type".to_owned(), kind.into());

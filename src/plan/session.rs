@@ -96,6 +96,7 @@ fn without_systemd(draft: &mut Draft<'_>, ended: &[&Holder]) {
             "leave it out of `handover` and end the screen's programs before the start; then start vfio-run over ssh, on \
              a text console, or with `setsid`, so that it does not end with them",
         );
+        draft.about("handover");
     } else if let Some(holder) = ended.first() {
         draft.no(
             "handover.session",

@@ -20,11 +20,6 @@ impl PciSlot {
         if self.whole { PciAddress { function: 0, ..address } == self.first } else { address == self.first }
     }
 
-    /// Whether all functions of the device are meant.
-    pub fn is_whole(self) -> bool {
-        self.whole
-    }
-
     /// Whether a function is meant by both.
     pub fn overlaps(self, other: Self) -> bool {
         self.contains(other.first) || other.contains(self.first)

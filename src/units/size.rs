@@ -8,7 +8,7 @@ use super::{ParseUnitError, as_string};
 /// An amount of memory in bytes, written with a binary unit: `"16 GiB"`, `"512M"`, `"4096 KiB"`.
 ///
 /// `G`, `GB` and `GiB` all mean 2^30 bytes, as in QEMU's own sizes; a bare number is refused, since
-/// nobody agrees on what it would mean.
+/// nobody agrees on what it would mean. `128 B` is read too, for the registers of devices: a captured host has such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(u64);
 
@@ -38,6 +38,9 @@ impl Size {
 
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
+/// What no larger unit divides.
+const BYTES: &str = "B";
+
 impl FromStr for Size {
     type Err = ParseUnitError;
 
@@ -51,7 +54,11 @@ impl FromStr for Size {
         let digits = trimmed.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
         let (number, unit) = trimmed.split_at(digits);
         let number: u64 = number.parse().map_err(|_| refuse())?;
-        let unit = unit.trim_start().to_ascii_lowercase();
+        let unit = unit.trim_start();
+        if unit == BYTES {
+            return Ok(Self(number));
+        }
+        let unit = unit.to_ascii_lowercase();
         let factor = UNITS
             .iter()
             .find(|(name, _)| {
@@ -72,11 +79,10 @@ impl fmt::Display for Size {
             }
         }
         if self.0 == 0 {
-            // Read back, unlike `0 B`.
             return f.write_str("0 KiB");
         }
         // Not a whole number of KiB: only a device's register could say so, never a machine file.
-        write!(f, "{} B", self.0)
+        write!(f, "{} {BYTES}", self.0)
     }
 }
 
@@ -84,7 +90,7 @@ as_string!(
     Size,
     "Size",
     "An amount of memory with a binary unit, such as \"16 GiB\"",
-    r"^\s*[0-9]+\s*[kKmMgGtT](i?[bB])?\s*$"
+    r"^\s*[0-9]+\s*([kKmMgGtT](i?[bB])?|B)\s*$"
 );
 
 #[cfg(test)]
@@ -106,9 +112,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_can_be_read() {
+        for bytes in [0, 1, 128, 1 << 10, (1 << 30) + 1, 3 << 40, u64::MAX] {
+            assert_eq!(Size::bytes(bytes).to_string().parse::<Size>().unwrap(), Size::bytes(bytes));
+        }
+    }
+
+    #[test]
     fn is_written_in_the_largest_whole_unit() {
         assert_eq!(Size::bytes(16 << 30).to_string(), "16 GiB");
-        assert_eq!(Size::bytes(0).to_string().parse::<Size>().unwrap(), Size::bytes(0));
         assert_eq!(Size::bytes(1536 << 20).to_string(), "1536 MiB");
     }
 }

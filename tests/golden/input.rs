@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::{FileFact, FileKind, Host};
 use vfio_run::machine::{self, DiskFormat, Source};
 use vfio_run::plan::{self, Plan};
@@ -62,6 +63,15 @@ fn file(path: &Path) -> FileFact {
     }
 }
 
+/// A ROM that a machine names: for the card whose vendor and device its name ends with, with an image for UEFI.
+fn rom(path: &Path) -> Option<Rom> {
+    let name = path.file_stem()?.to_str()?;
+    let (rest, device) = name.rsplit_once('-')?;
+    let (_, vendor) = rest.rsplit_once('-')?;
+    let ids = format!("{vendor}:{device}").parse().ok()?;
+    Some(Rom { length: 64 << 10, offset: Some(0), images: vec![Image { ids, code_type: 3 }] })
+}
+
 /// All that a plan is made from.
 pub struct Inputs {
     source: Source,
@@ -78,8 +88,11 @@ impl Inputs {
     /// The machine on this host, which gets the files that the machine names.
     pub fn of(machine: &str, mut host: Host, qemu: QemuFacts) -> Self {
         let source = source(machine);
-        let files = plan::wanted(&source.machine).files;
-        host.files = files.into_iter().map(|path| (path.clone(), file(&path))).collect();
+        let wanted = plan::wanted(&source.machine);
+        host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
+        if let (Some(pci), Some(wanted)) = (&mut host.pci, wanted.pci) {
+            pci.roms = wanted.roms.into_iter().map(|path| (path.clone(), rom(&path))).collect();
+        }
         Self { source, host, qemu }
     }
 

@@ -11,6 +11,16 @@ pub fn of(plan: &Plan) -> String {
     line(format!("{} {}", plan.name, plan.uuid));
     line(format!("account: {:?}, console: {}, timeout: {} s", plan.account, plan.console, plan.shutdown_timeout));
     line(format!("cgroup: {:?}", plan.cgroup));
+    if !plan.leases.is_empty() {
+        let leases: Vec<String> = plan.leases.iter().map(ToString::to_string).collect();
+        line(format!("leases: {}, memory locked: {}", leases.join(" "), plan.lock_memory));
+    }
+    if let Some(moves) = &plan.moves {
+        line(format!("goes on in {}: {}", moves.unit, moves.why));
+    }
+    if let Some(guard) = &plan.give_back_unless {
+        line(format!("gives back without {} in {} s", guard.sign, guard.within));
+    }
     let paths = &plan.paths;
     for path in [&paths.run, &paths.display, &paths.state, &paths.log] {
         line(format!("path: {}", path.display()));

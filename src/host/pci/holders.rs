@@ -49,6 +49,12 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// Whether it holds devices for sessions, and lets go when those do: logind (and systemd, which keeps them for it over
+    /// a restart of it) and its likes. It must not be ended, since all sessions depend on it.
+    pub fn is_broker(&self) -> bool {
+        self.uid == Some(0) && (self.pid == 1 || BROKERS.contains(&self.comm.as_str()))
+    }
+
     /// The units of its user to stop so that it lets go for good, where it is in a unit of a user's. A service with a
     /// socket would start again at the next knock.
     pub fn user_units(&self) -> Option<Vec<String>> {
@@ -60,6 +66,9 @@ impl Holder {
         Some(socket.chain([unit.clone()]).collect())
     }
 }
+
+/// Programs that open devices for sessions.
+const BROKERS: [&str; 4] = ["systemd-logind", "elogind", "elogind-daemon", "seatd"];
 
 /// Services of sound that their sockets start again.
 const SOCKETS: [(&str, &str); 3] = [

@@ -26,7 +26,7 @@ pub struct Screen {
     pub boot_screens: Vec<BootScreen>,
     /// The unit that `display-manager.service` stands for.
     pub display_manager: Option<String>,
-    /// Whether that unit has processes.
+    /// Whether that unit runs.
     pub display_manager_runs: bool,
     /// Who is logged in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -70,7 +70,10 @@ impl Screen {
     pub(super) fn read(root: &Root, user_units: &[String]) -> Self {
         let managers = sessions::managers(root);
         let display_manager = link(root, "/etc/systemd/system/display-manager.service");
-        let runs = display_manager.as_ref().is_some_and(|unit| runs(root, unit));
+        // systemd removes the cgroup of a unit that has ended. One that runs may be empty: where the display manager is
+        // itself a compositor, PAM has moved it into its session.
+        let group = |unit: &String| root.path(format!("/sys/fs/cgroup/system.slice/{unit}")).is_dir();
+        let runs = display_manager.as_ref().is_some_and(group);
         Self {
             consoles: root.names("/sys/class/vtconsole").into_iter().filter_map(|name| console(root, name)).collect(),
             framebuffers: framebuffers(root),
@@ -83,15 +86,6 @@ impl Screen {
             managers,
         }
     }
-}
-
-/// Whether a unit of the system's runs. One whose only process logs a user in, such as a compositor that is itself the
-/// display manager, has none in its own group: logind has moved it to the session's. systemd keeps this link for the
-/// journal while a unit is up (`unit_export_invocation_id()` in systemd's `core/unit.c`).
-fn runs(root: &Root, unit: &str) -> bool {
-    let procs = root.text_up_to(format!("/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"), 4096);
-    let link = root.path(format!("/run/systemd/units/invocation:{unit}"));
-    procs.is_some_and(|pids| !pids.is_empty()) || link.symlink_metadata().is_ok()
 }
 
 fn console(root: &Root, name: String) -> Option<Console> {

@@ -30,7 +30,7 @@ fn sandbox(draft: &mut Draft) {
         return;
     }
     let networks = draft.machine.networks.as_deref().unwrap_or_default();
-    if networks.iter().any(|network| matches!(network.backend, Backend::Bridge(_))) {
+    if let Some(index) = networks.iter().position(|network| matches!(network.backend, Backend::Bridge(_))) {
         // Any seccomp filter comes with `no_new_privs` (libseccomp's default), under which the helper's setuid bit is
         // void; so there is no sandbox with it, whatever is allowed inside.
         draft.no(
@@ -39,6 +39,7 @@ fn sandbox(draft: &mut Draft) {
             "QEMU runs without its seccomp sandbox: the bridge helper is a setuid program, which the sandbox forbids",
             "make a tap device on the bridge and name it: `backend: Tap(\"tap0\")`",
         );
+        draft.about(&format!("networks[{index}].backend"));
         return;
     }
     let mut sandbox = QemuOption::keys("-sandbox", Some("on"), by_default("a guest that takes QEMU over gains little"));

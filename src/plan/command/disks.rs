@@ -141,7 +141,7 @@ fn blocks(draft: &mut Draft, disk: &Resolved, field: &str) {
     if let Some(file) = &file {
         check_file(draft, disk, file, &at("file"));
     }
-    let cache = effective_cache(draft, disk, file.as_ref());
+    let cache = effective_cache(draft, disk, file.as_ref(), &at("file"));
     let direct = matches!(cache, Cache::None | Cache::Directsync);
     let aio = aio(draft, disk, direct, &at("aio"));
     let format = format(draft, disk, file.as_ref(), &at("format"));
@@ -216,11 +216,12 @@ fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) 
             detail,
             "unmount it (`umount`, `swapoff`), or name another disk",
         );
+        draft.about(field);
     }
 }
 
 /// The cache mode; O_DIRECT is given up where the file system refuses it.
-fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>) -> Cache {
+fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &str) -> Cache {
     let wanted = disk.disk.cache();
     let buffered = match wanted {
         Cache::None => Cache::Writeback,
@@ -238,6 +239,7 @@ fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>) 
         detail,
         "move the image to another file system, or write `cache: Writeback`",
     );
+    draft.about(field);
     buffered
 }
 

@@ -109,6 +109,7 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
             format!("no UEFI build {wanted} for {kind} among {} firmware descriptors", draft.host.firmware.len());
         let remedy = "install one (Debian: package `ovmf`; Fedora, Arch: `edk2-ovmf`), or name `code` and `vars` in `firmware: Uefi(…)`";
         draft.no("firmware.found", Hard, detail, remedy);
+        draft.about("firmware");
         return Firmware::Bios;
     };
     draft.yes("firmware.found", Hard, format!("UEFI {wanted}: {}", chosen.code.display()));

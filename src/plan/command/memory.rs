@@ -111,6 +111,7 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
                 short.div_ceil(Size::MIB)
             );
             draft.no("memory.fits", Severity::Soft, detail, "end other programs, or lower `memory: (size: …)`");
+            draft.about("memory.size");
         }
         (_, Some(available)) => {
             let detail = format!("{size} of {} MiB available", available.as_mib());
@@ -187,6 +188,7 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
                 (missing - free.as_bytes()).div_ceil(Size::MIB)
             );
             draft.no(&key, Severity::Soft, detail, &at_boot);
+            draft.about("memory.pages");
         }
         _ => {
             let detail =

@@ -46,10 +46,10 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
         let address = given.address();
         format!("pci-{:02x}-{:02x}-{:x}", address.bus, address.device, address.function)
     };
-    let slot = card.iter().find_map(|given| given.entry.slot);
-    let Some(port) = draft.port(&id(&first), slot) else { return };
+    let slot = card.iter().find_map(|given| Some((given.entry.slot?, format!("{}.slot", given.field()))));
+    let Some(port) = draft.port(&id(&first), slot.as_ref().map(|(slot, _)| *slot)) else { return };
     let bus = port.id.clone();
-    let origin = draft.file(&first.field());
+    let origin = draft.file(&slot.map_or_else(|| first.field(), |(_, field)| field));
     let port = with_link(draft, port, first.details.link.as_ref());
     draft.device(port, origin);
     // A guest looks for function 0 first and gives up where there is none.
@@ -76,9 +76,13 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
         }
         let field = given.field();
         let raw = entry.properties.keys().map(|name| (name.clone(), format!("{field}.properties.{name}")));
-        let raw: Vec<_> = raw.map(|(name, field)| (name, draft.raw(&field))).collect();
+        let mut parts: Vec<_> = raw.map(|(name, field)| (name, draft.raw(&field))).collect();
+        let written = [("romfile", entry.rom.is_some(), "rom"), ("x-vga", entry.x_vga == Some(true), "x_vga")];
+        for (property, _, name) in written.into_iter().filter(|(_, written, _)| given.first && *written) {
+            parts.push((property.to_owned(), draft.file(&format!("{field}.{name}"))));
+        }
         let origin = draft.file(&field);
-        draft.device_explained(device, origin, raw);
+        draft.device_explained(device, origin, parts);
     }
 }
 
@@ -113,7 +117,8 @@ fn window(draft: &mut Draft, devices: &Devices) {
     }
     if needed >= 1 << bits.min(60) {
         let detail = format!("the devices' ranges need {} GiB, more than addresses of {bits} bits leave", needed >> 30);
-        return draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
+        draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
+        return draft.about("pci");
     }
     let mib = needed >> 20;
     let origin =

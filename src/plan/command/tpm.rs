@@ -29,6 +29,7 @@ pub(super) fn write(draft: &mut Draft) {
         None => {
             let remedy = "install it (Debian, Fedora, Arch: package `swtpm`), or write `tpm: None`";
             draft.no("tpm.swtpm", Hard, "the TPM's emulator, swtpm, is not installed", remedy);
+            draft.about("tpm");
         }
     }
     let state = draft.paths.state.join("tpm");

@@ -157,7 +157,8 @@ fn free_nodes<'a>(
         let goes = |holder: &&Holder| stopped.ends(screen, holder) || (is_hidden && seated(screen, holder));
         // systemd-logind reads the keyboards of a USB controller, and sees them go.
         let held = |holder: &&Holder| nodes.iter().any(|node| holder.nodes.contains(&node.path));
-        let stays: Vec<&Holder> = given.details.holders.iter().filter(|holder| held(holder) && !goes(holder)).collect();
+        let stays = given.details.holders.iter().filter(|holder| held(holder) && !goes(holder) && !holder.is_broker());
+        let stays: Vec<&Holder> = stays.collect();
         if !stays.is_empty() {
             let names: Vec<String> = stays.iter().map(ToString::to_string).collect();
             let detail = format!("{} is held by {}", given.address(), names.join(", "));
@@ -166,6 +167,7 @@ fn free_nodes<'a>(
                 false => remedy(draft, &stays),
             };
             draft.no(&key(given, "held"), Severity::Soft, detail, &remedy);
+            draft.about(&given.address_field(draft));
         }
         ended.extend(stays.into_iter().filter(|_| end));
     }
@@ -267,7 +269,8 @@ fn resize(draft: &mut Draft, given: &Given) {
     let (Some(range), true) = (largest, given.details.resizable.iter().any(|range| size_of(range).is_some())) else {
         let detail = format!("{address} has no memory range that could be resized");
         let remedy = format!("leave `{field}` out; Resizable BAR may need a newer ROM of the card");
-        return draft.no(&key(given, "rebar"), Severity::Soft, detail, &remedy);
+        draft.no(&key(given, "rebar"), Severity::Soft, detail, &remedy);
+        return draft.about(&field);
     };
     let size = match wanted {
         Rebar::Max => range.sizes().next_back(),
@@ -276,7 +279,8 @@ fn resize(draft: &mut Draft, given: &Given) {
     let Some(size) = size else {
         let sizes: Vec<String> = range.sizes().map(|size: Size| size.to_string()).collect();
         let detail = format!("BAR {} of {address} cannot have that size; it can have {}", range.bar, sizes.join(", "));
-        return draft.no(&key(given, "rebar"), Severity::Hard, detail, &format!("correct `{field}`"));
+        draft.no(&key(given, "rebar"), Severity::Hard, detail, &format!("correct `{field}`"));
+        return draft.about(&field);
     };
     if size_of(range) == Some(size) {
         return;

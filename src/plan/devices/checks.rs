@@ -7,6 +7,7 @@ use super::super::draft::{self, Draft};
 use super::{Devices, Given, VFIO, rom};
 use crate::host::Pci;
 use crate::host::pci::PciFunction;
+use crate::units::PciAddress;
 
 /// Drivers that a group may have beside vfio-pci (`vfio_dev_driver_allowed()` in the kernel).
 const HARMLESS: [&str; 3] = [VFIO, "pci-stub", "pcieport"];
@@ -28,6 +29,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
                 format!("{} does not answer: its configuration space reads as all ones", given.address()),
                 "switch the host off and on; a restart may not be enough",
             );
+            draft.about(&given.address_field(draft));
         }
         if given.first {
             rom::check(draft, given);
@@ -66,6 +68,7 @@ fn iommu(draft: &mut Draft, pci: &Pci) {
                 None => "switch VT-d (Intel) or the IOMMU (AMD) on in the firmware's setup".to_owned(),
             };
             draft.no("pci.iommu", Hard, "no IOMMU is at work, so no device can be given to a guest", &remedy);
+            draft.about("pci");
         }
     }
 }
@@ -75,6 +78,7 @@ fn bridge(draft: &mut Draft, given: &Given) -> bool {
     if bridge {
         let detail = format!("{} is a bridge: it leads to devices and is none", given.address());
         draft.no(&key(given, "bridge"), Hard, detail, "name the device behind it; `vfio-run devices` lists them");
+        draft.about(&given.address_field(draft));
     }
     bridge
 }
@@ -85,6 +89,7 @@ fn identity(draft: &mut Draft, pci: &Pci, given: &Given) {
         return;
     }
     let (address, function) = (given.address(), given.function);
+    let field = given.address_field(draft);
     if let Some(expected) = given.entry.expect.filter(|expected| *expected != function.ids) {
         let places: Vec<String> =
             pci.functions.iter().filter(|f| f.ids == expected).map(|f| f.address.to_string()).collect();
@@ -93,14 +98,16 @@ fn identity(draft: &mut Draft, pci: &Pci, given: &Given) {
             false => format!("which is at {} now", places.join(" and ")),
         };
         let detail = format!("{address} is {}, not the {expected} that was expected, {now}", function.ids);
-        let remedy = format!("correct `{}.address`, or `expect` if the card was changed", given.field());
-        return draft.no(&key(given, "expected"), Hard, detail, &remedy);
+        let remedy = format!("correct `{field}`, or `expect` if the card was changed");
+        draft.no(&key(given, "expected"), Hard, detail, &remedy);
+        return draft.about(&field);
     }
     if let Some(expected) = given.entry.subsystem.filter(|expected| Some(*expected) != function.subsystem) {
         let found = function.subsystem.map_or_else(|| "none".to_owned(), |ids| ids.to_string());
         let detail = format!("{address} has the subsystem {found}, not the {expected} that was expected");
-        let remedy = format!("correct `{0}.address` or `{0}.subsystem`", given.field());
-        return draft.no(&key(given, "expected"), Hard, detail, &remedy);
+        let remedy = format!("correct `{field}` or `{}.subsystem`", given.field());
+        draft.no(&key(given, "expected"), Hard, detail, &remedy);
+        return draft.about(&field);
     }
     if given.entry.expect.is_some() {
         draft.yes(&key(given, "expected"), Hard, format!("{address} is {}, as expected", function.ids));
@@ -116,6 +123,7 @@ fn needed(draft: &mut Draft, given: &Given) {
     let detail = format!("the host needs {} itself: {}", given.address(), uses.join(", "));
     let remedy = "unmount it (`umount`, `swapoff`), or route through another card; else give the guest another device";
     draft.no(&key(given, "needed"), Hard, detail, remedy);
+    draft.about(&given.address_field(draft));
 }
 
 /// Whether another machine, or another program on vfio-pci, has it.
@@ -123,12 +131,14 @@ fn owner(draft: &mut Draft, given: &Given) {
     let (address, name) = (given.address(), draft.machine.name.as_str());
     if let Some(machine) = given.details.lease.as_deref().filter(|machine| *machine != name) {
         let detail = format!("{address} is given to the machine {machine}");
-        return draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
+        draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
+        return draft.about(&given.address_field(draft));
     }
     let holders: Vec<String> = given.details.holders.iter().map(ToString::to_string).collect();
     if given.is_ready() && !holders.is_empty() && given.details.lease.is_none() {
         let detail = format!("{address} is in use by {}", holders.join(", "));
         draft.no(&key(given, "free"), Hard, detail, "end the program that has it");
+        draft.about(&given.address_field(draft));
     }
 }
 
@@ -140,13 +150,14 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
         if !methods.iter().any(|method| method == wanted) {
             let detail = format!("{address} cannot be reset by `{wanted}`; it can by: {}", methods.join(", "));
             draft.no(&key(given, "reset"), Hard, detail, &format!("correct `{field}`, or leave it out"));
+            draft.about(&field);
         }
         return;
     }
     let siblings = || pci.functions.iter().filter(|f| same_bus(f, given.function) && !is_given(devices, f));
     match methods {
         // A bus reset of the card as a whole reaches these.
-        [] if devices.given.iter().any(|other| same_bus(other.function, given.function) && can_reset(other)) => {}
+        [] if devices.given.iter().any(|other| same_bus(other.function, given.function) && can_reset(other)) => return,
         [] => draft.no(
             &key(given, "reset"),
             Soft,
@@ -163,8 +174,11 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
                 "give the guest these too, or it gets the device without a reset",
             );
         }
-        methods => draft.yes(&key(given, "reset"), Soft, format!("{address} can be reset by {}", methods.join(", "))),
+        methods => {
+            return draft.yes(&key(given, "reset"), Soft, format!("{address} can be reset by {}", methods.join(", ")));
+        }
     }
+    draft.about(&given.address_field(draft));
 }
 
 /// Whether QEMU's driver has the properties that the user wrote; their values are QEMU's to judge.
@@ -188,6 +202,10 @@ fn same_bus(a: &PciFunction, b: &PciFunction) -> bool {
     (a.address.domain, a.address.bus) == (b.address.domain, b.address.bus) && a.address != b.address
 }
 
+fn same_card(a: PciAddress, b: PciAddress) -> bool {
+    (a.domain, a.bus, a.device) == (b.domain, b.bus, b.device)
+}
+
 fn is_given(devices: &Devices, function: &PciFunction) -> bool {
     devices.given.iter().any(|given| given.function.address == function.address)
 }
@@ -206,23 +224,21 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
     let names: Vec<String> =
         in_the_way.iter().map(|f| format!("{} ({})", f.address, f.driver.as_deref().unwrap_or_default())).collect();
     let detail = format!("IOMMU group {group} can only be given as a whole, and the host uses {}", names.join(", "));
-    let same_card = in_the_way.iter().all(|f| {
-        devices.given.iter().any(|given| {
-            let (a, b) = (given.address(), f.address);
-            (a.domain, a.bus, a.device) == (b.domain, b.bus, b.device)
-        })
-    });
-    let remedy = match (same_card, devices.given.first()) {
-        (true, Some(given)) => {
-            let address = given.address();
-            let whole = format!("{:02x}:{:02x}.*", address.bus, address.device);
-            format!("give the guest the whole card: `address: \"{whole}\"`")
+    let given = || devices.given.iter().filter(|given| given.function.group == Some(group));
+    let card = |given: &Given| in_the_way.iter().all(|f| same_card(f.address, given.address()));
+    let remedy = match given().find(|given| card(given)) {
+        Some(given) => {
+            let PciAddress { domain, bus, device, .. } = given.address();
+            format!("give the guest the whole card: `address: \"{domain:04x}:{bus:02x}:{device:02x}.*\"`")
         }
         _ => "give the guest these too, put the card into another slot, or look for ACS in the firmware's setup; \
               kernel patches that split groups are not safe"
             .to_owned(),
     };
     draft.no(&key, Hard, detail, &remedy);
+    if let Some(given) = given().next() {
+        draft.about(&given.address_field(draft));
+    }
 }
 
 /// Whether we may take the devices, and lock the guest's memory.
@@ -236,6 +252,7 @@ fn rights(draft: &mut Draft, devices: &Devices) {
     if !not_ready.is_empty() {
         let detail = format!("only root can take {} from the host", not_ready.join(", "));
         draft.no("pci.rights", Hard, detail, "start as root, or have them with vfio-pci from boot on");
+        draft.about("pci");
     }
     let need = draft.machine.memory.size;
     if let Some(limit) = process.memlock.filter(|limit| *limit < need.as_bytes()) {
@@ -244,5 +261,6 @@ fn rights(draft: &mut Draft, devices: &Devices) {
             limit >> 20
         );
         draft.no("pci.memlock", Hard, detail, "raise `memlock` in /etc/security/limits.conf, or start as root");
+        draft.about("memory.size");
     }
 }

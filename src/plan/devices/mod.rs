@@ -56,10 +56,21 @@ impl Given<'_> {
         format!("pci[{}]", self.index)
     }
 
+    /// The field that says which device is meant.
+    pub fn address_field(&self, draft: &Draft) -> String {
+        address_field(draft, self.index)
+    }
+
     /// Whether it can be handed to a guest at once.
     fn is_ready(&self) -> bool {
         self.function.driver.as_deref() == Some(VFIO)
     }
+}
+
+/// The field of an entry that says which device is meant: the entry itself, where it is a text.
+fn address_field(draft: &Draft, index: usize) -> String {
+    let field = format!("pci[{index}].address");
+    if draft.line(&field) { field } else { format!("pci[{index}]") }
 }
 
 /// Finds the functions that the machine means and checks each.
@@ -102,6 +113,8 @@ fn missing(draft: &mut Draft, pci: &Pci, index: usize, entry: &PciDevice) {
         }
     });
     let detail = format!("no PCI device is at {}{}", entry.address, now.unwrap_or_default());
-    let remedy = format!("correct `pci[{index}].address`; `vfio-run devices` lists what there is");
+    let field = address_field(draft, index);
+    let remedy = format!("correct `{field}`; `vfio-run devices` lists what there is");
     draft.no(&format!("pci.{}.exists", entry.address), Hard, detail, &remedy);
+    draft.about(&field);
 }

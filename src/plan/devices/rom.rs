@@ -1,10 +1,13 @@
 //! Whether the card's ROM is one that the guest can use.
 
+use std::path::Path;
+
 use super::super::Severity::{Hard, Soft};
 use super::super::account::{self, Use};
 use super::super::draft::Draft;
 use super::Given;
 use super::checks::key;
+use crate::host::pci::Rom;
 use crate::machine::Firmware;
 
 pub(super) fn check(draft: &mut Draft, given: &Given) {
@@ -17,6 +20,7 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
             let remedy =
                 format!("if the guest's screen stays black, save its ROM to a file for `{}.rom`", given.field());
             draft.no(&key(given, "rom"), Soft, detail, &remedy);
+            draft.about(&given.field());
         }
         return;
     };
@@ -26,8 +30,16 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
     }
     let roms = draft.host.pci.as_ref().map(|pci| &pci.roms);
     let Some(rom) = roms.and_then(|roms| roms.get(path)).cloned().flatten() else {
-        return draft.unknown(&key(given, "rom"), Hard, format!("the ROM file {shown} could not be read"));
+        draft.unknown(&key(given, "rom"), Hard, format!("the ROM file {shown} could not be read"));
+        return draft.about(&field);
     };
+    judge(draft, given, &field, path, &rom);
+    draft.about(&field);
+}
+
+/// One finding about what is in the file.
+fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) {
+    let (address, shown) = (given.address(), path.display());
     let key = key(given, "rom.sane");
     let another = format!("save it anew from this card, or correct `{field}`");
     match rom.offset {

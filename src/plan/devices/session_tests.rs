@@ -156,14 +156,18 @@ fn who_outlives_the_display_manager_is_named() {
 }
 
 #[test]
-fn what_is_kept_open_for_a_session_goes_with_it() {
+fn who_holds_a_card_for_a_session_is_neither_named_nor_ended() {
     let mut host = desktop("/system.slice/ssh.service");
-    let graphical = Holder { session: Some("3".into()), ..holder("kwin_wayland", "session-3.scope") };
-    let keepers = [holder("systemd", "init.scope"), holder("systemd-logind", "systemd-logind.service")];
-    details(at(&mut host, "01:00.0")).holders = keepers.into_iter().chain([graphical]).collect();
+    let broker = |pid, comm: &str, unit: &str| Holder { pid, uid: Some(0), ..holder(comm, unit) };
+    let brokers = [broker(1, "systemd", "init.scope"), broker(272, "systemd-logind", "systemd-logind.service")];
+    details(at(&mut host, "01:00.0")).holders.extend(brokers);
     assert_eq!(held(&plan(CARD, &host)), [""; 0]);
-    let none = format!("{CARD}, handover: (display_manager: None)");
-    assert_eq!(held(&plan(&none, &host)).len(), 1);
+    let ends = format!("{CARD}, handover: (holders: End)");
+    assert_eq!(held(&plan(&ends, &host)), [""; 0]);
+    // Another of root's is.
+    details(at(&mut host, "01:00.0")).holders.push(broker(300, "fbtest", "fbtest.service"));
+    let held = held(&plan(CARD, &host));
+    assert!(held.len() == 1 && held[0].starts_with("0000:01:00.0 is held by fbtest (process 300, "), "{held:?}");
 }
 
 /// What makes another host of it.

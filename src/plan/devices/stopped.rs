@@ -9,10 +9,6 @@ use crate::host::Pci;
 use crate::host::pci::{Holder, Screen};
 use crate::machine::DisplayManager;
 
-/// logind opens a session's devices for it, and has systemd keep a copy for when it is itself started again; both are
-/// closed with the session (`logind-session-device.c`).
-const FOR_SESSIONS: [&str; 2] = ["systemd-logind.service", "init.scope"];
-
 /// What is stopped.
 #[derive(Debug, Default)]
 pub(super) struct Stopped {
@@ -39,7 +35,6 @@ impl Stopped {
             }
             (None, unit, session) => {
                 unit.as_deref().is_some_and(stops)
-                    || (graphical && unit.as_deref().is_some_and(|unit| FOR_SESSIONS.contains(&unit)))
                     || (graphical && session.as_ref().is_some_and(|id| session_ends(screen, id)))
             }
         }

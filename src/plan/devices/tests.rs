@@ -86,6 +86,12 @@ fn against(plan: &Plan) -> Vec<String> {
     pci.map(|f| format!("{}{}", if f.blocks() { "!" } else { "" }, f.detail)).collect()
 }
 
+/// The fields that these are about.
+fn fields(plan: &Plan) -> Vec<String> {
+    let pci = plan.findings.iter().filter(|f| f.key.starts_with("pci.") && f.ok == Verdict::No);
+    pci.map(|f| f.origin.as_ref().map_or_else(|| format!("{} names no field", f.key), ToString::to_string)).collect()
+}
+
 #[test]
 fn devices_that_a_captured_host_does_not_have_are_missed() {
     let mut host = host();
@@ -231,8 +237,38 @@ fn what_speaks_against_a_device_is_named() {
         let mut host = host();
         details(at(&mut host, "01:00.0")).boot_vga = None;
         change(&mut host);
-        assert_eq!(against(&plan(&format!("pci: [{entry}]"), &host)), expected, "{entry}");
+        let plan = plan(&format!("pci: [{entry}]"), &host);
+        assert_eq!(against(&plan), expected, "{entry}");
+        assert!(fields(&plan).iter().all(|field| field.starts_with("pci")), "{:?}", fields(&plan));
     }
+}
+
+#[test]
+fn a_group_in_use_names_the_card_that_its_other_members_are_on() {
+    let mut host = host();
+    let network = function("02:00.0", "8086:15f3", 0x02_0000, "igc", 3);
+    host.pci.as_mut().unwrap().functions.push(network);
+    let plan = plan(r#"pci: ["02:00.0", "01:00.0"]"#, &host);
+    let finding = plan.findings.iter().find(|finding| finding.key == "pci.group2.complete").unwrap();
+    assert_eq!(finding.remedy.as_deref(), Some(r#"give the guest the whole card: `address: "0000:01:00.*"`"#));
+    assert_eq!(finding.origin.as_ref().unwrap().to_string(), "pci[1]");
+}
+
+#[test]
+fn the_field_that_is_wrong_has_its_place() {
+    let lines = |known: &'static str| move |field: &str| (field == known).then_some(7);
+    let at = |entry: &str, known| {
+        let machine = sample::machine(&format!("(guest: Linux, memory: (size: \"4 GiB\"), pci: [{entry}])"));
+        let plan = crate::plan::plan(&machine, &lines(known), &host(), &sample::qemu());
+        let finding = plan.findings.into_iter().find(|finding| finding.key.ends_with(".exists") && finding.blocks());
+        let finding = finding.unwrap();
+        (finding.origin.unwrap().to_string(), finding.remedy.unwrap())
+    };
+    let remedy = |field| format!("correct `{field}`; `vfio-run devices` lists what there is");
+    let whole = ("line 7: pci[0]".to_owned(), remedy("pci[0]"));
+    assert_eq!(at(r#""05:00.*""#, "pci[0]"), whole);
+    let field = ("line 7: pci[0].address".to_owned(), remedy("pci[0].address"));
+    assert_eq!(at(r#"(address: "05:00.*")"#, "pci[0].address"), field);
 }
 
 #[test]
@@ -258,7 +294,8 @@ fn a_rom_must_be_one_for_the_card() {
         host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
         let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
         host.files.insert("/rom".into(), file);
-        assert_eq!(against(&plan(r#"pci: [(address: "01:00.*", rom: "/rom")]"#, &host)), [expected]);
+        let plan = plan(r#"pci: [(address: "01:00.*", rom: "/rom")]"#, &host);
+        assert_eq!((against(&plan), fields(&plan)), (vec![expected.to_owned()], vec!["pci[0].rom".to_owned()]));
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, cou
             ),
             "lower `cpu: (vcpus: …)`, or let the program run on more CPUs",
         );
+        draft.about("cpu.vcpus");
     }
 }
 
@@ -80,6 +81,8 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
 
 /// What the vCPUs share with the rest of the host, and with each other.
 fn neighbours(draft: &mut Draft, cores: &Cores, vcpus: &CpuSet) {
+    // Which CPUs they are was written, or chosen for so many.
+    let field = if draft.machine.cpu.pin.is_some() { "cpu.pin" } else { "cpu.vcpus" };
     let used: Vec<_> = vcpus.iter().filter_map(|cpu| cores.core(cpu)).collect();
     let online = &draft.host.cpus.online;
     let split: CpuSet = vcpus
@@ -92,17 +95,20 @@ fn neighbours(draft: &mut Draft, cores: &Cores, vcpus: &CpuSet) {
         let detail =
             format!("the host keeps {}, SMT siblings of the guest's CPUs: they slow each other", numbered(&split));
         draft.no("cpu.siblings", Soft, detail, "give the guest both threads of each core");
+        draft.about(field);
     }
     let domains: BTreeSet<usize> = used.iter().map(|core| core.domain).collect();
     if domains.len() > 1 {
         let detail =
             format!("the vCPUs are spread over {} last-level caches: data that they share moves slowly", domains.len());
         draft.no("cpu.l3", Soft, detail, "use CPUs of one cache (`lscpu -e` shows them), or fewer vCPUs");
+        draft.about(field);
     }
     let nodes: BTreeSet<u32> = used.iter().map(|core| core.node).collect();
     if nodes.len() > 1 {
         let detail = format!("the vCPUs are spread over {} NUMA nodes", nodes.len());
         draft.no("cpu.nodes", Soft, detail, "use CPUs of one node, or fewer vCPUs");
+        draft.about(field);
     }
     if used.iter().any(|core| core.efficient) && used.iter().any(|core| !core.efficient) {
         draft.no(
@@ -111,6 +117,7 @@ fn neighbours(draft: &mut Draft, cores: &Cores, vcpus: &CpuSet) {
             "the vCPUs are on performance and on efficiency cores, which the guest can't tell apart",
             "use cores of one kind, or fewer vCPUs",
         );
+        draft.about(field);
     }
     if vcpus.contains(0) {
         draft.no(
@@ -119,6 +126,7 @@ fn neighbours(draft: &mut Draft, cores: &Cores, vcpus: &CpuSet) {
             "a vCPU runs on CPU 0, where most of the kernel's own work and interrupts are",
             "leave CPU 0 and its sibling to the host",
         );
+        draft.about(field);
     }
 }
 
@@ -132,12 +140,9 @@ fn overlap(draft: &mut Draft, placement: &Placement, vcpus: &CpuSet) {
         if !shared.is_empty() {
             let detail =
                 format!("{threads} and vCPUs share {}: the guest stutters when both are busy", numbered(&shared));
-            draft.no(
-                &format!("cpu.{field}.overlap"),
-                Soft,
-                detail,
-                &format!("take them out of `cpu.{field}` or `cpu.pin`"),
-            );
+            let (written, key) = (format!("cpu.{field}"), format!("cpu.{field}.overlap"));
+            draft.no(&key, Soft, detail, &format!("take them out of `{written}` or `cpu.pin`"));
+            draft.about(if draft.line(&written) { &written } else { "cpu.pin" });
         }
     }
 }

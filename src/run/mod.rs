@@ -193,14 +193,19 @@ async fn begin(plan: &Plan, root: &Root) -> Result<Entry> {
     }
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     let earlier = recover::plan_of(run_dir).ok();
+    let its_leases = match recover::leases_again(earlier.as_ref()) {
+        Ok(leases) => leases,
+        Err(error) => return Ok(Entry::Refused(not_put_back(vec![format!("{error:#}")]))),
+    };
     let (left, warnings) = give_back(&mut journal, root, earlier.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if !left.is_empty() {
-        let refused = anyhow::anyhow!("what an earlier run left behind could not be put back");
-        return Ok(Entry::Refused(Report::refused(refused, left)));
+        return Ok(Entry::Refused(not_put_back(left)));
     }
-    if !journal.records().is_empty() {
+    if earlier.is_some() || !journal.records().is_empty() {
         journal.close()?;
+        // While there is no journal, so that none of them stays for a device that this run has no use for.
+        drop(its_leases);
         journal = Journal::open(run_dir).context("cannot open the journal")?;
     }
     let leases = match Leases::take(plan) {
@@ -208,12 +213,16 @@ async fn begin(plan: &Plan, root: &Root) -> Result<Entry> {
         Err(refused) => {
             journal.close()?;
             lock.remove_folder()?;
-            return Ok(Entry::Refused(Report::refused(refused, Vec::new())));
+            return Ok(Entry::Refused(Report::refused(refused.into(), Vec::new())));
         }
     };
     std::fs::write(run_dir.join(PLAN_FILE), serde_json::to_vec(plan)?)
         .with_context(|| format!("cannot write to {}", run_dir.display()))?;
     Ok(Entry::Begun(Begun { leases, journal, lock }))
+}
+
+fn not_put_back(left: Vec<String>) -> Report {
+    Report::refused(anyhow::anyhow!("what an earlier run left behind could not be put back"), left)
 }
 
 /// Supervises a guest whose launcher died. Without `console`, the terminal is not joined to it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
-use super::leases::Leases;
+use super::leases::{LeaseError, Leases};
 use super::process::Watched;
 use super::{Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, sockets, started, threads};
 use crate::host::Root;
@@ -54,13 +54,9 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         tracing::info!("QEMU was started and never ran the guest; ending it");
         end_unborn(run_dir, &journal).await?;
     }
-    // What is put back is still this machine's; leases of the dead launcher go with these.
+    // It may have died before it had a plan, and so before it had leases.
     let plan = plan_of(run_dir).ok();
-    let _leases = match &plan {
-        Some(plan) => Leases::take(plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
-        // It died before it had a plan, and so before it had leases.
-        None => Leases::default(),
-    };
+    let _leases = leases_again(plan.as_ref())?;
     let helpers = helpers(&journal)?;
     end(Processes { qemu: None, helpers }).await;
     let (left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
@@ -76,6 +72,21 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         lock.remove_folder()?;
     }
     Ok(Recovered::PutBack { left })
+}
+
+/// The leases of a dead launcher: what is put back must still be this machine's. An error names the machine that has
+/// one of the devices now, and from under whose guest it would be taken.
+pub(super) fn leases_again(plan: Option<&Plan>) -> Result<Leases> {
+    match plan.map(Leases::take) {
+        None => Ok(Leases::default()),
+        Some(Ok(leases)) => Ok(leases),
+        // The host is put back all the same.
+        Some(Err(LeaseError::Failed(error))) => {
+            tracing::warn!("{error:#}");
+            Ok(Leases::default())
+        }
+        Some(Err(error)) => Err(error).context("nothing was put back"),
+    }
 }
 
 /// A guest that lost its launcher.

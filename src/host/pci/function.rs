@@ -9,7 +9,7 @@ use super::holders::Holder;
 use super::nodes::{self, Node};
 use super::usb::{self, UsbDevice};
 use super::{DEVICES, PciFunction};
-use crate::host::Root;
+use crate::host::{Root, lease};
 use crate::units::{PciAddress, PciIds, Size};
 
 /// Modules that can stand upon another; the search ends there.
@@ -56,6 +56,9 @@ pub struct Details {
     pub usb: Vec<UsbDevice>,
     /// The machine whose launcher has it.
     pub lease: Option<String>,
+    /// The machine that had it and has not put it back: its launcher died, or could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
 }
 
 /// A range that can be resized while no driver is bound.
@@ -139,7 +142,8 @@ pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Detail
         holders: Vec::new(),
         uses: Vec::new(),
         usb: usb::below(root, &folder),
-        lease: crate::host::lease::holder(&root.path(leases), address),
+        lease: lease::holder(&root.path(leases), address),
+        left: lease::left_by(&root.path(leases), address),
     }
 }
 

@@ -125,6 +125,11 @@ fn owner(draft: &mut Draft, given: &Given) {
         let detail = format!("{address} is given to the machine {machine}");
         return draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
     }
+    // Its undo would take the device from under our guest.
+    if let Some(machine) = given.details.left.as_deref().filter(|machine| *machine != name) {
+        let detail = format!("{address} was not put back by the machine {machine}, whose launcher is gone");
+        return draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run recover {machine}` puts it back"));
+    }
     let holders: Vec<String> = given.details.holders.iter().map(ToString::to_string).collect();
     if given.is_ready() && !holders.is_empty() && given.details.lease.is_none() {
         let detail = format!("{address} is in use by {}", holders.join(", "));

@@ -164,7 +164,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 11] = [
+    let rows: [(&str, Spoil, &[&str]); 12] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,
@@ -191,6 +191,11 @@ fn what_speaks_against_a_device_is_named() {
             r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).lease = Some("other".into()),
             &["!0000:01:00.0 is given to the machine other"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| details(at(host, "01:00.0")).left = Some("other".into()),
+            &["!0000:01:00.0 was not put back by the machine other, whose launcher is gone"],
         ),
         (
             r#""01:00.*""#,

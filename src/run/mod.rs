@@ -232,8 +232,8 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Re
 }
 
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
-    let journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let Reached { mut plan, mut qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
+    let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let Reached { mut plan, mut qmp, mut processes, state } = recover::reach(run_dir, &mut journal, root).await?;
     // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;

@@ -8,7 +8,9 @@ use qapi::qmp::{self, RunState};
 
 use super::leases::{LeaseError, Leases};
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, sockets, started, threads};
+use super::{
+    Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, report_undo, sockets, started, threads,
+};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -102,14 +104,21 @@ pub(super) struct Reached {
 }
 
 /// Connects to a guest that lost its launcher, puts its threads in their places, and lets it go where the launcher died
-/// just before it did.
-pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<Reached> {
+/// just before it did. As at a start, what QEMU no longer needs is given back first, and that it runs is noted.
+pub(super) async fn reach(run_dir: &Path, journal: &mut Journal, root: &Root) -> Result<Reached> {
     let plan = plan_of(run_dir)?;
     let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
     let mut qmp = connect(&plan).await?;
     threads::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
     let mut state = qmp.execute(qmp::query_status {}).await?.status;
+    if !journal.records().contains(&Record::Running) {
+        for report in journal.settle(root) {
+            report_undo(&report);
+        }
+        // Without it, a guest that loses this launcher too would be ended as one that never ran.
+        journal.append(Record::Running).context("cannot note that the guest is let go")?;
+    }
     if state == RunState::prelaunch {
         qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;
         state = RunState::running;

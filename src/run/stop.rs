@@ -3,11 +3,23 @@
 
 use std::time::Duration;
 
+use super::signals::HANG_UP;
+
 /// How long the guest has between two presses of its power button. Windows ignores a press while it starts, or while
 /// nobody is there to see it; a second one a little later is heard.
 pub const PRESS_AGAIN: Duration = Duration::from_secs(15);
 /// How long QEMU may take to leave after `quit`: it flushes the disks' caches then.
 pub const QUIT_LIMIT: Duration = Duration::from_secs(20);
+
+/// Signals that come within this time after somebody asked are the same wish: a terminal that is closed sends SIGHUP
+/// twice, and a session that is stopped gets SIGTERM and SIGHUP at once.
+pub const SAME_WISH: Duration = Duration::from_secs(2);
+
+/// Whether a signal asks again, so long after somebody asked. SIGHUP says that nobody is there, not that somebody
+/// insists.
+pub fn insists(signal: &str, since: Option<Duration>) -> bool {
+    signal != HANG_UP && since.is_none_or(|since| since >= SAME_WISH)
+}
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +141,17 @@ mod tests {
         let mut ending = Ending::new(Duration::from_secs(90));
         let steps = [ending.request(), ending.request(), ending.request(), ending.request()];
         assert_eq!(steps, [Step::PressPowerButton, Step::Quit, Step::Kill, Step::Kill]);
+    }
+
+    #[test]
+    fn signals_that_come_together_are_one_wish() {
+        let soon = Some(SAME_WISH - Duration::from_millis(1));
+        for signal in ["SIGINT", "SIGTERM"] {
+            assert!(!insists(signal, soon));
+            assert!(insists(signal, Some(SAME_WISH)));
+            assert!(insists(signal, None));
+        }
+        assert!(!insists("SIGHUP", Some(Duration::from_secs(60))));
     }
 
     #[test]

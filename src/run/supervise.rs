@@ -14,8 +14,8 @@ use super::control::{self, Reply, Request};
 use super::guard::{Guard, Missed, Verdict};
 use super::log::Log;
 use super::process::Watched;
-use super::signals::Signals;
-use super::stop::{Ending, Step};
+use super::signals::{HANG_UP, Signals};
+use super::stop::{self, Ending, Step};
 use super::{ALIVE_FILE, Outcome, Processes, look, notify, rest, sockets, threads};
 use crate::machine::{GiveBack, Sign};
 use crate::plan::Plan;
@@ -31,6 +31,8 @@ struct Guest<'a> {
     /// `None` once QEMU has closed it.
     qmp: Option<Qmp>,
     ending: Ending,
+    /// When somebody last asked for the end.
+    asked: Option<Instant>,
     /// When the guest's time to end is up.
     deadline: Option<Instant>,
     /// QEMU's run state, as `status` shows it.
@@ -132,6 +134,7 @@ async fn attend(
         qemu,
         qmp: Some(qmp),
         ending: Ending::new(Duration::from_secs(plan.shutdown_timeout.into())),
+        asked: None,
         deadline: None,
         state: state.to_owned(),
         switch,
@@ -174,7 +177,7 @@ async fn attend(
             }
             Woke::Signal(signal) => {
                 tracing::info!(event = "signal", "{signal}");
-                guest.ask().await;
+                guest.hear_signal(signal).await;
             }
             Woke::Console(Heard::Escape) => guest.ask().await,
             Woke::Console(Heard::Closed) => console = None,
@@ -261,8 +264,7 @@ impl Guest<'_> {
                 if let Some(missed) = switch.guard.missed() {
                     tracing::error!(event = "give-back", "giving the devices of {} back: {missed}", self.plan.name);
                 }
-                let step = self.ending.force();
-                self.act(step).await;
+                self.force().await;
             }
         }
     }
@@ -275,10 +277,29 @@ impl Guest<'_> {
         }
     }
 
+    /// A signal asks for the end, and insists only when it comes by itself.
+    async fn hear_signal(&mut self, signal: &str) {
+        let since = self.asked.map(|asked| asked.elapsed());
+        if !self.ending.requested() || stop::insists(signal, since) {
+            self.ask().await;
+        } else if signal != HANG_UP {
+            let (name, limit) = (&self.plan.name, stop::SAME_WISH.as_secs());
+            tracing::info!("{name} was asked to end just now; {signal} insists when it comes {limit} s later");
+        }
+    }
+
     /// Somebody asks for the end; the second time is meant.
     async fn ask(&mut self) {
+        self.asked = Some(Instant::now());
         self.stand_down();
         let step = self.ending.request();
+        self.act(step).await;
+    }
+
+    /// The guest is ended without asking it.
+    async fn force(&mut self) {
+        self.asked = Some(Instant::now());
+        let step = self.ending.force();
         self.act(step).await;
     }
 
@@ -342,8 +363,7 @@ impl Guest<'_> {
             Request::Alive => self.hear_life(Sign::Confirmed),
             Request::Force => {
                 self.stand_down();
-                let step = self.ending.force();
-                self.act(step).await;
+                self.force().await;
             }
         }
         let state = if self.ending.requested() && self.state == "running" { "stopping" } else { &self.state };

@@ -273,6 +273,13 @@ fn a_range_is_resized_while_no_driver_is_bound() {
         ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
     );
     assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [gives]);
+    // A card that vfio-pci has from boot on goes back to it.
+    at(&mut host, "01:00.0").driver = Some("vfio-pci".into());
+    assert_eq!(
+        bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
+        ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+    );
+    assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [""; 0]);
     let refused = plan(r#"pci: [(address: "01:00.*", rebar: Size("256 MiB"))]"#, &host);
     assert!(against(&refused).contains(
         &"!BAR 1 of 0000:01:00.0 cannot have that size; it can have 1 GiB, 2 GiB, 4 GiB, 8 GiB, 16 GiB, 32 GiB".into()

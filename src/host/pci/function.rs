@@ -24,7 +24,7 @@ pub struct Details {
     pub numa_node: Option<u32>,
     /// Whether the host's firmware used it as its screen.
     pub boot_vga: Option<bool>,
-    /// Header type: 0 is a device, 1 a bridge.
+    /// Header type: 0 is a device, 1 a bridge; `None` where it does not answer.
     pub header: Option<u8>,
     /// Whether its configuration space answers; one that reads as all ones is dead or without power.
     pub answers: Option<bool>,
@@ -122,13 +122,14 @@ pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Detail
     let flag = |name: &str| text(name).map(|value| value == "1");
     let (bars, rom) = bars(root, &folder);
     let config = config(root, &folder);
+    let answers = config.map(|bytes| bytes[..2] != [0xff, 0xff]);
     Details {
         driver_override: text("driver_override").filter(|name| name != "(null)" && !name.is_empty()),
         // -1 where the firmware does not say.
         numa_node: text("numa_node").and_then(|node| node.parse().ok()),
         boot_vga: flag("boot_vga"),
-        header: config.map(|bytes| bytes[0xe] & 0x7f),
-        answers: config.map(|bytes| bytes[..2] != [0xff, 0xff]),
+        header: config.filter(|_| answers == Some(true)).map(|bytes| bytes[0xe] & 0x7f),
+        answers,
         resizable: bars.iter().filter_map(|bar| resizable(root, &folder, bar.index)).collect(),
         bars,
         rom,

@@ -17,6 +17,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
         if bridge(draft, given) {
             continue;
         }
+        grouped(draft, pci, given);
         identity(draft, pci, given);
         needed(draft, given);
         owner(draft, given);
@@ -77,6 +78,20 @@ fn bridge(draft: &mut Draft, given: &Given) -> bool {
         draft.no(&key(given, "bridge"), Hard, detail, "name the device behind it; `vfio-run devices` lists them");
     }
     bridge
+}
+
+/// Whether the IOMMU that is at work covers it.
+fn grouped(draft: &mut Draft, pci: &Pci, given: &Given) {
+    if pci.iommu != Some(true) || given.function.group.is_some() {
+        return;
+    }
+    let detail = format!("{} is in no IOMMU group: the IOMMU leaves it out, so no guest can have it", given.address());
+    let off = draft.host.cmdline.iter().find(|word| word.starts_with("intel_iommu=") && word.contains("igfx_off"));
+    let remedy = match off {
+        Some(word) => format!("remove `igfx_off` from `{word}` on the kernel command line"),
+        None => "give the guest another device, or look for a newer firmware of the board".to_owned(),
+    };
+    draft.no(&key(given, "group"), Hard, detail, &remedy);
 }
 
 /// Whether the card is the one that was meant.

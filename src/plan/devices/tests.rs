@@ -164,7 +164,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 12] = [
+    let rows: [(&str, Spoil, &[&str]); 14] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,
@@ -215,6 +215,16 @@ fn what_speaks_against_a_device_is_named() {
             r#""01:00.*""#,
             |host| host.pci.as_mut().unwrap().iommu = Some(false),
             &["!no IOMMU is at work, so no device can be given to a guest"],
+        ),
+        (
+            r#""01:00.1""#,
+            |host| at(host, "01:00.1").group = None,
+            &["!0000:01:00.1 is in no IOMMU group: the IOMMU leaves it out, so no guest can have it"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| details(at(host, "01:00.1")).answers = Some(false),
+            &["!0000:01:00.1 does not answer: its configuration space reads as all ones"],
         ),
         (
             r#""01:00.*""#,

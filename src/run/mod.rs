@@ -257,10 +257,15 @@ async fn finish(
     outcome: Outcome,
 ) -> Report {
     notify::stopping("the host is being put back");
-    end(processes).await;
+    let held = end(processes).await;
     let (mut left, warnings) = give_back(&mut journal, root, Some(plan), outcome.told(), &mut |_| {}).await;
+    let nobody_is_left = held.is_empty();
+    left.splice(0..0, held);
     failure::keep(&plan.paths.log, &outcome, journal.records(), &left);
-    leave(lock, journal, &plan.paths.display, &mut left);
+    // While a process has something of the machine's, nobody else may start it.
+    if nobody_is_left {
+        leave(lock, journal, &plan.paths.display, &mut left);
+    }
     Report { outcome, left, warnings }
 }
 
@@ -317,11 +322,12 @@ enum Part<'a> {
     Undone(&'a UndoReport),
 }
 
-/// Ends QEMU, if it is still there, and the helpers: politely, since swtpm has state to write, then not.
-async fn end(processes: Processes) {
+/// Ends QEMU, if it is still there, and the helpers: politely, since swtpm has state to write, then not. Returns the
+/// words for those that the kernel holds.
+async fn end(processes: Processes) -> Vec<String> {
+    let mut held = Vec::new();
     if let Some(qemu) = &processes.qemu {
-        qemu.kill();
-        let _ = qemu.ended().await;
+        held.extend(qemu.end("QEMU").await.err());
         qemu.reap();
     }
     for (_, helper) in &processes.helpers {
@@ -330,11 +336,11 @@ async fn end(processes: Processes) {
     for (name, helper) in &processes.helpers {
         if tokio::time::timeout(HELPER_LIMIT, helper.ended()).await.is_err() {
             tracing::warn!("{name} did not leave within {} s and was killed", HELPER_LIMIT.as_secs());
-            helper.kill();
-            let _ = helper.ended().await;
+            held.extend(helper.end(name).await.err());
         }
         helper.reap();
     }
+    held.iter().map(ToString::to_string).collect()
 }
 
 /// Tells how one undo went; returns the words for what is left to the user.

@@ -49,24 +49,27 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         Err(owner) => return Ok(Recovered::Supervised { launcher: owner.pid }),
     };
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let mut held = Vec::new();
     if sockets::guest_lives(run_dir) {
         if journal.records().contains(&Record::Running) && !was_never_let_go(run_dir).await {
             return Ok(Recovered::GuestRuns);
         }
         tracing::info!("QEMU was started and never ran the guest; ending it");
-        end_unborn(run_dir, &journal).await?;
+        held = end_unborn(run_dir, &journal).await?;
     }
     // It may have died before it had a plan, and so before it had leases.
     let plan = plan_of(run_dir).ok();
     let _leases = leases_again(plan.as_ref())?;
     let helpers = helpers(&journal)?;
-    end(Processes { qemu: None, helpers }).await;
-    let (left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
+    held.extend(end(Processes { qemu: None, helpers }).await);
+    let (mut left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let nobody_is_left = held.is_empty();
+    left.splice(0..0, held);
     if let Some(plan) = &plan {
         failure::keep_killed(run_dir, &plan.paths.log, journal.records(), &left);
     }
-    if journal.close().context("cannot remove the journal")? {
+    if nobody_is_left && journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
         if let Some(plan) = &plan {
             folders::remove_display(&plan.paths.display);
@@ -172,29 +175,26 @@ fn helpers(journal: &Journal) -> Result<Vec<(String, Watched)>> {
     Ok(helpers)
 }
 
-/// Ends a QEMU whose guest has not executed an instruction. Its number may not have reached the journal.
-async fn end_unborn(run_dir: &Path, journal: &Journal) -> Result<()> {
-    match started(journal.records(), "qemu") {
-        Some(found) => {
-            if let Some(qemu) = found? {
-                qemu.kill();
-                qemu.ended().await?;
-            }
-        }
+/// Ends a QEMU whose guest has not executed an instruction. Its number may not have reached the journal. Returns the
+/// words for one that the kernel holds.
+async fn end_unborn(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
+    let found: Vec<Watched> = match started(journal.records(), "qemu") {
+        Some(found) => found?.into_iter().collect(),
         None => {
-            for pid in crate::host::holders(&run_dir.join(sockets::GUEST_LOCK)) {
-                let process = Watched::child(pid)?;
-                process.kill();
-                process.ended().await?;
-            }
+            let holders = crate::host::holders(&run_dir.join(sockets::GUEST_LOCK));
+            holders.into_iter().map(Watched::child).collect::<Result<_>>()?
         }
+    };
+    let mut held = Vec::new();
+    for process in &found {
+        held.extend(process.end("QEMU").await.err().map(|held| held.to_string()));
     }
     let deadline = Instant::now() + REACH_LIMIT;
-    while sockets::guest_lives(run_dir) {
+    while held.is_empty() && sockets::guest_lives(run_dir) {
         if Instant::now() > deadline {
             bail!("a QEMU that never ran the guest does not end");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
+    Ok(held)
 }

@@ -1,8 +1,9 @@
-//! How a guest is ended: asked, asked again, told, killed. A small state machine without clock or I/O, so that every
+//! How a guest is ended: asked, asked again, told, killed, given up. A small state machine without clock or I/O, so that every
 //! order of events can be tested.
 
 use std::time::Duration;
 
+use super::process::END_LIMIT;
 use super::signals::HANG_UP;
 
 /// How long the guest has between two presses of its power button. Windows ignores a press while it starts, or while
@@ -30,6 +31,8 @@ pub enum Step {
     Quit,
     /// SIGKILL.
     Kill,
+    /// Not even that ends it.
+    GiveUp,
 }
 
 /// How far the ending has come.
@@ -94,7 +97,8 @@ impl Ending {
     /// How long to wait for the guest before `elapsed` is called; `None`: for ever.
     pub fn patience(&self) -> Option<Duration> {
         match self.state {
-            State::Running | State::Killed => None,
+            State::Running => None,
+            State::Killed => Some(END_LIMIT),
             State::Asked => Some(PRESS_AGAIN.min(self.limit.saturating_sub(self.asked_for))),
             State::Quitting => Some(QUIT_LIMIT),
         }
@@ -111,7 +115,8 @@ impl Ending {
                 self.state = State::Quitting;
                 Step::Quit
             }
-            State::Running | State::Quitting | State::Killed => self.deaf(),
+            State::Running | State::Quitting => self.deaf(),
+            State::Killed => Step::GiveUp,
         }
     }
 }
@@ -133,7 +138,8 @@ mod tests {
         assert!(ending.forced());
         assert_eq!(ending.patience(), Some(QUIT_LIMIT));
         assert_eq!(ending.elapsed(), Step::Kill);
-        assert_eq!(ending.patience(), None);
+        assert_eq!(ending.patience(), Some(END_LIMIT));
+        assert_eq!(ending.elapsed(), Step::GiveUp);
     }
 
     #[test]

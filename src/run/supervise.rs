@@ -187,8 +187,11 @@ async fn attend(
                 clients = None;
             }
             Woke::OutOfPatience => {
-                let step = guest.ending.elapsed();
-                guest.act(step).await;
+                match guest.ending.elapsed() {
+                    // `finish` says so, and puts back what can be.
+                    Step::GiveUp => break,
+                    step => guest.act(step).await,
+                }
             }
             Woke::LookForLife => guest.look().await,
             Woke::LookAgain => {
@@ -330,6 +333,7 @@ impl Guest<'_> {
                 self.qemu.kill();
                 Ok(())
             }
+            Step::GiveUp => Ok(()),
         };
         match failed {
             Ok(()) | Err(QmpError::Closed) => {}

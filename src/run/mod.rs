@@ -26,6 +26,8 @@ pub mod sockets;
 mod start;
 mod stop;
 mod supervise;
+#[cfg(test)]
+mod supervise_tests;
 mod threads;
 mod trial;
 mod watch;

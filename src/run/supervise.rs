@@ -149,17 +149,18 @@ async fn attend(
 
     loop {
         let woke = tokio::select! {
-            // QEMU's last events tell why it ended, so they are read before its end is looked at.
             biased;
-            event = next_event(guest.qmp.as_mut()) => Woke::Event(event),
-            ended = qemu.ended() => { ended?; Woke::QemuEnded }
-            helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
+            // First what a QEMU, or a guest, that talks without end must not hold up.
             signal = signals.next() => Woke::Signal(signal),
             client = accept(clients.as_ref()) => Woke::Client(client),
-            heard = carry(console.as_mut()) => Woke::Console(heard),
             () = until(guest.deadline) => Woke::OutOfPatience,
             () = until(next_look) => Woke::LookAgain,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Woke::LookForLife,
+            // QEMU's last events tell why it ended, so they are read before its end is looked at.
+            event = next_event(guest.qmp.as_mut()) => Woke::Event(event),
+            ended = qemu.ended() => { ended?; Woke::QemuEnded }
+            helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
+            heard = carry(console.as_mut()) => Woke::Console(heard),
         };
         match woke {
             Woke::QemuEnded => break,

@@ -17,7 +17,8 @@ Exit codes:
 
 Ending a guest:
   Ctrl-C, SIGTERM or `vfio-run stop NAME` press its power button until its time is up
-  (`shutdown_timeout`). A second Ctrl-C or `stop --force` ends it, a third kills QEMU.
+  (`shutdown_timeout`). A second Ctrl-C, two seconds later, or `stop --force` ends it, a
+  third kills QEMU.
   Where the terminal is the guest's console, Ctrl-] takes the place of Ctrl-C.
 
 Examples:

@@ -107,6 +107,10 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     records: Vec<Record>,
+    /// How long the file is with whole records alone.
+    length: u64,
+    /// Whether part of another may stand behind them.
+    torn: bool,
 }
 
 impl Journal {
@@ -129,7 +133,7 @@ impl Journal {
         // A torn line would swallow the next record.
         file.set_len(whole as u64)?;
         sync_folder(run_dir)?;
-        Ok(Self { path, file, records })
+        Ok(Self { path, file, records, length: whole as u64, torn: false })
     }
 
     /// Reads the journal of a machine without opening it for writing; `None` where there is none.
@@ -147,13 +151,30 @@ impl Journal {
         &self.records
     }
 
-    /// Adds a record; on return it is on disk.
+    /// Adds a record; on return it is on disk. One that is cut short, as on a full /run, leaves nothing behind: half a
+    /// line with another behind it could not be read any more.
     pub fn append(&mut self, record: Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
-        self.file.sync_data()?;
+        self.mend()?;
+        self.torn = true;
+        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+            // Where even this fails, the next record tries again, and is refused before it is written.
+            let _ = self.mend();
+            return Err(error);
+        }
+        self.torn = false;
+        self.length += line.len() as u64;
         self.records.push(record);
+        Ok(())
+    }
+
+    /// Cuts off what is no whole record.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
         Ok(())
     }
 

@@ -188,7 +188,7 @@ fn systemd_takes_the_unit() {
     each(|world| {
         let machine = world.machine("shutdown_timeout: 33");
         let unit = world.done(&["unit", machine.to_str().unwrap()]).with(0);
-        assert!(unit.out.contains("Type=notify") && unit.out.contains("TimeoutStopSec=93s"), "{unit:?}");
+        assert!(unit.out.contains("Type=notify") && unit.out.contains("TimeoutStopSec=123s"), "{unit:?}");
         let name = format!("vfio-run-{}.service", world.name);
         let json = world.done(&["unit", "--json", machine.to_str().unwrap()]).with(0).json();
         assert_eq!(json["unit"], name.as_str());

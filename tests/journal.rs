@@ -7,11 +7,13 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{Change, ChangeError, unattended};
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
-use vfio_run::units::Size;
+use vfio_run::units::{Size, Stage};
 
 /// Files of a fake host, by path.
 type Files = BTreeMap<PathBuf, String>;
@@ -258,4 +260,36 @@ fn a_long_change_can_be_stopped_between_its_steps_and_is_undone() {
     drop(journal);
     host.recover();
     assert_eq!(host.state(), before);
+}
+
+/// Set for the process in which files may not grow.
+const CUT_SHORT: &str = "VFIO_RUN_TEST_CUT_SHORT";
+
+#[test]
+fn a_record_that_is_cut_short_leaves_the_journal_readable() {
+    if std::env::var_os(CUT_SHORT).is_none() {
+        // A limit is a whole process's, so this test has one of its own.
+        let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+        itself.args(["--exact", "a_record_that_is_cut_short_leaves_the_journal_readable"]).env(CUT_SHORT, "");
+        let output = itself.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    journal.append(Record::Rehearsal).unwrap();
+    let length = std::fs::metadata(folder.path().join(Journal::FILE)).unwrap().len();
+    // As on a full /run, part of a line is written, and then no more. The signal that says so would end us.
+    let mut signal = SigSet::empty();
+    signal.add(Signal::SIGXFSZ);
+    signal.thread_block().unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, length + 5, hard).unwrap();
+    let cut_short = journal.append(Record::Running).unwrap_err();
+    assert_eq!(cut_short.raw_os_error(), Some(nix::libc::EFBIG));
+    setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
+    journal.append(Record::Hooks { stage: Stage::Before }).unwrap();
+    let read = Journal::read(folder.path()).unwrap().unwrap();
+    assert_eq!(read, [Record::Rehearsal, Record::Hooks { stage: Stage::Before }]);
+    assert_eq!(read, journal.records());
 }

@@ -44,7 +44,7 @@ pub(super) fn start(unit: &str, was_up: bool) -> Result<Undone, ChangeError> {
             return Ok(Undone::AlreadyBack);
         }
         // Refused where the unit is not loaded: then there is nothing to forget.
-        let _ = systemd.manager.call_method("ResetFailedUnit", &(unit,)).await;
+        let _ = timeout(ANSWER_LIMIT, systemd.manager.call_method("ResetFailedUnit", &(unit,))).await;
         systemd.call("StartUnit", unit).await?;
         systemd.wait(unit, |state| matches!(state, "active" | "failed")).await?;
         match systemd.state(unit).await?.as_str() {

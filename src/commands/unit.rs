@@ -163,9 +163,9 @@ mod tests {
             render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), waits).unwrap()
         };
         let text = render(0, 0);
-        assert!(text.contains("TimeoutStopSec=180s\n") && text.contains("TimeoutStartSec=600s\n"), "{text}");
+        assert!(text.contains("TimeoutStopSec=210s\n") && text.contains("TimeoutStartSec=600s\n"), "{text}");
         let with_hooks = render(30, 90);
-        assert!(with_hooks.contains("TimeoutStopSec=270s\n") && with_hooks.contains("TimeoutStartSec=630s\n"));
+        assert!(with_hooks.contains("TimeoutStopSec=300s\n") && with_hooks.contains("TimeoutStartSec=630s\n"));
         assert!(text.contains("ExecStopPost=/usr/bin/vfio-run recover win11\n"), "{text}");
     }
 }

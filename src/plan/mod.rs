@@ -15,7 +15,7 @@ mod origin;
 mod paths;
 mod placement;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod session;
 #[cfg(test)]
 mod tests;

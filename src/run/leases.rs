@@ -1,11 +1,11 @@
 //! The devices of a run, leased: held locked by the launcher, so that no other machine takes them meanwhile.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::host::lease;
 use crate::plan::Plan;
@@ -23,11 +23,43 @@ struct Lease {
     /// Locked for as long as it is open.
     _file: File,
     path: PathBuf,
+    /// The machine.
+    name: String,
+}
+
+/// A device cannot be leased.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Another machine's launcher has it.
+    #[error("{address} is given to the machine {owner}; `vfio-run stop {owner}` ends it")]
+    Held {
+        /// The device.
+        address: PciAddress,
+        /// That machine.
+        owner: String,
+    },
+    /// Another machine had it, and its undo would take it from whoever has it then.
+    #[error(
+        "{address} was not put back by the machine {owner}, whose launcher is gone; `vfio-run recover {owner}` does"
+    )]
+    Left {
+        /// The device.
+        address: PciAddress,
+        /// That machine.
+        owner: String,
+    },
+    /// The file could not be made, locked or written.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
 }
 
 impl Drop for Lease {
     /// The name goes first, so that whoever waited for the lock sees that the file is no lease any more.
     fn drop(&mut self) {
+        // What was done to the device still stands, so the name stays for other machines to see.
+        if self.path.parent().is_some_and(|folder| lease::has_journal(folder, &self.name)) {
+            return;
+        }
         // A lease that stays counts for nothing without its lock.
         let _ = std::fs::remove_file(&self.path);
         // Fails while other devices are leased.
@@ -37,18 +69,31 @@ impl Drop for Lease {
 
 impl Leases {
     /// Takes the lease of each device of the plan, all or none.
-    pub fn take(plan: &Plan) -> Result<Self> {
+    pub fn take(plan: &Plan) -> Result<Self, LeaseError> {
         if plan.leases.is_empty() {
             return Ok(Self::default());
         }
         let run_dir = plan.paths.run.parent().context("a run directory lies in a folder")?;
         let folder = lease::folder(run_dir);
+        // All are looked at first, so that a refusal leaves no trace.
+        plan.leases.iter().try_for_each(|address| is_free(&folder, *address, &plan.name))?;
         let leases = plan.leases.iter().map(|address| take(&folder, *address, &plan.name));
-        Ok(Self { _held: leases.collect::<Result<_>>()? })
+        Ok(Self { _held: leases.collect::<Result<_, _>>()? })
     }
 }
 
-fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease> {
+/// Whether no other machine has the device, or has left it as it was for its guest.
+fn is_free(folder: &Path, address: PciAddress, name: &str) -> Result<(), LeaseError> {
+    if let Some(owner) = lease::holder(folder, address) {
+        return Err(LeaseError::Held { address, owner });
+    }
+    match lease::left_by(folder, address).filter(|owner| owner != name) {
+        Some(owner) => Err(LeaseError::Left { address, owner }),
+        None => Ok(()),
+    }
+}
+
+fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseError> {
     let path = lease::path(folder, address);
     // A launcher that ends removes the file, and with the last one the folder; then it is made anew.
     for _ in 0..8 {
@@ -72,19 +117,28 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let owner = lease::holder(folder, address).unwrap_or_default();
-                bail!("{address} is given to the machine {owner}; `vfio-run stop {owner}` ends it");
+                return Err(LeaseError::Held { address, owner: lease::holder(folder, address).unwrap_or_default() });
             }
-            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {}", path.display())),
+            Err(TryLockError::Error(e)) => {
+                return Err(anyhow::Error::new(e).context(format!("cannot lock {}", path.display())).into());
+            }
         }
-        let ours = file.metadata()?;
+        let ours = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
         if std::fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
-            file.set_len(0)?;
-            file.write_all(name.as_bytes())?;
-            return Ok(Lease { _file: file, path });
+            let before = std::io::read_to_string(&file).unwrap_or_default();
+            if !before.is_empty() && before != name {
+                tracing::warn!(
+                    "{address} was last given to the machine {before:?}, whose launcher died; taking it over"
+                );
+            }
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| file.write_all(name.as_bytes()))
+                .with_context(|| format!("cannot write to {}", path.display()))?;
+            return Ok(Lease { _file: file, path, name: name.to_owned() });
         }
     }
-    bail!("{} keeps vanishing; other launchers are ending", path.display())
+    Err(anyhow::anyhow!("{} keeps vanishing; other launchers are ending", path.display()).into())
 }
 
 #[cfg(test)]
@@ -106,6 +160,28 @@ mod tests {
         // What a dead launcher wrote counts no more.
         std::fs::create_dir(&leases).unwrap();
         std::fs::write(lease::path(&leases, address), "a dead machine").unwrap();
+        is_free(&leases, address, "linux").unwrap();
         take(&leases, address, "linux").unwrap();
+    }
+
+    #[test]
+    fn a_device_that_was_not_put_back_stays_its_machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = folder.path().join("leases");
+        let address: PciAddress = "01:00.0".parse().unwrap();
+        let run_dir = folder.path().join("win11");
+        std::fs::create_dir(&run_dir).unwrap();
+        drop(crate::journal::Journal::open(&run_dir).unwrap());
+        drop(take(&leases, address, "win11").unwrap());
+        assert_eq!(lease::left_by(&leases, address).as_deref(), Some("win11"));
+        let refused = is_free(&leases, address, "linux").unwrap_err().to_string();
+        assert!(refused.ends_with("`vfio-run recover win11` does"), "{refused}");
+        is_free(&leases, address, "win11").unwrap();
+        let held = take(&leases, address, "win11").unwrap();
+        assert_eq!(lease::left_by(&leases, address), None);
+        // Once it is put back, nothing is left.
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        drop(held);
+        assert!(!leases.exists());
     }
 }

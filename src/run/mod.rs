@@ -27,6 +27,8 @@ pub mod sockets;
 mod start;
 mod stop;
 mod supervise;
+#[cfg(test)]
+mod supervise_tests;
 mod threads;
 mod trial;
 mod watch;
@@ -195,14 +197,19 @@ async fn begin(plan: &Plan, root: &Root) -> Result<Entry> {
     }
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     let earlier = recover::plan_of(run_dir).ok();
+    let its_leases = match recover::leases_again(earlier.as_ref()) {
+        Ok(leases) => leases,
+        Err(error) => return Ok(Entry::Refused(not_put_back(vec![format!("{error:#}")]))),
+    };
     let (left, warnings) = give_back(&mut journal, root, earlier.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if !left.is_empty() {
-        let refused = anyhow::anyhow!("what an earlier run left behind could not be put back");
-        return Ok(Entry::Refused(Report::refused(refused, left)));
+        return Ok(Entry::Refused(not_put_back(left)));
     }
-    if !journal.records().is_empty() {
+    if earlier.is_some() || !journal.records().is_empty() {
         journal.close()?;
+        // While there is no journal, so that none of them stays for a device that this run has no use for.
+        drop(its_leases);
         journal = Journal::open(run_dir).context("cannot open the journal")?;
     }
     let leases = match Leases::take(plan) {
@@ -210,12 +217,16 @@ async fn begin(plan: &Plan, root: &Root) -> Result<Entry> {
         Err(refused) => {
             journal.close()?;
             lock.remove_folder()?;
-            return Ok(Entry::Refused(Report::refused(refused, Vec::new())));
+            return Ok(Entry::Refused(Report::refused(refused.into(), Vec::new())));
         }
     };
     std::fs::write(run_dir.join(PLAN_FILE), serde_json::to_vec(plan)?)
         .with_context(|| format!("cannot write to {}", run_dir.display()))?;
     Ok(Entry::Begun(Begun { leases, journal, lock }))
+}
+
+fn not_put_back(left: Vec<String>) -> Report {
+    Report::refused(anyhow::anyhow!("what an earlier run left behind could not be put back"), left)
 }
 
 /// Supervises a guest whose launcher died. Without `console`, the terminal is not joined to it.
@@ -225,8 +236,8 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Re
 }
 
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
-    let journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let Reached { mut plan, mut qmp, mut processes, state } = recover::reach(run_dir, &journal).await?;
+    let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let Reached { mut plan, mut qmp, mut processes, state } = recover::reach(run_dir, &mut journal, root).await?;
     // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
@@ -250,10 +261,15 @@ async fn finish(
     outcome: Outcome,
 ) -> Report {
     notify::stopping("the host is being put back");
-    end(processes).await;
+    let held = end(processes).await;
     let (mut left, warnings) = give_back(&mut journal, root, Some(plan), outcome.told(), &mut |_| {}).await;
+    let nobody_is_left = held.is_empty();
+    left.splice(0..0, held);
     failure::keep(&plan.paths.log, &outcome, journal.records(), &left);
-    leave(lock, journal, &plan.paths.display, &mut left);
+    // While a process has something of the machine's, nobody else may start it.
+    if nobody_is_left {
+        leave(lock, journal, &plan.paths.display, &mut left);
+    }
     Report { outcome, left, warnings }
 }
 
@@ -310,11 +326,12 @@ enum Part<'a> {
     Undone(&'a UndoReport),
 }
 
-/// Ends QEMU, if it is still there, and the helpers: politely, since swtpm has state to write, then not.
-async fn end(processes: Processes) {
+/// Ends QEMU, if it is still there, and the helpers: politely, since swtpm has state to write, then not. Returns the
+/// words for those that the kernel holds.
+async fn end(processes: Processes) -> Vec<String> {
+    let mut held = Vec::new();
     if let Some(qemu) = &processes.qemu {
-        qemu.kill();
-        let _ = qemu.ended().await;
+        held.extend(qemu.end("QEMU").await.err());
         qemu.reap();
     }
     for (_, helper) in &processes.helpers {
@@ -323,11 +340,11 @@ async fn end(processes: Processes) {
     for (name, helper) in &processes.helpers {
         if tokio::time::timeout(HELPER_LIMIT, helper.ended()).await.is_err() {
             tracing::warn!("{name} did not leave within {} s and was killed", HELPER_LIMIT.as_secs());
-            helper.kill();
-            let _ = helper.ended().await;
+            held.extend(helper.end(name).await.err());
         }
         helper.reap();
     }
+    held.iter().map(ToString::to_string).collect()
 }
 
 /// Tells how one undo went; returns the words for what is left to the user.

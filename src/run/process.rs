@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -10,14 +12,29 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 use super::watch::watch;
+
+/// How long a process may take to be gone after SIGKILL: the kernel frees its memory and resets its devices first, and
+/// may be stuck there.
+pub const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// A process, held by a descriptor that no other process can come to stand for.
 #[derive(Debug)]
 pub struct Watched {
     pid: i32,
     pidfd: AsyncFd<OwnedFd>,
+    /// When it was sent SIGKILL first.
+    killed: OnceLock<Instant>,
+}
+
+/// A process that SIGKILL does not end.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} (process {pid}) does not end: the kernel holds it; only a reboot frees what it has")]
+pub struct Held {
+    name: String,
+    pid: i32,
 }
 
 impl Watched {
@@ -25,7 +42,7 @@ impl Watched {
     pub fn child(pid: i32) -> Result<Self> {
         let raw = rustix::process::Pid::from_raw(pid).context("0 is no process")?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("cannot watch process {pid}"))?;
-        Ok(Self { pid, pidfd: watch(pidfd)? })
+        Ok(Self { pid, pidfd: watch(pidfd)?, killed: OnceLock::new() })
     }
 
     /// Watches a process by its number, if it is still the one that was started at `start_time` (see [`start_time`]).
@@ -69,8 +86,22 @@ impl Watched {
         }
     }
 
+    /// Sends SIGKILL and waits until it is gone, no longer than [`END_LIMIT`] after it was first sent one.
+    pub async fn end(&self, name: &str) -> Result<(), Held> {
+        self.kill();
+        self.gone_by(*self.killed.get_or_init(Instant::now) + END_LIMIT, name).await
+    }
+
+    async fn gone_by(&self, deadline: Instant, name: &str) -> Result<(), Held> {
+        match tokio::time::timeout_at(deadline, self.ended()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Held { name: name.to_owned(), pid: self.pid }),
+        }
+    }
+
     /// Sends SIGKILL; a process that is gone already is no error.
     pub fn kill(&self) {
+        self.killed.get_or_init(Instant::now);
         self.signal(Signal::KILL);
     }
 
@@ -112,5 +143,15 @@ mod tests {
         assert!(start_time(own).is_some());
         assert_eq!(start_time(own), start_time(own));
         assert_eq!(start_time(i32::MAX), None);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_end_is_not_waited_for_for_ever() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let watched = Watched::child(child.id() as i32).unwrap();
+        let held = watched.gone_by(Instant::now(), "QEMU").await.unwrap_err().to_string();
+        assert!(held.starts_with(&format!("QEMU (process {}) does not end", child.id())), "{held}");
+        watched.end("QEMU").await.unwrap();
+        child.wait().unwrap();
     }
 }

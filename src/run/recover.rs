@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
-use super::leases::Leases;
+use super::leases::{LeaseError, Leases};
 use super::process::Watched;
-use super::{Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, sockets, started, threads};
+use super::{
+    Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, report_undo, sockets, started, threads,
+};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
@@ -47,28 +49,27 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         Err(owner) => return Ok(Recovered::Supervised { launcher: owner.pid }),
     };
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let mut held = Vec::new();
     if sockets::guest_lives(run_dir) {
         if journal.records().contains(&Record::Running) && !was_never_let_go(run_dir).await {
             return Ok(Recovered::GuestRuns);
         }
         tracing::info!("QEMU was started and never ran the guest; ending it");
-        end_unborn(run_dir, &journal).await?;
+        held = end_unborn(run_dir, &journal).await?;
     }
-    // What is put back is still this machine's; leases of the dead launcher go with these.
+    // It may have died before it had a plan, and so before it had leases.
     let plan = plan_of(run_dir).ok();
-    let _leases = match &plan {
-        Some(plan) => Leases::take(plan).inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default(),
-        // It died before it had a plan, and so before it had leases.
-        None => Leases::default(),
-    };
+    let _leases = leases_again(plan.as_ref())?;
     let helpers = helpers(&journal)?;
-    end(Processes { qemu: None, helpers }).await;
-    let (left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
+    held.extend(end(Processes { qemu: None, helpers }).await);
+    let (mut left, warnings) = give_back(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let nobody_is_left = held.is_empty();
+    left.splice(0..0, held);
     if let Some(plan) = &plan {
         failure::keep_killed(run_dir, &plan.paths.log, journal.records(), &left);
     }
-    if journal.close().context("cannot remove the journal")? {
+    if nobody_is_left && journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
         if let Some(plan) = &plan {
             folders::remove_display(&plan.paths.display);
@@ -76,6 +77,21 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
         lock.remove_folder()?;
     }
     Ok(Recovered::PutBack { left })
+}
+
+/// The leases of a dead launcher: what is put back must still be this machine's. An error names the machine that has
+/// one of the devices now, and from under whose guest it would be taken.
+pub(super) fn leases_again(plan: Option<&Plan>) -> Result<Leases> {
+    match plan.map(Leases::take) {
+        None => Ok(Leases::default()),
+        Some(Ok(leases)) => Ok(leases),
+        // The host is put back all the same.
+        Some(Err(LeaseError::Failed(error))) => {
+            tracing::warn!("{error:#}");
+            Ok(Leases::default())
+        }
+        Some(Err(error)) => Err(error).context("nothing was put back"),
+    }
 }
 
 /// A guest that lost its launcher.
@@ -91,14 +107,21 @@ pub(super) struct Reached {
 }
 
 /// Connects to a guest that lost its launcher, puts its threads in their places, and lets it go where the launcher died
-/// just before it did.
-pub(super) async fn reach(run_dir: &Path, journal: &Journal) -> Result<Reached> {
+/// just before it did. As at a start, what QEMU no longer needs is given back first, and that it runs is noted.
+pub(super) async fn reach(run_dir: &Path, journal: &mut Journal, root: &Root) -> Result<Reached> {
     let plan = plan_of(run_dir)?;
     let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
     let mut qmp = connect(&plan).await?;
     threads::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
     let mut state = qmp.execute(qmp::query_status {}).await?.status;
+    if !journal.records().contains(&Record::Running) {
+        for report in journal.settle(root) {
+            report_undo(&report);
+        }
+        // Without it, a guest that loses this launcher too would be ended as one that never ran.
+        journal.append(Record::Running).context("cannot note that the guest is let go")?;
+    }
     if state == RunState::prelaunch {
         qmp.execute(qmp::cont {}).await.context("QEMU did not let the guest go")?;
         state = RunState::running;
@@ -152,29 +175,26 @@ fn helpers(journal: &Journal) -> Result<Vec<(String, Watched)>> {
     Ok(helpers)
 }
 
-/// Ends a QEMU whose guest has not executed an instruction. Its number may not have reached the journal.
-async fn end_unborn(run_dir: &Path, journal: &Journal) -> Result<()> {
-    match started(journal.records(), "qemu") {
-        Some(found) => {
-            if let Some(qemu) = found? {
-                qemu.kill();
-                qemu.ended().await?;
-            }
-        }
+/// Ends a QEMU whose guest has not executed an instruction. Its number may not have reached the journal. Returns the
+/// words for one that the kernel holds.
+async fn end_unborn(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
+    let found: Vec<Watched> = match started(journal.records(), "qemu") {
+        Some(found) => found?.into_iter().collect(),
         None => {
-            for pid in crate::host::holders(&run_dir.join(sockets::GUEST_LOCK)) {
-                let process = Watched::child(pid)?;
-                process.kill();
-                process.ended().await?;
-            }
+            let holders = crate::host::holders(&run_dir.join(sockets::GUEST_LOCK));
+            holders.into_iter().map(Watched::child).collect::<Result<_>>()?
         }
+    };
+    let mut held = Vec::new();
+    for process in &found {
+        held.extend(process.end("QEMU").await.err().map(|held| held.to_string()));
     }
     let deadline = Instant::now() + REACH_LIMIT;
-    while sockets::guest_lives(run_dir) {
+    while held.is_empty() && sockets::guest_lives(run_dir) {
         if Instant::now() > deadline {
             bail!("a QEMU that never ran the guest does not end");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
+    Ok(held)
 }

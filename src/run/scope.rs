@@ -22,7 +22,7 @@ pub async fn enter(name: &str, description: &str, pids: &[u32]) -> Result<()> {
     )
     .await?;
     // A failed scope of an earlier run keeps the name; that there is none is the usual case.
-    let _: zbus::Result<()> = manager.call("ResetFailedUnit", &(name,)).await;
+    let _ = timeout(LIMIT, manager.call_method("ResetFailedUnit", &(name,))).await;
     let properties: Properties<'_> = vec![
         ("Description", Value::from(description)),
         ("PIDs", Value::from(pids.to_vec())),

@@ -9,12 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, sleep, timeout};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
 
+use crate::child::wait_until;
 use crate::plan::Move;
 
 /// How long a start may take: a huge page reservation and the guest's memory can take minutes.
 const START_LIMIT: Duration = Duration::from_secs(600);
-/// How much longer than the guest's own time systemd waits: QEMU's quit, the helpers' end and putting the host back.
-const STOP_GRACE: Duration = Duration::from_secs(60);
+/// How much longer than the guest's own time systemd waits: QEMU's quit, a QEMU that the kernel does not let go, the
+/// helpers' end and putting the host back.
+const STOP_GRACE: Duration = Duration::from_secs(90);
 /// Enough to make a group for the guest; more controllers would switch them on for the whole host.
 pub const DELEGATED: &str = "pids";
 /// The kernel's last choice when memory runs out.
@@ -94,7 +96,7 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
         zbus::Proxy::new(&bus, SYSTEMD, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager").await?;
     let unit = moves.unit.as_str();
     // What failed before keeps the name; that there is none is the usual case.
-    let _: zbus::Result<()> = manager.call("ResetFailedUnit", &(unit,)).await;
+    let _ = timeout(ANSWER_LIMIT, manager.call_method("ResetFailedUnit", &(unit,))).await;
     let refused = || format!("systemd did not start {unit}");
     if moves.installed {
         let arguments = (unit, "fail");
@@ -179,8 +181,13 @@ impl Unit<'_> {
 /// The last messages of one run of the unit. Without them there is still the exit code.
 fn messages(invocation: &[u8]) -> Vec<String> {
     let id: String = invocation.iter().map(|byte| format!("{byte:02x}")).collect();
-    // What was said last may be on its way still.
-    let _ = Command::new("journalctl").arg("--sync").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    // What was said last may be on its way still; a journal that does not answer is read as it is.
+    let sync = Command::new("journalctl").arg("--sync").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    if let Ok(mut sync) = sync
+        && !matches!(wait_until(&mut sync, std::time::Instant::now() + ANSWER_LIMIT), Ok(Some(_)))
+    {
+        let _ = sync.kill();
+    }
     let mut journalctl = Command::new("journalctl");
     journalctl.args(["--quiet", "--no-pager", "--output=cat", "--lines", MESSAGES]);
     let output = journalctl.arg(format!("_SYSTEMD_INVOCATION_ID={id}")).stderr(Stdio::null()).output();

@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The signal of a terminal that was closed.
+pub const HANG_UP: &str = "SIGHUP";
+
 /// SIGINT, SIGTERM and SIGHUP (the terminal was closed), from the moment on that this was made.
 #[derive(Debug)]
 pub struct Signals {
@@ -28,7 +31,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hang_up.recv() => "SIGHUP",
+            _ = self.hang_up.recv() => HANG_UP,
         }
     }
 

@@ -1,13 +1,26 @@
-//! How a guest is ended: asked, asked again, told, killed. A small state machine without clock or I/O, so that every
+//! How a guest is ended: asked, asked again, told, killed, given up. A small state machine without clock or I/O, so that every
 //! order of events can be tested.
 
 use std::time::Duration;
+
+use super::process::END_LIMIT;
+use super::signals::HANG_UP;
 
 /// How long the guest has between two presses of its power button. Windows ignores a press while it starts, or while
 /// nobody is there to see it; a second one a little later is heard.
 pub const PRESS_AGAIN: Duration = Duration::from_secs(15);
 /// How long QEMU may take to leave after `quit`: it flushes the disks' caches then.
 pub const QUIT_LIMIT: Duration = Duration::from_secs(20);
+
+/// Signals that come within this time after somebody asked are the same wish: a terminal that is closed sends SIGHUP
+/// twice, and a session that is stopped gets SIGTERM and SIGHUP at once.
+pub const SAME_WISH: Duration = Duration::from_secs(2);
+
+/// Whether a signal asks again, so long after somebody asked. SIGHUP says that nobody is there, not that somebody
+/// insists.
+pub fn insists(signal: &str, since: Option<Duration>) -> bool {
+    signal != HANG_UP && since.is_none_or(|since| since >= SAME_WISH)
+}
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +31,8 @@ pub enum Step {
     Quit,
     /// SIGKILL.
     Kill,
+    /// Not even that ends it.
+    GiveUp,
 }
 
 /// How far the ending has come.
@@ -82,7 +97,8 @@ impl Ending {
     /// How long to wait for the guest before `elapsed` is called; `None`: for ever.
     pub fn patience(&self) -> Option<Duration> {
         match self.state {
-            State::Running | State::Killed => None,
+            State::Running => None,
+            State::Killed => Some(END_LIMIT),
             State::Asked => Some(PRESS_AGAIN.min(self.limit.saturating_sub(self.asked_for))),
             State::Quitting => Some(QUIT_LIMIT),
         }
@@ -99,7 +115,8 @@ impl Ending {
                 self.state = State::Quitting;
                 Step::Quit
             }
-            State::Running | State::Quitting | State::Killed => self.deaf(),
+            State::Running | State::Quitting => self.deaf(),
+            State::Killed => Step::GiveUp,
         }
     }
 }
@@ -121,7 +138,8 @@ mod tests {
         assert!(ending.forced());
         assert_eq!(ending.patience(), Some(QUIT_LIMIT));
         assert_eq!(ending.elapsed(), Step::Kill);
-        assert_eq!(ending.patience(), None);
+        assert_eq!(ending.patience(), Some(END_LIMIT));
+        assert_eq!(ending.elapsed(), Step::GiveUp);
     }
 
     #[test]
@@ -129,6 +147,17 @@ mod tests {
         let mut ending = Ending::new(Duration::from_secs(90));
         let steps = [ending.request(), ending.request(), ending.request(), ending.request()];
         assert_eq!(steps, [Step::PressPowerButton, Step::Quit, Step::Kill, Step::Kill]);
+    }
+
+    #[test]
+    fn signals_that_come_together_are_one_wish() {
+        let soon = Some(SAME_WISH - Duration::from_millis(1));
+        for signal in ["SIGINT", "SIGTERM"] {
+            assert!(!insists(signal, soon));
+            assert!(insists(signal, Some(SAME_WISH)));
+            assert!(insists(signal, None));
+        }
+        assert!(!insists("SIGHUP", Some(Duration::from_secs(60))));
     }
 
     #[test]

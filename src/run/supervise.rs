@@ -14,8 +14,8 @@ use super::control::{self, Reply, Request};
 use super::guard::{Guard, Missed, Verdict};
 use super::log::Log;
 use super::process::Watched;
-use super::signals::Signals;
-use super::stop::{Ending, Step};
+use super::signals::{HANG_UP, Signals};
+use super::stop::{self, Ending, Step};
 use super::{ALIVE_FILE, Outcome, Processes, look, notify, rest, sockets, threads};
 use crate::machine::{GiveBack, Sign};
 use crate::plan::Plan;
@@ -31,6 +31,8 @@ struct Guest<'a> {
     /// `None` once QEMU has closed it.
     qmp: Option<Qmp>,
     ending: Ending,
+    /// When somebody last asked for the end.
+    asked: Option<Instant>,
     /// When the guest's time to end is up.
     deadline: Option<Instant>,
     /// QEMU's run state, as `status` shows it.
@@ -132,6 +134,7 @@ async fn attend(
         qemu,
         qmp: Some(qmp),
         ending: Ending::new(Duration::from_secs(plan.shutdown_timeout.into())),
+        asked: None,
         deadline: None,
         state: state.to_owned(),
         switch,
@@ -146,17 +149,18 @@ async fn attend(
 
     loop {
         let woke = tokio::select! {
-            // QEMU's last events tell why it ended, so they are read before its end is looked at.
             biased;
-            event = next_event(guest.qmp.as_mut()) => Woke::Event(event),
-            ended = qemu.ended() => { ended?; Woke::QemuEnded }
-            helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
+            // First what a QEMU, or a guest, that talks without end must not hold up.
             signal = signals.next() => Woke::Signal(signal),
             client = accept(clients.as_ref()) => Woke::Client(client),
-            heard = carry(console.as_mut()) => Woke::Console(heard),
             () = until(guest.deadline) => Woke::OutOfPatience,
             () = until(next_look) => Woke::LookAgain,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Woke::LookForLife,
+            // QEMU's last events tell why it ended, so they are read before its end is looked at.
+            event = next_event(guest.qmp.as_mut()) => Woke::Event(event),
+            ended = qemu.ended() => { ended?; Woke::QemuEnded }
+            helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
+            heard = carry(console.as_mut()) => Woke::Console(heard),
         };
         match woke {
             Woke::QemuEnded => break,
@@ -174,7 +178,7 @@ async fn attend(
             }
             Woke::Signal(signal) => {
                 tracing::info!(event = "signal", "{signal}");
-                guest.ask().await;
+                guest.hear_signal(signal).await;
             }
             Woke::Console(Heard::Escape) => guest.ask().await,
             Woke::Console(Heard::Closed) => console = None,
@@ -184,8 +188,11 @@ async fn attend(
                 clients = None;
             }
             Woke::OutOfPatience => {
-                let step = guest.ending.elapsed();
-                guest.act(step).await;
+                match guest.ending.elapsed() {
+                    // `finish` says so, and puts back what can be.
+                    Step::GiveUp => break,
+                    step => guest.act(step).await,
+                }
             }
             Woke::LookForLife => guest.look().await,
             Woke::LookAgain => {
@@ -261,8 +268,7 @@ impl Guest<'_> {
                 if let Some(missed) = switch.guard.missed() {
                     tracing::error!(event = "give-back", "giving the devices of {} back: {missed}", self.plan.name);
                 }
-                let step = self.ending.force();
-                self.act(step).await;
+                self.force().await;
             }
         }
     }
@@ -275,10 +281,29 @@ impl Guest<'_> {
         }
     }
 
+    /// A signal asks for the end, and insists only when it comes by itself.
+    async fn hear_signal(&mut self, signal: &str) {
+        let since = self.asked.map(|asked| asked.elapsed());
+        if !self.ending.requested() || stop::insists(signal, since) {
+            self.ask().await;
+        } else if signal != HANG_UP {
+            let (name, limit) = (&self.plan.name, stop::SAME_WISH.as_secs());
+            tracing::info!("{name} was asked to end just now; {signal} insists when it comes {limit} s later");
+        }
+    }
+
     /// Somebody asks for the end; the second time is meant.
     async fn ask(&mut self) {
+        self.asked = Some(Instant::now());
         self.stand_down();
         let step = self.ending.request();
+        self.act(step).await;
+    }
+
+    /// The guest is ended without asking it.
+    async fn force(&mut self) {
+        self.asked = Some(Instant::now());
+        let step = self.ending.force();
         self.act(step).await;
     }
 
@@ -309,6 +334,7 @@ impl Guest<'_> {
                 self.qemu.kill();
                 Ok(())
             }
+            Step::GiveUp => Ok(()),
         };
         match failed {
             Ok(()) | Err(QmpError::Closed) => {}
@@ -342,8 +368,7 @@ impl Guest<'_> {
             Request::Alive => self.hear_life(Sign::Confirmed),
             Request::Force => {
                 self.stand_down();
-                let step = self.ending.force();
-                self.act(step).await;
+                self.force().await;
             }
         }
         let state = if self.ending.requested() && self.state == "running" { "stopping" } else { &self.state };

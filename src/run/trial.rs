@@ -91,15 +91,16 @@ fn command(line: &CommandLine, plan: &Plan, log: &Log) -> Result<Command> {
     Ok(command)
 }
 
-/// Waits for the end of a part of the trial, or for a signal; either way QEMU is gone then, and its disks are free.
+/// Waits for the end of a part of the trial, or for a signal; either way QEMU is gone then, and its disks are free,
+/// unless the kernel holds it, which the error says.
 async fn attended(part: impl Future<Output = Result<()>>, qemu: &Running, signals: &mut Signals) -> Result<()> {
     let tried = tokio::select! {
         tried = part => tried.context("a trial, before anything was taken from the host, failed"),
         signal = signals.next() => Err(anyhow!("{signal} came before the guest ran")),
     };
-    if tried.is_err() {
-        qemu.0.kill();
-        let _ = qemu.0.ended().await;
+    let Err(error) = tried else { return Ok(()) };
+    match qemu.0.end("QEMU of the trial").await {
+        Ok(()) => Err(error),
+        Err(held) => Err(error.context(held)),
     }
-    tried
 }

@@ -6,8 +6,11 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use super::hooks::{hooks, notes};
 use super::launcher::Ended;
+use super::talk::Serial;
 use super::world::{World, each, each_as_root};
 
 /// The machine's guest powers off by itself, so that a run needs nobody.
@@ -61,6 +64,27 @@ fn a_launcher_killed_at_any_record_is_recovered_from() {
         let machine = world.machine(&format!("{ALONE}, tpm: V2"));
         // swtpm and QEMU started, the guest let go.
         assert!(die_at_every(world, "fdatasync", &machine, &|| {}) >= 3);
+    });
+}
+
+#[test]
+fn a_guest_that_its_second_launcher_let_go_is_no_guest_that_never_ran() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        // The first record is that QEMU was started.
+        traced(world, &["--trace=fdatasync", "--inject=fdatasync:signal=SIGKILL:when=1"], &machine);
+        assert!(world.journal().iter().all(|record| record != "running"), "{:?}", world.journal());
+        let mut second = world.run(&machine);
+        second.tells("taking supervision back").tells(" runs (");
+        let mut guest = Serial::of(world);
+        second.signal(Signal::SIGKILL);
+        second.ended();
+        guest.type_in("?").says("HERE");
+        let recovered = world.done(&["recover", &world.name]).with(1);
+        assert!(recovered.err.contains("recover --adopt"), "{recovered:?}");
+        guest.type_in("?").says("HERE").type_in("q");
+        world.guest_has_ended();
+        world.done(&["recover", &world.name]).with(0);
     });
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::launcher::{Launcher, wait_for};
 use super::talk::{Qmp, Serial};
 use super::world::each;
 
@@ -49,9 +50,37 @@ fn the_second_sigterm_ends_a_guest_that_does_not_listen() {
         guest.says("HELLO").type_in("i").says("IGNORING");
         launcher.signal(Signal::SIGTERM);
         launcher.tells("asking");
-        launcher.signal(Signal::SIGTERM);
+        insist(&launcher, Signal::SIGTERM);
         let ended = launcher.ended().with(4);
         assert!(ended.err.contains("without its consent") && ended.err.contains("by force"), "{ended:?}");
+    });
+}
+
+#[test]
+fn signals_that_come_together_do_not_insist() {
+    each(|world| {
+        let mut launcher = world.run(&world.machine("serial: Socket"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("i").says("IGNORING");
+        // A session that is stopped sends both at once, and the terminal that goes with it a third.
+        launcher.signal(Signal::SIGTERM);
+        launcher.signal(Signal::SIGHUP);
+        launcher.tells("SIGTERM").tells("SIGHUP");
+        launcher.signal(Signal::SIGHUP);
+        wait_for("the third signal", || (launcher.messages().matches("SIG").count() >= 3).then_some(()));
+        guest.type_in("?").says("HERE");
+        assert!(!launcher.messages().contains("without its consent"), "{}", launcher.messages());
+        // A person who goes on pressing Ctrl-C is heard.
+        insist(&launcher, Signal::SIGINT);
+        launcher.ended().with(4);
+    });
+}
+
+/// Sends a signal until it is taken for a second one.
+fn insist(launcher: &Launcher, signal: Signal) {
+    wait_for("a second signal", || {
+        launcher.signal(signal);
+        launcher.messages().contains("without its consent").then_some(())
     });
 }
 

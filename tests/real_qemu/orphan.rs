@@ -142,3 +142,31 @@ fn what_a_dead_run_left_is_put_back_by_the_next() {
         launcher.ended().with(0);
     });
 }
+
+#[test]
+fn a_device_that_another_machine_has_now_is_not_taken_back() {
+    each(|world| {
+        let mut guest = orphan(world, "serial: Socket");
+        guest.type_in("q");
+        world.guest_has_ended();
+        // As if its guest had had a device, which another machine's launcher has leased since.
+        let plan = world.run_dir().join("plan.json");
+        let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+        text["leases"] = serde_json::json!(["0000:01:00.0"]);
+        std::fs::write(&plan, text.to_string()).unwrap();
+        let leases = world.run_dir().with_file_name(".leases");
+        std::fs::create_dir(&leases).unwrap();
+        let lease = std::fs::File::open(world.file("run/vfio-run/.leases/0000:01:00.0", "other")).unwrap();
+        lease.lock().unwrap();
+        let records = world.journal();
+        let recovered = world.done(&["recover", &world.name]).with(5);
+        assert!(recovered.err.contains("is given to the machine other"), "{recovered:?}");
+        let run = world.run(&world.path("machine.ron")).ended().with(5);
+        assert!(run.err.contains("is given to the machine other"), "{run:?}");
+        assert_eq!(world.journal(), records);
+        drop(lease);
+        std::fs::remove_dir_all(&leases).unwrap();
+        world.done(&["recover", &world.name]).with(0);
+        assert!(!leases.exists());
+    });
+}

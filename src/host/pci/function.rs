@@ -9,7 +9,7 @@ use super::holders::Holder;
 use super::nodes::{self, Node};
 use super::usb::{self, UsbDevice};
 use super::{DEVICES, PciFunction};
-use crate::host::Root;
+use crate::host::{Root, lease};
 use crate::units::{PciAddress, PciIds, Size};
 
 /// Modules that can stand upon another; the search ends there.
@@ -24,7 +24,7 @@ pub struct Details {
     pub numa_node: Option<u32>,
     /// Whether the host's firmware used it as its screen.
     pub boot_vga: Option<bool>,
-    /// Header type: 0 is a device, 1 a bridge.
+    /// Header type: 0 is a device, 1 a bridge; `None` where it does not answer.
     pub header: Option<u8>,
     /// Whether its configuration space answers; one that reads as all ones is dead or without power.
     pub answers: Option<bool>,
@@ -56,6 +56,9 @@ pub struct Details {
     pub usb: Vec<UsbDevice>,
     /// The machine whose launcher has it.
     pub lease: Option<String>,
+    /// The machine that had it and has not put it back: its launcher died, or could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
 }
 
 /// A range that can be resized while no driver is bound.
@@ -129,13 +132,14 @@ pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Detail
     let flag = |name: &str| text(name).map(|value| value == "1");
     let (bars, rom) = bars(root, &folder);
     let config = config(root, &folder);
+    let answers = config.map(|bytes| bytes[..2] != [0xff, 0xff]);
     Details {
         driver_override: text("driver_override").filter(|name| name != "(null)" && !name.is_empty()),
         // -1 where the firmware does not say.
         numa_node: text("numa_node").and_then(|node| node.parse().ok()),
         boot_vga: flag("boot_vga"),
-        header: config.map(|bytes| bytes[0xe] & 0x7f),
-        answers: config.map(|bytes| bytes[..2] != [0xff, 0xff]),
+        header: config.filter(|_| answers == Some(true)).map(|bytes| bytes[0xe] & 0x7f),
+        answers,
         resizable: bars.iter().filter_map(|bar| resizable(root, &folder, bar.index)).collect(),
         bars,
         rom,
@@ -149,7 +153,8 @@ pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Detail
         holders: Vec::new(),
         uses: Vec::new(),
         usb: usb::below(root, &folder),
-        lease: crate::host::lease::holder(&root.path(leases), address),
+        lease: lease::holder(&root.path(leases), address),
+        left: lease::left_by(&root.path(leases), address),
     }
 }
 

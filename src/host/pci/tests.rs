@@ -126,6 +126,24 @@ fn details<'a>(pci: &'a Pci, address: &str) -> &'a Details {
 }
 
 #[test]
+fn of_a_dead_function_nothing_but_that_is_read() {
+    let desktop = desktop();
+    let config = desktop.path().join("sys/bus/pci/devices/0000:01:00.0/config");
+    let mut header = [0; 64];
+    std::fs::write(&config, header).unwrap();
+    let read_it = || {
+        let pci = read(desktop.path(), &["01:00.0"]);
+        let its = details(&pci, "01:00.0");
+        (its.answers, its.header)
+    };
+    assert_eq!(read_it(), (Some(true), Some(0)));
+    // Ones everywhere would be the header of a bridge.
+    header.fill(0xff);
+    std::fs::write(&config, header).unwrap();
+    assert_eq!(read_it(), (Some(false), None));
+}
+
+#[test]
 fn a_graphics_card_in_depth_and_all_others_in_short() {
     let desktop = desktop();
     let pci = read(desktop.path(), &["01:00.0"]);

@@ -41,8 +41,8 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
     modules(draft, pci, &taken);
     // The first function last: it is the screen, and what is taken last comes back first.
     for given in devices.given.iter().rev() {
-        resize(draft, given);
-        if !given.is_ready() {
+        let freed = resize(draft, given);
+        if freed || !given.is_ready() {
             let change = Change::BindDriver { address: given.address(), driver: Some(VFIO.to_owned()) };
             draft.change(change, draft.file(&given.field()));
         }
@@ -260,9 +260,10 @@ fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     }
 }
 
-/// Resizes the largest range that can be, between the old driver and vfio-pci.
-fn resize(draft: &mut Draft, given: &Given) {
-    let Some(wanted) = given.entry.rebar.filter(|_| given.first) else { return };
+/// Resizes the largest range that can be, between the old driver and vfio-pci. Returns whether a driver, which may be
+/// vfio-pci itself, has to let the function go for it.
+fn resize(draft: &mut Draft, given: &Given) -> bool {
+    let Some(wanted) = given.entry.rebar.filter(|_| given.first) else { return false };
     let (address, field) = (given.address(), format!("{}.rebar", given.field()));
     let size_of = |range: &Resizable| given.details.bars.iter().find(|bar| bar.index == range.bar).map(|bar| bar.size);
     let largest = given.details.resizable.iter().max_by_key(|range| range.sizes().next_back());
@@ -270,7 +271,8 @@ fn resize(draft: &mut Draft, given: &Given) {
         let detail = format!("{address} has no memory range that could be resized");
         let remedy = format!("leave `{field}` out; Resizable BAR may need a newer ROM of the card");
         draft.no(&key(given, "rebar"), Severity::Soft, detail, &remedy);
-        return draft.about(&field);
+        draft.about(&field);
+        return false;
     };
     let size = match wanted {
         Rebar::Max => range.sizes().next_back(),
@@ -280,16 +282,19 @@ fn resize(draft: &mut Draft, given: &Given) {
         let sizes: Vec<String> = range.sizes().map(|size: Size| size.to_string()).collect();
         let detail = format!("BAR {} of {address} cannot have that size; it can have {}", range.bar, sizes.join(", "));
         draft.no(&key(given, "rebar"), Severity::Hard, detail, &format!("correct `{field}`"));
-        return draft.about(&field);
+        draft.about(&field);
+        return false;
     };
     if size_of(range) == Some(size) {
-        return;
+        return false;
     }
-    if given.function.driver.is_some() {
+    let has_driver = given.function.driver.is_some();
+    if has_driver {
         let why = by_default("a range is resized while no driver has the device");
         draft.change(Change::BindDriver { address, driver: None }, why);
     }
     draft.change(Change::ResizeBar { address, bar: range.bar, size }, draft.file(&field));
+    has_driver
 }
 
 /// Makes the groups' nodes QEMU's own; they are there as soon as vfio-pci has a function of the group.

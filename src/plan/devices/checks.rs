@@ -18,6 +18,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
         if bridge(draft, given) {
             continue;
         }
+        grouped(draft, pci, given);
         identity(draft, pci, given);
         needed(draft, given);
         owner(draft, given);
@@ -83,6 +84,20 @@ fn bridge(draft: &mut Draft, given: &Given) -> bool {
     bridge
 }
 
+/// Whether the IOMMU that is at work covers it.
+fn grouped(draft: &mut Draft, pci: &Pci, given: &Given) {
+    if pci.iommu != Some(true) || given.function.group.is_some() {
+        return;
+    }
+    let detail = format!("{} is in no IOMMU group: the IOMMU leaves it out, so no guest can have it", given.address());
+    let off = draft.host.cmdline.iter().find(|word| word.starts_with("intel_iommu=") && word.contains("igfx_off"));
+    let remedy = match off {
+        Some(word) => format!("remove `igfx_off` from `{word}` on the kernel command line"),
+        None => "give the guest another device, or look for a newer firmware of the board".to_owned(),
+    };
+    draft.no(&key(given, "group"), Hard, detail, &remedy);
+}
+
 /// Whether the card is the one that was meant.
 fn identity(draft: &mut Draft, pci: &Pci, given: &Given) {
     if !given.first {
@@ -133,6 +148,11 @@ fn owner(draft: &mut Draft, given: &Given) {
         let detail = format!("{address} is given to the machine {machine}");
         draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
         return draft.about(&given.address_field(draft));
+    }
+    // Its undo would take the device from under our guest.
+    if let Some(machine) = given.details.left.as_deref().filter(|machine| *machine != name) {
+        let detail = format!("{address} was not put back by the machine {machine}, whose launcher is gone");
+        return draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run recover {machine}` puts it back"));
     }
     let holders: Vec<String> = given.details.holders.iter().map(ToString::to_string).collect();
     if given.is_ready() && !holders.is_empty() && given.details.lease.is_none() {

@@ -180,7 +180,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 11] = [
+    let rows: [(&str, Spoil, &[&str]); 14] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,
@@ -210,6 +210,11 @@ fn what_speaks_against_a_device_is_named() {
         ),
         (
             r#""01:00.*""#,
+            |host| details(at(host, "01:00.0")).left = Some("other".into()),
+            &["!0000:01:00.0 was not put back by the machine other, whose launcher is gone"],
+        ),
+        (
+            r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).holders.push(holder("sunshine", "sunshine.service")),
             &["0000:01:00.0 is held by sunshine (process 812, sunshine.service)"],
         ),
@@ -226,6 +231,16 @@ fn what_speaks_against_a_device_is_named() {
             r#""01:00.*""#,
             |host| host.pci.as_mut().unwrap().iommu = Some(false),
             &["!no IOMMU is at work, so no device can be given to a guest"],
+        ),
+        (
+            r#""01:00.1""#,
+            |host| at(host, "01:00.1").group = None,
+            &["!0000:01:00.1 is in no IOMMU group: the IOMMU leaves it out, so no guest can have it"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| details(at(host, "01:00.1")).answers = Some(false),
+            &["!0000:01:00.1 does not answer: its configuration space reads as all ones"],
         ),
         (
             r#""01:00.*""#,
@@ -315,6 +330,13 @@ fn a_range_is_resized_while_no_driver_is_bound() {
         ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
     );
     assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [gives]);
+    // A card that vfio-pci has from boot on goes back to it.
+    at(&mut host, "01:00.0").driver = Some("vfio-pci".into());
+    assert_eq!(
+        bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
+        ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+    );
+    assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [""; 0]);
     let refused = plan(r#"pci: [(address: "01:00.*", rebar: Size("256 MiB"))]"#, &host);
     assert!(against(&refused).contains(
         &"!BAR 1 of 0000:01:00.0 cannot have that size; it can have 1 GiB, 2 GiB, 4 GiB, 8 GiB, 16 GiB, 32 GiB".into()

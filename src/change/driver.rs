@@ -15,6 +15,8 @@ use crate::units::PciAddress;
 
 /// How long a link may take to show what a write that has returned did.
 const LINK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a driver that has its card may take to make a screen of it.
+const SCREEN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a function that was asleep may take to answer.
 const WAKE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -25,6 +27,7 @@ pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, Change
         driver: driver(root, address),
         module: std::fs::read_link(module).ok().and_then(|link| Some(link.file_name()?.to_str()?.to_owned())),
         driver_override: driver_override(root, address)?,
+        screen: has_screen(root, address),
     })
 }
 
@@ -43,7 +46,7 @@ pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> R
 
 /// Refuses a function that is dead, or does not wake from its sleep (D3cold). Reading the configuration space wakes one
 /// that can be.
-fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+pub(super) fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     match wait_for(WAKE_LIMIT, || answers(root, address)) {
         true => Ok(()),
         false => {
@@ -59,7 +62,7 @@ pub(super) fn undo(
     ours: Option<&str>,
     before: &Before,
 ) -> Result<Undone, ChangeError> {
-    let Before::Driver { driver: old, module, driver_override: old_override } = before else {
+    let Before::Driver { driver: old, module, driver_override: old_override, screen } = before else {
         return Err(ChangeError::WrongRecord { before: before.clone() });
     };
     if !root.path(folder(address)).exists() {
@@ -87,7 +90,13 @@ pub(super) fn undo(
     }
     let override_back = driver_override(root, address)? == *old_override;
     if !override_back {
+        // What keeps other drivers off a dead card stays, also where it had no driver of its own: the next module that is
+        // loaded may have one for it.
+        check_answers(root, address)?;
         set_override(root, address, old_override.as_deref())?;
+    }
+    if let (false, true, Some(name)) = (already, *screen, old) {
+        await_screen(root, address, name)?;
     }
     Ok(if already && override_back { Undone::AlreadyBack } else { Undone::Restored })
 }
@@ -102,12 +111,35 @@ fn bind(root: &Root, address: PciAddress, name: &str, module: Option<&str>) -> R
     // Loading the module may have bound it already.
     if driver(root, address).as_deref() != Some(name) {
         unbind(root, address)?;
-        write_bounded(root, Path::new("/sys/bus/pci/drivers_probe"), &address.to_string())?;
+        probe(root, address)?;
     }
+    await_driver(root, address, name)
+}
+
+/// Waits until the driver has the function.
+pub(super) fn await_driver(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
     match wait_for(LINK_LIMIT, || driver(root, address).as_deref() == Some(name)) {
         true => Ok(()),
         false => Err(ChangeError::NotBound { address, wanted: name.to_owned(), found: driver(root, address) }),
     }
+}
+
+/// Waits until the driver has made a screen of its card again.
+pub(super) fn await_screen(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
+    match wait_for(SCREEN_LIMIT, || has_screen(root, address)) {
+        true => Ok(()),
+        false => Err(ChangeError::NoScreen { address, driver: name.to_owned() }),
+    }
+}
+
+/// Whether the function has a DRM card, and with it `/dev/dri/card…`.
+pub(super) fn has_screen(root: &Root, address: PciAddress) -> bool {
+    root.names(folder(address).join("drm")).iter().any(|name| name.starts_with("card"))
+}
+
+/// Has the kernel look for a driver.
+pub(super) fn probe(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+    write_bounded(root, Path::new("/sys/bus/pci/drivers_probe"), &address.to_string())
 }
 
 fn unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {

@@ -170,6 +170,16 @@ pub enum Before {
         module: Option<String>,
         /// The only driver that might have had it.
         driver_override: Option<String>,
+        /// Whether the driver had made a screen of it.
+        #[serde(default)]
+        screen: bool,
+    },
+    /// A kernel module.
+    Module {
+        /// Whether it was there.
+        loaded: bool,
+        /// The functions that are without a driver when it is gone.
+        functions: Vec<Bound>,
     },
     /// The size of a memory range.
     Size(Size),
@@ -177,6 +187,17 @@ pub enum Before {
     Inode(u64),
     /// Nothing that could be put back.
     Nothing,
+}
+
+/// A PCI function with its driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The function.
+    pub address: PciAddress,
+    /// The driver's name.
+    pub driver: String,
+    /// Whether the driver had made a screen of it.
+    pub screen: bool,
 }
 
 /// How an undo ended.
@@ -260,6 +281,17 @@ pub enum ChangeError {
         wanted: String,
         /// The driver that has it.
         found: Option<String>,
+    },
+    /// A card has its driver again, and the driver has made no screen of it.
+    #[error(
+        "{address} is with {driver} again and has no screen (`/dev/dri/card…`) as it had before; `dmesg` may say why, \
+         and a reboot brings it back"
+    )]
+    NoScreen {
+        /// The card.
+        address: PciAddress,
+        /// Its driver.
+        driver: String,
     },
     /// A PCI function does not answer.
     #[error(
@@ -371,7 +403,7 @@ impl Change {
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(_)) => {
                 screen::release_boot(root, driver, device)
             }
-            (Self::RemoveModule { module }, Before::Exists(_)) => module::remove(root, module),
+            (Self::RemoveModule { module }, Before::Module { .. }) => module::remove(root, module),
             (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
             (Self::StopUserUnit { uid, unit }, Before::Exists(_)) => UserUnit { root, uid: *uid, unit }.stop(),
@@ -401,7 +433,11 @@ impl Change {
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(bound)) => {
                 screen::return_boot(root, driver, device, *bound)
             }
-            (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
+            (Self::RemoveModule { module }, Before::Module { loaded, functions }) => {
+                module::undo(root, module, *loaded, functions)
+            }
+            // A record of a version that did not look whose driver it is.
+            (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded, &[]),
             (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
             (Self::Revive { functions, port, rungs, note }, Before::Nothing) => {
                 revive::wake(root, &revive::Card { functions, port: *port, rungs, note })

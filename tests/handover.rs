@@ -388,6 +388,30 @@ fn a_card_that_comes_back_without_its_screen_is_named() {
 }
 
 #[test]
+fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
+    let host = Host::new();
+    let mut journal = host.journal();
+    let control = format!("/{PCI}/devices/{GPU}/power/control");
+    let awake = Change::Write { path: control.into(), value: "on".to_owned() };
+    let console = Change::LeaveConsole { name: "vtcon1".to_owned() };
+    for change in [console, awake, bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci"))] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    // A read that never ends, as that of an attribute whose lock an unbind holds that never ends.
+    let file = host.path(&format!("{PCI}/devices/{GPU}/driver_override"));
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let results: Vec<_> = journal.undo_all(&host.root()).into_iter().map(|report| report.result).collect();
+    let [gpu, sound, awake, console] = results.as_slice() else { panic!("{results:?}") };
+    for stuck in [gpu, awake] {
+        assert!(matches!(stuck, Err(ChangeError::Stuck { .. })), "{stuck:?}");
+    }
+    for back in [sound, console] {
+        assert_eq!(*back.as_ref().unwrap(), Undone::Restored);
+    }
+}
+
+#[test]
 fn what_somebody_else_bound_is_left_alone() {
     let host = Host::new();
     let mut journal = host.journal();

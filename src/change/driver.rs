@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attribute::{wait_for, write_bounded};
+use super::attribute::{ASK_LIMIT, answer, wait_for, write_bounded};
 use super::write::{read, write};
 use super::{Before, ChangeError, Undone, module};
 use crate::host::Root;
@@ -22,6 +22,11 @@ const WAKE_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
     let folder = folder(address);
+    // Without a driver it may be one that an unbind never came back from.
+    let path = override_of(address);
+    if driver(root, address).is_none() && !answer(root, std::slice::from_ref(&path)) {
+        return Err(ChangeError::Stuck { path, seconds: ASK_LIMIT.as_secs() });
+    }
     let module = root.path(folder.join("driver/module"));
     Ok(Before::Driver {
         driver: driver(root, address),
@@ -158,7 +163,7 @@ fn unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
 
 /// Sets which driver alone may have the device; `None`: any that knows it. An empty line clears it.
 fn set_override(root: &Root, address: PciAddress, name: Option<&str>) -> Result<(), ChangeError> {
-    let path = folder(address).join("driver_override");
+    let path = override_of(address);
     write(root, &path, name.unwrap_or("\n"))?;
     let found = driver_override(root, address)?;
     match found.as_deref() == name {
@@ -172,7 +177,7 @@ fn set_override(root: &Root, address: PciAddress, name: Option<&str>) -> Result<
 }
 
 fn driver_override(root: &Root, address: PciAddress) -> Result<Option<String>, ChangeError> {
-    let text = read(root, &folder(address).join("driver_override"))?;
+    let text = read(root, &override_of(address))?;
     Ok(Some(text).filter(|name| !name.is_empty() && name != "(null)"))
 }
 
@@ -188,6 +193,11 @@ pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
     let read =
         std::fs::File::open(root.path(folder(address).join("config"))).and_then(|mut f| f.read_exact(&mut vendor));
     read.is_err() || vendor != [0xff, 0xff]
+}
+
+/// The attribute that can be read and written only while nobody binds or unbinds the function.
+pub(super) fn override_of(address: PciAddress) -> PathBuf {
+    folder(address).join("driver_override")
 }
 
 pub(super) fn folder(address: PciAddress) -> PathBuf {

@@ -6,6 +6,7 @@ mod card;
 mod cgroup;
 mod driver;
 mod huge_pages;
+mod locks;
 mod module;
 mod nodes;
 mod owner;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use locks::Locks;
 pub use revive::Rung;
 
 use crate::host::Root;
@@ -261,10 +263,10 @@ pub enum ChangeError {
     /// Whoever watches its progress stopped it; its undo puts back what was done of it.
     #[error("it was stopped half-way")]
     Stopped,
-    /// A write is stuck in the kernel.
+    /// An access is stuck in the kernel.
     #[error(
-        "the kernel has not come back from a write to {path} after {seconds} s: a driver does not let its device go. \
-         Only a reboot frees it"
+        "the kernel has not come back from {path} after {seconds} s: a driver does not let its device go. Only a reboot \
+         frees it"
     )]
     Stuck {
         /// The file.

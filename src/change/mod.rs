@@ -240,6 +240,12 @@ pub enum ChangeError {
         /// What it reads.
         found: String,
     },
+    /// A file is not the one that was looked at before.
+    #[error("{path} was exchanged for another file while it was looked at; it was not given away. Start again")]
+    Exchanged {
+        /// Its name.
+        path: PathBuf,
+    },
     /// Not all huge pages could be had.
     #[error(
         "NUMA node {node} is short of {missing_mib} MiB in {size} pages: {got} of {wanted} pages could be reserved. \
@@ -392,7 +398,7 @@ impl Change {
     pub fn apply(&self, root: &Root, before: &Before, progress: Progress<'_>) -> Result<(), ChangeError> {
         match (self, before) {
             (Self::Write { path, value }, Before::Text(_)) => write::apply(root, path, value),
-            (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, *uid, *gid),
+            (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, (*uid, *gid), before),
             (Self::Cgroup { path }, Before::Exists(_)) => cgroup::apply(root, path),
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
                 huge_pages::apply(root, *node, *size, *pages, before, progress)

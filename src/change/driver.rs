@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::attribute::{ASK_LIMIT, answer, wait_for, write_bounded};
+use super::disks::check_unused;
 use super::write::{read, write};
 use super::{Before, ChangeError, Undone, module};
 use crate::host::Root;
@@ -40,6 +41,7 @@ pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> R
     if driver(root, address).as_deref() == wanted {
         return Ok(());
     }
+    check_unused(root, address)?;
     match wanted {
         None => unbind(root, address),
         Some(name) => {

@@ -4,6 +4,7 @@
 pub mod attribute;
 mod card;
 mod cgroup;
+mod disks;
 mod driver;
 mod huge_pages;
 mod locks;
@@ -331,6 +332,18 @@ pub enum ChangeError {
         /// Who.
         holders: Vec<Holder>,
     },
+    /// The host uses disks that would go with their controller.
+    #[error(
+        "the host uses disks behind {address}: {}. Unmount them, or take them out of their volume or pool (`lsblk` and \
+         `zpool status` name it)",
+        nodes.iter().map(|node| node.to_string_lossy()).collect::<Vec<_>>().join(", ")
+    )]
+    DisksInUse {
+        /// The controller.
+        address: PciAddress,
+        /// Nodes of the disks, and of their partitions.
+        nodes: Vec<PathBuf>,
+    },
     /// A unit could not be stopped or started.
     #[error("{unit}: {why}")]
     Unit {
@@ -411,7 +424,9 @@ impl Change {
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(_)) => {
                 screen::release_boot(root, driver, device)
             }
-            (Self::RemoveModule { module }, Before::Module { .. }) => module::remove(root, module),
+            (Self::RemoveModule { module }, Before::Module { functions, .. }) => {
+                module::remove(root, module, functions)
+            }
             (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
             (Self::StopUserUnit { uid, unit }, Before::Exists(_)) => UserUnit { root, uid: *uid, unit }.stop(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::disks::check_unused;
 use super::driver::{await_driver, await_screen, check_answers, driver, folder, has_screen, probe};
 use super::{Before, Bound, ChangeError, Undone, program};
 use crate::child::Command;
@@ -41,9 +42,12 @@ fn carries(root: &Root, lower: &str, upper: &str, depth: usize) -> bool {
 }
 
 /// Removes the module; fails at once where something uses it, which an unbind of its driver would wait for.
-pub(super) fn remove(root: &Root, module: &str) -> Result<(), ChangeError> {
+pub(super) fn remove(root: &Root, module: &str, had: &[Bound]) -> Result<(), ChangeError> {
     if !is_loaded(root, module) {
         return Ok(());
+    }
+    for bound in had {
+        check_unused(root, bound.address)?;
     }
     modprobe(root, &["-r", "--", module])?;
     match is_loaded(root, module) {

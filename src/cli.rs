@@ -133,6 +133,12 @@ pub enum Command {
         /// The value
         value: String,
     },
+    /// Read files of the kernel's that may never answer
+    #[command(hide = true, name = crate::change::attribute::ASK_VERB)]
+    ReadAttributes {
+        /// The files
+        files: Vec<PathBuf>,
+    },
 }
 
 /// A machine file.

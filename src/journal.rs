@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Before, Change, ChangeError, Progress, Undone};
+use crate::change::{Before, Change, ChangeError, Locks, Progress, Undone};
 use crate::host::Root;
 use crate::units::Stage;
 
@@ -209,9 +209,11 @@ impl Journal {
 
     fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
         let mut reports = Vec::new();
-        for open in self.open_changes().into_iter().rev().filter(|o| which(&o.change)) {
+        let open: Vec<Open> = self.open_changes().into_iter().rev().filter(|o| which(&o.change)).collect();
+        let mut locks = Locks::ask(root, open.iter().map(|o| (&o.change, &o.before)));
+        for open in open {
             let begun = Instant::now();
-            let mut result = open.change.undo(root, &open.before);
+            let mut result = locks.undo(root, &open.change, &open.before);
             let change = begun.elapsed();
             if let Ok(how) = &result
                 && let Err(error) = self.append(Record::Undone { seq: open.seq, how: how.clone() })

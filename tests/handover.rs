@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vfio_run::change::{Change, ChangeError, Rung, Undone, unattended};
+use vfio_run::change::{Before, Bound, Change, ChangeError, Rung, Undone, unattended};
 use vfio_run::host::Root;
 use vfio_run::host::pci::Node;
 use vfio_run::journal::{Journal, Record};
@@ -27,6 +27,22 @@ const PCI: &str = "sys/bus/pci";
 const PORT: &str = "0000:00:01.0";
 /// Below the root: the file that names what wakes a dead card in this host.
 const CURE: &str = "cure";
+/// Below the root: while it is there, the card's driver fails to start the card.
+const FAILS: &str = "fails";
+/// What modprobe, and the driver in the module, do to what shows.
+const MODPROBE: &str = r#"#!/bin/sh
+cd "${0%/*}/../sys/module"
+card=../bus/pci/devices/0000:01:00.0
+if [ $1 = -r ]; then
+    rm -r $3
+    [ "$(readlink $card/driver)" != ../../drivers/bochs-drm ] || rm $card/driver
+else
+    mkdir $2
+    echo 0 >$2/refcnt
+    [ -e ../../fails ] || [ -L $card/driver ] || grep -q vfio $card/driver_override ||
+        ln -s ../../drivers/bochs-drm $card/driver
+fi
+"#;
 
 /// A host with two functions. Files that make the kernel act are FIFOs that a thread reads.
 struct Host {
@@ -44,8 +60,9 @@ impl Host {
             fs::write(root.join(path), text).unwrap();
         };
         for driver in DRIVERS {
-            put(&format!("{PCI}/drivers/{driver}/module/x"), "");
+            put(&format!("{PCI}/drivers/{driver}/x"), "");
         }
+        symlink("../../../../module/bochs", root.join(format!("{PCI}/drivers/bochs-drm/module"))).unwrap();
         for (address, driver) in FUNCTIONS {
             put(&format!("{PCI}/devices/{address}/driver_override"), "(null)\n");
             put(&format!("{PCI}/devices/{address}/config"), "\u{34}\u{12}");
@@ -62,11 +79,7 @@ impl Host {
         put("sys/power/mem_sleep", "s2idle [deep]\n");
         put("sys/class/vtconsole/vtcon1/bind", "1\n");
         put("sys/module/bochs/refcnt", "0\n");
-        // What modprobe does to what shows.
-        put(
-            "sbin/modprobe",
-            "#!/bin/sh\ncd \"${0%/*}/../sys/module\"\nif [ $1 = -r ]; then rm -r $3; else mkdir $2; echo 0 >$2/refcnt; fi\n",
-        );
+        put("sbin/modprobe", MODPROBE);
         // What a user's service manager does, and its socket, by which it is known to live.
         put(
             "bin/systemctl",
@@ -181,7 +194,7 @@ fn act(root: &Path, file: &str, address: &str) {
         if fs::read_link(&link).is_ok_and(|target| target.ends_with(driver)) {
             fs::remove_file(link).unwrap();
         }
-    } else if !link.exists() {
+    } else if !link.exists() && !root.join(FAILS).exists() {
         let wanted = fs::read_to_string(folder.join("driver_override")).unwrap().trim().replace("(null)", "");
         let known = FUNCTIONS.iter().find(|(its, _)| *its == address).unwrap().1;
         let driver = if wanted.is_empty() { known } else { &wanted };
@@ -212,7 +225,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         stop_mixer(),
         hide(),
         Change::LeaveConsole { name: "vtcon1".to_owned() },
-        Change::RemoveModule { module: "bochs".to_owned() },
+        remove_module(),
         bind(GPU, None),
         bind(GPU, Some("vfio-pci")),
         bind(SOUND, Some("vfio-pci")),
@@ -287,6 +300,115 @@ fn a_dead_card_gets_no_host_driver_and_the_rest_goes_on() {
     fs::write(&config, [0x34, 0x12]).unwrap();
     host.recover();
     assert_eq!(host.state()[&format!("{GPU} driver")], "../../drivers/bochs-drm");
+}
+
+fn remove_module() -> Change {
+    Change::RemoveModule { module: "bochs".to_owned() }
+}
+
+#[test]
+fn a_dead_card_keeps_the_module_away_whose_driver_would_get_it() {
+    let host = Host::new();
+    let before = host.state();
+    let mut journal = host.journal();
+    for change in [remove_module(), bind(GPU, Some("vfio-pci"))] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    let config = host.path(&format!("{PCI}/devices/{GPU}/config"));
+    fs::write(&config, [0xff; 64]).unwrap();
+    for report in journal.undo_all(&host.root()) {
+        assert!(matches!(report.result, Err(ChangeError::Dead { .. })), "{report:?}");
+    }
+    assert_eq!(host.state()["module"], "false");
+    // Whoever loads the module now does not give the card to it either.
+    assert_eq!(host.state()[&format!("{GPU} driver_override")], "vfio-pci");
+    drop(journal);
+    fs::write(&config, [0x34, 0x12]).unwrap();
+    host.recover();
+    assert_eq!(host.state(), before);
+}
+
+#[test]
+fn a_module_that_comes_back_without_its_card_is_an_error_and_the_next_try_asks_for_the_card() {
+    let host = Host::new();
+    let before = host.state();
+    let mut journal = host.journal();
+    for change in [remove_module(), bind(GPU, Some("vfio-pci"))] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    fs::write(host.path(FAILS), "").unwrap();
+    let reports = journal.undo_all(&host.root());
+    let words = reports[1].result.as_ref().unwrap_err().to_string();
+    assert_eq!(words, "0000:01:00.0 is with no driver, not with bochs-drm; `dmesg` may say why");
+    drop(journal);
+    fs::remove_file(host.path(FAILS)).unwrap();
+    host.recover();
+    assert_eq!(host.state(), before);
+}
+
+#[test]
+fn a_module_takes_the_cards_of_those_below_it_along() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("sys/module/bochs/holders/bochs_drm")).unwrap();
+    fs::create_dir_all(host.path("sys/module/bochs_drm")).unwrap();
+    let capture = |module: &str| Change::RemoveModule { module: module.to_owned() }.capture(&host.root()).unwrap();
+    let card = Bound { address: GPU.parse().unwrap(), driver: "bochs-drm".to_owned(), screen: true };
+    assert_eq!(capture("bochs-drm"), Before::Module { loaded: true, functions: vec![card] });
+    assert_eq!(capture("nvidia"), Before::Module { loaded: false, functions: vec![] });
+}
+
+#[test]
+fn records_of_older_versions_are_undone() {
+    let host = Host::new();
+    let before = host.state();
+    host.journal().make(&host.root(), &remove_module(), &unattended).unwrap();
+    let old = concat!(
+        r#"{"intent":{"seq":1,"change":{"remove_module":{"module":"bochs"}},"before":{"exists":true}}}"#,
+        "\n",
+        r#"{"intent":{"seq":2,"change":{"bind_driver":{"address":"0000:01:00.0","driver":"vfio-pci"}},"#,
+        r#""before":{"driver":{"driver":null,"module":null,"driver_override":null}}}}"#,
+        "\n",
+    );
+    fs::write(host.folder.path().join("run").join(Journal::FILE), old).unwrap();
+    host.recover();
+    assert_eq!(host.state(), before);
+}
+
+#[test]
+fn a_card_that_comes_back_without_its_screen_is_named() {
+    let host = Host::new();
+    let mut journal = host.journal();
+    journal.make(&host.root(), &bind(GPU, Some("vfio-pci")), &unattended).unwrap();
+    fs::remove_dir_all(host.path(&format!("{PCI}/devices/{GPU}/drm"))).unwrap();
+    let words = journal.undo_all(&host.root())[0].result.as_ref().unwrap_err().to_string();
+    assert!(words.starts_with("0000:01:00.0 is with bochs-drm again and has no screen (`/dev/dri/card…`)"), "{words}");
+    drop(journal);
+    // It was said once; nothing else can be done.
+    host.recover();
+}
+
+#[test]
+fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
+    let host = Host::new();
+    let mut journal = host.journal();
+    let control = format!("/{PCI}/devices/{GPU}/power/control");
+    let awake = Change::Write { path: control.into(), value: "on".to_owned() };
+    let console = Change::LeaveConsole { name: "vtcon1".to_owned() };
+    for change in [console, awake, bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci"))] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    // A read that never ends, as that of an attribute whose lock an unbind holds that never ends.
+    let file = host.path(&format!("{PCI}/devices/{GPU}/driver_override"));
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let results: Vec<_> = journal.undo_all(&host.root()).into_iter().map(|report| report.result).collect();
+    let [gpu, sound, awake, console] = results.as_slice() else { panic!("{results:?}") };
+    for stuck in [gpu, awake] {
+        assert!(matches!(stuck, Err(ChangeError::Stuck { .. })), "{stuck:?}");
+    }
+    for back in [sound, console] {
+        assert_eq!(*back.as_ref().unwrap(), Undone::Restored);
+    }
 }
 
 #[test]

@@ -207,6 +207,19 @@ proptest! {
 }
 
 #[test]
+fn a_file_that_was_exchanged_meanwhile_is_not_given_away() {
+    let host = Host::new(&["a".into(), "b".into()], (0, 0));
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let change = Change::Own { path: "/sys/knob0".into(), uid, gid };
+    let found = change.capture(&host.root()).unwrap();
+    let path = host.root().path("/sys/knob0");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("knob1", &path).unwrap();
+    let refused = change.apply(&host.root(), &found, &unattended);
+    assert!(matches!(refused, Err(ChangeError::Exchanged { .. })), "{refused:?}");
+}
+
+#[test]
 fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();

@@ -1,10 +1,13 @@
-//! Writes that can block in the kernel: to `bind`, `unbind` and `drivers_probe`, where a driver's own code runs.
+//! Accesses that can block in the kernel: writes to `bind`, `unbind` and `drivers_probe`, where a driver's own code runs,
+//! and reads that wait for the lock that such a write holds.
 //!
-//! Such a write is made by a child process, this program again under a hidden verb, so that a driver that never answers
+//! They are made by a child process, this program again under a hidden verb, so that a driver that never answers
 //! takes the child with it and not us: a process in that state cannot be killed, and a thread of ours in it would keep us
 //! from ever ending.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::ChangeError;
@@ -17,8 +20,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The pause between two looks at what should change.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The hidden verb's name.
+/// How long a read may take that only waits for a lock.
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// The name of the hidden verb that writes.
 pub const VERB: &str = "write-attribute";
+/// The name of the hidden verb that reads.
+pub const ASK_VERB: &str = "read-attributes";
 
 /// Writes a value, in a child where the kernel is the real one.
 pub(super) fn write_bounded(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
@@ -31,21 +39,46 @@ pub(super) fn write_within(root: &Root, path: &Path, value: &str, limit: Duratio
         return write(root, path, value);
     }
     let failed = |error| ChangeError::Io { action: "write", path: path.to_owned(), error };
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(VERB).arg(path).arg(value).session(Session::Own);
-    let mut child = command.spawn().map_err(|e| failed(e.source))?;
-    match child::wait_until(&mut child, Instant::now() + limit).map_err(failed)? {
+    match in_child(VERB, [path.as_os_str(), value.as_ref()], limit).map_err(failed)? {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(failed(match status.code() {
             Some(code) => std::io::Error::from_raw_os_error(code),
             None => std::io::Error::other(status.to_string()),
         })),
-        None => {
-            // It stays until the kernel lets it go; killing it is all that can be done, and is likely to be in vain.
-            let _ = child.kill();
-            Err(ChangeError::Stuck { path: path.to_owned(), seconds: limit.as_secs() })
-        }
+        None => Err(ChangeError::Stuck { path: path.to_owned(), seconds: limit.as_secs() }),
     }
+}
+
+/// Whether reading these files comes to an end, whatever it finds; by one child where the kernel is the real one.
+pub(super) fn answer(root: &Root, files: &[PathBuf]) -> bool {
+    if !root.is_real() {
+        let (done, wait) = std::sync::mpsc::channel();
+        let files: Vec<PathBuf> = files.iter().map(|file| root.path(file)).collect();
+        std::thread::spawn(move || {
+            read_here(&files);
+            done.send(())
+        });
+        return wait.recv_timeout(ASK_LIMIT).is_ok();
+    }
+    // Where no child can be had, nothing was learnt.
+    in_child(ASK_VERB, files, ASK_LIMIT).map_or(true, |status| status.is_some())
+}
+
+/// This program under one of its hidden verbs; `None`: it did not end in time.
+fn in_child<A: AsRef<OsStr>>(
+    verb: &str,
+    arguments: impl IntoIterator<Item = A>,
+    limit: Duration,
+) -> std::io::Result<Option<ExitStatus>> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(verb).args(arguments).session(Session::Own);
+    let mut child = command.spawn().map_err(|e| e.source)?;
+    let status = child::wait_until(&mut child, Instant::now() + limit)?;
+    if status.is_none() {
+        // It stays until the kernel lets it go; killing it is all that can be done, and is likely to be in vain.
+        let _ = child.kill();
+    }
+    Ok(status)
 }
 
 /// What the child does: one write. Returns the kernel's error number, 0 for success.
@@ -56,6 +89,14 @@ pub fn write_here(path: &Path, value: &str) -> u8 {
             error.raw_os_error().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
         }
         Err(_) => u8::MAX,
+    }
+}
+
+/// What the child does that asks: reads.
+pub fn read_here(files: &[PathBuf]) {
+    for file in files {
+        // That it ends is all that is wanted.
+        let _ = std::fs::read(file);
     }
 }
 

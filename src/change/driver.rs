@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attribute::{wait_for, write_bounded};
+use super::attribute::{ASK_LIMIT, answer, wait_for, write_bounded};
+use super::disks::check_unused;
 use super::write::{read, write};
 use super::{Before, ChangeError, Undone, module};
 use crate::host::Root;
@@ -15,17 +16,25 @@ use crate::units::PciAddress;
 
 /// How long a link may take to show what a write that has returned did.
 const LINK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a driver that has its card may take to make a screen of it.
+const SCREEN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a function that was asleep may take to answer.
 const WAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The driver that has the function, and what it takes to give the function back to it.
 pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
     let folder = folder(address);
+    // Without a driver it may be one that an unbind never came back from.
+    let path = override_of(address);
+    if driver(root, address).is_none() && !answer(root, std::slice::from_ref(&path)) {
+        return Err(ChangeError::Stuck { path, seconds: ASK_LIMIT.as_secs() });
+    }
     let module = root.path(folder.join("driver/module"));
     Ok(Before::Driver {
         driver: driver(root, address),
         module: std::fs::read_link(module).ok().and_then(|link| Some(link.file_name()?.to_str()?.to_owned())),
         driver_override: driver_override(root, address)?,
+        screen: has_screen(root, address),
     })
 }
 
@@ -34,6 +43,7 @@ pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> R
     if driver(root, address).as_deref() == wanted {
         return Ok(());
     }
+    check_unused(root, address)?;
     match wanted {
         None => unbind(root, address),
         Some(name) => {
@@ -45,7 +55,7 @@ pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> R
 
 /// Refuses a function that is dead, or does not wake from its sleep (D3cold). Reading the configuration space wakes one
 /// that can be.
-fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+pub(super) fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     match wait_for(WAKE_LIMIT, || answers(root, address)) {
         true => Ok(()),
         false => {
@@ -62,7 +72,7 @@ pub(super) fn undo(
     ours: Option<&str>,
     before: &Before,
 ) -> Result<Undone, ChangeError> {
-    let Before::Driver { driver: old, module, driver_override: old_override } = before else {
+    let Before::Driver { driver: old, module, driver_override: old_override, screen } = before else {
         return Err(ChangeError::WrongRecord { before: before.clone() });
     };
     if !root.path(folder(address)).exists() {
@@ -90,7 +100,13 @@ pub(super) fn undo(
     }
     let override_back = driver_override(root, address)? == *old_override;
     if !override_back {
+        // What keeps other drivers off a dead card stays, also where it had no driver of its own: the next module that is
+        // loaded may have one for it.
+        check_answers(root, address)?;
         set_override(root, address, old_override.as_deref())?;
+    }
+    if let (false, true, Some(name)) = (already, *screen, old) {
+        await_screen(root, address, name)?;
     }
     Ok(if already && override_back { Undone::AlreadyBack } else { Undone::Restored })
 }
@@ -105,12 +121,35 @@ fn bind(root: &Root, address: PciAddress, name: &str, module: Option<&str>) -> R
     // Loading the module may have bound it already.
     if driver(root, address).as_deref() != Some(name) {
         unbind(root, address)?;
-        write_bounded(root, Path::new("/sys/bus/pci/drivers_probe"), &address.to_string())?;
+        probe(root, address)?;
     }
+    await_driver(root, address, name)
+}
+
+/// Waits until the driver has the function.
+pub(super) fn await_driver(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
     match wait_for(LINK_LIMIT, || driver(root, address).as_deref() == Some(name)) {
         true => Ok(()),
         false => Err(ChangeError::NotBound { address, wanted: name.to_owned(), found: driver(root, address) }),
     }
+}
+
+/// Waits until the driver has made a screen of its card again.
+pub(super) fn await_screen(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
+    match wait_for(SCREEN_LIMIT, || has_screen(root, address)) {
+        true => Ok(()),
+        false => Err(ChangeError::NoScreen { address, driver: name.to_owned() }),
+    }
+}
+
+/// Whether the function has a DRM card, and with it `/dev/dri/card…`.
+pub(super) fn has_screen(root: &Root, address: PciAddress) -> bool {
+    root.names(folder(address).join("drm")).iter().any(|name| name.starts_with("card"))
+}
+
+/// Has the kernel look for a driver.
+pub(super) fn probe(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+    write_bounded(root, Path::new("/sys/bus/pci/drivers_probe"), &address.to_string())
 }
 
 fn unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
@@ -129,7 +168,7 @@ fn unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
 
 /// Sets which driver alone may have the device; `None`: any that knows it. An empty line clears it.
 fn set_override(root: &Root, address: PciAddress, name: Option<&str>) -> Result<(), ChangeError> {
-    let path = folder(address).join("driver_override");
+    let path = override_of(address);
     write(root, &path, name.unwrap_or("\n"))?;
     let found = driver_override(root, address)?;
     match found.as_deref() == name {
@@ -143,7 +182,7 @@ fn set_override(root: &Root, address: PciAddress, name: Option<&str>) -> Result<
 }
 
 fn driver_override(root: &Root, address: PciAddress) -> Result<Option<String>, ChangeError> {
-    let text = read(root, &folder(address).join("driver_override"))?;
+    let text = read(root, &override_of(address))?;
     Ok(Some(text).filter(|name| !name.is_empty() && name != "(null)"))
 }
 
@@ -160,6 +199,11 @@ pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
     let read =
         std::fs::File::open(root.path(folder(address).join("config"))).and_then(|mut f| f.read_exact(&mut vendor));
     read.is_err() || vendor != [0xff, 0xff]
+}
+
+/// The attribute that can be read and written only while nobody binds or unbinds the function.
+pub(super) fn override_of(address: PciAddress) -> PathBuf {
+    folder(address).join("driver_override")
 }
 
 /// The function's folder in sysfs.

@@ -4,8 +4,10 @@
 pub mod attribute;
 mod card;
 mod cgroup;
+mod disks;
 mod driver;
 mod huge_pages;
+mod locks;
 mod module;
 mod nodes;
 mod owner;
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use locks::Locks;
 pub use revive::Rung;
 
 use crate::host::Root;
@@ -170,6 +173,16 @@ pub enum Before {
         module: Option<String>,
         /// The only driver that might have had it.
         driver_override: Option<String>,
+        /// Whether the driver had made a screen of it.
+        #[serde(default)]
+        screen: bool,
+    },
+    /// A kernel module.
+    Module {
+        /// Whether it was there.
+        loaded: bool,
+        /// The functions that are without a driver when it is gone.
+        functions: Vec<Bound>,
     },
     /// The size of a memory range.
     Size(Size),
@@ -177,6 +190,17 @@ pub enum Before {
     Inode(u64),
     /// Nothing that could be put back.
     Nothing,
+}
+
+/// A PCI function with its driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The function.
+    pub address: PciAddress,
+    /// The driver's name.
+    pub driver: String,
+    /// Whether the driver had made a screen of it.
+    pub screen: bool,
 }
 
 /// How an undo ended.
@@ -217,6 +241,12 @@ pub enum ChangeError {
         /// What it reads.
         found: String,
     },
+    /// A file is not the one that was looked at before.
+    #[error("{path} was exchanged for another file while it was looked at; it was not given away. Start again")]
+    Exchanged {
+        /// Its name.
+        path: PathBuf,
+    },
     /// Not all huge pages could be had.
     #[error(
         "NUMA node {node} is short of {missing_mib} MiB in {size} pages: {got} of {wanted} pages could be reserved. \
@@ -240,10 +270,10 @@ pub enum ChangeError {
     /// Whoever watches its progress stopped it; its undo puts back what was done of it.
     #[error("it was stopped half-way")]
     Stopped,
-    /// A write is stuck in the kernel.
+    /// An access is stuck in the kernel.
     #[error(
-        "the kernel has not come back from a write to {path} after {seconds} s: a driver does not let its device go. \
-         Only a reboot frees it"
+        "the kernel has not come back from {path} after {seconds} s: a driver does not let its device go. Only a reboot \
+         frees it"
     )]
     Stuck {
         /// The file.
@@ -260,6 +290,17 @@ pub enum ChangeError {
         wanted: String,
         /// The driver that has it.
         found: Option<String>,
+    },
+    /// A card has its driver again, and the driver has made no screen of it.
+    #[error(
+        "{address} is with {driver} again and has no screen (`/dev/dri/card…`) as it had before; `dmesg` may say why, \
+         and a reboot brings it back"
+    )]
+    NoScreen {
+        /// The card.
+        address: PciAddress,
+        /// Its driver.
+        driver: String,
     },
     /// A PCI function does not answer.
     #[error(
@@ -290,6 +331,18 @@ pub enum ChangeError {
     Held {
         /// Who.
         holders: Vec<Holder>,
+    },
+    /// The host uses disks that would go with their controller.
+    #[error(
+        "the host uses disks behind {address}: {}. Unmount them, or take them out of their volume or pool (`lsblk` and \
+         `zpool status` name it)",
+        nodes.iter().map(|node| node.to_string_lossy()).collect::<Vec<_>>().join(", ")
+    )]
+    DisksInUse {
+        /// The controller.
+        address: PciAddress,
+        /// Nodes of the disks, and of their partitions.
+        nodes: Vec<PathBuf>,
     },
     /// A unit could not be stopped or started.
     #[error("{unit}: {why}")]
@@ -358,7 +411,7 @@ impl Change {
     pub fn apply(&self, root: &Root, before: &Before, progress: Progress<'_>) -> Result<(), ChangeError> {
         match (self, before) {
             (Self::Write { path, value }, Before::Text(_)) => write::apply(root, path, value),
-            (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, *uid, *gid),
+            (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, (*uid, *gid), before),
             (Self::Cgroup { path }, Before::Exists(_)) => cgroup::apply(root, path),
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
                 huge_pages::apply(root, *node, *size, *pages, before, progress)
@@ -371,7 +424,9 @@ impl Change {
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(_)) => {
                 screen::release_boot(root, driver, device)
             }
-            (Self::RemoveModule { module }, Before::Exists(_)) => module::remove(root, module),
+            (Self::RemoveModule { module }, Before::Module { functions, .. }) => {
+                module::remove(root, module, functions)
+            }
             (Self::FreeNodes { nodes, end }, Before::Nothing) => nodes::free(root, nodes, *end),
             (Self::StopUnit { unit }, Before::Exists(_)) => unit::stop(unit),
             (Self::StopUserUnit { uid, unit }, Before::Exists(_)) => UserUnit { root, uid: *uid, unit }.stop(),
@@ -401,7 +456,11 @@ impl Change {
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(bound)) => {
                 screen::return_boot(root, driver, device, *bound)
             }
-            (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded),
+            (Self::RemoveModule { module }, Before::Module { loaded, functions }) => {
+                module::undo(root, module, *loaded, functions)
+            }
+            // A record of a version that did not look whose driver it is.
+            (Self::RemoveModule { module }, Before::Exists(loaded)) => module::undo(root, module, *loaded, &[]),
             (Self::FreeNodes { .. }, Before::Nothing) => Ok(Undone::AlreadyBack),
             (Self::Revive { functions, port, rungs, note }, Before::Nothing) => {
                 revive::wake(root, &revive::Card { functions, port: *port, rungs, note })

@@ -16,10 +16,17 @@ pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
     Ok(Before::Owner { uid: meta.uid(), gid: meta.gid(), device: meta.dev(), inode: meta.ino() })
 }
 
-/// Gives it to this owner.
-pub(super) fn apply(root: &Root, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
-    let (file, _) = open(root, path)?;
-    give(&file, path, uid, gid)
+/// Gives away the very file that was looked at: whoever can write to its folder may have put another there since, or a
+/// link to one.
+pub(super) fn apply(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<(), ChangeError> {
+    let Before::Owner { device, inode, .. } = *before else {
+        return Err(ChangeError::WrongRecord { before: before.clone() });
+    };
+    let (file, meta) = open(root, path)?;
+    if (meta.dev(), meta.ino()) != (device, inode) {
+        return Err(ChangeError::Exchanged { path: path.to_owned() });
+    }
+    give(&file, path, ours.0, ours.1)
 }
 
 /// Gives it back, where it is the same file and still has the owner that we gave it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::attribute::{wait_for, write_bounded};
-use super::write::{read, write};
+use super::write::read;
 use super::{Before, ChangeError, Undone};
 use crate::host::Root;
 
@@ -14,16 +14,16 @@ const BACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether consoles are on it.
 pub(super) fn capture_console(root: &Root, name: &str) -> Result<Before, ChangeError> {
-    Ok(Before::Exists(read(root, &bind(name))? == "1"))
+    Ok(Before::Exists(read(root, &console_bind(name))? == "1"))
 }
 
 /// Takes the consoles off it.
 pub(super) fn leave_console(root: &Root, name: &str) -> Result<(), ChangeError> {
-    let path = bind(name);
+    let path = console_bind(name);
     if read(root, &path)? == "0" {
         return Ok(());
     }
-    write(root, &path, "0")?;
+    write_bounded(root, &path, "0")?;
     match wait_for(BACK_LIMIT, || read(root, &path).is_ok_and(|found| found == "0")) {
         true => Ok(()),
         false => Err(ChangeError::NotTaken { path, wanted: "0".to_owned(), found: "1".to_owned() }),
@@ -36,7 +36,7 @@ pub(super) fn return_console(root: &Root, name: &str, was_bound: bool) -> Result
     if !was_bound {
         return Ok(Undone::AlreadyBack);
     }
-    let path = bind(name);
+    let path = console_bind(name);
     let mut found = None;
     wait_for(BACK_LIMIT, || {
         found = read(root, &path).ok();
@@ -45,7 +45,7 @@ pub(super) fn return_console(root: &Root, name: &str, was_bound: bool) -> Result
     match found.as_deref() {
         Some("1") => Ok(Undone::AlreadyBack),
         Some(_) => {
-            write(root, &path, "1")?;
+            write_bounded(root, &path, "1")?;
             match read(root, &path)?.as_str() {
                 "1" => Ok(Undone::Restored),
                 found => Err(ChangeError::NotTaken { path, wanted: "1".to_owned(), found: found.to_owned() }),
@@ -55,7 +55,7 @@ pub(super) fn return_console(root: &Root, name: &str, was_bound: bool) -> Result
     }
 }
 
-fn bind(name: &str) -> PathBuf {
+pub(super) fn console_bind(name: &str) -> PathBuf {
     Path::new(CONSOLES).join(name).join("bind")
 }
 

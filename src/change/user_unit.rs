@@ -94,6 +94,9 @@ impl UserUnit<'_> {
     }
 
     fn systemctl(&self, arguments: &[&str], limit: Duration) -> Result<String, ChangeError> {
+        // The folder may go at any moment, and without it nothing says as whom to run: never as ourselves.
+        let (uid, gid) =
+            self.ids().ok_or_else(|| self.failed("the user has no service manager any more".to_owned()))?;
         let program = match self.root.is_real() {
             true => PathBuf::from("systemctl"),
             false => self.root.path("/bin/systemctl"),
@@ -101,7 +104,7 @@ impl UserUnit<'_> {
         let mut command = Command::new(program);
         command.arg("--user").args(arguments).stdout(Stdio::piped());
         command.env("XDG_RUNTIME_DIR", self.runtime_folder());
-        if let Some((uid, gid)) = self.ids().filter(|_| self.root.is_real()) {
+        if self.root.is_real() {
             command.user(uid, gid, &[]);
         }
         program::run(command, &format!("systemctl {}", arguments[0]), limit).map_err(|why| self.failed(why))
@@ -109,5 +112,25 @@ impl UserUnit<'_> {
 
     fn failed(&self, why: String) -> ChangeError {
         ChangeError::Unit { unit: format!("{} of user {}", self.unit, self.uid), why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn nothing_is_run_for_a_user_whose_folder_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("bin/systemctl");
+        std::fs::create_dir(folder.path().join("bin")).unwrap();
+        std::fs::write(&program, "#!/bin/sh\n>${0%/*}/../ran\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let root = Root::new(folder.path());
+        let unit = UserUnit { root: &root, uid: 1000, unit: "mixer.service" };
+        let words = unit.state().unwrap_err().to_string();
+        assert_eq!(words, "mixer.service of user 1000: the user has no service manager any more");
+        assert!(!folder.path().join("ran").exists());
     }
 }

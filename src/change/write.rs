@@ -3,6 +3,9 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use super::attribute::write_bounded;
+use super::driver::driver;
+use super::locks::function_of;
 use super::{Before, ChangeError, Undone};
 use crate::host::Root;
 
@@ -13,7 +16,11 @@ pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
 
 /// Writes the value and reads it back.
 pub(super) fn apply(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
-    write(root, path, value)?;
+    // Without a driver it may be a function that an unbind never came back from, and some attributes wait for that.
+    match function_of(path).filter(|address| driver(root, *address).is_none()) {
+        Some(_) => write_bounded(root, path, value)?,
+        None => write(root, path, value)?,
+    }
     let found = read(root, path)?;
     if found == value {
         Ok(())

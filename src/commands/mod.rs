@@ -76,6 +76,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
             Ok(exit::OK)
         }
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
+        Command::ReadAttributes { files } => {
+            crate::change::attribute::read_here(&files);
+            Ok(exit::OK)
+        }
         Command::Man(args) => man::man(&args),
     }
 }

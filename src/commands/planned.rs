@@ -23,7 +23,8 @@ pub fn root() -> Root {
 /// Reads the file, the host (or a captured one) and what the QEMU binary can do, and decides.
 pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let source = machine::read(file)?;
-    let wanted = Wanted { unit: unit::wanted(&source.machine.name, file), ..plan::wanted(&source.machine) };
+    let unit = unit::wanted(&source.machine.name, file);
+    let wanted = Wanted { unit, machine_file: std::path::absolute(file).ok(), ..plan::wanted(&source.machine) };
     let here = Host::read(&root(), &wanted);
     let binary = binary(&source.machine, &here);
     // What QEMU says of KVM here does not hold for a captured host.

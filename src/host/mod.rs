@@ -16,6 +16,7 @@ pub mod pci;
 mod process;
 mod root;
 mod unit_file;
+mod writable;
 
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use environment::Environment;
@@ -28,6 +29,7 @@ pub use pci::Pci;
 pub use process::{Process, log_dir, run_dir};
 pub use root::Root;
 pub use unit_file::{InstalledUnit, WantedUnit};
+pub use writable::Writable;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,6 +67,9 @@ pub struct Host {
     /// The unit that is installed under the name of the machine's, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
+    /// Where others than root can change the machine file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_file: Option<Writable>,
 }
 
 /// What a machine refers to, so that no more is looked at than a plan needs.
@@ -83,6 +88,8 @@ pub struct Wanted {
     pub pci: Option<pci::WantedPci>,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
+    /// The machine file.
+    pub machine_file: Option<PathBuf>,
 }
 
 impl Host {
@@ -111,6 +118,7 @@ impl Host {
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
+            machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
             programs: environment::find_programs(root, environment, &wanted.programs),
             files: images::read(root, &files),
@@ -166,6 +174,7 @@ mod tests {
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
             unit: None,
+            machine_file: None,
         };
         let host = Host::read(&Root::new("/"), &wanted);
         assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);

@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, devices, guard, hooks, placement};
+use super::{Plan, accelerator, account, cgroup, command, devices, guard, hooks, placement, trust};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -16,6 +16,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let first_changes = draft.changes.len();
     let mut cgroup = cgroup::choose(&mut draft);
     let hooks = hooks::decide(&mut draft);
+    trust::check(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
     let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);

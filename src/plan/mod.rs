@@ -20,6 +20,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod trust;
 mod wanted;
 
 pub use accelerator::tries_kvm;

@@ -113,6 +113,7 @@ pub fn host(shape: Shape) -> Host {
         accounts: BTreeMap::new(),
         pci: None,
         installed_unit: None,
+        machine_file: None,
     }
 }
 

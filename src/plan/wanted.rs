@@ -39,5 +39,5 @@ pub fn wanted(machine: &Machine) -> Wanted {
     let programs = vec![qemu, super::command::SWTPM.to_owned()];
     let stores = super::command::STORES.map(|name| Path::new(&machine.name).join(name));
     let kept = if machine.firmware == Firmware::Bios { vec![] } else { stores.to_vec() };
-    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), kept, pci, unit: None }
+    Wanted { files, programs, accounts: machine.user.iter().cloned().collect(), kept, pci, ..Wanted::default() }
 }

@@ -13,6 +13,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry;
 
 use crate::cli::OutputArgs;
+use crate::units::printable;
 
 /// Sets up where messages go for the rest of the process.
 pub fn install(output: OutputArgs) {
@@ -95,7 +96,10 @@ impl Visit for Fields {
 impl Fields {
     fn put(&mut self, field: &Field, value: serde_json::Value) {
         match (field.name(), value) {
-            ("message", serde_json::Value::String(text)) => self.message = text,
+            // What QEMU and other programs said is in messages too; a guest may have taken QEMU over.
+            ("message", serde_json::Value::String(text)) => {
+                self.message = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+            }
             (name, value) => {
                 self.others.insert(name.to_owned(), value);
             }

@@ -4,6 +4,7 @@ mod cpu_set;
 mod pci_address;
 mod pci_ids;
 mod pci_slot;
+mod printable;
 mod size;
 mod stage;
 
@@ -11,6 +12,7 @@ pub use cpu_set::CpuSet;
 pub use pci_address::PciAddress;
 pub use pci_ids::PciIds;
 pub use pci_slot::PciSlot;
+pub use printable::printable;
 pub use size::Size;
 pub use stage::Stage;
 

@@ -18,8 +18,6 @@ const MAX_MODULES: usize = 64;
 /// What is known of a function that was looked at closely.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Details {
-    /// What `driver_override` says.
-    pub driver_override: Option<String>,
     /// NUMA node.
     pub numa_node: Option<u32>,
     /// Whether the host's firmware used it as its screen.
@@ -134,7 +132,7 @@ pub(super) fn details(root: &Root, address: PciAddress, leases: &Path) -> Detail
     let config = config(root, &folder);
     let answers = config.map(|bytes| bytes[..2] != [0xff, 0xff]);
     Details {
-        driver_override: text("driver_override").filter(|name| name != "(null)" && !name.is_empty()),
+        // Not `driver_override`: reading it waits for a driver that never lets go, and nobody could end us then.
         // -1 where the firmware does not say.
         numa_node: text("numa_node").and_then(|node| node.parse().ok()),
         boot_vga: flag("boot_vga"),

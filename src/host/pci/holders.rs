@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Details, Node, sessions};
 use crate::host::Root;
-use crate::units::PciAddress;
+use crate::units::{PciAddress, printable};
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,11 +162,13 @@ fn describe(root: &Root, pid: i32) -> Holder {
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let groups = root.text_up_to(format!("/proc/{pid}/cgroup"), 16 << 10).unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    // Users make cgroups below their own, under any name.
+    let group = &printable(group);
     let (unit, manager) = unit(group);
     let session = group.split('/').find_map(|part| part.strip_prefix("session-")?.strip_suffix(".scope"));
     Holder {
         pid,
-        comm: root.text_up_to(format!("/proc/{pid}/comm"), 256).unwrap_or_default(),
+        comm: printable(&root.text_up_to(format!("/proc/{pid}/comm"), 256).unwrap_or_default()),
         uid: uid.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()),
         unit,
         manager,
@@ -211,13 +213,15 @@ mod tests {
              7f1c00010000-7f1c00020000 rw-s 00000000 00:05 9 /dev/dri/card0 (deleted)\n\
              7f1c00020000-7f1c00030000 r-xp 00000000 fe:00 77 /usr/lib/x\n",
         );
-        put("proc/7/comm", "game\n");
+        put("proc/7/comm", "ga\u{1b}me\n");
+        put("proc/7/cgroup", "0::/user.slice/user-7.slice/user@7.service/\u{7}.service\n");
         put("proc/8/maps", "7f1c00020000-7f1c00030000 r-xp 00000000 fe:00 77 /usr/lib/dev/dri/card0\n");
         let node = |path: &str, minor| Node { path: path.into(), major: 226, minor, subsystem: "drm".to_owned() };
         let nodes = [node("/dev/dri/card0", 0), node("/dev/dri/card1", 1), node("/dev/dri/renderD128", 128)];
         let found = of_nodes(&Root::new(folder.path()), &nodes);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].pid, found[0].comm.as_str()), (7, "game"));
+        assert_eq!((found[0].pid, found[0].comm.as_str()), (7, "ga\u{fffd}me"));
+        assert_eq!(found[0].unit.as_deref(), Some("\u{fffd}.service"));
         assert_eq!(found[0].nodes, [PathBuf::from("/dev/dri/card0"), PathBuf::from("/dev/dri/renderD128")]);
     }
 }

@@ -39,7 +39,6 @@ fn desktop() -> tempfile::TempDir {
     put(&format!("{gpu}/boot_vga"), "1\n");
     put(&format!("{gpu}/numa_node"), "-1\n");
     put(&format!("{gpu}/reset_method"), "flr bus\n");
-    put(&format!("{gpu}/driver_override"), "(null)\n");
     put(&format!("{gpu}/max_link_speed"), "16.0 GT/s PCIe\n");
     put(&format!("{gpu}/max_link_width"), "16\n");
     put(&format!("{gpu}/resource1_resize"), "000000000000fe00\n");
@@ -158,7 +157,7 @@ fn a_graphics_card_in_depth_and_all_others_in_short() {
     assert_eq!((gpu.ids.to_string(), gpu.group), ("10de:2684".to_owned(), Some(2)));
     assert_eq!(gpu.port.unwrap().to_string(), "0000:00:01.0");
     let its = details(&pci, "01:00.0");
-    assert_eq!((its.boot_vga, its.numa_node, its.driver_override.as_deref()), (Some(true), None, None));
+    assert_eq!((its.boot_vga, its.numa_node), (Some(true), None));
     assert_eq!(its.reset_methods.as_deref().unwrap(), ["flr", "bus"]);
     // An older kernel's, and one that has none.
     assert_eq!(details(&pci, "01:00.1").reset_methods, None);

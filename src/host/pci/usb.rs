@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nodes::walk;
 use crate::host::Root;
+use crate::units::printable;
 
 /// A USB device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,5 +34,5 @@ fn device(root: &Root, path: &str) -> Option<UsbDevice> {
     let text = |name: &str| root.text_up_to(format!("{path}/{name}"), 512);
     let ids = format!("{}:{}", text("idVendor")?, text("idProduct")?);
     let words: Vec<String> = [text("manufacturer"), text("product")].into_iter().flatten().collect();
-    Some(UsbDevice { port: port.to_owned(), ids, name: words.join(" ") })
+    Some(UsbDevice { port: port.to_owned(), ids, name: printable(&words.join(" ")) })
 }

@@ -20,12 +20,13 @@ const POLL: Duration = Duration::from_millis(50);
 /// asked by a signal, unless it is about to end anyway.
 pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
     let run_dir = supervised(&args.name, "then stop it")?;
-    let launcher = Launcher::of(&run_dir);
     let request = if args.force { Request::Force } else { Request::Stop };
     // The launcher itself ends the guest when its time is up; this limit is for a launcher that hangs.
     let deadline = Instant::now() + status::shutdown_limit(&run_dir) + GRACE;
-    let (mut told, mut signalled) = (false, false);
+    let (mut launcher, mut told, mut signalled) = (None, false, false);
     loop {
+        // One that has just taken the lock has not written its number yet.
+        launcher = launcher.or_else(|| Launcher::of(&run_dir));
         if !told && ask(&run_dir, request)?.is_some() {
             tracing::info!("waiting until {} has ended", args.name);
             told = true;

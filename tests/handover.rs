@@ -219,6 +219,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let control = |address: &str| Change::Write {
         path: format!("/{PCI}/devices/{address}/power/control").into(),
         value: "on".to_owned(),
+        set_by: None,
     };
     let all = vec![
         control(GPU),
@@ -392,7 +393,7 @@ fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
     let host = Host::new();
     let mut journal = host.journal();
     let control = format!("/{PCI}/devices/{GPU}/power/control");
-    let awake = Change::Write { path: control.into(), value: "on".to_owned() };
+    let awake = Change::Write { path: control.into(), value: "on".to_owned(), set_by: None };
     let console = Change::LeaveConsole { name: "vtcon1".to_owned() };
     for change in [console, awake, bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci"))] {
         journal.make(&host.root(), &change, &unattended).unwrap();
@@ -570,4 +571,23 @@ fn a_card_that_is_dead_before_the_handover_stays_with_its_driver() {
     drop(journal);
     host.recover();
     assert_eq!(host.state(), before);
+}
+
+#[test]
+fn what_one_driver_had_set_is_not_forced_upon_the_next() {
+    let host = Host::new();
+    let path = format!("/{PCI}/devices/{GPU}/power/control");
+    let awake = |driver: &str| Change::Write {
+        path: path.clone().into(),
+        value: "on".to_owned(),
+        set_by: Some(driver.to_owned()),
+    };
+    let before = fs::read_to_string(host.path(&path[1..])).unwrap();
+    for (driver, expected) in [("bochs-drm", before.as_str()), ("vfio-pci", "on")] {
+        let mut journal = host.journal();
+        journal.make(&host.root(), &awake(driver), &unattended).unwrap();
+        assert!(journal.undo_all(&host.root()).iter().all(|report| report.result.is_ok()));
+        assert_eq!(fs::read_to_string(host.path(&path[1..])).unwrap().trim(), expected.trim());
+        journal.close().unwrap();
+    }
 }

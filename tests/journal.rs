@@ -95,8 +95,11 @@ enum Death {
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let write = (0..4usize, "[a-z0-9]{1,8}")
-        .prop_map(|(knob, value)| Change::Write { path: format!("/sys/knob{knob}").into(), value });
+    let write = (0..4usize, "[a-z0-9]{1,8}").prop_map(|(knob, value)| Change::Write {
+        path: format!("/sys/knob{knob}").into(),
+        value,
+        set_by: None,
+    });
     let pages = (1..64u64).prop_map(|pages| Change::HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages });
     // Whoever is not root can give files to nobody but themselves.
     let root = nix::unistd::geteuid().is_root();
@@ -185,7 +188,7 @@ proptest! {
     fn a_torn_last_line_is_a_change_that_was_never_begun(cut in 1..200usize) {
         let host = Host::new(&["a".into(), "b".into(), "c".into(), "d".into()], (0, 0));
         let mut journal = host.journal();
-        let write = |value: &str| Change::Write { path: "/sys/knob0".into(), value: value.into() };
+        let write = |value: &str| Change::Write { path: "/sys/knob0".into(), value: value.into(), set_by: None };
         journal.make(&host.root(), &write("x"), &unattended).unwrap();
         let whole = std::fs::read(host.run().join(Journal::FILE)).unwrap();
         let found = write("y").capture(&host.root()).unwrap();
@@ -224,7 +227,7 @@ fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
-        let change = Change::Write { path: knob.into(), value: value.into() };
+        let change = Change::Write { path: knob.into(), value: value.into(), set_by: None };
         journal.make(&host.root(), &change, &unattended).unwrap();
     }
     host.put("sys/knob1", "theirs");
@@ -242,7 +245,7 @@ fn one_failed_undo_is_kept_and_the_rest_goes_on() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
-        let change = Change::Write { path: knob.into(), value: value.into() };
+        let change = Change::Write { path: knob.into(), value: value.into(), set_by: None };
         journal.make(&host.root(), &change, &unattended).unwrap();
     }
     std::fs::remove_file(host.folder.path().join("root/sys/knob1")).unwrap();

@@ -43,6 +43,9 @@ pub enum Change {
         path: PathBuf,
         /// The value, as it reads back.
         value: String,
+        /// The driver that set what was there before: with another one the function has that one's setting.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set_by: Option<String>,
     },
     /// Make a file or device node QEMU's own for the run.
     Own {
@@ -410,7 +413,7 @@ impl Change {
     /// Makes the change and reads it back. `before` is what `capture` read.
     pub fn apply(&self, root: &Root, before: &Before, progress: Progress<'_>) -> Result<(), ChangeError> {
         match (self, before) {
-            (Self::Write { path, value }, Before::Text(_)) => write::apply(root, path, value),
+            (Self::Write { path, value, .. }, Before::Text(_)) => write::apply(root, path, value),
             (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::apply(root, path, (*uid, *gid), before),
             (Self::Cgroup { path }, Before::Exists(_)) => cgroup::apply(root, path),
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
@@ -440,7 +443,12 @@ impl Change {
     /// at any point of `apply`.
     pub fn undo(&self, root: &Root, before: &Before) -> Result<Undone, ChangeError> {
         match (self, before) {
-            (Self::Write { path, value }, Before::Text(old)) => write::undo(root, path, value, old),
+            (Self::Write { path, set_by: Some(driver), .. }, Before::Text(_))
+                if !write::is_with(root, path, driver) =>
+            {
+                Ok(Undone::AlreadyBack)
+            }
+            (Self::Write { path, value, .. }, Before::Text(old)) => write::undo(root, path, value, old),
             (Self::Own { path, uid, gid }, Before::Owner { .. }) => owner::undo(root, path, (*uid, *gid), before),
             (Self::Cgroup { path }, Before::Exists(existed)) => cgroup::undo(root, path, *existed),
             (Self::HugePages { node, size, pages }, Before::Pool { .. }) => {
@@ -506,7 +514,7 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { path, value } => write!(f, "write {value:?} to {}", path.display()),
+            Self::Write { path, value, .. } => write!(f, "write {value:?} to {}", path.display()),
             Self::Own { path, uid, gid } => write!(f, "give {} to user {uid}, group {gid}", path.display()),
             Self::Cgroup { path } => write!(f, "make the cgroup {}", path.display()),
             Self::HugePages { node, size, pages } => {

@@ -29,6 +29,11 @@ pub(super) fn apply(root: &Root, path: &Path, value: &str) -> Result<(), ChangeE
     }
 }
 
+/// Whether the function that this is an attribute of has this driver.
+pub(super) fn is_with(root: &Root, path: &Path, name: &str) -> bool {
+    function_of(path).and_then(|address| driver(root, address)).is_some_and(|driver| driver == name)
+}
+
 /// Writes what it said before, where it still says ours.
 pub(super) fn undo(root: &Root, path: &Path, ours: &str, old: &str) -> Result<Undone, ChangeError> {
     let found = read(root, path)?;

@@ -48,7 +48,8 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
         }
         // vfio-pci lets the device sleep as soon as it has it.
         let awake = by_fact("some cards do not wake from the sleep that vfio-pci puts them to");
-        write(draft, given.address(), "power/control", "on", awake);
+        let (path, value) = (attribute(given.address(), "power/control"), "on".to_owned());
+        draft.change(Change::Write { path, value, set_by: Some(VFIO.to_owned()) }, awake);
     }
     // After all functions have left the host, so that it comes before the first one that goes back to it.
     for card in taken.chunk_by(|one, next| one.index == next.index) {
@@ -94,7 +95,7 @@ fn rung(written: Revive) -> Rung {
 /// A change of one of the function's attributes.
 fn write(draft: &mut Draft, address: PciAddress, name: &str, value: &str, why: Origin) {
     let path = attribute(address, name);
-    draft.change(Change::Write { path, value: value.to_owned() }, why);
+    draft.change(Change::Write { path, value: value.to_owned(), set_by: None }, why);
 }
 
 fn attribute(address: PciAddress, name: &str) -> PathBuf {

@@ -192,7 +192,8 @@ fn succeeded(release: &str) -> Result<()> {
     let job = desk.start(FILE)?;
     desk.lab.kill("vfio-run", "KILL")?;
     ensure!(job.wait(SOON)?.status == 137);
-    desk.lab.sh(&format!("kill -KILL $({QEMU})"))?;
+    // A QEMU that has not quite ended still has the card.
+    desk.lab.sh(&format!("qemu=$({QEMU}); kill -KILL $qemu; while [ -e /proc/$qemu ]; do sleep 0.05; done"))?;
     let mut deaths = 0;
     loop {
         let recovered = desk.lab.run_for(&format!("exec {} /lab/bin/vfio-run recover -v", killed_at(1)), SOON)?;

@@ -1,6 +1,6 @@
 //! Joins the terminal to the guest's serial port.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::output::{self, Output};
 use super::watch::watch;
 use crate::plan::Plan;
 use crate::qemu::Qmp;
@@ -38,6 +39,7 @@ pub struct Console {
     /// Standard input, until it ends.
     input: Option<AsyncFd<OwnedFd>>,
     terminal: Option<RawTerminal>,
+    output: Output,
     /// Typed, and not yet taken by the guest.
     pending: Vec<u8>,
 }
@@ -76,7 +78,9 @@ impl Console {
         let stdin = std::io::stdin();
         let terminal = if stdin.is_terminal() { Some(RawTerminal::enter()?) } else { None };
         let input = stdin.as_fd().try_clone_to_owned().and_then(watch).ok();
-        Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, pending: Vec::new() })
+        let output = Output::standard()?;
+        output::drop_messages_rather_than_wait();
+        Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, output, pending: Vec::new() })
     }
 
     /// Waits until QEMU has taken the connection: what the guest says before that goes nowhere.
@@ -108,18 +112,20 @@ impl Console {
     pub async fn show_last_words(&mut self) {
         let mut buffer = [0u8; 4096];
         let all = async {
+            self.output.flush().await;
             while let Ok(n) = self.serial.read(&mut buffer).await
                 && n > 0
             {
-                show(&buffer[..n]);
+                self.output.push(&buffer[..n]);
+                self.output.flush().await;
             }
         };
-        // It can only take longer where somebody else got hold of QEMU's end.
+        // It can only take longer where somebody else got hold of QEMU's end, or nobody reads what we write.
         let _ = tokio::time::timeout(LAST_WORDS, all).await;
     }
 
     /// Carries bytes both ways until there is something to tell. Can be dropped and called again: what was read is
-    /// either written or kept.
+    /// either written or kept. While what the guest said is not taken, no more is read from it.
     pub async fn carry(&mut self) -> Heard {
         let mut buffer = [0u8; 4096];
         loop {
@@ -133,8 +139,9 @@ impl Console {
                 }
             }
             tokio::select! {
-                read = self.serial.read(&mut buffer) => match read {
-                    Ok(n) if n > 0 => show(&buffer[..n]),
+                () = self.output.flush(), if !self.output.is_empty() => {}
+                read = self.serial.read(&mut buffer), if self.output.is_empty() => match read {
+                    Ok(n) if n > 0 => self.output.push(&buffer[..n]),
                     _ => return Heard::Closed,
                 },
                 typed = read_input(self.input.as_ref()) => match typed {
@@ -180,12 +187,6 @@ async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {
             Err(_) => return None,
         }
     }
-}
-
-/// What the guest says; a reader that went away is no reason to end the guest.
-fn show(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
 /// A terminal in raw mode, put back when dropped.

@@ -14,6 +14,7 @@ mod leases;
 mod log;
 mod look;
 mod notify;
+mod output;
 mod place;
 mod preflight;
 pub mod process;

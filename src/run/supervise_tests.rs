@@ -61,7 +61,7 @@ async fn events_without_end_keep_nobody_from_being_heard() {
         let before = sent.load(Ordering::Relaxed);
         let reply = control::ask(&run, Request::Status);
         let meanwhile = sent.load(Ordering::Relaxed) - before;
-        let _ = child.kill();
+        let _ = child.kill().and_then(|()| child.wait());
         let _ = closed.shutdown(std::net::Shutdown::Both);
         (reply, meanwhile)
     });

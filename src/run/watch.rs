@@ -8,7 +8,16 @@ use tokio::io::unix::AsyncFd;
 
 /// Watches a descriptor for something to read. Fails for what epoll cannot watch: regular files, /dev/null.
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    register(fd, Interest::READABLE)
+}
+
+/// The same for room to write.
+pub fn watch_room(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    register(fd, Interest::WRITABLE)
+}
+
+fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by the value that is handed over, which keeps it open, and the same, until it is
     // dropped after its registration.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }

@@ -1,18 +1,20 @@
 //! The guest's console on a terminal and on a pipe.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command, Stdio};
 
+use nix::fcntl::FcntlArg;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::openpty;
+use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use nix::unistd::Pid;
 
 use super::launcher::wait_for;
-use super::world::{World, each};
+use super::world::{World, each, own};
 
 /// A terminal with the program in it.
 struct Terminal {
@@ -24,8 +26,18 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn with(mut command: Command) -> Self {
+    fn with(command: Command) -> Self {
+        Self::on(openpty(None, None).unwrap(), command)
+    }
+
+    /// A terminal that belongs to who runs the program, as one does after a login.
+    fn of_user(command: Command) -> Self {
         let pty = openpty(None, None).unwrap();
+        own(&nix::unistd::ttyname(&pty.slave).unwrap());
+        Self::on(pty, command)
+    }
+
+    fn on(pty: OpenptyResult, mut command: Command) -> Self {
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self { master: File::from(pty.master), slave: pty.slave, child, shown: String::new() }
@@ -157,5 +169,52 @@ fn nothing_that_the_guest_says_first_is_lost() {
             let ended = world.run(&machine).ended().with(0);
             assert_eq!(ended.out, "HELLO\n", "{ended:?}");
         }
+    });
+}
+
+#[test]
+fn a_reader_that_pauses_holds_up_nothing_and_misses_nothing() {
+    each(|world| {
+        let machine = world.machine("serial: Console");
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        // Full to the last byte, as behind `less`, or a connection that is dead.
+        nix::fcntl::fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        writer.write_all(&[b'.'; 4096]).unwrap();
+        let mut command = world.command(&[machine.to_str().unwrap()]);
+        command.stdin(Stdio::piped()).stdout(writer).stderr(Stdio::null());
+        let mut launcher = command.spawn().unwrap();
+        drop(command);
+        wait_for("its supervision", || {
+            let status = world.done(&["status", &world.name, "--json"]).json();
+            (status[0]["state"] == "running").then_some(())
+        });
+        let mut guest = launcher.stdin.take().unwrap();
+        guest.write_all(b"?").unwrap();
+        world.done(&["alive", &world.name]).with(0);
+        let mut shown = String::new();
+        wait_for("HERE", || {
+            let mut part = [0; 4096];
+            let n = reader.read(&mut part).unwrap();
+            shown.push_str(std::str::from_utf8(&part[..n]).unwrap());
+            shown.ends_with("HELLO\nHERE\n").then_some(())
+        });
+        world.done(&["stop", &world.name]).with(0);
+        assert_eq!(launcher.wait().unwrap().code(), Some(0));
+    });
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_does_not_keep_the_guest_from_its_end() {
+    each(|world| {
+        let machine = world.machine("serial: Console");
+        let mut terminal = Terminal::of_user(world.command(&[machine.to_str().unwrap()]));
+        terminal.shows("HELLO");
+        // Full, as behind a connection that is dead.
+        let path = format!("/proc/self/fd/{}", terminal.slave.as_raw_fd());
+        let mut full = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+        while full.write(&[b'.'; 64]).is_ok() {}
+        terminal.types("?");
+        world.done(&["stop", &world.name]).with(0);
+        assert_eq!(terminal.code(), Some(0));
     });
 }

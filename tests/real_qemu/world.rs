@@ -111,7 +111,7 @@ fn open(path: &Path, mode: u32) {
 }
 
 /// Gives a file to the user that the program runs as.
-fn own(path: &Path) {
+pub fn own(path: &Path) {
     if Uid::effective().is_root() {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }

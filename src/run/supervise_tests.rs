@@ -38,7 +38,6 @@ fn sends_events_without_end(mut stream: UnixStream, sent: &AtomicUsize) -> std::
 }
 
 #[tokio::test]
-#[expect(clippy::zombie_processes, reason = "the supervisor waits for it")]
 async fn events_without_end_keep_nobody_from_being_heard() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));

@@ -135,12 +135,17 @@ fn remove_old(folder: &Path, name: &str, keep: &Path) {
         if path == keep || key.len() != 16 || !key.bytes().all(|b| b.is_ascii_hexdigit()) {
             continue;
         }
-        let used = fs::metadata(path.join("in-use")).and_then(|meta| meta.modified());
-        let is_stale = used.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE));
-        if is_stale && try_lock(&path.join("in-use")).is_some() {
+        if is_unused(&path, STALE) {
             let _ = fs::remove_dir_all(&path);
         }
     }
+}
+
+/// Whether nobody uses an entry, nor has for this long.
+fn is_unused(entry: &Path, long: Duration) -> bool {
+    let mark = entry.join("in-use");
+    let used = fs::metadata(&mark).and_then(|meta| meta.modified());
+    used.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > long)) && try_lock(&mark).is_some()
 }
 
 /// Removes what nobody has used for long, whatever its name: variants come and go. Also what a maker that was killed has
@@ -154,13 +159,9 @@ pub fn prune() -> Result<()> {
         for entry in fs::read_dir(kind.path())?.flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
-            let unused = |file: &Path| {
-                let used = fs::metadata(file).and_then(|meta| meta.modified());
-                used.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > FORGOTTEN)) && try_lock(file).is_some()
-            };
             let is_left = match name.strip_suffix("-draft") {
                 Some(name) => try_lock(&path.with_file_name(format!("{name}.lock"))).is_some(),
-                None => unused(&path.join("in-use")),
+                None => is_unused(&path, FORGOTTEN),
             };
             if is_left {
                 remove(&path)?;

@@ -16,7 +16,6 @@ mod look;
 mod notify;
 mod output;
 mod place;
-mod preflight;
 pub mod process;
 mod recover;
 mod rehearse;

@@ -18,10 +18,11 @@ use super::signals::Signals;
 use super::sockets::{self, Sockets};
 use super::supervise::{Running, Switch};
 use super::threads::place_all;
-use super::{Processes, console, folders, hooks, notify, preflight, report_undo, scope, signals, trial};
+use super::{Processes, console, folders, hooks, notify, report_undo, scope, signals, trial};
 use crate::change::{Change, ChangeError, unattended};
 use crate::child::{Command, Session};
 use crate::host::Root;
+use crate::host::pci::vfio;
 use crate::journal::{Journal, MakeError, Record, Took};
 use crate::plan::{Account, Cgroup, Helper, Plan, Trial};
 use crate::qemu::Qmp;
@@ -63,7 +64,7 @@ pub async fn start(
         folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
     }
     make_changes(plan, root, journal, signals, crate::plan::trial(plan), &mut |_, _, _| {}).await?;
-    preflight::check(root, &plan.leases).context("the guest cannot have its devices")?;
+    vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     hooks::on_the_way(plan, Stage::Ready, journal, signals).await?;
 
     let log = Log::open(&plan.paths.log, &plan.command)?;

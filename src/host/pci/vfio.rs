@@ -1,35 +1,35 @@
-//! Whether VFIO will give QEMU its devices: asked when they have changed hands and before QEMU starts, since QEMU's own
-//! words for it name neither the device that is in the way nor the program.
+//! Whether VFIO gives QEMU its devices, in the kernel's own word: asked of those that are with vfio-pci already when a plan
+//! is made, and of all when they have changed hands, since QEMU's own words for it name neither the device that is in the
+//! way nor the program.
 //!
 //! Groups and the container are opened and closed again, the devices are not: the kernel resets a device when it is opened
 //! and when it is closed, and there are cards that stand one reset and no second.
 //! Source: `Documentation/driver-api/vfio.rst`, `include/uapi/linux/vfio.h`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
+use serde::{Deserialize, Serialize};
 use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE, vfio_group_status};
 use vfio_ioctls::{VfioContainer, VfioError};
 
+use super::{Details, Holder, Node, PciFunction, holders_of};
 use crate::host::Root;
-use crate::host::pci::{Holder, Node, holders_of};
-use crate::units::PciAddress;
+use crate::units::{PciAddress, PciSlot};
 
 /// VFIO will not give QEMU its devices.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum Refused {
     /// VFIO itself does not work.
-    #[error("VFIO cannot be used ({0}); `modprobe vfio_iommu_type1`, then look at `dmesg`")]
     Container(VfioError),
     /// A device is in no IOMMU group.
-    #[error("{0} is in no IOMMU group")]
     NoGroup(PciAddress),
     /// A group's node cannot be opened.
-    #[error("cannot open {path}: {error}")]
     Group {
         /// The node.
         path: PathBuf,
@@ -37,7 +37,6 @@ pub enum Refused {
         error: std::io::Error,
     },
     /// Another process has the group.
-    #[error("IOMMU group {group} is in use by {}; end that program", words(holders))]
     InUse {
         /// The group.
         group: String,
@@ -45,16 +44,90 @@ pub enum Refused {
         holders: Vec<Holder>,
     },
     /// A member of a group is with a driver of the host's.
-    #[error(
-        "IOMMU group {group} can only be given as a whole, and {} of it {} not with vfio-pci",
-        members.join(", "), if members.len() == 1 { "is" } else { "are" }
-    )]
     NotViable {
         /// The group.
         group: String,
         /// Its members that are in the way, with their drivers.
         members: Vec<String>,
     },
+}
+
+impl Refused {
+    /// What is in the way.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Container(error) => format!("VFIO cannot be used ({error})"),
+            Self::NoGroup(address) => format!("{address} is in no IOMMU group"),
+            Self::Group { path, error } => format!("cannot open {}: {error}", path.display()),
+            Self::InUse { group, holders } => format!("IOMMU group {group} is in use by {}", words(holders)),
+            Self::NotViable { group, members } => format!(
+                "IOMMU group {group} can only be given as a whole, and {} of it {} not with vfio-pci",
+                members.join(", "),
+                if members.len() == 1 { "is" } else { "are" }
+            ),
+        }
+    }
+
+    /// How to mend it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Container(_) => "`modprobe vfio_iommu_type1`, then look at `dmesg`",
+            Self::NoGroup(_) => "give the guest another device; `vfio-run devices` shows the groups",
+            Self::Group { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                "start as root, or have udev give you the group: `SUBSYSTEM==\"vfio\", OWNER=\"…\"`"
+            }
+            Self::Group { .. } => "look at `dmesg`",
+            Self::InUse { .. } => "end that program",
+            Self::NotViable { .. } => "give the guest these too",
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.detail(), self.remedy())
+    }
+}
+
+/// What VFIO answered for devices that are with vfio-pci already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// QEMU can have them.
+    Gives,
+    /// It cannot.
+    Refuses {
+        /// Why.
+        detail: String,
+        /// How to mend that.
+        remedy: String,
+    },
+}
+
+/// Asks for those of the wanted functions that can be asked for without touching anything: their whole group is with
+/// vfio-pci (else opening VFIO's node might load it), and no launcher and no program has it. `None`: there are none.
+pub(super) fn answer(root: &Root, functions: &[PciFunction], wanted: &[PciSlot]) -> Option<Answer> {
+    let wanted = |f: &&PciFunction| !f.is_bridge() && wanted.iter().any(|slot| slot.contains(f.address));
+    let groups: BTreeSet<u32> = functions.iter().filter(wanted).filter_map(|f| f.group).collect();
+    let is_with_vfio = |f: &PciFunction| f.driver.as_deref() == Some("vfio-pci");
+    let is_free = |f: &PciFunction| {
+        let taken = |details: &Details| details.lease.is_some() || !details.holders.is_empty();
+        (f.driver.is_none() || is_with_vfio(f)) && !f.details.as_deref().is_some_and(taken)
+    };
+    let devices: Vec<PciAddress> = groups
+        .into_iter()
+        .map(|group| functions.iter().filter(move |f| f.group == Some(group) && !f.is_bridge()))
+        .filter(|members| members.clone().all(is_free) && members.clone().any(is_with_vfio))
+        .flat_map(|members| members.map(|f| f.address))
+        .collect();
+    if devices.is_empty() || !root.is_real() {
+        return None;
+    }
+    Some(match ask(root, &devices) {
+        Ok(()) => Answer::Gives,
+        Err(refused) => Answer::Refuses { detail: refused.detail(), remedy: refused.remedy().to_owned() },
+    })
 }
 
 fn words(holders: &[Holder]) -> String {
@@ -65,7 +138,7 @@ fn words(holders: &[Holder]) -> String {
 }
 
 /// Asks for all these devices of the host. Devices below another root than the host's own cannot be asked.
-pub fn check(root: &Root, devices: &[PciAddress]) -> Result<(), Refused> {
+pub fn ask(root: &Root, devices: &[PciAddress]) -> Result<(), Refused> {
     if devices.is_empty() || !root.is_real() {
         return Ok(());
     }
@@ -143,9 +216,10 @@ mod tests {
         let refused = Refused::NotViable { group: "7".to_owned(), members: in_the_way(&root, "7") };
         assert_eq!(
             refused.to_string(),
-            "IOMMU group 7 can only be given as a whole, and 0000:01:00.1 (snd_hda_intel) of it is not with vfio-pci"
+            "IOMMU group 7 can only be given as a whole, and 0000:01:00.1 (snd_hda_intel) of it is not with vfio-pci; \
+             give the guest these too"
         );
         // No device of another root is asked.
-        check(&root, &["0000:01:00.0".parse().unwrap()]).unwrap();
+        ask(&root, &["0000:01:00.0".parse().unwrap()]).unwrap();
     }
 }

@@ -5,6 +5,7 @@ mod control;
 mod devices;
 mod host;
 mod man;
+mod moved;
 mod plan;
 mod planned;
 mod recover;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::run::{block_on, refusal, refuse, tell_warnings};
-use super::{exit, planned};
+use super::{exit, moved, planned};
 use crate::cli::{OutputArgs, RehearseArgs};
 use crate::plan::Plan;
 use crate::{report, run};
@@ -20,17 +20,13 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
         }
         return Ok(exit::REFUSED);
     }
-    if let Some(moves) = &plan.moves {
-        let name = &plan.name;
-        tracing::error!(
-            "{}, and a rehearsal would end with it; rehearse {name} over ssh or from a text console that is not stopped",
-            moves.why
-        );
-        return Ok(exit::REFUSED);
-    }
     tell_warnings(&plan);
     if let Some(words) = little(&plan) {
         tracing::info!("{words}");
+    }
+    if let Some(moves) = &plan.moves {
+        let errand = moved::Errand::Rehearse { rounds: args.rounds, hooks: args.hooks };
+        return moved::go_on(moves, &plan, &args.file, output, errand);
     }
     let rehearsal = block_on(run::rehearse(&plan, &planned::root(), args.rounds, args.hooks))?;
     if output.json {

@@ -1,12 +1,11 @@
 //! `vfio-run FILE`.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{exit, planned};
+use super::{exit, moved, planned};
 use crate::cli::{OutputArgs, RunArgs};
-use crate::plan::{Move, Plan, Verdict};
+use crate::plan::{Plan, Verdict};
 use crate::report;
-use crate::run::session::{Service, Started, Waits};
 use crate::run::{self, Outcome, Report};
 
 /// Starts the machine and stays until it has ended.
@@ -24,41 +23,12 @@ pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     if let Some(moves) = plan.moves.take()
         && run::Lock::owner(&plan.paths.run).is_none()
     {
-        return go_on_in_unit(&moves, &plan, args, output);
+        return moved::go_on(&moves, &plan, &args.file, output, moved::Errand::Run);
     }
     // Standard output is for scripts then; the port stays reachable at serial.sock.
     plan.console &= !output.json;
     let report = block_on(run::run(&plan, &planned::root()))?;
     Ok(tell(&plan.name, &report))
-}
-
-/// Has a unit of systemd's do what was asked of us, and waits until the guest runs there. The session may end before.
-fn go_on_in_unit(moves: &Move, plan: &Plan, args: &RunArgs, output: OutputArgs) -> Result<u8> {
-    let (unit, name) = (moves.unit.trim_end_matches(".service"), &plan.name);
-    tracing::info!(
-        event = "moved",
-        unit = moves.unit.as_str(),
-        "{}, so {name} goes on in {unit}; follow it with `journalctl -fu {unit}` or `vfio-run status {name}`, end it with \
-         `vfio-run stop {name}`",
-        moves.why
-    );
-    let file = std::fs::canonicalize(&args.file)?;
-    let program = std::env::current_exe().context("cannot tell where vfio-run is")?;
-    let file = file.to_str().with_context(|| format!("{} is not UTF-8, which a unit must be", file.display()))?;
-    let mut arguments = vec!["run".to_owned(), file.to_owned()];
-    arguments.extend((0..output.verbose).map(|_| "--verbose".to_owned()));
-    arguments.extend(output.quiet.then(|| "--quiet".to_owned()));
-    arguments.extend(output.json.then(|| "--json".to_owned()));
-    let waits = Waits { guest: plan.shutdown_timeout, start: plan.hooks_limit(true), end: plan.hooks_limit(false) };
-    let service = Service { name, program: &program, arguments: &arguments, waits };
-    match block_on(run::session::go_on_in_unit(moves, &service))? {
-        Started::Well => Ok(exit::OK),
-        Started::Failed { code, messages } => {
-            messages.iter().for_each(|line| report::complain(line));
-            tracing::error!("{name} failed in {unit}; `journalctl -u {unit}` has more");
-            Ok(code.filter(|code| *code != exit::OK).unwrap_or(exit::NOT_STARTED))
-        }
-    }
 }
 
 /// Says what forbids the start.

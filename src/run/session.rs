@@ -47,6 +47,17 @@ pub struct Service<'a> {
     pub arguments: &'a [String],
     /// What systemd waits for.
     pub waits: Waits,
+    /// What we wait for.
+    pub until: Until,
+}
+
+/// What a unit's start waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The guest runs, as the launcher says.
+    GuestRuns,
+    /// The program has ended, however long that takes.
+    Ended,
 }
 
 /// What systemd waits for besides the program's own work, in seconds.
@@ -75,7 +86,7 @@ impl Waits {
 /// How the unit's start went.
 #[derive(Debug)]
 pub enum Started {
-    /// The guest runs, or has ended well meanwhile.
+    /// The guest runs, or the program has ended well meanwhile.
     Well,
     /// It failed.
     Failed {
@@ -86,7 +97,7 @@ pub enum Started {
     },
 }
 
-/// Starts the unit and waits until the guest runs, or the unit has failed.
+/// Starts the unit and waits until what was waited for has come, or the unit has failed.
 ///
 /// # Errors
 /// When systemd refuses, or does not answer. The unit goes on where only the answer is missing.
@@ -112,7 +123,8 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
     let call = manager.call::<_, _, OwnedObjectPath>("LoadUnit", &arguments);
     let path = timeout(ANSWER_LIMIT, call).await.context("systemd does not answer")??;
     let unit_of = Unit { bus: &bus, path };
-    let deadline = Instant::now() + service.waits.limit_of_start() + FAILURE_LIMIT;
+    let limit = (service.until == Until::GuestRuns).then(|| service.waits.limit_of_start());
+    let deadline = limit.map(|limit| Instant::now() + limit + FAILURE_LIMIT);
     loop {
         // A job that waits or runs: what the unit is then says nothing yet.
         let (job, _): (u32, OwnedObjectPath) = unit_of.get("Unit", "Job").await?.try_into()?;
@@ -120,7 +132,9 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
         match (job, state.as_str()) {
             (0, "active") => return Ok(Started::Well),
             (0, "inactive" | "failed") => break,
-            _ if Instant::now() > deadline => bail!("{unit} is still {state}; `systemctl status {unit}` says more"),
+            _ if deadline.is_some_and(|deadline| Instant::now() > deadline) => {
+                bail!("{unit} is still {state}; `systemctl status {unit}` says more")
+            }
             _ => sleep(POLL).await,
         }
     }
@@ -142,18 +156,19 @@ fn properties<'a>(service: &Service<'a>) -> Result<Properties<'a>> {
         // Program, arguments with the program's name, and whether a failure is ignored.
         Value::from(vec![(program.to_owned(), argv, false)])
     };
+    let limit = (service.until == Until::GuestRuns).then(|| service.waits.limit_of_start());
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let environment: Vec<String> =
         PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))).collect();
     Ok(vec![
         ("Description", Value::from(format!("Virtual machine {}", service.name))),
-        ("Type", Value::from("notify")),
-        ("NotifyAccess", Value::from("main")),
+        ("Type", Value::from(if limit.is_some() { "notify" } else { "oneshot" })),
+        ("NotifyAccess", Value::from(if limit.is_some() { "main" } else { "none" })),
         ("ExecStart", run(service.arguments.iter().map(String::as_str).collect())),
         ("ExecStopPost", run(vec!["recover", service.name])),
         ("KillMode", Value::from("mixed")),
         ("DelegateControllers", Value::from(vec![DELEGATED])),
-        ("TimeoutStartUSec", Value::from(microseconds(service.waits.limit_of_start()))),
+        ("TimeoutStartUSec", Value::from(limit.map_or(u64::MAX, microseconds))),
         ("TimeoutStopUSec", Value::from(microseconds(service.waits.limit_of_stop()))),
         ("LimitMEMLOCK", Value::from(u64::MAX)),
         ("OOMScoreAdjust", Value::from(OOM_SCORE_ADJUST)),

@@ -1,0 +1,79 @@
+//! What was asked for ends the session that it was asked from: a unit of systemd's does it instead.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::exit;
+use super::run::block_on;
+use crate::cli::OutputArgs;
+use crate::plan::{Move, Plan};
+use crate::report;
+use crate::run::session::{self, Service, Started, Until, Waits};
+
+/// What the unit is to do.
+#[derive(Debug, Clone, Copy)]
+pub enum Errand {
+    /// Run the machine.
+    Run,
+    /// Rehearse its handover.
+    Rehearse {
+        /// So many times.
+        rounds: u32,
+        /// With its hooks.
+        hooks: bool,
+    },
+}
+
+/// Has a unit of systemd's do what was asked of us, and waits until the guest runs there, or the rehearsal has ended. The
+/// session may end before.
+pub fn go_on(moves: &Move, plan: &Plan, file: &Path, output: OutputArgs, errand: Errand) -> Result<u8> {
+    let name = &plan.name;
+    let moves = match errand {
+        Errand::Run => moves.clone(),
+        // No machine's name has a colon. An installed unit would start the guest.
+        Errand::Rehearse { .. } => {
+            Move { unit: format!("vfio-run-{name}:rehearsal.service"), installed: false, ..moves.clone() }
+        }
+    };
+    let unit = moves.unit.trim_end_matches(".service");
+    let what = match errand {
+        Errand::Run => {
+            format!("{name} goes on in {unit}; follow it with `journalctl -fu {unit}` or `vfio-run status {name}`")
+        }
+        Errand::Rehearse { .. } => format!(
+            "{name} is rehearsed in {unit}; follow it with `journalctl -fu {unit}`, which also has what it came to"
+        ),
+    };
+    let why = &moves.why;
+    tracing::info!(event = "moved", unit = moves.unit.as_str(), "{why}, so {what}, end it with `vfio-run stop {name}`");
+    let file = std::fs::canonicalize(file)?;
+    let program = std::env::current_exe().context("cannot tell where vfio-run is")?;
+    let file = file.to_str().with_context(|| format!("{} is not UTF-8, which a unit must be", file.display()))?;
+    let mut arguments = match errand {
+        Errand::Run => vec!["run".to_owned(), file.to_owned()],
+        Errand::Rehearse { rounds, .. } => {
+            ["rehearse", file, "--rounds", &rounds.to_string()].map(str::to_owned).to_vec()
+        }
+    };
+    arguments.extend(matches!(errand, Errand::Rehearse { hooks: true, .. }).then(|| "--hooks".to_owned()));
+    arguments.extend((0..output.verbose).map(|_| "--verbose".to_owned()));
+    arguments.extend(output.quiet.then(|| "--quiet".to_owned()));
+    arguments.extend(output.json.then(|| "--json".to_owned()));
+    let waits = Waits { guest: plan.shutdown_timeout, start: plan.hooks_limit(true), end: plan.hooks_limit(false) };
+    let until = if matches!(errand, Errand::Run) { Until::GuestRuns } else { Until::Ended };
+    let service = Service { name, program: &program, arguments: &arguments, waits, until };
+    match block_on(session::go_on_in_unit(&moves, &service))? {
+        Started::Well => {
+            if until == Until::Ended {
+                tracing::info!("{name} was rehearsed; `journalctl -u {unit}` has what it came to");
+            }
+            Ok(exit::OK)
+        }
+        Started::Failed { code, messages } => {
+            messages.iter().for_each(|line| report::complain(line));
+            tracing::error!("{name} failed in {unit}; `journalctl -u {unit}` has more");
+            Ok(code.filter(|code| *code != exit::OK).unwrap_or(exit::NOT_STARTED))
+        }
+    }
+}

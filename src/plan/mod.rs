@@ -26,6 +26,7 @@ mod wanted;
 pub use accelerator::tries_kvm;
 pub use cgroup::Cgroup;
 pub use command::AGENT;
+pub use devices::{Taking, taking};
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use hooks::PlannedHook;
 pub use make::plan;

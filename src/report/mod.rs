@@ -1,11 +1,13 @@
 //! How things look: messages while a guest runs, tables and JSON of what was asked for.
 
+mod devices;
 mod findings;
 mod messages;
 mod plan;
 mod rehearsal;
 mod table;
 
+pub use devices::{Group, devices};
 pub use findings::findings;
 pub use messages::{error_line, install as install_messages};
 pub use plan::{explained, summary};

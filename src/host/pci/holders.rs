@@ -35,11 +35,14 @@ pub struct Holder {
     pub comm: String,
     /// The user that it runs as.
     pub uid: Option<u32>,
+    /// That user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The systemd unit that it is in: `gdm.service`, `session-3.scope`.
     pub unit: Option<String>,
     /// The user whose service manager has that unit; `None`: the system's.
     pub manager: Option<u32>,
-    /// That user's name.
+    /// The name of the manager's user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager_name: Option<String>,
     /// The logind session.
@@ -160,6 +163,7 @@ fn mapped(root: &Root, pid: i32, wanted: &BTreeMap<PathBuf, Vec<PciAddress>>) ->
 fn describe(root: &Root, pid: i32) -> Holder {
     let status = root.text_up_to(format!("/proc/{pid}/status"), 16 << 10).unwrap_or_default();
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let uid = uid.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok());
     let groups = root.text_up_to(format!("/proc/{pid}/cgroup"), 16 << 10).unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     // Users make cgroups below their own, under any name.
@@ -169,7 +173,8 @@ fn describe(root: &Root, pid: i32) -> Holder {
     Holder {
         pid,
         comm: printable(&root.text_up_to(format!("/proc/{pid}/comm"), 256).unwrap_or_default()),
-        uid: uid.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()),
+        uid,
+        user: uid.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| name),
         unit,
         manager,
         manager_name: manager.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| name),

@@ -14,6 +14,7 @@ mod sessions;
 mod tests;
 mod usb;
 mod uses;
+pub mod vfio;
 
 pub use config::Bar;
 pub use function::{Details, Link, Resizable};
@@ -50,6 +51,9 @@ pub struct Pci {
     pub screen: Screen,
     /// The ROM files that the machine names; `None`: it could not be read.
     pub roms: BTreeMap<PathBuf, Option<Rom>>,
+    /// What VFIO says of the wanted functions that are with it already; `None`: none of them can be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vfio: Option<vfio::Answer>,
 }
 
 /// One PCI function.
@@ -127,6 +131,7 @@ impl Pci {
         for function in &mut functions {
             function.details = details.remove(&function.address).map(Box::new);
         }
+        let vfio = vfio::answer(root, &functions, &wanted.slots);
         let roms = wanted.roms.iter().map(|path| (path.clone(), rom::read(root, path))).collect();
         Self {
             functions,
@@ -134,6 +139,7 @@ impl Pci {
             address_bits: address_bits(root),
             screen: Screen::read(root, &wanted.user_units),
             roms,
+            vfio,
         }
     }
 

@@ -7,6 +7,7 @@ use super::super::draft::{self, Draft};
 use super::{Devices, Given, VFIO, rom};
 use crate::host::Pci;
 use crate::host::pci::PciFunction;
+use crate::host::pci::vfio::Answer;
 use crate::units::PciAddress;
 
 /// Drivers that a group may have beside vfio-pci (`vfio_dev_driver_allowed()` in the kernel).
@@ -44,6 +45,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     if !devices.given.is_empty() {
         rights(draft, devices);
     }
+    vfio(draft, pci);
 }
 
 pub(super) fn key(given: &Given, question: &str) -> String {
@@ -258,6 +260,18 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
     draft.no(&key, Hard, detail, &remedy);
     if let Some(given) = given().next() {
         draft.about(&given.address_field(draft));
+    }
+}
+
+/// Whether VFIO itself gives what is with it already.
+fn vfio(draft: &mut Draft, pci: &Pci) {
+    match &pci.vfio {
+        None => {}
+        Some(Answer::Gives) => draft.yes("pci.vfio", Hard, "VFIO gives what is with vfio-pci already"),
+        Some(Answer::Refuses { detail, remedy }) => {
+            draft.no("pci.vfio", Hard, detail.as_str(), remedy);
+            draft.about("pci");
+        }
     }
 }
 

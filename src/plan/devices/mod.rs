@@ -8,10 +8,12 @@ mod rom;
 #[cfg(test)]
 mod session_tests;
 mod stopped;
+mod taking;
 #[cfg(test)]
 mod tests;
 
 pub(super) use changes::make;
+pub use taking::{Taking, taking};
 
 use super::Severity::Hard;
 use super::draft::Draft;

@@ -1,4 +1,5 @@
 use crate::change::Change;
+use crate::host::pci::vfio::Answer;
 use crate::host::pci::{Bar, Console, Details, Holder, Image, Link, Node, PciFunction, Resizable, Rom};
 use crate::host::{Host, Pci};
 use crate::plan::sample::{self, Shape};
@@ -53,7 +54,17 @@ pub(super) fn host() -> Host {
 
 pub(super) fn holder(comm: &str, unit: &str) -> Holder {
     let (comm, unit, nodes) = (comm.to_owned(), Some(unit.to_owned()), vec!["/dev/dri/card0".into()]);
-    Holder { pid: 812, comm, uid: Some(1000), unit, manager: None, manager_name: None, session: None, nodes }
+    Holder {
+        pid: 812,
+        comm,
+        uid: Some(1000),
+        user: None,
+        unit,
+        manager: None,
+        manager_name: None,
+        session: None,
+        nodes,
+    }
 }
 
 /// What makes an otherwise good host bad.
@@ -180,8 +191,16 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 14] = [
+    let rows: [(&str, Spoil, &[&str]); 15] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
+        (
+            r#""01:00.*""#,
+            |host| {
+                let (detail, remedy) = ("cannot open /dev/vfio/2: denied".to_owned(), "start as root".to_owned());
+                host.pci.as_mut().unwrap().vfio = Some(Answer::Refuses { detail, remedy });
+            },
+            &["!cannot open /dev/vfio/2: denied"],
+        ),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,
             |_| (),

@@ -128,9 +128,33 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     }
     let port = lab.sh("basename $(dirname $(readlink -f /sys/bus/pci/devices/0000:01:00.0))")?;
     refuses(&lab, &format!("\"{port}\""), &format!("{port} is a bridge"))?;
+    // Who looks before there is a machine file is told the same.
+    let devices = lab.sh("/lab/bin/vfio-run devices")?;
+    for words in ["the host needs 0000:04:00.0 itself: /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
+        ensure!(devices.contains(words), "no {words} in\n{devices}");
+    }
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "the check touched the host:\n{left}");
+    asks_vfio(&lab)?;
     lab.finish()
+}
+
+/// Of a device that is with vfio-pci already the kernel itself is asked.
+fn asks_vfio(lab: &Lab) -> Result<()> {
+    lab.sh(&format!(
+        ": >/run/lab/guest.log; chmod 666 /run/lab/guest.log; umount /mnt; modprobe vfio-pci; cd /sys/bus/pci/devices/{0}; echo vfio-pci >driver_override; \
+         echo {0} >driver/unbind; echo {0} >/sys/bus/pci/drivers_probe",
+        at::NVME
+    ))?;
+    let file = lab.install_machine("given", &machine(r#"pci: ["04:00.0"]"#))?;
+    let check = format!("/lab/bin/vfio-run check {file}");
+    let given = lab.run(&check)?;
+    ensure!(given.status == 0 && given.stdout.contains("VFIO gives what is with vfio-pci already"), "{given}");
+    let group = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/iommu_group)", at::NVME))?;
+    let refused = lab.run_as_user(&check)?;
+    let told = refused.stdout.contains(&format!("cannot open /dev/vfio/{group}: Permission denied"));
+    ensure!(refused.status == 3 && told && refused.stdout.contains("start as root"), "{refused}");
+    Ok(())
 }
 
 fn refuses(lab: &Lab, entry: &str, words: &str) -> Result<()> {

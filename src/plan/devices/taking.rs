@@ -1,0 +1,108 @@
+//! What a start would find and stop that gives a guest a whole IOMMU group, for those who have no machine file yet.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::super::draft::Draft;
+use super::super::{Finding, Verdict};
+use super::{make, resolve};
+use crate::change::Change;
+use crate::host::Host;
+use crate::machine::{self, Refused};
+use crate::qemu::QemuFacts;
+
+/// What a start has to do with a group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Taking {
+    /// What stands in its way or is not as it should be, and how to mend it.
+    pub findings: Vec<Finding>,
+    /// What it stops, ends and takes from others, in its order.
+    pub stops: Vec<String>,
+}
+
+/// Findings of a process and not of a group: who looks at groups need not be who starts the guest.
+const OF_OURS: [&str; 3] = ["pci.rights", "pci.memlock", "pci.iommu"];
+
+/// Looks at a group as at the only devices of a machine. Of a group that has nothing but bridges nothing is said.
+///
+/// # Errors
+/// None that a group can cause: the machine is of our own making.
+pub fn taking(host: &Host, group: u32) -> Result<Taking, Refused> {
+    let members = host.pci.iter().flat_map(|pci| pci.of_group(group)).filter(|f| !f.is_bridge());
+    let addresses: Vec<String> = members.map(|f| format!("\"{}\"", f.address)).collect();
+    if addresses.is_empty() {
+        return Ok(Taking::default());
+    }
+    let text = format!(
+        "(guest: Linux, cpu: (vcpus: 1), memory: (size: \"1 GiB\"), disks: [], networks: [], pci: [{}])",
+        addresses.join(", ")
+    );
+    let mut machine = machine::parse(Path::new("group.ron"), &text)?.machine;
+    // Nobody's: what is given to any machine is in the way.
+    machine.name.clear();
+    let facts = QemuFacts::default();
+    let mut draft = Draft::new(&machine, &|_| None, host, &facts);
+    let given = resolve(&mut draft);
+    make(&mut draft, &given);
+    let Draft { mut findings, changes, .. } = draft;
+    findings.retain(|f| f.ok == Verdict::No && !OF_OURS.contains(&f.key.as_str()));
+    // The file that they would be about is not there.
+    findings.iter_mut().for_each(|finding| finding.origin = None);
+    let stops = changes.iter().filter(|planned| is_felt(&planned.change)).map(|p| p.change.to_string()).collect();
+    Ok(Taking { findings, stops })
+}
+
+/// Whether somebody notices it who works with the device.
+fn is_felt(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::StopUnit { .. }
+            | Change::StopUserUnit { .. }
+            | Change::HideCard { .. }
+            | Change::FreeNodes { end: true, .. }
+            | Change::LeaveConsole { .. }
+            | Change::RemoveModule { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at, details, host};
+    use super::*;
+
+    fn keys(taking: &Taking) -> Vec<&str> {
+        taking.findings.iter().map(|finding| finding.key.as_str()).collect()
+    }
+
+    #[test]
+    fn a_group_in_use_tells_what_a_start_stops() {
+        let taking = taking(&host(), 2).unwrap();
+        assert_eq!(taking.stops[0], "stop gdm.service");
+        assert!(taking.stops.contains(&"remove the module nvidia".to_owned()), "{taking:?}");
+        assert_eq!(keys(&taking), ["pci.0000:01:00.0.rom"]);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named_with_its_remedy() {
+        let mut host = host();
+        host.process.uid = 1000;
+        details(at(&mut host, "01:00.1")).lease = Some("win11".to_owned());
+        details(at(&mut host, "01:00.1")).uses = vec!["swap".to_owned()];
+        details(at(&mut host, "01:00.0")).reset_methods = Some(Vec::new());
+        let taking = taking(&host, 2).unwrap();
+        let of = |key: &str| taking.findings.iter().find(|finding| finding.key == key).unwrap();
+        assert!(of("pci.0000:01:00.1.needed").blocks());
+        assert_eq!(of("pci.0000:01:00.1.free").remedy.as_deref(), Some("`vfio-run stop win11` ends it"));
+        // It is reset with its bus, by its other function; and that only root may is no matter of the group.
+        assert!(!keys(&taking).iter().any(|key| key.ends_with(".reset") || key.ends_with("rights")), "{taking:?}");
+    }
+
+    #[test]
+    fn of_bridges_and_of_no_group_nothing_is_said() {
+        let host = host();
+        assert_eq!(taking(&host, 1).unwrap(), Taking::default());
+        assert_eq!(taking(&host, 7).unwrap(), Taking::default());
+        assert_eq!(taking(&Host { pci: None, ..host }, 2).unwrap(), Taking::default());
+    }
+}

@@ -83,3 +83,27 @@ fn an_nvme_disk_and_a_usb_controller_go_to_a_guest_and_come_back_with_their_data
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
     lab.finish()
 }
+
+#[test]
+fn a_disk_that_was_mounted_between_rounds_stays_with_the_host() -> Result<()> {
+    let lab = Lab::variant("nvme", "debian13").start()?;
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; mkfs.ext4 -q -F /dev/nvme0n1")?;
+    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    let machine = MACHINE.replace(r#", "03:00.0""#, "");
+    let file = lab.install_machine("data", &machine)?;
+    lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
+    let before = lab.snapshot_of_host()?;
+    // Somebody who mounts it as soon as it is back from a round.
+    let mounts = lab.start(
+        "while [ -b /dev/nvme0n1 ]; do sleep 0.05; done; until mount /dev/nvme0n1 /mnt; do :; done 2>/dev/null",
+    )?;
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 50 {file}"), GUEST_BOOT)?;
+    mounts.wait(SOON)?.ok()?;
+    ensure!(rehearsed.status == 1 && rehearsed.stderr.contains("nvme0n1"), "{rehearsed}");
+    ensure!(lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/driver)", at::NVME))? == "nvme");
+    lab.sh("echo 'still mine' >/mnt/letter && sync -f /mnt && umount /mnt && fsck.ext4 -fn /dev/nvme0n1")?;
+    let left = before.diff(&lab.snapshot_of_host()?).except(&["dev /dev/disk/by-diskseq/"]);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{rehearsed}");
+    lab.finish()
+}

@@ -71,8 +71,9 @@ fn make(releases: &[Release]) -> Result<()> {
     images::build_all(releases)?;
     let wanted = variants::VARIANTS.iter().flat_map(|variant| {
         let here = variant.on.iter().filter(|release| releases.contains(release));
-        here.map(|release| (variant.build)(Host::new(*release)).saveable())
+        here.map(|release| (variant.build)(Host::new(*release)))
     });
+    let wanted = wanted.filter(Host::has_template).map(|host| host.in_template());
     let mut hosts: Vec<Host> = Vec::new();
     for host in wanted {
         // Some differ only in what is plugged in after the restore.

@@ -67,7 +67,7 @@ fn check_placement_once(lab: &Lab, plan: &str) -> Result<()> {
 #[test]
 fn a_machine_runs_on_kvm_with_every_thread_in_its_place() -> Result<()> {
     for release in releases() {
-        let lab = Lab::variant("four-cpus", release).start()?;
+        let lab = Lab::variant("bare", release).start()?;
         prepare(&lab)?;
         let machine = lab.install_machine("tiny", MACHINE)?;
         // Asks QEMU what it can do, which the rest finds in the cache.
@@ -104,7 +104,7 @@ fn a_machine_runs_on_kvm_with_every_thread_in_its_place() -> Result<()> {
 
 #[test]
 fn a_killed_launcher_leaves_a_guest_that_can_be_taken_over() -> Result<()> {
-    let lab = Lab::variant("four-cpus", "debian13").start()?;
+    let lab = Lab::variant("bare", "debian13").start()?;
     prepare(&lab)?;
     let machine = lab.install_machine("tiny", MACHINE)?;
     let before = lab.snapshot_of_host()?;

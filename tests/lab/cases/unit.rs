@@ -11,7 +11,7 @@ const UNIT: &str = "vfio-run-tiny";
 
 /// A host with the machine as a unit that was started once, so that what it asks of QEMU is known.
 fn host_with_unit(release: &str, machine: &str) -> Result<Lab> {
-    let lab = Lab::variant("four-cpus", release).start()?;
+    let lab = Lab::variant("bare", release).start()?;
     prepare(&lab)?;
     let file = lab.install_machine("tiny", machine)?;
     lab.sh(&format!("/lab/bin/vfio-run unit --install {file}"))?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -42,7 +42,7 @@ impl Agent {
         self.next += 1;
         let line = format!("{id} {}\n", command.replace('\\', "\\\\").replace('\n', "\\n"));
         writeln!(self.transcript, "[{id}] {command}")?;
-        self.stream.set_write_timeout(Some(std::time::Duration::from_secs(20)))?;
+        self.stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         self.stream.write_all(line.as_bytes()).context("the line to the lab host is broken")?;
         Ok(id)
     }
@@ -74,10 +74,17 @@ impl Agent {
     }
 
     /// Waits for the agent of a fresh boot to say hello. Commands of the boot before are forgotten.
-    pub fn wait_for_hello(&mut self, deadline: Instant) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the deadline passes, the host is gone, or `is_hopeless`, which is asked each second.
+    pub fn wait_for_hello(&mut self, deadline: Instant, is_hopeless: impl Fn() -> bool) -> Result<()> {
         self.is_booting = true;
         while self.is_booting {
-            self.hear(deadline).context("the lab host did not come up")?;
+            self.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            let heard = self.hear_once().context("the lab host did not come up")?;
+            if !heard && (Instant::now() > deadline || is_hopeless()) {
+                bail!("the lab host did not come up");
+            }
         }
         Ok(())
     }

@@ -63,10 +63,11 @@ pub enum Device {
 }
 
 impl Device {
-    /// Whether QEMU refuses to save its state, so that no template can hold it. Those that stand in a slot of their own
-    /// are plugged in after the restore; see [`Host::full_boot`] for the others.
-    pub fn is_unsaveable(self) -> bool {
-        matches!(self, Self::Nvme | Self::SrIov | Self::NoReset)
+    /// Whether no template holds it. QEMU cannot save an NVMe controller or a device without a reset, and a USB
+    /// controller is plugged in sooner than another template is made. Those that stand in a slot of their own are plugged
+    /// in after the restore; see [`Host::full_boot`] for the others.
+    pub fn is_left_out(self) -> bool {
+        matches!(self, Self::Nvme | Self::Usb { .. } | Self::SrIov | Self::NoReset)
     }
 }
 
@@ -213,9 +214,9 @@ impl Host {
     }
 
     /// What is in its template: all but the devices that are plugged in afterwards.
-    pub fn saveable(&self) -> Self {
+    pub fn in_template(&self) -> Self {
         let mut host = self.clone();
-        host.devices.retain(|device| !device.is_unsaveable());
+        host.devices.retain(|device| !device.is_left_out());
         host
     }
 

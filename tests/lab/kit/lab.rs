@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::agent::Agent;
 use super::argv::{self, Files, Memory, Watch};
+use super::boot::boot;
 use super::cache::Entry;
 use super::folder::Folder;
 use super::host::{Device, Host, Init};
@@ -193,11 +194,20 @@ impl Lab {
         if self.is_on() {
             self.power_off()?;
         }
-        let (l0, lines) = self.boot_qemu(&Memory::Plain, &Watch::default())?;
-        self.switch_on(l0, lines)?;
-        self.on(|running| running.agent.wait_for_hello(Instant::now() + template::BOOT))?;
+        self.boot(&Watch::default()).map(drop)
+    }
+
+    /// Boots from the start; gives the console, where somebody watches.
+    fn boot(&self, watch: &Watch) -> Result<Option<UnixStream>> {
+        let switch_on = || {
+            let (l0, lines) = self.boot_qemu(&Memory::Plain, watch)?;
+            self.running(l0, lines)
+        };
+        let (running, console) = boot(&self.path().join("console.log"), switch_on, |(running, _)| &mut running.agent)?;
+        *self.running.borrow_mut() = Some(running);
         self.on(|running| template::settle(&self.host, &mut running.agent))?;
-        self.ready()
+        self.ready()?;
+        Ok(console)
     }
 
     /// Shuts the host down in good order and waits until it has switched itself off.
@@ -243,6 +253,8 @@ impl Lab {
             if complaints.status == 0 {
                 bail!("the lab host's kernel complained:\n{}", complaints.stdout);
             }
+            let worked = self.on(|running| running.l0.worked())?.as_secs_f32();
+            eprintln!("lab: {} took {worked:.0} s of processor time", self.test);
         }
         self.finished = true;
         Ok(())
@@ -270,11 +282,9 @@ impl Lab {
         L0::start(&args, &path.join("qemu.log"), watch.console)
     }
 
-    fn switch_on(&self, l0: L0, lines: Lines) -> Result<Option<UnixStream>> {
+    fn running(&self, l0: L0, lines: Lines) -> Result<(Running, Option<UnixStream>)> {
         let transcript = File::options().create(true).append(true).open(self.path().join("transcript.log"))?;
-        let agent = Agent::new(lines.agent, transcript);
-        *self.running.borrow_mut() = Some(Running { l0, agent });
-        Ok(lines.console)
+        Ok((Running { l0, agent: Agent::new(lines.agent, transcript) }, lines.console))
     }
 
     /// What remains to be done after a boot or a restore.
@@ -350,11 +360,9 @@ impl Host {
         template::prepare(&self, folder.path())?;
         let below = match &template {
             Some(template) => {
-                for name in ["uefi-vars", "usb.img"] {
-                    let from = template.file(name);
-                    if from.exists() {
-                        fs::copy(from, folder.path().join(name))?;
-                    }
+                let variables = template.file("uefi-vars");
+                if variables.exists() {
+                    fs::copy(variables, folder.path().join("uefi-vars"))?;
                 }
                 template.file("disk.qcow2")
             }
@@ -377,7 +385,7 @@ impl Host {
     }
 
     fn template(&self, files: &Files) -> Result<Entry> {
-        let host = self.saveable();
+        let host = self.in_template();
         let name = variants::name_of(&host);
         template::get(&host, &name, files).with_context(|| format!("no template for `{name}`"))
     }
@@ -418,22 +426,18 @@ impl Parts {
 
 impl Lab {
     fn first_boot(&self, template: Option<&Entry>, watch: &Watch) -> Result<Option<UnixStream>> {
-        let Some(template) = template else {
-            let (l0, lines) = self.boot_qemu(&Memory::Plain, watch)?;
-            let console = self.switch_on(l0, lines)?;
-            self.on(|running| running.agent.wait_for_hello(Instant::now() + template::BOOT))?;
-            self.on(|running| template::settle(&self.host, &mut running.agent))?;
-            self.ready()?;
-            return Ok(console);
-        };
+        let Some(template) = template else { return self.boot(watch) };
         let memory = Memory::Clone(template.file(""));
         let (mut l0, lines) = self.boot_qemu(&memory, watch)?;
         template::restore(&mut l0.qmp, template)?;
-        let console = self.switch_on(l0, lines)?;
+        let (running, console) = self.running(l0, lines)?;
+        *self.running.borrow_mut() = Some(running);
         self.ready()?;
         for device in &self.host.devices {
-            if *device == Device::Nvme {
-                self.plug_nvme()?;
+            match device {
+                Device::Nvme => self.plug_nvme()?,
+                Device::Usb { keyboard, mouse, disk } => self.plug_usb(*keyboard, *mouse, *disk)?,
+                _ => {}
             }
         }
         Ok(console)

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod argv;
+pub mod boot;
 pub mod cache;
 pub mod cpus;
 pub mod folder;

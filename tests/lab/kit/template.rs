@@ -12,14 +12,12 @@ use serde_json::json;
 
 use super::agent::Agent;
 use super::argv::{self, Files, Memory, Watch};
+use super::boot::{BOOT, boot};
 use super::cache::{self, Entry, Key};
 use super::host::{Device, Firmware, Host, Init};
 use super::l0::L0;
 use super::qmp::Qmp;
 use super::tools;
-
-/// How long a boot may take, on a machine that does other work too.
-pub const BOOT: Duration = Duration::from_secs(240);
 
 /// The template for a host, made when it is not there: `ram0…`, `state`, `disk.qcow2` and the files of [`prepare`].
 pub fn get(host: &Host, name: &str, files: &Files) -> Result<Entry> {
@@ -70,14 +68,23 @@ pub fn overlay(disk: &Path, on: &Path) -> Result<()> {
 }
 
 fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
-    prepare(host, folder)?;
-    overlay(&folder.join("disk.qcow2"), &files.disk)?;
-    let files = Files { disk: folder.join("disk.qcow2"), folder: folder.to_owned(), ..files.clone() };
-    let args = argv::arguments(host, &files, &Memory::Shared(folder.to_owned()), &Watch::default());
-    let (mut l0, lines) = L0::start(&args, &folder.join("qemu.log"), false)?;
-    let mut agent = Agent::new(lines.agent, File::create(folder.join("transcript.log"))?);
-    let booted = boot(host, &mut agent);
-    booted.with_context(|| format!("console:\n{}", last_lines(&folder.join("console.log"))))?;
+    let console = folder.join("console.log");
+    let switch_on = || {
+        // A boot before this one may have left its memory.
+        fs::remove_dir_all(folder)?;
+        fs::create_dir(folder)?;
+        prepare(host, folder)?;
+        overlay(&folder.join("disk.qcow2"), &files.disk)?;
+        let files = Files { disk: folder.join("disk.qcow2"), folder: folder.to_owned(), ..files.clone() };
+        let args = argv::arguments(host, &files, &Memory::Shared(folder.to_owned()), &Watch::default());
+        let (l0, lines) = L0::start(&args, &folder.join("qemu.log"), false)?;
+        Ok((l0, Agent::new(lines.agent, File::create(folder.join("transcript.log"))?)))
+    };
+    let booted = boot(&console, switch_on, |(_, agent)| agent).and_then(|(l0, mut agent)| {
+        come_to_rest(host, &mut agent)?;
+        Ok(l0)
+    });
+    let mut l0 = booted.with_context(|| format!("console:\n{}", last_lines(&console)))?;
     l0.qmp.execute("stop", json!({}))?;
     ignore_shared(&mut l0.qmp)?;
     let state = File::create(folder.join("state"))?;
@@ -87,9 +94,8 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
     l0.kill()
 }
 
-/// Brings a host to the point that a template is taken at, or a test begins at.
-fn boot(host: &Host, agent: &mut Agent) -> Result<()> {
-    agent.wait_for_hello(Instant::now() + BOOT)?;
+/// Brings a host that has booted to the point that a template is taken at.
+fn come_to_rest(host: &Host, agent: &mut Agent) -> Result<()> {
     settle(host, agent)?;
     // A clone has another payload disk and mounts that.
     let id = agent.start("umount /lab; sync; echo 3 >/proc/sys/vm/drop_caches")?;

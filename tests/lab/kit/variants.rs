@@ -23,8 +23,12 @@ const NEWER: &[Release] = &[Release::Debian13];
 
 /// All of them.
 pub const VARIANTS: &[Variant] = &[
-    Variant { name: "bare", what: "processors and disks only", on: NEWER, build: |host| host },
-    Variant { name: "four-cpus", what: "four processors, nothing else", on: BOTH, build: |host| host.cpus("4 cores") },
+    Variant {
+        name: "bare",
+        what: "four processors and disks, nothing else",
+        on: BOTH,
+        build: |host| host.cpus("4 cores"),
+    },
     Variant {
         name: "one-gpu",
         what: "one GPU, VGA and sound in one IOMMU group, the console on it",
@@ -76,15 +80,9 @@ pub const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "numa",
-        what: "8 CPUs with SMT in two sockets and NUMA nodes, a device on the far node",
+        what: "8 CPUs with SMT in two sockets and NUMA nodes, with frequencies to choose from; a device on the far node",
         on: BOTH,
-        build: |host| host.cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072),
-    },
-    Variant {
-        name: "frequencies",
-        what: "8 CPUs with governors and frequencies to choose from",
-        on: NEWER,
-        build: |host| host.cpus("2 sockets × 2 cores × 2 threads").frequencies(),
+        build: |host| host.cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072).frequencies(),
     },
     Variant {
         name: "compositor",
@@ -114,7 +112,9 @@ pub fn find(name: &str, release: &str) -> Result<Host> {
 
 /// The name under which a host's template is kept: that of its variant, or `own` for a test's own making.
 pub fn name_of(host: &Host) -> String {
-    let known = VARIANTS.iter().find(|variant| (variant.build)(Host::new(host.release)) == *host);
+    let of = |variant: &Variant| (variant.build)(Host::new(host.release));
+    let known = VARIANTS.iter().find(|variant| of(variant) == *host);
+    let known = known.or_else(|| VARIANTS.iter().find(|variant| of(variant).in_template() == *host));
     let name = known.map_or_else(|| own_name(host), |variant| variant.name.to_owned());
     format!("{}-{name}", host.release.name())
 }

@@ -22,26 +22,74 @@ const LAID_OVER: &[(&str, &str, u32)] = &[
     ("lab.mount", "etc/systemd/system/lab.mount", 0o644),
     ("weston.service", "etc/systemd/system/weston.service", 0o644),
     ("weston.pam", "etc/pam.d/weston", 0o644),
+    ("journald.conf", "etc/systemd/journald.conf.d/lab.conf", 0o644),
+    ("udev-trigger.conf", "etc/systemd/system/systemd-udev-trigger.service.d/lab.conf", 0o644),
 ];
 
-/// Links that are laid over: path, target. They enable units, silence timers that would start work of their own
-/// while a test compares what the host looked like, and save what a boot can do without.
+/// Links that are laid over: path, target. They enable the lab's own units.
 const LINKS: &[(&str, &str)] = &[
     ("etc/systemd/system/sysinit.target.wants/lab-agent.service", "../lab-agent.service"),
     ("etc/systemd/system/local-fs.target.wants/lab.mount", "../lab.mount"),
-    ("etc/systemd/system/apt-daily.timer", "/dev/null"),
-    ("etc/systemd/system/apt-daily-upgrade.timer", "/dev/null"),
-    ("etc/systemd/system/dpkg-db-backup.timer", "/dev/null"),
-    ("etc/systemd/system/e2scrub_all.timer", "/dev/null"),
-    ("etc/systemd/system/e2scrub_reap.service", "/dev/null"),
-    ("etc/systemd/system/fstrim.timer", "/dev/null"),
-    ("etc/systemd/system/systemd-tmpfiles-clean.timer", "/dev/null"),
-    ("etc/systemd/system/modprobe@efi_pstore.service", "/dev/null"),
-    ("etc/systemd/system/systemd-pstore.service", "/dev/null"),
-    // Mounts on the first look, which comparing sysctls is.
-    ("etc/systemd/system/proc-sys-fs-binfmt_misc.automount", "/dev/null"),
     ("usr/local/bin/vfio-run", "/lab/bin/vfio-run"),
 ];
+
+/// Units that are masked: timers that would start work of their own while a test compares what the host looked like, and
+/// what an emulated boot spends seconds on and no test looks at. A unit takes one program or more, each a second.
+const MASKED: &[&str] = &[
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "dev-mqueue.mount",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "modprobe@loop.service",
+    // Mounts on the first look, which comparing sysctls is.
+    "proc-sys-fs-binfmt_misc.automount",
+    "run-lock.mount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-journal-flush.service",
+    "systemd-modules-load.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-remount-fs.service",
+    "systemd-sysctl.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-udev-load-credentials.service",
+    "systemd-update-utmp.service",
+];
+
+/// The same for systemd's generators; that for gettys would put one on the serial console.
+const NOT_GENERATED: &[&str] = &[
+    "systemd-bless-boot-generator",
+    "systemd-cryptsetup-generator",
+    "systemd-fstab-generator",
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-system-update-generator",
+    "systemd-sysv-generator",
+    "systemd-tpm2-generator",
+    "systemd-veritysetup-generator",
+];
+
+fn links() -> impl Iterator<Item = (String, &'static str)> {
+    let links = LINKS.iter().map(|(path, target)| ((*path).to_owned(), *target));
+    let masked = MASKED.iter().map(|unit| (format!("etc/systemd/system/{unit}"), "/dev/null"));
+    let not_generated = NOT_GENERATED.iter().map(|name| (format!("etc/systemd/system-generators/{name}"), "/dev/null"));
+    links.chain(masked).chain(not_generated)
+}
 
 /// The initramfs of a release: `initramfs`.
 pub fn get(release: Release, system: &Entry) -> Result<Entry> {
@@ -50,7 +98,7 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
     for (name, path, permissions) in LAID_OVER {
         key = key.with(read(name)?).with(path).with(permissions.to_string());
     }
-    key = key.with(format!("{LINKS:?} {MODULES:?}"));
+    key = key.with(format!("{:?} {MODULES:?}", links().collect::<Vec<_>>()));
     cache::entry("initramfs", release.name(), &key, |folder| {
         let mut archive = Archive::default();
         for path in ["proc", "sys", "dev", "new", "over"] {
@@ -68,7 +116,7 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
         for (name, path, permissions) in LAID_OVER {
             archive.file(&format!("over/{path}"), *permissions, &read(name)?);
         }
-        for (path, target) in LINKS {
+        for (path, target) in links() {
             archive.link(&format!("over/{path}"), target);
         }
         archive.folder("over/lab");

@@ -14,7 +14,7 @@ pub mod tables;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 /// The Debian releases that a lab host can run.
@@ -64,13 +64,18 @@ pub fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab")
 }
 
-/// Builds whatever is missing for the given releases, telling what it does on standard error.
+/// Builds whatever is missing for the given releases, side by side, telling what it does on standard error.
 pub fn build_all(releases: &[Release]) -> Result<()> {
-    for release in releases {
-        let system = timed(&format!("{}: system", release.name()), || system::get(*release))?;
-        timed(&format!("{}: initramfs", release.name()), || initramfs::get(*release, &system))?;
-        timed(&format!("{}: payload", release.name()), || payload::get(*release, &system))?;
-    }
+    std::thread::scope(|scope| {
+        let builders: Vec<_> = releases.iter().map(|release| scope.spawn(|| build(*release))).collect();
+        builders.into_iter().try_for_each(|builder| builder.join().map_err(|_| anyhow!("building images failed"))?)
+    })
+}
+
+fn build(release: Release) -> Result<()> {
+    let system = timed(&format!("{}: system", release.name()), || system::get(release))?;
+    timed(&format!("{}: initramfs", release.name()), || initramfs::get(release, &system))?;
+    timed(&format!("{}: payload", release.name()), || payload::get(release, &system))?;
     Ok(())
 }
 

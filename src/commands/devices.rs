@@ -29,6 +29,9 @@ pub fn devices(args: &DevicesArgs, output: OutputArgs) -> Result<u8> {
         report::json(&json!({ "iommu": pci.iommu, "groups": entries.collect::<Vec<_>>() }))?;
     } else {
         report::say(&report::devices(pci, &groups, &names));
+        if host.process.uid != 0 {
+            tracing::info!("programs and machines of other users are seen by root alone: `sudo vfio-run devices`");
+        }
     }
     Ok(exit::OK)
 }

@@ -71,7 +71,10 @@ pub fn go_on(moves: &Move, plan: &Plan, file: &Path, output: OutputArgs, errand:
             Ok(exit::OK)
         }
         Started::Failed { code, messages } => {
-            messages.iter().for_each(|line| report::complain(line));
+            // What is meant for programs is one value, of which these would be the last lines.
+            if !(output.json && until == Until::Ended) {
+                messages.iter().for_each(|line| report::complain(line));
+            }
             tracing::error!("{name} failed in {unit}; `journalctl -u {unit}` has more");
             Ok(code.filter(|code| *code != exit::OK).unwrap_or(exit::NOT_STARTED))
         }

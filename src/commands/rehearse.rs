@@ -24,7 +24,10 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
     if let Some(words) = little(&plan) {
         tracing::info!("{words}");
     }
-    if let Some(moves) = &plan.moves {
+    // Where it runs already, that is said here.
+    if let Some(moves) = &plan.moves
+        && run::Lock::owner(&plan.paths.run).is_none()
+    {
         let errand = moved::Errand::Rehearse { rounds: args.rounds, hooks: args.hooks };
         return moved::go_on(moves, &plan, &args.file, output, errand);
     }

@@ -85,7 +85,7 @@ pub enum Property {
 
 impl PciDevice {
     /// A device of which nothing but the address is said.
-    fn at(address: PciSlot) -> Self {
+    pub fn at(address: PciSlot) -> Self {
         Self {
             address,
             expect: None,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::findings;
 use crate::host::Pci;
-use crate::host::pci::{Bar, Details, Holder, Names, PciFunction};
+use crate::host::pci::{Bar, Details, Names, PciFunction};
 use crate::plan::Taking;
 
 /// A group with its functions; those without one are together under `None`.
@@ -31,7 +31,7 @@ pub fn devices(pci: &Pci, groups: &[Group], names: &Names) -> String {
     }
     for Group { number, functions, taking } in groups {
         let _ = match number {
-            Some(number) => writeln!(text, "group {number}{}", together(functions)),
+            Some(number) => writeln!(text, "group {number}{}", together(pci, functions)),
             None => writeln!(text, "without a group"),
         };
         for function in functions {
@@ -57,13 +57,18 @@ pub fn devices(pci: &Pci, groups: &[Group], names: &Names) -> String {
 }
 
 /// What of the group a guest gets, in the heading's line.
-fn together(functions: &[&PciFunction]) -> String {
+fn together(pci: &Pci, functions: &[&PciFunction]) -> String {
     let devices: Vec<&&PciFunction> = functions.iter().filter(|f| !f.is_bridge()).collect();
     let card = |f: &PciFunction| (f.address.domain, f.address.bus, f.address.device);
+    let is_in = |f: &PciFunction| !f.is_bridge() && functions.iter().any(|member| member.address == f.address);
     match devices.as_slice() {
         [] => ": bridges, which stay with the host".to_owned(),
         [_] => String::new(),
-        [first, rest @ ..] if rest.iter().all(|f| card(f) == card(first)) => {
+        // A device of a chipset may have functions in other groups, or that lead to the rest of the board.
+        [first, rest @ ..]
+            if rest.iter().all(|f| card(f) == card(first))
+                && pci.functions.iter().filter(|f| card(f) == card(first)).all(is_in) =>
+        {
             let (domain, bus, device) = card(first);
             format!(": one card, `pci: [\"{domain:04x}:{bus:02x}:{device:02x}.*\"]`")
         }
@@ -97,7 +102,7 @@ fn describe(details: &Details) -> String {
     let _ = writeln!(text, "      {}", facts.join("; "));
     for holder in &details.holders {
         let nodes: Vec<String> = holder.nodes.iter().map(|node| node.display().to_string()).collect();
-        let _ = writeln!(text, "      held by {holder}{}: {}", whose(holder), nodes.join(", "));
+        let _ = writeln!(text, "      held by {holder}: {}", nodes.join(", "));
     }
     for usb in &details.usb {
         let _ = writeln!(text, "      port {}: {} {}", usb.port, usb.ids, usb.name);
@@ -105,15 +110,42 @@ fn describe(details: &Details) -> String {
     text
 }
 
-/// User and session of a holder, where its unit does not tell them.
-fn whose(holder: &Holder) -> String {
-    let user = holder.user.clone().or_else(|| holder.uid.map(|uid| uid.to_string()));
-    let user = user.filter(|_| holder.manager.is_none()).map(|user| format!(" as {user}"));
-    let session = holder.session.as_ref().map(|session| format!(" in session {session}"));
-    [user, session].into_iter().flatten().collect()
-}
-
 fn bar(bar: &Bar) -> String {
     let size = bar.size;
     if bar.wide { format!("{size} (64 bit)") } else { size.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(address: &str, class: u32) -> PciFunction {
+        PciFunction {
+            address: address.parse().unwrap(),
+            ids: "8086:7a04".parse().unwrap(),
+            subsystem: None,
+            class,
+            driver: None,
+            group: Some(7),
+            port: None,
+            details: None,
+        }
+    }
+
+    #[test]
+    fn a_card_is_named_as_a_whole_only_where_all_of_it_is_in_the_group() {
+        let pci = |functions: &[(&str, u32)]| Pci {
+            functions: functions.iter().map(|(address, class)| function(address, *class)).collect(),
+            ..Pci::default()
+        };
+        let all = |pci: &Pci| together(pci, &pci.functions.iter().collect::<Vec<_>>());
+        let card = pci(&[("01:00.0", 0x03_0000), ("01:00.1", 0x04_0300)]);
+        assert_eq!(all(&card), ": one card, `pci: [\"0000:01:00.*\"]`");
+        assert_eq!(together(&card, &[&card.functions[0]]), "");
+        let chipset = pci(&[("00:1f.0", 0x06_0100), ("00:1f.3", 0x04_0300), ("00:1f.4", 0x0c_0500)]);
+        assert_eq!(all(&chipset), ": these go together");
+        let shared = pci(&[("00:14.0", 0x0c_0330), ("00:14.2", 0x05_0000), ("00:14.3", 0x02_8000)]);
+        assert_eq!(together(&shared, &[&shared.functions[0], &shared.functions[1]]), ": these go together");
+        assert_eq!(all(&pci(&[("00:1c.0", 0x06_0400)])), ": bridges, which stay with the host");
+    }
 }

@@ -51,6 +51,13 @@ pub struct Service<'a> {
     pub until: Until,
 }
 
+impl Service<'_> {
+    /// How long its start may take; `None`: as long as it takes.
+    fn limit(&self) -> Option<Duration> {
+        (self.until == Until::GuestRuns).then(|| self.waits.limit_of_start())
+    }
+}
+
 /// What a unit's start waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -123,8 +130,7 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
     let call = manager.call::<_, _, OwnedObjectPath>("LoadUnit", &arguments);
     let path = timeout(ANSWER_LIMIT, call).await.context("systemd does not answer")??;
     let unit_of = Unit { bus: &bus, path };
-    let limit = (service.until == Until::GuestRuns).then(|| service.waits.limit_of_start());
-    let deadline = limit.map(|limit| Instant::now() + limit + FAILURE_LIMIT);
+    let deadline = service.limit().map(|limit| Instant::now() + limit + FAILURE_LIMIT);
     loop {
         // A job that waits or runs: what the unit is then says nothing yet.
         let (job, _): (u32, OwnedObjectPath) = unit_of.get("Unit", "Job").await?.try_into()?;
@@ -148,7 +154,7 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
     Ok(Started::Failed { code, messages: messages(&invocation) })
 }
 
-/// As `vfio-run unit` writes them, and: kept while we look (`AddRef`), forgotten afterwards.
+/// As `vfio-run unit` writes them (where the program is to end, its whole work is the start), and: kept while we look (`AddRef`), forgotten afterwards.
 fn properties<'a>(service: &Service<'a>) -> Result<Properties<'a>> {
     let program = service.program.to_str().context("this program's path is not UTF-8, which a unit must be")?;
     let run = |arguments: Vec<&str>| {
@@ -156,7 +162,7 @@ fn properties<'a>(service: &Service<'a>) -> Result<Properties<'a>> {
         // Program, arguments with the program's name, and whether a failure is ignored.
         Value::from(vec![(program.to_owned(), argv, false)])
     };
-    let limit = (service.until == Until::GuestRuns).then(|| service.waits.limit_of_start());
+    let limit = service.limit();
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let environment: Vec<String> =
         PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))).collect();

@@ -26,6 +26,13 @@ impl PciSlot {
     }
 }
 
+impl From<PciAddress> for PciSlot {
+    /// This function alone.
+    fn from(first: PciAddress) -> Self {
+        Self { first, whole: false }
+    }
+}
+
 impl FromStr for PciSlot {
     type Err = ParseUnitError;
 

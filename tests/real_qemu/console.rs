@@ -60,7 +60,7 @@ impl Terminal {
                 let n = (&self.master).read(&mut part).unwrap();
                 self.shown.push_str(&String::from_utf8_lossy(&part[..n]));
             }
-            self.shown.contains(text).then_some(())
+            (self.shown.contains(text) || without_messages(&self.shown).contains(text)).then_some(())
         });
     }
 
@@ -71,6 +71,17 @@ impl Terminal {
     fn code(&mut self) -> Option<i32> {
         wait_for("the program's end", || self.child.try_wait().unwrap()).code()
     }
+}
+
+/// What the guest said alone: a message may come in the middle of its words.
+fn without_messages(shown: &str) -> String {
+    let mut left = shown;
+    let mut said = String::new();
+    while let Some((before, message)) = left.split_once("vfio-run: ") {
+        said.push_str(before);
+        left = message.split_once('\n').map_or("", |(_, after)| after);
+    }
+    said + left
 }
 
 impl Drop for Terminal {

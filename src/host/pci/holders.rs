@@ -15,14 +15,22 @@ use crate::units::{PciAddress, printable};
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {}", self.comm, self.pid)?;
-        match (&self.unit, self.manager) {
-            (Some(unit), Some(uid)) => match &self.manager_name {
-                Some(name) => write!(f, ", {unit} of user {name})"),
-                None => write!(f, ", {unit} of user {uid})"),
-            },
-            (Some(unit), None) => write!(f, ", {unit})"),
-            (None, _) => f.write_str(")"),
+        match (&self.unit, self.manager, &self.manager_name) {
+            (Some(unit), Some(_), Some(name)) => write!(f, ", {unit} of user {name}")?,
+            (Some(unit), Some(uid), None) => write!(f, ", {unit} of user {uid}")?,
+            (Some(unit), None, _) => write!(f, ", {unit}")?,
+            (None, ..) => {}
         }
+        // Where the unit does not tell.
+        if let (Some(user), None) = (self.user.as_deref().filter(|user| *user != "root"), self.manager) {
+            write!(f, ", as {user}")?;
+        }
+        if let Some(id) =
+            self.session.as_ref().filter(|id| self.unit.as_deref() != Some(&format!("session-{id}.scope")))
+        {
+            write!(f, ", session {id}")?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -35,7 +43,7 @@ pub struct Holder {
     pub comm: String,
     /// The user that it runs as.
     pub uid: Option<u32>,
-    /// That user's name.
+    /// That user's name, in facts; who waits for holders to go does not ask for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The systemd unit that it is in: `gdm.service`, `session-3.scope`.
@@ -114,6 +122,13 @@ pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
     }
 }
 
+/// Finds the names of the holders' users.
+pub(super) fn name_users(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
+    for holder in details.values_mut().flat_map(|details| &mut details.holders) {
+        holder.user = holder.uid.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| printable(&name));
+    }
+}
+
 /// The processes that hold one of these nodes open.
 pub fn of_nodes(root: &Root, nodes: &[Node]) -> Vec<Holder> {
     let address = PciAddress { domain: 0, bus: 0, device: 0, function: 0 };
@@ -174,7 +189,7 @@ fn describe(root: &Root, pid: i32) -> Holder {
         pid,
         comm: printable(&root.text_up_to(format!("/proc/{pid}/comm"), 256).unwrap_or_default()),
         uid,
-        user: uid.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| name),
+        user: None,
         unit,
         manager,
         manager_name: manager.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| name),
@@ -227,6 +242,12 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].pid, found[0].comm.as_str()), (7, "ga\u{fffd}me"));
         assert_eq!(found[0].unit.as_deref(), Some("\u{fffd}.service"));
+        let seated = Holder { manager: None, user: Some("ann".to_owned()), ..found[0].clone() };
+        let in_scope =
+            Holder { unit: Some("session-3.scope".to_owned()), session: Some("3".to_owned()), ..seated.clone() };
+        assert_eq!(in_scope.to_string(), "ga\u{fffd}me (process 7, session-3.scope, as ann)");
+        let elsewhere = Holder { unit: None, ..in_scope };
+        assert_eq!(elsewhere.to_string(), "ga\u{fffd}me (process 7, as ann, session 3)");
         assert_eq!(found[0].nodes, [PathBuf::from("/dev/dri/card0"), PathBuf::from("/dev/dri/renderD128")]);
     }
 }

@@ -126,6 +126,7 @@ impl Pci {
             }
         }
         holders::find(root, &mut details);
+        holders::name_users(root, &mut details);
         let groups = root.path("/sys/kernel/iommu_groups");
         let iommu = groups.exists().then(|| functions.iter().any(|f| f.group.is_some()));
         for function in &mut functions {

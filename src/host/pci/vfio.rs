@@ -105,22 +105,9 @@ pub enum Answer {
     },
 }
 
-/// Asks for those of the wanted functions that can be asked for without touching anything: their whole group is with
-/// vfio-pci (else opening VFIO's node might load it), and no launcher and no program has it. `None`: there are none.
+/// Asks for those of the wanted functions that can be asked for without changing anything. `None`: there are none.
 pub(super) fn answer(root: &Root, functions: &[PciFunction], wanted: &[PciSlot]) -> Option<Answer> {
-    let wanted = |f: &&PciFunction| !f.is_bridge() && wanted.iter().any(|slot| slot.contains(f.address));
-    let groups: BTreeSet<u32> = functions.iter().filter(wanted).filter_map(|f| f.group).collect();
-    let is_with_vfio = |f: &PciFunction| f.driver.as_deref() == Some("vfio-pci");
-    let is_free = |f: &PciFunction| {
-        let taken = |details: &Details| details.lease.is_some() || !details.holders.is_empty();
-        (f.driver.is_none() || is_with_vfio(f)) && !f.details.as_deref().is_some_and(taken)
-    };
-    let devices: Vec<PciAddress> = groups
-        .into_iter()
-        .map(|group| functions.iter().filter(move |f| f.group == Some(group) && !f.is_bridge()))
-        .filter(|members| members.clone().all(is_free) && members.clone().any(is_with_vfio))
-        .flat_map(|members| members.map(|f| f.address))
-        .collect();
+    let devices = ready(functions, wanted);
     if devices.is_empty() || !root.is_real() {
         return None;
     }
@@ -128,6 +115,24 @@ pub(super) fn answer(root: &Root, functions: &[PciFunction], wanted: &[PciSlot])
         Ok(()) => Answer::Gives,
         Err(refused) => Answer::Refuses { detail: refused.detail(), remedy: refused.remedy().to_owned() },
     })
+}
+
+/// The functions of wanted groups that are with vfio-pci as a whole (else opening VFIO's node might load it), and that no
+/// launcher and no program has.
+fn ready(functions: &[PciFunction], wanted: &[PciSlot]) -> Vec<PciAddress> {
+    let wanted = |f: &&PciFunction| !f.is_bridge() && wanted.iter().any(|slot| slot.contains(f.address));
+    let groups: BTreeSet<u32> = functions.iter().filter(wanted).filter_map(|f| f.group).collect();
+    let is_with_vfio = |f: &PciFunction| f.driver.as_deref() == Some("vfio-pci");
+    let is_free = |f: &PciFunction| {
+        let taken = |details: &Details| details.lease.is_some() || !details.holders.is_empty();
+        (f.driver.is_none() || is_with_vfio(f)) && !f.details.as_deref().is_some_and(taken)
+    };
+    groups
+        .into_iter()
+        .map(|group| functions.iter().filter(move |f| f.group == Some(group) && !f.is_bridge()))
+        .filter(|members| members.clone().all(is_free) && members.clone().any(is_with_vfio))
+        .flat_map(|members| members.map(|f| f.address))
+        .collect()
 }
 
 fn words(holders: &[Holder]) -> String {
@@ -200,6 +205,34 @@ fn in_the_way(root: &Root, group: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_free_group_that_is_with_vfio_is_asked_for() {
+        let function = |address: &str, group, driver: Option<&str>| PciFunction {
+            address: address.parse().unwrap(),
+            ids: "10de:2684".parse().unwrap(),
+            subsystem: None,
+            class: 0x03_0000,
+            driver: driver.map(str::to_owned),
+            group: Some(group),
+            port: None,
+            details: Some(Box::default()),
+        };
+        let mut functions = vec![
+            function("01:00.0", 1, Some("vfio-pci")),
+            function("01:00.1", 1, None),
+            function("02:00.0", 2, Some("vfio-pci")),
+            function("02:00.1", 2, Some("snd_hda_intel")),
+            function("03:00.0", 3, None),
+        ];
+        let wanted: Vec<PciSlot> = ["01:00.0", "02:00.*", "03:00.0"].iter().map(|slot| slot.parse().unwrap()).collect();
+        let asked =
+            |functions: &[PciFunction]| ready(functions, &wanted).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(asked(&functions), ["0000:01:00.0", "0000:01:00.1"]);
+        functions[1].details.as_mut().unwrap().lease = Some("win11".to_owned());
+        assert_eq!(asked(&functions), [""; 0]);
+        assert_eq!(answer(&Root::new("/nowhere"), &functions, &wanted), None);
+    }
 
     #[test]
     fn who_is_in_the_way_is_named() {

@@ -35,6 +35,7 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
     let hidden = hidden::find(draft, pci, &taken);
     let stopped = stopped::stop(draft, pci, &taken, &hidden);
     hidden::hide(draft, pci, &hidden);
+    tell_uses(draft, &pci.screen, &taken, &stopped);
     let ended = free_nodes(draft, &pci.screen, &taken, &hidden, &stopped);
     consoles(draft, pci, &taken);
     boot_screen(draft, pci, &taken);
@@ -132,6 +133,30 @@ fn keep_awake(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     }
 }
 
+/// Says what is on each device now and goes or comes back with what is stopped: who looks before a start wants to know
+/// what it ends.
+fn tell_uses(draft: &mut Draft, screen: &Screen, taken: &[Given], stopped: &Stopped) {
+    for given in taken {
+        let details = given.details;
+        let ending = details.holders.iter().filter(|holder| stopped.ends(screen, holder));
+        let mut uses: Vec<String> = ending.map(|holder| format!("{holder}, which ends with what is stopped")).collect();
+        let brokers = details.holders.iter().filter(|holder| holder.is_broker());
+        uses.extend(brokers.map(|holder| format!("{holder}, which lets go when its sessions do")));
+        let its = screen.framebuffers.iter().filter(|(_, maker)| *maker == Some(given.address()));
+        uses.extend(its.map(|(name, _)| format!("the consoles on {name}")));
+        if on_boot_memory(screen, given) {
+            uses.push("the firmware's framebuffer".to_owned());
+        }
+        // The first is its driver's own where there is but one.
+        if details.modules.len() > 1 {
+            uses.push(format!("the modules {}", details.modules.join(", ")));
+        }
+        if !uses.is_empty() {
+            draft.yes(&key(given, "uses"), Severity::Soft, format!("{} now has {}", given.address(), uses.join("; ")));
+        }
+    }
+}
+
 /// Has nobody hold what is taken; says who does now and is not in a unit that is stopped. Returns whom it ends itself.
 fn free_nodes<'a>(
     draft: &mut Draft,
@@ -218,8 +243,12 @@ fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
 /// Whether the firmware's framebuffer lies in the memory of what is taken. Only root is told where it lies; others are
 /// refused anyway.
 fn in_the_way(pci: &Pci, taken: &[Given]) -> bool {
-    let bars = || taken.iter().flat_map(|given| &given.details.bars).filter(|bar| bar.memory);
-    pci.screen.boot_memory.iter().any(|(start, end)| bars().any(|bar| bar.start <= *end && *start <= bar.end()))
+    taken.iter().any(|given| on_boot_memory(&pci.screen, given))
+}
+
+fn on_boot_memory(screen: &Screen, given: &Given) -> bool {
+    let bars = || given.details.bars.iter().filter(|bar| bar.memory);
+    screen.boot_memory.iter().any(|(start, end)| bars().any(|bar| bar.start <= *end && *start <= bar.end()))
 }
 
 /// Takes the firmware's framebuffer off its driver, where vfio-pci does not do so itself.

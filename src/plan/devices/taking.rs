@@ -9,7 +9,7 @@ use super::super::{Finding, Verdict};
 use super::{make, resolve};
 use crate::change::Change;
 use crate::host::Host;
-use crate::machine::{self, Refused};
+use crate::machine::{self, PciDevice, Refused};
 use crate::qemu::QemuFacts;
 
 /// What a start has to do with a group.
@@ -24,21 +24,21 @@ pub struct Taking {
 /// Findings of a process and not of a group: who looks at groups need not be who starts the guest.
 const OF_OURS: [&str; 3] = ["pci.rights", "pci.memlock", "pci.iommu"];
 
+/// A machine that says nothing of itself but what it must.
+const MACHINE: &str = r#"(guest: Linux, memory: (size: "1 GiB"), disks: [], networks: [])"#;
+
 /// Looks at a group as at the only devices of a machine. Of a group that has nothing but bridges nothing is said.
 ///
 /// # Errors
 /// None that a group can cause: the machine is of our own making.
 pub fn taking(host: &Host, group: u32) -> Result<Taking, Refused> {
     let members = host.pci.iter().flat_map(|pci| pci.of_group(group)).filter(|f| !f.is_bridge());
-    let addresses: Vec<String> = members.map(|f| format!("\"{}\"", f.address)).collect();
-    if addresses.is_empty() {
+    let mut machine = machine::parse(Path::new("group.ron"), MACHINE)?.machine;
+    // A group may have more members than a machine file may name.
+    machine.pci = members.map(|f| PciDevice::at(f.address.into())).collect();
+    if machine.pci.is_empty() {
         return Ok(Taking::default());
     }
-    let text = format!(
-        "(guest: Linux, cpu: (vcpus: 1), memory: (size: \"1 GiB\"), disks: [], networks: [], pci: [{}])",
-        addresses.join(", ")
-    );
-    let mut machine = machine::parse(Path::new("group.ron"), &text)?.machine;
     // Nobody's: what is given to any machine is in the way.
     machine.name.clear();
     let facts = QemuFacts::default();
@@ -57,18 +57,13 @@ pub fn taking(host: &Host, group: u32) -> Result<Taking, Refused> {
 fn is_felt(change: &Change) -> bool {
     matches!(
         change,
-        Change::StopUnit { .. }
-            | Change::StopUserUnit { .. }
-            | Change::HideCard { .. }
-            | Change::FreeNodes { end: true, .. }
-            | Change::LeaveConsole { .. }
-            | Change::RemoveModule { .. }
+        Change::StopUnit { .. } | Change::HideCard { .. } | Change::LeaveConsole { .. } | Change::RemoveModule { .. }
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, details, host};
+    use super::super::tests::{at, details, function, host};
     use super::*;
 
     fn keys(taking: &Taking) -> Vec<&str> {
@@ -96,6 +91,15 @@ mod tests {
         assert_eq!(of("pci.0000:01:00.1.free").remedy.as_deref(), Some("`vfio-run stop win11` ends it"));
         // It is reset with its bus, by its other function; and that only root may is no matter of the group.
         assert!(!keys(&taking).iter().any(|key| key.ends_with(".reset") || key.ends_with("rights")), "{taking:?}");
+    }
+
+    #[test]
+    fn a_group_may_be_larger_than_any_machine_file() {
+        let mut host = host();
+        let many =
+            (0..40).map(|n| function(&format!("03:{:02x}.{}", n / 8, n % 8), "8086:1520", 0x02_0000, "igbvf", 9));
+        host.pci.as_mut().unwrap().functions.extend(many);
+        assert_eq!(keys(&taking(&host, 9).unwrap()), [""; 0]);
     }
 
     #[test]

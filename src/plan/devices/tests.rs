@@ -1,6 +1,6 @@
 use crate::change::Change;
 use crate::host::pci::vfio::Answer;
-use crate::host::pci::{Bar, Console, Details, Holder, Image, Link, Node, PciFunction, Resizable, Rom};
+use crate::host::pci::{Bar, BootScreen, Console, Details, Holder, Image, Link, Node, PciFunction, Resizable, Rom};
 use crate::host::{Host, Pci};
 use crate::plan::sample::{self, Shape};
 use crate::plan::{Plan, Severity, Verdict};
@@ -191,7 +191,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 15] = [
+    let rows: [(&str, Spoil, &[&str]); 17] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#""01:00.*""#,
@@ -266,6 +266,26 @@ fn what_speaks_against_a_device_is_named() {
             |host| host.process.uid = 1000,
             &["!only root can take 0000:01:00.0, 0000:01:00.1 from the host"],
         ),
+        (
+            r#""01:00.*""#,
+            |host| {
+                (host.process.uid, host.process.memlock) = (1000, Some(8 << 20));
+                at(host, "01:00.0").driver = Some("vfio-pci".into());
+                at(host, "01:00.1").driver = Some("vfio-pci".into());
+                details(at(host, "01:00.0")).holders.clear();
+            },
+            &["!a device reaches all of the guest's memory, so all 4 GiB are locked, and 8 MiB may be"],
+        ),
+        (
+            r#""02:00.0""#,
+            |host| {
+                let mut network = function("02:00.0", "8086:15f3", 0x02_0000, "igc", 3);
+                details(&mut network).reset_methods = Some(vec!["bus".to_owned()]);
+                let other = function("02:00.1", "8086:15f3", 0x02_0000, "igc", 4);
+                host.pci.as_mut().unwrap().functions.extend([network, other]);
+            },
+            &["0000:02:00.0 is reset with its whole bus, and so would be 0000:02:00.1"],
+        ),
     ];
     for (entry, change, expected) in rows {
         let mut host = host();
@@ -273,8 +293,77 @@ fn what_speaks_against_a_device_is_named() {
         change(&mut host);
         let plan = plan(&format!("pci: [{entry}]"), &host);
         assert_eq!(against(&plan), expected, "{entry}");
-        assert!(fields(&plan).iter().all(|field| field.starts_with("pci")), "{:?}", fields(&plan));
+        let about = |field: &String| field.starts_with("pci") || field == "memory.size";
+        assert!(fields(&plan).iter().all(about), "{:?}", fields(&plan));
     }
+}
+
+#[test]
+fn what_a_device_has_now_is_told_also_where_it_is_in_nobodys_way() {
+    let mut host = host();
+    host.pci.as_mut().unwrap().screen.boot_memory = vec![(1 << 38, (1 << 38) + 0xff_ffff)];
+    let broker = Holder { uid: Some(0), ..holder("systemd-logind", "systemd-logind.service") };
+    details(at(&mut host, "01:00.0")).holders.push(broker);
+    let plan = plan(r#"pci: ["01:00.*"]"#, &host);
+    let told = plan.findings.iter().find(|finding| finding.key == "pci.0000:01:00.0.uses").unwrap();
+    assert_eq!(
+        told.detail,
+        "0000:01:00.0 now has gnome-shell (process 812, gdm.service), which ends with what is stopped; systemd-logind \
+         (process 812, systemd-logind.service), which lets go when its sessions do; the consoles on fb0; the firmware's \
+         framebuffer; the modules nvidia_drm, nvidia_modeset, nvidia"
+    );
+    assert_eq!(told.ok, Verdict::Yes);
+}
+
+#[test]
+fn the_firmwares_framebuffer_is_released_where_vfio_does_not_do_so() {
+    let mut host = host();
+    let screen = &mut host.pci.as_mut().unwrap().screen;
+    screen.boot_memory = vec![(1 << 38, (1 << 38) + 0xff_ffff)];
+    let (driver, device) = ("efi-framebuffer".to_owned(), "efi-framebuffer.0".to_owned());
+    screen.boot_screens = vec![BootScreen { driver, device }];
+    let released = |host: &Host| {
+        let all = changes(&plan(r#"pci: ["01:00.*"]"#, host));
+        all.into_iter().filter(|change| change.contains("efi-framebuffer")).collect::<Vec<_>>()
+    };
+    host.kernel = "6.12.57-amd64".to_owned();
+    assert_eq!(released(&host), [""; 0]);
+    host.kernel = "5.15.0-91-generic".to_owned();
+    assert_eq!(released(&host), ["take efi-framebuffer.0 from its driver"]);
+    // A card that is no VGA card in the narrow sense is not looked at by any kernel.
+    host.kernel = "6.12.57-amd64".to_owned();
+    at(&mut host, "01:00.0").class = 0x03_8000;
+    assert_eq!(released(&host), ["take efi-framebuffer.0 from its driver"]);
+    host.pci.as_mut().unwrap().screen.boot_memory = vec![(0, 0xff_ffff)];
+    assert_eq!(released(&host), [""; 0]);
+}
+
+#[test]
+fn what_to_add_to_the_kernels_command_line_depends_on_it() {
+    let remedy = |vendor: &str, cmdline: &str| {
+        let mut host = host();
+        host.pci.as_mut().unwrap().iommu = Some(false);
+        host.cpus.vendor = Some(vendor.to_owned());
+        host.cmdline = cmdline.split_whitespace().map(str::to_owned).collect();
+        let plan = plan(r#"pci: ["01:00.*"]"#, &host);
+        plan.findings.into_iter().find(|finding| finding.key == "pci.iommu").unwrap().remedy.unwrap()
+    };
+    assert!(remedy("GenuineIntel", "quiet").starts_with("add `intel_iommu=on` to the kernel command line"));
+    assert_eq!(remedy("GenuineIntel", "intel_iommu=off"), "remove `intel_iommu=off` from the kernel command line");
+    let firmware = "switch VT-d (Intel) or the IOMMU (AMD) on in the firmware's setup";
+    assert_eq!(remedy("GenuineIntel", "intel_iommu=on"), firmware);
+    assert_eq!(remedy("AuthenticAMD", ""), firmware);
+}
+
+#[test]
+fn the_guests_port_has_the_link_of_the_card() {
+    let mut qemu = sample::qemu();
+    let known = ["x-speed", "x-width"].map(str::to_owned);
+    qemu.devices.insert("pcie-root-port".to_owned(), known.into_iter().collect());
+    let machine = sample::machine(r#"(guest: Linux, memory: (size: "4 GiB"), pci: ["01:00.*"])"#);
+    let plan = crate::plan::plan(&machine, &|_| None, &host(), &qemu);
+    let port = plan.command.argv().into_iter().find(|word| word.contains(r#""id":"port-pci-01-00-0""#)).unwrap();
+    assert!(port.contains(r#""x-speed":"16","x-width":"16""#), "{port}");
 }
 
 #[test]

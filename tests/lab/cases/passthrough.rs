@@ -153,7 +153,7 @@ fn asks_vfio(lab: &Lab) -> Result<()> {
     let group = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/iommu_group)", at::NVME))?;
     let refused = lab.run_as_user(&check)?;
     let told = refused.stdout.contains(&format!("cannot open /dev/vfio/{group}: Permission denied"));
-    ensure!(refused.status == 3 && told && refused.stdout.contains("start as root"), "{refused}");
+    ensure!(refused.status == 3 && told && refused.stdout.contains("have udev give you the group"), "{refused}");
     Ok(())
 }
 

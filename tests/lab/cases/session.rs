@@ -69,9 +69,11 @@ fn rehearsed_outside(lab: &Lab, file: &str) -> Result<()> {
     ensure!(ended.stderr.contains("journalctl -fu vfio-run-only:rehearsal"), "{ended}");
     let unit = "vfio-run-only:rehearsal.service";
     lab.wait_until(&format!("journalctl -u {unit} | grep -q 'the host is as it was'"), GUEST_BOOT)?;
-    lab.wait_until(&format!("! systemctl is-active -q {unit} && ! systemctl is-failed -q {unit}"), SOON)?;
+    lab.wait_until(&format!("[ \"$(systemctl show -P ActiveState {unit})\" = inactive ]"), SOON)?;
+    ensure!(lab.run("systemctl is-active session-c9.scope")?.status != 0, "the session still runs");
     let report = lab.sh(&format!("journalctl -o cat -u {unit}"))?;
     ensure!(report.contains("2 of 2 rounds") && report.contains("stop desktop.service"), "{report}");
+    ensure!(!report.contains("Failed with result"), "{report}");
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
     Ok(())
 }

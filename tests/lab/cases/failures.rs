@@ -117,8 +117,11 @@ fn whatever_they_do(release: &str) -> Result<()> {
     // A second machine wants the same card; then QEMU is killed.
     let job = desk.start(FILE)?;
     let other = desk.lab.install_machine("other", &machine(OBEDIENT))?;
+    let taken = desk.lab.snapshot_of_host()?;
     let refused = desk.run("", &other)?.wait(SOON)?;
     ensure!(refused.status == 3 && refused.stderr.contains("is given to the machine only"), "{refused}");
+    let touched = taken.diff(&desk.lab.snapshot_of_host()?);
+    ensure!(touched.is_empty(), "who was refused touched the host:\n{touched}\n{refused}");
     desk.lab.sh(&format!("kill -KILL $({QEMU})"))?;
     let killed = job.wait(SOON)?;
     ensure!(killed.status == 4, "{killed}");

@@ -87,9 +87,12 @@ fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
 fn guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<()> {
     let lab = host("two-gpus", "debian13")?;
     let gpu = at::SECOND_GPU;
-    let file = lab.install_machine("second", &machine(&format!("memory: (size: \"32 MiB\"), pci: [\"{gpu}\"]")))?;
+    let file = lab.install_machine("second", &machine(r#"memory: (size: "32 MiB"), pci: ["02:00.*"]"#))?;
     lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
     let before = lab.snapshot_of_host()?;
+    let rounds = thorough::rounds(50, 8);
+    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n {rounds} {file}"), MANY_ROUNDS)?;
+    ensure!(rehearsed.status == 0 && rehearsed.stdout.contains(&format!("{rounds} of {rounds} rounds")), "{rehearsed}");
     let driver = format!("basename $(readlink /sys/bus/pci/devices/{gpu}/driver)");
     let host_driver = lab.sh(&driver)?;
     for round in 1..=thorough::rounds(10, 3) {

@@ -82,7 +82,8 @@ fn one_gpu_is_a_group_of_two_with_the_console_on_it() -> Result<()> {
 fn two_gpus_are_two_groups() -> Result<()> {
     look("two-gpus", "debian13", |lab| {
         ensure!(driver(lab, at::GPU)? == "bochs-drm" && driver(lab, at::SECOND_GPU)? == "bochs-drm");
-        ensure!(group(lab, at::SECOND_GPU)? == [at::SECOND_GPU]);
+        ensure!(group(lab, at::SECOND_GPU)? == [at::SECOND_GPU, at::SECOND_GPU_SOUND]);
+        ensure!(driver(lab, at::SECOND_GPU_SOUND)? == "snd_hda_intel");
         ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/class", at::SECOND_GPU))? == "0x038000");
         ensure!(lab.sh("ls /dev/dri")?.contains("card1"));
         lab.second_screenshot("second").map(drop)

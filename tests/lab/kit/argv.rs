@@ -214,7 +214,12 @@ fn add_gpu(args: &mut Arguments, gpu: Gpu) {
             args.device("intel-hda,id=sound,bus=port-gpu,addr=0.1");
             args.device("hda-duplex,audiodev=silence,bus=sound.0");
         }
-        Gpu::Second => args.device("secondary-vga,id=second,bus=port-second"),
+        Gpu::Second => {
+            args.device("secondary-vga,id=second,bus=port-second,addr=0.0,multifunction=on");
+            args.add("-audiodev", "none,id=second-silence");
+            args.device("intel-hda,id=second-sound,bus=port-second,addr=0.1");
+            args.device("hda-duplex,audiodev=second-silence,bus=second-sound.0");
+        }
         // The IOMMU must see its DMA, and a legacy virtio device bypasses it.
         Gpu::Virtio => args.device("virtio-vga,id=gpu,bus=port-gpu,iommu_platform=on,disable-legacy=on"),
     }

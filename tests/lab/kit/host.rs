@@ -13,6 +13,8 @@ pub mod at {
     pub const GPU_SOUND: &str = "0000:01:00.1";
     /// The second GPU.
     pub const SECOND_GPU: &str = "0000:02:00.0";
+    /// Its sound.
+    pub const SECOND_GPU_SOUND: &str = "0000:02:00.1";
     /// The USB controller.
     pub const USB: &str = "0000:03:00.0";
     /// The NVMe disk.

@@ -37,7 +37,7 @@ pub const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "two-gpus",
-        what: "a GPU with the console, and a second one",
+        what: "a GPU with the console, and a second one with its sound",
         on: NEWER,
         build: |host| host.gpu(Gpu::Primary).gpu(Gpu::Second),
     },

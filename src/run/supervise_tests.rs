@@ -2,8 +2,6 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::control::{self, Request};
@@ -19,12 +17,10 @@ const GREETING: &str =
 const EVENT: &str = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"RTC_CHANGE","data":{"offset":0}}"#;
 /// How many of them are sent at once.
 const MANY: usize = 100;
-/// More than the runtime handles between two looks at its descriptors; nobody waits for more.
-const FEW: usize = 50_000;
 const LONG: Duration = Duration::from_secs(20);
 
 /// A QEMU that sends events for as long as anybody takes them.
-fn sends_events_without_end(mut stream: UnixStream, sent: &AtomicUsize) -> std::io::Result<()> {
+fn sends_events_without_end(mut stream: UnixStream) -> std::io::Result<()> {
     writeln!(stream, "{GREETING}")?;
     let mut line = String::new();
     BufReader::new(stream.try_clone()?).read_line(&mut line)?;
@@ -33,7 +29,6 @@ fn sends_events_without_end(mut stream: UnixStream, sent: &AtomicUsize) -> std::
     let many = format!("{EVENT}\n").repeat(MANY);
     loop {
         stream.write_all(many.as_bytes())?;
-        sent.fetch_add(MANY, Ordering::Relaxed);
     }
 }
 
@@ -47,9 +42,7 @@ async fn events_without_end_keep_nobody_from_being_heard() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let closed = theirs.try_clone().unwrap();
-    let sent = Arc::new(AtomicUsize::new(0));
-    let count = sent.clone();
-    let sends = std::thread::spawn(move || sends_events_without_end(theirs, &count));
+    let sends = std::thread::spawn(move || sends_events_without_end(theirs));
     let qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
     let run = plan.paths.run.clone();
     let asks = std::thread::spawn(move || {
@@ -57,20 +50,17 @@ async fn events_without_end_keep_nobody_from_being_heard() {
         while !control::path(&run).exists() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let before = sent.load(Ordering::Relaxed);
+        // Where the events came first, there would be no end to the waiting.
         let reply = control::ask(&run, Request::Status);
-        let meanwhile = sent.load(Ordering::Relaxed) - before;
         let _ = child.kill().and_then(|()| child.wait());
         let _ = closed.shutdown(std::net::Shutdown::Both);
-        (reply, meanwhile)
+        reply
     });
     let mut processes = Processes { qemu: Some(qemu), helpers: Vec::new() };
     let running = Running { qmp, log: None, console: None, switch: None };
     let mut signals = Signals::catch().unwrap();
     let outcome = supervise(&plan, running, "running", &mut processes, &mut signals).await;
     assert!(matches!(outcome, Outcome::Crashed(_)), "{outcome:?}");
-    let (reply, meanwhile) = asks.join().unwrap();
-    assert_eq!(reply.unwrap().unwrap().state, "running");
-    assert!(meanwhile <= FEW, "{meanwhile} events came first");
+    assert_eq!(asks.join().unwrap().unwrap().unwrap().state, "running");
     assert!(sends.join().unwrap().is_err());
 }

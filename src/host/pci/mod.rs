@@ -51,6 +51,9 @@ pub struct Pci {
     pub screen: Screen,
     /// The ROM files that the machine names; `None`: it could not be read.
     pub roms: BTreeMap<PathBuf, Option<Rom>>,
+    /// Whether vfio-pci is there or can be loaded; `None`: it could not be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_vfio: Option<bool>,
     /// What VFIO says of the wanted functions that are with it already; `None`: none of them can be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vfio: Option<vfio::Answer>,
@@ -140,6 +143,7 @@ impl Pci {
             address_bits: address_bits(root),
             screen: Screen::read(root, &wanted.user_units),
             roms,
+            has_vfio: vfio::has_driver(root),
             vfio,
         }
     }

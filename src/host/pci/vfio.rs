@@ -91,6 +91,28 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Where drivers of PCI functions are once they are there.
+const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
+/// A list of modules is half a megabyte.
+const MAX_LIST: usize = 16 << 20;
+
+/// Whether vfio-pci is there, or is among the modules of the running kernel; `None`: these cannot be read.
+pub(super) fn has_driver(root: &Root) -> Option<bool> {
+    if root.path(DRIVER).exists() {
+        return Some(true);
+    }
+    let release = root.text_up_to("/proc/sys/kernel/osrelease", 256)?;
+    let list = |name: &str| root.text_up_to(format!("/lib/modules/{}/{name}", release.trim()), MAX_LIST);
+    // `kernel/drivers/vfio/pci/vfio-pci.ko.xz: …`, modules.dep(5); built in ones are listed without what they need.
+    let names =
+        |text: &str| text.lines().any(|line| line.split(':').next().is_some_and(|path| path.contains("/vfio-pci.ko")));
+    let Some(modules) = list("modules.dep") else {
+        // Modules of other kernels only: this one's were removed when it was updated.
+        return (!root.names("/lib/modules").is_empty()).then_some(false);
+    };
+    Some(names(&modules) || list("modules.builtin").is_some_and(|text| names(&text)))
+}
+
 /// What VFIO answered for devices that are with vfio-pci already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -232,6 +254,33 @@ mod tests {
         functions[1].details.as_mut().unwrap().lease = Some("win11".to_owned());
         assert_eq!(asked(&functions), [""; 0]);
         assert_eq!(answer(&Root::new("/nowhere"), &functions, &wanted), None);
+    }
+
+    #[test]
+    fn the_driver_is_there_or_among_the_modules() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let root = Root::new(folder.path());
+        put("proc/sys/kernel/osrelease", "6.12.57-amd64\n");
+        assert_eq!(has_driver(&root), None);
+        let list = "lib/modules/6.12.57-amd64/modules.dep";
+        put(list, "kernel/x.ko.xz: kernel/drivers/vfio/pci/vfio-pci.ko.xz\n");
+        assert_eq!(has_driver(&root), Some(false));
+        put("lib/modules/6.12.57-amd64/modules.builtin", "kernel/drivers/vfio/pci/vfio-pci.ko\n");
+        assert_eq!(has_driver(&root), Some(true));
+        put("lib/modules/6.12.57-amd64/modules.builtin", "");
+        put(list, "kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/x.ko.xz\n");
+        assert_eq!(has_driver(&root), Some(true));
+        std::fs::remove_dir_all(folder.path().join("lib/modules/6.12.57-amd64")).unwrap();
+        assert_eq!(has_driver(&root), None);
+        put("lib/modules/6.12.60-amd64/modules.dep", "");
+        assert_eq!(has_driver(&root), Some(false));
+        put("sys/bus/pci/drivers/vfio-pci/uevent", "");
+        assert_eq!(has_driver(&root), Some(true));
     }
 
     #[test]

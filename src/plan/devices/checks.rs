@@ -263,8 +263,15 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
     }
 }
 
-/// Whether VFIO itself gives what is with it already.
+/// Whether VFIO is there, and gives what is with it already.
 fn vfio(draft: &mut Draft, pci: &Pci) {
+    if pci.has_vfio == Some(false) {
+        let detail = "this kernel has no vfio-pci, which gives devices to a guest, and no module of that name";
+        let remedy = "reboot where the kernel was updated, and its modules with it; else install its modules, or one with \
+                      CONFIG_VFIO_PCI";
+        draft.no("pci.driver", Hard, detail, remedy);
+        draft.about("pci");
+    }
     match &pci.vfio {
         None => {}
         Some(Answer::Gives) => draft.yes("pci.vfio", Hard, "VFIO gives what is with vfio-pci already"),

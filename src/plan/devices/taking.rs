@@ -21,8 +21,8 @@ pub struct Taking {
     pub stops: Vec<String>,
 }
 
-/// Findings of a process and not of a group: who looks at groups need not be who starts the guest.
-const OF_OURS: [&str; 3] = ["pci.rights", "pci.memlock", "pci.iommu"];
+/// Findings of a process or of the host and not of a group: who looks at groups need not be who starts the guest.
+const OF_OURS: [&str; 4] = ["pci.rights", "pci.memlock", "pci.iommu", "pci.driver"];
 
 /// A machine that says nothing of itself but what it must.
 const MACHINE: &str = r#"(guest: Linux, memory: (size: "1 GiB"), disks: [], networks: [])"#;

@@ -191,7 +191,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 17] = [
+    let rows: [(&str, Spoil, &[&str]); 18] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#""01:00.*""#,
@@ -200,6 +200,11 @@ fn what_speaks_against_a_device_is_named() {
                 host.pci.as_mut().unwrap().vfio = Some(Answer::Refuses { detail, remedy });
             },
             &["!cannot open /dev/vfio/2: denied"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| host.pci.as_mut().unwrap().has_vfio = Some(false),
+            &["!this kernel has no vfio-pci, which gives devices to a guest, and no module of that name"],
         ),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,

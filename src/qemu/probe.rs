@@ -21,8 +21,9 @@ use super::schema::Schema;
 use super::short::Short;
 use crate::child::SpawnError;
 
-/// How long a probe may take in all. It takes about a second on a slow machine.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a probe may take in all. It takes about a second on a slow machine, and half a minute was too short on one that
+/// had hardly any time for it.
+pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// How long another QEMU may take where only KVM is asked about; it tells how fast this machine is just now.
 const ANOTHER_LIMIT: Duration = Duration::from_secs(8);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use vfio_run::change::{Before, Bound, Change, ChangeError, Rung, Undone, unattended};
@@ -24,6 +24,9 @@ const FUNCTIONS: [(&str, &str); 2] = [(GPU, "bochs-drm"), (SOUND, "snd_hda_intel
 const DRIVERS: [&str; 3] = ["bochs-drm", "snd_hda_intel", "vfio-pci"];
 const PCI: &str = "sys/bus/pci";
 
+/// The driver of the firmware's framebuffer, and its device.
+const BOOT_DRIVER: &str = "sys/bus/platform/drivers/efi-framebuffer";
+const BOOT_SCREEN: &str = "efi-framebuffer.0";
 const PORT: &str = "0000:00:01.0";
 /// Below the root: the file that names what wakes a dead card in this host.
 const CURE: &str = "cure";
@@ -74,6 +77,8 @@ impl Host {
             let real = format!("../../../{address}/driver");
             symlink(real, root.join(format!("{PCI}/devices/{PORT}/{address}/driver"))).unwrap();
         }
+        fs::create_dir_all(root.join(BOOT_DRIVER)).unwrap();
+        symlink("../../devices/efi-framebuffer.0", root.join(BOOT_DRIVER).join(BOOT_SCREEN)).unwrap();
         fs::create_dir_all(root.join("sys/class/rtc/rtc0")).unwrap();
         put("sys/class/rtc/rtc0/wakealarm", "");
         put("sys/power/mem_sleep", "s2idle [deep]\n");
@@ -152,7 +157,8 @@ fn kernel(root: PathBuf, off: Arc<AtomicBool>) -> JoinHandle<()> {
     let removes = FUNCTIONS.map(|(address, _)| format!("{PCI}/devices/{address}/remove"));
     let port = ["reset_subordinate", "rescan"].map(|name| format!("{PCI}/devices/{PORT}/{name}"));
     let names = names.into_iter().chain([format!("{PCI}/drivers_probe")]);
-    for name in names.chain(resets).chain(removes).chain(port) {
+    let boot = ["unbind", "bind"].map(|name| format!("{BOOT_DRIVER}/{name}"));
+    for name in names.chain(resets).chain(removes).chain(port).chain(boot) {
         nix::unistd::mkfifo(&root.join(&name), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let open = fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(root.join(&name));
         files.push((name, open.unwrap()));
@@ -161,7 +167,16 @@ fn kernel(root: PathBuf, off: Arc<AtomicBool>) -> JoinHandle<()> {
         while !off.load(Ordering::Relaxed) {
             for (name, file) in &mut files {
                 let mut written = [0; GPU.len()];
-                if name.ends_with("/unbind") || name.ends_with("/drivers_probe") {
+                if name.starts_with(BOOT_DRIVER) {
+                    let mut device = [0; BOOT_SCREEN.len()];
+                    if file.read_exact(&mut device).is_ok() && device == BOOT_SCREEN.as_bytes() {
+                        let link = root.join(BOOT_DRIVER).join(BOOT_SCREEN);
+                        match name.ends_with("/unbind") {
+                            true => fs::remove_file(link).unwrap(),
+                            false => symlink("../../devices/efi-framebuffer.0", link).unwrap(),
+                        }
+                    }
+                } else if name.ends_with("/unbind") || name.ends_with("/drivers_probe") {
                     if file.read_exact(&mut written).is_ok() {
                         act(&root, name, std::str::from_utf8(&written).unwrap());
                     }
@@ -261,6 +276,32 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_firmwares_framebuffer_gets_its_driver_back_where_there_is_still_one() {
+    let host = Host::new();
+    let link = host.path(BOOT_DRIVER).join(BOOT_SCREEN);
+    let driver = BOOT_DRIVER.rsplit('/').next().unwrap().to_owned();
+    let change = Change::ReleaseBootScreen { driver, device: BOOT_SCREEN.to_owned() };
+    let undo = |journal: &mut Journal| journal.undo_all(&host.root()).remove(0).result.unwrap();
+    let mut journal = host.journal();
+    journal.make(&host.root(), &change, &unattended).unwrap();
+    assert!(!link.is_symlink());
+    // Made twice: the second finds nothing to do, and has nothing to give back.
+    journal.make(&host.root(), &change, &unattended).unwrap();
+    let results: Vec<_> = journal.undo_all(&host.root()).into_iter().map(|report| report.result.unwrap()).collect();
+    assert_eq!(results, [Undone::AlreadyBack, Undone::Restored]);
+    // The kernel's part of a write ends before the write does; that of this one's thread, some time later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !link.is_symlink() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(link.is_symlink());
+    journal.make(&host.root(), &change, &unattended).unwrap();
+    // The card's own driver took the card's memory over, and the framebuffer's device with its driver's files is gone.
+    fs::remove_file(host.path(BOOT_DRIVER).join("bind")).unwrap();
+    assert_eq!(undo(&mut journal), Undone::NotOurs { found: "the card's own driver has the screen".to_owned() });
 }
 
 #[test]

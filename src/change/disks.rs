@@ -1,20 +1,16 @@
-//! Disks that the host uses keep their controller: a plan looks at mounts, but a stick may have been plugged in and
-//! mounted since, and there are users that no list of mounts shows (ZFS, another mount namespace).
-//!
-//! The kernel lets one user have a block device for itself (`O_EXCL` without `O_CREAT`, open(2)): a mounted file system,
-//! swap, device-mapper, md, a pool of ZFS. So it is asked for that, just before the driver goes.
+//! Disks that the host uses keep their controller: a plan looks at them too, but a stick may have been plugged in and
+//! mounted since. So the kernel is asked just before the driver goes.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::ChangeError;
-use crate::host::Root;
+use crate::host::pci::without_path;
+use crate::host::{Root, is_claimed};
 use crate::units::PciAddress;
 
 /// Refuses a function with a disk that is in use. A fake root has no disks.
 pub(super) fn check_unused(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
-    if root.is_real() { check(root, address, &in_use) } else { Ok(()) }
+    if root.is_real() { check(root, address, &is_claimed) } else { Ok(()) }
 }
 
 fn check(root: &Root, address: PciAddress, in_use: &dyn Fn(&Path) -> bool) -> Result<(), ChangeError> {
@@ -32,23 +28,8 @@ fn disks(root: &Root, address: PciAddress) -> Vec<PathBuf> {
     };
     let names = root.names(class).into_iter().filter(behind);
     // A `/` in a node's name is a `!` in its folder's.
-    names.map(|name| Path::new("/dev").join(without_path(&name).replace('!', "/"))).collect()
-}
-
-/// An NVMe disk that could have several paths is in use by the name without one: `nvme0c1n1` as `nvme0n1`.
-fn without_path(name: &str) -> String {
-    let parts = name.strip_prefix("nvme").and_then(|rest| rest.split_once('c')).and_then(|(subsystem, rest)| {
-        let (path, namespace) = rest.split_once('n')?;
-        path.parse::<u32>().is_ok().then(|| format!("nvme{subsystem}n{namespace}"))
-    });
-    parts.unwrap_or_else(|| name.to_owned())
-}
-
-fn in_use(node: &Path) -> bool {
-    // Without O_NONBLOCK a drive without a disc would be waited for.
-    let flags = libc::O_EXCL | libc::O_NONBLOCK;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(node);
-    opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+    let names = names.map(|name| without_path(&name).unwrap_or(name));
+    names.map(|name| Path::new("/dev").join(name.replace('!', "/"))).collect()
 }
 
 #[cfg(test)]
@@ -84,11 +65,5 @@ mod tests {
         assert!(used("03:00.0", &["/dev/nvme0n1"]).is_err());
         assert!(used("00:1d.0", &["/dev/nvme0n1"]).is_err(), "a port has what is below it");
         assert_eq!(used("00:1f.0", &["/dev/sda"]), Ok(()));
-    }
-
-    #[test]
-    fn what_is_not_there_or_no_disk_is_not_in_use() {
-        assert!(!in_use(Path::new("/dev/no-such-disk")));
-        assert!(!in_use(Path::new("/dev/null")));
     }
 }

@@ -61,3 +61,78 @@ fn size(root: &Root, address: PciAddress, bar: usize) -> Result<Size, ChangeErro
     let length = range.and_then(|(start, end)| end.checked_sub(start)?.checked_add(1));
     length.map(Size::bytes).ok_or(ChangeError::NotTaken { path, wanted: format!("a range {bar}"), found: text })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Size = Size::bytes(256 * Size::MIB);
+    const LARGE: Size = Size::bytes(16 * Size::GIB);
+
+    struct Card(tempfile::TempDir);
+
+    impl Card {
+        /// A card whose second range has this size; the kernel that would resize it is not there.
+        fn of(size: Size) -> Self {
+            let card = Self(tempfile::tempdir().unwrap());
+            std::fs::create_dir_all(card.path("")).unwrap();
+            card.has(size);
+            card
+        }
+
+        fn has(&self, size: Size) {
+            let end = 0x60_0000_0000 + size.as_bytes() - 1;
+            let text = format!("0x80000000 0x80ffffff 0x40200\n0x6000000000 {end:#x} 0x14220c\n0x0 0x0 0x0\n");
+            std::fs::write(self.path("resource"), text).unwrap();
+            std::fs::write(self.path("resource1_resize"), "").unwrap();
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            Root::new(self.0.path()).path(folder(Self::address())).join(name)
+        }
+
+        fn address() -> PciAddress {
+            "01:00.0".parse().unwrap()
+        }
+
+        fn root(&self) -> Root {
+            Root::new(self.0.path())
+        }
+
+        fn written(&self) -> String {
+            std::fs::read_to_string(self.path("resource1_resize")).unwrap()
+        }
+
+        fn undo(&self) -> Result<Undone, ChangeError> {
+            undo(&self.root(), Self::address(), 1, LARGE, SMALL)
+        }
+    }
+
+    #[test]
+    fn a_range_is_asked_for_by_the_number_of_its_size_and_read_back() {
+        let card = Card::of(SMALL);
+        assert_eq!(capture(&card.root(), Card::address(), 1).unwrap(), Before::Size(SMALL));
+        let error = apply(&card.root(), Card::address(), 1, LARGE).unwrap_err();
+        assert!(matches!(error, ChangeError::NotTaken { .. }), "{error}");
+        assert_eq!(card.written(), "14");
+        card.has(LARGE);
+        apply(&card.root(), Card::address(), 1, LARGE).unwrap();
+        assert_eq!(card.written(), "", "it has its size");
+        assert!(capture(&card.root(), Card::address(), 7).is_err(), "there is no such range");
+    }
+
+    #[test]
+    fn only_the_size_that_is_ours_is_taken_back() {
+        let card = Card::of(SMALL);
+        assert_eq!(card.undo().unwrap(), Undone::AlreadyBack);
+        let other = Size::bytes(8 * Size::GIB);
+        card.has(other);
+        assert_eq!(card.undo().unwrap(), Undone::NotOurs { found: other.to_string() });
+        card.has(LARGE);
+        let error = card.undo().unwrap_err();
+        assert!(matches!(error, ChangeError::NotTaken { .. }), "{error}");
+        assert_eq!(card.written(), "8");
+        std::fs::remove_dir_all(card.path("")).unwrap();
+        assert!(matches!(card.undo().unwrap(), Undone::NotOurs { .. }), "a card that was taken out");
+    }
+}

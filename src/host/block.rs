@@ -2,6 +2,9 @@
 //! Source: `Documentation/ABI/stable/sysfs-block`, proc_pid_mountinfo(5), swapon(8).
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use super::Root;
 
@@ -104,6 +107,16 @@ pub(super) fn mounted(root: &Root, device: Device, mounts: &Mounts) -> Vec<Strin
     uses
 }
 
+/// Whether something of the host has the block device for itself: a mounted file system, swap, device-mapper, md; also
+/// what no list of mounts shows, such as a pool of ZFS or a mount in another namespace. The kernel lets one user have
+/// that (`O_EXCL` without `O_CREAT`, open(2)), and is asked for it. What may not be opened is not known to be claimed.
+pub(crate) fn is_claimed(node: &Path) -> bool {
+    // Without O_NONBLOCK a drive without a disc would be waited for.
+    let flags = libc::O_EXCL | libc::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(node);
+    opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+}
+
 /// The device, its partitions and their holders, by number and by name below /dev.
 fn with_dependents(root: &Root, device: Device) -> (BTreeSet<Device>, BTreeSet<String>) {
     let (mut devices, mut names) = (BTreeSet::new(), BTreeSet::new());
@@ -133,7 +146,6 @@ fn with_dependents(root: &Root, device: Device) -> (BTreeSet<Device>, BTreeSet<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -208,5 +220,11 @@ mod tests {
     #[test]
     fn escapes_are_undone() {
         assert_eq!(unescape(r"/a\040b\134c\9\04"), r"/a b\c\9\04");
+    }
+
+    #[test]
+    fn what_is_not_there_or_no_disk_is_not_is_claimed() {
+        assert!(!is_claimed(Path::new("/dev/no-such-disk")));
+        assert!(!is_claimed(Path::new("/dev/null")));
     }
 }

@@ -18,6 +18,7 @@ mod root;
 mod unit_file;
 mod writable;
 
+pub(crate) use block::is_claimed;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use environment::Environment;
 pub use firmware::{Descriptor, Feature};

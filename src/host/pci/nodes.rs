@@ -17,6 +17,9 @@ const MAX_FOLDERS: usize = 20_000;
 const NVIDIA: u32 = 195;
 const NVIDIA_SHARED: [(&str, u32); 2] = [("/dev/nvidia-modeset", 254), ("/dev/nvidiactl", 255)];
 
+/// All block devices by name.
+const BLOCK: &str = "/sys/class/block";
+
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Node {
@@ -32,10 +35,27 @@ pub struct Node {
 
 /// The nodes of all that is below the function's folder, but not below further PCI functions.
 pub(super) fn below(root: &Root, folder: &str) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    walk(root, folder, &mut |path| nodes.extend(node(root, path)));
+    let (mut nodes, mut elsewhere) = (Vec::new(), Vec::new());
+    walk(root, folder, &mut |path| {
+        nodes.extend(node(root, path));
+        elsewhere.extend(path.rsplit('/').next().and_then(without_path));
+    });
+    for name in elsewhere {
+        let folder = format!("{BLOCK}/{name}");
+        nodes.extend(node(root, &folder));
+        walk(root, &folder, &mut |path| nodes.extend(node(root, path)));
+    }
     nodes.sort();
     nodes
+}
+
+/// An NVMe disk that could have several paths shows below its controller as one of them, `nvme0c1n1`; the disk itself
+/// is `nvme0n1`, and belongs to no controller (`nvme_set_disk_name()`).
+pub(crate) fn without_path(name: &str) -> Option<String> {
+    let (subsystem, rest) = name.strip_prefix("nvme")?.split_once('c')?;
+    let (path, namespace) = rest.split_once('n')?;
+    let all_numbers = [subsystem, path, namespace].iter().all(|part| part.parse::<u32>().is_ok());
+    all_numbers.then(|| format!("nvme{subsystem}n{namespace}"))
 }
 
 /// Calls for each folder below this one. Links are not followed: they lead out of the function.

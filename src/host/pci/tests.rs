@@ -64,7 +64,20 @@ fn desktop() -> tempfile::TempDir {
     put(&format!("{disk}/nvme/nvme0/nvme0n1/uevent"), "DEVNAME=nvme0n1\n");
     link("/sys/class/block", &format!("{disk}/nvme/nvme0/nvme0n1/subsystem"));
     put("sys/dev/block/259:0/uevent", "DEVNAME=nvme0n1\n");
-    put("proc/self/mountinfo", "25 1 259:0 / / rw shared:1 - ext4 /dev/nvme0n1 rw\n");
+    // One that could have several paths: below its controller is one of these, and the disk is elsewhere.
+    let disk = function("0000:00:07.0", "144d:a80c", "10802", "nvme", 6);
+    put(&format!("{disk}/nvme/nvme1/nvme1c1n1/size"), "8\n");
+    let head = "sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n1";
+    for (folder, name, number) in
+        [(head.to_owned(), "nvme1n1", "259:2"), (format!("{head}/nvme1n1p1"), "nvme1n1p1", "259:3")]
+    {
+        put(&format!("{folder}/dev"), number);
+        put(&format!("{folder}/uevent"), &format!("DEVNAME={name}\n"));
+        link("/sys/class/block", &format!("{folder}/subsystem"));
+    }
+    link("../../devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n1", "sys/class/block/nvme1n1");
+    let home = "26 1 259:3 / /home rw shared:1 - ext4 /dev/nvme1n1p1 rw\n";
+    put("proc/self/mountinfo", &format!("25 1 259:0 / / rw shared:1 - ext4 /dev/nvme0n1 rw\n{home}"));
     let usb = function("0000:00:14.0", "8086:7ae0", "c0330", "xhci_hcd", 4);
     put(&format!("{usb}/usb1/1-3/idVendor"), "046d\n");
     put(&format!("{usb}/usb1/1-3/idProduct"), "c547\n");
@@ -147,7 +160,7 @@ fn a_graphics_card_in_depth_and_all_others_in_short() {
     let desktop = desktop();
     let pci = read(desktop.path(), &["01:00.0"]);
     assert_eq!(pci.iommu, Some(true));
-    assert_eq!(pci.functions.len(), 6);
+    assert_eq!(pci.functions.len(), 7);
     // With it: the other function of its group, and the port above.
     let deep: Vec<String> =
         pci.functions.iter().filter(|f| f.details.is_some()).map(|f| f.address.to_string()).collect();
@@ -189,8 +202,9 @@ fn holders_are_found_by_name_also_of_deleted_nodes() {
 #[test]
 fn what_the_host_needs_is_named() {
     let desktop = desktop();
-    let pci = read(desktop.path(), &["00:06.0", "00:14.0", "00:1f.6"]);
+    let pci = read(desktop.path(), &["00:06.0", "00:07.0", "00:14.0", "00:1f.6"]);
     assert_eq!(details(&pci, "00:06.0").uses, ["/"]);
+    assert_eq!(details(&pci, "00:07.0").uses, ["/home"]);
     assert_eq!(details(&pci, "00:1f.6").uses, ["default route (br0)"]);
     let usb = &details(&pci, "00:14.0").usb;
     assert_eq!((usb[0].port.as_str(), usb[0].ids.as_str(), usb[0].name.as_str()), ("1-3", "046d:c547", "USB Receiver"));

@@ -1,11 +1,12 @@
 //! What of the host depends on a PCI function: mounted file systems, swap, the default route.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::Details;
 use super::function::link;
 use crate::host::Root;
-use crate::host::block::{Mounts, mounted};
+use crate::host::block::{Mounts, is_claimed, mounted};
 use crate::units::PciAddress;
 
 /// Network interfaces that can stand upon each other; the search ends there.
@@ -21,12 +22,21 @@ pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
         for node in details.nodes.iter().filter(|node| node.subsystem == "block") {
             uses.extend(mounted(root, (node.major.into(), node.minor.into()), &mounts));
         }
+        if uses.is_empty() && root.is_real() {
+            let disks = details.nodes.iter().filter(|node| node.subsystem == "block" && is_claimed(&node.path));
+            uses.extend(disks.map(|node| claimed(&node.path)));
+        }
         for interface in interfaces(root, *address) {
             let all = with_upper(root, &interface);
             uses.extend(all.intersection(&routes).map(|route| format!("default route ({route})")));
         }
         details.uses = uses.into_iter().collect();
     }
+}
+
+/// A disk that the kernel keeps for somebody.
+fn claimed(node: &Path) -> String {
+    format!("{} (claimed: ZFS, or a mount that this process does not see)", node.display())
 }
 
 /// The interfaces that the default routes lead through.

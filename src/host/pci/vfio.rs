@@ -71,6 +71,11 @@ impl Refused {
     /// How to mend it.
     pub fn remedy(&self) -> &'static str {
         match self {
+            Self::Container(VfioError::OpenContainer(error))
+                if error.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                "start as root, or `modprobe vfio_iommu_type1` once: udev gives `/dev/vfio/vfio` to everybody then"
+            }
             Self::Container(_) => "`modprobe vfio_iommu_type1`, then look at `dmesg`",
             Self::NoGroup(_) => "give the guest another device; `vfio-run devices` shows the groups",
             Self::Group { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -281,6 +286,13 @@ mod tests {
         assert_eq!(has_driver(&root), Some(false));
         put("sys/bus/pci/drivers/vfio-pci/uevent", "");
         assert_eq!(has_driver(&root), Some(true));
+    }
+
+    #[test]
+    fn who_may_not_open_vfio_is_not_told_to_look_for_a_fault() {
+        let remedy = |kind: std::io::ErrorKind| Refused::Container(VfioError::OpenContainer(kind.into())).remedy();
+        assert!(remedy(std::io::ErrorKind::PermissionDenied).starts_with("start as root"));
+        assert!(remedy(std::io::ErrorKind::NotFound).contains("dmesg"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod bench;
 mod console;
 mod kit;
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -66,34 +67,39 @@ fn command(words: &[&str]) -> Result<()> {
     }
 }
 
-/// Builds the images and, two at a time, the templates that tests start from.
+/// Builds the images and the templates that tests start from, the releases side by side: one boots its hosts while the
+/// packages of the other are still on their way.
 fn make(releases: &[Release]) -> Result<()> {
-    images::build_all(releases)?;
-    let wanted = variants::VARIANTS.iter().flat_map(|variant| {
-        let here = variant.on.iter().filter(|release| releases.contains(release));
-        here.map(|release| (variant.build)(Host::new(*release)))
-    });
-    let wanted = wanted.filter(Host::has_template).map(|host| host.in_template());
-    let mut hosts: Vec<Host> = Vec::new();
-    for host in wanted {
-        // Some differ only in what is plugged in after the restore.
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    let queue = Mutex::new(hosts.into_iter());
-    let work = || loop {
-        let next = queue.lock().map_err(|_| anyhow!("another template failed"))?.next();
-        match next {
-            Some(host) => host.make_template()?,
-            None => return anyhow::Ok(()),
+    let queue = Mutex::new(VecDeque::new());
+    let locked = || queue.lock().map_err(|_| anyhow!("another template failed"));
+    let work = |release: Release| {
+        images::build(release)?;
+        locked()?.extend(templates(release));
+        loop {
+            let next = locked()?.pop_front();
+            match next {
+                Some(host) => host.make_template()?,
+                None => return anyhow::Ok(()),
+            }
         }
     };
     std::thread::scope(|scope| {
-        let workers = [scope.spawn(work), scope.spawn(work)];
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("making templates failed"))?)
+        let workers: Vec<_> = releases.iter().map(|release| scope.spawn(|| work(*release))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("making images failed"))?)
     })?;
     cache::prune()
+}
+
+/// The hosts of the release's templates. Some variants differ only in what is plugged in after the restore.
+fn templates(release: Release) -> Vec<Host> {
+    let mut hosts: Vec<Host> = Vec::new();
+    for variant in variants::VARIANTS.iter().filter(|variant| variant.on.contains(&release)) {
+        let host = (variant.build)(Host::new(release));
+        if host.has_template() && !hosts.contains(&host.in_template()) {
+            hosts.push(host.in_template());
+        }
+    }
+    hosts
 }
 
 fn shell(words: &[&str]) -> Result<()> {

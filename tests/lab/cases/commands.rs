@@ -78,7 +78,7 @@ fn the_linux_guest_boots_and_obeys_the_power_button() -> Result<()> {
     let job = lab.start(
         "exec qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35 -m 512 -nodefaults -vga none -display none \
          -serial file:/run/lab/guest.log -monitor unix:/run/lab/guest.mon,server,wait=off \
-         -kernel /lab/guests/vmlinuz -initrd /lab/guests/initramfs -append 'console=ttyS0 quiet panic=-1'",
+         -kernel /lab/guests/vmlinux -initrd /lab/guests/initramfs -append 'console=ttyS0 quiet panic=-1'",
     )?;
     job.wait_until("grep -q 'LINUX READY' /run/lab/guest.log", Duration::from_secs(120))?;
     eprintln!("the Linux guest took {:.1} s", since.elapsed().as_secs_f32());

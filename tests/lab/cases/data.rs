@@ -19,9 +19,9 @@ const MACHINE: &str = r#"(
     memory: (size: "256 MiB"),
     cpu: (vcpus: 1, features: ["-xsave"]),
     kernel: (
-        image: "/lab/guests/vmlinuz",
+        image: "/lab/guests/vmlinux",
         initrd: "/lab/guests/initramfs",
-        cmdline: "console=ttyS0 guest.data guest.keys",
+        cmdline: "console=ttyS0 quiet guest.data guest.keys",
     ),
     networks: [],
     serial: File("/run/lab/guest.log"),

@@ -68,11 +68,11 @@ fn a_command_line_that_qemu_refuses_is_refused_before_anything_is_taken() -> Res
 fn a_guest_that_shows_no_life_loses_the_card_and_the_desktop_comes_back() -> Result<()> {
     let lab = host("one-gpu", "debian13")?;
     lab.sh(DESKTOP)?;
-    let file = installed(&lab, &machine(r#"pci: ["01:00.*"], give_back_unless: (within: 60)"#))?;
+    let file = installed(&lab, &machine(r#"pci: ["01:00.*"], give_back_unless: (within: 20)"#))?;
     let state = lab.snapshot_of_host()?;
     let job = start(&lab, &file, "guest")?;
     let ended = job.wait(Duration::from_secs(180))?;
-    ensure!(ended.status == 4 && ended.stderr.contains("a sign of life did not show within 60 s"), "{ended}");
+    ensure!(ended.status == 4 && ended.stderr.contains("a sign of life did not show within 20 s"), "{ended}");
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
     let left = state.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
@@ -90,7 +90,7 @@ fn usb_host() -> Result<Lab> {
 /// A Linux guest on such a host.
 fn linux(more: &str, cmdline: &str) -> String {
     let boot =
-        format!("/lab/guests/vmlinuz\", initrd: \"/lab/guests/initramfs\", cmdline: \"console=ttyS0 {cmdline}\"");
+        format!("/lab/guests/vmlinux\", initrd: \"/lab/guests/initramfs\", cmdline: \"console=ttyS0 quiet {cmdline}\"");
     machine(more).replace("/lab/guests/tiny\"", &boot)
 }
 
@@ -108,14 +108,14 @@ fn a_program_in_the_guest_that_opens_the_agents_channel_is_life() -> Result<()> 
 #[test]
 fn a_driver_of_the_guest_at_work_on_its_device_is_life() -> Result<()> {
     let lab = usb_host()?;
-    let with_card = linux(r#"pci: ["03:00.*"], give_back_unless: (sign: Driver, within: 150)"#, "");
+    let with_card = linux(r#"pci: ["03:00.*"], give_back_unless: (sign: Driver, within: 90)"#, "");
     let file = installed(&lab, &with_card)?;
     let since = Instant::now();
     let job = lab.start(&format!("/lab/bin/vfio-run -v {file} 2>/run/lab/said"))?;
     job.wait_until("grep -q 'lives: a driver of the guest' /run/lab/said", Duration::from_secs(240))?;
     job.wait_until("grep -q 'LINUX READY' /run/lab/guest.log", Duration::from_secs(120))?;
     // Past its time the launcher is still there: 124 is that of timeout(1).
-    let rest = Duration::from_secs(170).saturating_sub(since.elapsed());
+    let rest = Duration::from_secs(100).saturating_sub(since.elapsed());
     let stays = format!("timeout {} tail --pid=$(pgrep -x vfio-run) -f /dev/null", rest.as_secs() + 1);
     ensure!(lab.run_for(&stays, Duration::from_secs(300))?.status == 124);
     lab.sh("/lab/bin/vfio-run stop only")?;

@@ -50,7 +50,9 @@ fn a_gpu_with_another_driver_goes_and_comes_back() -> Result<()> {
 #[test]
 fn a_compositor_makes_way_and_paints_again() -> Result<()> {
     let paints = |lab: &Lab| {
+        // A panel, a pattern and a pointer; a console has only a few colours.
         lab.wait_for_picture("desktop", Duration::from_secs(60), |picture| picture.colours() > 20)?;
+        ensure!(lab.sh("systemctl is-active display-manager && fuser -v /dev/dri/card0 2>&1")?.contains("weston"));
         // Its helpers come after its first picture.
         lab.wait_until("pgrep weston-keyboard && pgrep weston-desktop-", Duration::from_secs(60))
     };
@@ -75,6 +77,7 @@ fn a_device_behind_a_port_without_acs_goes_and_comes_back() -> Result<()> {
 fn a_device_without_reset_is_told_before_it_is_given() -> Result<()> {
     let lab = host("no-reset", "debian13")?;
     let device = lab.sh("basename $(dirname $(grep -l 0x11e8 /sys/bus/pci/devices/*/device))")?;
+    ensure!(lab.run(&format!("cat /sys/bus/pci/devices/{device}/reset_method"))?.stdout.is_empty());
     let file = lab.install_machine("other", &machine(&format!(r#"pci: ["{device}"]"#)))?;
     let checked = lab.run_for(&format!("/lab/bin/vfio-run check {file}"), ROUNDS)?;
     let told = format!("{device} cannot be reset");

@@ -169,16 +169,6 @@ fn a_switch_without_acs_joins_port_and_device() -> Result<()> {
 }
 
 #[test]
-fn no_reset_has_none() -> Result<()> {
-    look("no-reset", "debian13", |lab| {
-        let device = lab.sh("grep -l 0x11e8 /sys/bus/pci/devices/*/device")?;
-        let methods = device.replace("/device\n", "").trim_end_matches("/device").to_owned() + "/reset_method";
-        ensure!(lab.run(&format!("cat {methods}"))?.stdout.is_empty());
-        Ok(())
-    })
-}
-
-#[test]
 fn numa_has_two_nodes_and_siblings() -> Result<()> {
     for release in releases() {
         look("numa", release, |lab| {
@@ -203,19 +193,6 @@ fn frequencies_can_be_chosen(lab: &Lab) -> Result<()> {
     lab.sh(&format!("echo powersave >{policy}/scaling_governor"))?;
     ensure!(read(lab, &format!("{policy}/scaling_cur_freq"))? == "1400000");
     Ok(())
-}
-
-#[test]
-fn compositor_holds_the_gpu() -> Result<()> {
-    look("compositor", "debian13", |lab| {
-        ensure!(lab.sh("systemctl is-active display-manager")? == "active");
-        ensure!(lab.sh("fuser -v /dev/dri/card0 2>&1")?.contains("weston"));
-        // A panel, a pattern and a pointer; a console has only a few colours.
-        lab.wait_for_picture("desktop", Duration::from_secs(60), |picture| picture.colours() > 20)?;
-        lab.sh("systemctl stop display-manager")?;
-        ensure!(!lab.run("fuser -v /dev/dri/card0 2>&1")?.stdout.contains("weston"));
-        Ok(())
-    })
 }
 
 #[test]

@@ -28,12 +28,22 @@ pub struct Agent {
     /// Whether anything but a hello is left over from the boot before.
     is_booting: bool,
     transcript: File,
+    /// When the power was switched on.
+    since: Instant,
 }
 
 impl Agent {
     /// Takes over a line. Everything that goes over it is written to `transcript` too.
     pub fn new(stream: UnixStream, transcript: File) -> Self {
-        Self { stream, heard: Vec::new(), ended: HashMap::new(), next: 1, is_booting: false, transcript }
+        Self {
+            stream,
+            heard: Vec::new(),
+            ended: HashMap::new(),
+            next: 1,
+            is_booting: false,
+            transcript,
+            since: Instant::now(),
+        }
     }
 
     /// Starts a command and gives its number.
@@ -41,7 +51,8 @@ impl Agent {
         let id = self.next;
         self.next += 1;
         let line = format!("{id} {}\n", command.replace('\\', "\\\\").replace('\n', "\\n"));
-        writeln!(self.transcript, "[{id}] {command}")?;
+        let now = self.now();
+        writeln!(self.transcript, "[{id}] {now} {command}")?;
         self.stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         self.stream.write_all(line.as_bytes()).context("the line to the lab host is broken")?;
         Ok(id)
@@ -87,6 +98,11 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// Seconds since power on, for the transcript.
+    fn now(&self) -> String {
+        format!("{:.1} s", self.since.elapsed().as_secs_f32())
     }
 
     fn hear(&mut self, deadline: Instant) -> Result<()> {
@@ -141,9 +157,10 @@ impl Agent {
                 let text = |from: usize, to: usize| String::from_utf8_lossy(&self.heard[from..to]).into_owned();
                 let (stdout, stderr) = (text(body, body + out), text(body + out, end));
                 let ended = Ended { status: status.parse()?, stdout, stderr };
+                let now = self.now();
                 writeln!(
                     self.transcript,
-                    "[{id}] → {}\n{}{}",
+                    "[{id}] {now} → {}\n{}{}",
                     ended.status,
                     indent(&ended.stdout),
                     indent(&ended.stderr)

@@ -93,6 +93,15 @@ pub fn entry(kind: &str, name: &str, key: &Key, make: impl FnOnce(&Path) -> Resu
     Ok(Entry { path, _held: held })
 }
 
+/// The entry, if it was made before.
+pub fn find(kind: &str, name: &str, key: &Key) -> Option<Entry> {
+    let path = root().join(kind).join(format!("{name}-{}", key.text()));
+    let held = File::open(path.join("in-use")).ok()?;
+    let held = Flock::lock(held, FlockArg::LockShared).ok()?;
+    held.set_modified(SystemTime::now()).ok();
+    Some(Entry { path, _held: held })
+}
+
 /// An entry of the cache; it is not removed while this lives.
 pub struct Entry {
     path: PathBuf,

@@ -1,6 +1,6 @@
 //! A running lab host, and what a test does with it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::agent::Agent;
+use super::answers::Answers;
 use super::argv::{self, Files, Memory, Watch};
 use super::boot::boot;
 use super::cache::Entry;
@@ -26,6 +27,12 @@ use super::{keys, template, tools, variants};
 /// How long a command may take when the test does not say.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// To be said before the first [`PAUSE`]: a pipe to which nobody ever writes.
+pub const PAUSES: &str = "exec 9<> <(:)";
+
+/// A moment's rest between two looks, for bash. Without a process, each of which costs an emulated host a tenth of a second.
+pub const PAUSE: &str = "read -r -t 0.3 -u 9 || :";
+
 /// A running lab host. When it is dropped without [`Lab::finish`], its folder is kept, with evidence.
 pub struct Lab {
     /// What it was made from.
@@ -35,6 +42,8 @@ pub struct Lab {
     folder: RefCell<Folder>,
     test: String,
     finished: bool,
+    /// Of a clone that was not booted since.
+    answers: Cell<Option<Answers>>,
     _entries: Vec<Entry>,
     _slot: Slot,
 }
@@ -92,9 +101,14 @@ impl Lab {
         Ok(Job::new(self, id, command))
     }
 
-    /// Loads KVM and keeps it in use from then on: see `keeper/keeper.c`.
+    /// Loads KVM and keeps it in use from then on: see `keeper/keeper.c`. What QEMU can do is known then, if an earlier
+    /// test has asked it.
     pub fn load_kvm(&self) -> Result<()> {
-        self.sh("modprobe kvm_amd && udevadm settle && /lab/bin/kvm-keeper").map(drop)
+        self.sh("modprobe kvm_amd && udevadm settle && /lab/bin/kvm-keeper")?;
+        match self.answers.take() {
+            Some(answers) => answers.give_to(self).map(|()| self.answers.set(Some(answers))),
+            None => Ok(()),
+        }
     }
 
     /// Waits until `command` succeeds, asking again and again.
@@ -104,7 +118,7 @@ impl Lab {
     pub fn wait_until(&self, command: &str, patience: Duration) -> Result<()> {
         // Inside the host, so that the many attempts are one exchange. Each takes processes, which cost an emulated host
         // much of what it has.
-        let script = format!("until ( {command} ); do sleep 0.2; done");
+        let script = format!("{PAUSES}; until ( {command} ); do {PAUSE}; done");
         let mut output = self.start(&script)?;
         match output.wait_quietly(patience)? {
             Some(output) => output.ok().map(drop),
@@ -205,6 +219,7 @@ impl Lab {
         };
         let (running, console) = boot(&self.path().join("console.log"), switch_on, |(running, _)| &mut running.agent)?;
         *self.running.borrow_mut() = Some(running);
+        self.answers.set(None);
         self.on(|running| template::settle(&self.host, &mut running.agent))?;
         self.ready()?;
         Ok(console)
@@ -252,6 +267,9 @@ impl Lab {
             let complaints = self.run("dmesg | grep -E 'BUG:|Oops|general protection|kernel NULL'")?;
             if complaints.status == 0 {
                 bail!("the lab host's kernel complained:\n{}", complaints.stdout);
+            }
+            if let Some(answers) = self.answers.take() {
+                answers.keep_from(&self)?;
             }
             let worked = self.on(|running| running.l0.worked())?.as_secs_f32();
             eprintln!("lab: {} took {worked:.0} s of processor time", self.test);
@@ -377,6 +395,7 @@ impl Host {
             folder: RefCell::new(folder),
             test: test_name(),
             finished: false,
+            answers: Cell::new(template.as_ref().map(|template| Answers::of(template, &parts.payload))),
             _entries: parts.into_entries(system),
             _slot: slot,
         };

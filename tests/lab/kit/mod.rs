@@ -1,6 +1,7 @@
 //! The lab: lab hosts to run tests in. See `tests/lab/README.md`.
 
 pub mod agent;
+pub mod answers;
 pub mod argv;
 pub mod boot;
 pub mod cache;

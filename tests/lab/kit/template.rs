@@ -24,7 +24,7 @@ pub fn get(host: &Host, name: &str, files: &Files) -> Result<Entry> {
     // The command line with the places taken out: it names everything that the state depends on.
     let places = Files { folder: PathBuf::new(), disk: PathBuf::new(), payload: PathBuf::new(), ..files.clone() };
     let args = argv::arguments(host, &places, &Memory::Clone(PathBuf::new()), &Watch::default());
-    let key = Key::new("template 1").with(args.join("\n")).with(tools::run(tools::qemu()?, ["--version"])?);
+    let key = Key::new("template 2").with(args.join("\n")).with(tools::run(tools::qemu()?, ["--version"])?);
     cache::entry("templates", name, &key, |folder| {
         eprintln!("booting `{name}` once, for its template …");
         let start = Instant::now();
@@ -94,11 +94,15 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
     l0.kill()
 }
 
-/// Brings a host that has booted to the point that a template is taken at.
+/// Brings a host that has booted to the point that a template is taken at. What nearly every test begins with is done
+/// then, and the programs that it runs have been read: a clone has them in memory.
 fn come_to_rest(host: &Host, agent: &mut Agent) -> Result<()> {
     settle(host, agent)?;
     // A clone has another payload disk and mounts that.
-    let id = agent.start("umount /lab; sync; echo 3 >/proc/sys/vm/drop_caches")?;
+    let id = agent.start(
+        "modprobe kvm_amd; udevadm settle; /usr/local/lib/lab/host-state >/dev/null; \
+         qemu-system-x86_64 -M q35 -device help >/dev/null; umount /lab; sync",
+    )?;
     agent.wait(id, Instant::now() + BOOT)?;
     Ok(())
 }

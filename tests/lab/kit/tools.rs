@@ -13,6 +13,7 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("mke2fs", "e2fsprogs"),
     ("tar", "tar"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
     ("gcc", "gcc"),
     ("objcopy", "binutils"),
     ("iasl", "acpica-tools"),
@@ -55,6 +56,16 @@ where
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
     command.args(args).stdin(Stdio::null());
     finish(&program.as_ref().to_string_lossy(), &mut command)
+}
+
+/// What `tool`, `xz` or `zstd`, unpacks from a file.
+pub fn unpack(tool: &str, file: &Path) -> Result<Vec<u8>> {
+    let output = Command::new(tool).arg("-dc").arg(file).stdin(Stdio::null()).output();
+    let output = output.with_context(|| missing(tool))?;
+    if !output.status.success() {
+        bail!("{tool} cannot unpack {}: {}", file.display(), tail(&output.stderr));
+    }
+    Ok(output.stdout)
 }
 
 /// Like [`run`], for a command that was put together elsewhere.

@@ -6,6 +6,7 @@
 pub mod cpio;
 pub mod guests;
 pub mod initramfs;
+pub mod kernel;
 pub mod modules;
 pub mod payload;
 pub mod system;
@@ -14,7 +15,7 @@ pub mod tables;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// The Debian releases that a lab host can run.
@@ -64,15 +65,8 @@ pub fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab")
 }
 
-/// Builds whatever is missing for the given releases, side by side, telling what it does on standard error.
-pub fn build_all(releases: &[Release]) -> Result<()> {
-    std::thread::scope(|scope| {
-        let builders: Vec<_> = releases.iter().map(|release| scope.spawn(|| build(*release))).collect();
-        builders.into_iter().try_for_each(|builder| builder.join().map_err(|_| anyhow!("building images failed"))?)
-    })
-}
-
-fn build(release: Release) -> Result<()> {
+/// Builds whatever is missing for the release, telling what it does on standard error.
+pub fn build(release: Release) -> Result<()> {
     let system = timed(&format!("{}: system", release.name()), || system::get(release))?;
     timed(&format!("{}: initramfs", release.name()), || initramfs::get(release, &system))?;
     timed(&format!("{}: payload", release.name()), || payload::get(release, &system))?;

@@ -57,18 +57,9 @@ fn load(folder: &Path, path: &str) -> Result<Module> {
     let file = folder.join(path);
     let name = format!("{}.ko", bare(path));
     let contents = if path.ends_with(".xz") {
-        unpack(&file)?
+        tools::unpack("xz", &file)?
     } else {
         fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
     };
     Ok(Module { name, contents })
-}
-
-fn unpack(file: &Path) -> Result<Vec<u8>> {
-    let mut command = std::process::Command::new("xz");
-    command.arg("-dc").arg(file).stdin(std::process::Stdio::null());
-    let output =
-        command.output().with_context(|| format!("cannot start {:?} for {}", tools::TOOLS[5], file.display()))?;
-    anyhow::ensure!(output.status.success(), "xz -dc {} failed", file.display());
-    Ok(output.stdout)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::{Release, guests, sources};
+use super::{Release, guests, kernel, sources};
 use crate::kit::cache::{self, Entry, Key};
 use crate::kit::tools;
 
@@ -32,7 +32,7 @@ const COMPILED: [(&str, &str, &[&str]); 2] =
     [("faults/faults.c", "bin/faults.so", &["-shared", "-fPIC"]), ("keeper/keeper.c", "bin/kvm-keeper", &["-static"])];
 
 /// The payload disk for a release: `payload.raw`, with `bin/vfio-run`, what is [`COMPILED`], `guests/tiny`,
-/// `guests/vmlinuz` and `guests/initramfs`.
+/// `guests/vmlinux` and `guests/initramfs`.
 pub fn get(release: Release, system: &Entry) -> Result<Entry> {
     let program = program();
     let guests = guests(release, system)?;
@@ -53,7 +53,7 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
             let flags = ["-O2", "-Wall", "-Wextra", "-Werror"].iter().chain(how).map(OsStr::new);
             tools::run("gcc", flags.chain([source.as_os_str(), OsStr::new("-o"), result.as_os_str()]))?;
         }
-        for name in ["tiny", "vmlinuz", "initramfs"] {
+        for name in ["tiny", "vmlinux", "initramfs"] {
             let to = tree.join("guests").join(name);
             fs::copy(guests.file(name), &to).with_context(|| format!("cannot copy {name}"))?;
         }
@@ -70,11 +70,11 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
 
 /// The guests, which change far less often than the program.
 fn guests(release: Release, system: &Entry) -> Result<Entry> {
-    let key = guests::add_to(Key::new("guests 1").with(system.name()))?;
+    let key = guests::add_to(Key::new("guests 2").with(system.name()))?;
     cache::entry("guests", release.name(), &key, |folder| {
         guests::build_tiny(&folder.join("tiny"))?;
         guests::build_linux(system, &folder.join("initramfs"))?;
-        fs::copy(system.file("vmlinuz"), folder.join("vmlinuz"))?;
+        fs::copy(kernel::get(release, system)?.file("vmlinux"), folder.join("vmlinux"))?;
         Ok(())
     })
 }

@@ -11,7 +11,7 @@ use super::super::{Keep, Origin};
 use super::board;
 use super::disks::format_name;
 use crate::host::{Descriptor, Feature, FileKind};
-use crate::machine::{self, DiskFormat, Guest, Uefi};
+use crate::machine::{DiskFormat, Guest};
 use crate::qemu::command::QemuOption;
 
 /// Block nodes of the code and of the variable store.
@@ -68,12 +68,7 @@ impl Firmware {
 /// Chooses by the machine file and the descriptors, in the order of their priority.
 pub(super) fn choose(draft: &mut Draft) -> Firmware {
     let guest = draft.machine.guest;
-    let asked = match &draft.machine.firmware {
-        machine::Firmware::Bios => return Firmware::Bios,
-        machine::Firmware::Auto if draft.machine.kernel.is_some() || guest == Guest::Other => return Firmware::Bios,
-        machine::Firmware::Auto => Uefi::default(),
-        machine::Firmware::Uefi(asked) => asked.clone(),
-    };
+    let Some(asked) = draft.machine.uefi() else { return Firmware::Bios };
     let secure = asked.secure_boot.unwrap_or(guest == Guest::Windows11);
     let enrolled = asked.enrolled_keys.unwrap_or(secure);
     if let (Some(code), Some(template)) = (&asked.code, &asked.vars) {

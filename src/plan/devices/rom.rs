@@ -8,7 +8,6 @@ use super::super::draft::Draft;
 use super::Given;
 use super::checks::key;
 use crate::host::pci::Rom;
-use crate::machine::Firmware;
 
 pub(super) fn check(draft: &mut Draft, given: &Given) {
     let address = given.address();
@@ -61,8 +60,7 @@ fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) 
         let detail = format!("{shown} is for {found}, and {address} is {ids}");
         return draft.no(&key, Soft, detail, &another);
     }
-    let bios = matches!(draft.machine.firmware, Firmware::Bios);
-    if !bios && given.function.is_gpu() && !rom.has_uefi() {
+    if draft.machine.uefi().is_some() && given.function.is_gpu() && !rom.has_uefi() {
         let detail = format!("{shown} has no image for UEFI, so nothing is seen before the guest's own driver runs");
         return draft.no(&key, Soft, detail, "look for a newer ROM of the card, or write `firmware: Bios`");
     }

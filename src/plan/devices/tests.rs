@@ -428,6 +428,29 @@ fn a_rom_must_be_one_for_the_card() {
 }
 
 #[test]
+fn a_rom_without_an_image_for_uefi_is_told_to_a_machine_that_boots_with_it() {
+    let judged = |head: &str| {
+        let mut host = host();
+        let images = vec![Image { ids: "10de:2684".parse().unwrap(), code_type: 0 }];
+        let rom = Rom { length: 9, offset: Some(0), images };
+        host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
+        let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
+        host.files.insert("/rom".into(), file);
+        let text = format!(r#"({head}, memory: (size: "4 GiB"), pci: [(address: "01:00.*", rom: "/rom")])"#);
+        let plan = sample::plan(&text, &host);
+        let finding = plan.findings.into_iter().find(|f| f.key == "pci.0000:01:00.0.rom.sane").unwrap();
+        (finding.ok, finding.severity, finding.detail)
+    };
+    let words = "/rom has no image for UEFI, so nothing is seen before the guest's own driver runs".to_owned();
+    let told = (Verdict::No, Severity::Soft, words);
+    assert_eq!(judged("guest: Linux"), told);
+    assert_eq!(judged("guest: Other, firmware: Uefi()"), told);
+    for seabios in ["guest: Linux, firmware: Bios", "guest: Other"] {
+        assert_eq!(judged(seabios).0, Verdict::Yes, "{seabios}");
+    }
+}
+
+#[test]
 fn a_range_is_resized_while_no_driver_is_bound() {
     let mut host = host();
     details(at(&mut host, "01:00.0")).resizable = vec![Resizable { bar: 1, sizes: 0b1111_1100_0000_0000 }];

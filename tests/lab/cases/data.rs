@@ -71,8 +71,8 @@ fn an_nvme_disk_and_a_usb_controller_go_to_a_guest_and_come_back_with_their_data
     ensure!(ended.status == 0, "{ended}");
 
     for disk in DISKS {
-        // A USB disk is found some time after its controller.
-        lab.wait_until(&format!("[ -b /dev/{disk} ]"), SOON)?;
+        // A USB disk is found some time after its controller, and has a node some time before it can be read.
+        lab.wait_until(&format!("head -c 1 /dev/{disk} >/dev/null"), SOON)?;
         let read = "cat /mnt/letter /mnt/answer && sha256sum </mnt/noise | cmp - /mnt/sum && umount /mnt";
         let letters = lab.sh(&format!("fsck.ext4 -fn /dev/{disk} >&2 && mount /dev/{disk} /mnt && {read}"))?;
         ensure!(letters == format!("a letter on {disk}\nthe guest was here"), "{disk}: {letters}");

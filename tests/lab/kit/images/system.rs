@@ -56,7 +56,7 @@ const LEFT_OUT: &[&str] = &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/
 /// # Errors
 /// When a tool is missing or Debian's archive cannot be reached.
 pub fn get(release: Release) -> Result<Entry> {
-    let mut key = Key::new("system 1").with(release.suite()).with(DISK);
+    let mut key = Key::new("system 2").with(release.suite()).with(DISK);
     for package in packages(release) {
         key = key.with(package);
     }
@@ -75,14 +75,18 @@ fn packages(release: Release) -> impl Iterator<Item = &'static str> {
 }
 
 fn build(release: Release, folder: &Path) -> Result<()> {
-    let tar = folder.join("root.tar");
-    bootstrap(release, &tar)?;
     let root = folder.join("root");
-    fs::create_dir(&root)?;
     // Without root, fakeroot remembers who owns what between unpacking and packing.
     let owners = folder.join("owners");
-    as_owner(&owners, "tar", &["-C".as_ref(), root.as_os_str(), "-xf".as_ref(), tar.as_os_str()])?;
-    fs::remove_file(&tar)?;
+    if Uid::effective().is_root() {
+        bootstrap(release, "directory", &root)?;
+    } else {
+        let tar = folder.join("root.tar");
+        bootstrap(release, "tar", &tar)?;
+        fs::create_dir(&root)?;
+        as_owner(&owners, "tar", &["-C".as_ref(), root.as_os_str(), "-xf".as_ref(), tar.as_os_str()])?;
+        fs::remove_file(&tar)?;
+    }
     take_kernel(&root, folder)?;
     eprintln!("  root disk");
     let disk = folder.join("root.raw");
@@ -97,16 +101,18 @@ fn build(release: Release, folder: &Path) -> Result<()> {
 }
 
 /// Runs mmdebstrap, showing what it is at: it is the one step that takes a minute.
-fn bootstrap(release: Release, tar: &Path) -> Result<()> {
+fn bootstrap(release: Release, format: &str, into: &Path) -> Result<()> {
     let mut command = Command::new("mmdebstrap");
     // The kernel package would make an initramfs of its own, which takes half the time and is never booted.
     command.env("INITRD", "No");
-    command.arg("--variant=minbase").arg("--format=tar");
+    command.arg("--variant=minbase").arg(format!("--format={format}"));
+    // Nobody loses an image that was half made when the power failed.
+    command.arg("--dpkgopt=force-unsafe-io");
     for pattern in LEFT_OUT {
         command.arg(format!("--dpkgopt=path-exclude={pattern}"));
     }
     command.arg(format!("--include={}", packages(release).collect::<Vec<_>>().join(",")));
-    command.arg(release.suite()).arg(tar).stdin(Stdio::null());
+    command.arg(release.suite()).arg(into).stdin(Stdio::null());
     let status = command.status().context("cannot start `mmdebstrap` (Debian package `mmdebstrap`)")?;
     if !status.success() {
         bail!("mmdebstrap {} ended with {status}", release.suite());

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::agent::Agent;
+use super::host::Init;
 use super::template::last_lines;
 
 /// How long a boot may take, on a machine that does other work too.
@@ -22,9 +23,13 @@ const STALLED: &str = "detected stalls on CPUs";
 /// ran while another changed the address map.
 const CRASHED: &str = "Assertion `";
 
-/// Switches a host on and waits until its agent says hello; once more, where the emulator lost a processor or crashed.
+/// How often a boot that has said hello is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Switches a host on and waits until it has come to rest; once more, where the emulator lost a processor or crashed.
 /// `console` is where its kernel writes; what the emulator says is beside it.
 pub fn boot<T>(
+    init: Init,
     console: &Path,
     mut switch_on: impl FnMut() -> Result<T>,
     agent: impl Fn(&mut T) -> &mut Agent,
@@ -33,16 +38,42 @@ pub fn boot<T>(
         |file: &Path, words: &str| fs::read(file).is_ok_and(|text| String::from_utf8_lossy(&text).contains(words));
     let is_stalled = || says(console, STALLED);
     let emulator = console.with_file_name("qemu.log");
-    let last_words = || format!("the emulator said:\n{}", last_lines(&emulator));
-    for _ in 1..TRIES {
+    let mut tries = 1;
+    loop {
         let mut host = switch_on()?;
-        match agent(&mut host).wait_for_hello(Instant::now() + BOOT, is_stalled) {
-            Err(_) if is_stalled() => eprintln!("lab: the emulator lost a processor of the host; booting once more"),
-            Err(_) if says(&emulator, CRASHED) => eprintln!("lab: the emulator crashed; booting once more"),
-            result => return result.map(|()| host).with_context(last_words),
+        match come_up(init, agent(&mut host), &is_stalled) {
+            Err(_) if tries < TRIES && is_stalled() => {
+                eprintln!("lab: the emulator lost a processor of the host; booting once more");
+            }
+            Err(_) if tries < TRIES && says(&emulator, CRASHED) => {
+                eprintln!("lab: the emulator crashed; booting once more");
+            }
+            result => {
+                let last_words = || format!("the emulator said:\n{}", last_lines(&emulator));
+                return result.map(|()| host).with_context(last_words);
+            }
         }
+        tries += 1;
     }
-    let mut host = switch_on()?;
-    agent(&mut host).wait_for_hello(Instant::now() + BOOT, || false).with_context(last_words)?;
-    Ok(host)
+}
+
+/// Waits for the agent's hello, which comes early, and for all that comes after it: the GPU's driver, for one, loads after
+/// systemd calls itself running.
+fn come_up(init: Init, agent: &mut Agent, is_hopeless: &dyn Fn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + BOOT;
+    agent.wait_for_hello(deadline, is_hopeless)?;
+    if init == Init::Plain {
+        return Ok(());
+    }
+    let id = agent.start(
+        "systemctl is-system-running --wait; udevadm settle; \
+         until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done; udevadm settle",
+    )?;
+    while !agent.has_ended(id)? {
+        if Instant::now() > deadline || is_hopeless() {
+            bail!("the lab host did not come to rest");
+        }
+        std::thread::sleep(LOOK);
+    }
+    agent.wait(id, deadline).map(drop)
 }

@@ -217,10 +217,10 @@ impl Lab {
             let (l0, lines) = self.boot_qemu(&Memory::Plain, watch)?;
             self.running(l0, lines)
         };
-        let (running, console) = boot(&self.path().join("console.log"), switch_on, |(running, _)| &mut running.agent)?;
+        let (running, console) =
+            boot(self.host.init, &self.path().join("console.log"), switch_on, |(running, _)| &mut running.agent)?;
         *self.running.borrow_mut() = Some(running);
         self.answers.set(None);
-        self.on(|running| template::settle(&self.host, &mut running.agent))?;
         self.ready()?;
         Ok(console)
     }

@@ -14,7 +14,7 @@ use super::agent::Agent;
 use super::argv::{self, Files, Memory, Watch};
 use super::boot::{BOOT, boot};
 use super::cache::{self, Entry, Key};
-use super::host::{Device, Firmware, Host, Init};
+use super::host::{Device, Firmware, Host};
 use super::l0::L0;
 use super::qmp::Qmp;
 use super::tools;
@@ -80,8 +80,8 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
         let (l0, lines) = L0::start(&args, &folder.join("qemu.log"), false)?;
         Ok((l0, Agent::new(lines.agent, File::create(folder.join("transcript.log"))?)))
     };
-    let booted = boot(&console, switch_on, |(_, agent)| agent).and_then(|(l0, mut agent)| {
-        come_to_rest(host, &mut agent)?;
+    let booted = boot(host.init, &console, switch_on, |(_, agent)| agent).and_then(|(l0, mut agent)| {
+        prepare_for_tests(&mut agent)?;
         Ok(l0)
     });
     let mut l0 = booted.with_context(|| format!("console:\n{}", last_lines(&console)))?;
@@ -94,28 +94,14 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
     l0.kill()
 }
 
-/// Brings a host that has booted to the point that a template is taken at. What nearly every test begins with is done
-/// then, and the programs that it runs have been read: a clone has them in memory.
-fn come_to_rest(host: &Host, agent: &mut Agent) -> Result<()> {
-    settle(host, agent)?;
+/// What is done in a host that has booted before its template is taken. What nearly every test begins with is done then,
+/// and the programs that it runs have been read: a clone has them in memory.
+fn prepare_for_tests(agent: &mut Agent) -> Result<()> {
     // A clone has another payload disk and mounts that.
     let id = agent.start(
         "modprobe kvm_amd; udevadm settle; /usr/local/lib/lab/host-state >/dev/null; \
          qemu-system-x86_64 -M q35 -device help >/dev/null; umount /lab; sync",
     )?;
-    agent.wait(id, Instant::now() + BOOT)?;
-    Ok(())
-}
-
-/// Waits until a boot has come to rest: the GPU's driver, for one, loads after systemd calls itself running.
-pub fn settle(host: &Host, agent: &mut Agent) -> Result<()> {
-    let command = match host.init {
-        Init::Systemd => {
-            "systemctl is-system-running --wait; udevadm settle; until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done; udevadm settle"
-        }
-        Init::Plain => "true",
-    };
-    let id = agent.start(command)?;
     agent.wait(id, Instant::now() + BOOT)?;
     Ok(())
 }

@@ -284,7 +284,6 @@ fn the_firmwares_framebuffer_gets_its_driver_back_where_there_is_still_one() {
     let link = host.path(BOOT_DRIVER).join(BOOT_SCREEN);
     let driver = BOOT_DRIVER.rsplit('/').next().unwrap().to_owned();
     let change = Change::ReleaseBootScreen { driver, device: BOOT_SCREEN.to_owned() };
-    let undo = |journal: &mut Journal| journal.undo_all(&host.root()).remove(0).result.unwrap();
     let mut journal = host.journal();
     journal.make(&host.root(), &change, &unattended).unwrap();
     assert!(!link.is_symlink());
@@ -301,7 +300,10 @@ fn the_firmwares_framebuffer_gets_its_driver_back_where_there_is_still_one() {
     journal.make(&host.root(), &change, &unattended).unwrap();
     // The card's own driver took the card's memory over, and the framebuffer's device with its driver's files is gone.
     fs::remove_file(host.path(BOOT_DRIVER).join("bind")).unwrap();
-    assert_eq!(undo(&mut journal), Undone::NotOurs { found: "the card's own driver has the screen".to_owned() });
+    assert_eq!(
+        journal.undo_all(&host.root()).remove(0).result.unwrap(),
+        Undone::NotOurs { found: "the card's own driver has the screen".to_owned() }
+    );
 }
 
 #[test]

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_no_disk_is_not_is_claimed() {
+    fn what_is_not_there_or_no_disk_is_not_claimed() {
         assert!(!is_claimed(Path::new("/dev/no-such-disk")));
         assert!(!is_claimed(Path::new("/dev/null")));
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::agent::Ended;
-use super::lab::{Lab, PAUSE, PAUSES};
+use super::lab::{Lab, until};
 
 /// A command that was started and not waited for yet.
 pub struct Job<'lab> {
@@ -65,7 +65,7 @@ impl<'lab> Job<'lab> {
     pub fn wait_until(&self, condition: &str, patience: Duration) -> Result<()> {
         const ENDED_BEFORE: i32 = 99;
         let alive = format!("[ -e /run/lab/{}.group ]", self.id);
-        let script = format!("{PAUSES}; until ( {condition} ); do {alive} || exit {ENDED_BEFORE}; {PAUSE}; done");
+        let script = until(condition, &format!("{alive} || exit {ENDED_BEFORE}"));
         let waited = self.lab.run_for(&script, patience)?;
         if waited.status == ENDED_BEFORE {
             let soon = Instant::now() + Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! A running lab host, and what a test does with it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,11 @@ use super::{keys, template, tools, variants};
 /// How long a command may take when the test does not say.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// To be said before the first [`PAUSE`]: a pipe to which nobody ever writes.
-pub const PAUSES: &str = "exec 9<> <(:)";
-
-/// A moment's rest between two looks, for bash. Without a process, each of which costs an emulated host a tenth of a second.
-pub const PAUSE: &str = "read -r -t 0.3 -u 9 || :";
+/// For bash: asks again and again until `condition` holds, and does `between` after each look that failed. The pause is a
+/// look at a pipe to which nobody writes: a process for it would cost an emulated host a tenth of a second.
+pub fn until(condition: &str, between: &str) -> String {
+    format!("exec 9<> <(:); until ( {condition} ); do {between}; read -r -t 0.3 -u 9 || :; done")
+}
 
 /// A running lab host. When it is dropped without [`Lab::finish`], its folder is kept, with evidence.
 pub struct Lab {
@@ -43,7 +43,7 @@ pub struct Lab {
     test: String,
     finished: bool,
     /// Of a clone that was not booted since.
-    answers: Cell<Option<Answers>>,
+    answers: RefCell<Option<Answers>>,
     _entries: Vec<Entry>,
     _slot: Slot,
 }
@@ -105,10 +105,7 @@ impl Lab {
     /// test has asked it.
     pub fn load_kvm(&self) -> Result<()> {
         self.sh("modprobe kvm_amd && udevadm settle && /lab/bin/kvm-keeper")?;
-        match self.answers.take() {
-            Some(answers) => answers.give_to(self).map(|()| self.answers.set(Some(answers))),
-            None => Ok(()),
-        }
+        self.answers.borrow().as_ref().map_or(Ok(()), |answers| answers.give_to(self))
     }
 
     /// Waits until `command` succeeds, asking again and again.
@@ -118,8 +115,7 @@ impl Lab {
     pub fn wait_until(&self, command: &str, patience: Duration) -> Result<()> {
         // Inside the host, so that the many attempts are one exchange. Each takes processes, which cost an emulated host
         // much of what it has.
-        let script = format!("{PAUSES}; until ( {command} ); do {PAUSE}; done");
-        let mut output = self.start(&script)?;
+        let mut output = self.start(&until(command, ":"))?;
         match output.wait_quietly(patience)? {
             Some(output) => output.ok().map(drop),
             None => {
@@ -220,7 +216,7 @@ impl Lab {
         let (running, console) =
             boot(self.host.init, &self.path().join("console.log"), switch_on, |(running, _)| &mut running.agent)?;
         *self.running.borrow_mut() = Some(running);
-        self.answers.set(None);
+        *self.answers.borrow_mut() = None;
         self.ready()?;
         Ok(console)
     }
@@ -268,7 +264,7 @@ impl Lab {
             if complaints.status == 0 {
                 bail!("the lab host's kernel complained:\n{}", complaints.stdout);
             }
-            if let Some(answers) = self.answers.take() {
+            if let Some(answers) = &*self.answers.borrow() {
                 answers.keep_from(&self)?;
             }
             let worked = self.on(|running| running.l0.worked())?.as_secs_f32();
@@ -395,7 +391,7 @@ impl Host {
             folder: RefCell::new(folder),
             test: test_name(),
             finished: false,
-            answers: Cell::new(template.as_ref().map(|template| Answers::of(template, &parts.payload))),
+            answers: RefCell::new(template.as_ref().map(|template| Answers::of(template, &parts.payload))),
             _entries: parts.into_entries(system),
             _slot: slot,
         };

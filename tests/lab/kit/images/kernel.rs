@@ -1,6 +1,6 @@
-//! The kernel as a plain ELF file, which QEMU starts as it is (PVH): where a guest's processor is emulated twice over, it
-//! takes half a minute to unpack the compressed one. Hosts boot that as machines do: without a boot loader's word about
-//! the screen a kernel has no VGA console, and some boots without it hung.
+//! The kernel as a plain ELF file, which QEMU starts as it is (PVH): where a guest's processor is emulated twice over,
+//! unpacking the compressed one takes longer than anything else of its boot. Hosts boot that one, as machines do: without a
+//! boot loader's word about the screen a kernel has no VGA console.
 
 use std::fs;
 use std::path::Path;

@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 use super::run::{block_on, tell};
 use super::{exit, planned, status};
 use crate::cli::{OutputArgs, RecoverArgs};
-use crate::report;
 use crate::run::{self, Recovered};
+use crate::{host, report};
 
 /// Puts back what dead launchers left behind, or supervises a guest that lost its own.
 pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
@@ -32,6 +32,7 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
         done.push(serde_json::json!({ "name": name, "result": word }));
         code = code.max(its_code);
     }
+    run::sweep_leases(&host::run_dir());
     if output.json {
         report::json(&done)?;
     } else if names.is_empty() {

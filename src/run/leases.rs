@@ -116,9 +116,11 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
         };
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LeaseError::Held { address, owner: lease::holder(folder, address).unwrap_or_default() });
-            }
+            Err(TryLockError::WouldBlock) => match lease::holder(folder, address) {
+                Some(owner) => return Err(LeaseError::Held { address, owner }),
+                // Somebody only looked.
+                None => continue,
+            },
             Err(TryLockError::Error(e)) => {
                 return Err(anyhow::Error::new(e).context(format!("cannot lock {}", path.display())).into());
             }
@@ -141,6 +143,20 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
     Err(anyhow::anyhow!("{} keeps vanishing; other launchers are ending", path.display()).into())
 }
 
+/// Removes what launchers left that died when all was put back and their leases were not yet given back. `run_dir`: where
+/// the run directories are. Nobody is wronged by what stays: such a lease counts for nothing.
+pub fn sweep(run_dir: &Path) {
+    let folder = lease::folder(run_dir);
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let Some(file) = opened.ok().filter(|file| file.try_lock().is_ok()) else { continue };
+        let name = std::io::read_to_string(&file).unwrap_or_default();
+        // Dropped, it goes, unless its machine still has something to put back.
+        drop(Lease { _file: file, path, name });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +173,13 @@ mod tests {
         drop(held);
         assert_eq!(lease::holder(&leases, address), None);
         assert!(!leases.exists());
-        // What a dead launcher wrote counts no more.
+        // What a dead launcher wrote counts no more, and goes when somebody recovers; what is held stays.
+        let held = take(&lease::folder(folder.path()), address, "win11").unwrap();
+        let dead = lease::path(&lease::folder(folder.path()), "01:00.1".parse().unwrap());
+        std::fs::write(&dead, "linux").unwrap();
+        sweep(folder.path());
+        assert!(held.path.exists() && !dead.exists());
+        drop(held);
         std::fs::create_dir(&leases).unwrap();
         std::fs::write(lease::path(&leases, address), "a dead machine").unwrap();
         is_free(&leases, address, "linux").unwrap();

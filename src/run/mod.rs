@@ -42,6 +42,7 @@ use qapi::Enum as _;
 pub use failure::LastFailure;
 pub use folders::{Lock, Owner};
 pub use launcher::Launcher;
+pub use leases::sweep as sweep_leases;
 pub use recover::{Recovered, recover};
 pub use rehearse::{Leak, Rehearsal, Side, Spread, Step, rehearse};
 

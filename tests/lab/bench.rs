@@ -20,7 +20,6 @@ StartLimitIntervalSec=0
 ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
 END
 ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
-systemctl daemon-reload
 systemctl start display-manager";
 
 const MACHINE: &str = r#"(

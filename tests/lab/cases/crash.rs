@@ -24,7 +24,6 @@ mkdir -p /run/vfio-run
 : >/run/lab/guest.log; chmod 666 /run/lab/guest.log /dev/kvm
 printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestart=always\\nRestartSec=1\\nExecStart=/bin/sh -c \"exec sleep infinity 7</dev/dri/card0\"\\n' >/etc/systemd/system/desktop.service
 ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
-systemctl daemon-reload
 systemctl start desktop.service
 echo auto >/sys/bus/pci/devices/0000:01:00.1/power/control";
 
@@ -114,17 +113,24 @@ fn records(desk: &Desk) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_launcher_that_is_killed_at_any_record_leaves_nothing_behind() -> Result<()> {
-    thorough::releases().iter().try_for_each(|release| killed_at_records(release))
+fn a_launcher_that_is_killed_leaves_nothing_behind() -> Result<()> {
+    for release in thorough::releases() {
+        let desk = Desk::new(release)?;
+        let since = Instant::now();
+        let records = records(&desk)?;
+        eprintln!("{release}: {} records; a run takes {:.0} s", records.len(), since.elapsed().as_secs_f32());
+        killed_at_each(&desk, &records)?;
+        killed_while_it_gives_back(&desk, records.len())?;
+        who_gives_back_is_succeeded_by_the_next(&desk)?;
+        desk.lab.finish()?;
+    }
+    Ok(())
 }
 
-fn killed_at_records(release: &str) -> Result<()> {
-    let desk = Desk::new(release)?;
+fn killed_at_each(desk: &Desk, records: &[String]) -> Result<()> {
     let since = Instant::now();
-    let records = records(&desk)?;
     ensure!(records.last().is_some_and(|last| last.contains("running")), "{records:#?}");
     ensure!(records.iter().any(|record| record.contains("leave_console")), "no consoles to take off: {records:#?}");
-    eprintln!("{} records; a run takes {:.0} s", records.len(), since.elapsed().as_secs_f32());
     let mut points = 0;
     for (index, record) in records.iter().enumerate() {
         // Nothing is decided by `done`: what stands after it stands at the next record too. Of the others, every second.
@@ -140,22 +146,15 @@ fn killed_at_records(release: &str) -> Result<()> {
         desk.recover(&when)?;
         eprintln!("{:4.0} s: {}", since.elapsed().as_secs_f32(), kind_of(record));
     }
-    eprintln!("{release}: killed at {points} records, {:.0} s", since.elapsed().as_secs_f32());
-    desk.lab.finish()
+    eprintln!("killed at {points} records, {:.0} s", since.elapsed().as_secs_f32());
+    Ok(())
 }
 
 /// How many records a launcher writes while it gives back: what it takes at least, and far more than it takes.
 const GIVING_BACK: std::ops::RangeInclusive<usize> = 8..=60;
 
-#[test]
-fn a_launcher_that_is_killed_while_it_gives_back_leaves_nothing_behind() -> Result<()> {
-    thorough::releases().iter().try_for_each(|release| killed_while_giving_back(release))
-}
-
-fn killed_while_giving_back(release: &str) -> Result<()> {
-    let desk = Desk::new(release)?;
+fn killed_while_it_gives_back(desk: &Desk, to_the_guest: usize) -> Result<()> {
     let since = Instant::now();
-    let to_the_guest = records(&desk)?.len();
     let (mut points, mut written) = (0, 0);
     for record in 1..=*GIVING_BACK.end() {
         // What is done at a record and the next is seldom of two kinds.
@@ -180,17 +179,11 @@ fn killed_while_giving_back(release: &str) -> Result<()> {
         eprintln!("{:4.0} s: {}", since.elapsed().as_secs_f32(), kind_of(&journal));
     }
     ensure!(GIVING_BACK.contains(&written), "{written} records while it gave back");
-    eprintln!("{release}: killed at {points} records while it gave back, {:.0} s", since.elapsed().as_secs_f32());
-    desk.lab.finish()
+    eprintln!("killed at {points} records while it gave back, {:.0} s", since.elapsed().as_secs_f32());
+    Ok(())
 }
 
-#[test]
-fn who_gives_back_and_is_killed_after_each_step_is_succeeded_by_the_next() -> Result<()> {
-    thorough::releases().iter().try_for_each(|release| succeeded(release))
-}
-
-fn succeeded(release: &str) -> Result<()> {
-    let desk = Desk::new(release)?;
+fn who_gives_back_is_succeeded_by_the_next(desk: &Desk) -> Result<()> {
     let job = desk.start(FILE)?;
     desk.lab.kill("vfio-run", "KILL")?;
     ensure!(job.wait(SOON)?.status == 137);
@@ -208,5 +201,5 @@ fn succeeded(release: &str) -> Result<()> {
     }
     ensure!(deaths >= 8, "only {deaths} deaths while giving back");
     eprintln!("killed {deaths} times while giving back");
-    desk.lab.finish()
+    Ok(())
 }

@@ -64,12 +64,22 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
 }
 
 #[test]
-fn each_change_that_fails_is_named_and_all_before_it_is_undone() -> Result<()> {
-    thorough::releases().iter().try_for_each(|release| changes_that_fail(release))
+fn whatever_fails_the_host_comes_back() -> Result<()> {
+    for release in thorough::releases() {
+        let desk = Desk::new(release)?;
+        in_turn!(
+            &desk;
+            each_change_that_fails_is_named_and_all_before_it_is_undone,
+            whatever_qemu_and_the_guest_do_the_host_comes_back,
+            a_driver_that_does_not_come_back_is_named_and_recovered_later,
+            a_card_that_is_gone_when_its_guest_has_ended_is_looked_for_anew,
+        );
+        desk.lab.finish()?;
+    }
+    Ok(())
 }
 
-fn changes_that_fail(release: &str) -> Result<()> {
-    let desk = Desk::new(release)?;
+fn each_change_that_fails_is_named_and_all_before_it_is_undone(desk: &Desk) -> Result<()> {
     let plan: Value = serde_json::from_str(&desk.lab.sh(&format!("/lab/bin/vfio-run plan --json {FILE}"))?)?;
     let changes = plan["changes"].as_array().context("a plan without changes")?;
     let mut faults: Vec<Fault> = Vec::new();
@@ -95,17 +105,10 @@ fn changes_that_fail(release: &str) -> Result<()> {
         desk.is_as_before(&format!("a failed {change}"), &failed)?;
     }
     eprintln!("{} changes failed, one after the other", faults.len());
-    desk.lab.finish()
+    Ok(())
 }
 
-#[test]
-fn whatever_qemu_and_the_guest_do_the_host_comes_back() -> Result<()> {
-    thorough::releases().iter().try_for_each(|release| whatever_they_do(release))
-}
-
-fn whatever_they_do(release: &str) -> Result<()> {
-    let desk = Desk::new(release)?;
-
+fn whatever_qemu_and_the_guest_do_the_host_comes_back(desk: &Desk) -> Result<()> {
     // QEMU takes the arguments and refuses the card.
     let entry = r#"pci: [(address: "01:00.*", properties: {"x-pci-vendor-id": 131071})]"#;
     let bad = machine(&OBEDIENT.replace(r#"pci: ["01:00.*"]"#, entry)).replacen('(', "(name: \"only\", ", 1);
@@ -134,17 +137,11 @@ fn whatever_they_do(release: &str) -> Result<()> {
     desk.lab.run_for("/lab/bin/vfio-run stop only", SOON)?;
     let forced = job.wait(SOON)?;
     ensure!(forced.status == 4 && forced.stderr.contains("ended by force"), "{forced}");
-    desk.is_as_before("a guest that ignored its power button", &forced)?;
-    desk.lab.finish()
+    desk.is_as_before("a guest that ignored its power button", &forced)
 }
 
-#[test]
-fn a_driver_that_does_not_come_back_is_named_and_recovered_later() -> Result<()> {
-    thorough::releases().iter().try_for_each(|release| driver_that_does_not_come_back(release))
-}
-
-fn driver_that_does_not_come_back(release: &str) -> Result<()> {
-    let desk = Desk::new(release)?;
+fn a_driver_that_does_not_come_back_is_named_and_recovered_later(desk: &Desk) -> Result<()> {
+    desk.lab.install_machine("only", &machine(OBEDIENT))?;
     let job = desk.start(FILE)?;
     // An update of the kernel that broke the driver, say.
     desk.lab.sh(
@@ -167,14 +164,11 @@ fn driver_that_does_not_come_back(release: &str) -> Result<()> {
     let recovered = desk.lab.run_for("/lab/bin/vfio-run recover -v", SOON)?;
     ensure!(recovered.status == 0, "{recovered}");
     desk.lab.wait_until("systemctl is-active desktop.service", SOON)?;
-    desk.is_as_before("the driver was mended", &recovered)?;
-    desk.lab.finish()
+    desk.is_as_before("the driver was mended", &recovered)
 }
 
 /// No emulated card dies. One that the kernel has forgotten comes back in the same way: looked for anew.
-#[test]
-fn a_card_that_is_gone_when_its_guest_has_ended_is_looked_for_anew() -> Result<()> {
-    let desk = Desk::new("debian13")?;
+fn a_card_that_is_gone_when_its_guest_has_ended_is_looked_for_anew(desk: &Desk) -> Result<()> {
     let vanish = format!("for f in {} {}; do echo 1 >/sys/bus/pci/devices/$f/remove; done", at::GPU, at::GPU_SOUND);
     desk.lab.write("/run/lab/vanish", &vanish)?;
     let more = OBEDIENT.replace(
@@ -189,5 +183,5 @@ fn a_card_that_is_gone_when_its_guest_has_ended_is_looked_for_anew() -> Result<(
     desk.is_as_before("a card that was gone", &ended)?;
     desk.lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
     ensure!(desk.lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
-    desk.lab.finish()
+    Ok(())
 }

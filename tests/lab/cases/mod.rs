@@ -1,3 +1,15 @@
+/// Plays scenes on one host, one after the other, and names the one that fails. Half the time of a short test is its host's
+/// beginning: a clone's emulator has to translate anew every program that runs. Each scene leaves the host as it was.
+macro_rules! in_turn {
+    ($host:expr; $($scene:path),+ $(,)?) => {{
+        $(
+            let since = ::std::time::Instant::now();
+            ::anyhow::Context::context($scene($host), stringify!($scene))?;
+            eprintln!("{}: {:.0} s", stringify!($scene), since.elapsed().as_secs_f32());
+        )+
+    }};
+}
+
 mod commands;
 mod crash;
 mod data;
@@ -11,6 +23,7 @@ mod passthrough;
 mod power;
 mod program;
 mod rehearse;
+mod second;
 mod session;
 mod unit;
 mod variants;

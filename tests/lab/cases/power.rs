@@ -1,4 +1,4 @@
-//! The host's own life: power cut, reboot, orderly power-off.
+//! The host's own life: a power cut. An orderly power-off and a boot after it are in `unit.rs`.
 
 use anyhow::{Result, ensure};
 
@@ -17,16 +17,5 @@ fn a_power_cut_loses_what_was_not_synced_and_nothing_else() -> Result<()> {
     ensure!(lab.sh("cat /var/lib/lab/a")? == "synced");
     ensure!(lab.run("ls /run/volatile")?.status != 0, "/run survived");
     ensure!(lab.snapshot_of_host()?.get(overridden) == Some("(null)"), "the boot did not reset the override");
-    lab.finish()
-}
-
-#[test]
-fn a_host_reboots_and_powers_off_in_good_order() -> Result<()> {
-    let lab = Lab::variant("one-gpu", "debian12").start()?;
-    let boot = lab.sh("cat /proc/sys/kernel/random/boot_id")?;
-    lab.restart()?;
-    ensure!(lab.sh("cat /proc/sys/kernel/random/boot_id")? != boot);
-    ensure!(lab.run("test -x /lab/bin/vfio-run")?.status == 0, "the payload is not there after a reboot");
-    lab.power_off()?;
     lab.finish()
 }

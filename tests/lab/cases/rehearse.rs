@@ -1,19 +1,20 @@
-//! Round after round: the handover without a guest, and with one. What a round leaves behind shows after many.
+//! Round after round: the handover without a guest. What a round leaves behind shows after many.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::passthrough::{DESKTOP, host};
 use crate::kit::host::at;
+use crate::kit::lab::Lab;
 use crate::kit::thorough;
 
-const GUEST_BOOT: Duration = Duration::from_secs(180);
-const SOON: Duration = Duration::from_secs(90);
+pub(super) const GUEST_BOOT: Duration = Duration::from_secs(180);
+pub(super) const SOON: Duration = Duration::from_secs(90);
 /// Far more than any number of rounds takes on a machine that is not overloaded.
-const MANY_ROUNDS: Duration = Duration::from_secs(1200);
+pub(super) const MANY_ROUNDS: Duration = Duration::from_secs(1200);
 
-fn machine(more: &str) -> String {
+pub(super) fn machine(more: &str) -> String {
     format!(
         "(guest: Other, accelerator: Kvm, cpu: (vcpus: 1, features: [\"-xsave\"]), kernel: (image: \"/lab/guests/tiny\"),
           networks: [], serial: File(\"/run/lab/guest.log\"), shutdown_timeout: 60, {more})"
@@ -21,8 +22,18 @@ fn machine(more: &str) -> String {
 }
 
 #[test]
-fn rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
+fn a_rehearsal_leaves_the_host_as_it_was() -> Result<()> {
     let lab = host("one-gpu", "debian13")?;
+    in_turn!(
+        &lab;
+        rounds_with_the_only_gpu_leave_nothing_behind,
+        a_rehearsal_that_is_killed_is_recovered_from,
+        a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_named,
+    );
+    lab.finish()
+}
+
+fn rounds_with_the_only_gpu_leave_nothing_behind(lab: &Lab) -> Result<()> {
     let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
     let file = lab.install_machine("only", &machine(more))?;
     // Asks QEMU what it can do, and loads what the first handover loads.
@@ -40,12 +51,10 @@ fn rounds_with_the_only_gpu_leave_nothing_behind() -> Result<()> {
     ensure!(left.is_empty(), "left behind:\n{left}\n{rehearsed}");
     lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
     ensure!(lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
-    lab.finish()
+    Ok(())
 }
 
-#[test]
-fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_named() -> Result<()> {
-    let lab = host("one-gpu", "debian13")?;
+fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_named(lab: &Lab) -> Result<()> {
     lab.sh(DESKTOP)?;
     let hooks = r#"hooks: (restored: [["/bin/sh", "/run/lab/leak"]])"#;
     let more = format!(r#"memory: (size: "32 MiB"), pci: ["01:00.*"], {hooks}"#);
@@ -62,12 +71,10 @@ fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_name
     let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse --hooks {file}"), MANY_ROUNDS)?;
     let named = format!("leaked: round 1 came back with {} driver_override: (null) → vfio-pci", at::GPU_SOUND);
     ensure!(rehearsed.status == 5 && rehearsed.stdout.contains(&named), "{rehearsed}");
-    lab.finish()
+    Ok(())
 }
 
-#[test]
-fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
-    let lab = host("one-gpu", "debian13")?;
+fn a_rehearsal_that_is_killed_is_recovered_from(lab: &Lab) -> Result<()> {
     let more = r#"memory: (size: "32 MiB", pages: Huge("2 MiB")), pci: ["01:00.*"]"#;
     let file = lab.install_machine("only", &machine(more))?;
     let before = lab.snapshot_of_host()?;
@@ -80,35 +87,5 @@ fn a_rehearsal_that_is_killed_is_recovered_from() -> Result<()> {
     ensure!(lab.sh(&driver)? == "bochs-drm");
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}");
-    lab.finish()
-}
-
-#[test]
-fn guests_in_a_row_have_the_second_gpu_and_the_host_has_it_back() -> Result<()> {
-    let lab = host("two-gpus", "debian13")?;
-    let gpu = at::SECOND_GPU;
-    let file = lab.install_machine("second", &machine(r#"memory: (size: "32 MiB"), pci: ["02:00.*"]"#))?;
-    lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
-    let before = lab.snapshot_of_host()?;
-    let rounds = thorough::rounds(50, 8);
-    let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n {rounds} {file}"), MANY_ROUNDS)?;
-    ensure!(rehearsed.status == 0 && rehearsed.stdout.contains(&format!("{rounds} of {rounds} rounds")), "{rehearsed}");
-    let driver = format!("basename $(readlink /sys/bus/pci/devices/{gpu}/driver)");
-    let host_driver = lab.sh(&driver)?;
-    for round in 1..=thorough::rounds(10, 3) {
-        let since = Instant::now();
-        lab.sh(": >/run/lab/guest.log")?;
-        let job = lab.start(&format!("exec /lab/bin/vfio-run {file}"))?;
-        job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
-        ensure!(lab.second_screenshot("guest")?.is_tiny_guest(), "round {round}: the guest's picture is not there");
-        ensure!(lab.sh(&driver)? == "vfio-pci");
-        lab.sh("/lab/bin/vfio-run stop second")?;
-        job.wait(SOON)?.ok()?;
-        ensure!(lab.sh(&driver)? == host_driver, "round {round}: the host has not its driver back");
-        eprintln!("round {round} took {:.1} s", since.elapsed().as_secs_f32());
-    }
-    lab.sh("udevadm settle")?;
-    let left = before.diff(&lab.snapshot_of_host()?);
-    ensure!(left.is_empty(), "left behind:\n{left}");
-    lab.finish()
+    Ok(())
 }

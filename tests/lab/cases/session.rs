@@ -1,19 +1,19 @@
-//! Sessions and the program: the one that it is started from and ends, programs of users that outlive it, a session that
-//! does without a card, and what is told of a start that failed.
+//! Sessions and the program: the one that it is started from and ends, programs of users that outlive it, and what is told
+//! of a start that failed.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::passthrough::{host, machine};
-use crate::kit::host::at;
-use crate::kit::lab::{Lab, releases};
+use crate::kit::lab::Lab;
+use crate::kit::thorough;
 
 const GUEST_BOOT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(120);
 
 /// A desktop that holds a card's node.
-fn desktop(lab: &Lab, command: &str) -> Result<()> {
+pub(super) fn desktop(lab: &Lab, command: &str) -> Result<()> {
     lab.write("/usr/local/bin/desktop", &format!("#!/bin/bash\n{command}"))?;
     lab.sh("chmod 755 /usr/local/bin/desktop
 cat >/etc/systemd/system/desktop.service <<'END'
@@ -21,7 +21,6 @@ cat >/etc/systemd/system/desktop.service <<'END'
 ExecStart=/usr/local/bin/desktop
 END
 ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
-systemctl daemon-reload
 systemctl start desktop.service")
         .map(drop)
 }
@@ -33,32 +32,41 @@ const IN_SESSION: &str =
     "systemd-run --quiet --collect --scope --unit=session-c9.scope -p BindsTo=desktop.service -p After=desktop.service";
 
 #[test]
-fn a_guest_outlives_the_session_that_it_was_started_from() -> Result<()> {
-    for release in releases() {
+fn a_session_ends_and_its_guest_does_not() -> Result<()> {
+    for release in thorough::releases() {
         let lab = host("one-gpu", release)?;
         desktop(&lab, HOLD)?;
-        let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
-        let before = lab.snapshot_of_host()?;
-        let plan = lab.sh(&format!("{IN_SESSION} /lab/bin/vfio-run plan {file}"))?;
-        ensure!(plan.contains("into vfio-run-only.service") && plan.contains("vfio-run-only.service/guest"), "{plan}");
-        rehearsed_outside(&lab, &file)?;
-        // The session has something else in it, which shows that it has ended.
-        let job = lab.start(&format!("{IN_SESSION} /bin/bash -c 'sleep 500 & /lab/bin/vfio-run {file}; exit $?'"))?;
-        // Whether the one that was typed in lives to see the guest run depends on who is quicker.
-        let ended = job.wait(GUEST_BOOT)?;
-        lab.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
-        ensure!(ended.stderr.contains("journalctl -fu vfio-run-only"), "{ended}");
-        ensure!(lab.run("systemctl is-active session-c9.scope desktop.service")?.status != 0, "the session still runs");
-        let group = lab.sh("cat /proc/$(pgrep -x qemu-system-x86)/cgroup")?;
-        ensure!(group.ends_with("/system.slice/vfio-run-only.service/guest"), "{group}");
-        ensure!(lab.sh("/lab/bin/vfio-run status only")?.contains("running"));
-        lab.sh("/lab/bin/vfio-run stop only")?;
-        lab.wait_until("! systemctl is-active -q vfio-run-only.service", SOON)?;
-        ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
-        let left = before.diff(&lab.snapshot_of_host()?);
-        ensure!(left.is_empty(), "left behind on {release}:\n{left}\n{ended}");
+        in_turn!(
+            &lab;
+            a_guest_outlives_the_session_that_it_was_started_from,
+            why_a_start_failed_is_shown_first_until_one_succeeds,
+        );
         lab.finish()?;
     }
+    Ok(())
+}
+
+fn a_guest_outlives_the_session_that_it_was_started_from(lab: &Lab) -> Result<()> {
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+    let before = lab.snapshot_of_host()?;
+    let plan = lab.sh(&format!("{IN_SESSION} /lab/bin/vfio-run plan {file}"))?;
+    ensure!(plan.contains("into vfio-run-only.service") && plan.contains("vfio-run-only.service/guest"), "{plan}");
+    rehearsed_outside(lab, &file)?;
+    // The session has something else in it, which shows that it has ended.
+    let job = lab.start(&format!("{IN_SESSION} /bin/bash -c 'sleep 500 & /lab/bin/vfio-run {file}; exit $?'"))?;
+    // Whether the one that was typed in lives to see the guest run depends on who is quicker.
+    let ended = job.wait(GUEST_BOOT)?;
+    lab.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    ensure!(ended.stderr.contains("journalctl -fu vfio-run-only"), "{ended}");
+    ensure!(lab.run("systemctl is-active session-c9.scope desktop.service")?.status != 0, "the session still runs");
+    let group = lab.sh("cat /proc/$(pgrep -x qemu-system-x86)/cgroup")?;
+    ensure!(group.ends_with("/system.slice/vfio-run-only.service/guest"), "{group}");
+    ensure!(lab.sh("/lab/bin/vfio-run status only")?.contains("running"));
+    lab.sh("/lab/bin/vfio-run stop only")?;
+    lab.wait_until("! systemctl is-active -q vfio-run-only.service", SOON)?;
+    ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
     Ok(())
 }
 
@@ -78,10 +86,7 @@ fn rehearsed_outside(lab: &Lab, file: &str) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn why_a_start_failed_is_shown_first_until_one_succeeds() -> Result<()> {
-    let lab = host("one-gpu", "debian13")?;
-    desktop(&lab, HOLD)?;
+fn why_a_start_failed_is_shown_first_until_one_succeeds(lab: &Lab) -> Result<()> {
     // Nobody stops this one, so the start fails when the screen is gone.
     lab.sh("(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 &")?;
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
@@ -101,17 +106,17 @@ fn why_a_start_failed_is_shown_first_until_one_succeeds() -> Result<()> {
     ensure!(json[0]["state"] == "failed" && json[0]["last_failure"]["stage"] == "preparing", "{json:#}");
 
     lab.sh("pkill -x -f 'sleep 600'")?;
-    let job = lab.start(&format!("/lab/bin/vfio-run {file}"))?;
+    let job = lab.start(&format!(": >/run/lab/guest.log; exec /lab/bin/vfio-run {file}"))?;
     job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     ensure!(!lab.sh("/lab/bin/vfio-run status")?.contains("the last start"), "it is still told");
     lab.sh("/lab/bin/vfio-run stop only")?;
     ensure!(job.wait(SOON)?.status == 0);
-    lab.finish()
+    Ok(())
 }
 
 #[test]
 fn units_of_users_make_way_and_start_again() -> Result<()> {
-    for release in releases() {
+    for release in thorough::older_releases() {
         let lab = host("one-gpu", release)?;
         lab.sh("cat >/etc/systemd/user/mixer.service <<'END'
 [Service]
@@ -145,47 +150,4 @@ loginctl enable-linger tester")?;
         lab.finish()?;
     }
     Ok(())
-}
-
-/// Does with the second card what compositors do: opens it, and listens to udev about its coming and going.
-const COMPOSITOR: &str = r#"
-exec 6</dev/dri/card0
-card=$(basename /sys/bus/pci/devices/0000:02:00.0/drm/card*)
-exec 7<"/dev/dri/$card"
-{
-  exec 6<&- 7<&-
-  stdbuf -oL udevadm monitor --udev --subsystem-match=drm | while read -r _ _ action path _; do
-    case "$action $path" in
-      "remove "*0000:02:00.0/drm/card?) echo gone >>/run/lab/heard ;;
-      "add "*0000:02:00.0/drm/card?) echo here >>/run/lab/heard ;;
-    esac
-  done
-} &
-while sleep 0.1; do
-  case "$(tail -n 1 /run/lab/heard 2>/dev/null)" in
-    gone) exec 7<&- ;;
-    here) exec 7<"/dev/dri/$(basename /sys/bus/pci/devices/0000:02:00.0/drm/card*)" ;;
-  esac
-done
-"#;
-
-#[test]
-fn a_session_does_without_its_second_card() -> Result<()> {
-    let lab = host("two-gpus", "debian13")?;
-    desktop(&lab, COMPOSITOR)?;
-    let holds = format!("fuser /dev/dri/$(basename /sys/bus/pci/devices/{}/drm/card*)", at::SECOND_GPU);
-    lab.wait_until(&holds, SOON)?;
-    let file = lab.install_machine("second", &machine(r#"pci: ["02:00.*"]"#))?;
-    let plan = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
-    ensure!(plan.contains("have compositors let go") && !plan.contains("stop desktop.service"), "{plan}");
-    let desktop = lab.sh("systemctl show -P MainPID desktop.service")?;
-    let job = lab.start(&format!("/lab/bin/vfio-run -v {file}"))?;
-    job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
-    ensure!(lab.sh("systemctl show -P MainPID desktop.service")? == desktop, "the desktop was stopped");
-    lab.sh("/lab/bin/vfio-run stop second")?;
-    ensure!(job.wait(SOON)?.status == 0);
-    // It is told that the card is back, and takes it again.
-    lab.wait_until(&holds, SOON)?;
-    ensure!(lab.sh("systemctl show -P MainPID desktop.service")? == desktop);
-    lab.finish()
 }

@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::kit::host::at;
+use super::passthrough::machine;
+use crate::kit::host::{Device, at};
 use crate::kit::lab::{Lab, releases};
+use crate::kit::thorough;
+
+/// What QEMU can do is asked first, which takes an emulated host long.
+const CHECK: Duration = Duration::from_secs(300);
 
 /// Starts a variant, looks at it, and asks of every host what every host must be.
 fn look(name: &str, release: &str, check: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
@@ -92,7 +97,7 @@ fn two_gpus_are_two_groups() -> Result<()> {
 
 #[test]
 fn uefi_has_a_boot_framebuffer() -> Result<()> {
-    for release in releases() {
+    for release in thorough::releases() {
         look("uefi", release, |lab| {
             ensure!(lab.sh("ls -d /sys/firmware/efi")? == "/sys/firmware/efi");
             // The GPU's driver took the boot framebuffer over; it was there before.
@@ -143,18 +148,36 @@ fn usb_has_keyboard_mouse_and_disk() -> Result<()> {
     })
 }
 
+/// Devices that no template holds, on one host, which boots with them in full.
 #[test]
-fn sriov_gives_two_functions() -> Result<()> {
-    look("sriov", "debian13", |lab| {
-        let device = format!("/sys/bus/pci/devices/{}", at::NIC);
-        ensure!(read(lab, &format!("{device}/sriov_totalvfs"))? == "2");
-        lab.sh(&format!("echo 2 >{device}/sriov_numvfs"))?;
-        let functions = lab.sh(&format!("for link in {device}/virtfn*; do basename $(readlink $link); done"))?;
-        let functions: Vec<&str> = functions.split_whitespace().collect();
-        ensure!(functions.len() == 2);
-        ensure!(group(lab, functions[0])? == [functions[0]]);
-        Ok(())
-    })
+fn devices_that_are_there_from_the_boot() -> Result<()> {
+    let lab = Lab::host("debian13").device(Device::SrIov).device(Device::NoReset).full_boot().start()?;
+    in_turn!(&lab; sriov_gives_two_functions, a_device_without_reset_is_told_before_it_is_given);
+    lab.finish()
+}
+
+fn sriov_gives_two_functions(lab: &Lab) -> Result<()> {
+    let device = format!("/sys/bus/pci/devices/{}", at::NIC);
+    ensure!(read(lab, &format!("{device}/sriov_totalvfs"))? == "2");
+    lab.sh(&format!("echo 2 >{device}/sriov_numvfs"))?;
+    let functions = lab.sh(&format!("for link in {device}/virtfn*; do basename $(readlink $link); done"))?;
+    let functions: Vec<&str> = functions.split_whitespace().collect();
+    ensure!(functions.len() == 2);
+    ensure!(group(lab, functions[0])? == [functions[0]]);
+    Ok(())
+}
+
+fn a_device_without_reset_is_told_before_it_is_given(lab: &Lab) -> Result<()> {
+    lab.load_kvm()?;
+    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    let device = lab.sh("basename $(dirname $(grep -l 0x11e8 /sys/bus/pci/devices/*/device))")?;
+    ensure!(lab.run(&format!("cat /sys/bus/pci/devices/{device}/reset_method"))?.stdout.is_empty());
+    let file = lab.install_machine("other", &machine(&format!(r#"pci: ["{device}"]"#)))?;
+    let checked = lab.run_for(&format!("/lab/bin/vfio-run check {file}"), CHECK)?;
+    let told = format!("{device} cannot be reset");
+    let warned = checked.stdout.lines().any(|line| line.starts_with("warn ") && line.contains(&told));
+    ensure!(checked.status == 0 && warned, "{checked}");
+    Ok(())
 }
 
 #[test]
@@ -170,13 +193,13 @@ fn a_switch_without_acs_joins_port_and_device() -> Result<()> {
 
 #[test]
 fn numa_has_two_nodes_and_siblings() -> Result<()> {
-    for release in releases() {
+    for release in thorough::releases() {
         look("numa", release, |lab| {
             ensure!(lab.sh("cat /sys/devices/system/node/node*/cpulist")? == "0-3\n4-7");
             ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/numa_node", at::FAR_NIC))? == "1");
             // The emulated processor has no topoext, without which the older kernel sees cores only.
             let siblings = read(lab, "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")?;
-            ensure!(siblings == if release == "debian13" { "0-1" } else { "0" }, "{siblings}");
+            ensure!(siblings == if *release == "debian13" { "0-1" } else { "0" }, "{siblings}");
             lab.sh("echo 64 >/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")?;
             ensure!(read(lab, "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")? == "64");
             frequencies_can_be_chosen(lab)

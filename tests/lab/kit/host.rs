@@ -120,11 +120,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host without any devices: two processors, 2 GiB, SeaBIOS, systemd.
+    /// A host without any devices: one processor, 2 GiB, SeaBIOS, systemd.
     pub fn new(release: Release) -> Self {
         Self {
             release,
-            cpus: Cpus { sockets: 1, cores: 2, threads: 1, nodes: 1 },
+            cpus: Cpus { sockets: 1, cores: 1, threads: 1, nodes: 1 },
             memory: 2048,
             firmware: Firmware::SeaBios,
             init: Init::Systemd,

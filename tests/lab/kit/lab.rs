@@ -27,6 +27,9 @@ use super::{keys, template, tools, variants};
 /// How long a command may take when the test does not say.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// For bash: loads KVM and keeps it in use.
+pub(super) const LOAD_KVM: &str = "modprobe kvm_amd && udevadm settle && /usr/local/lib/lab/kvm-keeper";
+
 /// For bash: asks again and again until `condition` holds, and does `between` after each look that failed. The pause is a
 /// look at a pipe to which nobody writes: a process for it would cost an emulated host a tenth of a second.
 pub fn until(condition: &str, between: &str) -> String {
@@ -101,11 +104,13 @@ impl Lab {
         Ok(Job::new(self, id, command))
     }
 
-    /// Loads KVM and keeps it in use from then on: see `keeper/keeper.c`. What QEMU can do is known then, if an earlier
-    /// test has asked it.
+    /// Loads KVM and keeps it in use from then on, as every template does: see `l1/kvm-keeper.c`. What QEMU can do is known
+    /// then, if an earlier test has asked it.
     pub fn load_kvm(&self) -> Result<()> {
-        self.sh("modprobe kvm_amd && udevadm settle && /lab/bin/kvm-keeper")?;
-        self.answers.borrow().as_ref().map_or(Ok(()), |answers| answers.give_to(self))
+        match &*self.answers.borrow() {
+            Some(answers) => answers.give_to(self),
+            None => self.sh(LOAD_KVM).map(drop),
+        }
     }
 
     /// Waits until `command` succeeds, asking again and again.

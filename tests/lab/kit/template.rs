@@ -16,6 +16,7 @@ use super::boot::{BOOT, boot};
 use super::cache::{self, Entry, Key};
 use super::host::{Device, Firmware, Host};
 use super::l0::L0;
+use super::lab::LOAD_KVM;
 use super::qmp::Qmp;
 use super::tools;
 
@@ -24,7 +25,7 @@ pub fn get(host: &Host, name: &str, files: &Files) -> Result<Entry> {
     // The command line with the places taken out: it names everything that the state depends on.
     let places = Files { folder: PathBuf::new(), disk: PathBuf::new(), payload: PathBuf::new(), ..files.clone() };
     let args = argv::arguments(host, &places, &Memory::Clone(PathBuf::new()), &Watch::default());
-    let key = Key::new("template 2").with(args.join("\n")).with(tools::run(tools::qemu()?, ["--version"])?);
+    let key = Key::new("template 3").with(args.join("\n")).with(tools::run(tools::qemu()?, ["--version"])?);
     cache::entry("templates", name, &key, |folder| {
         eprintln!("booting `{name}` once, for its template …");
         let start = Instant::now();
@@ -98,10 +99,10 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
 /// and the programs that it runs have been read: a clone has them in memory.
 fn prepare_for_tests(agent: &mut Agent) -> Result<()> {
     // A clone has another payload disk and mounts that.
-    let id = agent.start(
-        "modprobe kvm_amd; udevadm settle; /usr/local/lib/lab/host-state >/dev/null; \
-         qemu-system-x86_64 -M q35 -device help >/dev/null; umount /lab; sync",
-    )?;
+    let id = agent.start(&format!(
+        "{LOAD_KVM}; /usr/local/lib/lab/host-state >/dev/null; \
+         qemu-system-x86_64 -M q35 -device help >/dev/null; umount /lab; sync"
+    ))?;
     agent.wait(id, Instant::now() + BOOT)?;
     Ok(())
 }

@@ -17,3 +17,8 @@ pub fn rounds(all: u32, usual: u32) -> u32 {
 pub fn releases() -> &'static [&'static str] {
     if is_on() { &["debian13", "debian12"] } else { &["debian13"] }
 }
+
+/// The same, where the older release is the one to try: what is asked of systemd and the kernel there has to be enough.
+pub fn older_releases() -> &'static [&'static str] {
+    if is_on() { &["debian12", "debian13"] } else { &["debian12"] }
+}

@@ -11,7 +11,7 @@ pub struct Variant {
     pub name: &'static str,
     /// What it is, in a line.
     pub what: &'static str,
-    /// The releases on which tests start it: `scripts/lab images` boots it once there, for its template.
+    /// The releases on which an ordinary run starts it: `scripts/lab images` boots it once there, for its template.
     pub on: &'static [Release],
     /// What it adds to a bare host.
     pub build: fn(Host) -> Host,
@@ -44,7 +44,7 @@ pub const VARIANTS: &[Variant] = &[
     Variant {
         name: "uefi",
         what: "one GPU, booted by OVMF with a boot framebuffer on it",
-        on: BOTH,
+        on: NEWER,
         build: |host| host.gpu(Gpu::Only).ovmf(),
     },
     Variant {
@@ -81,7 +81,7 @@ pub const VARIANTS: &[Variant] = &[
     Variant {
         name: "numa",
         what: "8 CPUs with SMT in two sockets and NUMA nodes, with frequencies to choose from; a device on the far node",
-        on: BOTH,
+        on: NEWER,
         build: |host| host.cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072).frequencies(),
     },
     Variant {

@@ -3,9 +3,11 @@
 //! The files under `l1/` go in here and not into the root disk, so a change to one costs a second, not a minute.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use super::compile::{Kind, compile};
 use super::cpio::Archive;
 use super::{Release, modules, sources};
 use crate::kit::cache::{self, Entry, Key};
@@ -16,7 +18,6 @@ const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
 /// Files of `l1/` that are laid over the root file system: name here, path there, permissions.
 const LAID_OVER: &[(&str, &str, u32)] = &[
     ("agent", "usr/local/lib/lab/agent", 0o755),
-    ("host-state", "usr/local/lib/lab/host-state", 0o755),
     ("plain-init", "usr/local/lib/lab/plain-init", 0o755),
     ("lab-agent.service", "etc/systemd/system/lab-agent.service", 0o644),
     ("lab.mount", "etc/systemd/system/lab.mount", 0o644),
@@ -25,6 +26,10 @@ const LAID_OVER: &[(&str, &str, u32)] = &[
     ("journald.conf", "etc/systemd/journald.conf.d/lab.conf", 0o644),
     ("udev-trigger.conf", "etc/systemd/system/systemd-udev-trigger.service.d/lab.conf", 0o644),
 ];
+
+/// Programs that are compiled from `l1/` and laid over: name here, path there.
+const COMPILED: &[(&str, &str)] =
+    &[("host-state.rs", "usr/local/lib/lab/host-state"), ("kvm-keeper.c", "usr/local/lib/lab/kvm-keeper")];
 
 /// Links that are laid over: path, target. They enable the lab's own units.
 const LINKS: &[(&str, &str)] = &[
@@ -100,6 +105,9 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
     for (name, path, permissions) in LAID_OVER {
         key = key.with(read(name)?).with(path).with(permissions.to_string());
     }
+    for (name, path) in COMPILED {
+        key = key.with(read(name)?).with(path);
+    }
     key = key.with(format!("{:?} {MODULES:?}", links().collect::<Vec<_>>()));
     cache::entry("initramfs", release.name(), &key, |folder| {
         let mut archive = Archive::default();
@@ -118,6 +126,12 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
         for (name, path, permissions) in LAID_OVER {
             archive.file(&format!("over/{path}"), *permissions, &read(name)?);
         }
+        for (name, path) in COMPILED {
+            let program = folder.join("program");
+            compile(Kind::Program, &source(name), &program)?;
+            archive.file(&format!("over/{path}"), 0o755, &fs::read(&program)?);
+            fs::remove_file(&program)?;
+        }
         for (path, target) in links() {
             archive.link(&format!("over/{path}"), target);
         }
@@ -127,7 +141,11 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
     })
 }
 
+fn source(name: &str) -> PathBuf {
+    sources().join("l1").join(name)
+}
+
 fn read(name: &str) -> Result<Vec<u8>> {
-    let path = sources().join("l1").join(name);
+    let path = source(name);
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -3,6 +3,7 @@
 //! In layers, so that a change costs no more than it must: the Debian system (a minute), the initramfs with the lab's
 //! own files (under a second), the payload disk with the program under test and its guests (under a second).
 
+pub mod compile;
 pub mod cpio;
 pub mod guests;
 pub mod initramfs;

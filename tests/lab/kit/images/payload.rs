@@ -3,12 +3,12 @@
 //! It is a disk of its own, of a fixed size, that is not mounted when a template is made. So a template serves every
 //! build of the program, and a new build costs one `mke2fs`.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use super::compile::{Kind, compile};
 use super::{Release, guests, kernel, sources};
 use crate::kit::cache::{self, Entry, Key};
 use crate::kit::tools;
@@ -27,20 +27,14 @@ pub fn program() -> PathBuf {
     std::env::var_os(VARIABLE).map_or_else(|| env!("CARGO_BIN_EXE_vfio-run").into(), PathBuf::from)
 }
 
-/// What is compiled for it: the source, where it goes, and how.
-const COMPILED: [(&str, &str, &[&str]); 2] =
-    [("faults/faults.c", "bin/faults.so", &["-shared", "-fPIC"]), ("keeper/keeper.c", "bin/kvm-keeper", &["-static"])];
-
-/// The payload disk for a release: `payload.raw`, with `bin/vfio-run`, what is [`COMPILED`], `guests/tiny`,
+/// The payload disk for a release: `payload.raw`, with `bin/vfio-run`, `bin/faults.so`, `guests/tiny`,
 /// `guests/vmlinux` and `guests/initramfs`.
 pub fn get(release: Release, system: &Entry) -> Result<Entry> {
     let program = program();
     let guests = guests(release, system)?;
-    let mut key = Key::new("payload 1").with(guests.name()).with(SIZE).with_file_stamp(&program)?;
-    for (source, _, _) in COMPILED {
-        let source = sources().join(source);
-        key = key.with(fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?);
-    }
+    let faults = sources().join("faults/faults.c");
+    let key = Key::new("payload 1").with(guests.name()).with(SIZE).with_file_stamp(&program)?;
+    let key = key.with(fs::read(&faults).with_context(|| format!("cannot read {}", faults.display()))?);
     cache::entry("payload", release.name(), &key, |folder| {
         let tree = folder.join("tree");
         fs::create_dir_all(tree.join("bin"))?;
@@ -48,11 +42,7 @@ pub fn get(release: Release, system: &Entry) -> Result<Entry> {
         // Line tables make a debug build ten times as large as its code.
         let stripped = tree.join("bin/vfio-run");
         tools::run("objcopy", ["--strip-debug".as_ref(), program.as_os_str(), stripped.as_os_str()])?;
-        for (source, result, how) in COMPILED {
-            let (source, result) = (sources().join(source), tree.join(result));
-            let flags = ["-O2", "-Wall", "-Wextra", "-Werror"].iter().chain(how).map(OsStr::new);
-            tools::run("gcc", flags.chain([source.as_os_str(), OsStr::new("-o"), result.as_os_str()]))?;
-        }
+        compile(Kind::Preload, &faults, &tree.join("bin/faults.so"))?;
         for name in ["tiny", "vmlinux", "initramfs"] {
             let to = tree.join("guests").join(name);
             fs::copy(guests.file(name), &to).with_context(|| format!("cannot copy {name}"))?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ChangeError;
-use crate::host::pci::without_path;
+use crate::host::pci::{BLOCK, without_path};
 use crate::host::{Root, is_claimed};
 use crate::units::PciAddress;
 
@@ -21,12 +21,11 @@ fn check(root: &Root, address: PciAddress, in_use: &dyn Fn(&Path) -> bool) -> Re
 /// The nodes of the disks, and their partitions, that are behind the function now.
 fn disks(root: &Root, address: PciAddress) -> Vec<PathBuf> {
     let address = address.to_string();
-    let class = "/sys/class/block";
     let behind = |name: &String| {
-        let link = std::fs::read_link(root.path(class).join(name));
+        let link = std::fs::read_link(root.path(BLOCK).join(name));
         link.is_ok_and(|link| link.iter().any(|part| part == address.as_str()))
     };
-    let names = root.names(class).into_iter().filter(behind);
+    let names = root.names(BLOCK).into_iter().filter(behind);
     // A `/` in a node's name is a `!` in its folder's.
     let names = names.map(|name| without_path(&name).unwrap_or(name));
     names.map(|name| Path::new("/dev").join(name.replace('!', "/"))).collect()

@@ -159,6 +159,8 @@ pub fn sweep(run_dir: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -183,7 +185,14 @@ mod tests {
         std::fs::create_dir(&leases).unwrap();
         std::fs::write(lease::path(&leases, address), "a dead machine").unwrap();
         is_free(&leases, address, "linux").unwrap();
-        take(&leases, address, "linux").unwrap();
+        let said = folder.path().join("said");
+        let listener =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(File::create(&said).unwrap())).finish();
+        tracing::subscriber::with_default(listener, || take(&leases, address, "linux").unwrap());
+        let said = std::fs::read_to_string(said).unwrap();
+        let words =
+            "0000:01:00.0 was last given to the machine \"a dead machine\", whose launcher died; taking it over";
+        assert!(said.contains("WARN") && said.contains(words), "{said}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use holders::Holder;
 pub use holders::of_nodes as holders_of;
 pub use names::Names;
 pub use nodes::Node;
-pub(crate) use nodes::without_path;
+pub(crate) use nodes::{BLOCK, without_path};
 pub use rom::{Image, Rom};
 pub use screen::{BootScreen, Console, Screen};
 pub use sessions::{Manager, Session};

@@ -18,7 +18,7 @@ const NVIDIA: u32 = 195;
 const NVIDIA_SHARED: [(&str, u32); 2] = [("/dev/nvidia-modeset", 254), ("/dev/nvidiactl", 255)];
 
 /// All block devices by name.
-const BLOCK: &str = "/sys/class/block";
+pub(crate) const BLOCK: &str = "/sys/class/block";
 
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -399,6 +399,15 @@ fn the_field_that_is_wrong_has_its_place() {
     assert_eq!(at(r#"(address: "05:00.*")"#, "pci[0].address"), field);
 }
 
+/// A host with a ROM in `/rom`.
+fn host_with(rom: Rom) -> Host {
+    let mut host = host();
+    host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
+    let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
+    host.files.insert("/rom".into(), file);
+    host
+}
+
 #[test]
 fn a_rom_must_be_one_for_the_card() {
     let image = |ids: &str, code_type| Image { ids: ids.parse().unwrap(), code_type };
@@ -418,11 +427,7 @@ fn a_rom_must_be_one_for_the_card() {
         ),
     ];
     for (rom, expected) in rows {
-        let mut host = host();
-        host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
-        let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
-        host.files.insert("/rom".into(), file);
-        let plan = plan(r#"pci: [(address: "01:00.*", rom: "/rom")]"#, &host);
+        let plan = plan(r#"pci: [(address: "01:00.*", rom: "/rom")]"#, &host_with(rom));
         assert_eq!((against(&plan), fields(&plan)), (vec![expected.to_owned()], vec!["pci[0].rom".to_owned()]));
     }
 }
@@ -430,12 +435,8 @@ fn a_rom_must_be_one_for_the_card() {
 #[test]
 fn a_rom_without_an_image_for_uefi_is_told_to_a_machine_that_boots_with_it() {
     let judged = |head: &str| {
-        let mut host = host();
         let images = vec![Image { ids: "10de:2684".parse().unwrap(), code_type: 0 }];
-        let rom = Rom { length: 9, offset: Some(0), images };
-        host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
-        let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
-        host.files.insert("/rom".into(), file);
+        let host = host_with(Rom { length: 9, offset: Some(0), images });
         let text = format!(r#"({head}, memory: (size: "4 GiB"), pci: [(address: "01:00.*", rom: "/rom")])"#);
         let plan = sample::plan(&text, &host);
         let finding = plan.findings.into_iter().find(|f| f.key == "pci.0000:01:00.0.rom.sane").unwrap();

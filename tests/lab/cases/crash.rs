@@ -188,7 +188,8 @@ fn who_gives_back_is_succeeded_by_the_next(desk: &Desk) -> Result<()> {
     desk.lab.kill("vfio-run", "KILL")?;
     ensure!(job.wait(SOON)?.status == 137);
     // A QEMU that has not quite ended still has the card.
-    desk.lab.sh(&format!("qemu=$({QEMU}); kill -KILL $qemu; while [ -e /proc/$qemu ]; do sleep 0.05; done"))?;
+    desk.lab.sh(&format!("kill -KILL $({QEMU})"))?;
+    desk.lab.wait_until(&format!("[ ! -e /proc/$({QEMU}) ]"), SOON)?;
     let mut deaths = 0;
     loop {
         let recovered = desk.lab.run_for(&format!("exec {} /lab/bin/vfio-run recover -v", killed_at(1)), SOON)?;

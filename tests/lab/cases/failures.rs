@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::crash::{Desk, FILE, GUEST_BOOT, OBEDIENT, QEMU, SOON, machine};
 use crate::kit::host::at;
+use crate::kit::lab::until;
 use crate::kit::thorough;
 
 /// How one change is made to fail, by nothing that the plan could have seen.
@@ -48,8 +49,7 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
         "free_nodes" => Fault {
             change: format!("{kind} {what}"),
             make: "(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 & echo $! >/run/lab/holder".to_owned(),
-            mend: "kill $(cat /run/lab/holder); while [ -e /proc/$(cat /run/lab/holder) ]; do sleep 0.05; done"
-                .to_owned(),
+            mend: format!("kill $(cat /run/lab/holder); {}", until("[ ! -e /proc/$(cat /run/lab/holder) ]", ":")),
             below: "",
         },
         "own" => Fault {

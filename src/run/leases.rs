@@ -4,12 +4,18 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::host::lease;
 use crate::plan::Plan;
 use crate::units::PciAddress;
+
+/// How often a lease is asked for that vanishes, or that somebody looks at, at that moment.
+const TRIES: u32 = 50;
+/// How long a look takes at most, but for one that waits for a processor.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The leases of a run; given back when dropped, or with the process.
 #[derive(Debug, Default)]
@@ -96,7 +102,7 @@ fn is_free(folder: &Path, address: PciAddress, name: &str) -> Result<(), LeaseEr
 fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseError> {
     let path = lease::path(folder, address);
     // A launcher that ends removes the file, and with the last one the folder; then it is made anew.
-    for _ in 0..8 {
+    for _ in 0..TRIES {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -118,15 +124,17 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => match lease::holder(folder, address) {
                 Some(owner) => return Err(LeaseError::Held { address, owner }),
-                // Somebody only looked.
-                None => continue,
+                // Somebody only looks, and is done when there is a processor for it.
+                None => {
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
             },
             Err(TryLockError::Error(e)) => {
                 return Err(anyhow::Error::new(e).context(format!("cannot lock {}", path.display())).into());
             }
         }
-        let ours = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
-        if std::fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
+        if is_at(&file, &path) {
             let before = std::io::read_to_string(&file).unwrap_or_default();
             if !before.is_empty() && before != name {
                 tracing::warn!(
@@ -140,21 +148,34 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
             return Ok(Lease { _file: file, path, name: name.to_owned() });
         }
     }
-    Err(anyhow::anyhow!("{} keeps vanishing; other launchers are ending", path.display()).into())
+    Err(anyhow::anyhow!("{} keeps vanishing or being looked at; other launchers are ending", path.display()).into())
+}
+
+/// Whether this open file is the one at the path: it may have been removed, and another made there, since it was opened.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |about: std::fs::Metadata| (about.dev(), about.ino());
+    let there = std::fs::symlink_metadata(path).map(identity);
+    file.metadata().map(identity).is_ok_and(|ours| there.is_ok_and(|there| there == ours))
 }
 
 /// Removes what launchers left that died when all was put back and their leases were not yet given back. `run_dir`: where
 /// the run directories are. Nobody is wronged by what stays: such a lease counts for nothing.
 pub fn sweep(run_dir: &Path) {
     let folder = lease::folder(run_dir);
+    // One at a time: what another one sees as stale may be removed and made anew meanwhile.
+    let Some(_alone) = File::open(&folder).ok().filter(|open| open.try_lock().is_ok()) else { return };
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
-        let Some(file) = opened.ok().filter(|file| file.try_lock().is_ok()) else { continue };
+        // Only a look for others: nobody may take this for a lease that is held.
+        let Some(file) = opened.ok().filter(|file| file.try_lock_shared().is_ok()) else { continue };
         let name = std::io::read_to_string(&file).unwrap_or_default();
-        // Dropped, it goes, unless its machine still has something to put back.
-        drop(Lease { _file: file, path, name });
+        if is_at(&file, &path) && !lease::has_journal(&folder, name.trim()) {
+            let _ = std::fs::remove_file(&path);
+        }
     }
+    // Fails while devices are leased.
+    let _ = std::fs::remove_dir(&folder);
 }
 
 #[cfg(test)]
@@ -193,6 +214,23 @@ mod tests {
         let words =
             "0000:01:00.0 was last given to the machine \"a dead machine\", whose launcher died; taking it over";
         assert!(said.contains("WARN") && said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn who_only_looks_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let address: PciAddress = "01:00.0".parse().unwrap();
+        let path = lease::path(folder.path(), address);
+        std::fs::write(&path, "win11").unwrap();
+        let look = File::open(&path).unwrap();
+        look.try_lock_shared().unwrap();
+        let taken = std::thread::scope(|scope| {
+            let taker = scope.spawn(|| take(folder.path(), address, "linux").map(drop));
+            std::thread::sleep(LOOK);
+            drop(look);
+            taker.join().unwrap()
+        });
+        taken.unwrap();
     }
 
     #[test]

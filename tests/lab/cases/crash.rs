@@ -67,7 +67,8 @@ impl Desk {
 
     /// Starts the program on a machine, below another program that is named before it.
     pub fn run(&self, below: &str, file: &str) -> Result<Job<'_>> {
-        self.lab.start(&format!(": >/run/lab/guest.log; exec {below} /lab/bin/vfio-run -v {file}"))
+        self.lab.sh(": >/run/lab/guest.log")?;
+        self.lab.start(&format!("exec {below} /lab/bin/vfio-run -v {file}"))
     }
 
     /// Starts a machine and waits until its guest runs.

@@ -7,6 +7,7 @@ use crate::kit::lab::Lab;
 
 pub(super) fn windows_starts_with_what_kvm_offers(lab: &Lab) -> Result<()> {
     lab.sh("rm -f /run/lab/guest.log; touch /run/lab/guest.log")?;
+    let before = lab.snapshot_of_host()?;
     let host: serde_json::Value = serde_json::from_str(&lab.sh("vfio-run host --json")?)?;
     let offered = host["kvm"]["hyperv"].as_array().context("KVM was not asked")?;
     ensure!(offered.iter().any(|name| name == "hv-relaxed"), "{offered:?}");
@@ -19,5 +20,7 @@ pub(super) fn windows_starts_with_what_kvm_offers(lab: &Lab) -> Result<()> {
     lab.sh("tr '\\0' ' ' </proc/$(pgrep -x qemu-system-x86)/cmdline | grep -q 'hv-relaxed=on.*svm=off'")?;
     lab.sh("vfio-run stop windows")?;
     job.wait(END)?.ok()?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 /// Plays scenes on one host, one after the other, and names the one that fails. Half the time of a short test is its host's
-/// beginning: a clone's emulator has to translate anew every program that runs. Each scene leaves the host as it was.
+/// beginning: a clone's emulator has to translate anew every program that runs. Each scene but the last leaves the host as
+/// it was.
 macro_rules! in_turn {
     ($host:expr; $($scene:path),+ $(,)?) => {{
         $(

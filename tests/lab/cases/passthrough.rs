@@ -41,7 +41,8 @@ pub(super) fn host(variant: &str, release: &str) -> Result<Lab> {
 
 /// Starts the machine and waits for the picture of its guest.
 pub(super) fn start<'a>(lab: &'a Lab, file: &str, picture: &str) -> Result<Job<'a>> {
-    let job = lab.start(&format!(": >/run/lab/guest.log; exec /lab/bin/vfio-run -v {file}"))?;
+    lab.sh(": >/run/lab/guest.log")?;
+    let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;
     job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     ensure!(lab.screenshot(picture)?.is_tiny_guest(), "the guest's picture is not on the screen");
     Ok(job)

@@ -76,7 +76,8 @@ fn a_session_does_without_it(lab: &Lab) -> Result<()> {
     let plan = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
     ensure!(plan.contains("have compositors let go") && !plan.contains("stop desktop.service"), "{plan}");
     let desktop = lab.sh("systemctl show -P MainPID desktop.service")?;
-    let job = lab.start(&format!(": >/run/lab/guest.log; exec /lab/bin/vfio-run -v {file}"))?;
+    lab.sh(": >/run/lab/guest.log")?;
+    let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;
     job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     ensure!(lab.sh("systemctl show -P MainPID desktop.service")? == desktop, "the desktop was stopped");
     lab.sh("/lab/bin/vfio-run stop second")?;

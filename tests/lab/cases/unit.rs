@@ -109,7 +109,6 @@ fn a_host_that_shuts_down_asks_its_guest_first(lab: &Lab) -> Result<()> {
     start(lab)?;
     lab.wait_until("grep -q READY /var/lib/lab-guest.log", Duration::from_secs(60))?;
     let boot = lab.sh("cat /proc/sys/kernel/random/boot_id")?;
-    lab.power_off()?;
     lab.restart()?;
     ensure!(lab.sh("cat /proc/sys/kernel/random/boot_id")? != boot, "the host was not off");
     ensure!(lab.run("test -x /lab/bin/vfio-run")?.status == 0, "the payload is not there after a boot");

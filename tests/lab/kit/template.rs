@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::agent::Agent;
@@ -100,10 +100,11 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
 fn prepare_for_tests(agent: &mut Agent) -> Result<()> {
     // A clone has another payload disk and mounts that.
     let id = agent.start(&format!(
-        "{LOAD_KVM}; /usr/local/lib/lab/host-state >/dev/null; \
-         qemu-system-x86_64 -M q35 -device help >/dev/null; umount /lab; sync"
+        "{LOAD_KVM} && /usr/local/lib/lab/host-state >/dev/null && \
+         qemu-system-x86_64 -M q35 -device help >/dev/null && umount /lab && sync"
     ))?;
-    agent.wait(id, Instant::now() + BOOT)?;
+    let prepared = agent.wait(id, Instant::now() + BOOT)?;
+    ensure!(prepared.status == 0, "the host cannot be prepared for tests: {}", prepared.stderr);
     Ok(())
 }
 

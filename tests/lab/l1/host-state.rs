@@ -9,10 +9,10 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 /// Folders in which much is that changes on its own: records of udev about what happened, terminals and other nodes by
-/// number, the lab's own, and what only the kernel has to say of network cards and their neighbours.
+/// number, the lab's own. And the settings of each network card, half of all sysctls: a card takes its own along.
 const LEFT_OUT: &[&str] = &[
     "/run/udev",
     "/run/lab",
@@ -264,7 +264,13 @@ fn units(out: &mut String) -> bool {
     }
     let mut list = Command::new("systemctl");
     list.args(["list-units", "--all", "--plain", "--no-legend", "--type=service,socket,mount,slice,scope,target"]);
-    let Ok(listed) = list.output() else { return false };
+    let listed = match list.stderr(Stdio::inherit()).output() {
+        Ok(listed) => listed,
+        Err(error) => {
+            eprintln!("cannot start systemctl: {error}");
+            return false;
+        }
+    };
     for unit in String::from_utf8_lossy(&listed.stdout).lines() {
         if let [name, _, active, sub, ..] = unit.split_whitespace().collect::<Vec<_>>()[..] {
             line(out, &format!("/unit/{name}"), &format!("{active} {sub}"));

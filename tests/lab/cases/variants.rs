@@ -111,12 +111,16 @@ fn uefi_has_a_boot_framebuffer() -> Result<()> {
 }
 
 #[test]
-fn virtio_gpu_is_a_vga_device_with_function_level_reset() -> Result<()> {
+fn virtio_gpu_has_function_level_reset_and_a_switch_without_acs() -> Result<()> {
     look("virtio-gpu", "debian13", |lab| {
         ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/class", at::GPU))? == "0x030000");
         ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/reset_method", at::GPU))?.contains("flr"));
         ensure!(driver(lab, at::GPU)? == "virtio-pci");
         ensure!(lab.sh("cat /proc/fb")?.contains("virtio"));
+        for device in at::BELOW_SWITCH {
+            ensure!(driver(lab, device)? == "e1000e");
+            ensure!(group(lab, device)?.len() > 1, "{device} is alone in its group");
+        }
         Ok(())
     })
 }
@@ -178,17 +182,6 @@ fn a_device_without_reset_is_told_before_it_is_given(lab: &Lab) -> Result<()> {
     let warned = checked.stdout.lines().any(|line| line.starts_with("warn ") && line.contains(&told));
     ensure!(checked.status == 0 && warned, "{checked}");
     Ok(())
-}
-
-#[test]
-fn a_switch_without_acs_joins_port_and_device() -> Result<()> {
-    look("switch", "debian13", |lab| {
-        for device in at::BELOW_SWITCH {
-            ensure!(driver(lab, device)? == "e1000e");
-            ensure!(group(lab, device)?.len() > 1, "{device} is alone in its group");
-        }
-        Ok(())
-    })
 }
 
 #[test]

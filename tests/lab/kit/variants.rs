@@ -49,9 +49,9 @@ pub const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "virtio-gpu",
-        what: "a virtio-vga as the only GPU, with function level reset",
+        what: "a virtio-vga as the only GPU, with function level reset; two network cards below a PCIe switch without ACS",
         on: NEWER,
-        build: |host| host.gpu(Gpu::Virtio),
+        build: |host| host.gpu(Gpu::Virtio).device(Device::Switch),
     },
     Variant { name: "nvme", what: "one GPU and an NVMe disk", on: NEWER, build: |host| host.gpu(Gpu::Only).nvme() },
     Variant {
@@ -65,12 +65,6 @@ pub const VARIANTS: &[Variant] = &[
         what: "a device with two SR-IOV virtual functions",
         on: &[],
         build: |host| host.device(Device::SrIov).full_boot(),
-    },
-    Variant {
-        name: "switch",
-        what: "two network cards below a PCIe switch without ACS",
-        on: NEWER,
-        build: |host| host.device(Device::Switch),
     },
     Variant {
         name: "no-reset",

@@ -79,7 +79,7 @@ impl Lock {
     }
 }
 
-fn same(meta: &std::fs::Metadata, file: &File) -> bool {
+pub(super) fn same(meta: &std::fs::Metadata, file: &File) -> bool {
     file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()))
 }
 

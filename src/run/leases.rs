@@ -2,12 +2,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::folders;
 use crate::host::lease;
 use crate::plan::Plan;
 use crate::units::PciAddress;
@@ -153,9 +154,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
 
 /// Whether this open file is the one at the path: it may have been removed, and another made there, since it was opened.
 fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |about: std::fs::Metadata| (about.dev(), about.ino());
-    let there = std::fs::symlink_metadata(path).map(identity);
-    file.metadata().map(identity).is_ok_and(|ours| there.is_ok_and(|there| there == ours))
+    std::fs::symlink_metadata(path).is_ok_and(|there| folders::same(&there, file))
 }
 
 /// Removes what launchers left that died when all was put back and their leases were not yet given back. `run_dir`: where

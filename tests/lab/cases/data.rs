@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::passthrough::prepare;
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
 
@@ -42,9 +43,7 @@ fn host_hears_a_key(lab: &Lab) -> Result<()> {
 #[test]
 fn disks_and_a_keyboard_come_back() -> Result<()> {
     let lab = Lab::variant("usb", "debian13").nvme().start()?;
-    lab.load_kvm()?;
-    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run")?;
-    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    prepare(&lab)?;
     in_turn!(
         &lab;
         an_nvme_disk_and_a_usb_controller_go_to_a_guest_and_come_back_with_their_data,

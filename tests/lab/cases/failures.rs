@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::crash::{Desk, FILE, GUEST_BOOT, OBEDIENT, QEMU, SOON, machine};
+use super::passthrough::shows_the_host;
 use crate::kit::host::at;
 use crate::kit::lab::until;
 use crate::kit::thorough;
@@ -181,7 +182,5 @@ fn a_card_that_is_gone_when_its_guest_has_ended_is_looked_for_anew(desk: &Desk) 
     let ended = job.wait(SOON)?;
     ensure!(ended.status == 0 && ended.stderr.contains("looking for it anew woke it"), "{ended}");
     desk.is_as_before("a card that was gone", &ended)?;
-    desk.lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    ensure!(desk.lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
-    Ok(())
+    shows_the_host(&desk.lab, "back")
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::passthrough::shows_the_host;
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
 
@@ -47,9 +48,7 @@ const GUEST_BOOT: Duration = Duration::from_secs(90);
 
 /// Takes the GPU, shows the guest's picture, gives the GPU back.
 fn hand_over(lab: &Lab) -> Result<()> {
-    lab.sh("printf '\\033[2J\\033[HThis is the host.\\n' >/dev/tty0")?;
-    let host = lab.screenshot("by-hand-1-host")?;
-    ensure!(!host.is_tiny_guest() && host.colours() > 1, "the host shows nothing");
+    shows_the_host(lab, "by-hand-1-host")?;
 
     lab.sh(TAKE)?;
     let guest = lab.start(GUEST)?;
@@ -67,9 +66,7 @@ fn hand_over(lab: &Lab) -> Result<()> {
     ensure!(lab.sh("cat /run/lab/guest.log")?.contains("POWER BUTTON"), "the guest never saw its power button");
 
     lab.sh(RETURN)?;
-    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    let back = lab.screenshot("by-hand-3-back")?;
-    ensure!(!back.is_tiny_guest() && back.colours() > 1, "the host did not come back to its screen");
+    shows_the_host(lab, "by-hand-3-back")?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::passthrough::{host, machine};
+use super::passthrough::{host, machine, shows_the_host};
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
 
@@ -48,9 +48,7 @@ fn devices_of_another_kind_go_and_come_back() -> Result<()> {
 
 fn a_gpu_with_another_driver(lab: &Lab) -> Result<()> {
     rehearse(lab, CARD, |_| Ok(()))?;
-    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    ensure!(lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
-    Ok(())
+    shows_the_host(lab, "back")
 }
 
 /// The group has the port above too, which stays with the host.

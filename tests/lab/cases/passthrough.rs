@@ -31,12 +31,26 @@ END
 ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
 systemctl start desktop.service";
 
-/// A host as after a first run: modules and the folder of runs stay.
+/// A host as [`prepare`] leaves it.
 pub(super) fn host(variant: &str, release: &str) -> Result<Lab> {
     let lab = Lab::variant(variant, release).start()?;
-    lab.load_kvm()?;
-    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    prepare(&lab)?;
     Ok(lab)
+}
+
+/// Makes a host one as after a first run: modules and the folder of runs stay.
+pub(super) fn prepare(lab: &Lab) -> Result<()> {
+    lab.load_kvm()?;
+    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")
+        .map(drop)
+}
+
+/// The first screen is the host's, which writes on it.
+pub(super) fn shows_the_host(lab: &Lab, picture: &str) -> Result<()> {
+    lab.sh("printf 'This is the host.\\n' >/dev/tty0")?;
+    let shown = lab.screenshot(picture)?;
+    ensure!(!shown.is_tiny_guest() && shown.colours() > 1, "the host is not on its screen");
+    Ok(())
 }
 
 /// Starts the machine and waits for the picture of its guest.
@@ -77,9 +91,7 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     lab.sh("/lab/bin/vfio-run stop only")?;
     let ended = job.wait(SOON)?;
     ensure!(ended.status == 0, "{ended}");
-    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    let back = lab.screenshot("back")?;
-    ensure!(!back.is_tiny_guest() && back.colours() > 1, "the host did not come back to its screen");
+    shows_the_host(lab, "back")?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
     Ok(())
@@ -90,10 +102,8 @@ fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed(lab: &L
     let before = lab.snapshot_of_host()?;
     let check = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
     ensure!(check.contains("stop desktop.service"), "{check}");
-    lab.sh("printf '\\033[2J\\033[HThis is the host.\\n' >/dev/tty0")?;
-    let host = lab.screenshot("1-host")?;
-    ensure!(!host.is_tiny_guest() && host.colours() > 1, "the host shows nothing");
-    let job = start(lab, &file, "2-guest")?;
+    shows_the_host(lab, "killed-1-host")?;
+    let job = start(lab, &file, "killed-2-guest")?;
     ensure!(lab.run("systemctl is-active desktop.service")?.status != 0, "the desktop still runs");
     lab.kill("vfio-run", "KILL")?;
     job.wait(SOON)?;
@@ -101,9 +111,7 @@ fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed(lab: &L
     let recovered = lab.run("/lab/bin/vfio-run recover -v")?;
     ensure!(recovered.status == 0, "{recovered}");
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
-    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    let back = lab.screenshot("3-back")?;
-    ensure!(!back.is_tiny_guest() && back.colours() > 1, "the host did not come back to its screen");
+    shows_the_host(lab, "killed-3-back")?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{recovered}");
     Ok(())
@@ -125,17 +133,13 @@ fn a_program_on_the_desktops_gpu_is_named_and_ended_only_when_asked_for(lab: &La
     ensure!(left.is_empty(), "left behind:\n{left}");
 
     let ended = lab.install_machine("only", &machine(r#"pci: ["01:00.*"], handover: (holders: End)"#))?;
-    lab.sh("printf '\\033[2J\\033[HThis is the host.\\n' >/dev/tty0")?;
-    let shown = lab.screenshot("1-host")?;
-    ensure!(!shown.is_tiny_guest() && shown.colours() > 1, "the host shows nothing");
-    let job = start(lab, &ended, "2-guest")?;
+    shows_the_host(lab, "held-1-host")?;
+    let job = start(lab, &ended, "held-2-guest")?;
     ensure!(lab.run("pgrep -x sleep -u tester")?.status != 0, "the program still runs");
     lab.sh("/lab/bin/vfio-run stop only")?;
     let ended = job.wait(SOON)?;
     ensure!(ended.status == 0, "{ended}");
-    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    let back = lab.screenshot("3-back")?;
-    ensure!(!back.is_tiny_guest() && back.colours() > 1, "the host did not come back to its screen");
+    shows_the_host(lab, "held-3-back")?;
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");

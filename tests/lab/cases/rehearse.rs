@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::passthrough::{DESKTOP, host};
+use super::passthrough::{DESKTOP, host, shows_the_host};
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
 use crate::kit::thorough;
@@ -49,9 +49,7 @@ fn rounds_with_the_only_gpu_leave_nothing_behind(lab: &Lab) -> Result<()> {
     ensure!(!rehearsed.stdout.contains("leaked"), "{rehearsed}");
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{rehearsed}");
-    lab.sh("printf 'The host has its screen back.\\n' >/dev/tty0")?;
-    ensure!(lab.screenshot("back")?.colours() > 1, "the host did not come back to its screen");
-    Ok(())
+    shows_the_host(lab, "back")
 }
 
 fn a_desktop_survives_more_rounds_than_systemd_would_start_it_and_a_leak_is_named(lab: &Lab) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::passthrough::machine;
+use super::passthrough::{machine, prepare};
 use crate::kit::host::{Device, at};
 use crate::kit::lab::{Lab, releases};
 use crate::kit::thorough;
@@ -76,7 +76,7 @@ fn one_gpu_is_a_group_of_two_with_the_console_on_it() -> Result<()> {
             ensure!(read(lab, "/proc/fb")?.contains("bochs"));
             ensure!(lab.sh("cat /sys/class/vtconsole/*/name")?.contains("frame buffer device"));
             ensure!(read(lab, &format!("/sys/bus/pci/devices/{}/reset_method", at::GPU))? == "bus");
-            ensure!(lab.screenshot(release)?.colours() > 1, "the screen is empty");
+            ensure!(lab.screenshot("screen")?.colours() > 1, "the screen is empty");
             Ok(())
         })?;
     }
@@ -172,8 +172,7 @@ fn sriov_gives_two_functions(lab: &Lab) -> Result<()> {
 }
 
 fn a_device_without_reset_is_told_before_it_is_given(lab: &Lab) -> Result<()> {
-    lab.load_kvm()?;
-    lab.sh(": >/run/lab/guest.log; chmod 666 /run/lab/guest.log")?;
+    prepare(lab)?;
     let device = lab.sh("basename $(dirname $(grep -l 0x11e8 /sys/bus/pci/devices/*/device))")?;
     ensure!(lab.run(&format!("cat /sys/bus/pci/devices/{device}/reset_method"))?.stdout.is_empty());
     let file = lab.install_machine("other", &machine(&format!(r#"pci: ["{device}"]"#)))?;

@@ -130,7 +130,7 @@ impl Lab {
         }
     }
 
-    /// Takes a picture of the first screen, and keeps it under `target/lab-artefacts/TEST/NAME.png`.
+    /// Takes a picture of the first screen, and keeps it under `target/lab-artefacts/TEST/RELEASE-NAME.png`.
     pub fn screenshot(&self, name: &str) -> Result<Picture> {
         let screen = if self.host.gpus.is_empty() { None } else { Some("gpu") };
         self.screenshot_of(screen, name)
@@ -167,7 +167,7 @@ impl Lab {
     fn screenshot_of(&self, device: Option<&str>, name: &str) -> Result<Picture> {
         let folder = artefacts(&self.test);
         fs::create_dir_all(&folder)?;
-        let png = folder.join(format!("{name}.png"));
+        let png = folder.join(format!("{}-{name}.png", self.host.release.name()));
         let ppm = self.path().join("screen.ppm");
         for (file, format) in [(&png, "png"), (&ppm, "ppm")] {
             let mut arguments = json!({ "filename": file, "format": format });
@@ -319,8 +319,9 @@ impl Lab {
 
     fn gather_evidence(&self) {
         if self.is_on() {
-            let _ = self.screenshot("at-the-end");
-            let _ = fs::copy(artefacts(&self.test).join("at-the-end.png"), self.path().join("at-the-end.png"));
+            if let Ok(picture) = self.screenshot("at-the-end") {
+                let _ = fs::copy(picture.file, self.path().join("at-the-end.png"));
+            }
             let look = "journalctl --no-pager -b 2>/dev/null || dmesg; echo; ps -eo pid,ppid,stat,wchan:20,args";
             if let Ok(output) = self.run_for(look, Duration::from_secs(20)) {
                 let _ = fs::write(self.path().join("journal.log"), output.stdout);

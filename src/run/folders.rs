@@ -1,7 +1,7 @@
 //! The machine's folders, its lock, and what is made once and kept.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use nix::unistd::{Gid, Uid, chown};
 
 use crate::plan::{Account, Keep, Paths};
+
+/// How often a folder is asked for that launchers which end keep removing.
+const ATTEMPTS: u32 = 8;
 
 /// The lock that the launcher of a machine holds for as long as it lives.
 #[derive(Debug)]
@@ -27,16 +30,22 @@ impl Lock {
         private_folder(run, None)?;
         let path = run.join(Self::FILE);
         // A launcher that ends removes the folder; whoever opened the lock just before holds a file without a name.
-        for attempt in 0..8 {
-            let mut file = OpenOptions::new()
+        for attempt in 0..ATTEMPTS {
+            let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
                 .custom_flags(nix::libc::O_NOFOLLOW)
-                .open(&path)
-                .with_context(|| format!("cannot open {}", path.display()))?;
+                .open(&path);
+            let mut file = match opened {
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    private_folder(run, None)?;
+                    continue;
+                }
+                other => other.with_context(|| format!("cannot open {}", path.display()))?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 // Whoever asks whether the lock is held holds it for a moment.
@@ -96,21 +105,34 @@ impl Owner {
     }
 }
 
+/// Makes a folder of ours, and those that it lies in where they are missing.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let make = || DirBuilder::new().mode(0o700).create(path);
+    // A launcher that ends removes the parent while it is empty. That the parent is there, or that one of its own is
+    // missing, can be untrue again when we are told.
+    for _ in 0..ATTEMPTS {
+        match make() {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            other => return other,
+        }
+        match DirBuilder::new().recursive(true).mode(0o755).create(parent) {
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => return Err(e),
+            _ => {}
+        }
+    }
+    make()
+}
+
 /// Makes a folder that only `owner` (else we) may enter, or takes the one that is there if it is just that.
 pub fn private_folder(path: &Path, owner: Option<&Account>) -> Result<()> {
-    let parent = path.parent().context("it has no parent folder")?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(parent)
-        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
-    match DirBuilder::new().mode(0o700).create(path) {
+    match make_folder(path) {
         Ok(()) => {
             if let Some(account) = owner {
                 give(path, account)?;
             }
         }
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
         Err(e) => return Err(e).with_context(|| format!("cannot make the folder {}", path.display())),
     }
     let meta = std::fs::symlink_metadata(path)?;
@@ -128,14 +150,14 @@ pub fn private_folder(path: &Path, owner: Option<&Account>) -> Result<()> {
 /// Removes the folder of the sockets that QEMU made itself, which it leaves there when it is killed.
 pub fn remove_display(path: &Path) {
     match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!("cannot remove {}: {e}", path.display()),
+        Err(e) if e.kind() != ErrorKind::NotFound => tracing::warn!("cannot remove {}: {e}", path.display()),
         Err(_) => {}
         Ok(()) => remove_empty_parent(path),
     }
 }
 
 /// Removes the folder of all machines' folders after the last of them: the kernel refuses it while there is another.
-fn remove_empty_parent(path: &Path) {
+pub(super) fn remove_empty_parent(path: &Path) {
     if let Some(parent) = path.parent() {
         let _ = std::fs::remove_dir(parent);
     }
@@ -236,6 +258,23 @@ mod tests {
         assert!(!run.exists());
         assert_eq!(Lock::owner(&run), None);
         Lock::take(&run).unwrap().unwrap();
+    }
+
+    #[test]
+    fn launchers_that_end_take_no_folder_from_under_those_that_begin() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("machines");
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"] {
+                let run = runs.join(name);
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        Lock::take(&run).unwrap().unwrap().remove_folder().unwrap();
+                    }
+                });
+            }
+        });
+        assert!(!runs.exists());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The devices of a run, leased: held locked by the launcher, so that no other machine takes them meanwhile.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Seek as _, Write as _};
+use std::io::{ErrorKind, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,8 +69,7 @@ impl Drop for Lease {
         }
         // A lease that stays counts for nothing without its lock.
         let _ = std::fs::remove_file(&self.path);
-        // Fails while other devices are leased.
-        let _ = self.path.parent().map(std::fs::remove_dir);
+        self.path.parent().map(remove_if_empty);
     }
 }
 
@@ -102,13 +101,12 @@ fn is_free(folder: &Path, address: PciAddress, name: &str) -> Result<(), LeaseEr
 
 fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseError> {
     let path = lease::path(folder, address);
-    // A launcher that ends removes the file, and with the last one the folder; then it is made anew.
+    // A launcher that ends removes the file, and with the last one the folders; then they are made anew.
     for _ in 0..TRIES {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        match DirBuilder::new().recursive(true).mode(0o755).create(folder) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => continue,
+            other => other.with_context(|| format!("cannot make the folder {}", folder.display()))?,
+        }
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -118,7 +116,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path);
         let mut file = match opened {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
             other => other.with_context(|| format!("cannot open {}", path.display()))?,
         };
         match file.try_lock() {
@@ -173,8 +171,15 @@ pub fn sweep(run_dir: &Path) {
             let _ = std::fs::remove_file(&path);
         }
     }
-    // Fails while devices are leased.
-    let _ = std::fs::remove_dir(&folder);
+    remove_if_empty(&folder);
+}
+
+/// Removes the folder of leases when no device is leased, and with the last of all runs their folder: the run directory of
+/// a launcher goes before its leases do.
+fn remove_if_empty(folder: &Path) {
+    if std::fs::remove_dir(folder).is_ok() {
+        folders::remove_empty_parent(folder);
+    }
 }
 
 #[cfg(test)]
@@ -186,7 +191,8 @@ mod tests {
     #[test]
     fn a_device_goes_to_one_machine_and_the_other_learns_whom() {
         let folder = tempfile::tempdir().unwrap();
-        let leases = folder.path().join("leases");
+        let run_dirs = folder.path().join("vfio-run");
+        let leases = lease::folder(&run_dirs);
         let address: PciAddress = "01:00.0".parse().unwrap();
         let held = take(&leases, address, "win11").unwrap();
         assert_eq!(lease::holder(&leases, address).as_deref(), Some("win11"));
@@ -194,15 +200,18 @@ mod tests {
         assert_eq!(refused, "0000:01:00.0 is given to the machine win11; `vfio-run stop win11` ends it");
         drop(held);
         assert_eq!(lease::holder(&leases, address), None);
-        assert!(!leases.exists());
+        assert!(!run_dirs.exists());
         // What a dead launcher wrote counts no more, and goes when somebody recovers; what is held stays.
-        let held = take(&lease::folder(folder.path()), address, "win11").unwrap();
-        let dead = lease::path(&lease::folder(folder.path()), "01:00.1".parse().unwrap());
+        let held = take(&leases, address, "win11").unwrap();
+        let dead = lease::path(&leases, "01:00.1".parse().unwrap());
         std::fs::write(&dead, "linux").unwrap();
-        sweep(folder.path());
+        sweep(&run_dirs);
         assert!(held.path.exists() && !dead.exists());
+        std::fs::write(&dead, "linux").unwrap();
         drop(held);
-        std::fs::create_dir(&leases).unwrap();
+        sweep(&run_dirs);
+        assert!(!run_dirs.exists());
+        std::fs::create_dir_all(&leases).unwrap();
         std::fs::write(lease::path(&leases, address), "a dead machine").unwrap();
         is_free(&leases, address, "linux").unwrap();
         let said = folder.path().join("said");
@@ -235,7 +244,7 @@ mod tests {
     #[test]
     fn a_device_that_was_not_put_back_stays_its_machines() {
         let folder = tempfile::tempdir().unwrap();
-        let leases = folder.path().join("leases");
+        let leases = lease::folder(folder.path());
         let address: PciAddress = "01:00.0".parse().unwrap();
         let run_dir = folder.path().join("win11");
         std::fs::create_dir(&run_dir).unwrap();

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A desktop: a unit that holds the screen's node, as display manager.
 const DESKTOP: &str = "
-modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run
+modprobe vfio-pci; udevadm settle
 cat >/etc/systemd/system/desktop.service <<'END'
 [Unit]
 StartLimitIntervalSec=0

@@ -20,7 +20,6 @@ pub const QEMU: &str = r#"sed -n 's/.*"started":{"name":"qemu","pid":\([0-9]*\).
 /// A desktop on the only GPU: a unit that holds the screen's node and, as display managers do, starts again when it fails. And a function that may sleep, as on a laptop.
 const DESKTOP: &str = "
 modprobe vfio-pci; udevadm settle
-mkdir -p /run/vfio-run
 : >/run/lab/guest.log; chmod 666 /run/lab/guest.log /dev/kvm
 printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestart=always\\nRestartSec=1\\nExecStart=/bin/sh -c \"exec sleep infinity 7</dev/dri/card0\"\\n' >/etc/systemd/system/desktop.service
 ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service

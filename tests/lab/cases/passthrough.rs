@@ -38,11 +38,10 @@ pub(super) fn host(variant: &str, release: &str) -> Result<Lab> {
     Ok(lab)
 }
 
-/// Makes a host one as after a first run: modules and the folder of runs stay.
+/// Makes a host one as after a first run: its modules stay.
 pub(super) fn prepare(lab: &Lab) -> Result<()> {
     lab.load_kvm()?;
-    lab.sh("modprobe vfio-pci; udevadm settle; mkdir -p /run/vfio-run; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log")
-        .map(drop)
+    lab.sh("modprobe vfio-pci; udevadm settle; : >/run/lab/guest.log; chmod 666 /run/lab/guest.log").map(drop)
 }
 
 /// The first screen is the host's, which writes on it.

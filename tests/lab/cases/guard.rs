@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::linux_guest;
 use super::passthrough::{DESKTOP, SOON, host, machine, start};
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
@@ -96,12 +97,8 @@ fn a_guests_signs_of_life_are_seen() -> Result<()> {
     lab.finish()
 }
 
-/// A Linux guest.
-fn linux(more: &str, cmdline: &str) -> String {
-    let boot = format!(
-        "/lab/guests/vmlinux\", initrd: \"/lab/guests/initramfs\", cmdline: \"console=ttyS0 quiet mitigations=off {cmdline}\""
-    );
-    machine(more).replace("/lab/guests/tiny\"", &boot).replace("64 MiB", "256 MiB")
+fn linux(more: &str, words: &str) -> String {
+    machine(more).replace(r#"(image: "/lab/guests/tiny")"#, &linux_guest(words)).replace("64 MiB", "256 MiB")
 }
 
 fn a_program_in_the_guest_that_opens_the_agents_channel_is_life(lab: &Lab) -> Result<()> {

@@ -28,3 +28,12 @@ mod second;
 mod session;
 mod unit;
 mod variants;
+
+/// The `kernel` of a machine that boots the Linux guest; `words` are what its init is told. Nothing is mitigated and no page
+/// is wiped before it is used: in two emulations, one in the other, either takes a tenth of the boot.
+fn linux_guest(words: &str) -> String {
+    format!(
+        r#"(image: "/lab/guests/vmlinux", initrd: "/lab/guests/initramfs",
+            cmdline: "console=ttyS0 quiet mitigations=off init_on_alloc=0 {words}")"#
+    )
+}

@@ -176,6 +176,8 @@ fn boot(args: &mut Arguments, host: &Host, files: &Files) {
     let mut words = vec!["console=tty0", "console=ttyS0", "intel_iommu=on", "no_timer_check", "panic=-1", "quiet"];
     // There is nothing to mitigate, and a return by way of a thunk costs an emulator more than a processor.
     words.push("mitigations=off");
+    // Debian's kernels write zeroes to all memory that they allocate, and attach a program to each look of a file system.
+    words.extend(["init_on_alloc=0", "lsm=landlock,lockdown,yama"]);
     match host.init {
         Init::Systemd => words.push("lab.init=/sbin/init"),
         Init::Plain => words.push("lab.init=/usr/local/lib/lab/plain-init"),

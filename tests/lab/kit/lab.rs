@@ -218,8 +218,9 @@ impl Lab {
             let (l0, lines) = self.boot_qemu(&Memory::Plain, watch)?;
             self.running(l0, lines)
         };
+        let log = self.path().join("console.log");
         let (running, console) =
-            boot(self.host.init, &self.path().join("console.log"), switch_on, |(running, _)| &mut running.agent)?;
+            boot(self.host.init, &log, switch_on, |(running, _)| (&running.l0, &mut running.agent))?;
         *self.running.borrow_mut() = Some(running);
         *self.answers.borrow_mut() = None;
         self.ready()?;

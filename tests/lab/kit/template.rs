@@ -81,7 +81,7 @@ fn make(host: &Host, files: &Files, folder: &Path) -> Result<()> {
         let (l0, lines) = L0::start(&args, &folder.join("qemu.log"), false)?;
         Ok((l0, Agent::new(lines.agent, File::create(folder.join("transcript.log"))?)))
     };
-    let booted = boot(host.init, &console, switch_on, |(_, agent)| agent).and_then(|(l0, mut agent)| {
+    let booted = boot(host.init, &console, switch_on, |(l0, agent)| (l0, agent)).and_then(|(l0, mut agent)| {
         prepare_for_tests(&mut agent)?;
         Ok(l0)
     });

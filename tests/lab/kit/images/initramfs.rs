@@ -24,6 +24,7 @@ const LAID_OVER: &[(&str, &str, u32)] = &[
     ("weston.service", "etc/systemd/system/weston.service", 0o644),
     ("weston.pam", "etc/pam.d/weston", 0o644),
     ("journald.conf", "etc/systemd/journald.conf.d/lab.conf", 0o644),
+    ("modprobe.conf", "etc/modprobe.d/lab.conf", 0o644),
     ("udev-trigger.conf", "etc/systemd/system/systemd-udev-trigger.service.d/lab.conf", 0o644),
 ];
 
@@ -70,6 +71,7 @@ const MASKED: &[&str] = &[
     "systemd-remount-fs.service",
     "systemd-sysctl.service",
     "systemd-tmpfiles-clean.timer",
+    "systemd-tmpfiles-setup-dev-early.service",
     "systemd-udev-load-credentials.service",
     "systemd-update-utmp.service",
 ];
@@ -78,6 +80,7 @@ const MASKED: &[&str] = &[
 const NOT_GENERATED: &[&str] = &[
     "systemd-bless-boot-generator",
     "systemd-cryptsetup-generator",
+    "systemd-debug-generator",
     "systemd-fstab-generator",
     "systemd-getty-generator",
     "systemd-gpt-auto-generator",
@@ -85,6 +88,7 @@ const NOT_GENERATED: &[&str] = &[
     "systemd-integritysetup-generator",
     "systemd-rc-local-generator",
     "systemd-run-generator",
+    "systemd-ssh-generator",
     "systemd-system-update-generator",
     "systemd-sysv-generator",
     "systemd-tpm2-generator",

@@ -1,10 +1,51 @@
 //! Running commands in the host: status, output, deadlines, many at once; and the tiny guest that they run.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
+use crate::kit::argv::Watch;
+use crate::kit::console;
 use crate::kit::lab::Lab;
+
+/// Reads until `words` have come, or nothing does for a minute.
+fn read_until(stream: &mut UnixStream, words: &str) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut seen = Vec::new();
+    let mut buffer = [0; 256];
+    while !String::from_utf8_lossy(&seen).contains(words) {
+        let shown = || format!("`{words}` did not come, but:\n{}", String::from_utf8_lossy(&seen));
+        let count = stream.read(&mut buffer).with_context(shown)?;
+        ensure!(count > 0, shown());
+        seen.extend(&buffer[..count]);
+    }
+    Ok(())
+}
+
+#[test]
+fn somebody_who_looks_has_a_root_shell() -> Result<()> {
+    for (variant, release) in [("one-gpu", "debian13"), ("plain", "debian12")] {
+        let (lab, line) = Lab::variant(variant, release).start_watched(&Watch { console: true, vnc: None })?;
+        let line = line.context("the host has no console")?;
+        let (mut ours, theirs) = UnixStream::pair()?;
+        console::log_in(&lab)?;
+        std::thread::scope(|scope| {
+            let output = theirs.try_clone()?;
+            let sitting = scope.spawn(|| console::connect(line, theirs, output));
+            let talked = read_until(&mut ours, "# ").and_then(|()| {
+                writeln!(ours, "echo $(whoami) is $((6 * 7))")?;
+                read_until(&mut ours, "root is 42")
+            });
+            ours.write_all(&[console::LEAVE])?;
+            sitting.join().map_err(|_| anyhow::anyhow!("the console panicked"))??;
+            talked
+        })?;
+        lab.finish()?;
+    }
+    Ok(())
+}
 
 #[test]
 fn what_a_test_does_in_a_host() -> Result<()> {

@@ -5,6 +5,7 @@ pub mod answers;
 pub mod argv;
 pub mod boot;
 pub mod cache;
+pub mod console;
 pub mod cpus;
 pub mod folder;
 pub mod host;

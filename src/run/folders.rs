@@ -27,10 +27,10 @@ impl Lock {
 
     /// Takes the machine's lock, or says who has it. Makes the run directory where it is missing.
     pub fn take(run: &Path) -> Result<Result<Self, Owner>> {
-        private_folder(run, None)?;
         let path = run.join(Self::FILE);
         // A launcher that ends removes the folder; whoever opened the lock just before holds a file without a name.
         for attempt in 0..ATTEMPTS {
+            private_folder(run, None)?;
             let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -40,10 +40,7 @@ impl Lock {
                 .custom_flags(nix::libc::O_NOFOLLOW)
                 .open(&path);
             let mut file = match opened {
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    private_folder(run, None)?;
-                    continue;
-                }
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 other => other.with_context(|| format!("cannot open {}", path.display()))?,
             };
             match file.try_lock() {
@@ -63,7 +60,6 @@ impl Lock {
                 write!(file, "{}", std::process::id())?;
                 return Ok(Ok(Self { file, path }));
             }
-            private_folder(run, None)?;
         }
         bail!("{} keeps vanishing; another vfio-run is cleaning up there", path.display())
     }
@@ -105,20 +101,24 @@ impl Owner {
     }
 }
 
+/// Makes a folder that all may look into, and those that it lies in, for whoever then asks whether it is there: a launcher
+/// that ends removes it while it is empty, so that it is there, or that one it lies in is missing, can be untrue again when
+/// we are told.
+pub(super) fn make_shared_folder(path: &Path) -> std::io::Result<()> {
+    match DirBuilder::new().recursive(true).mode(0o755).create(path) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes a folder of ours, and those that it lies in where they are missing.
 fn make_folder(path: &Path) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let make = || DirBuilder::new().mode(0o700).create(path);
-    // A launcher that ends removes the parent while it is empty. That the parent is there, or that one of its own is
-    // missing, can be untrue again when we are told.
     for _ in 0..ATTEMPTS {
         match make() {
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => make_shared_folder(parent)?,
             other => return other,
-        }
-        match DirBuilder::new().recursive(true).mode(0o755).create(parent) {
-            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => return Err(e),
-            _ => {}
         }
     }
     make()

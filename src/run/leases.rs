@@ -1,8 +1,8 @@
 //! The devices of a run, leased: held locked by the launcher, so that no other machine takes them meanwhile.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -103,10 +103,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
     let path = lease::path(folder, address);
     // A launcher that ends removes the file, and with the last one the folders; then they are made anew.
     for _ in 0..TRIES {
-        match DirBuilder::new().recursive(true).mode(0o755).create(folder) {
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => continue,
-            other => other.with_context(|| format!("cannot make the folder {}", folder.display()))?,
-        }
+        folders::make_shared_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let opened = OpenOptions::new()
             .read(true)
             .write(true)

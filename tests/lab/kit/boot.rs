@@ -50,8 +50,9 @@ pub fn boot<T>(
         let mut host = switch_on()?;
         let (l0, agent) = parts(&mut host);
         let idle = Idle::new(l0);
-        match come_up(init, agent, &|| is_stalled() || idle.is_standstill()) {
-            Err(_) if tries < TRIES && (is_stalled() || idle.seen.get()) => {
+        let is_lost = || is_stalled() || idle.is_standstill();
+        match come_up(init, agent, &is_lost) {
+            Err(_) if tries < TRIES && is_lost() => {
                 eprintln!("lab: the emulator lost a processor of the host; booting once more");
             }
             Err(_) if tries < TRIES && says(&emulator, CRASHED) => {

@@ -11,11 +11,12 @@ use serde_json::Value;
 use vfio_run::change::Change;
 use vfio_run::host::{Host, Root};
 use vfio_run::machine;
-use vfio_run::plan::{self, Keep, Origin, Plan, PlannedChange, Trial};
+use vfio_run::plan::{self, Keep, Plan, PlannedChange, Trial};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::QemuOption;
 use vfio_run::qemu::device::Device;
+use vfio_run::units::Origin;
 
 /// What is started, with `DIR` for the folder of its files. All with emulation.
 const MACHINES: [(&str, &str); 6] = [
@@ -155,7 +156,7 @@ fn qemu_takes_every_trial() {
 fn start(case: &str, plan: &Plan) {
     prepare(plan);
     let _helpers: Vec<Ended> = plan.helpers.iter().map(|helper| listening(plan, &helper.name, &helper.argv)).collect();
-    let line = plan.command.shell(&plan.descriptors);
+    let line = vfio_run::report::shell_command(&plan.command, &plan.descriptors);
     let shell = Command::new("sh").args(["-c", &format!("exec {line}")]).stderr(Stdio::piped()).spawn().unwrap();
     let mut qemu = Ended(shell);
     let answered = connect(&plan.paths.run.join("qmp-0.sock"), &mut qemu.0).and_then(talk);

@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use super::{exit, planned};
 use crate::cli::{OutputArgs, PlanArgs};
-use crate::qemu::shell_line;
 use crate::report;
 
 /// Shows what `run` would do. Ends with the code that `run` would refuse with.
@@ -13,7 +12,7 @@ pub fn plan(args: &PlanArgs, output: OutputArgs) -> Result<u8> {
     if output.json {
         report::json(&plan)?;
     } else if args.argv {
-        report::say(&shell_line(&plan));
+        report::say(&report::shell_line(&plan));
     } else if args.explain {
         report::say(&report::explained(&plan));
     } else {

@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result};
 use super::unit;
 use crate::host::{Host, Root, Wanted};
 use crate::machine::{self, Machine, Source};
-use crate::plan::{self, Finding, Origin, Place, Plan};
+use crate::plan::{self, Finding, Place, Plan};
 use crate::qemu::{KvmTrial, QemuFacts};
+use crate::units::Origin;
 
 /// Nothing can be planned, because QEMU could not be asked what it can do; nothing was touched.
 #[derive(Debug, thiserror::Error)]

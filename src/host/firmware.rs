@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Environment, Root};
-use crate::machine::DiskFormat;
+use crate::units::DiskFormat;
 
 /// One installed firmware build for x86-64 that lives in flash (code and variable store).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Root;
 use super::block::{Mounts, capacity, mounted};
-use crate::machine::DiskFormat;
+use crate::units::DiskFormat;
 
 /// One file as it is on the host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

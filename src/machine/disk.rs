@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::units::DiskFormat;
+
 /// One disk or CD image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -71,15 +73,6 @@ pub enum Bus {
     Sata,
     /// `nvme`: Windows has a driver for it on its installation medium.
     Nvme,
-}
-
-/// Image format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum DiskFormat {
-    /// QEMU's copy-on-write format.
-    Qcow2,
-    /// Plain bytes.
-    Raw,
 }
 
 /// Host cache mode, QEMU's words.

@@ -24,7 +24,7 @@ mod validate;
 mod tests;
 
 pub use cpu::{Accelerator, Cpu, Topology};
-pub use disk::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Media};
+pub use disk::{Aio, Bus, Cache, Discard, Disk, Media};
 pub use display::{Display, Listen, Serial, Video};
 pub use firmware::{Firmware, Kernel, Uefi};
 pub use guard::{GiveBack, Sign};

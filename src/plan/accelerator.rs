@@ -1,9 +1,10 @@
 //! KVM or emulation: KVM where it works, and a clear word where it does not.
 
 use super::draft::Draft;
-use super::{Origin, Severity, draft};
+use super::{Severity, draft};
 use crate::host::{Kvm, KvmVerdict};
 use crate::machine::{Accelerator, Machine};
+use crate::units::Origin;
 
 /// What executes the guest's instructions, decided.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::PlannedChange;
 use super::draft::Draft;
-use super::{Origin, PlannedChange};
 use crate::change::Change;
+use crate::units::Origin;
 
 /// QEMU's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Account, Descriptor, Finding, Helper, Inherited, Keep, Origin, Paths, PlannedChange, Severity, Verdict};
+use super::{Account, Descriptor, Finding, Helper, Inherited, Keep, Paths, PlannedChange, Severity, Verdict};
 use crate::change::Change;
 use crate::host::Host;
 use crate::machine::Machine;
@@ -13,6 +13,7 @@ use crate::qemu::QemuFacts;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::qemu::pcie::RootPorts;
+use crate::units::Origin;
 
 /// The first descriptor that QEMU inherits: 0 to 2 are its standard streams.
 const FIRST_FD: i32 = 3;

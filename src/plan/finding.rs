@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Origin;
+use crate::units::Origin;
 
 /// One question about machine and host, with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Severity;
 use super::draft::Draft;
-use super::{Origin, Severity};
 use crate::host::{FileFact, FileKind};
 use crate::machine::Machine;
+use crate::units::Origin;
 use crate::units::Stage;
 
 /// A program of the user's that is run at a stage.

@@ -11,7 +11,6 @@ mod finding;
 mod guard;
 mod hooks;
 mod make;
-mod origin;
 mod paths;
 mod placement;
 #[cfg(test)]
@@ -30,7 +29,6 @@ pub use devices::{Taking, taking};
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use hooks::PlannedHook;
 pub use make::plan;
-pub use origin::Origin;
 pub use paths::Paths;
 pub use placement::Placement;
 pub use session::Move;
@@ -44,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::Change;
 use crate::machine::GiveBack;
 use crate::qemu::command::CommandLine;
-use crate::units::PciAddress;
+use crate::units::{Origin, PciAddress};
 
 /// Everything that a run will do, in order. `vfio-run plan` prints this value and `vfio-run run` carries it out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

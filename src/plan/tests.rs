@@ -2,7 +2,7 @@ use super::sample::{Shape, host, plan};
 use super::{Account, Plan, Verdict};
 use crate::change::Change;
 use crate::host::{FileFact, FileKind, Host};
-use crate::machine::DiskFormat;
+use crate::units::DiskFormat;
 
 fn file() -> FileFact {
     FileFact {

@@ -18,8 +18,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Inherited, Origin, Plan};
+use super::{Inherited, Plan};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
+use crate::units::Origin;
 
 /// Drivers that take a device of the host.
 const DEVICES: [&str; 7] = [

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Origin;
+use crate::units::Origin;
 
 /// QEMU's whole command line, each option with its origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

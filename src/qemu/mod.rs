@@ -11,7 +11,6 @@ pub mod qmp;
 #[cfg(test)]
 mod qmp_tests;
 mod schema;
-mod shell;
 mod short;
 mod wire;
 
@@ -19,4 +18,3 @@ pub use facts::QemuFacts;
 pub use kvm_guest::KvmGuest;
 pub use probe::{KvmTrial, ProbeError, probe};
 pub use qmp::{Event, Qmp, QmpError};
-pub use shell::line as shell_line;

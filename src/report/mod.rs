@@ -5,6 +5,7 @@ mod findings;
 mod messages;
 mod plan;
 mod rehearsal;
+mod shell;
 mod table;
 
 pub use devices::{Group, devices};
@@ -12,6 +13,7 @@ pub use findings::findings;
 pub use messages::{error_line, install as install_messages};
 pub use plan::{explained, summary};
 pub use rehearsal::rehearsal;
+pub use shell::{command as shell_command, line as shell_line};
 pub use table::Table;
 
 use anyhow::Result;

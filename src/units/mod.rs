@@ -1,6 +1,8 @@
 //! The small values that the machine file, the host and the plan share, parsed once, at the edge.
 
 mod cpu_set;
+mod disk_format;
+mod origin;
 mod pci_address;
 mod pci_ids;
 mod pci_slot;
@@ -9,6 +11,8 @@ mod size;
 mod stage;
 
 pub use cpu_set::CpuSet;
+pub use disk_format::DiskFormat;
+pub use origin::Origin;
 pub use pci_address::PciAddress;
 pub use pci_ids::PciIds;
 pub use pci_slot::PciSlot;

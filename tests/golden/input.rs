@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::{FileFact, FileKind, Host};
-use vfio_run::machine::{self, DiskFormat, Source};
+use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
 use vfio_run::qemu::QemuFacts;
+use vfio_run::units::DiskFormat;
 
 /// The repository.
 pub fn root() -> PathBuf {

@@ -7,6 +7,7 @@ use super::firmware::Firmware;
 use super::memory;
 use crate::machine::Rtc;
 use crate::qemu::command::QemuOption;
+use crate::units::Origin;
 
 /// The machine type of a file that names none: the only one with PCI Express.
 pub(super) const DEFAULT_TYPE: &str = "q35";
@@ -91,7 +92,7 @@ pub(super) fn clock(draft: &mut Draft, decided: &Decided) {
 }
 
 /// `-global driver=…,property=…,value=…`.
-pub(super) fn global(driver: &str, property: &str, value: &str, origin: super::super::Origin) -> QemuOption {
+pub(super) fn global(driver: &str, property: &str, value: &str, origin: Origin) -> QemuOption {
     let option = QemuOption::keys("-global", None, origin).with("driver", driver);
     option.with("property", property).with("value", value)
 }

@@ -4,6 +4,7 @@ use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::{Decided, enlightenments};
 use crate::qemu::command::QemuOption;
+use crate::units::Origin;
 
 /// `-cpu` and `-smp`.
 pub(super) fn write(draft: &mut Draft, decided: &Decided) {
@@ -101,7 +102,7 @@ fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
 }
 
 /// Sets a property that the binary knows.
-pub(super) fn set(draft: &Draft, cpu: &mut QemuOption, name: &str, value: &str, origin: super::super::Origin) {
+pub(super) fn set(draft: &Draft, cpu: &mut QemuOption, name: &str, value: &str, origin: Origin) {
     if draft.qemu.cpu_properties.contains(name) {
         cpu.set_from(name, value, origin);
     }

@@ -6,9 +6,10 @@ use super::super::Severity::{Hard, Soft};
 use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use crate::host::{FileFact, FileKind};
-use crate::machine::{Aio, Bus, Cache, Discard, Disk, DiskFormat, Machine, Media};
+use crate::machine::{Aio, Bus, Cache, Discard, Disk, Machine, Media};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
+use crate::units::DiskFormat;
 
 /// Ports of the q35's own AHCI controller.
 const SATA_PORTS: u32 = 6;

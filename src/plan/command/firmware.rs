@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::super::Keep;
 use super::super::Severity::{Hard, Soft};
 use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default, by_fact};
-use super::super::{Keep, Origin};
 use super::board;
 use super::disks::format_name;
 use crate::host::{Descriptor, Feature, FileKind};
-use crate::machine::{DiskFormat, Guest};
+use crate::machine::Guest;
 use crate::qemu::command::QemuOption;
+use crate::units::{DiskFormat, Origin};
 
 /// Block nodes of the code and of the variable store.
 const CODE: &str = "firmware-code";

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::draft::{Draft, by_default, by_fact};
-use super::super::{Origin, Placement, Severity};
+use super::super::{Placement, Severity};
 use crate::change::Change;
 use crate::host::Node;
 use crate::machine::Pages;
 use crate::qemu::command::QemuOption;
+use crate::units::Origin;
 use crate::units::{CpuSet, Size};
 
 /// Id of the object that holds the guest's memory.

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::super::Severity;
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::session::{self, Move};
-use super::super::{Origin, Severity};
 use super::checks::key;
 use super::stopped::{Stopped, seated};
 use super::{Devices, Given, VFIO, hidden, stopped};
@@ -14,6 +14,7 @@ use crate::change::{Change, Rung};
 use crate::host::Pci;
 use crate::host::pci::{Holder, Node, Resizable, Screen};
 use crate::machine::{Holders, Rebar, Revive};
+use crate::units::Origin;
 use crate::units::{PciAddress, Size};
 
 /// The first kernel whose vfio-pci takes a VGA card's memory from the firmware's framebuffer by itself.

@@ -1,6 +1,5 @@
 //! What is stopped for a handover, of the system's units and of users', and which programs end with it.
 
-use super::super::Origin;
 use super::super::Severity::Soft;
 use super::super::draft::{Draft, by_fact};
 use super::Given;
@@ -8,6 +7,7 @@ use crate::change::Change;
 use crate::host::Pci;
 use crate::host::pci::{Holder, Screen};
 use crate::machine::DisplayManager;
+use crate::units::Origin;
 
 /// What is stopped.
 #[derive(Debug, Default)]

@@ -3,24 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
-use super::command::{CommandLine, OptionValue, QemuOption};
 use crate::plan::{Descriptor, Inherited, Keep, Plan};
+use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
-impl CommandLine {
-    /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
-    /// at `NAME.sock` beside them, and the guest runs at once, since nobody is there to say `cont`.
-    pub fn shell(&self, descriptors: &[Descriptor]) -> String {
-        let folder = folder(descriptors);
-        let mut line = quoted(&self.binary.to_string_lossy());
-        for option in self.options.iter().filter(|option| option.name != "-S") {
-            let option = without_descriptor(option, descriptors, &folder);
-            for word in option.words() {
-                line.push(' ');
-                line.push_str(&quoted(&word));
-            }
+/// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
+/// at `NAME.sock` beside them, and the guest runs at once, since nobody is there to say `cont`.
+pub fn command(line: &CommandLine, descriptors: &[Descriptor]) -> String {
+    let folder = folder(descriptors);
+    let mut words = quoted(&line.binary.to_string_lossy());
+    for option in line.options.iter().filter(|option| option.name != "-S") {
+        let option = without_descriptor(option, descriptors, &folder);
+        for word in option.words() {
+            words.push(' ');
+            words.push_str(&quoted(&word));
         }
-        line
     }
+    words
 }
 
 /// A whole line for `plan --argv`: the folders, what is kept for the machine, the helpers, each listening at its socket,
@@ -46,7 +44,7 @@ pub fn line(plan: &Plan) -> String {
         // swtpm listens before it leaves the foreground, so QEMU does not come too early.
         lines.push(format!("{} --daemon", words.collect::<Vec<_>>().join(" ")));
     }
-    lines.push(plan.command.shell(&plan.descriptors));
+    lines.push(command(&plan.command, &plan.descriptors));
     lines.join(" && ")
 }
 
@@ -92,7 +90,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Origin;
+    use crate::units::Origin;
 
     fn origin() -> Origin {
         Origin::Default("a test".to_owned())
@@ -128,7 +126,7 @@ mod tests {
             Descriptor { fd: 5, what: Inherited::Helper("swtpm".to_owned()) },
         ];
         assert_eq!(
-            line.shell(&descriptors),
+            command(&line, &descriptors),
             "/usr/bin/qemu \
              -chardev 'socket,id=qmp,path=/run/my vm/qmp-0.sock,server=on,wait=off' \
              -chardev 'socket,id=serial,path=/run/my vm/serial.sock,server=on' \

@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::ChangeError;
-use super::write::write;
+use crate::change::host::write::write;
 use crate::child::{self, Command, Session};
 use crate::host::Root;
 

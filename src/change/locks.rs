@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::attribute::{ASK_LIMIT, answer};
-use super::driver::override_of;
-use super::screen::console_bind;
 use super::{Before, Change, ChangeError, Undone};
+use crate::change::pci::bind_driver::override_of;
+use crate::change::screen::leave_console::console_bind;
 use crate::host::Root;
 use crate::units::PciAddress;
 

@@ -2,22 +2,12 @@
 //! before it was made: undoing needs nothing but the journal, in any process, after any crash.
 
 pub mod attribute;
-mod card;
-mod cgroup;
-mod disks;
-mod driver;
-mod huge_pages;
+mod host;
 mod locks;
-mod module;
-mod nodes;
-mod owner;
+mod pci;
 mod program;
-mod rebar;
-mod revive;
 mod screen;
-mod unit;
-mod user_unit;
-mod write;
+mod systemd;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -26,12 +16,16 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use locks::Locks;
-pub use revive::Rung;
+pub use pci::revive::Rung;
 
 use crate::host::Root;
 use crate::host::pci::{Holder, Node};
 use crate::units::{PciAddress, Size};
-use user_unit::UserUnit;
+use host::{cgroup, huge_pages, own as owner, write};
+use pci::{bind_driver as driver, free_nodes as nodes, remove_module as module, resize_bar as rebar, revive};
+use screen::{hide_card as card, leave_console as screen_of};
+use systemd::stop_unit as unit;
+use systemd::stop_user_unit::UserUnit;
 
 /// One thing that can be done to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -400,8 +394,8 @@ impl Change {
             Self::HugePages { node, size, .. } => huge_pages::capture(root, *node, *size),
             Self::BindDriver { address, .. } => driver::capture(root, *address),
             Self::ResizeBar { address, bar, .. } => rebar::capture(root, *address, *bar),
-            Self::LeaveConsole { name } => screen::capture_console(root, name),
-            Self::ReleaseBootScreen { driver, device } => Ok(screen::capture_boot(root, driver, device)),
+            Self::LeaveConsole { name } => screen_of::capture_console(root, name),
+            Self::ReleaseBootScreen { driver, device } => Ok(screen_of::capture_boot(root, driver, device)),
             Self::RemoveModule { module } => Ok(module::capture(root, module)),
             Self::FreeNodes { .. } | Self::Revive { .. } => Ok(Before::Nothing),
             Self::StopUnit { unit } => unit::capture(unit),
@@ -423,9 +417,9 @@ impl Change {
                 driver::apply(root, *address, driver.as_deref())
             }
             (Self::ResizeBar { address, bar, size }, Before::Size(_)) => rebar::apply(root, *address, *bar, *size),
-            (Self::LeaveConsole { name }, Before::Exists(_)) => screen::leave_console(root, name),
+            (Self::LeaveConsole { name }, Before::Exists(_)) => screen_of::leave_console(root, name),
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(_)) => {
-                screen::release_boot(root, driver, device)
+                screen_of::release_boot(root, driver, device)
             }
             (Self::RemoveModule { module }, Before::Module { functions, .. }) => {
                 module::remove(root, module, functions)
@@ -460,9 +454,9 @@ impl Change {
             (Self::ResizeBar { address, bar, size }, Before::Size(old)) => {
                 rebar::undo(root, *address, *bar, *size, *old)
             }
-            (Self::LeaveConsole { name }, Before::Exists(bound)) => screen::return_console(root, name, *bound),
+            (Self::LeaveConsole { name }, Before::Exists(bound)) => screen_of::return_console(root, name, *bound),
             (Self::ReleaseBootScreen { driver, device }, Before::Exists(bound)) => {
-                screen::return_boot(root, driver, device, *bound)
+                screen_of::return_boot(root, driver, device, *bound)
             }
             (Self::RemoveModule { module }, Before::Module { loaded, functions }) => {
                 module::undo(root, module, *loaded, functions)

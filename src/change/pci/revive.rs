@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{wait_for, write_within};
-use super::driver::{answers, driver, folder};
-use super::write::write;
-use super::{ChangeError, Undone};
+use crate::change::attribute::{wait_for, write_within};
+use crate::change::host::write::write;
+use crate::change::pci::bind_driver::{answers, driver, folder};
+use crate::change::{ChangeError, Undone};
 use crate::host::Root;
 use crate::units::PciAddress;
 
@@ -56,7 +56,7 @@ impl fmt::Display for Rung {
 }
 
 /// A card, and what may wake it.
-pub(super) struct Card<'a> {
+pub(in crate::change) struct Card<'a> {
     /// Its functions that go back to a host driver.
     pub functions: &'a [PciAddress],
     /// The port that it is behind.
@@ -68,7 +68,7 @@ pub(super) struct Card<'a> {
 }
 
 /// Wakes the card, where it is dead, by what helped last time and then by the rest; the error says what was tried.
-pub(super) fn wake(root: &Root, card: &Card) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn wake(root: &Root, card: &Card) -> Result<Undone, ChangeError> {
     if card.functions.iter().all(|address| !root.path(folder(*address)).exists()) && !card.rungs.contains(&Rung::Rescan)
     {
         return Ok(Undone::NotOurs { found: "no such device".to_owned() });

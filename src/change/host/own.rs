@@ -7,18 +7,18 @@ use std::path::Path;
 use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
 
-use super::{Before, ChangeError, Undone};
+use crate::change::{Before, ChangeError, Undone};
 use crate::host::Root;
 
 /// Its owner, and which file it is.
-pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
     let (_, meta) = open(root, path)?;
     Ok(Before::Owner { uid: meta.uid(), gid: meta.gid(), device: meta.dev(), inode: meta.ino() })
 }
 
 /// Gives away the very file that was looked at: whoever can write to its folder may have put another there since, or a
 /// link to one.
-pub(super) fn apply(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<(), ChangeError> {
+pub(in crate::change) fn apply(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<(), ChangeError> {
     let Before::Owner { device, inode, .. } = *before else {
         return Err(ChangeError::WrongRecord { before: before.clone() });
     };
@@ -30,7 +30,12 @@ pub(super) fn apply(root: &Root, path: &Path, ours: (u32, u32), before: &Before)
 }
 
 /// Gives it back, where it is the same file and still has the owner that we gave it.
-pub(super) fn undo(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn undo(
+    root: &Root,
+    path: &Path,
+    ours: (u32, u32),
+    before: &Before,
+) -> Result<Undone, ChangeError> {
     let Before::Owner { uid, gid, device, inode } = *before else {
         return Err(ChangeError::WrongRecord { before: before.clone() });
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use zbus::zvariant::OwnedObjectPath;
 
-use super::{Before, ChangeError, Undone};
+use crate::change::{Before, ChangeError, Undone};
 
 /// How long a unit may take: systemd kills what does not stop within 90 s by default.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -18,12 +18,12 @@ const POLL: Duration = Duration::from_millis(10);
 type Failed = String;
 
 /// Whether it runs, or is about to.
-pub(super) fn capture(unit: &str) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(unit: &str) -> Result<Before, ChangeError> {
     ask(unit, async |systemd: &Systemd| Ok(Before::Exists(is_up(&systemd.state(unit).await?))))
 }
 
 /// Stops it and waits until it has ended.
-pub(super) fn stop(unit: &str) -> Result<(), ChangeError> {
+pub(in crate::change) fn stop(unit: &str) -> Result<(), ChangeError> {
     ask(unit, async |systemd: &Systemd| {
         if !is_up(&systemd.state(unit).await?) {
             return Ok(());
@@ -35,7 +35,7 @@ pub(super) fn stop(unit: &str) -> Result<(), ChangeError> {
 
 /// Starts it again, if it was up. Its count of failed starts is forgotten first: systemd gives up on a unit that was
 /// started often within a short time, and nothing was wrong with those.
-pub(super) fn start(unit: &str, was_up: bool) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn start(unit: &str, was_up: bool) -> Result<Undone, ChangeError> {
     if !was_up {
         return Ok(Undone::AlreadyBack);
     }
@@ -55,7 +55,7 @@ pub(super) fn start(unit: &str, was_up: bool) -> Result<Undone, ChangeError> {
 }
 
 /// Whether a unit in this state (`ActiveState`) runs, or is about to.
-pub(super) fn is_up(state: &str) -> bool {
+pub(in crate::change) fn is_up(state: &str) -> bool {
     matches!(state, "active" | "activating" | "reloading")
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::ChangeError;
-use super::attribute::wait_for;
+use crate::change::ChangeError;
+use crate::change::attribute::wait_for;
 use crate::host::Root;
 use crate::host::pci::{Holder, Node, holders_of};
 
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const USER_LIMIT: Duration = Duration::from_secs(25);
 
 /// Waits until nobody holds the nodes, or ends whoever does; the error names who still holds them.
-pub(super) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeError> {
+pub(in crate::change) fn free(root: &Root, nodes: &[Node], end: bool) -> Result<(), ChangeError> {
     let mut holders = Vec::new();
     let mut gone = |limit| {
         let free = wait_for(limit, || {

@@ -4,19 +4,19 @@
 
 use std::path::PathBuf;
 
-use super::attribute::write_bounded;
-use super::write::read;
-use super::{Before, ChangeError, Undone};
+use crate::change::attribute::write_bounded;
+use crate::change::host::write::read;
+use crate::change::{Before, ChangeError, Undone};
 use crate::host::Root;
 use crate::units::{PciAddress, Size};
 
 /// Its size.
-pub(super) fn capture(root: &Root, address: PciAddress, bar: usize) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(root: &Root, address: PciAddress, bar: usize) -> Result<Before, ChangeError> {
     size(root, address, bar).map(Before::Size)
 }
 
 /// Gives it this size.
-pub(super) fn apply(root: &Root, address: PciAddress, bar: usize, wanted: Size) -> Result<(), ChangeError> {
+pub(in crate::change) fn apply(root: &Root, address: PciAddress, bar: usize, wanted: Size) -> Result<(), ChangeError> {
     if size(root, address, bar)? == wanted {
         return Ok(());
     }
@@ -31,7 +31,13 @@ pub(super) fn apply(root: &Root, address: PciAddress, bar: usize, wanted: Size) 
 }
 
 /// Gives it its old size, where it still has ours.
-pub(super) fn undo(root: &Root, address: PciAddress, bar: usize, ours: Size, old: Size) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn undo(
+    root: &Root,
+    address: PciAddress,
+    bar: usize,
+    ours: Size,
+    old: Size,
+) -> Result<Undone, ChangeError> {
     if !root.path(folder(address)).exists() {
         return Ok(Undone::NotOurs { found: "no such device".to_owned() });
     }

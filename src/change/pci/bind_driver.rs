@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attribute::{ASK_LIMIT, answer, wait_for, write_bounded};
-use super::disks::check_unused;
-use super::write::{read, write};
-use super::{Before, ChangeError, Undone, module};
+use crate::change::attribute::{ASK_LIMIT, answer, wait_for, write_bounded};
+use crate::change::host::write::{read, write};
+use crate::change::pci::disks::check_unused;
+use crate::change::pci::remove_module as module;
+use crate::change::{Before, ChangeError, Undone};
 use crate::host::Root;
 use crate::units::PciAddress;
 
@@ -22,7 +23,7 @@ const SCREEN_LIMIT: Duration = Duration::from_secs(5);
 const WAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The driver that has the function, and what it takes to give the function back to it.
-pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(root: &Root, address: PciAddress) -> Result<Before, ChangeError> {
     let folder = folder(address);
     // Without a driver it may be one that an unbind never came back from.
     let path = override_of(address);
@@ -39,7 +40,7 @@ pub(super) fn capture(root: &Root, address: PciAddress) -> Result<Before, Change
 }
 
 /// Gives the function to this driver, or takes it from the one that has it.
-pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> Result<(), ChangeError> {
+pub(in crate::change) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> Result<(), ChangeError> {
     if driver(root, address).as_deref() == wanted {
         return Ok(());
     }
@@ -55,7 +56,7 @@ pub(super) fn apply(root: &Root, address: PciAddress, wanted: Option<&str>) -> R
 
 /// Refuses a function that is dead, or does not wake from its sleep (D3cold). Reading the configuration space wakes one
 /// that can be.
-pub(super) fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+pub(in crate::change) fn check_answers(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     match wait_for(WAKE_LIMIT, || answers(root, address)) {
         true => Ok(()),
         false => {
@@ -66,7 +67,7 @@ pub(super) fn check_answers(root: &Root, address: PciAddress) -> Result<(), Chan
 }
 
 /// Gives the function back, unless a third driver has it meanwhile.
-pub(super) fn undo(
+pub(in crate::change) fn undo(
     root: &Root,
     address: PciAddress,
     ours: Option<&str>,
@@ -127,7 +128,7 @@ fn bind(root: &Root, address: PciAddress, name: &str, module: Option<&str>) -> R
 }
 
 /// Waits until the driver has the function.
-pub(super) fn await_driver(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
+pub(in crate::change) fn await_driver(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
     match wait_for(LINK_LIMIT, || driver(root, address).as_deref() == Some(name)) {
         true => Ok(()),
         false => Err(ChangeError::NotBound { address, wanted: name.to_owned(), found: driver(root, address) }),
@@ -135,7 +136,7 @@ pub(super) fn await_driver(root: &Root, address: PciAddress, name: &str) -> Resu
 }
 
 /// Waits until the driver has made a screen of its card again.
-pub(super) fn await_screen(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
+pub(in crate::change) fn await_screen(root: &Root, address: PciAddress, name: &str) -> Result<(), ChangeError> {
     match wait_for(SCREEN_LIMIT, || has_screen(root, address)) {
         true => Ok(()),
         false => Err(ChangeError::NoScreen { address, driver: name.to_owned() }),
@@ -143,12 +144,12 @@ pub(super) fn await_screen(root: &Root, address: PciAddress, name: &str) -> Resu
 }
 
 /// Whether the function has a DRM card, and with it `/dev/dri/card…`.
-pub(super) fn has_screen(root: &Root, address: PciAddress) -> bool {
+pub(in crate::change) fn has_screen(root: &Root, address: PciAddress) -> bool {
     root.names(folder(address).join("drm")).iter().any(|name| name.starts_with("card"))
 }
 
 /// Has the kernel look for a driver.
-pub(super) fn probe(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+pub(in crate::change) fn probe(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     write_bounded(root, Path::new("/sys/bus/pci/drivers_probe"), &address.to_string())
 }
 
@@ -187,13 +188,13 @@ fn driver_override(root: &Root, address: PciAddress) -> Result<Option<String>, C
 }
 
 /// The driver that has the function.
-pub(super) fn driver(root: &Root, address: PciAddress) -> Option<String> {
+pub(in crate::change) fn driver(root: &Root, address: PciAddress) -> Option<String> {
     let link = std::fs::read_link(root.path(folder(address).join("driver"))).ok()?;
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
 /// Whether its configuration space answers with anything but ones. What can't be read is not known to be dead.
-pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
+pub(in crate::change) fn answers(root: &Root, address: PciAddress) -> bool {
     use std::io::Read as _;
     let mut vendor = [0; 2];
     let read =
@@ -202,11 +203,11 @@ pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
 }
 
 /// The attribute that can be read and written only while nobody binds or unbinds the function.
-pub(super) fn override_of(address: PciAddress) -> PathBuf {
+pub(in crate::change) fn override_of(address: PciAddress) -> PathBuf {
     folder(address).join("driver_override")
 }
 
 /// The function's folder in sysfs.
-pub(super) fn folder(address: PciAddress) -> PathBuf {
+pub(in crate::change) fn folder(address: PciAddress) -> PathBuf {
     PathBuf::from(format!("/sys/bus/pci/devices/{address}"))
 }

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ChangeError;
+use crate::change::ChangeError;
 use crate::host::pci::{BLOCK, without_path};
 use crate::host::{Root, is_claimed};
 use crate::units::PciAddress;
 
 /// Refuses a function with a disk that is in use. A fake root has no disks.
-pub(super) fn check_unused(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+pub(in crate::change) fn check_unused(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
     if root.is_real() { check(root, address, &is_claimed) } else { Ok(()) }
 }
 

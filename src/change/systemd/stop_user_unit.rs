@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::attribute::wait_for;
-use super::unit::is_up;
-use super::{Before, ChangeError, Undone, program};
+use crate::change::attribute::wait_for;
+use crate::change::systemd::stop_unit::is_up;
+use crate::change::{Before, ChangeError, Undone, program};
 use crate::child::Command;
 use crate::host::Root;
 
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(100);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A unit of a user's.
-pub(super) struct UserUnit<'a> {
+pub(in crate::change) struct UserUnit<'a> {
     /// The root that the manager's runtime folder is under.
     pub root: &'a Root,
     /// Whose manager.

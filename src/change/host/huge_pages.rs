@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::write::{read, write};
-use super::{Before, ChangeError, Progress, Undone};
+use crate::change::host::write::{read, write};
+use crate::change::{Before, ChangeError, Progress, Undone};
 use crate::host::Root;
 use crate::units::Size;
 
@@ -22,13 +22,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const STEP: u64 = Size::GIB;
 
 /// How many pages the pool has, and how many of them are free.
-pub(super) fn capture(root: &Root, node: u32, size: Size) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(root: &Root, node: u32, size: Size) -> Result<Before, ChangeError> {
     let pool = pool(node, size);
     Ok(Before::Pool { persistent: persistent(root, &pool)?, free: number(root, &pool.join("free_hugepages"))? })
 }
 
 /// Grows the pool until so many pages are free; where they cannot all be had, it is left as it was.
-pub(super) fn apply(
+pub(in crate::change) fn apply(
     root: &Root,
     node: u32,
     size: Size,
@@ -80,7 +80,13 @@ pub(super) fn apply(
 }
 
 /// Shrinks the pool to what it was.
-pub(super) fn undo(root: &Root, node: u32, size: Size, pages: u64, before: &Before) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn undo(
+    root: &Root,
+    node: u32,
+    size: Size,
+    pages: u64,
+    before: &Before,
+) -> Result<Undone, ChangeError> {
     let pool = pool(node, size);
     let (old, target) = range(pages, before)?;
     let found = persistent(root, &pool)?;

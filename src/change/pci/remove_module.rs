@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::disks::check_unused;
-use super::driver::{await_driver, await_screen, check_answers, driver, folder, has_screen, probe};
-use super::{Before, Bound, ChangeError, Undone, program};
+use crate::change::pci::bind_driver::{await_driver, await_screen, check_answers, driver, folder, has_screen, probe};
+use crate::change::pci::disks::check_unused;
+use crate::change::{Before, Bound, ChangeError, Undone, program};
 use crate::child::Command;
 use crate::host::Root;
 use crate::units::PciAddress;
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MAX_DEPTH: usize = 8;
 
 /// Whether it is loaded.
-pub(super) fn capture(root: &Root, module: &str) -> Before {
+pub(in crate::change) fn capture(root: &Root, module: &str) -> Before {
     let loaded = is_loaded(root, module);
     let functions = if loaded { functions(root, &folder_name(module)) } else { Vec::new() };
     Before::Module { loaded, functions }
@@ -43,7 +43,7 @@ fn carries(root: &Root, lower: &str, upper: &str, depth: usize) -> bool {
 }
 
 /// Removes the module; fails at once where something uses it, which an unbind of its driver would wait for.
-pub(super) fn remove(root: &Root, module: &str, had: &[Bound]) -> Result<(), ChangeError> {
+pub(in crate::change) fn remove(root: &Root, module: &str, had: &[Bound]) -> Result<(), ChangeError> {
     if !is_loaded(root, module) {
         return Ok(());
     }
@@ -59,7 +59,12 @@ pub(super) fn remove(root: &Root, module: &str, had: &[Bound]) -> Result<(), Cha
 
 /// Loads the module again and sees that its drivers take back what they had. A module whose drivers would get a dead card
 /// stays away: they could take the host down with it.
-pub(super) fn undo(root: &Root, module: &str, was_loaded: bool, had: &[Bound]) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn undo(
+    root: &Root,
+    module: &str,
+    was_loaded: bool,
+    had: &[Bound],
+) -> Result<Undone, ChangeError> {
     let loaded = is_loaded(root, module);
     let missing: Vec<&Bound> = had.iter().filter(|bound| is_missing(root, bound)).collect();
     if !was_loaded || loaded && missing.is_empty() {
@@ -94,7 +99,7 @@ fn is_missing(root: &Root, bound: &Bound) -> bool {
 }
 
 /// Loads the module with what it stands upon.
-pub(super) fn load(root: &Root, module: &str) -> Result<(), ChangeError> {
+pub(in crate::change) fn load(root: &Root, module: &str) -> Result<(), ChangeError> {
     modprobe(root, &["--", module])
 }
 

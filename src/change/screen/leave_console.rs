@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attribute::{wait_for, write_bounded};
-use super::write::read;
-use super::{Before, ChangeError, Undone};
+use crate::change::attribute::{wait_for, write_bounded};
+use crate::change::host::write::read;
+use crate::change::{Before, ChangeError, Undone};
 use crate::host::Root;
 
 const CONSOLES: &str = "/sys/class/vtconsole";
@@ -13,12 +13,12 @@ const CONSOLES: &str = "/sys/class/vtconsole";
 const BACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether consoles are on it.
-pub(super) fn capture_console(root: &Root, name: &str) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture_console(root: &Root, name: &str) -> Result<Before, ChangeError> {
     Ok(Before::Exists(read(root, &console_bind(name))? == "1"))
 }
 
 /// Takes the consoles off it.
-pub(super) fn leave_console(root: &Root, name: &str) -> Result<(), ChangeError> {
+pub(in crate::change) fn leave_console(root: &Root, name: &str) -> Result<(), ChangeError> {
     let path = console_bind(name);
     if read(root, &path)? == "0" {
         return Ok(());
@@ -32,7 +32,7 @@ pub(super) fn leave_console(root: &Root, name: &str) -> Result<(), ChangeError> 
 
 /// The console's driver goes with the last framebuffer and comes with the next one, by itself and bound; so it is
 /// waited for first, and bound by us only where it came back unbound.
-pub(super) fn return_console(root: &Root, name: &str, was_bound: bool) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn return_console(root: &Root, name: &str, was_bound: bool) -> Result<Undone, ChangeError> {
     if !was_bound {
         return Ok(Undone::AlreadyBack);
     }
@@ -55,17 +55,17 @@ pub(super) fn return_console(root: &Root, name: &str, was_bound: bool) -> Result
     }
 }
 
-pub(super) fn console_bind(name: &str) -> PathBuf {
+pub(in crate::change) fn console_bind(name: &str) -> PathBuf {
     Path::new(CONSOLES).join(name).join("bind")
 }
 
 /// Whether the driver has the framebuffer.
-pub(super) fn capture_boot(root: &Root, driver: &str, device: &str) -> Before {
+pub(in crate::change) fn capture_boot(root: &Root, driver: &str, device: &str) -> Before {
     Before::Exists(is_bound(root, driver, device))
 }
 
 /// Takes the framebuffer off its driver.
-pub(super) fn release_boot(root: &Root, driver: &str, device: &str) -> Result<(), ChangeError> {
+pub(in crate::change) fn release_boot(root: &Root, driver: &str, device: &str) -> Result<(), ChangeError> {
     if !is_bound(root, driver, device) {
         return Ok(());
     }
@@ -78,7 +78,12 @@ pub(super) fn release_boot(root: &Root, driver: &str, device: &str) -> Result<()
 }
 
 /// The firmware's framebuffer may be gone for good: a driver that took the card's memory over removed its device.
-pub(super) fn return_boot(root: &Root, driver: &str, device: &str, was_bound: bool) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn return_boot(
+    root: &Root,
+    driver: &str,
+    device: &str,
+    was_bound: bool,
+) -> Result<Undone, ChangeError> {
     if !was_bound || is_bound(root, driver, device) {
         return Ok(Undone::AlreadyBack);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cgroups_rs::fs::cgroup::Cgroup;
 use cgroups_rs::fs::hierarchies;
 
-use super::{Before, ChangeError, Undone};
+use crate::change::{Before, ChangeError, Undone};
 use crate::host::Root;
 
 /// Where the unified hierarchy is mounted on every host that has just that one.
@@ -17,12 +17,12 @@ const EMPTY_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether it is there: one that was is not removed afterwards.
-pub(super) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
     Ok(Before::Exists(root.path(path).is_dir()))
 }
 
 /// Makes it, with the groups above it.
-pub(super) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
+pub(in crate::change) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
     if !root.is_real() {
         // The crate knows no other root than the host's.
         return std::fs::create_dir_all(root.path(path)).map_err(|e| failed("make", path, e));
@@ -37,7 +37,7 @@ pub(super) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
 }
 
 /// Removes it; processes that are still in it are killed.
-pub(super) fn undo(root: &Root, path: &Path, existed: bool) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn undo(root: &Root, path: &Path, existed: bool) -> Result<Undone, ChangeError> {
     if existed || !root.path(path).is_dir() {
         return Ok(Undone::AlreadyBack);
     }

@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::attribute::wait_for;
-use super::write::write;
-use super::{Before, ChangeError, Undone};
+use crate::change::attribute::wait_for;
+use crate::change::host::write::write;
+use crate::change::{Before, ChangeError, Undone};
 use crate::host::Root;
 use crate::host::pci::{Node, holders_of};
 use crate::units::PciAddress;
@@ -19,7 +19,7 @@ use crate::units::PciAddress;
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Which device it is: one that comes back after its driver was away is another, also under the same name.
-pub(super) fn capture(root: &Root, address: PciAddress, node: &Node) -> Result<Before, ChangeError> {
+pub(in crate::change) fn capture(root: &Root, address: PciAddress, node: &Node) -> Result<Before, ChangeError> {
     let path = folder(address, node);
     match std::fs::metadata(root.path(&path)) {
         Ok(meta) => Ok(Before::Inode(meta.ino())),
@@ -28,7 +28,7 @@ pub(super) fn capture(root: &Root, address: PciAddress, node: &Node) -> Result<B
 }
 
 /// Announces that the card is unplugged, and gives compositors time to let go of it.
-pub(super) fn hide(root: &Root, address: PciAddress, node: &Node) -> Result<(), ChangeError> {
+pub(in crate::change) fn hide(root: &Root, address: PciAddress, node: &Node) -> Result<(), ChangeError> {
     write(root, &folder(address, node).join("uevent"), "remove")?;
     wait_for(LIMIT, || holders_of(root, std::slice::from_ref(node)).is_empty());
     Ok(())
@@ -36,7 +36,12 @@ pub(super) fn hide(root: &Root, address: PciAddress, node: &Node) -> Result<(), 
 
 /// Announces the card again, where it is still the one that was hidden. One that its driver has made anew since was
 /// announced by the kernel.
-pub(super) fn show(root: &Root, address: PciAddress, node: &Node, before: u64) -> Result<Undone, ChangeError> {
+pub(in crate::change) fn show(
+    root: &Root,
+    address: PciAddress,
+    node: &Node,
+    before: u64,
+) -> Result<Undone, ChangeError> {
     let folder = folder(address, node);
     match std::fs::metadata(root.path(&folder)) {
         Ok(meta) if meta.ino() == before => {

@@ -9,7 +9,7 @@ use super::run::block_on;
 use crate::cli::OutputArgs;
 use crate::plan::{Move, Plan};
 use crate::report;
-use crate::run::session::{self, Service, Started, Until, Waits};
+use crate::run::transient_unit::{self, Service, Started, Until, Waits};
 
 /// What the unit is to do.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ pub fn go_on(moves: &Move, plan: &Plan, file: &Path, output: OutputArgs, errand:
     let waits = Waits { guest: plan.shutdown_timeout, start: plan.hooks_limit(true), end: plan.hooks_limit(false) };
     let until = if matches!(errand, Errand::Run) { Until::GuestRuns } else { Until::Ended };
     let service = Service { name, program: &program, arguments: &arguments, waits, until };
-    match block_on(session::go_on_in_unit(&moves, &service))? {
+    match block_on(transient_unit::go_on_in_unit(&moves, &service))? {
         Started::Well => {
             if until == Until::Ended {
                 tracing::info!("{name} was rehearsed; `journalctl -u {unit}` has what it came to");

@@ -11,7 +11,7 @@ use crate::cli::{OutputArgs, UnitArgs};
 use crate::host::WantedUnit;
 use crate::machine;
 use crate::report;
-use crate::run::session::{DELEGATED, OOM_SCORE_ADJUST, Waits};
+use crate::run::transient_unit::{DELEGATED, OOM_SCORE_ADJUST, Waits};
 use crate::units::Stage;
 
 /// Prints, or installs, a systemd unit for the machine.

@@ -17,10 +17,10 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::log::Log;
-use super::notify;
+use super::kept::log::Log;
 use super::process::Watched;
 use super::signals::Signals;
+use super::systemd_notify;
 use crate::child::{Command, Session};
 use crate::journal::{Journal, Record};
 use crate::plan::{Plan, PlannedHook};
@@ -91,7 +91,7 @@ impl Hooks {
     async fn run(&self, hook: &PlannedHook, asked: Pin<&mut impl Future<Output = &'static str>>) -> Result<()> {
         let shown = format!("the hook {hook}");
         tracing::info!(event = "hook", stage = hook.stage.name(), "{shown}");
-        notify::status(&shown);
+        systemd_notify::status(&shown);
         let log = Log::begin(&self.log, format!("vfio-run {} runs {shown}", env!("CARGO_PKG_VERSION")))?;
         let child = self.start(hook, &log).with_context(|| format!("{shown} could not be started"))?;
         let limit = Duration::from_secs(hook.timeout.into());

@@ -3,35 +3,16 @@
 //! Everything happens on one thread in one event loop, which sleeps in the kernel while the guest runs: nothing is
 //! polled, and no timer runs unless somebody has asked the guest to end or its dead-man switch waits for a sign of life.
 
-mod console;
-pub mod control;
-mod failure;
-mod folders;
-mod guard;
+mod ending;
 mod hooks;
-mod launcher;
-mod leases;
-mod log;
-mod look;
-mod notify;
-mod output;
-mod place;
+mod kept;
 pub mod process;
-mod recover;
-mod rehearse;
-mod rest;
-mod scope;
-pub mod session;
+mod rehearsing;
 mod signals;
-pub mod sockets;
-mod start;
-mod stop;
-mod supervise;
-#[cfg(test)]
-mod supervise_tests;
-mod threads;
-mod trial;
-mod watch;
+mod starting;
+mod supervising;
+mod systemd_notify;
+mod watch_fd;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,23 +20,29 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use qapi::Enum as _;
 
-pub use failure::LastFailure;
-pub use folders::{Lock, Owner};
-pub use launcher::Launcher;
-pub use leases::sweep as sweep_leases;
-pub use recover::{Recovered, recover};
-pub use rehearse::{Leak, Rehearsal, Side, Spread, Step, rehearse};
+pub use ending::recover::{Recovered, recover};
+pub use kept::folders::{Lock, Owner};
+pub use kept::last_failure::LastFailure;
+pub use kept::launcher::Launcher;
+pub use kept::leases::sweep as sweep_leases;
+pub use rehearsing::rehearse::rehearse;
+pub use rehearsing::{Leak, Rehearsal, Side, Spread, Step};
+pub use starting::{sockets, transient_unit};
+pub use supervising::control;
 
 use crate::change::Undone;
 use crate::host::Root;
 use crate::journal::{Journal, Record, UndoReport};
 use crate::plan::Plan;
 use crate::units::Stage;
+use ending::recover::{self, Reached};
 use hooks::Told;
-use leases::Leases;
+use kept::leases::Leases;
+use kept::{folders, last_failure};
 use process::Watched;
-use recover::Reached;
 use signals::Signals;
+use starting::start;
+use supervising::{console, dead_man_switch, event_loop};
 
 /// Whether this folder is a machine's run directory: a launcher has locked it, or left a journal in it.
 pub fn is_run_dir(folder: &Path) -> bool {
@@ -159,14 +146,14 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     let mut warnings = Vec::new();
     let outcome = match start::start(plan, root, &mut journal, &mut signals, &mut processes).await {
         Ok(running) => {
-            failure::forget(&plan.paths.log);
+            last_failure::forget(&plan.paths.log);
             let beside = hooks::Beside::start(plan, processes.qemu.as_ref().map(Watched::pid));
-            let outcome = supervise::supervise(plan, running, "running", &mut processes, &mut signals).await;
+            let outcome = event_loop::supervise(plan, running, "running", &mut processes, &mut signals).await;
             warnings = beside.end().await;
             outcome
         }
         Err(error) => match error.downcast_ref() {
-            Some(guard::Missed { .. }) => Outcome::Crashed(format!("QEMU was not ready in time: {error:#}")),
+            Some(dead_man_switch::Missed { .. }) => Outcome::Crashed(format!("QEMU was not ready in time: {error:#}")),
             None => Outcome::NotStarted(error),
         },
     };
@@ -242,13 +229,13 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
     // The device is in use either way; a lease that somebody else has meanwhile is theirs to find out.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
-    let running = supervise::Running {
+    let running = event_loop::Running {
         console: console::join(&plan, &mut qmp).await,
-        switch: plan.give_back_unless.filter(|_| !supervise::was_alive(run_dir)).map(supervise::Switch::new),
+        switch: plan.give_back_unless.filter(|_| !event_loop::was_alive(run_dir)).map(event_loop::Switch::new),
         qmp,
         log: None,
     };
-    let outcome = supervise::supervise(&plan, running, state.name(), &mut processes, signals).await;
+    let outcome = event_loop::supervise(&plan, running, state.name(), &mut processes, signals).await;
     Ok(finish(lock, journal, root, processes, &plan, outcome).await)
 }
 
@@ -261,12 +248,12 @@ async fn finish(
     plan: &Plan,
     outcome: Outcome,
 ) -> Report {
-    notify::stopping("the host is being put back");
+    systemd_notify::stopping("the host is being put back");
     let held = end(processes).await;
     let (mut left, warnings) = give_back(&mut journal, root, Some(plan), outcome.told(), &mut |_| {}).await;
     let nobody_is_left = held.is_empty();
     left.splice(0..0, held);
-    failure::keep(&plan.paths.log, &outcome, journal.records(), &left);
+    last_failure::keep(&plan.paths.log, &outcome, journal.records(), &left);
     // While a process has something of the machine's, nobody else may start it.
     if nobody_is_left {
         leave(lock, journal, &plan.paths.display, &mut left);

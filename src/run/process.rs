@@ -14,7 +14,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::watch::watch;
+use super::watch_fd::watch;
 
 /// How long a process may take to be gone after SIGKILL: the kernel frees its memory and resets its devices first, and
 /// may be stuck there.

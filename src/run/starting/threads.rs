@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp;
 
-use super::place::place;
 use crate::plan::Placement;
 use crate::qemu::Qmp;
+use crate::run::starting::affinity::place;
 use crate::units::CpuSet;
 
 /// When to look for threads that the kernel has added to QEMU, after the guest was let go.

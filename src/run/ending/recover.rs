@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
-use super::leases::{LeaseError, Leases};
-use super::process::Watched;
-use super::{
-    Lock, PLAN_FILE, Processes, RECOVERED, end, failure, folders, give_back, report_undo, sockets, started, threads,
-};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::{Inherited, Plan};
 use crate::qemu::Qmp;
+use crate::run::kept::leases::{LeaseError, Leases};
+use crate::run::kept::{folders, last_failure};
+use crate::run::process::Watched;
+use crate::run::starting::{sockets, threads};
+use crate::run::{Lock, PLAN_FILE, Processes, RECOVERED, end, give_back, report_undo, started};
 
 /// How long a monitor that was handed over may take to answer.
 const REACH_LIMIT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub enum Recovered {
 /// Puts back what the machine of this run directory left behind. A QEMU that was started and never let go is ended; a
 /// guest that runs is left alone.
 pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
-    if !super::is_run_dir(run_dir) {
+    if !crate::run::is_run_dir(run_dir) {
         return Ok(Recovered::Nothing);
     }
     let lock = match Lock::take(run_dir)? {
@@ -67,7 +67,7 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     let nobody_is_left = held.is_empty();
     left.splice(0..0, held);
     if let Some(plan) = &plan {
-        failure::keep_killed(run_dir, &plan.paths.log, journal.records(), &left);
+        last_failure::keep_killed(run_dir, &plan.paths.log, journal.records(), &left);
     }
     if nobody_is_left && journal.close().context("cannot remove the journal")? {
         // A launcher that died before it kept its plan made no folder for sockets either.
@@ -81,7 +81,7 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
 
 /// The leases of a dead launcher: what is put back must still be this machine's. An error names the machine that has
 /// one of the devices now, and from under whose guest it would be taken.
-pub(super) fn leases_again(plan: Option<&Plan>) -> Result<Leases> {
+pub(in crate::run) fn leases_again(plan: Option<&Plan>) -> Result<Leases> {
     match plan.map(Leases::take) {
         None => Ok(Leases::default()),
         Some(Ok(leases)) => Ok(leases),
@@ -95,7 +95,7 @@ pub(super) fn leases_again(plan: Option<&Plan>) -> Result<Leases> {
 }
 
 /// A guest that lost its launcher.
-pub(super) struct Reached {
+pub(in crate::run) struct Reached {
     /// The plan as it was carried out.
     pub plan: Plan,
     /// The monitor.
@@ -108,7 +108,7 @@ pub(super) struct Reached {
 
 /// Connects to a guest that lost its launcher, puts its threads in their places, and lets it go where the launcher died
 /// just before it did. As at a start, what QEMU no longer needs is given back first, and that it runs is noted.
-pub(super) async fn reach(run_dir: &Path, journal: &mut Journal, root: &Root) -> Result<Reached> {
+pub(in crate::run) async fn reach(run_dir: &Path, journal: &mut Journal, root: &Root) -> Result<Reached> {
     let plan = plan_of(run_dir)?;
     let qemu = started(journal.records(), "qemu").context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` puts the host back")?;
@@ -140,7 +140,7 @@ async fn was_never_let_go(run_dir: &Path) -> bool {
     matches!(ask.await, Ok(RunState::prelaunch))
 }
 
-pub(super) fn plan_of(run_dir: &Path) -> Result<Plan> {
+pub(in crate::run) fn plan_of(run_dir: &Path) -> Result<Plan> {
     let path = run_dir.join(PLAN_FILE);
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("cannot understand {}", path.display()))

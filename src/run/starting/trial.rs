@@ -10,14 +10,14 @@ use nix::sys::signal::Signal;
 use qapi::qmp;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::log::Log;
-use super::process::Watched;
-use super::signals::Signals;
-use super::start::{greet, prepare};
 use crate::child::Command;
 use crate::plan::{Plan, Trial};
 use crate::qemu::QmpError;
 use crate::qemu::command::CommandLine;
+use crate::run::kept::log::Log;
+use crate::run::process::Watched;
+use crate::run::signals::Signals;
+use crate::run::starting::start::{greet, prepare};
 
 /// How long QEMU may take until it greets. It touches no memory of the guest's, so it is a matter of less than a second;
 /// a QEMU that takes longer than this would leave the screen black for as long.

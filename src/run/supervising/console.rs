@@ -15,10 +15,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::output::{self, Output};
-use super::watch::watch;
 use crate::plan::Plan;
 use crate::qemu::Qmp;
+use crate::run::supervising::stdout::{self, Output};
+use crate::run::watch_fd::watch;
 
 /// Ctrl-], as telnet and virsh have it.
 const ESCAPE: u8 = 0x1d;
@@ -79,7 +79,7 @@ impl Console {
         let terminal = if stdin.is_terminal() { Some(RawTerminal::enter()?) } else { None };
         let input = stdin.as_fd().try_clone_to_owned().and_then(watch).ok();
         let output = Output::standard()?;
-        output::drop_messages_rather_than_wait();
+        stdout::drop_messages_rather_than_wait();
         Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, output, pending: Vec::new() })
     }
 

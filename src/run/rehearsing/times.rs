@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::look::Side;
+use super::snapshot::Side;
 use crate::journal::Took;
 
 /// The time of a step, on the way there and back, in milliseconds; `None` where nothing was done in that direction.
@@ -41,7 +41,7 @@ impl Spread {
 
 /// The steps of one round, by their place in it.
 #[derive(Debug, Default)]
-pub(super) struct Round(BTreeMap<usize, Both>);
+pub(in crate::run) struct Round(BTreeMap<usize, Both>);
 
 #[derive(Debug, Default, Clone)]
 struct Both {
@@ -87,7 +87,7 @@ impl Round {
 
 /// The rounds that came back.
 #[derive(Debug, Default)]
-pub(super) struct Times(Vec<Round>);
+pub(in crate::run) struct Times(Vec<Round>);
 
 impl Times {
     pub fn add(&mut self, round: Round) {

@@ -69,7 +69,7 @@ impl Difference {
 
 /// A value for each thing, by a name that a reader knows it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look(BTreeMap<String, String>);
+pub(in crate::run) struct Look(BTreeMap<String, String>);
 
 impl Look {
     /// Looks at all that the plan touches, and at what would pile up.

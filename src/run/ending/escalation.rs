@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::process::END_LIMIT;
-use super::signals::HANG_UP;
+use crate::run::process::END_LIMIT;
+use crate::run::signals::HANG_UP;
 
 /// How long the guest has between two presses of its power button. Windows ignores a press while it starts, or while
 /// nobody is there to see it; a second one a little later is heard.

@@ -84,7 +84,7 @@ impl Lock {
     }
 }
 
-pub(super) fn same(meta: &std::fs::Metadata, file: &File) -> bool {
+pub(in crate::run) fn same(meta: &std::fs::Metadata, file: &File) -> bool {
     file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()))
 }
 
@@ -104,7 +104,7 @@ impl Owner {
 /// Makes a folder that all may look into, and those that it lies in, for whoever then asks whether it is there: a launcher
 /// that ends removes it while it is empty, so that it is there, or that one it lies in is missing, can be untrue again when
 /// we are told.
-pub(super) fn make_shared_folder(path: &Path) -> std::io::Result<()> {
+pub(in crate::run) fn make_shared_folder(path: &Path) -> std::io::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o755).create(path) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => Ok(()),
         other => other,
@@ -157,7 +157,7 @@ pub fn remove_display(path: &Path) {
 }
 
 /// Removes the folder of all machines' folders after the last of them: the kernel refuses it while there is another.
-pub(super) fn remove_empty_parent(path: &Path) {
+pub(in crate::run) fn remove_empty_parent(path: &Path) {
     if let Some(parent) = path.parent() {
         let _ = std::fs::remove_dir(parent);
     }

@@ -9,17 +9,19 @@ use qapi::qmp;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
-use super::console::{Console, Heard};
-use super::control::{self, Reply, Request};
-use super::guard::{Guard, Missed, Verdict};
-use super::log::Log;
-use super::process::Watched;
-use super::signals::{HANG_UP, Signals};
-use super::stop::{self, Ending, Step};
-use super::{ALIVE_FILE, Outcome, Processes, look, notify, rest, sockets, threads};
+use super::{drop_startup_pages, signs_of_life};
 use crate::machine::{GiveBack, Sign};
 use crate::plan::Plan;
 use crate::qemu::{Event, Qmp, QmpError};
+use crate::run::ending::escalation::{self, Ending, Step};
+use crate::run::kept::log::Log;
+use crate::run::process::Watched;
+use crate::run::signals::{HANG_UP, Signals};
+use crate::run::starting::{sockets, threads};
+use crate::run::supervising::console::{Console, Heard};
+use crate::run::supervising::control::{self, Reply, Request};
+use crate::run::supervising::dead_man_switch::{Guard, Missed, Verdict};
+use crate::run::{ALIVE_FILE, Outcome, Processes, systemd_notify};
 
 /// How long QEMU may take over a command; a main loop that is stuck must not hold up the guest's end.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
@@ -143,7 +145,7 @@ async fn attend(
     let name = &plan.name;
     let placed = if plan.placement.pinned { "every vCPU on a CPU of its own" } else { "vCPUs not pinned" };
     tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} runs ({placed})");
-    notify::ready(&format!("running, {placed}"));
+    systemd_notify::ready(&format!("running, {placed}"));
     let mut looks = threads::LATER_LOOKS.into_iter();
     let mut next_look = looks.next().map(|delay| Instant::now() + delay);
 
@@ -199,7 +201,7 @@ async fn attend(
                 threads::place_kernels_own(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
                 if next_look.is_none() {
-                    rest::let_go_of_code();
+                    drop_startup_pages::let_go_of_code();
                 }
             }
         }
@@ -215,7 +217,7 @@ impl Guest<'_> {
     /// Takes note of what QEMU says.
     fn hear(&mut self, event: &Event) {
         let name = &self.plan.name;
-        if let Some(sign) = look::told(event) {
+        if let Some(sign) = signs_of_life::told(event) {
             self.hear_life(sign);
         }
         match event.name.as_str() {
@@ -257,7 +259,7 @@ impl Guest<'_> {
 
     /// Looks for life; where it is too late for it, the guest is ended.
     async fn look(&mut self) {
-        let signs = look::look(self.plan, self.qmp.as_mut()).await;
+        let signs = signs_of_life::look(self.plan, self.qmp.as_mut()).await;
         let Some(switch) = &mut self.switch else { return };
         let verdict = switch.guard.looked(&signs, switch.left());
         switch.set_next_look();
@@ -276,7 +278,7 @@ impl Guest<'_> {
     fn enter(&mut self, state: &str) {
         if self.state != state {
             tracing::debug!("{} is {state}", self.plan.name);
-            notify::status(state);
+            systemd_notify::status(state);
             self.state = state.to_owned();
         }
     }
@@ -284,10 +286,10 @@ impl Guest<'_> {
     /// A signal asks for the end, and insists only when it comes by itself.
     async fn hear_signal(&mut self, signal: &str) {
         let since = self.asked.map(|asked| asked.elapsed());
-        if !self.ending.requested() || stop::insists(signal, since) {
+        if !self.ending.requested() || escalation::insists(signal, since) {
             self.ask().await;
         } else if signal != HANG_UP {
-            let (name, limit) = (&self.plan.name, stop::SAME_WISH.as_secs());
+            let (name, limit) = (&self.plan.name, escalation::SAME_WISH.as_secs());
             tracing::info!("{name} was asked to end just now; {signal} insists when it comes {limit} s later");
         }
     }
@@ -321,12 +323,12 @@ impl Guest<'_> {
             Step::PressPowerButton => {
                 let limit = self.plan.shutdown_timeout;
                 tracing::info!(event = "powerdown", "asking {name} to power off; it has {limit} s");
-                notify::stopping("asked the guest to power off");
+                systemd_notify::stopping("asked the guest to power off");
                 self.press().await
             }
             Step::Quit => {
                 tracing::warn!(event = "quit", "ending {name} without its consent");
-                notify::stopping("ending the guest");
+                systemd_notify::stopping("ending the guest");
                 self.command(qmp::quit {}).await
             }
             Step::Kill => {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::folders::open_log;
 use crate::qemu::command::CommandLine;
+use crate::run::kept::folders::open_log;
 
 /// How much of the log's end an error quotes.
 const QUOTE: u64 = 4096;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::Lock;
+use crate::run::Lock;
 
 /// A process that held a machine's lock when it was looked for.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::folders;
 use crate::host::lease;
 use crate::plan::Plan;
+use crate::run::kept::folders;
 use crate::units::PciAddress;
 
 /// How often a lease is asked for that vanishes, or that somebody looks at, at that moment.

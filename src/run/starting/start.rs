@@ -11,14 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
-use super::console::Console;
-use super::log::Log;
-use super::process::{Watched, start_time};
-use super::signals::Signals;
-use super::sockets::{self, Sockets};
-use super::supervise::{Running, Switch};
-use super::threads::place_all;
-use super::{Processes, console, folders, hooks, notify, report_undo, scope, signals, trial};
 use crate::change::{Change, ChangeError, unattended};
 use crate::child::{Command, Session};
 use crate::host::Root;
@@ -26,6 +18,17 @@ use crate::host::pci::vfio;
 use crate::journal::{Journal, MakeError, Record, Took};
 use crate::plan::{Account, Cgroup, Helper, Plan, Trial};
 use crate::qemu::Qmp;
+use crate::run::kept::folders;
+use crate::run::kept::log::Log;
+use crate::run::process::{Watched, start_time};
+use crate::run::signals::Signals;
+use crate::run::starting::sockets::{self, Sockets};
+use crate::run::starting::threads::place_all;
+use crate::run::starting::{scope, trial};
+use crate::run::supervising::console;
+use crate::run::supervising::console::Console;
+use crate::run::supervising::event_loop::{Running, Switch};
+use crate::run::{Processes, hooks, report_undo, signals, systemd_notify};
 use crate::units::Stage;
 
 /// How long QEMU may take until it greets. It touches every page of the guest's memory first where that is reserved,
@@ -50,7 +53,7 @@ const PASSED_ON: [&str; 11] = [
 ];
 
 /// Carries the plan out up to the running guest. What was started is in `processes` also when this fails. Where the
-/// plan has a dead-man switch and its time passes, the error is a [`super::guard::Missed`].
+/// plan has a dead-man switch and its time passes, the error is a [`crate::run::supervising::dead_man_switch::Missed`].
 pub async fn start(
     plan: &Plan,
     root: &Root,
@@ -136,7 +139,7 @@ async fn settle(
 
 /// Makes the plan's changes, and tells of each, by its place among them, how long it took. The trial comes before the
 /// first that takes something from the host.
-pub(super) async fn make_changes(
+pub(in crate::run) async fn make_changes(
     plan: &Plan,
     root: &Root,
     journal: &mut Journal,
@@ -177,7 +180,7 @@ fn make_long(
 ) -> Result<Took, MakeError> {
     journal.make(root, change, &|done, of| {
         let text = format!("{change}: {done} of {of}");
-        notify::status(&text);
+        systemd_notify::status(&text);
         tracing::info!("{text}");
         if signal().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
@@ -201,7 +204,7 @@ fn spawn_helper(helper: &Helper, end: std::os::fd::OwnedFd, plan: &Plan, log: &L
 
 /// What QEMU and the helpers have in common: no terminal, no signals of ours, no environment of ours, their own user,
 /// born on the emulator's CPUs in the guest's cgroup, output into the log.
-pub(super) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
+pub(in crate::run) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
     command.env_clear().session(Session::Own).umask(0o077).affinity(&plan.placement.emulator);
     command.current_dir(Path::new("/"));
     if let Cgroup::Made(path) = &plan.cgroup {
@@ -223,7 +226,7 @@ pub(super) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<(
 }
 
 /// Waits for QEMU's greeting; where QEMU goes instead, its own words tell why.
-pub(super) async fn greet(stream: UnixStream, qemu: &Watched, log: &Log, limit: Duration) -> Result<Qmp> {
+pub(in crate::run) async fn greet(stream: UnixStream, qemu: &Watched, log: &Log, limit: Duration) -> Result<Qmp> {
     stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(stream)?;
     let error = tokio::select! {

@@ -4,13 +4,13 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::control::{self, Request};
-use super::process::Watched;
-use super::signals::Signals;
-use super::supervise::{Running, supervise};
-use super::{Outcome, Processes};
 use crate::plan::sample::{self, Shape};
 use crate::qemu::Qmp;
+use crate::run::process::Watched;
+use crate::run::signals::Signals;
+use crate::run::supervising::control::{self, Request};
+use crate::run::supervising::event_loop::{Running, supervise};
+use crate::run::{Outcome, Processes};
 
 const GREETING: &str =
     r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":["oob"]}}"#;

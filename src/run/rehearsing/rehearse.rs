@@ -2,28 +2,26 @@
 //! round after round, with the time of each step and a look at the host on both sides that is compared with the round
 //! before.
 
-mod look;
-mod times;
-
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-pub use look::{Leak, Side};
-pub use times::{Spread, Step};
+use super::snapshot::{Leak, Side};
+use super::times::Step;
 
-use super::hooks::{self, Told};
-use super::signals::Signals;
-use super::{Begun, Entry, Part, begin, give_back, leave, start};
+use super::snapshot::Look;
+use super::times::{Round, Times};
 use crate::change::Change;
 use crate::host::Root;
 use crate::host::pci::vfio;
 use crate::journal::{Record, Took};
 use crate::plan::{Plan, trial};
+use crate::run::hooks::{self, Told};
+use crate::run::signals::Signals;
+use crate::run::starting::start;
+use crate::run::{Begun, Entry, Part, begin, give_back, leave};
 use crate::units::Stage;
-use look::Look;
-use times::{Round, Times};
 
 /// What hooks of the way back are told.
 const REHEARSED: Told = Told { outcome: "rehearsed", code: 0 };
@@ -154,7 +152,7 @@ impl Rehearsing<'_> {
             Entry::Begun(begun) => return Ok(Some(begun)),
             Entry::Guest(_) => self.result.failed = Some(format!("the guest of {name} runs, and has no launcher")),
             Entry::Refused(report) => {
-                if let super::Outcome::NotStarted(why) = report.outcome {
+                if let crate::run::Outcome::NotStarted(why) = report.outcome {
                     self.result.failed = Some(format!("{why:#}"));
                 }
                 self.result.left = report.left;

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, PLAN_FILE};
 use crate::journal::Record;
+use crate::run::{Outcome, PLAN_FILE};
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
@@ -111,7 +111,7 @@ fn path(log: &Path) -> PathBuf {
 }
 
 /// Keeps why a run failed, where it did. `records` are those of its journal, after the undo.
-pub(super) fn keep(log: &Path, outcome: &Outcome, records: &[Record], left: &[String]) {
+pub(in crate::run) fn keep(log: &Path, outcome: &Outcome, records: &[Record], left: &[String]) {
     let error = match outcome {
         Outcome::NotStarted(error) => format!("{error:#}"),
         Outcome::Crashed(words) => words.clone(),
@@ -121,7 +121,7 @@ pub(super) fn keep(log: &Path, outcome: &Outcome, records: &[Record], left: &[St
 }
 
 /// Keeps that the launcher was killed, unless it had told why it failed itself.
-pub(super) fn keep_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
+pub(in crate::run) fn keep_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
     let begun = std::fs::metadata(run_dir.join(PLAN_FILE)).and_then(|meta| meta.modified());
     let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
     let told = LastFailure::of(log).is_some_and(|known| begun.is_some_and(|begun| known.time >= begun));
@@ -173,7 +173,7 @@ fn store(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
 }
 
 /// Forgets it: the machine has started.
-pub(super) fn forget(log: &Path) {
+pub(in crate::run) fn forget(log: &Path) {
     match std::fs::remove_file(path(log)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!("cannot remove {}: {error}", path(log).display());

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::watch::watch_room;
+use crate::run::watch_fd::watch_room;
 
 /// How much is written at once: what poll(2) says that there is room for. A pipe has it for more; a terminal may have it
 /// for less, which matters only where it cannot be opened once more.

@@ -1,0 +1,11 @@
+//! While the guest runs: the event loop and what it attends to.
+
+pub(super) mod console;
+pub mod control;
+pub(super) mod dead_man_switch;
+mod drop_startup_pages;
+pub(super) mod event_loop;
+#[cfg(test)]
+mod event_loop_tests;
+mod signs_of_life;
+mod stdout;

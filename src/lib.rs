@@ -13,4 +13,5 @@ pub mod plan;
 pub mod qemu;
 pub mod report;
 pub mod run;
+pub mod systemd;
 pub mod units;

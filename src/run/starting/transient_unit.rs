@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::time::{Instant, sleep, timeout};
-use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
+use zbus::zvariant::Value;
 
 use crate::child::wait_until;
 use crate::plan::Move;
+use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError};
 
 /// How long a start may take: a huge page reservation and the guest's memory can take minutes.
 const START_LIMIT: Duration = Duration::from_secs(600);
@@ -22,19 +22,13 @@ pub const DELEGATED: &str = "pids";
 /// The kernel's last choice when memory runs out.
 pub const OOM_SCORE_ADJUST: i32 = -500;
 
-/// How long systemd may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Beyond the start itself: `ExecStopPost=` puts the host back after a start that failed.
+/// Beyond the start itself: `ExecStopPost=` restores the host after a start that failed.
 const FAILURE_LIMIT: Duration = Duration::from_secs(300);
-const POLL: Duration = Duration::from_millis(100);
-/// How many of the unit's messages are repeated where it failed.
+/// How many of the unit's messages are repeated if it failed.
 const MESSAGES: &str = "20";
 
 /// The variables that what is found on the host depends on. Those of the session's screen end with it.
 const PASSED_ON: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
-
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-type Properties<'a> = Vec<(&'a str, Value<'a>)>;
 
 /// What the unit runs.
 #[derive(Debug)]
@@ -97,7 +91,7 @@ pub enum Started {
     Well,
     /// It failed.
     Failed {
-        /// The exit code; `None` where the launcher there was killed.
+        /// The exit code; `None` if the launcher there was killed.
         code: Option<u8>,
         /// Its last messages.
         messages: Vec<String>,
@@ -107,55 +101,47 @@ pub enum Started {
 /// Starts the unit and waits until what was waited for has come, or the unit has failed.
 ///
 /// # Errors
-/// When systemd refuses, or does not answer. The unit goes on where only the answer is missing.
+/// When systemd refuses, or does not answer. If only the answer is missing, the unit goes on.
 pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Started> {
-    let bus = timeout(ANSWER_LIMIT, zbus::Connection::system()).await.context("the system bus does not answer")??;
-    let manager =
-        zbus::Proxy::new(&bus, SYSTEMD, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager").await?;
+    let systemd = Systemd::connect().await?;
     let unit = moves.unit.as_str();
     // What failed before keeps the name; that there is none is the usual case.
-    let _ = timeout(ANSWER_LIMIT, manager.call_method("ResetFailedUnit", &(unit,))).await;
-    let refused = || format!("systemd did not start {unit}");
-    if moves.installed {
-        let arguments = (unit, "fail");
-        let call = manager.call::<_, _, OwnedObjectPath>("StartUnit", &arguments);
-        timeout(ANSWER_LIMIT, call).await.context("systemd does not answer")?.with_context(refused)?;
-    } else {
-        let auxiliary: Vec<(&str, Properties<'_>)> = Vec::new();
-        let arguments = (unit, "fail", properties(service)?, auxiliary);
-        let call = manager.call::<_, _, OwnedObjectPath>("StartTransientUnit", &arguments);
-        timeout(ANSWER_LIMIT, call).await.context("systemd does not answer")?.with_context(refused)?;
-    }
-    let arguments = (unit,);
-    let call = manager.call::<_, _, OwnedObjectPath>("LoadUnit", &arguments);
-    let path = timeout(ANSWER_LIMIT, call).await.context("systemd does not answer")??;
-    let unit_of = Unit { bus: &bus, path };
-    let deadline = service.limit().map(|limit| Instant::now() + limit + FAILURE_LIMIT);
-    loop {
-        // A job that waits or runs: what the unit is then says nothing yet.
-        let (job, _): (u32, OwnedObjectPath) = unit_of.get("Unit", "Job").await?.try_into()?;
-        let state: String = unit_of.get("Unit", "ActiveState").await?.try_into()?;
-        match (job, state.as_str()) {
-            (0, "active") => return Ok(Started::Well),
-            (0, "inactive" | "failed") => break,
-            _ if deadline.is_some_and(|deadline| Instant::now() > deadline) => {
-                bail!("{unit} is still {state}; `systemctl status {unit}` says more")
-            }
-            _ => sleep(POLL).await,
+    systemd.reset_failed(unit).await;
+    let limit = service.limit().map(|limit| limit + FAILURE_LIMIT);
+    let started = match moves.installed {
+        true => systemd.start(unit, Mode::Fail, limit).await,
+        false => {
+            let environment = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+            systemd.start_transient(unit, properties(service, environment)?, limit).await
         }
+    };
+    match started {
+        Ok(()) => {}
+        Err(error @ SystemdError::Late { .. }) => bail!("{unit}: {error}; `systemctl status {unit}` says more"),
+        Err(error) => return Err(error).with_context(|| format!("systemd did not start {unit}")),
     }
-    let result: String = unit_of.get("Service", "Result").await?.try_into()?;
+    // The job of a start that failed ends with the unit's `ExecStopPost=`; of one that succeeded, at once.
+    let settled = |state: &str| matches!(state, "active" | "inactive" | "failed");
+    if systemd.wait_for(unit, FAILURE_LIMIT, settled).await? == "active" {
+        return Ok(Started::Well);
+    }
+    let result: String = systemd.property(unit, "Service", "Result").await?;
     if result == "success" {
         return Ok(Started::Well);
     }
-    let status: i32 = unit_of.get("Service", "ExecMainStatus").await?.try_into()?;
+    let status: i32 = systemd.property(unit, "Service", "ExecMainStatus").await?;
     let code = u8::try_from(status).ok().filter(|_| result == "exit-code");
-    let invocation: Vec<u8> = unit_of.get("Unit", "InvocationID").await?.try_into()?;
+    let invocation: Vec<u8> = systemd.property(unit, "Unit", "InvocationID").await?;
     Ok(Started::Failed { code, messages: messages(&invocation) })
 }
 
-/// As `vfio-run unit` writes them (where the program is to end, its whole work is the start), and: kept while we look (`AddRef`), forgotten afterwards.
-fn properties<'a>(service: &Service<'a>) -> Result<Properties<'a>> {
+/// The unit's properties: those that `vfio-run unit` writes, except that a program that is to end is `oneshot`, since its
+/// whole work is the start. systemd keeps the unit while our connection stands (`AddRef`), so that a failed one still has
+/// its exit code when we ask for it.
+fn properties<'a>(
+    service: &Service<'a>,
+    environment: impl Iterator<Item = (&'static str, String)>,
+) -> Result<Properties<'a>> {
     let program = service.program.to_str().context("this program's path is not UTF-8, which a unit must be")?;
     let run = |arguments: Vec<&str>| {
         let argv: Vec<String> = std::iter::once(program).chain(arguments).map(str::to_owned).collect();
@@ -164,8 +150,7 @@ fn properties<'a>(service: &Service<'a>) -> Result<Properties<'a>> {
     };
     let limit = service.limit();
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let environment: Vec<String> =
-        PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))).collect();
+    let environment: Vec<String> = environment.map(|(name, value)| format!("{name}={value}")).collect();
     Ok(vec![
         ("Description", Value::from(format!("Virtual machine {}", service.name))),
         ("Type", Value::from(if limit.is_some() { "notify" } else { "oneshot" })),
@@ -184,21 +169,6 @@ fn properties<'a>(service: &Service<'a>) -> Result<Properties<'a>> {
     ])
 }
 
-struct Unit<'a> {
-    bus: &'a zbus::Connection,
-    path: OwnedObjectPath,
-}
-
-impl Unit<'_> {
-    async fn get(&self, kind: &str, property: &str) -> Result<OwnedValue> {
-        let arguments = (format!("{SYSTEMD}.{kind}"), property);
-        let interface = Some("org.freedesktop.DBus.Properties");
-        let call = self.bus.call_method(Some(SYSTEMD), self.path.as_str(), interface, "Get", &arguments);
-        let reply = timeout(ANSWER_LIMIT, call).await.context("systemd does not answer")??;
-        Ok(reply.body().deserialize()?)
-    }
-}
-
 /// The last messages of one run of the unit. Without them there is still the exit code.
 fn messages(invocation: &[u8]) -> Vec<String> {
     let id: String = invocation.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -214,4 +184,64 @@ fn messages(invocation: &[u8]) -> Vec<String> {
     let output = journalctl.arg(format!("_SYSTEMD_INVOCATION_ID={id}")).stderr(Stdio::null()).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     text.lines().map(|line| line.chars().filter(|c| !c.is_control()).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The properties, as text with their types.
+    fn of(until: Until) -> Vec<(String, String)> {
+        let service = Service {
+            name: "win11",
+            program: Path::new("/usr/bin/vfio-run"),
+            arguments: &["run".to_owned(), "/srv/win11.ron".to_owned()],
+            waits: Waits { guest: 120, start: 30, end: 90 },
+            until,
+        };
+        text(properties(&service, [("HOME", "/root".to_owned())].into_iter()).unwrap())
+    }
+
+    fn text(properties: Properties<'_>) -> Vec<(String, String)> {
+        properties.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn the_unit_ends_its_launcher_gently_and_puts_the_host_back() {
+        let run = |arguments: &[&str]| {
+            let program = "/usr/bin/vfio-run".to_owned();
+            let argv: Vec<String> =
+                std::iter::once(&*program).chain(arguments.iter().copied()).map(str::to_owned).collect();
+            Value::from(vec![(program, argv, false)])
+        };
+        let guest = of(Until::GuestRuns);
+        let expected = vec![
+            ("Description", Value::from("Virtual machine win11")),
+            ("Type", Value::from("notify")),
+            ("NotifyAccess", Value::from("main")),
+            ("ExecStart", run(&["run", "/srv/win11.ron"])),
+            ("ExecStopPost", run(&["recover", "win11"])),
+            // SIGTERM for the launcher alone, which presses the guest's power button; SIGKILL for all when it has died.
+            ("KillMode", Value::from("mixed")),
+            ("DelegateControllers", Value::from(vec!["pids"])),
+            ("TimeoutStartUSec", Value::from(630_000_000u64)),
+            ("TimeoutStopUSec", Value::from(300_000_000u64)),
+            ("LimitMEMLOCK", Value::from(u64::MAX)),
+            ("OOMScoreAdjust", Value::from(-500i32)),
+            ("Environment", Value::from(vec!["HOME=/root"])),
+            ("CollectMode", Value::from("inactive-or-failed")),
+            // Else a unit that failed is forgotten before its exit code is read.
+            ("AddRef", Value::from(true)),
+        ];
+        assert_eq!(guest, text(expected));
+        // A program whose end is waited for has as long as it takes.
+        let rehearsal = of(Until::Ended);
+        let changed: Vec<_> = rehearsal.into_iter().filter(|property| !guest.contains(property)).collect();
+        let expected = vec![
+            ("Type", Value::from("oneshot")),
+            ("NotifyAccess", Value::from("none")),
+            ("TimeoutStartUSec", Value::from(u64::MAX)),
+        ];
+        assert_eq!(changed, text(expected));
+    }
 }

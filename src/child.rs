@@ -332,7 +332,7 @@ pub fn pidfd(child: &process::Child) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
-/// Waits for a child to end, until the deadline at the latest; `None` where it still runs then.
+/// Waits for a child to end, until the deadline at the latest; `None` if it still runs then.
 pub fn wait_until(child: &mut process::Child, deadline: Instant) -> io::Result<Option<process::ExitStatus>> {
     let pidfd = pidfd(child)?;
     loop {
@@ -464,10 +464,8 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn as_root_it_becomes_exactly_the_user() {
-        if !nix::unistd::geteuid().is_root() {
-            return;
-        }
         let mut cat = Command::new("/bin/cat");
         cat.arg("/proc/self/status").user(65534, 65533, &[65532, 65531]).death_signal(Signal::SIGTERM);
         let text = output(cat);
@@ -475,6 +473,23 @@ mod tests {
         {
             assert!(text.contains(line), "{line:?} in {text}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn as_root_another_users_child_dies_with_its_parent() {
+        // The kernel forgets the signal when the user changes, so the order in `Setup::run` matters. It is sent when the
+        // thread that spawned the child ends.
+        let spawner = std::thread::spawn(|| {
+            let mut sleep = Command::new("/bin/sleep");
+            sleep.arg("60").user(65534, 65534, &[]).death_signal(Signal::SIGKILL);
+            sleep.spawn().unwrap()
+        });
+        let mut child = spawner.join().unwrap();
+        let ended = wait_until(&mut child, Instant::now() + Duration::from_secs(10)).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended.expect("the child lives on")), Some(9));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
         }))?;
     } else {
         if let Some(failure) = last_failure {
-            report::say(&failure.tell(&plan.name));
+            report::say(&failure.describe(&plan.name));
         }
         report::say(&report::findings(&plan.findings, !output.quiet));
         report::say(&match blocked {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{exit, status};
+use super::{exit, machines};
 use crate::cli::{AliveArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
 use crate::run::Launcher;
 use crate::run::control::{Request, ask};
 use crate::{report, run};
 
-/// How long the launcher may take beyond the guest's own time: it ends helpers and puts the host back.
+/// How long the launcher may take beyond the guest's own time: it ends helpers and restores the host.
 const GRACE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -22,17 +22,17 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
     let run_dir = supervised(&args.name, "then stop it")?;
     let request = if args.force { Request::Force } else { Request::Stop };
     // The launcher itself ends the guest when its time is up; this limit is for a launcher that hangs.
-    let deadline = Instant::now() + status::shutdown_limit(&run_dir) + GRACE;
-    let (mut launcher, mut told, mut signalled) = (None, false, false);
+    let deadline = Instant::now() + machines::shutdown_limit(&run_dir) + GRACE;
+    let (mut launcher, mut asked, mut signalled) = (None, false, false);
     loop {
         // One that has just taken the lock has not written its number yet.
         launcher = launcher.or_else(|| Launcher::of(&run_dir));
-        if !told && ask(&run_dir, request)?.is_some() {
+        if !asked && ask(&run_dir, request)?.is_some() {
             tracing::info!("waiting until {} has ended", args.name);
-            told = true;
+            asked = true;
         }
         // One that begins to attend to its guest meanwhile is asked there too, which for a stop changes nothing.
-        if !told && !signalled {
+        if !asked && !signalled {
             signalled = end_unattended(&args.name, &run_dir, launcher.as_ref())?;
         }
         if has_ended(launcher.as_ref(), &run_dir)? {
@@ -54,7 +54,7 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Waits a moment for the launcher's end. The lock alone tells less: a rehearsal lets it go between rounds.
+/// Waits a moment for the launcher's end. The lock alone is not enough: a rehearsal releases it between rounds.
 fn has_ended(launcher: Option<&Launcher>, run_dir: &Path) -> Result<bool> {
     match launcher {
         Some(launcher) => launcher.has_ended_within(POLL),
@@ -69,14 +69,14 @@ fn has_ended(launcher: Option<&Launcher>, run_dir: &Path) -> Result<bool> {
 /// or the end has come already.
 fn end_unattended(name: &str, run_dir: &Path, launcher: Option<&Launcher>) -> Result<bool> {
     let records = Journal::read(run_dir)?.unwrap_or_default();
-    let state = status::unattended(run_dir, &records);
-    if state == status::ENDING {
-        tracing::info!("{name} is ending already; waiting until the host is as it was");
+    let state = machines::state_without_answer(run_dir, &records);
+    if state == machines::ENDING {
+        tracing::info!("{name} is ending already; waiting until the host is restored");
         return Ok(true);
     }
     let signalled = launcher.map_or(Ok(false), Launcher::terminate)?;
     if signalled {
-        tracing::info!("{name} is {state}: its launcher was asked to give up (SIGTERM); waiting until it has ended");
+        tracing::info!("{name} is {state}: its launcher was asked to end (SIGTERM); waiting until it has ended");
     }
     Ok(signalled)
 }
@@ -87,7 +87,7 @@ pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
     let run_dir = supervised(name, "and asks for a sign of life anew")?;
     let Some(reply) = ask(&run_dir, Request::Alive)? else {
         let records = Journal::read(&run_dir)?.unwrap_or_default();
-        bail!("{name} is {}: there is no guest now that could live", status::unattended(&run_dir, &records));
+        bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
     };
     if output.json {
         report::json(&serde_json::json!({ "name": name, "state": reply.state }))?;
@@ -99,11 +99,11 @@ pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
 
 /// The run directory of a machine whose launcher can be asked.
 fn supervised(name: &str, then: &str) -> Result<PathBuf> {
-    let run_dir = status::run_dir(name)?;
+    let run_dir = machines::run_dir(name)?;
     if run::Lock::owner(&run_dir).is_some() {
         return Ok(run_dir);
     }
-    if run::sockets::guest_lives(&run_dir) {
+    if run::guest_lives(&run_dir) {
         bail!("{name} runs without a launcher; `vfio-run recover --adopt {name}` takes it over, {then}");
     }
     bail!("{name} does not run")

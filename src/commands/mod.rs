@@ -3,9 +3,12 @@
 mod check;
 mod control;
 mod devices;
+pub mod exit;
 mod host;
+mod machines;
 mod man;
-mod moved;
+mod move_to_unit;
+mod outcome;
 mod plan;
 mod planned;
 mod recover;
@@ -13,6 +16,7 @@ mod rehearse;
 mod run;
 mod status;
 mod unit;
+mod unit_file;
 
 use anyhow::Result;
 use clap::CommandFactory as _;
@@ -20,20 +24,6 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, Command};
 use crate::machine::Refused;
 use crate::report;
-
-/// What ends the process: see `--help` for the codes.
-pub mod exit {
-    /// The guest shut down, or what was asked was done.
-    pub const OK: u8 = 0;
-    /// It could not start, or could not be done; the host is as it was.
-    pub const NOT_STARTED: u8 = 1;
-    /// The machine file or the arguments are wrong.
-    pub const USAGE: u8 = 2;
-    /// The check refused; nothing was touched.
-    pub const REFUSED: u8 = 3;
-    /// Something of the host could not be restored; it is named.
-    pub const NOT_RESTORED: u8 = 5;
-}
 
 /// Does what the arguments say and returns the exit code.
 pub fn execute(cli: Cli) -> u8 {
@@ -70,7 +60,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {
-            // Into memory: the generator panics where it cannot write, as to a reader that went away.
+            // Into memory: the generator panics if it cannot write, as to a reader that went away.
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut text);
             report::print(&text);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::unit;
+use super::unit_file;
 use crate::host::{Host, Root, Wanted};
 use crate::machine::{self, Machine, Source};
 use crate::plan::{self, Finding, Place, Plan};
@@ -24,7 +24,7 @@ pub fn root() -> Root {
 /// Reads the file, the host (or a captured one) and what the QEMU binary can do, and decides.
 pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let source = machine::read(file)?;
-    let unit = unit::wanted(&source.machine.name, file);
+    let unit = unit_file::wanted(&source.machine.name, file);
     let wanted = Wanted { unit, machine_file: std::path::absolute(file).ok(), ..plan::wanted(&source.machine) };
     let here = Host::read(&root(), &wanted);
     let binary = binary(&source.machine, &here);

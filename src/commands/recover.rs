@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::run::{block_on, tell};
-use super::{exit, planned, status};
+use super::outcome::{block_on, log_outcome};
+use super::{exit, machines, planned};
 use crate::cli::{OutputArgs, RecoverArgs};
 use crate::run::{self, Recovered};
 use crate::{host, report};
@@ -12,7 +12,7 @@ use crate::{host, report};
 pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
     let names = match &args.name {
         Some(name) => vec![name.clone()],
-        None => status::names()?,
+        None => machines::names()?,
     };
     if let (true, Some(name)) = (args.adopt, &args.name) {
         return adopt(name, output);
@@ -20,10 +20,10 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
     let mut code = exit::OK;
     let mut done = Vec::new();
     for name in &names {
-        let run_dir = status::run_dir(name)?;
+        let run_dir = machines::run_dir(name)?;
         // One machine that cannot be recovered must not keep the others from it.
         let (word, its_code) = match block_on(run::recover(&run_dir, &planned::root())) {
-            Ok(recovered) => tell_recovered(name, &recovered),
+            Ok(recovered) => log_recovered(name, &recovered),
             Err(error) => {
                 tracing::error!("{name}: {error:#}");
                 ("not-restored", exit::NOT_RESTORED)
@@ -41,17 +41,17 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
     Ok(code)
 }
 
-fn tell_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
+fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
     match recovered {
         Recovered::Nothing => {
             tracing::info!("{name} left nothing behind");
             ("nothing", exit::OK)
         }
-        Recovered::PutBack { left } if left.is_empty() => {
+        Recovered::Restored { left } if left.is_empty() => {
             tracing::info!("{name}: the host is as it was");
             ("restored", exit::OK)
         }
-        Recovered::PutBack { left } => {
+        Recovered::Restored { left } => {
             for what in left {
                 tracing::error!("{name}: the host is not as it was: {what}");
             }
@@ -64,7 +64,7 @@ fn tell_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
         }
         Recovered::GuestRuns => {
             tracing::error!(
-                "the guest of {name} runs without a launcher, and taking the host from under it would crash it; \
+                "the guest of {name} runs without a launcher, and undoing the changes now would crash it; \
                  `vfio-run recover --adopt {name}` supervises it again"
             );
             ("guest-runs", exit::NOT_STARTED)
@@ -73,7 +73,7 @@ fn tell_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
 }
 
 fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
-    let run_dir = status::run_dir(name)?;
+    let run_dir = machines::run_dir(name)?;
     if !run_dir.exists() {
         bail!("{name} does not run");
     }
@@ -84,9 +84,9 @@ fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
             bail!("{name} is supervised already{pid}");
         }
     };
-    if !run::sockets::guest_lives(&run_dir) {
-        bail!("the guest of {name} does not run; `vfio-run recover {name}` puts the host back");
+    if !run::guest_lives(&run_dir) {
+        bail!("the guest of {name} does not run; `vfio-run recover {name}` restores the host");
     }
     let report = block_on(run::adopt(lock, &run_dir, &planned::root(), !output.json))?;
-    Ok(tell(name, &report))
+    Ok(log_outcome(name, &report))
 }

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
-use super::run::{block_on, refusal, refuse, tell_warnings};
-use super::{exit, moved, planned};
+use super::move_to_unit::{Task, move_to_unit};
+use super::outcome::{block_on, log_warnings, refusal, show_refusal};
+use super::{exit, planned};
 use crate::cli::{OutputArgs, RehearseArgs};
 use crate::plan::Plan;
 use crate::{report, run};
@@ -16,11 +17,11 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
             report::json(&serde_json::json!({ "name": plan.name, "findings": plan.findings }))?;
             tracing::error!("{}", refusal(&plan));
         } else {
-            refuse(&plan);
+            show_refusal(&plan);
         }
         return Ok(exit::REFUSED);
     }
-    tell_warnings(&plan);
+    log_warnings(&plan);
     if let Some(words) = little(&plan) {
         tracing::info!("{words}");
     }
@@ -28,8 +29,8 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
     if let Some(moves) = &plan.moves
         && run::Lock::owner(&plan.paths.run).is_none()
     {
-        let errand = moved::Errand::Rehearse { rounds: args.rounds, hooks: args.hooks };
-        return moved::go_on(moves, &plan, &args.file, output, errand);
+        let task = Task::Rehearse { rounds: args.rounds, hooks: args.hooks };
+        return move_to_unit(moves, &plan, &args.file, output, task);
     }
     let rehearsal = block_on(run::rehearse(&plan, &planned::root(), args.rounds, args.hooks))?;
     if output.json {
@@ -54,7 +55,7 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
     Ok(rehearsal.exit_code())
 }
 
-/// Says so where a plan has little that could be rehearsed.
+/// A message if the plan has little that a rehearsal could do.
 fn little(plan: &Plan) -> Option<String> {
     let name = &plan.name;
     match (plan.leases.is_empty(), plan.changes.len()) {

@@ -1,19 +1,16 @@
 //! `vfio-run status [NAME]`.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::exit;
+use super::machines::{names, run_dir, state_without_answer};
 use crate::cli::{NameArgs, OutputArgs};
 use crate::host;
 use crate::journal::{Journal, Record, open_changes};
-use crate::plan::Plan;
 use crate::report::{self, Table};
 use crate::run::control::{Request, ask};
-use crate::run::{self, LastFailure, PLAN_FILE};
+use crate::run::{self, LastFailure};
 
 /// One machine that runs, was left behind, or failed to start.
 #[derive(Debug, Serialize)]
@@ -26,7 +23,7 @@ struct Status {
     qemu: Option<i32>,
     /// Changes to the host that stand.
     changes: Vec<String>,
-    /// What to do, where something should be done.
+    /// What the user should do, if anything.
     remedy: Option<String>,
     /// Why its last start failed, until one succeeds.
     last_failure: Option<LastFailure>,
@@ -52,10 +49,8 @@ impl Status {
 }
 
 const FAILED: &str = "failed";
-/// Its guest has ended, and the host is being put back.
-pub const ENDING: &str = "ending";
 
-/// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 where a machine
+/// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 if a machine
 /// was named and is not there.
 pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
     let names = match &args.name {
@@ -82,7 +77,7 @@ pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
     } else {
         for status in &all {
             if let Some(failure) = &status.last_failure {
-                report::say(&failure.tell(&status.name));
+                report::say(&failure.describe(&status.name));
             }
         }
         all.retain(Status::is_there);
@@ -132,59 +127,17 @@ fn look(name: &str) -> Result<Option<Status>> {
                 status.qemu = Some(reply.qemu);
             }
             Ok(None) | Err(_) => {
-                status.state = unattended(&run_dir, &records).to_owned();
+                status.state = state_without_answer(&run_dir, &records).to_owned();
                 status.launcher = owner.pid;
             }
         }
-    } else if run::sockets::guest_lives(&run_dir) {
+    } else if run::guest_lives(&run_dir) {
         status.state = "unsupervised".to_owned();
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover --adopt {name}` supervises it again"));
     } else {
         status.state = "left-behind".to_owned();
         status.qemu = None;
-        status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` puts the host back"));
+        status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` restores the host"));
     }
     Ok(Some(status))
-}
-
-/// What a launcher does that cannot be asked. Before the guest runs, or is taken over, there is no control socket yet, and
-/// after it none any more.
-pub fn unattended(run_dir: &Path, records: &[Record]) -> &'static str {
-    let ran = records.contains(&Record::Running) && !run::sockets::guest_lives(run_dir);
-    match ran {
-        _ if records.contains(&Record::Rehearsal) => "rehearsing",
-        true => ENDING,
-        false => "starting",
-    }
-}
-
-/// The machines that have a run directory, in order of their names.
-pub fn names() -> Result<Vec<String>> {
-    let folder = host::run_dir();
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
-    };
-    let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
-    // Whatever else somebody put there is no machine's, and must not be touched as one.
-    let is_machine = |name: &String| crate::machine::is_name(name) && run::is_run_dir(&folder.join(name));
-    let mut names: Vec<String> = names.filter(is_machine).collect();
-    names.sort();
-    Ok(names)
-}
-
-/// The run directory of the machine of this name.
-pub fn run_dir(name: &str) -> Result<PathBuf> {
-    if !crate::machine::is_name(name) {
-        bail!("{name:?} is no machine's name");
-    }
-    Ok(host::run_dir().join(name))
-}
-
-/// How long the machine's guest may take to power off, and the hooks after it.
-pub fn shutdown_limit(run_dir: &Path) -> Duration {
-    let plan = std::fs::read(run_dir.join(PLAN_FILE)).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
-    // The launcher also waits for the hooks that come after the guest.
-    Duration::from_secs(plan.map_or(90, |p| u64::from(p.hooks_limit(false)) + u64::from(p.shutdown_timeout)))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::findings;
+use super::findings::findings;
 use crate::host::Pci;
 use crate::host::pci::{Bar, Details, Names, PciFunction};
 use crate::plan::Taking;

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use crate::plan::{Finding, Severity, Verdict};
 
 /// The findings, those that forbid the start first. Without `all`, what is as it should be is left out, and what could not
-/// be found out where it would not matter either.
+/// be found out, if it would not forbid the start.
 pub fn findings(findings: &[Finding], all: bool) -> String {
     let matters = |f: &Finding| match f.ok {
         Verdict::Yes => false,

@@ -56,7 +56,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let level = *event.metadata().level();
-        // A terminal that is gone must not end a launcher that has a host to put back.
+        // A terminal that is gone must not end a launcher that still has to restore the host.
         let _ = if self.json { fields.write_json(level) } else { fields.write_plain(level) };
     }
 }
@@ -129,7 +129,7 @@ impl Fields {
     }
 }
 
-/// Prints an error with more to it than a message's fields can hold as one of the JSON lines: what it is, in which words,
+/// Prints an error with more to it than a message's fields can hold as one of the JSON lines: what it is, its message,
 /// and the value of one more field.
 pub fn error_line(event: &str, message: &str, field: &str, value: serde_json::Value) {
     let mut fields = Fields { message: message.to_owned(), ..Fields::default() };

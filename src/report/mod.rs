@@ -4,6 +4,7 @@ mod devices;
 mod findings;
 mod messages;
 mod plan;
+mod print;
 mod rehearsal;
 mod shell;
 mod table;
@@ -12,34 +13,7 @@ pub use devices::{Group, devices};
 pub use findings::findings;
 pub use messages::{error_line, install as install_messages};
 pub use plan::{explained, summary};
+pub use print::{complain, json, print, say};
 pub use rehearsal::rehearsal;
 pub use shell::{command as shell_command, line as shell_line};
 pub use table::Table;
-
-use anyhow::Result;
-use serde::Serialize;
-
-/// Prints a value as JSON, for scripts. A reader that went away is no error.
-pub fn json(value: &impl Serialize) -> Result<()> {
-    say(&serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-/// Prints lines that were asked for on standard output. A reader that went away (`| head`) is no error.
-pub fn say(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(anstream::stdout(), "{text}");
-}
-
-/// Prints a text that was made whole before, as [`say`] does.
-pub fn print(text: &[u8]) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text).and_then(|()| out.flush());
-}
-
-/// Prints what is wrong with what the user wrote, as it is, on standard error.
-pub fn complain(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(anstream::stderr(), "{text}");
-}

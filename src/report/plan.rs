@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Table, findings};
+use super::findings::findings;
+use super::table::Table;
 use crate::plan::{Cgroup, Inherited, Plan, trial};
 
 /// The plan in short: what is placed where, what is done to the host, what is started.

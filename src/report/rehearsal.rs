@@ -1,6 +1,6 @@
 //! A rehearsal, as people read it.
 
-use super::Table;
+use super::table::Table;
 use crate::run::{Rehearsal, Spread, Step};
 
 /// The steps with their times, and what was left behind.

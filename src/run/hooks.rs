@@ -1,9 +1,9 @@
 //! The user's own programs at the stages of a run: each in a process group of its own, with a limit, its output in the
 //! machine's log.
 //!
-//! What a hook did on the way to the guest, another undoes on the way back. So from the moment on that the hooks of
-//! `ready` may have run, those of `ended` are owed, and from `before` on those of `restored`, whatever goes wrong in
-//! between and whoever puts the host back.
+//! What a hook did before the guest, another undoes after it. So once the hooks of `ready` may have run, those of `ended`
+//! must run, and once those of `before` may have run, those of `restored`: whatever fails in between, and also if
+//! `recover` or another launcher restores the host.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::kept::log::Log;
+use super::outcome::HookOutcome;
 use super::process::Watched;
 use super::signals::Signals;
 use super::systemd_notify;
@@ -29,15 +30,6 @@ use crate::units::Stage;
 /// How long a hook that is to end may take after SIGTERM, and how long the kernel may take after SIGKILL.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// How it went, as hooks of the way back are told: `VFIO_RUN_OUTCOME` and `VFIO_RUN_EXIT_CODE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
-    /// `shut-down`, `crashed`, `not-started`, `recovered` or `rehearsed`.
-    pub outcome: &'static str,
-    /// The exit code, as far as it is known.
-    pub code: u8,
-}
-
 /// The hooks of one stage, with all that they need.
 #[derive(Debug)]
 struct Hooks {
@@ -47,7 +39,7 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn of(plan: &Plan, stage: Stage, qemu: Option<i32>, told: Option<Told>) -> Self {
+    fn of(plan: &Plan, stage: Stage, qemu: Option<i32>, outcome: Option<HookOutcome>) -> Self {
         let addresses: Vec<String> = plan.leases.iter().map(ToString::to_string).collect();
         let text = |text: &str| Some(OsString::from(text));
         let environment = vec![
@@ -58,9 +50,9 @@ impl Hooks {
             ("VFIO_RUN_RUN_DIR", Some(plan.paths.run.clone().into())),
             ("VFIO_RUN_PCI", text(&addresses.join(" "))),
             ("VFIO_RUN_QEMU_PID", qemu.map(|pid| pid.to_string().into())),
-            ("VFIO_RUN_OUTCOME", told.map(|told| told.outcome.into())),
-            ("VFIO_RUN_EXIT_CODE", told.map(|told| told.code.to_string().into())),
-            // What systemd is told is the launcher's to say.
+            ("VFIO_RUN_OUTCOME", outcome.map(|o| o.outcome.into())),
+            ("VFIO_RUN_EXIT_CODE", outcome.map(|o| o.code.to_string().into())),
+            // Only the launcher notifies systemd.
             ("NOTIFY_SOCKET", None),
         ];
         let hooks = plan.hooks.iter().filter(|hook| hook.stage == stage).cloned().collect();
@@ -87,7 +79,7 @@ impl Hooks {
         failed
     }
 
-    /// Runs one. Once `asked` has named what asks for its end it must not be polled again, and is not: this fails then.
+    /// Runs one. This fails once `asked` has named what asks for its end, so `asked` is not polled again then.
     async fn run(&self, hook: &PlannedHook, asked: Pin<&mut impl Future<Output = &'static str>>) -> Result<()> {
         let shown = format!("the hook {hook}");
         tracing::info!(event = "hook", stage = hook.stage.name(), "{shown}");
@@ -101,7 +93,7 @@ impl Hooks {
                 None
             }
             () = tokio::time::sleep(limit) => Some(format!("did not end within {} s", limit.as_secs())),
-            what = asked => Some(format!("was ended, since {what} came")),
+            what = asked => Some(format!("was ended because of {what}")),
         };
         if let Some(why) = late {
             end(&child).await;
@@ -118,7 +110,7 @@ impl Hooks {
         let (program, arguments) = hook.argv.split_first().context("it names no program")?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir("/").session(Session::Own);
-        // A launcher that dies does not leave it working on a host that is being put back.
+        // A hook must not go on working on a host that is being restored after its launcher died.
         command.death_signal(Signal::SIGTERM);
         command.stdout(log.output()?).stderr(log.output()?);
         for (name, value) in &self.environment {
@@ -137,21 +129,26 @@ impl Hooks {
     }
 }
 
-/// Ends a hook and all that it started in its group: politely, then not.
+/// Ends a hook and all that it started in its process group: with SIGTERM, then with SIGKILL.
 async fn end(child: &Watched) {
     // Its group has the leader's number, which nobody else gets before the leader is reaped.
     let group = Pid::from_raw(child.pid());
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let _ = killpg(group, signal);
         if tokio::time::timeout(END_LIMIT, child.ended()).await.is_err() && signal == Signal::SIGKILL {
-            tracing::warn!("process {group} does not end: the kernel does not let it go");
+            tracing::warn!("process {group} does not exit after SIGKILL: the kernel is stuck in it");
         }
     }
     child.reap();
 }
 
 /// Runs the hooks of a stage before the guest; the first that fails stops the start, and a signal ends the one that runs.
-pub(super) async fn on_the_way(plan: &Plan, stage: Stage, journal: &mut Journal, signals: &mut Signals) -> Result<()> {
+pub(super) async fn run_before_guest(
+    plan: &Plan,
+    stage: Stage,
+    journal: &mut Journal,
+    signals: &mut Signals,
+) -> Result<()> {
     if plan.hooks.is_empty() {
         return Ok(());
     }
@@ -160,21 +157,26 @@ pub(super) async fn on_the_way(plan: &Plan, stage: Stage, journal: &mut Journal,
     Hooks::of(plan, stage, None, None).until_one_fails(asked).await
 }
 
-/// Runs the hooks of a stage after the guest, if they are owed; returns what went wrong. They are done only when all of
-/// them were run, so that whoever comes after a launcher that died in between runs them again.
-pub(super) async fn on_the_way_back(plan: &Plan, stage: Stage, journal: &mut Journal, told: Told) -> Vec<String> {
-    if !is_owed(journal.records(), stage) {
+/// Runs the hooks of a stage after the guest, if they must run; returns what went wrong. The journal notes them as done
+/// only when all of them were run, so that after a launcher that died in between they are run again.
+pub(super) async fn run_after_guest(
+    plan: &Plan,
+    stage: Stage,
+    journal: &mut Journal,
+    outcome: HookOutcome,
+) -> Vec<String> {
+    if !must_run(journal.records(), stage) {
         return Vec::new();
     }
-    let mut failed = Hooks::of(plan, stage, None, Some(told)).all().await;
+    let mut failed = Hooks::of(plan, stage, None, Some(outcome)).all().await;
     if let Err(error) = journal.append(Record::HooksDone { stage }) {
         failed.push(format!("cannot note that the hooks of `{stage}` were run: {error}"));
     }
     failed
 }
 
-/// Whether hooks of the way back have something to answer: the stage of the way there that they belong to was reached.
-fn is_owed(records: &[Record], stage: Stage) -> bool {
+/// Whether the hooks of a stage after the guest must run: the stage before the guest that they belong to was reached.
+fn must_run(records: &[Record], stage: Stage) -> bool {
     let reached = match stage {
         Stage::Ended => Stage::Ready,
         Stage::Restored => Stage::Before,
@@ -183,14 +185,14 @@ fn is_owed(records: &[Record], stage: Stage) -> bool {
     records.contains(&Record::Hooks { stage: reached }) && !records.contains(&Record::HooksDone { stage })
 }
 
-/// The hooks of a running guest, beside it.
+/// The hooks of `running`, while the guest runs.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(super) struct RunningHooks {
     hooks: JoinHandle<Vec<String>>,
     stop: watch::Sender<bool>,
 }
 
-impl Beside {
+impl RunningHooks {
     /// Starts them.
     pub fn start(plan: &Plan, qemu: Option<i32>) -> Self {
         let hooks = Hooks::of(plan, Stage::Running, qemu, None);
@@ -206,7 +208,7 @@ impl Beside {
                     "the guest's end"
                 });
                 if let Err(error) = hooks.run(hook, asked).await {
-                    // A guest may run for days; who can mend it should not learn of it then.
+                    // A guest may run for days, so this is said now and not only at its end.
                     tracing::warn!("{error:#}");
                     failed.push(format!("{error:#}"));
                 }
@@ -218,7 +220,7 @@ impl Beside {
 
     /// The guest has ended: ends the one that still runs, and returns what went wrong.
     pub async fn end(self) -> Vec<String> {
-        // Fails where they have all ended.
+        // Fails if they have all ended.
         let _ = self.stop.send(true);
         self.hooks.await.unwrap_or_else(|error| vec![format!("the hooks of `running` failed: {error}")])
     }

@@ -14,13 +14,13 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::watch_fd::watch;
+use super::watch_fd::watch_readable;
 
 /// How long a process may take to be gone after SIGKILL: the kernel frees its memory and resets its devices first, and
 /// may be stuck there.
 pub const END_LIMIT: Duration = Duration::from_secs(30);
 
-/// A process, held by a descriptor that no other process can come to stand for.
+/// A process, by a descriptor that never stands for another process.
 #[derive(Debug)]
 pub struct Watched {
     pid: i32,
@@ -29,10 +29,12 @@ pub struct Watched {
     killed: OnceLock<Instant>,
 }
 
-/// A process that SIGKILL does not end.
+/// A process that does not exit after SIGKILL.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} (process {pid}) does not end: the kernel holds it; only a reboot frees what it has")]
-pub struct Held {
+#[error(
+    "{name} (process {pid}) does not exit after SIGKILL: the kernel is stuck in it, and only a reboot frees what it holds"
+)]
+pub struct Unkillable {
     name: String,
     pid: i32,
 }
@@ -42,7 +44,7 @@ impl Watched {
     pub fn child(pid: i32) -> Result<Self> {
         let raw = rustix::process::Pid::from_raw(pid).context("0 is no process")?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("cannot watch process {pid}"))?;
-        Ok(Self { pid, pidfd: watch(pidfd)?, killed: OnceLock::new() })
+        Ok(Self { pid, pidfd: watch_readable(pidfd)?, killed: OnceLock::new() })
     }
 
     /// Watches a process by its number, if it is still the one that was started at `start_time` (see [`start_time`]).
@@ -87,15 +89,15 @@ impl Watched {
     }
 
     /// Sends SIGKILL and waits until it is gone, no longer than [`END_LIMIT`] after it was first sent one.
-    pub async fn end(&self, name: &str) -> Result<(), Held> {
+    pub async fn end(&self, name: &str) -> Result<(), Unkillable> {
         self.kill();
-        self.gone_by(*self.killed.get_or_init(Instant::now) + END_LIMIT, name).await
+        self.ended_by(*self.killed.get_or_init(Instant::now) + END_LIMIT, name).await
     }
 
-    async fn gone_by(&self, deadline: Instant, name: &str) -> Result<(), Held> {
+    async fn ended_by(&self, deadline: Instant, name: &str) -> Result<(), Unkillable> {
         match tokio::time::timeout_at(deadline, self.ended()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Held { name: name.to_owned(), pid: self.pid }),
+            Err(_) => Err(Unkillable { name: name.to_owned(), pid: self.pid }),
         }
     }
 
@@ -119,8 +121,8 @@ impl Watched {
     }
 }
 
-/// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc_pid_stat(5)). `None` where
-/// there is no such process, or only its corpse.
+/// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc_pid_stat(5)). `None` if
+/// there is no such process, or only a zombie.
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may itself hold blanks and parentheses.
@@ -146,11 +148,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_does_not_end_is_not_waited_for_for_ever() {
+    async fn the_wait_for_a_process_that_does_not_end_has_a_limit() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let watched = Watched::child(child.id() as i32).unwrap();
-        let held = watched.gone_by(Instant::now(), "QEMU").await.unwrap_err().to_string();
-        assert!(held.starts_with(&format!("QEMU (process {}) does not end", child.id())), "{held}");
+        let stuck = watched.ended_by(Instant::now(), "QEMU").await.unwrap_err().to_string();
+        assert!(stuck.starts_with(&format!("QEMU (process {}) does not exit after SIGKILL", child.id())), "{stuck}");
         watched.end("QEMU").await.unwrap();
         child.wait().unwrap();
     }

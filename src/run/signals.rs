@@ -47,9 +47,9 @@ impl Signals {
     }
 }
 
-/// Does something that keeps this thread, and with it the event loop, busy for long. Meanwhile another thread listens,
-/// and `work` can ask which signal has come. [`Signals`] that were caught before hear of it too.
-pub fn listening<T>(work: impl FnOnce(&dyn Fn() -> Option<&'static str>) -> T) -> T {
+/// Does `work`, which keeps this thread, and with it the event loop, busy for long. Meanwhile another thread listens, and
+/// `work` can ask which signal has come. [`Signals`] that were made before get the signal too.
+pub fn while_listening<T>(work: impl FnOnce(&dyn Fn() -> Option<&'static str>) -> T) -> T {
     let came = OnceLock::new();
     let (working, done) = tokio::sync::oneshot::channel::<()>();
     std::thread::scope(|scope| {
@@ -69,7 +69,7 @@ pub fn listening<T>(work: impl FnOnce(&dyn Fn() -> Option<&'static str>) -> T) -
         drop(working);
         match listener.join() {
             Ok(Ok(())) => {}
-            _ => tracing::debug!("signals were only heard afterwards"),
+            _ => tracing::debug!("signals are only handled after this change"),
         }
         result
     })
@@ -86,7 +86,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut signals = Signals::catch().unwrap();
-            let heard = listening(|came| {
+            let heard = while_listening(|came| {
                 nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
                 let deadline = Instant::now() + Duration::from_secs(30);
                 while came().is_none() && Instant::now() < deadline {
@@ -98,7 +98,7 @@ mod tests {
             });
             assert_eq!(heard, Some("SIGHUP"));
             assert_eq!(signals.next().await, "SIGHUP");
-            assert_eq!(listening(|came| came()), None);
+            assert_eq!(while_listening(|came| came()), None);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! What systemd is told: ready, what is going on, stopping. Does nothing where nobody listens.
+//! Notifies systemd (sd_notify(3)): ready, what is going on, stopping. Does nothing outside of a unit that listens.
 
 use sd_notify::NotifyState;
 
@@ -12,13 +12,13 @@ pub fn status(text: &str) {
     send(&[NotifyState::Status(text)]);
 }
 
-/// The guest ends, or has ended, and the host is being put back.
+/// The guest ends, or has ended, and the host is being restored.
 pub fn stopping(text: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(text)]);
 }
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
-        tracing::debug!("systemd could not be told: {e}");
+        tracing::debug!("cannot notify systemd: {e}");
     }
 }

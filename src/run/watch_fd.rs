@@ -1,4 +1,4 @@
-//! A descriptor in the event loop.
+//! Watches a descriptor in the event loop.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Watches a descriptor for something to read. Fails for what epoll cannot watch: regular files, /dev/null.
-pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Watches a descriptor until it is readable. Fails for what epoll cannot watch: regular files, /dev/null.
+pub fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     register(fd, Interest::READABLE)
 }
 
-/// The same for room to write.
-pub fn watch_room(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// The same until it is writable.
+pub fn watch_writable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     register(fd, Interest::WRITABLE)
 }
 

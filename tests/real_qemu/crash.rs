@@ -75,7 +75,7 @@ fn a_guest_that_its_second_launcher_let_go_is_no_guest_that_never_ran() {
         traced(world, &["--trace=fdatasync", "--inject=fdatasync:signal=SIGKILL:when=1"], &machine);
         assert!(world.journal().iter().all(|record| record != "running"), "{:?}", world.journal());
         let mut second = world.run(&machine);
-        second.tells("taking supervision back").tells(" runs (");
+        second.tells("this launcher takes it over").tells(" runs (");
         let mut guest = Serial::of(world);
         second.signal(Signal::SIGKILL);
         second.ended();

@@ -48,7 +48,7 @@ fn a_guest_that_somebody_sees_live_is_left_alone_also_by_the_next_launcher() {
         guest.says("HELLO");
         launcher.tells(" runs (");
         world.done(&["alive", &world.name]).with(0);
-        launcher.tells("lives: `vfio-run alive`");
+        launcher.tells("shows a sign of life: `vfio-run alive`");
         is_there_after(world, start, &mut guest);
 
         launcher.signal(Signal::SIGKILL);
@@ -73,7 +73,7 @@ fn a_guest_that_writes_to_its_disk_lives() {
         // As the device does it for the guest, so that QEMU counts it.
         let write = "qemu-io -d /machine/peripheral/disk0/virtio-backend \"aio_write 0 2M\"";
         Qmp::of(world).ask_with("human-monitor-command", json!({ "command-line": write }));
-        launcher.tells("lives: more than 1 MiB written");
+        launcher.tells("shows a sign of life: more than 1 MiB written");
         is_there_after(world, start, &mut guest);
         guest.type_in("q");
         launcher.ended().with(0);

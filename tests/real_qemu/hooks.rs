@@ -98,7 +98,7 @@ fn a_signal_ends_a_hook_before_the_guest() {
         wait_for("the hook", || notes(world).contains(&"ready".to_owned()).then_some(()));
         launcher.signal(Signal::SIGINT);
         let ended = launcher.ended().with(1);
-        assert!(ended.err.contains("was ended, since SIGINT came"), "{ended:?}");
+        assert!(ended.err.contains("was ended because of SIGINT"), "{ended:?}");
         assert_eq!(notes(world), ["before", "ready", "ended not-started1", "restored not-started1"]);
         world.is_clean();
     });

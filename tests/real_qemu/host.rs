@@ -107,7 +107,7 @@ fn a_disk_that_somebody_else_took_meanwhile_is_left_to_them() {
         std::os::unix::fs::chown(&disk, Some(12345), None).unwrap();
         guest.type_in("q");
         let ended = launcher.ended().with(0);
-        assert!(ended.err.contains("somebody else changed it meanwhile"), "{ended:?}");
+        assert!(ended.err.contains("another program changed it during the run"), "{ended:?}");
         assert_eq!(owner(&disk), 12345);
     });
 }

@@ -72,7 +72,7 @@ fn run_takes_the_guest_back() {
         world.done(&["stop", &world.name]).with(0);
         guest.says("BUTTON");
         let ended = launcher.ended().with(0);
-        assert!(ended.err.contains("taking supervision back"), "{ended:?}");
+        assert!(ended.err.contains("this launcher takes it over"), "{ended:?}");
     });
 }
 
@@ -160,9 +160,9 @@ fn a_device_that_another_machine_has_now_is_not_taken_back() {
         lease.lock().unwrap();
         let records = world.journal();
         let recovered = world.done(&["recover", &world.name]).with(5);
-        assert!(recovered.err.contains("is given to the machine other"), "{recovered:?}");
+        assert!(recovered.err.contains("the machine other has"), "{recovered:?}");
         let run = world.run(&world.path("machine.ron")).ended().with(5);
-        assert!(run.err.contains("is given to the machine other"), "{run:?}");
+        assert!(run.err.contains("the machine other has"), "{run:?}");
         assert_eq!(world.journal(), records);
         drop(lease);
         std::fs::remove_dir_all(&leases).unwrap();

@@ -118,7 +118,7 @@ fn a_guest_whose_thread_cannot_be_placed_does_not_run() {
             let launcher = world.start(world.wrapped(&strace, &[machine.to_str().unwrap()]));
             let mut guest = Serial::of(world);
             let ended = launcher.ended().with(1);
-            assert!(ended.err.contains("could not be put in its place") && ended.err.contains(words), "{ended:?}");
+            assert!(ended.err.contains("could not be placed") && ended.err.contains(words), "{ended:?}");
             assert!(guest.said_nothing(), "the guest ran");
             world.is_clean();
         }

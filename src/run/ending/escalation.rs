@@ -1,5 +1,5 @@
-//! How a guest is ended: asked, asked again, told, killed, given up. A small state machine without clock or I/O, so that every
-//! order of events can be tested.
+//! How a guest is ended, step by step: power button, again, `quit`, SIGKILL, giving up. A state machine without a clock and
+//! without I/O, so that a test can try every order of events.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ pub const PRESS_AGAIN: Duration = Duration::from_secs(15);
 /// How long QEMU may take to leave after `quit`: it flushes the disks' caches then.
 pub const QUIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Signals that come within this time after somebody asked are the same wish: a terminal that is closed sends SIGHUP
+/// Signals that come within this time after somebody asked are the same request: a terminal that is closed sends SIGHUP
 /// twice, and a session that is stopped gets SIGTERM and SIGHUP at once.
-pub const SAME_WISH: Duration = Duration::from_secs(2);
+pub const SAME_REQUEST: Duration = Duration::from_secs(2);
 
-/// Whether a signal asks again, so long after somebody asked. SIGHUP says that nobody is there, not that somebody
-/// insists.
-pub fn insists(signal: &str, since: Option<Duration>) -> bool {
-    signal != HANG_UP && since.is_none_or(|since| since >= SAME_WISH)
+/// Whether a signal is a further request, so long after the last one. SIGHUP is none: it only says that the terminal was
+/// closed.
+pub fn is_second_request(signal: &str, since: Option<Duration>) -> bool {
+    signal != HANG_UP && since.is_none_or(|since| since >= SAME_REQUEST)
 }
 
 /// What is to be done now.
@@ -89,7 +89,7 @@ impl Ending {
     }
 
     /// QEMU does not answer any more: nothing but a signal reaches it.
-    pub fn deaf(&mut self) -> Step {
+    pub fn kill(&mut self) -> Step {
         self.state = State::Killed;
         Step::Kill
     }
@@ -115,7 +115,7 @@ impl Ending {
                 self.state = State::Quitting;
                 Step::Quit
             }
-            State::Running | State::Quitting => self.deaf(),
+            State::Running | State::Quitting => self.kill(),
             State::Killed => Step::GiveUp,
         }
     }
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn signals_that_come_together_are_one_wish() {
-        let soon = Some(SAME_WISH - Duration::from_millis(1));
+    fn signals_that_come_together_are_one_request() {
+        let soon = Some(SAME_REQUEST - Duration::from_millis(1));
         for signal in ["SIGINT", "SIGTERM"] {
-            assert!(!insists(signal, soon));
-            assert!(insists(signal, Some(SAME_WISH)));
-            assert!(insists(signal, None));
+            assert!(!is_second_request(signal, soon));
+            assert!(is_second_request(signal, Some(SAME_REQUEST)));
+            assert!(is_second_request(signal, None));
         }
-        assert!(!insists("SIGHUP", Some(Duration::from_secs(60))));
+        assert!(!is_second_request("SIGHUP", Some(Duration::from_secs(60))));
     }
 
     #[test]

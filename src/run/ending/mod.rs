@@ -1,4 +1,6 @@
-//! How a guest is ended, and what a dead launcher left is put back.
+//! How a guest is ended, and how the host is restored.
 
 pub(super) mod escalation;
+pub(super) mod finish;
 pub(super) mod recover;
+pub(super) mod restore;

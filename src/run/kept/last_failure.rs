@@ -1,5 +1,5 @@
-//! Why a machine's last start failed, kept beside its log until a start succeeds: whoever comes back to a host whose
-//! screen went and came back finds it first, also after a reboot.
+//! Why a machine's last start failed, kept beside its log until a start succeeds. A user whose screen went black and came
+//! back finds it in `vfio-run status` and `check`, also after a reboot.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Record;
-use crate::run::{Outcome, PLAN_FILE};
+use crate::run::kept::plan_file::PLAN_FILE;
+use crate::run::outcome::Outcome;
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
@@ -21,7 +22,7 @@ const MAX_SIZE: u64 = 256 << 10;
 /// A run that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
-    /// When the host had been put back.
+    /// When the host had been restored.
     pub time: Timestamp,
     /// How far it had come.
     pub stage: Stage,
@@ -61,15 +62,15 @@ impl Stage {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Preparing => "while the host was prepared",
-            Self::Starting => "while QEMU was started",
+            Self::Preparing => "while the host was being prepared",
+            Self::Starting => "while QEMU was being started",
             Self::Running => "while the guest ran",
         }
     }
 }
 
 impl LastFailure {
-    /// That of the machine with this log, if its last start failed. One that cannot be read tells nothing.
+    /// That of the machine with this log, if its last start failed; `None` also if the file cannot be read.
     pub fn of(log: &Path) -> Option<Self> {
         let path = path(log);
         let size = std::fs::metadata(&path).ok()?.len();
@@ -89,8 +90,8 @@ impl LastFailure {
         names
     }
 
-    /// In words, for people: when, at what, why, and where there is more.
-    pub fn tell(&self, name: &str) -> String {
+    /// For people: when, at which stage, why, and which log has more.
+    pub fn describe(&self, name: &str) -> String {
         let when = self.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
         let mut text = format!(
             "the last start of {name}, {when}, failed {}: {}\n  {} changes to the host were undone; log: {}",
@@ -100,7 +101,7 @@ impl LastFailure {
             self.log.display()
         );
         for left in &self.left {
-            text.push_str(&format!("\n  not as it was then: {left}"));
+            text.push_str(&format!("\n  not restored then: {left}"));
         }
         text
     }
@@ -110,28 +111,28 @@ fn path(log: &Path) -> PathBuf {
     log.with_extension(ENDING)
 }
 
-/// Keeps why a run failed, where it did. `records` are those of its journal, after the undo.
-pub(in crate::run) fn keep(log: &Path, outcome: &Outcome, records: &[Record], left: &[String]) {
+/// Writes down why a run failed, if it did. `records` are those of its journal, after the undo.
+pub(in crate::run) fn write(log: &Path, outcome: &Outcome, records: &[Record], left: &[String]) {
     let error = match outcome {
         Outcome::NotStarted(error) => format!("{error:#}"),
         Outcome::Crashed(words) => words.clone(),
         Outcome::ShutDown(_) => return,
     };
-    write(log, error, records, left);
+    store(log, error, records, left);
 }
 
-/// Keeps that the launcher was killed, unless it had told why it failed itself.
-pub(in crate::run) fn keep_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
+/// Writes down that the launcher was killed, unless it had written why it failed itself.
+pub(in crate::run) fn write_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
     let begun = std::fs::metadata(run_dir.join(PLAN_FILE)).and_then(|meta| meta.modified());
     let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
     let told = LastFailure::of(log).is_some_and(|known| begun.is_some_and(|begun| known.time >= begun));
     // A rehearsal is no start.
     if !told && !records.is_empty() && !records.contains(&Record::Rehearsal) {
-        write(log, "its launcher was killed".to_owned(), records, left);
+        store(log, "its launcher was killed".to_owned(), records, left);
     }
 }
 
-fn write(log: &Path, error: String, records: &[Record], left: &[String]) {
+fn store(log: &Path, error: String, records: &[Record], left: &[String]) {
     let undone = |record: &Record| match record {
         Record::Intent { seq, change, .. } => records
             .iter()
@@ -147,14 +148,14 @@ fn write(log: &Path, error: String, records: &[Record], left: &[String]) {
         left: left.to_vec(),
         log: log.to_owned(),
     };
-    // The host is back whether or not this can be told later.
-    if let Err(error) = store(&path(log), &failure) {
-        tracing::warn!("cannot keep why this start failed: {error}");
+    // The host is restored whether or not this can be written.
+    if let Err(error) = write_file(&path(log), &failure) {
+        tracing::warn!("cannot write down why this start failed: {error}");
     }
 }
 
-/// Whole or not at all: the next thing that a user with a black screen does is to switch the power off.
-fn store(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
+/// Writes the file whole or not at all: a user with a black screen may switch the power off next.
+fn write_file(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
     // A start that fails early has no log yet, nor a folder for it.
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
@@ -172,8 +173,8 @@ fn store(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
-/// Forgets it: the machine has started.
-pub(in crate::run) fn forget(log: &Path) {
+/// Removes it, since the machine has started.
+pub(in crate::run) fn remove(log: &Path) {
     match std::fs::remove_file(path(log)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!("cannot remove {}: {error}", path(log).display());
@@ -201,31 +202,31 @@ mod tests {
             Record::Undone { seq: 1, how: Undone::Restored },
         ];
         let failed = Outcome::NotStarted(anyhow::anyhow!("no").context("could not stop gdm.service"));
-        keep(&log, &Outcome::ShutDown("guest-shutdown".to_owned()), &records, &[]);
+        write(&log, &Outcome::ShutDown("guest-shutdown".to_owned()), &records, &[]);
         assert_eq!(LastFailure::of(&log), None);
-        keep(&log, &failed, &records, &["the rest".to_owned()]);
+        write(&log, &failed, &records, &["the rest".to_owned()]);
         assert_eq!(LastFailure::names(&folder), ["win.11"]);
         let known = LastFailure::of(&log).unwrap();
         assert_eq!((known.stage, known.undone.len()), (Stage::Preparing, 1));
-        let told = known.tell("win.11");
-        assert!(told.contains("failed while the host was prepared: could not stop gdm.service: no\n"), "{told}");
-        assert!(told.ends_with("not as it was then: the rest"), "{told}");
-        forget(&log);
+        let told = known.describe("win.11");
+        assert!(told.contains("failed while the host was being prepared: could not stop gdm.service: no\n"), "{told}");
+        assert!(told.ends_with("not restored then: the rest"), "{told}");
+        remove(&log);
         assert_eq!(LastFailure::of(&log), None);
-        // There is nothing to forget.
-        forget(&log);
+        // There is nothing to remove.
+        remove(&log);
     }
 
     #[test]
-    fn a_killed_launcher_is_told_unless_it_told_more_itself() {
+    fn a_killed_launcher_is_written_down_unless_it_wrote_more_itself() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("a.log");
         std::fs::write(folder.path().join(PLAN_FILE), "").unwrap();
-        keep_killed(folder.path(), &log, &[Record::Running], &[]);
+        write_killed(folder.path(), &log, &[Record::Running], &[]);
         let known = LastFailure::of(&log).unwrap();
         assert_eq!((known.stage, known.error.as_str()), (Stage::Running, "its launcher was killed"));
-        keep(&log, &Outcome::Crashed("QEMU crashed".to_owned()), &[], &[]);
-        keep_killed(folder.path(), &log, &[Record::Running], &[]);
+        write(&log, &Outcome::Crashed("QEMU crashed".to_owned()), &[], &[]);
+        write_killed(folder.path(), &log, &[Record::Running], &[]);
         assert_eq!(LastFailure::of(&log).unwrap().error, "QEMU crashed");
     }
 }

@@ -1,5 +1,5 @@
 //! The launcher that holds a machine's lock, reached as a process: there is no control socket yet while it starts, is
-//! rehearsed or takes a guest over, and none any more while the host is put back.
+//! rehearsed or takes a guest over, and none any more while the host is being restored.
 
 use std::fs::{self, Metadata};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::run::Lock;
+use super::lock::Lock;
 
 /// A process that held a machine's lock when it was looked for.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// The process that holds the lock of this run directory; `None` where that cannot be told. The number in the lock
+    /// The process that holds the lock of this run directory; `None` if that cannot be found out. The number in the lock
     /// file is not enough: it may be that of an earlier launcher, and by now another process's.
     pub fn of(run: &Path) -> Option<Self> {
         let pid = Lock::owner(run)?.pid?;
@@ -31,8 +31,8 @@ impl Launcher {
         holds(pid, &fs::metadata(run.join(Lock::FILE)).ok()?).then_some(Self { pid, pidfd })
     }
 
-    /// Asks it to end, as Ctrl-C does. False, and nothing is done, for one that would be killed by that: it does not
-    /// listen yet, or it is no launcher but puts back what a dead one left.
+    /// Sends it SIGTERM, which asks it to end as Ctrl-C does. Returns false, without a signal, for a process that has no
+    /// handler for it and would die: it has not begun to listen yet, or it is a `recover`.
     pub fn terminate(&self) -> Result<bool> {
         if !catches(self.pid, Signal::TERM) {
             return Ok(false);
@@ -43,7 +43,7 @@ impl Launcher {
         }
     }
 
-    /// Waits so long for its end, and says whether it has ended.
+    /// Waits for its end, at most so long, and returns whether it has ended.
     pub fn has_ended_within(&self, limit: Duration) -> Result<bool> {
         let mut watched = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut watched, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)) {
@@ -55,7 +55,7 @@ impl Launcher {
 }
 
 /// Whether a process holds the lock of this file: an open description of it has one, as its `fdinfo` tells
-/// (proc_pid_fdinfo(5)). Whoever only asks whether the file is locked has it open too, but not locked for itself alone.
+/// (proc_pid_fdinfo(5)). A process that only asks whether the file is locked has it open too, but without an exclusive lock.
 fn holds(pid: i32, file: &Metadata) -> bool {
     let folder = format!("/proc/{pid}/fd");
     let locked = |number: &str| {
@@ -90,7 +90,7 @@ mod tests {
         let lock = Lock::take(&run).unwrap().unwrap();
         let pid = std::process::id() as i32;
         assert_eq!(Launcher::of(&run).unwrap().pid, pid);
-        // The number of another process, as a dead launcher leaves it to whoever gets it next.
+        // The number of another process, as after a dead launcher, whose number another process got.
         let mut other = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
         fs::write(run.join(Lock::FILE), other.id().to_string()).unwrap();
         assert!(Launcher::of(&run).is_none());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_would_die_of_it_gets_no_signal() {
+    fn a_process_without_a_handler_gets_no_signal() {
         let mut child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
         let pid = child.id() as i32;
         let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::{folders, lock};
 use crate::host::lease;
 use crate::plan::Plan;
-use crate::run::kept::folders;
 use crate::units::PciAddress;
 
-/// How often a lease is asked for that vanishes, or that somebody looks at, at that moment.
+/// How often a launcher tries to take a lease whose file vanishes, or that another process looks at, at that moment.
 const TRIES: u32 = 50;
 /// How long a look takes at most, but for one that waits for a processor.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The leases of a run; given back when dropped, or with the process.
+/// The leases of a run; they end when dropped, or with the process.
 #[derive(Debug, Default)]
 pub struct Leases {
     _held: Vec<Lease>,
@@ -38,16 +38,16 @@ struct Lease {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Another machine's launcher has it.
-    #[error("{address} is given to the machine {owner}; `vfio-run stop {owner}` ends it")]
+    #[error("the machine {owner} has {address}; `vfio-run stop {owner}` ends it")]
     Held {
         /// The device.
         address: PciAddress,
         /// That machine.
         owner: String,
     },
-    /// Another machine had it, and its undo would take it from whoever has it then.
+    /// Another machine had it and has not restored it; its undo would take the device from the next guest.
     #[error(
-        "{address} was not put back by the machine {owner}, whose launcher is gone; `vfio-run recover {owner}` does"
+        "{address} still belongs to {owner}: its launcher died before restoring it. Run `vfio-run recover {owner}`"
     )]
     Left {
         /// The device.
@@ -61,7 +61,7 @@ pub enum LeaseError {
 }
 
 impl Drop for Lease {
-    /// The name goes first, so that whoever waited for the lock sees that the file is no lease any more.
+    /// The name goes first, so that a launcher that waited for the lock sees that the file is no lease any more.
     fn drop(&mut self) {
         // What was done to the device still stands, so the name stays for other machines to see.
         if self.path.parent().is_some_and(|folder| lease::has_journal(folder, &self.name)) {
@@ -88,7 +88,22 @@ impl Leases {
     }
 }
 
-/// Whether no other machine has the device, or has left it as it was for its guest.
+/// Takes the leases of a dead launcher again: a device that is to be restored must still belong to this machine. An error
+/// names the other machine that has it now, and whose guest an undo would take it from.
+pub(in crate::run) fn take_again(plan: Option<&Plan>) -> Result<Leases> {
+    match plan.map(Leases::take) {
+        None => Ok(Leases::default()),
+        Some(Ok(leases)) => Ok(leases),
+        // The host is restored all the same.
+        Some(Err(LeaseError::Failed(error))) => {
+            tracing::warn!("{error:#}");
+            Ok(Leases::default())
+        }
+        Some(Err(error)) => Err(error).context("nothing was restored"),
+    }
+}
+
+/// Whether no other machine has the device, or left it bound for its guest.
 fn is_free(folder: &Path, address: PciAddress, name: &str) -> Result<(), LeaseError> {
     if let Some(owner) = lease::holder(folder, address) {
         return Err(LeaseError::Held { address, owner });
@@ -133,9 +148,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
         if is_at(&file, &path) {
             let before = std::io::read_to_string(&file).unwrap_or_default();
             if !before.is_empty() && before != name {
-                tracing::warn!(
-                    "{address} was last given to the machine {before:?}, whose launcher died; taking it over"
-                );
+                tracing::warn!("{address} was leased by the machine {before:?}, whose launcher died; taking it over");
             }
             file.set_len(0)
                 .and_then(|()| file.rewind())
@@ -149,7 +162,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
 
 /// Whether this open file is the one at the path: it may have been removed, and another made there, since it was opened.
 fn is_at(file: &File, path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|there| folders::same(&there, file))
+    std::fs::symlink_metadata(path).is_ok_and(|there| lock::same(&there, file))
 }
 
 /// Removes what launchers left that died when all was put back and their leases were not yet given back. `run_dir`: where
@@ -194,7 +207,7 @@ mod tests {
         let held = take(&leases, address, "win11").unwrap();
         assert_eq!(lease::holder(&leases, address).as_deref(), Some("win11"));
         let refused = take(&leases, address, "linux").unwrap_err().to_string();
-        assert_eq!(refused, "0000:01:00.0 is given to the machine win11; `vfio-run stop win11` ends it");
+        assert_eq!(refused, "the machine win11 has 0000:01:00.0; `vfio-run stop win11` ends it");
         drop(held);
         assert_eq!(lease::holder(&leases, address), None);
         assert!(!run_dirs.exists());
@@ -216,8 +229,7 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(File::create(&said).unwrap())).finish();
         tracing::subscriber::with_default(listener, || take(&leases, address, "linux").unwrap());
         let said = std::fs::read_to_string(said).unwrap();
-        let words =
-            "0000:01:00.0 was last given to the machine \"a dead machine\", whose launcher died; taking it over";
+        let words = "0000:01:00.0 was leased by the machine \"a dead machine\", whose launcher died; taking it over";
         assert!(said.contains("WARN") && said.contains(words), "{said}");
     }
 
@@ -249,11 +261,11 @@ mod tests {
         drop(take(&leases, address, "win11").unwrap());
         assert_eq!(lease::left_by(&leases, address).as_deref(), Some("win11"));
         let refused = is_free(&leases, address, "linux").unwrap_err().to_string();
-        assert!(refused.ends_with("`vfio-run recover win11` does"), "{refused}");
+        assert!(refused.ends_with("Run `vfio-run recover win11`"), "{refused}");
         is_free(&leases, address, "win11").unwrap();
         let held = take(&leases, address, "win11").unwrap();
         assert_eq!(lease::left_by(&leases, address), None);
-        // Once it is put back, nothing is left.
+        // Once it is restored, nothing is left.
         std::fs::remove_dir_all(&run_dir).unwrap();
         drop(held);
         assert!(!leases.exists());

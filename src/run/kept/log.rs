@@ -1,18 +1,18 @@
 //! The machine's log: QEMU's and the helpers' output, and the command lines that produced it.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::qemu::command::CommandLine;
-use crate::run::kept::folders::open_log;
 
 /// How much of the log's end an error quotes.
 const QUOTE: u64 = 4096;
 const QUOTE_LINES: usize = 12;
-/// Beyond this the log of earlier runs makes way for a new one. A run writes some kilobytes, so this is many of them.
+/// A log that is longer than this is put aside before a run. A run writes some kilobytes, so this is many runs.
 const LIMIT: u64 = 1 << 20;
 
 /// The log of one run, or of a part of it.
@@ -25,7 +25,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log and notes QEMU's command line, as it is executed.
+    /// Opens the log and writes QEMU's command line into it, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
         rotate(path);
         let version = env!("CARGO_PKG_VERSION");
@@ -72,12 +72,30 @@ impl Log {
     }
 }
 
-/// Puts a long log aside as `NAME.log.1`, in place of the one that was put aside before.
+/// Opens the machine's log for appending, mode 0600.
+fn open_log(path: &Path) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .with_context(|| format!("cannot open the log {}", path.display()))
+}
+
+/// Renames a long log to `NAME.log.1`, which replaces an earlier one of that name.
 fn rotate(path: &Path) {
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > LIMIT) {
         let mut aside = path.as_os_str().to_owned();
         aside.push(".1");
-        // A log that goes on growing keeps no guest from starting.
+        // A log that cannot be put aside goes on growing, and the guest starts all the same.
         if let Err(error) = std::fs::rename(path, &aside) {
             tracing::warn!("cannot put the log {} aside: {error}", path.display());
         }

@@ -1,9 +1,9 @@
 //! The handover there and back without a guest.
 
-pub(super) mod rehearse;
+mod rehearse;
 mod snapshot;
 mod times;
 
-pub use rehearse::Rehearsal;
+pub use rehearse::{Rehearsal, rehearse};
 pub use snapshot::{Leak, Side};
 pub use times::{Spread, Step};

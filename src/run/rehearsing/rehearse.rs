@@ -17,14 +17,15 @@ use crate::host::Root;
 use crate::host::pci::vfio;
 use crate::journal::{Record, Took};
 use crate::plan::{Plan, trial};
-use crate::run::hooks::{self, Told};
+use crate::run::ending::finish::remove_run;
+use crate::run::ending::restore::{RestoreStep, restore_host};
+use crate::run::hooks;
+use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
-use crate::run::starting::start;
-use crate::run::{Begun, Entry, Part, begin, give_back, leave};
+use crate::run::starting::changes::make_changes;
+use crate::run::starting::claim::{Claim, Claimed, claim};
 use crate::units::Stage;
 
-/// What hooks of the way back are told.
-const REHEARSED: Told = Told { outcome: "rehearsed", code: 0 };
 /// How long the host may take to come to rest after a handover: udev, consoles and units that follow by themselves.
 const REST_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -50,14 +51,14 @@ pub struct Rehearsal {
     pub stays: Vec<String>,
     /// Why it ended before the last round.
     pub failed: Option<String>,
-    /// What could not be put back.
+    /// What could not be restored.
     pub left: Vec<String>,
     /// Hooks of the way back that failed.
     pub warnings: Vec<String>,
 }
 
 impl Rehearsal {
-    /// The exit code that says so: 0, 1 where a step failed and was undone, 5 where anything was left behind.
+    /// The exit code: 0; 1 if a step failed and was undone; 5 if anything was left behind.
     pub fn exit_code(&self) -> u8 {
         match () {
             () if !self.left.is_empty() || !self.leaks.is_empty() => 5,
@@ -115,9 +116,9 @@ struct Rehearsing<'a> {
 
 impl Rehearsing<'_> {
     async fn all(&mut self, rounds: u32) -> Result<()> {
-        // What a dead launcher left is put back before the first look.
-        let Some(begun) = self.begin().await? else { return Ok(()) };
-        self.leave(begun);
+        // What a dead launcher changed is undone before the first snapshot.
+        let Some(claimed) = self.claim().await? else { return Ok(()) };
+        self.release(claimed);
         self.look(0, Side::Home).await;
         for number in 1..=rounds {
             if let Some(signal) = self.signals.pending().await {
@@ -145,14 +146,14 @@ impl Rehearsing<'_> {
         Ok(())
     }
 
-    /// Takes the machine as a run does; `None`, with the reason noted, where it is somebody else's.
-    async fn begin(&mut self) -> Result<Option<Begun>> {
+    /// Claims the machine as a run does; `None`, with the reason in the result, if another launcher has it.
+    async fn claim(&mut self) -> Result<Option<Claimed>> {
         let name = &self.plan.name;
-        match begin(self.plan, self.root).await? {
-            Entry::Begun(begun) => return Ok(Some(begun)),
-            Entry::Guest(_) => self.result.failed = Some(format!("the guest of {name} runs, and has no launcher")),
-            Entry::Refused(report) => {
-                if let crate::run::Outcome::NotStarted(why) = report.outcome {
+        match claim(self.plan, self.root).await? {
+            Claim::Claimed(claimed) => return Ok(Some(claimed)),
+            Claim::GuestRuns(_) => self.result.failed = Some(format!("the guest of {name} runs, without a launcher")),
+            Claim::Refused(report) => {
+                if let Outcome::NotStarted(why) = report.outcome {
                     self.result.failed = Some(format!("{why:#}"));
                 }
                 self.result.left = report.left;
@@ -161,23 +162,23 @@ impl Rehearsing<'_> {
         Ok(None)
     }
 
-    fn leave(&mut self, Begun { leases, journal, lock }: Begun) {
-        leave(lock, journal, &self.plan.paths.display, &mut self.result.left);
+    fn release(&mut self, Claimed { leases, journal, lock }: Claimed) {
+        remove_run(lock, journal, &self.plan.paths.display, &mut self.result.left);
         drop(leases);
     }
 
     async fn round(&mut self, number: u32, round: &mut Round) -> Result<()> {
         let clock = Instant::now();
-        let Some(mut begun) = self.begin().await? else { return Ok(()) };
-        begun.journal.append(Record::Rehearsal)?;
+        let Some(mut claimed) = self.claim().await? else { return Ok(()) };
+        claimed.journal.append(Record::Rehearsal)?;
         round.note(0, "lock, leases and journal", Side::There, Took { whole: clock.elapsed(), ..Took::default() });
-        match self.go(&mut begun, round).await {
+        match self.go(&mut claimed, round).await {
             Ok(()) => self.look(number, Side::There).await,
             Err(error) => self.result.failed = Some(format!("round {number}: {error:#}")),
         }
-        self.come_back(&mut begun, round).await;
+        self.come_back(&mut claimed, round).await;
         let clock = Instant::now();
-        self.leave(begun);
+        self.release(claimed);
         round.note(0, "", Side::Home, Took { whole: clock.elapsed(), ..Took::default() });
         // What was left is named. It may be a driver that keeps its device locked for good, and whoever looks at such a
         // device does not come back (`change/locks.rs`).
@@ -188,38 +189,38 @@ impl Rehearsing<'_> {
     }
 
     /// The way there, up to the point at which QEMU would be started.
-    async fn go(&mut self, begun: &mut Begun, round: &mut Round) -> Result<()> {
-        let (plan, journal) = (self.plan, &mut begun.journal);
+    async fn go(&mut self, claimed: &mut Claimed, round: &mut Round) -> Result<()> {
+        let (plan, journal) = (self.plan, &mut claimed.journal);
         let last = plan.changes.len() + 2;
         let clock = Instant::now();
-        hooks::on_the_way(plan, Stage::Before, journal, &mut self.signals).await?;
+        hooks::run_before_guest(plan, Stage::Before, journal, &mut self.signals).await?;
         hooks_took(round, plan, 1, "hooks of `before` and `restored`", Side::There, clock.elapsed());
         let mut made = |index: usize, change: &Change, took: Took| {
             round.note(index + 2, &change.to_string(), Side::There, besides(change, took));
         };
         // QEMU's answer does not change from round to round.
         let trial = if self.result.completed == 0 { trial(plan) } else { None };
-        start::make_changes(plan, self.root, journal, &mut self.signals, trial, &mut made).await?;
+        make_changes(plan, self.root, journal, &mut self.signals, trial, &mut made).await?;
         vfio::ask(self.root, &plan.leases).context("the guest could not have its devices")?;
         let clock = Instant::now();
-        hooks::on_the_way(plan, Stage::Ready, journal, &mut self.signals).await?;
+        hooks::run_before_guest(plan, Stage::Ready, journal, &mut self.signals).await?;
         hooks_took(round, plan, last, "hooks of `ready` and `ended`", Side::There, clock.elapsed());
         Ok(())
     }
 
-    async fn come_back(&mut self, begun: &mut Begun, round: &mut Round) {
+    async fn come_back(&mut self, claimed: &mut Claimed, round: &mut Round) {
         let plan = self.plan;
         let last = plan.changes.len() + 2;
-        let mut done = |part: Part<'_>| match part {
-            Part::Hooks(stage, took) => {
+        let mut done = |part: RestoreStep<'_>| match part {
+            RestoreStep::Hooks(stage, took) => {
                 hooks_took(round, plan, if stage == Stage::Ended { last } else { 1 }, "", Side::Home, took);
             }
-            Part::Undone(report) => {
+            RestoreStep::Undone(report) => {
                 // Changes are numbered from 1 in the order of the plan.
                 round.note(report.seq as usize + 1, "", Side::Home, besides(&report.change, report.took));
             }
         };
-        let (left, warnings) = give_back(&mut begun.journal, self.root, Some(plan), REHEARSED, &mut done).await;
+        let (left, warnings) = restore_host(&mut claimed.journal, self.root, Some(plan), REHEARSED, &mut done).await;
         self.result.left.extend(left);
         for warning in warnings {
             // Most say the same each round.

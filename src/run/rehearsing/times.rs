@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::snapshot::Side;
 use crate::journal::Took;
 
-/// The time of a step, on the way there and back, in milliseconds; `None` where nothing was done in that direction.
+/// The time of a step, on the way there and back, in milliseconds; `None` if nothing was done in that direction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Step {
     /// What is done on the way there.

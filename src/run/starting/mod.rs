@@ -1,8 +1,12 @@
-//! From a plan to a guest that runs: the trial, the sockets, the processes and their threads.
+//! From a plan to a guest that runs: the claim, the changes, the trial, the sockets, the processes and their threads.
 
 mod affinity;
-pub(super) mod scope;
-pub mod sockets;
+pub(super) mod changes;
+pub(super) mod claim;
+mod greeting;
+mod scope;
+pub(super) mod sockets;
+mod spawn;
 pub(super) mod start;
 pub(super) mod threads;
 pub mod transient_unit;

@@ -1,7 +1,6 @@
-//! The sockets that exist before QEMU and its helpers do: bound or joined by us, inherited by them, so that nobody has to
-//! wait for anybody.
+//! The sockets that QEMU and its helpers inherit: the launcher binds or pairs them before it starts these processes, so
+//! that no process has to wait for a socket to appear.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::plan::{Descriptor, Inherited};
+use crate::run::kept::guest_lock;
 
 /// QEMU's descriptors under their numbers, and our ends of those that have one.
 #[derive(Debug)]
@@ -21,9 +21,6 @@ pub struct Sockets {
     /// The helpers' ends, by the helper's name.
     pub helpers: Vec<(String, OwnedFd)>,
 }
-
-/// The file whose lock tells that a machine's QEMU lives.
-pub const GUEST_LOCK: &str = "guest.lock";
 
 /// Makes all that QEMU inherits.
 pub fn make(descriptors: &[Descriptor], run: &Path) -> Result<Sockets> {
@@ -44,7 +41,7 @@ pub fn make(descriptors: &[Descriptor], run: &Path) -> Result<Sockets> {
         qemu.push((*fd, end));
     }
     let next = descriptors.iter().map(|d| d.fd).max().unwrap_or(2) + 1;
-    qemu.push((next, guest_lock(run)?));
+    qemu.push((next, guest_lock::take(run)?));
     Ok(Sockets { qemu, qmp, helpers })
 }
 
@@ -60,19 +57,4 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
         Ok(listener)
     };
     bound().with_context(|| format!("cannot listen on {}", path.display()))
-}
-
-/// A locked file. The lock belongs to the open file that QEMU inherits, not to a process number, so it stands just as
-/// long as QEMU lives, whatever becomes of us (flock(2)).
-fn guest_lock(run: &Path) -> Result<OwnedFd> {
-    let path = run.join(GUEST_LOCK);
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    file.try_lock().map_err(|e| anyhow::anyhow!("cannot lock {}: {e}", path.display()))?;
-    Ok(file.into())
-}
-
-/// Whether a QEMU of this machine lives, with or without a launcher.
-pub fn guest_lives(run: &Path) -> bool {
-    let Ok(file) = File::open(run.join(GUEST_LOCK)) else { return false };
-    matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp;
 
+use super::affinity::place;
 use crate::plan::Placement;
 use crate::qemu::Qmp;
-use crate::run::starting::affinity::place;
 use crate::units::CpuSet;
 
 /// When to look for threads that the kernel has added to QEMU, after the guest was let go.
 ///
 /// KVM makes its thread that takes huge pages of code apart (`kvm-nx-lpage-recovery`, the kernel's
 /// `arch/x86/kvm/mmu/mmu.c`) when a vCPU runs for the first time, as a child of that vCPU's thread, whose CPU it
-/// inherits: it would take time from the guest there for as long as the guest runs. Nothing tells of its birth, so it is
+/// inherits: it would take time from the guest there for as long as the guest runs. No event announces it, so it is
 /// looked for twice and then never again.
 pub const LATER_LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
 
@@ -73,7 +73,7 @@ fn place_own(qemu: i32, thread: i64, cpus: &CpuSet) -> Result<()> {
 }
 
 /// Takes the threads that KVM has added to QEMU off the guest's CPUs.
-pub fn place_kernels_own(qemu: i32, placement: &Placement) {
+pub fn place_kernel_threads(qemu: i32, placement: &Placement) {
     for thread in threads(qemu) {
         let name = std::fs::read_to_string(format!("/proc/{qemu}/task/{thread}/comm")).unwrap_or_default();
         if !name.starts_with("kvm-") {

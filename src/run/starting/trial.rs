@@ -10,6 +10,8 @@ use nix::sys::signal::Signal;
 use qapi::qmp;
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::greeting::wait_for_greeting;
+use super::spawn::prepare;
 use crate::child::Command;
 use crate::plan::{Plan, Trial};
 use crate::qemu::QmpError;
@@ -17,7 +19,6 @@ use crate::qemu::command::CommandLine;
 use crate::run::kept::log::Log;
 use crate::run::process::Watched;
 use crate::run::signals::Signals;
-use crate::run::starting::start::{greet, prepare};
 
 /// How long QEMU may take until it greets. It touches no memory of the guest's, so it is a matter of less than a second;
 /// a QEMU that takes longer than this would leave the screen black for as long.
@@ -28,9 +29,9 @@ const QUIT_LIMIT: Duration = Duration::from_secs(20);
 const WORDS: u64 = 64 * 1024;
 
 /// The trial's QEMU, which is never left behind: not by an error, and not by a launcher that dies.
-struct Running(Watched);
+struct TrialQemu(Watched);
 
-impl Drop for Running {
+impl Drop for TrialQemu {
     fn drop(&mut self) {
         if self.0.reap().is_none() {
             self.0.kill();
@@ -39,15 +40,15 @@ impl Drop for Running {
 }
 
 /// Starts QEMU for a moment. An error is QEMU's refusal in its own words, or a signal that came meanwhile.
-pub async fn run(trial: &Trial, plan: &Plan, signals: &mut Signals) -> Result<()> {
+pub async fn run_trial(trial: &Trial, plan: &Plan, signals: &mut Signals) -> Result<()> {
     tracing::debug!("a trial of QEMU's command line");
     let log = Log::open(&plan.paths.log, &trial.command)?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = command(&trial.command, plan, &log)?;
     command.fd(trial.monitor, theirs.into());
-    let qemu = Running(Watched::child(command.spawn()?.id() as i32)?);
+    let qemu = TrialQemu(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
-        let mut qmp = greet(ours, &qemu.0, &log, LIMIT).await?;
+        let mut qmp = wait_for_greeting(ours, &qemu.0, &log, LIMIT).await?;
         match qmp.execute(qmp::quit {}).await {
             Ok(_) | Err(QmpError::Closed) => {}
             Err(error) => return Err(error).context("QEMU did not end"),
@@ -55,32 +56,32 @@ pub async fn run(trial: &Trial, plan: &Plan, signals: &mut Signals) -> Result<()
         let ended = tokio::time::timeout(QUIT_LIMIT, qemu.0.ended()).await;
         ended.with_context(|| format!("QEMU did not end within {} s after `quit`", QUIT_LIMIT.as_secs()))?
     };
-    attended(tried, &qemu, signals).await?;
+    or_signal(tried, &qemu, signals).await?;
     for line in &trial.properties {
-        properties(line, plan, &log, signals).await?;
+        try_properties(line, plan, &log, signals).await?;
     }
     Ok(())
 }
 
 /// Tries properties on a device that is not there: only that may be what QEMU does not like.
-async fn properties(line: &CommandLine, plan: &Plan, log: &Log, signals: &mut Signals) -> Result<()> {
+async fn try_properties(line: &CommandLine, plan: &Plan, log: &Log, signals: &mut Signals) -> Result<()> {
     let mut words = File::from(memfd_create("vfio-run-trial", MemfdFlags::CLOEXEC)?);
     let mut command = command(line, plan, log)?;
     command.stdout(words.try_clone()?).stderr(words.try_clone()?);
-    let qemu = Running(Watched::child(command.spawn()?.id() as i32)?);
+    let qemu = TrialQemu(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
         let ended = tokio::time::timeout(LIMIT, qemu.0.ended()).await;
-        ended.with_context(|| format!("QEMU did not look at properties within {} s", LIMIT.as_secs()))??;
+        ended.with_context(|| format!("QEMU did not check the properties within {} s", LIMIT.as_secs()))??;
         let mut said = Vec::new();
         words.rewind()?;
         words.take(WORDS).read_to_end(&mut said)?;
         let said = String::from_utf8_lossy(&said);
         match said.contains(Trial::NOWHERE) {
             true => Ok(()),
-            false => Err(anyhow!("QEMU does not take the properties in `pci`: {}", said.trim())),
+            false => Err(anyhow!("QEMU rejects the properties in `pci`: {}", said.trim())),
         }
     };
-    attended(tried, &qemu, signals).await
+    or_signal(tried, &qemu, signals).await
 }
 
 fn command(line: &CommandLine, plan: &Plan, log: &Log) -> Result<Command> {
@@ -93,9 +94,9 @@ fn command(line: &CommandLine, plan: &Plan, log: &Log) -> Result<Command> {
 
 /// Waits for the end of a part of the trial, or for a signal; either way QEMU is gone then, and its disks are free,
 /// unless the kernel holds it, which the error says.
-async fn attended(part: impl Future<Output = Result<()>>, qemu: &Running, signals: &mut Signals) -> Result<()> {
+async fn or_signal(part: impl Future<Output = Result<()>>, qemu: &TrialQemu, signals: &mut Signals) -> Result<()> {
     let tried = tokio::select! {
-        tried = part => tried.context("a trial, before anything was taken from the host, failed"),
+        tried = part => tried.context("QEMU rejected its command line (test start; nothing on the host was changed)"),
         signal = signals.next() => Err(anyhow!("{signal} came before the guest ran")),
     };
     let Err(error) = tried else { return Ok(()) };

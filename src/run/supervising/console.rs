@@ -1,4 +1,4 @@
-//! Joins the terminal to the guest's serial port.
+//! Connects the terminal to the guest's serial port.
 
 use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -18,17 +18,17 @@ use tokio::net::UnixStream;
 use crate::plan::Plan;
 use crate::qemu::Qmp;
 use crate::run::supervising::stdout::{self, Output};
-use crate::run::watch_fd::watch;
+use crate::run::watch_fd::watch_readable;
 
 /// Ctrl-], as telnet and virsh have it.
 const ESCAPE: u8 = 0x1d;
 
-/// What the console was told.
+/// What happened on the console.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Ctrl-]: somebody wants the guest to end.
+pub enum ConsoleEvent {
+    /// Ctrl-]: the user wants the guest to end.
     Escape,
-    /// The guest's side is closed: QEMU has gone.
+    /// The guest's side is closed: QEMU has exited.
     Closed,
 }
 
@@ -40,18 +40,18 @@ pub struct Console {
     input: Option<AsyncFd<OwnedFd>>,
     terminal: Option<RawTerminal>,
     output: Output,
-    /// Typed, and not yet taken by the guest.
+    /// Typed, and not yet accepted by the serial port.
     pending: Vec<u8>,
 }
 
-/// The terminal's console, where the plan has one; the guest runs without it where it cannot be had.
-pub async fn join(plan: &Plan, qmp: &mut Qmp) -> Option<Console> {
+/// Connects this terminal to the guest's serial port, if the plan says so. The guest runs without it if that fails.
+pub async fn connect(plan: &Plan, qmp: &mut Qmp) -> Option<Console> {
     if !plan.console {
         return None;
     }
     let joined = async {
-        let console = Console::join(&plan.paths.run.join("serial.sock"))?;
-        console.is_taken(qmp).await?;
+        let console = Console::open(&plan.paths.run.join("serial.sock"))?;
+        console.wait_until_accepted(qmp).await?;
         anyhow::Ok(console)
     };
     match joined.await {
@@ -62,30 +62,30 @@ pub async fn join(plan: &Plan, qmp: &mut Qmp) -> Option<Console> {
             Some(console)
         }
         Err(error) => {
-            tracing::warn!("no console: {error:#}");
+            tracing::warn!("this terminal is not connected to the guest's serial port: {error:#}");
             None
         }
     }
 }
 
 impl Console {
-    /// Connects to the serial port. Standard input that the event loop can't watch (a regular file, /dev/null) is left
-    /// alone.
-    fn join(socket: &Path) -> Result<Self> {
+    /// Connects to the serial port. Standard input that the event loop cannot watch (a regular file, /dev/null) is not
+    /// read.
+    fn open(socket: &Path) -> Result<Self> {
         let stream = StdStream::connect(socket)
             .with_context(|| format!("cannot reach the serial port at {}", socket.display()))?;
         stream.set_nonblocking(true)?;
         let stdin = std::io::stdin();
         let terminal = if stdin.is_terminal() { Some(RawTerminal::enter()?) } else { None };
-        let input = stdin.as_fd().try_clone_to_owned().and_then(watch).ok();
+        let input = stdin.as_fd().try_clone_to_owned().and_then(watch_readable).ok();
         let output = Output::standard()?;
         stdout::drop_messages_rather_than_wait();
         Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, output, pending: Vec::new() })
     }
 
-    /// Waits until QEMU has taken the connection: what the guest says before that goes nowhere.
-    async fn is_taken(&self, qmp: &mut Qmp) -> Result<()> {
-        let deadline = Instant::now() + TAKE_LIMIT;
+    /// Waits until QEMU has accepted the connection: what the guest writes before that is lost.
+    async fn wait_until_accepted(&self, qmp: &mut Qmp) -> Result<()> {
+        let deadline = Instant::now() + ACCEPT_LIMIT;
         loop {
             // Raw, because qapi's type of the answer may want members that this QEMU does not have.
             let chardevs = qmp.execute_raw("query-chardev", json!({})).await?;
@@ -97,9 +97,9 @@ impl Console {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("QEMU did not take the console's connection within {} s", TAKE_LIMIT.as_secs());
+                bail!("QEMU did not accept the console's connection within {} s", ACCEPT_LIMIT.as_secs());
             }
-            tokio::time::sleep(TAKE_POLL).await;
+            tokio::time::sleep(ACCEPT_POLL).await;
         }
     }
 
@@ -108,8 +108,8 @@ impl Console {
         self.terminal.is_some()
     }
 
-    /// Shows what the guest said before QEMU ended.
-    pub async fn show_last_words(&mut self) {
+    /// Shows what the guest wrote before QEMU exited.
+    pub async fn show_final_output(&mut self) {
         let mut buffer = [0u8; 4096];
         let all = async {
             self.output.flush().await;
@@ -120,13 +120,13 @@ impl Console {
                 self.output.flush().await;
             }
         };
-        // It can only take longer where somebody else got hold of QEMU's end, or nobody reads what we write.
-        let _ = tokio::time::timeout(LAST_WORDS, all).await;
+        // It can only take longer when another process holds QEMU's end, or nothing reads what we write.
+        let _ = tokio::time::timeout(FINAL_OUTPUT_LIMIT, all).await;
     }
 
-    /// Carries bytes both ways until there is something to tell. Can be dropped and called again: what was read is
-    /// either written or kept. While what the guest said is not taken, no more is read from it.
-    pub async fn carry(&mut self) -> Heard {
+    /// Relays bytes both ways until there is an event. Can be dropped and called again: what was read is either written or
+    /// kept. While the terminal does not take the guest's output, no more is read from the guest.
+    pub async fn relay(&mut self) -> ConsoleEvent {
         let mut buffer = [0u8; 4096];
         loop {
             if !self.pending.is_empty() {
@@ -135,20 +135,20 @@ impl Console {
                         self.pending.drain(..n);
                         continue;
                     }
-                    _ => return Heard::Closed,
+                    _ => return ConsoleEvent::Closed,
                 }
             }
             tokio::select! {
                 () = self.output.flush(), if !self.output.is_empty() => {}
                 read = self.serial.read(&mut buffer), if self.output.is_empty() => match read {
                     Ok(n) if n > 0 => self.output.push(&buffer[..n]),
-                    _ => return Heard::Closed,
+                    _ => return ConsoleEvent::Closed,
                 },
                 typed = read_input(self.input.as_ref()) => match typed {
                     Some(bytes) => match bytes.iter().position(|b| *b == ESCAPE) {
                         Some(at) if self.terminal.is_some() => {
                             self.pending.extend_from_slice(&bytes[..at]);
-                            return Heard::Escape;
+                            return ConsoleEvent::Escape;
                         }
                         _ => self.pending.extend_from_slice(&bytes),
                     },
@@ -159,14 +159,14 @@ impl Console {
     }
 }
 
-/// How long QEMU may take to take the connection; nearly always it has when it is first asked.
-const TAKE_LIMIT: Duration = Duration::from_secs(5);
-const TAKE_POLL: Duration = Duration::from_millis(1);
+/// How long QEMU may take to accept the connection; nearly always it has when it is first asked.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
+const ACCEPT_POLL: Duration = Duration::from_millis(1);
 
-/// How long the guest's last words may take: they are in the socket already.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the guest's final output may take: it is in the socket already.
+const FINAL_OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 
-/// What was typed; `None` at its end. Waits for ever where there is no input.
+/// What was typed; `None` at its end. Waits for ever if there is no input.
 async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {
     let Some(input) = input else { return std::future::pending().await };
     loop {
@@ -189,7 +189,7 @@ async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {
     }
 }
 
-/// A terminal in raw mode, put back when dropped.
+/// A terminal in raw mode; its settings are restored when this is dropped.
 #[derive(Debug)]
 struct RawTerminal {
     before: Termios,
@@ -210,7 +210,7 @@ impl RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         if let Err(e) = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.before) {
-            tracing::warn!("the terminal's settings could not be put back ({e}); type `reset`");
+            tracing::warn!("the terminal's settings could not be restored ({e}); type `reset`");
         }
     }
 }

@@ -72,8 +72,8 @@ pub async fn answer(mut stream: UnixStream, reply: &Reply) {
     }
 }
 
-/// Asks a launcher. `None` where none listens: the socket is there only while a launcher attends to its guest, neither
-/// before it runs nor while the host is put back.
+/// Asks a launcher. `None` if none listens: the socket is there only while a launcher attends to its guest, neither
+/// before it runs nor while the host is being restored.
 pub fn ask(run: &Path, request: Request) -> Result<Option<Reply>> {
     let path = path(run);
     let mut stream = match std::os::unix::net::UnixStream::connect(&path) {

@@ -1,12 +1,12 @@
-//! The dead-man switch: waits for the guest's first sign of life, and says when it is too late for one. A small state
-//! machine without clock or I/O, so that every order of events can be tested.
+//! The dead-man switch: waits for the guest's first sign of life, and decides when it is too late for one. A state machine
+//! without a clock and without I/O, so that a test can try every order of events.
 
 use std::time::Duration;
 
 use crate::machine::{GiveBack, Sign};
 
-/// How often it is looked whether the guest lives. Most signs have no event; what is looked at is counted by QEMU and
-/// the kernel all the time, so a look more rarely sees no less.
+/// How often vfio-run checks for a sign of life until the first. Most signs have no event; QEMU and the kernel count them
+/// all the time, so checking more rarely misses none.
 pub const LOOK: Duration = Duration::from_secs(5);
 
 /// What has become of the switch.
@@ -14,7 +14,7 @@ pub const LOOK: Duration = Duration::from_secs(5);
 enum State {
     /// No sign yet.
     Waits,
-    /// The guest lives, or was asked to end: nothing is waited for.
+    /// The guest has shown a sign of life, or somebody asked it to end.
     Off,
     /// Its time passed without a sign.
     Missed,
@@ -27,26 +27,26 @@ pub enum Verdict {
     Wait,
     /// This was the first sign of life.
     Lives(Sign),
-    /// It is too late: the devices go back.
+    /// It is too late: the host gets its devices back.
     GiveBack,
 }
 
 /// The switch of one guest.
 #[derive(Debug)]
-pub struct Guard {
-    switch: GiveBack,
+pub struct DeadManSwitch {
+    config: GiveBack,
     state: State,
 }
 
-impl Guard {
-    /// A switch whose time begins.
-    pub fn new(switch: GiveBack) -> Self {
-        Self { switch, state: State::Waits }
+impl DeadManSwitch {
+    /// A switch that waits.
+    pub fn new(config: GiveBack) -> Self {
+        Self { config, state: State::Waits }
     }
 
-    /// From the beginning until it is too late.
+    /// The time from the start until it is too late.
     pub fn limit(&self) -> Duration {
-        Duration::from_secs(self.switch.within.into())
+        Duration::from_secs(self.config.within.into())
     }
 
     /// How long to wait before the next look, with so much time left; `None`: there is nothing to look for any more.
@@ -54,9 +54,9 @@ impl Guard {
         (self.state == State::Waits).then(|| left.min(LOOK))
     }
 
-    /// The guest has shown something; whether that is the first sign that counts. What a person says counts always.
-    pub fn hear(&mut self, sign: Sign) -> bool {
-        let counts = sign == Sign::Confirmed || [Sign::Any, sign].contains(&self.switch.sign);
+    /// Records a sign. Returns whether it is the first that counts; `vfio-run alive` always counts.
+    pub fn sees(&mut self, sign: Sign) -> bool {
+        let counts = sign == Sign::Confirmed || [Sign::Any, sign].contains(&self.config.sign);
         let first = counts && self.state == State::Waits;
         if first {
             self.state = State::Off;
@@ -64,9 +64,9 @@ impl Guard {
         first
     }
 
-    /// These signs were there at a look, with so much time left.
+    /// Records the signs of one look, with so much time left.
     pub fn looked(&mut self, signs: &[Sign], left: Duration) -> Verdict {
-        if let Some(sign) = signs.iter().find(|sign| self.hear(**sign)) {
+        if let Some(sign) = signs.iter().find(|sign| self.sees(**sign)) {
             return Verdict::Lives(*sign);
         }
         if self.state == State::Waits && left.is_zero() {
@@ -76,25 +76,25 @@ impl Guard {
         Verdict::Wait
     }
 
-    /// Somebody has asked for the guest's end, which has a limit of its own.
-    pub fn stand_down(&mut self) {
+    /// Waits for nothing any more: somebody has asked the guest to end, which has a limit of its own.
+    pub fn disarm(&mut self) {
         if self.state == State::Waits {
             self.state = State::Off;
         }
     }
 
-    /// What was missed, in words, where it was.
+    /// Which sign was missed, if it was.
     pub fn missed(&self) -> Option<Missed> {
-        (self.state == State::Missed).then_some(Missed(self.switch))
+        (self.state == State::Missed).then_some(Missed(self.config))
     }
 
-    /// What will have been missed, for a QEMU that is not ready in time.
-    pub fn overdue(&self) -> Missed {
-        Missed(self.switch)
+    /// Which sign a QEMU that is not ready in time will have missed.
+    pub fn would_miss(&self) -> Missed {
+        Missed(self.config)
     }
 }
 
-/// The guest, or already QEMU, was ended because no sign of life came in time.
+/// No sign of life came in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{} did not show within {} s (`give_back_unless`)", .0.sign, .0.within)]
 pub struct Missed(GiveBack);
@@ -105,58 +105,58 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn guard(sign: Sign) -> Guard {
-        Guard::new(GiveBack { sign, within: 60 })
+    fn switch(sign: Sign) -> DeadManSwitch {
+        DeadManSwitch::new(GiveBack { sign, within: 60 })
     }
 
     #[test]
     fn it_looks_now_and_then_and_gives_back_at_the_limit() {
-        let mut guard = guard(Sign::Any);
-        assert_eq!(guard.patience(LONG), Some(LOOK));
-        assert_eq!(guard.looked(&[], LONG), Verdict::Wait);
-        assert_eq!(guard.patience(Duration::from_secs(2)), Some(Duration::from_secs(2)));
-        assert_eq!(guard.looked(&[], Duration::ZERO), Verdict::GiveBack);
-        assert_eq!(guard.patience(LONG), None);
-        let words = guard.missed().unwrap().to_string();
+        let mut switch = switch(Sign::Any);
+        assert_eq!(switch.patience(LONG), Some(LOOK));
+        assert_eq!(switch.looked(&[], LONG), Verdict::Wait);
+        assert_eq!(switch.patience(Duration::from_secs(2)), Some(Duration::from_secs(2)));
+        assert_eq!(switch.looked(&[], Duration::ZERO), Verdict::GiveBack);
+        assert_eq!(switch.patience(LONG), None);
+        let words = switch.missed().unwrap().to_string();
         assert_eq!(words, "a sign of life did not show within 60 s (`give_back_unless`)");
-        // What comes too late is too late.
-        assert!(!guard.hear(Sign::Disk) && guard.missed().is_some());
+        // A sign that comes after the limit does not count.
+        assert!(!switch.sees(Sign::Disk) && switch.missed().is_some());
     }
 
     #[test]
     fn a_sign_at_the_last_look_counts() {
-        let mut guard = guard(Sign::Any);
-        assert_eq!(guard.looked(&[Sign::Disk], Duration::ZERO), Verdict::Lives(Sign::Disk));
-        assert_eq!(guard.missed(), None);
+        let mut switch = switch(Sign::Any);
+        assert_eq!(switch.looked(&[Sign::Disk], Duration::ZERO), Verdict::Lives(Sign::Disk));
+        assert_eq!(switch.missed(), None);
     }
 
     #[test]
     fn after_the_first_sign_it_never_looks_again() {
-        let mut guard = guard(Sign::GuestAgent);
-        assert!(guard.hear(Sign::GuestAgent));
-        assert!(!guard.hear(Sign::GuestAgent));
-        assert_eq!(guard.patience(LONG), None);
-        assert_eq!(guard.looked(&[], Duration::ZERO), Verdict::Wait);
+        let mut switch = switch(Sign::GuestAgent);
+        assert!(switch.sees(Sign::GuestAgent));
+        assert!(!switch.sees(Sign::GuestAgent));
+        assert_eq!(switch.patience(LONG), None);
+        assert_eq!(switch.looked(&[], Duration::ZERO), Verdict::Wait);
     }
 
     #[test]
-    fn only_the_sign_that_is_wanted_counts_and_a_person_s_word() {
+    fn only_the_wanted_sign_and_a_confirmation_count() {
         let signs = [Sign::GuestAgent, Sign::Driver, Sign::Disk, Sign::Confirmed];
         for wanted in signs {
             for shown in signs {
                 let counts = wanted == shown || shown == Sign::Confirmed;
-                assert_eq!(guard(wanted).hear(shown), counts, "{wanted:?} {shown:?}");
+                assert_eq!(switch(wanted).sees(shown), counts, "{wanted:?} {shown:?}");
             }
-            assert!(guard(Sign::Any).hear(wanted));
+            assert!(switch(Sign::Any).sees(wanted));
         }
     }
 
     #[test]
-    fn whoever_asks_for_the_end_has_taken_over() {
-        let mut guard = guard(Sign::Any);
-        guard.stand_down();
-        assert_eq!(guard.patience(LONG), None);
-        assert_eq!(guard.looked(&[], Duration::ZERO), Verdict::Wait);
-        assert_eq!(guard.missed(), None);
+    fn a_request_to_end_disarms_it() {
+        let mut switch = switch(Sign::Any);
+        switch.disarm();
+        assert_eq!(switch.patience(LONG), None);
+        assert_eq!(switch.looked(&[], Duration::ZERO), Verdict::Wait);
+        assert_eq!(switch.missed(), None);
     }
 }

@@ -1,12 +1,12 @@
-//! Gives memory back before the long wait: what started a guest is not what waits for its end.
+//! Drops the pages of code that only the start needed, so that a launcher that waits keeps little memory.
 
 use nix::libc;
 
-/// Lets go of the pages of code that planning and starting needed. They belong to files (the program and its libraries)
+/// Drops the pages of code that planning and starting needed. They belong to files (the program and its libraries)
 /// and come back from the page cache when they are executed again; the event loop needs few of them.
-pub fn let_go_of_code() {
+pub fn drop_startup_pages() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    for (start, end) in maps.lines().filter_map(code) {
+    for (start, end) in maps.lines().filter_map(code_range) {
         // SAFETY: the range is a mapping of our own that is private, executable, not writable and backed by a file
         // (proc_pid_maps(5)), so its pages are the file's, unmodified: this program has no text relocations. After
         // MADV_DONTNEED the next access reads the same bytes from the file (madvise(2)).
@@ -17,8 +17,8 @@ pub fn let_go_of_code() {
     }
 }
 
-/// The range of a line of `/proc/self/maps` that is code of a file.
-fn code(line: &str) -> Option<(usize, usize)> {
+/// The address range of a line of `/proc/self/maps` that is code of a file.
+fn code_range(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, permissions) = (words.next()?, words.next()?);
     // Offset, device, inode.
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_files_is_let_go_of() {
+    fn only_code_of_files_is_dropped() {
         let lines = [
             ("55d0c0a00000-55d0c0c00000 r-xp 00100000 fe:00 1234 /usr/bin/vfio-run", true),
             ("55d0c0a00000-55d0c0c00000 r--p 00100000 fe:00 1234 /usr/bin/vfio-run", false),
@@ -42,13 +42,13 @@ mod tests {
             ("7f0000000000-7f0000001000 r-xp 00000000 00:00 0 ", false),
         ];
         for (line, expected) in lines {
-            assert_eq!(code(line).is_some(), expected, "{line}");
+            assert_eq!(code_range(line).is_some(), expected, "{line}");
         }
     }
 
     #[test]
-    fn code_still_runs_after_it_was_let_go_of() {
-        let_go_of_code();
+    fn code_still_runs_after_it_was_dropped() {
+        drop_startup_pages();
         assert_eq!("4-11,16".parse::<crate::units::CpuSet>().unwrap().len(), 9);
     }
 }

@@ -1,5 +1,5 @@
 //! The one event loop while the guest runs: QMP events, the end of QEMU or a helper, signals, the control socket, the
-//! console. It sleeps until one of them has something to say.
+//! console. It sleeps until one of them is ready.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,20 +9,26 @@ use qapi::qmp;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
-use super::{drop_startup_pages, signs_of_life};
-use crate::machine::{GiveBack, Sign};
+use super::console::{Console, ConsoleEvent};
+use super::control::{self, Reply, Request};
+use super::dead_man_switch::Verdict;
+use super::drop_startup_pages::drop_startup_pages;
+use super::signs_of_life;
+use super::switch_clock::SwitchClock;
+use crate::machine::Sign;
 use crate::plan::Plan;
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::ending::escalation::{self, Ending, Step};
 use crate::run::kept::log::Log;
+use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
+use crate::run::processes::Processes;
 use crate::run::signals::{HANG_UP, Signals};
 use crate::run::starting::{sockets, threads};
-use crate::run::supervising::console::{Console, Heard};
-use crate::run::supervising::control::{self, Reply, Request};
-use crate::run::supervising::dead_man_switch::{Guard, Missed, Verdict};
-use crate::run::{ALIVE_FILE, Outcome, Processes, systemd_notify};
+use crate::run::systemd_notify;
 
+/// There from the guest's first sign of life on, for a launcher that takes over.
+const ALIVE_FILE: &str = "alive";
 /// How long QEMU may take over a command; a main loop that is stuck must not hold up the guest's end.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 
@@ -39,67 +45,38 @@ struct Guest<'a> {
     deadline: Option<Instant>,
     /// QEMU's run state, as `status` shows it.
     state: String,
-    /// The dead-man switch, where there is one.
-    switch: Option<Switch>,
+    /// The dead-man switch, if there is one.
+    switch: Option<SwitchClock>,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     reason: Option<String>,
 }
 
-/// What woke the loop.
-enum Woke {
+/// Why the loop woke up.
+enum Wakeup {
     QemuEnded,
     HelperEnded(usize),
     Event(Result<Event, QmpError>),
     Signal(&'static str),
     Client(std::io::Result<tokio::net::UnixStream>),
-    Console(Heard),
-    OutOfPatience,
-    LookAgain,
+    Console(ConsoleEvent),
+    DeadlineReached,
+    PlaceNewThreads,
     LookForLife,
 }
 
-/// A guest that was let go.
+/// What a started guest is supervised with.
 pub struct Running {
     /// QEMU's monitor.
     pub qmp: Qmp,
-    /// The log of this run, where it is ours.
+    /// The log of this run, if this launcher began it.
     pub log: Option<Log>,
-    /// The terminal, joined to the guest's serial port.
+    /// The terminal, connected to the guest's serial port.
     pub console: Option<Console>,
     /// The dead-man switch, its time running.
-    pub switch: Option<Switch>,
+    pub switch: Option<SwitchClock>,
 }
 
-/// The dead-man switch with its clock.
-#[derive(Debug)]
-pub struct Switch {
-    guard: Guard,
-    deadline: Instant,
-    next_look: Option<Instant>,
-}
-
-impl Switch {
-    /// A switch whose time begins now. The first look is at once: a guest that was taken over may have lived for long.
-    pub fn new(switch: GiveBack) -> Self {
-        let (guard, now) = (Guard::new(switch), Instant::now());
-        Self { deadline: now + guard.limit(), next_look: Some(now), guard }
-    }
-
-    /// Does something that must be done before the time is up.
-    pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Missed> {
-        tokio::time::timeout_at(self.deadline, work).await.map_err(|_| self.guard.overdue())
-    }
-
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    fn set_next_look(&mut self) {
-        self.next_look = self.guard.patience(self.left()).map(|patience| Instant::now() + patience);
-    }
-}
-
-/// Whether an earlier launcher of this run saw its guest live.
+/// Whether an earlier launcher of this run saw a sign of life.
 pub fn was_alive(run_dir: &Path) -> bool {
     run_dir.join(ALIVE_FILE).exists()
 }
@@ -112,14 +89,14 @@ pub async fn supervise(
     processes: &mut Processes,
     signals: &mut Signals,
 ) -> Outcome {
-    match attend(plan, running, state, processes, signals).await {
+    match run_loop(plan, running, state, processes, signals).await {
         Ok(outcome) => outcome,
-        // Without its launcher the guest would run on with nobody to give the host back: `finish` ends it.
-        Err(error) => Outcome::Crashed(format!("the launcher failed, so the guest was ended: {error:#}")),
+        // Without a launcher the guest would run on, and nothing would restore the host: `finish` ends it.
+        Err(error) => Outcome::Crashed(format!("the launcher failed, so it ended the guest: {error:#}")),
     }
 }
 
-async fn attend(
+async fn run_loop(
     plan: &Plan,
     running: Running,
     state: &str,
@@ -150,87 +127,87 @@ async fn attend(
     let mut next_look = looks.next().map(|delay| Instant::now() + delay);
 
     loop {
-        let woke = tokio::select! {
+        let wakeup = tokio::select! {
             biased;
             // First what a QEMU, or a guest, that talks without end must not hold up.
-            signal = signals.next() => Woke::Signal(signal),
-            client = accept(clients.as_ref()) => Woke::Client(client),
-            () = until(guest.deadline) => Woke::OutOfPatience,
-            () = until(next_look) => Woke::LookAgain,
-            () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Woke::LookForLife,
+            signal = signals.next() => Wakeup::Signal(signal),
+            client = accept(clients.as_ref()) => Wakeup::Client(client),
+            () = until(guest.deadline) => Wakeup::DeadlineReached,
+            () = until(next_look) => Wakeup::PlaceNewThreads,
+            () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
-            event = next_event(guest.qmp.as_mut()) => Woke::Event(event),
-            ended = qemu.ended() => { ended?; Woke::QemuEnded }
-            helper = first_ended(&processes.helpers) => Woke::HelperEnded(helper?),
-            heard = carry(console.as_mut()) => Woke::Console(heard),
+            event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
+            ended = qemu.ended() => { ended?; Wakeup::QemuEnded }
+            helper = first_ended(&processes.helpers) => Wakeup::HelperEnded(helper?),
+            happened = relay(console.as_mut()) => Wakeup::Console(happened),
         };
-        match woke {
-            Woke::QemuEnded => break,
-            Woke::Event(Ok(event)) => guest.hear(&event),
-            Woke::Event(Err(QmpError::Closed)) => guest.qmp = None,
-            Woke::Event(Err(error)) => {
+        match wakeup {
+            Wakeup::QemuEnded => break,
+            Wakeup::Event(Ok(event)) => guest.on_event(&event),
+            Wakeup::Event(Err(QmpError::Closed)) => guest.qmp = None,
+            Wakeup::Event(Err(error)) => {
                 tracing::warn!("the monitor failed: {error:#}");
                 guest.qmp = None;
             }
-            Woke::HelperEnded(index) => {
+            Wakeup::HelperEnded(index) => {
                 let (name, _) = processes.helpers.swap_remove(index);
                 if !guest.ending.requested() && guest.reason.is_none() {
-                    tracing::error!("{name} ended while the guest runs; see {}", plan.paths.log.display());
+                    tracing::error!("{name} exited while the guest runs; see {}", plan.paths.log.display());
                 }
             }
-            Woke::Signal(signal) => {
+            Wakeup::Signal(signal) => {
                 tracing::info!(event = "signal", "{signal}");
-                guest.hear_signal(signal).await;
+                guest.on_signal(signal).await;
             }
-            Woke::Console(Heard::Escape) => guest.ask().await,
-            Woke::Console(Heard::Closed) => console = None,
-            Woke::Client(Ok(stream)) => guest.serve(stream).await,
-            Woke::Client(Err(error)) => {
+            Wakeup::Console(ConsoleEvent::Escape) => guest.request_shutdown().await,
+            Wakeup::Console(ConsoleEvent::Closed) => console = None,
+            Wakeup::Client(Ok(stream)) => guest.answer_client(stream).await,
+            Wakeup::Client(Err(error)) => {
                 tracing::warn!("the control socket failed ({error}); signals still end {name}");
                 clients = None;
             }
-            Woke::OutOfPatience => {
+            Wakeup::DeadlineReached => {
                 match guest.ending.elapsed() {
-                    // `finish` says so, and puts back what can be.
+                    // `finish` reports it, and restores what can be restored.
                     Step::GiveUp => break,
-                    step => guest.act(step).await,
+                    step => guest.take_step(step).await,
                 }
             }
-            Woke::LookForLife => guest.look().await,
-            Woke::LookAgain => {
-                threads::place_kernels_own(qemu.pid(), &plan.placement);
+            Wakeup::LookForLife => guest.look_for_life().await,
+            Wakeup::PlaceNewThreads => {
+                threads::place_kernel_threads(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
                 if next_look.is_none() {
-                    drop_startup_pages::let_go_of_code();
+                    drop_startup_pages();
                 }
             }
         }
     }
     if let Some(console) = &mut console {
-        console.show_last_words().await;
+        console.show_final_output().await;
     }
     drop(console);
     Ok(guest.outcome(log.as_ref()))
 }
 
 impl Guest<'_> {
-    /// Takes note of what QEMU says.
-    fn hear(&mut self, event: &Event) {
+    /// Handles an event of QEMU's.
+    fn on_event(&mut self, event: &Event) {
         let name = &self.plan.name;
-        if let Some(sign) = signs_of_life::told(event) {
-            self.hear_life(sign);
+        if let Some(sign) = signs_of_life::sign_of_event(event) {
+            self.on_sign_of_life(sign);
         }
         match event.name.as_str() {
             "SHUTDOWN" => {
                 let reason = event.text("reason").unwrap_or("unknown").to_owned();
                 tracing::info!(event = "shutdown", reason, "{name} shuts down ({reason})");
                 self.reason = Some(reason);
-                self.enter("shutdown");
+                self.set_state("shutdown");
             }
             "RESET" => tracing::info!(event = "reset", "{name} restarts"),
-            "STOP" => self.enter("paused"),
-            "RESUME" => self.enter("running"),
-            "SUSPEND" => self.enter("suspended"),
+            "STOP" => self.set_state("paused"),
+            "RESUME" => self.set_state("running"),
+            "SUSPEND" => self.set_state("suspended"),
             "GUEST_PANICKED" => tracing::error!(event = "panic", "the guest of {name} panicked"),
             "BLOCK_IO_ERROR" => {
                 let device = event.text("device").filter(|d| !d.is_empty()).or(event.text("node-name")).unwrap_or("?");
@@ -241,41 +218,47 @@ impl Guest<'_> {
         }
     }
 
-    /// Takes note of a sign of life.
-    fn hear_life(&mut self, sign: Sign) {
-        if self.switch.as_mut().is_some_and(|switch| switch.guard.hear(sign)) {
-            self.lives(sign);
+    /// Handles a sign of life.
+    fn on_sign_of_life(&mut self, sign: Sign) {
+        if self.switch.as_mut().is_some_and(|switch| switch.switch.sees(sign)) {
+            self.keep_devices(sign);
         }
     }
 
-    /// The guest keeps its devices, also from a launcher that takes it over.
-    fn lives(&mut self, sign: Sign) {
+    /// The guest keeps its devices, also when another launcher takes it over.
+    fn keep_devices(&mut self, sign: Sign) {
         self.switch = None;
-        tracing::info!(event = "alive", "{} lives: {sign}", self.plan.name);
+        tracing::info!(event = "alive", "{} shows a sign of life: {sign}", self.plan.name);
         if let Err(error) = std::fs::write(self.plan.paths.run.join(ALIVE_FILE), "") {
-            tracing::warn!("a launcher that takes over will not know that the guest lives: {error}");
+            tracing::warn!(
+                "cannot write down that the guest showed a sign of life, so a launcher that takes over will wait for one: {error}"
+            );
         }
     }
 
-    /// Looks for life; where it is too late for it, the guest is ended.
-    async fn look(&mut self) {
-        let signs = signs_of_life::look(self.plan, self.qmp.as_mut()).await;
+    /// Looks for a sign of life, and ends the guest if it is too late for one.
+    async fn look_for_life(&mut self) {
+        let signs = signs_of_life::visible_signs(self.plan, self.qmp.as_mut()).await;
         let Some(switch) = &mut self.switch else { return };
-        let verdict = switch.guard.looked(&signs, switch.left());
+        let verdict = switch.switch.looked(&signs, switch.left());
         switch.set_next_look();
         match verdict {
             Verdict::Wait => {}
-            Verdict::Lives(sign) => self.lives(sign),
+            Verdict::Lives(sign) => self.keep_devices(sign),
             Verdict::GiveBack => {
-                if let Some(missed) = switch.guard.missed() {
-                    tracing::error!(event = "give-back", "giving the devices of {} back: {missed}", self.plan.name);
+                if let Some(missed) = switch.switch.missed() {
+                    tracing::error!(
+                        event = "give-back",
+                        "{missed}; the host gets the devices of {} back",
+                        self.plan.name
+                    );
                 }
-                self.force().await;
+                self.force_quit().await;
             }
         }
     }
 
-    fn enter(&mut self, state: &str) {
+    fn set_state(&mut self, state: &str) {
         if self.state != state {
             tracing::debug!("{} is {state}", self.plan.name);
             systemd_notify::status(state);
@@ -283,51 +266,56 @@ impl Guest<'_> {
         }
     }
 
-    /// A signal asks for the end, and insists only when it comes by itself.
-    async fn hear_signal(&mut self, signal: &str) {
+    /// A signal asks for the end. It counts as a second request only if it did not come together with the first.
+    async fn on_signal(&mut self, signal: &str) {
         let since = self.asked.map(|asked| asked.elapsed());
-        if !self.ending.requested() || escalation::insists(signal, since) {
-            self.ask().await;
+        if !self.ending.requested() || escalation::is_second_request(signal, since) {
+            self.request_shutdown().await;
         } else if signal != HANG_UP {
-            let (name, limit) = (&self.plan.name, escalation::SAME_WISH.as_secs());
-            tracing::info!("{name} was asked to end just now; {signal} insists when it comes {limit} s later");
+            let (name, limit) = (&self.plan.name, escalation::SAME_REQUEST.as_secs());
+            tracing::info!(
+                "{name} was asked to end just now; {signal} counts as a second request only {limit} s later"
+            );
         }
     }
 
-    /// Somebody asks for the end; the second time is meant.
-    async fn ask(&mut self) {
+    /// Somebody asks for the end; each further request goes one step further.
+    async fn request_shutdown(&mut self) {
         self.asked = Some(Instant::now());
-        self.stand_down();
+        self.disarm();
         let step = self.ending.request();
-        self.act(step).await;
+        self.take_step(step).await;
     }
 
-    /// The guest is ended without asking it.
-    async fn force(&mut self) {
+    /// Ends the guest without asking it.
+    async fn force_quit(&mut self) {
         self.asked = Some(Instant::now());
         let step = self.ending.force();
-        self.act(step).await;
+        self.take_step(step).await;
     }
 
-    /// Whoever asks for the end has taken the switch's place: the ending has its own limits.
-    fn stand_down(&mut self) {
+    /// Disarms the dead-man switch, because somebody asked for the end, which has its own limits.
+    fn disarm(&mut self) {
         if let Some(switch) = &mut self.switch {
-            switch.guard.stand_down();
+            switch.switch.disarm();
             switch.set_next_look();
         }
     }
 
-    async fn act(&mut self, step: Step) {
+    async fn take_step(&mut self, step: Step) {
         let name = &self.plan.name;
         let failed = match step {
             Step::PressPowerButton => {
                 let limit = self.plan.shutdown_timeout;
                 tracing::info!(event = "powerdown", "asking {name} to power off; it has {limit} s");
                 systemd_notify::stopping("asked the guest to power off");
-                self.press().await
+                self.press_power_button().await
             }
             Step::Quit => {
-                tracing::warn!(event = "quit", "ending {name} without its consent");
+                match self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    true => tracing::warn!(event = "quit", "{name} did not power off in time; forcing QEMU to quit"),
+                    false => tracing::warn!(event = "quit", "forcing QEMU to quit, without waiting for {name}"),
+                }
                 systemd_notify::stopping("ending the guest");
                 self.command(qmp::quit {}).await
             }
@@ -345,8 +333,8 @@ impl Guest<'_> {
         self.deadline = self.ending.patience().map(|patience| Instant::now() + patience);
     }
 
-    /// The ACPI power button; a paused guest would not hear it.
-    async fn press(&mut self) -> Result<(), QmpError> {
+    /// Presses the ACPI power button; a paused guest would not notice it.
+    async fn press_power_button(&mut self) -> Result<(), QmpError> {
         if self.state == "paused" {
             self.command(qmp::cont {}).await?;
         }
@@ -360,17 +348,17 @@ impl Guest<'_> {
         }
     }
 
-    async fn serve(&mut self, mut stream: tokio::net::UnixStream) {
+    async fn answer_client(&mut self, mut stream: tokio::net::UnixStream) {
         let Some(request) = control::read(&mut stream).await else { return };
         match request {
             Request::Status => {}
-            // Two people who ask are not one who insists.
+            // A second `stop` may come from somebody else, so it does not count as a second request.
             Request::Stop if self.ending.requested() => {}
-            Request::Stop => self.ask().await,
-            Request::Alive => self.hear_life(Sign::Confirmed),
+            Request::Stop => self.request_shutdown().await,
+            Request::Alive => self.on_sign_of_life(Sign::Confirmed),
             Request::Force => {
-                self.stand_down();
-                self.force().await;
+                self.disarm();
+                self.force_quit().await;
             }
         }
         let state = if self.ending.requested() && self.state == "running" { "stopping" } else { &self.state };
@@ -385,15 +373,19 @@ impl Guest<'_> {
             Some(log) => log.quote(),
             None => format!("\nthe log: {}", self.plan.paths.log.display()),
         };
-        let missed = self.switch.as_ref().and_then(|switch| switch.guard.missed());
+        let missed = self.switch.as_ref().and_then(|switch| switch.switch.missed());
         if let Some(missed) = missed {
-            return Outcome::Crashed(format!("{name} was ended and its devices given back: {missed}"));
+            return Outcome::Crashed(format!("{missed}, so {name} was ended and the host got its devices back"));
         }
         match self.reason.as_deref() {
-            _ if self.ending.forced() => Outcome::Crashed(format!("{name} did not power off and was ended by force")),
+            _ if self.ending.forced() => {
+                Outcome::Crashed(format!("{name} did not power off and QEMU was forced to quit"))
+            }
             Some("guest-panic") => Outcome::Crashed(format!("the guest of {name} crashed")),
-            Some("host-error" | "subsystem-reset") => Outcome::Crashed(format!("QEMU gave {name} up:{}", quote())),
-            Some("host-signal") => Outcome::Crashed(format!("somebody ended QEMU of {name} with a signal")),
+            Some("host-error" | "subsystem-reset") => {
+                Outcome::Crashed(format!("QEMU stopped {name} because of an error:{}", quote()))
+            }
+            Some("host-signal") => Outcome::Crashed(format!("a signal ended QEMU of {name}")),
             Some(reason) if status.is_none_or(|s| s.success()) => Outcome::ShutDown(reason.to_owned()),
             _ => {
                 let how = status.map_or_else(String::new, |s| format!(" ({s})"));
@@ -417,9 +409,9 @@ async fn accept(clients: Option<&UnixListener>) -> std::io::Result<tokio::net::U
     }
 }
 
-async fn carry(console: Option<&mut Console>) -> Heard {
+async fn relay(console: Option<&mut Console>) -> ConsoleEvent {
     match console {
-        Some(console) => console.carry().await,
+        Some(console) => console.relay().await,
         None => std::future::pending().await,
     }
 }

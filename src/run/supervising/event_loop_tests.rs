@@ -4,28 +4,35 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::control::{self, Request};
+use super::event_loop::{Running, supervise};
 use crate::plan::sample::{self, Shape};
 use crate::qemu::Qmp;
+use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
+use crate::run::processes::Processes;
 use crate::run::signals::Signals;
-use crate::run::supervising::control::{self, Request};
-use crate::run::supervising::event_loop::{Running, supervise};
-use crate::run::{Outcome, Processes};
 
 const GREETING: &str =
     r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":["oob"]}}"#;
 const EVENT: &str = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"RTC_CHANGE","data":{"offset":0}}"#;
+const SHUTDOWN: &str = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}"#;
 /// How many of them are sent at once.
 const MANY: usize = 100;
 const LONG: Duration = Duration::from_secs(20);
 
-/// A QEMU that sends events for as long as anybody takes them.
-fn sends_events_without_end(mut stream: UnixStream) -> std::io::Result<()> {
+/// Greets, and answers the first command.
+fn answer_negotiation(stream: &mut UnixStream) -> std::io::Result<()> {
     writeln!(stream, "{GREETING}")?;
     let mut line = String::new();
     BufReader::new(stream.try_clone()?).read_line(&mut line)?;
     let command: serde_json::Value = serde_json::from_str(&line)?;
-    writeln!(stream, "{}", serde_json::json!({ "return": {}, "id": command["id"] }))?;
+    writeln!(stream, "{}", serde_json::json!({ "return": {}, "id": command["id"] }))
+}
+
+/// A QEMU that sends events for as long as anybody takes them.
+fn sends_events_without_end(mut stream: UnixStream) -> std::io::Result<()> {
+    answer_negotiation(&mut stream)?;
     let many = format!("{EVENT}\n").repeat(MANY);
     loop {
         stream.write_all(many.as_bytes())?;
@@ -33,7 +40,7 @@ fn sends_events_without_end(mut stream: UnixStream) -> std::io::Result<()> {
 }
 
 #[tokio::test]
-async fn events_without_end_keep_nobody_from_being_heard() {
+async fn endless_events_do_not_starve_the_control_socket() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));
     plan.paths.run = folder.path().to_owned();
@@ -50,7 +57,7 @@ async fn events_without_end_keep_nobody_from_being_heard() {
         while !control::path(&run).exists() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        // Where the events came first, there would be no end to the waiting.
+        // If the loop read events first, this would wait for ever.
         let reply = control::ask(&run, Request::Status);
         let _ = child.kill().and_then(|()| child.wait());
         let _ = closed.shutdown(std::net::Shutdown::Both);
@@ -63,4 +70,32 @@ async fn events_without_end_keep_nobody_from_being_heard() {
     assert!(matches!(outcome, Outcome::Crashed(_)), "{outcome:?}");
     assert_eq!(asks.join().unwrap().unwrap().unwrap().state, "running");
     assert!(sends.join().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));
+    plan.paths.run = folder.path().to_owned();
+    // Both are there when the loop looks first, so an order by chance would be seen in one of so many rounds.
+    for _ in 0..24 {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let greets = std::thread::spawn(move || {
+            answer_negotiation(&mut theirs).unwrap();
+            theirs
+        });
+        let qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
+        let mut theirs = greets.join().unwrap();
+        writeln!(theirs, "{SHUTDOWN}").unwrap();
+        #[expect(clippy::zombie_processes, reason = "the event loop waits for it")]
+        let child = std::process::Command::new("true").spawn().unwrap();
+        let qemu = Watched::child(child.id() as i32).unwrap();
+        qemu.ended().await.unwrap();
+        let mut processes = Processes { qemu: Some(qemu), helpers: Vec::new() };
+        let running = Running { qmp, log: None, console: None, switch: None };
+        let mut signals = Signals::catch().unwrap();
+        let outcome = supervise(&plan, running, "running", &mut processes, &mut signals).await;
+        assert!(matches!(&outcome, Outcome::ShutDown(reason) if reason == "guest-shutdown"), "{outcome:?}");
+    }
 }

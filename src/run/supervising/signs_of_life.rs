@@ -1,4 +1,4 @@
-//! Looks whether the guest lives: what QEMU has counted and the kernel has handed out, without asking the guest.
+//! The guest's signs of life: what QEMU has counted and which interrupts the kernel has set up, without asking the guest.
 
 use std::time::Duration;
 
@@ -18,24 +18,24 @@ const WRITTEN: u64 = 1 << 20;
 const INTERRUPTS: &str = "/proc/interrupts";
 const INTERRUPTS_LIMIT: usize = 64 << 20;
 
-/// The sign of life that an event is, if it is one.
-pub fn told(event: &Event) -> Option<Sign> {
+/// The sign of life that an event is, if any.
+pub fn sign_of_event(event: &Event) -> Option<Sign> {
     // The port's own id; the plan has no other port (`VSERPORT_CHANGE` in QEMU's `qapi/char.json`).
     let opened = event.name == "VSERPORT_CHANGE" && event.get("open") == Some(&Value::Bool(true));
     (opened && event.text("id") == Some("agent-port")).then_some(Sign::GuestAgent)
 }
 
-/// All signs of life that can be seen now. What cannot be asked shows none.
-pub async fn look(plan: &Plan, qmp: Option<&mut Qmp>) -> Vec<Sign> {
+/// All signs of life that can be seen now; none from what does not answer.
+pub async fn visible_signs(plan: &Plan, qmp: Option<&mut Qmp>) -> Vec<Sign> {
     let mut signs = Vec::new();
     if let Some(qmp) = qmp {
         // Raw, because qapi's types of these answers want members that some versions of QEMU do not have.
         let chardevs = qmp.execute_raw_within("query-chardev", json!({}), LIMIT).await;
-        if heard(chardevs, agent_is_open) {
+        if shows_sign(chardevs, agent_is_open) {
             signs.push(Sign::GuestAgent);
         }
         let stats = qmp.execute_raw_within("query-blockstats", json!({}), LIMIT).await;
-        if heard(stats, |stats| written(stats) > WRITTEN) {
+        if shows_sign(stats, |stats| written(stats) > WRITTEN) {
             signs.push(Sign::Disk);
         }
     }
@@ -48,11 +48,11 @@ pub async fn look(plan: &Plan, qmp: Option<&mut Qmp>) -> Vec<Sign> {
     signs
 }
 
-fn heard(answer: Result<Value, QmpError>, shows: impl Fn(&Value) -> bool) -> bool {
+fn shows_sign(answer: Result<Value, QmpError>, shows: impl Fn(&Value) -> bool) -> bool {
     match answer {
         Ok(answer) => shows(&answer),
         Err(error) => {
-            tracing::debug!("no look at the guest: {error:#}");
+            tracing::debug!("cannot look for a sign of life: {error:#}");
             false
         }
     }
@@ -73,8 +73,8 @@ fn written(stats: &Value) -> u64 {
     disks.filter_map(|disk| disk["stats"]["wr_bytes"].as_u64()).fold(0, u64::saturating_add)
 }
 
-/// Whether a message-signalled interrupt of one of these functions has been handed to vfio, which is when the guest's
-/// driver switches them on. Their names are `vfio-msi[0](0000:01:00.0)` and `vfio-msix[…](…)`
+/// Whether a message-signalled interrupt of one of these functions has been set up for vfio, which happens when the guest's
+/// driver enables them. Their names are `vfio-msi[0](0000:01:00.0)` and `vfio-msix[…](…)`
 /// (`drivers/vfio/pci/vfio_pci_intrs.c`); the old kind, `vfio-intx`, is there before any driver.
 fn has_interrupts(interrupts: &str, functions: &[PciAddress]) -> bool {
     let names = || interrupts.lines().filter_map(|line| line.split_ascii_whitespace().next_back());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_firmware_writes_is_no_life() {
+    fn what_the_firmware_writes_is_no_sign() {
         let disk = |qdev: &str, bytes: u64| json!({"qdev": qdev, "stats": {"wr_bytes": bytes}});
         let flash = disk("/machine/system.flash1", 5 << 20);
         assert_eq!(written(&json!([flash, disk("/machine/peripheral/disk0/virtio-backend", 4096)])), 4096);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_lives_when_a_program_has_its_channel_open() {
+    fn the_agent_shows_when_a_program_has_its_channel_open() {
         let chardev = |label: &str, open: bool| json!({"label": label, "frontend-open": open});
         assert!(agent_is_open(&json!([chardev("serial0", true), chardev("agent0", true)])));
         assert!(!agent_is_open(&json!([chardev("serial0", true), chardev("agent0", false)])));
@@ -124,8 +124,8 @@ mod tests {
             data: json!({"id": id, "open": open}),
             timestamp: None,
         };
-        assert_eq!(told(&event("agent-port", true)), Some(Sign::GuestAgent));
-        assert_eq!(told(&event("agent-port", false)), None);
-        assert_eq!(told(&event("other", true)), None);
+        assert_eq!(sign_of_event(&event("agent-port", true)), Some(Sign::GuestAgent));
+        assert_eq!(sign_of_event(&event("agent-port", false)), None);
+        assert_eq!(sign_of_event(&event("other", true)), None);
     }
 }

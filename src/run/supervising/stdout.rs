@@ -1,6 +1,6 @@
-//! Standard output that nobody waits for: a terminal behind a dead connection, or a reader that pauses, must not hold up
-//! the event loop. What we share with our parent shell is not set to non-blocking, since that would hold for the shell
-//! too; a terminal is opened once more instead.
+//! Standard output that the event loop never waits for: a terminal behind a dead connection, or a reader that pauses, must
+//! not hold it up. The descriptor that we share with our parent shell is not set to non-blocking, since that would hold
+//! for the shell too; a terminal is opened once more instead.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -10,17 +10,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::run::watch_fd::watch_room;
+use crate::run::watch_fd::watch_writable;
 
-/// How much is written at once: what poll(2) says that there is room for. A pipe has it for more; a terminal may have it
-/// for less, which matters only where it cannot be opened once more.
+/// How much is written at once after poll(2) has reported the descriptor writable. A pipe has room for more; a terminal may
+/// have room for less, which matters only if it cannot be opened once more.
 const AT_ONCE: usize = 128;
 
-/// Messages that a terminal does not take at once are dropped from now on. Else the launcher would wait there for ever
-/// once the guest's words have filled it, and the host would not be given back.
+/// Drops messages that a terminal does not take at once from now on. Otherwise the launcher would wait for ever once the
+/// guest's output has filled the terminal, and the host would not be restored.
 pub fn drop_messages_rather_than_wait() {
     if let Some(own) = opened_once_more(&io::stderr()) {
-        // Where this fails, standard error is as it was.
+        // If this fails, standard error is as it was.
         let _ = nix::unistd::dup2_stderr(own);
     }
 }
@@ -69,7 +69,7 @@ impl Output {
         if write_now(&self.fd, &mut self.pending) {
             return;
         }
-        let room = self.fd.try_clone().and_then(watch_room);
+        let room = self.fd.try_clone().and_then(watch_writable);
         while let Ok(room) = &room
             && let Ok(mut ready) = room.writable().await
         {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reader_that_pauses_is_waited_for_by_nobody_and_misses_nothing() {
+    async fn a_reader_that_pauses_holds_nothing_up_and_misses_nothing() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let mut output = Output::on(writer);
         let words = b"HELLO\n".repeat(50_000);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_terminal_that_is_not_read_is_waited_for_by_nobody_and_misses_nothing() {
+    async fn a_terminal_that_is_not_read_holds_nothing_up_and_misses_nothing() {
         let pty = nix::pty::openpty(None, None).unwrap();
         let mut output = Output::on(pty.slave);
         output.push(&b"\n".repeat(300_000));

@@ -137,7 +137,7 @@ fn whatever_qemu_and_the_guest_do_the_host_comes_back(desk: &Desk) -> Result<()>
     let job = desk.start(FILE)?;
     desk.lab.run_for("/lab/bin/vfio-run stop only", SOON)?;
     let forced = job.wait(SOON)?;
-    ensure!(forced.status == 4 && forced.stderr.contains("ended by force"), "{forced}");
+    ensure!(forced.status == 4 && forced.stderr.contains("was forced to quit"), "{forced}");
     desk.is_as_before("a guest that ignored its power button", &forced)
 }
 

@@ -51,7 +51,7 @@ fn a_command_line_that_qemu_refuses_is_refused_before_anything_is_taken(lab: &La
     let refused = lab.run(&format!("/lab/bin/vfio-run -v {file}"))?;
     let words = "'nonsense' is not a valid device model name";
     ensure!(refused.status == 1 && refused.stderr.contains(words), "{refused}");
-    ensure!(refused.stderr.contains("before anything was taken from the host"), "{refused}");
+    ensure!(refused.stderr.contains("test start; nothing on the host was changed"), "{refused}");
     ensure!(untouched(lab)? == before, "{refused}");
     let left = state.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{refused}");
@@ -105,7 +105,7 @@ fn a_program_in_the_guest_that_opens_the_agents_channel_is_life(lab: &Lab) -> Re
     let file = installed(lab, &linux("give_back_unless: (sign: GuestAgent, within: 200)", "guest.agent"))?;
     lab.sh(": >/run/lab/guest.log; : >/run/lab/said")?;
     let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file} 2>/run/lab/said"))?;
-    job.wait_until("grep -q 'lives: the guest agent' /run/lab/said", Duration::from_secs(240))?;
+    job.wait_until("grep -q 'shows a sign of life: the guest agent' /run/lab/said", Duration::from_secs(240))?;
     lab.sh("/lab/bin/vfio-run stop --force only")?;
     ensure!(job.wait(SOON)?.status == 4);
     Ok(())
@@ -116,7 +116,7 @@ fn a_driver_of_the_guest_at_work_on_its_device_is_life(lab: &Lab) -> Result<()> 
     let file = installed(lab, &with_card)?;
     lab.sh(": >/run/lab/guest.log; : >/run/lab/said")?;
     let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file} 2>/run/lab/said"))?;
-    job.wait_until("grep -q 'lives: a driver of the guest' /run/lab/said", Duration::from_secs(240))?;
+    job.wait_until("grep -q 'shows a sign of life: a driver of the guest' /run/lab/said", Duration::from_secs(240))?;
     job.wait_until("grep -q 'LINUX READY' /run/lab/guest.log", Duration::from_secs(120))?;
     lab.sh("/lab/bin/vfio-run stop only")?;
     ensure!(job.wait(SOON)?.status == 0);

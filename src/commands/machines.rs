@@ -1,0 +1,56 @@
+//! The machines that have a run directory, by name, and what their launchers do.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::host;
+use crate::journal::Record;
+use crate::plan::Plan;
+use crate::run::{self, PLAN_FILE};
+
+/// The state of a machine whose guest has ended, while its launcher restores the host.
+pub const ENDING: &str = "ending";
+
+/// What a launcher does that cannot be asked. Before the guest runs, or is taken over, there is no control socket yet, and
+/// after it none any more.
+pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str {
+    let ran = records.contains(&Record::Running) && !run::guest_lives(run_dir);
+    match ran {
+        _ if records.contains(&Record::Rehearsal) => "rehearsing",
+        true => ENDING,
+        false => "starting",
+    }
+}
+
+/// The machines that have a run directory, in order of their names.
+pub fn names() -> Result<Vec<String>> {
+    let folder = host::run_dir();
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
+    };
+    let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+    // Whatever else somebody put there is no machine's, and must not be touched as one.
+    let is_machine = |name: &String| crate::machine::is_name(name) && run::is_run_dir(&folder.join(name));
+    let mut names: Vec<String> = names.filter(is_machine).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The run directory of the machine of this name.
+pub fn run_dir(name: &str) -> Result<PathBuf> {
+    if !crate::machine::is_name(name) {
+        bail!("{name:?} is no machine's name");
+    }
+    Ok(host::run_dir().join(name))
+}
+
+/// How long the machine's guest may take to power off, and the hooks after it.
+pub fn shutdown_limit(run_dir: &Path) -> Duration {
+    let plan = std::fs::read(run_dir.join(PLAN_FILE)).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
+    // The launcher also waits for the hooks that come after the guest.
+    Duration::from_secs(plan.map_or(90, |p| u64::from(p.hooks_limit(false)) + u64::from(p.shutdown_timeout)))
+}

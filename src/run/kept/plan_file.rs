@@ -1,0 +1,23 @@
+//! The plan as it was carried out, kept in the run directory for a launcher that takes over or recovers.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::plan::Plan;
+
+/// Its name in the run directory.
+pub const PLAN_FILE: &str = "plan.json";
+
+/// Writes the plan into its run directory.
+pub fn write(plan: &Plan) -> Result<()> {
+    let path = plan.paths.run.join(PLAN_FILE);
+    std::fs::write(&path, serde_json::to_vec(plan)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads the plan of this run directory.
+pub fn read(run_dir: &Path) -> Result<Plan> {
+    let path = run_dir.join(PLAN_FILE);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not a plan that vfio-run wrote", path.display()))
+}

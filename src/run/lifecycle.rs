@@ -1,0 +1,83 @@
+//! A run from the lock to the undo: claims the machine, starts it, supervises it, restores the host.
+//!
+//! All of it is on one thread in one event loop, which sleeps in the kernel while the guest runs: nothing is polled, and no
+//! timer runs unless somebody has asked the guest to end or its dead-man switch waits for a sign of life.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use qapi::Enum as _;
+
+use crate::host::Root;
+use crate::journal::Journal;
+use crate::plan::Plan;
+use crate::run::ending::finish::finish;
+use crate::run::hooks::RunningHooks;
+use crate::run::kept::last_failure;
+use crate::run::kept::leases::Leases;
+use crate::run::kept::lock::Lock;
+use crate::run::outcome::{Outcome, Report};
+use crate::run::process::Watched;
+use crate::run::processes::Processes;
+use crate::run::signals::Signals;
+use crate::run::starting::claim::{Claim, Claimed, claim};
+use crate::run::starting::start::start;
+use crate::run::supervising::console;
+use crate::run::supervising::dead_man_switch::Missed;
+use crate::run::supervising::event_loop::{self, Running, supervise};
+use crate::run::supervising::reach_guest::{ReachedGuest, reach_guest};
+use crate::run::supervising::switch_clock::SwitchClock;
+
+/// Starts the machine and returns when it has ended and the host is restored. A guest of this name that lost its launcher
+/// is taken over instead; what a dead launcher changed is undone first.
+pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
+    let mut signals = Signals::catch()?;
+    let Claimed { leases: _leases, mut journal, lock } = match claim(plan, root).await? {
+        Claim::Claimed(claimed) => claimed,
+        Claim::GuestRuns(lock) => {
+            tracing::warn!("{} runs already, without a launcher; this launcher takes it over", plan.name);
+            return take_over(lock, &plan.paths.run, root, &mut signals, plan.console).await;
+        }
+        Claim::Refused(report) => return Ok(report),
+    };
+    let mut processes = Processes::default();
+    let mut warnings = Vec::new();
+    let outcome = match start(plan, root, &mut journal, &mut signals, &mut processes).await {
+        Ok(running) => {
+            last_failure::remove(&plan.paths.log);
+            let hooks = RunningHooks::start(plan, processes.qemu.as_ref().map(Watched::pid));
+            let outcome = supervise(plan, running, "running", &mut processes, &mut signals).await;
+            warnings = hooks.end().await;
+            outcome
+        }
+        Err(error) => match error.downcast_ref() {
+            Some(Missed { .. }) => Outcome::Crashed(format!("QEMU was not ready in time: {error:#}")),
+            None => Outcome::NotStarted(error),
+        },
+    };
+    let mut report = finish(lock, journal, root, processes, plan, outcome).await;
+    report.warnings.splice(0..0, warnings);
+    Ok(report)
+}
+
+/// Supervises a guest whose launcher died. Without `console`, this terminal is not connected to it.
+pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Result<Report> {
+    let mut signals = Signals::catch()?;
+    take_over(lock, run_dir, root, &mut signals, console).await
+}
+
+async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
+    let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let ReachedGuest { mut plan, mut qmp, mut processes, state } = reach_guest(run_dir, &mut journal, root).await?;
+    // The guest has the device either way; a launcher that took its lease meanwhile finds that out itself.
+    let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
+    plan.console &= console;
+    let running = Running {
+        console: console::connect(&plan, &mut qmp).await,
+        switch: plan.give_back_unless.filter(|_| !event_loop::was_alive(run_dir)).map(SwitchClock::start),
+        qmp,
+        log: None,
+    };
+    let outcome = supervise(&plan, running, state.name(), &mut processes, signals).await;
+    Ok(finish(lock, journal, root, processes, &plan, outcome).await)
+}

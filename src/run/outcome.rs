@@ -1,0 +1,64 @@
+//! How a run went: for the caller, and for the hooks that run after the guest.
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Report {
+    /// What became of the guest.
+    pub outcome: Outcome,
+    /// What of the host could not be restored, in words that name it.
+    pub left: Vec<String>,
+    /// What else went wrong without stopping anything: hooks that failed after the start.
+    pub warnings: Vec<String>,
+}
+
+/// What became of the guest.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It shut down, or somebody ended it over QMP.
+    ShutDown(String),
+    /// It never ran.
+    NotStarted(anyhow::Error),
+    /// QEMU or the guest crashed, or the launcher had to force QEMU to quit.
+    Crashed(String),
+}
+
+impl Report {
+    /// The exit code for it.
+    pub fn exit_code(&self) -> u8 {
+        match &self.outcome {
+            _ if !self.left.is_empty() => 5,
+            _ => self.outcome.for_hooks().code,
+        }
+    }
+
+    /// The report of a start that was refused before anything was done.
+    pub(in crate::run) fn refused(why: anyhow::Error, left: Vec<String>) -> Self {
+        Self { outcome: Outcome::NotStarted(why), left, warnings: Vec::new() }
+    }
+}
+
+impl Outcome {
+    /// What hooks are told about it.
+    pub(in crate::run) fn for_hooks(&self) -> HookOutcome {
+        let (outcome, code) = match self {
+            Self::ShutDown(_) => ("shut-down", 0),
+            Self::NotStarted(_) => ("not-started", 1),
+            Self::Crashed(_) => ("crashed", 4),
+        };
+        HookOutcome { outcome, code }
+    }
+}
+
+/// What hooks after the guest are told: `VFIO_RUN_OUTCOME` and `VFIO_RUN_EXIT_CODE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) struct HookOutcome {
+    /// `shut-down`, `crashed`, `not-started`, `recovered` or `rehearsed`.
+    pub outcome: &'static str,
+    /// The exit code, as far as it is known.
+    pub code: u8,
+}
+
+/// For the hooks of a run whose launcher died: nobody knows how its guest ended.
+pub(in crate::run) const RECOVERED: HookOutcome = HookOutcome { outcome: "recovered", code: 0 };
+/// For the hooks of a rehearsal.
+pub(in crate::run) const REHEARSED: HookOutcome = HookOutcome { outcome: "rehearsed", code: 0 };

@@ -1,0 +1,65 @@
+//! The processes of a run: QEMU and its helpers.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::journal::Record;
+use crate::run::process::Watched;
+
+/// How long a helper may take to exit after SIGTERM: swtpm writes its state.
+const HELPER_LIMIT: Duration = Duration::from_secs(5);
+
+/// What was started, and must have ended before the host is restored.
+#[derive(Debug, Default)]
+pub struct Processes {
+    /// QEMU, once it was started.
+    pub qemu: Option<Watched>,
+    /// The helpers with their names.
+    pub helpers: Vec<(String, Watched)>,
+}
+
+impl Processes {
+    /// Kills QEMU if it still runs. Sends SIGTERM to the helpers, since swtpm has state to write, and kills those that do
+    /// not exit. Returns a message for each process that not even SIGKILL ends.
+    pub(in crate::run) async fn end_all(self) -> Vec<String> {
+        let mut stuck = Vec::new();
+        if let Some(qemu) = &self.qemu {
+            stuck.extend(qemu.end("QEMU").await.err());
+            qemu.reap();
+        }
+        for (_, helper) in &self.helpers {
+            helper.terminate();
+        }
+        for (name, helper) in &self.helpers {
+            if tokio::time::timeout(HELPER_LIMIT, helper.ended()).await.is_err() {
+                tracing::warn!("{name} did not exit within {} s of SIGTERM and was killed", HELPER_LIMIT.as_secs());
+                stuck.extend(helper.end(name).await.err());
+            }
+            helper.reap();
+        }
+        stuck.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// QEMU as the journal recorded its start: `None` if it did not, `Some(None)` if that process has ended.
+pub(in crate::run) fn recorded_qemu(records: &[Record]) -> Option<Result<Option<Watched>>> {
+    records.iter().rev().find_map(|record| match record {
+        Record::Started { name, pid, start_time } if name == "qemu" => Some(Watched::adopt(*pid, *start_time)),
+        _ => None,
+    })
+}
+
+/// The helpers that the journal recorded and that still run.
+pub(in crate::run) fn recorded_helpers(records: &[Record]) -> Result<Vec<(String, Watched)>> {
+    let mut helpers = Vec::new();
+    for record in records {
+        if let Record::Started { name, pid, start_time } = record
+            && name != "qemu"
+            && let Some(helper) = Watched::adopt(*pid, *start_time)?
+        {
+            helpers.push((name.clone(), helper));
+        }
+    }
+    Ok(helpers)
+}

@@ -1,0 +1,87 @@
+//! Claims a machine for this launcher: its lock, an empty journal, the leases of its devices.
+
+use anyhow::{Context as _, Result};
+
+use crate::host::Root;
+use crate::journal::{Journal, Record};
+use crate::plan::Plan;
+use crate::run::ending::restore::restore_host;
+use crate::run::kept::leases::{self, Leases};
+use crate::run::kept::lock::Lock;
+use crate::run::kept::{guest_lock, plan_file};
+use crate::run::outcome::{RECOVERED, Report};
+
+/// What a launcher holds of a machine that it may start.
+#[derive(Debug)]
+pub(in crate::run) struct Claimed {
+    /// The leases of its devices.
+    pub leases: Leases,
+    /// Its empty journal.
+    pub journal: Journal,
+    /// Its lock.
+    pub lock: Lock,
+}
+
+/// Whether this launcher may start the machine.
+pub(in crate::run) enum Claim {
+    /// It may.
+    Claimed(Claimed),
+    /// The guest runs already, without a launcher.
+    GuestRuns(Lock),
+    /// Another launcher has the machine, or a device that it needs; or an earlier run could not be undone.
+    Refused(Report),
+}
+
+/// Takes the machine's lock and the leases of its devices. Undoes first what a dead launcher left.
+pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
+    let (name, run_dir) = (&plan.name, &plan.paths.run);
+    let lock = match Lock::take(run_dir)? {
+        Ok(lock) => lock,
+        Err(owner) => {
+            let records = Journal::read(run_dir).ok().flatten().unwrap_or_default();
+            let refused = match (owner.pid, records.contains(&Record::Rehearsal)) {
+                (Some(pid), true) => anyhow::anyhow!("{name} is being rehearsed by process {pid}"),
+                (None, true) => anyhow::anyhow!("{name} is being rehearsed"),
+                (pid, false) => {
+                    let pid = pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
+                    anyhow::anyhow!("{name} runs already{pid}; `vfio-run stop {name}` ends it")
+                }
+            };
+            return Ok(Claim::Refused(Report::refused(refused, Vec::new())));
+        }
+    };
+    if guest_lock::guest_lives(run_dir) {
+        return Ok(Claim::GuestRuns(lock));
+    }
+    let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let earlier = plan_file::read(run_dir).ok();
+    let earlier_leases = match leases::take_again(earlier.as_ref()) {
+        Ok(leases) => leases,
+        Err(error) => return Ok(Claim::Refused(not_restored(vec![format!("{error:#}")]))),
+    };
+    let (left, warnings) = restore_host(&mut journal, root, earlier.as_ref(), RECOVERED, &mut |_| {}).await;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if !left.is_empty() {
+        return Ok(Claim::Refused(not_restored(left)));
+    }
+    if earlier.is_some() || !journal.records().is_empty() {
+        journal.close()?;
+        // Dropped while there is no journal, so that no lease stays for a device that this run does not use.
+        drop(earlier_leases);
+        journal = Journal::open(run_dir).context("cannot open the journal")?;
+    }
+    let leases = match Leases::take(plan) {
+        Ok(leases) => leases,
+        Err(refused) => {
+            journal.close()?;
+            lock.remove_folder()?;
+            return Ok(Claim::Refused(Report::refused(refused.into(), Vec::new())));
+        }
+    };
+    plan_file::write(plan)?;
+    Ok(Claim::Claimed(Claimed { leases, journal, lock }))
+}
+
+fn not_restored(left: Vec<String>) -> Report {
+    Report::refused(anyhow::anyhow!("what an earlier run changed on the host could not be restored"), left)
+}

@@ -84,8 +84,8 @@ pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
         if there {
             report::say(&render(&all));
         } else {
-            let nobody = || "no machine runs".to_owned();
-            report::say(&args.name.as_ref().map_or_else(nobody, |name| format!("{name} does not run")));
+            let no_name = || "no machine runs".to_owned();
+            report::say(&args.name.as_ref().map_or_else(no_name, |name| format!("{name} does not run")));
         }
     }
     Ok(if args.name.is_some() && !there { exit::NOT_STARTED } else { exit::OK })

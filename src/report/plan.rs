@@ -6,7 +6,7 @@ use super::findings::findings;
 use super::table::Table;
 use crate::plan::{Cgroup, Inherited, Plan, trial};
 
-/// The plan in short: what is placed where, what is done to the host, what is started.
+/// The plan in short: the CPUs of each thread, the changes to the host, the processes.
 pub fn summary(plan: &Plan) -> String {
     render(plan, false)
 }

@@ -98,6 +98,7 @@ fn a_launcher_killed_at_any_write_is_recovered_from() {
 }
 
 #[test]
+#[ignore = "needs root and a pool of huge pages"]
 fn as_root_a_launcher_killed_at_any_record_gives_the_host_back() {
     each_as_root(|world| {
         let disk = world.file("disk.raw", vec![0; 1 << 20]);

@@ -25,6 +25,7 @@ fn status(pid: i32, field: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn qemu_is_nobody_in_particular_and_has_its_disk_for_the_run() {
     each_as_root(|world| {
         let (disk, machine) = with_disk(world);
@@ -52,6 +53,7 @@ fn qemu_is_nobody_in_particular_and_has_its_disk_for_the_run() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_refused_start_gives_the_disk_back() {
     each_as_root(|world| {
         let (disk, machine) = with_disk(world);
@@ -67,6 +69,7 @@ fn chattr(flag: &str, path: &Path) -> bool {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_cannot_be_given_back_is_named_and_tried_again() {
     each_as_root(|world| {
         let (disk, machine) = with_disk(world);
@@ -98,6 +101,7 @@ fn what_cannot_be_given_back_is_named_and_tried_again() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_disk_that_somebody_else_took_meanwhile_is_left_to_them() {
     each_as_root(|world| {
         let (disk, machine) = with_disk(world);

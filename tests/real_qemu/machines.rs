@@ -45,7 +45,7 @@ fn a_helper_that_dies_is_told() {
         guest.says("HELLO");
         launcher.tells(" runs (");
         kill(Pid::from_raw(world.pid("swtpm")), Signal::SIGKILL).unwrap();
-        launcher.tells("swtpm ended while the guest runs");
+        launcher.tells("swtpm exited while the guest runs");
         guest.type_in("?").says("HERE").type_in("q");
         launcher.ended().with(0);
     });

@@ -7,7 +7,7 @@ use crate::run::process::END_LIMIT;
 use crate::run::signals::HANG_UP;
 
 /// How long the guest has between two presses of its power button. Windows ignores a press while it starts, or while
-/// nobody is there to see it; a second one a little later is heard.
+/// its screen is off; it notices a second press a little later.
 pub const PRESS_AGAIN: Duration = Duration::from_secs(15);
 /// How long QEMU may take to leave after `quit`: it flushes the disks' caches then.
 pub const QUIT_LIMIT: Duration = Duration::from_secs(20);

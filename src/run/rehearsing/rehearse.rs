@@ -180,8 +180,8 @@ impl Rehearsing<'_> {
         let clock = Instant::now();
         self.release(claimed);
         round.note(0, "", Side::Home, Took { whole: clock.elapsed(), ..Took::default() });
-        // What was left is named. It may be a driver that keeps its device locked for good, and whoever looks at such a
-        // device does not come back (`change/locks.rs`).
+        // What was left is named already. It may be a driver that keeps its device locked for good, and a read of such a
+        // device never returns (`change/locks.rs`).
         if self.result.left.is_empty() {
             self.look(number, Side::Home).await;
         }

@@ -113,7 +113,7 @@ impl Look {
         self.0.insert(what.into(), value.into());
     }
 
-    /// A file's text, where there is one.
+    /// A file's text, if there is one.
     fn file(&mut self, root: &Root, what: impl Into<String>, path: &Path) {
         if let Some(text) = root.text_up_to(path, 4096) {
             self.put(what, text);

@@ -51,7 +51,7 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
-        // The folder is 0700, so nobody gets in between bind and chmod.
+        // The folder is 0700, so no other user can connect between bind and chmod.
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(listener)

@@ -124,7 +124,7 @@ async fn run_guest(
 
 fn note_start(journal: &mut Journal, name: &str, process: &Watched) -> Result<()> {
     let pid = process.pid();
-    // A process that is gone already shows itself a moment later; 0 matches nobody.
+    // If the process has exited already, the next wait finds that out; 0 matches no process.
     let start_time = start_time(pid).unwrap_or(0);
     journal.append(Record::Started { name: name.to_owned(), pid, start_time })?;
     Ok(())

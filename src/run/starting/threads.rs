@@ -1,4 +1,4 @@
-//! Which thread of QEMU belongs where: found by QMP's thread ids and `/proc/PID/task`, placed one by one.
+//! Which CPUs each thread of QEMU runs on: the threads are found by QMP's thread ids and `/proc/PID/task`, placed one by one.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::plan::Placement;
 use crate::qemu::Qmp;
 use crate::units::CpuSet;
 
-/// When to look for threads that the kernel has added to QEMU, after the guest was let go.
+/// When to look for threads that the kernel has added to QEMU, after the guest was started.
 ///
 /// KVM makes its thread that takes huge pages of code apart (`kvm-nx-lpage-recovery`, the kernel's
 /// `arch/x86/kvm/mmu/mmu.c`) when a vCPU runs for the first time, as a child of that vCPU's thread, whose CPU it

@@ -14,7 +14,7 @@ use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError};
 
 /// How long a start may take: a huge page reservation and the guest's memory can take minutes.
 const START_LIMIT: Duration = Duration::from_secs(600);
-/// How much longer than the guest's own time systemd waits: QEMU's quit, a QEMU that the kernel does not let go, the
+/// How much longer than the guest's own time systemd waits: QEMU's quit, a QEMU in which the kernel is stuck, the
 /// helpers' end and putting the host back.
 const STOP_GRACE: Duration = Duration::from_secs(90);
 /// Enough to make a group for the guest; more controllers would switch them on for the whole host.

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Before, Change, ChangeError, Locks, Progress, Undone};
+use crate::change::locks::Locks;
+use crate::change::{Before, Change, ChangeError, FileError, Progress, Undone};
 use crate::host::Root;
 use crate::units::Stage;
 
@@ -204,7 +205,7 @@ impl Journal {
 
     /// Undoes those changes that QEMU no longer needs once it holds what they were made for.
     pub fn settle(&mut self, root: &Root) -> Vec<UndoReport> {
-        self.undo_where(root, Change::settles_at_start)
+        self.undo_where(root, |change| change.nature().settles_at_start)
     }
 
     fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
@@ -219,7 +220,7 @@ impl Journal {
                 && let Err(error) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
             {
                 // It is undone, yet the journal says otherwise: undoing it again does no harm, but the user must know.
-                result = Err(ChangeError::Io { action: "write", path: self.path.clone(), error });
+                result = Err(FileError::Io { action: "write", path: self.path.clone(), error }.into());
             }
             let took = Took { whole: begun.elapsed(), change };
             reports.push(UndoReport { seq: open.seq, change: open.change, result, took });

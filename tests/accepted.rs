@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vfio_run::change::Change;
+use vfio_run::change::StopUnit;
 use vfio_run::host::{Host, Root};
 use vfio_run::machine;
 use vfio_run::plan::{self, Keep, Plan, PlannedChange, Trial};
@@ -79,8 +79,7 @@ fn properties_of_a_device_that_is_not_there_are_judged() {
             return;
         }
         let origin = || Origin::Default("a test".to_owned());
-        plan.changes
-            .push(PlannedChange { change: Change::StopUnit { unit: "a.service".to_owned() }, origin: origin() });
+        plan.changes.push(PlannedChange { change: StopUnit { unit: "a.service".to_owned() }.into(), origin: origin() });
         for (value, taken) in [(Value::from(true), true), ("on".into(), false), (1.into(), false)] {
             let device = Device::new("vfio-pci", "a").with("host", "0000:01:00.0").with("x-no-mmap", value.clone());
             let raw = Origin::Raw { field: "pci[0].properties.x-no-mmap".to_owned(), line: None };
@@ -133,7 +132,7 @@ fn each(test: impl Fn(&str, Plan)) {
 #[test]
 fn qemu_takes_every_trial() {
     each(|case, mut plan| {
-        let change = Change::StopUnit { unit: "sddm.service".to_owned() };
+        let change = StopUnit { unit: "sddm.service".to_owned() }.into();
         plan.changes.push(PlannedChange { change, origin: Origin::Default("a test".to_owned()) });
         let trial = plan::trial(&plan).unwrap();
         prepare(&plan);

@@ -1,78 +1,169 @@
-//! Drivers, modules and consoles given away and taken back, under a root where a thread plays the kernel: wherever the
-//! launcher dies, undoing from the journal alone gives the host back.
+//! Drivers, modules and consoles taken from the host and put back, below a root where a thread acts as the kernel does:
+//! wherever the launcher dies, undoing from the journal alone restores the host.
 
 #[path = "handover/host.rs"]
 mod host;
+#[path = "handover/recorded.rs"]
+mod recorded;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use host::{BOOT_DRIVER, BOOT_SCREEN, CURE, FAILS, FUNCTIONS, GPU, Host, PCI, PORT, SOUND};
+use host::{BOOT_DRIVER, BOOT_SCREEN, CURE, FAILS, FUNCTIONS, GPU, Host, PCI, PORT, SOUND, VFIO_NODE};
 use proptest::prelude::*;
-use vfio_run::change::{Before, Bound, Change, ChangeError, Rung, Undone, unattended};
+use vfio_run::change::{
+    BindDriver, Bound, Change, ChangeError, FoundModule, FunctionError, HideCard, LeaveConsole, Own, ReleaseBootScreen,
+    RemoveModule, Revive, Rung, Step as _, StopUserUnit, Undone, Write, unattended,
+};
 use vfio_run::host::pci::Node;
 use vfio_run::journal::{Journal, Record};
 
 fn bind(address: &str, driver: Option<&str>) -> Change {
-    Change::BindDriver { address: address.parse().unwrap(), driver: driver.map(str::to_owned) }
+    BindDriver { address: address.parse().unwrap(), driver: driver.map(str::to_owned) }.into()
 }
 
 fn stop_mixer() -> Change {
-    Change::StopUserUnit { uid: 1000, unit: "mixer.service".to_owned() }
+    StopUserUnit { uid: 1000, unit: "mixer.service".to_owned() }.into()
 }
 
 fn hide() -> Change {
     let node = Node { path: "/dev/dri/card1".into(), major: 226, minor: 1, subsystem: "drm".to_owned() };
-    Change::HideCard { address: GPU.parse().unwrap(), node }
+    HideCard { address: GPU.parse().unwrap(), node }.into()
+}
+
+fn control(address: &str, set_by: Option<&str>) -> Change {
+    let path = format!("/{PCI}/devices/{address}/power/control").into();
+    Write { path, value: "on".to_owned(), set_by: set_by.map(str::to_owned) }.into()
+}
+
+fn leave_console() -> Change {
+    LeaveConsole { name: "vtcon1".to_owned() }.into()
+}
+
+fn remove_module() -> Change {
+    RemoveModule { module: "bochs".to_owned() }.into()
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let control = |address: &str| Change::Write {
-        path: format!("/{PCI}/devices/{address}/power/control").into(),
-        value: "on".to_owned(),
-        set_by: None,
-    };
     let all = vec![
-        control(GPU),
+        control(GPU, None),
         stop_mixer(),
         hide(),
-        Change::LeaveConsole { name: "vtcon1".to_owned() },
+        leave_console(),
         remove_module(),
         bind(GPU, None),
         bind(GPU, Some("vfio-pci")),
         bind(SOUND, Some("vfio-pci")),
-        control(SOUND),
+        control(SOUND, None),
     ];
     proptest::sample::subsequence(all.clone(), 1..=all.len()).prop_shuffle()
+}
+
+/// What may be in `driver_override` of the card and of its sound function before anything is done.
+fn overrides() -> impl Strategy<Value = (&'static str, &'static str)> {
+    // The card's must let the module bind it when it is loaded again.
+    (proptest::sample::select(&["(null)", "bochs-drm"]), proptest::sample::select(&["(null)", "snd_hda_intel", "x"]))
+}
+
+/// Makes the changes and dies within one of them, before or after it touched the host; then recovers.
+fn die_and_recover(host: &Host, changes: &[Change], dies_at: usize, applied: bool) {
+    let root = host.root();
+    let mut journal = host.journal();
+    for change in &changes[..dies_at] {
+        journal.make(&root, change, &unattended).unwrap();
+    }
+    let change = &changes[dies_at];
+    let found = change.capture(&root).unwrap();
+    let seq = dies_at as u32 + 1;
+    journal.append(Record::Intent { seq, change: change.clone(), before: found.clone() }).unwrap();
+    if applied {
+        change.apply(&root, &found, &unattended).unwrap();
+    }
+    drop(journal);
+    host.recover();
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_death_at_any_step_is_recovered_from(changes in changes()) {
+    fn a_death_at_any_step_is_recovered_from(changes in changes(), (gpu, sound) in overrides()) {
         for dies_at in 0..changes.len() {
             for applied in [false, true] {
-                let host = Host::new();
-                let (before, root) = (host.state(), host.root());
-                let mut journal = host.journal();
-                for change in &changes[..dies_at] {
-                    journal.make(&root, change, &unattended).unwrap();
-                }
-                let change = &changes[dies_at];
-                let found = change.capture(&root).unwrap();
-                let seq = dies_at as u32 + 1;
-                journal.append(Record::Intent { seq, change: change.clone(), before: found.clone() }).unwrap();
-                if applied {
-                    change.apply(&root, &found, &unattended).unwrap();
-                }
-                drop(journal);
-                host.recover();
-                prop_assert_eq!(host.state(), before, "{} of {:?}", seq, changes);
+                let host = Host::with_overrides(gpu, sound);
+                let before = host.state();
+                die_and_recover(&host, &changes, dies_at, applied);
+                prop_assert_eq!(host.state(), before, "{} of {:?}", dies_at, changes);
             }
         }
     }
+}
+
+#[test]
+fn a_console_that_goes_with_the_cards_framebuffer_is_bound_again() {
+    let own = Own { path: format!("/{VFIO_NODE}").into(), uid: id(61184, true), gid: id(61184, false) };
+    for by in [remove_module(), bind(GPU, None)] {
+        let changes = [leave_console(), by, bind(GPU, Some("vfio-pci")), own.clone().into()];
+        for dies_at in 0..changes.len() {
+            for applied in [false, true] {
+                let host = Host::new();
+                host.lose_console_with_card();
+                let before = host.state();
+                die_and_recover(&host, &changes, dies_at, applied);
+                assert_eq!(host.state(), before, "{dies_at} {applied}");
+            }
+        }
+    }
+}
+
+/// A user other than root cannot change a file's owner to another id than its own.
+fn id(wanted: u32, is_user: bool) -> u32 {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    match uid.is_root() {
+        true => wanted,
+        false if is_user => uid.as_raw(),
+        false => gid.as_raw(),
+    }
+}
+
+/// A host whose card is bound to vfio-pci and whose VFIO node has our owner.
+fn owned_node() -> (Host, Journal) {
+    let host = Host::new();
+    let mut journal = host.journal();
+    let own = Own { path: format!("/{VFIO_NODE}").into(), uid: id(61184, true), gid: id(61184, false) };
+    for change in [bind(GPU, Some("vfio-pci")), own.into()] {
+        journal.make(&host.root(), &change, &unattended).unwrap();
+    }
+    (host, journal)
+}
+
+#[test]
+fn an_owner_that_udev_has_set_meanwhile_is_left_alone() {
+    let (host, mut journal) = owned_node();
+    // A rule of the administrator's, for which udev saw an event.
+    host.udev_event(VFIO_NODE, id(0, true), id(61000, false));
+    let how = journal.undo_all(&host.root()).remove(0).result.unwrap();
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(how, Undone::NotOurs { found: "user 0, group 61000".to_owned() });
+    } else {
+        assert_eq!(how, Undone::AlreadyBack, "a user's own ids are all that there is");
+    }
+    let (host, mut journal) = owned_node();
+    host.udev_event(VFIO_NODE, id(0, true), id(0, false));
+    assert_eq!(journal.undo_all(&host.root()).remove(0).result.unwrap(), Undone::AlreadyBack);
+}
+
+#[test]
+fn another_node_of_the_same_name_keeps_its_owner() {
+    let (host, mut journal) = owned_node();
+    // Kept, so that its number is not given to the new one.
+    fs::rename(host.path(VFIO_NODE), host.path("dev/vfio/old")).unwrap();
+    host.put(VFIO_NODE, "");
+    // Another machine's run has given it the same account.
+    host.udev_event(VFIO_NODE, id(61184, true), id(61184, false));
+    let how = journal.undo_all(&host.root()).remove(0).result.unwrap();
+    assert_eq!(how, Undone::NotOurs { found: "another file of the same name".to_owned() });
 }
 
 #[test]
@@ -80,7 +171,7 @@ fn the_firmwares_framebuffer_gets_its_driver_back_where_there_is_still_one() {
     let host = Host::new();
     let link = host.path(BOOT_DRIVER).join(BOOT_SCREEN);
     let driver = BOOT_DRIVER.rsplit('/').next().unwrap().to_owned();
-    let change = Change::ReleaseBootScreen { driver, device: BOOT_SCREEN.to_owned() };
+    let change = ReleaseBootScreen { driver, device: BOOT_SCREEN.to_owned() }.into();
     let mut journal = host.journal();
     journal.make(&host.root(), &change, &unattended).unwrap();
     assert!(!link.is_symlink());
@@ -134,17 +225,17 @@ fn a_dead_card_gets_no_host_driver_and_the_rest_goes_on() {
     let config = host.path(&format!("{PCI}/devices/{GPU}/config"));
     fs::write(&config, [0xff; 64]).unwrap();
     let reports = journal.undo_all(&host.root());
-    assert!(matches!(reports[0].result, Err(ChangeError::Dead { .. })), "{:?}", reports[0].result);
+    assert!(
+        matches!(reports[0].result, Err(ChangeError::Function(FunctionError::Dead { .. }))),
+        "{:?}",
+        reports[0].result
+    );
     assert_eq!(*reports[1].result.as_ref().unwrap(), Undone::Restored);
     drop(journal);
     // It woke up, and somebody tries again.
     fs::write(&config, [0x34, 0x12]).unwrap();
     host.recover();
     assert_eq!(host.state()[&format!("{GPU} driver")], "../../drivers/bochs-drm");
-}
-
-fn remove_module() -> Change {
-    Change::RemoveModule { module: "bochs".to_owned() }
 }
 
 #[test]
@@ -158,7 +249,7 @@ fn a_dead_card_keeps_the_module_away_whose_driver_would_get_it() {
     let config = host.path(&format!("{PCI}/devices/{GPU}/config"));
     fs::write(&config, [0xff; 64]).unwrap();
     for report in journal.undo_all(&host.root()) {
-        assert!(matches!(report.result, Err(ChangeError::Dead { .. })), "{report:?}");
+        assert!(matches!(report.result, Err(ChangeError::Function(FunctionError::Dead { .. }))), "{report:?}");
     }
     assert_eq!(host.state()["module"], "false");
     // Whoever loads the module now does not give the card to it either.
@@ -180,7 +271,7 @@ fn a_module_that_comes_back_without_its_card_is_an_error_and_the_next_try_asks_f
     fs::write(host.path(FAILS), "").unwrap();
     let reports = journal.undo_all(&host.root());
     let words = reports[1].result.as_ref().unwrap_err().to_string();
-    assert_eq!(words, "0000:01:00.0 is with no driver, not with bochs-drm; `dmesg` may say why");
+    assert_eq!(words, "0000:01:00.0 is bound to no driver, not to bochs-drm; `dmesg` may say why");
     drop(journal);
     fs::remove_file(host.path(FAILS)).unwrap();
     host.recover();
@@ -192,10 +283,10 @@ fn a_module_takes_the_cards_of_those_below_it_along() {
     let host = Host::new();
     fs::create_dir_all(host.path("sys/module/bochs/holders/bochs_drm")).unwrap();
     fs::create_dir_all(host.path("sys/module/bochs_drm")).unwrap();
-    let capture = |module: &str| Change::RemoveModule { module: module.to_owned() }.capture(&host.root()).unwrap();
+    let capture = |module: &str| RemoveModule { module: module.to_owned() }.capture(&host.root()).unwrap();
     let card = Bound { address: GPU.parse().unwrap(), driver: "bochs-drm".to_owned(), screen: true };
-    assert_eq!(capture("bochs-drm"), Before::Module { loaded: true, functions: vec![card] });
-    assert_eq!(capture("nvidia"), Before::Module { loaded: false, functions: vec![] });
+    assert_eq!(capture("bochs-drm"), FoundModule::Module { loaded: true, functions: vec![card] });
+    assert_eq!(capture("nvidia"), FoundModule::Module { loaded: false, functions: vec![] });
 }
 
 #[test]
@@ -222,7 +313,10 @@ fn a_card_that_comes_back_without_its_screen_is_named() {
     journal.make(&host.root(), &bind(GPU, Some("vfio-pci")), &unattended).unwrap();
     fs::remove_dir_all(host.path(&format!("{PCI}/devices/{GPU}/drm"))).unwrap();
     let words = journal.undo_all(&host.root())[0].result.as_ref().unwrap_err().to_string();
-    assert!(words.starts_with("0000:01:00.0 is with bochs-drm again and has no screen (`/dev/dri/card…`)"), "{words}");
+    assert!(
+        words.starts_with("0000:01:00.0 is bound to bochs-drm again and has no screen (`/dev/dri/card…`)"),
+        "{words}"
+    );
     drop(journal);
     // It was said once; nothing else can be done.
     host.recover();
@@ -232,10 +326,7 @@ fn a_card_that_comes_back_without_its_screen_is_named() {
 fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
     let host = Host::new();
     let mut journal = host.journal();
-    let control = format!("/{PCI}/devices/{GPU}/power/control");
-    let awake = Change::Write { path: control.into(), value: "on".to_owned(), set_by: None };
-    let console = Change::LeaveConsole { name: "vtcon1".to_owned() };
-    for change in [console, awake, bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci"))] {
+    for change in [leave_console(), control(GPU, None), bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci"))] {
         journal.make(&host.root(), &change, &unattended).unwrap();
     }
     // A read that never ends, as that of an attribute whose lock an unbind holds that never ends.
@@ -245,7 +336,7 @@ fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
     let results: Vec<_> = journal.undo_all(&host.root()).into_iter().map(|report| report.result).collect();
     let [gpu, sound, awake, console] = results.as_slice() else { panic!("{results:?}") };
     for stuck in [gpu, awake] {
-        assert!(matches!(stuck, Err(ChangeError::Stuck { .. })), "{stuck:?}");
+        assert!(matches!(stuck, Err(ChangeError::File(error)) if error.is_stuck()), "{stuck:?}");
     }
     for back in [sound, console] {
         assert_eq!(*back.as_ref().unwrap(), Undone::Restored);
@@ -299,12 +390,13 @@ fn a_unit_that_does_not_stop_is_an_error() {
 }
 
 fn revive(rungs: &[Rung]) -> Change {
-    Change::Revive {
+    Revive {
         functions: vec![GPU.parse().unwrap(), SOUND.parse().unwrap()],
         port: Some(PORT.parse().unwrap()),
         rungs: rungs.to_vec(),
         note: "/revived".into(),
     }
+    .into()
 }
 
 /// Both functions given away and dead.
@@ -417,15 +509,10 @@ fn a_card_that_is_dead_before_the_handover_stays_with_its_driver() {
 fn what_one_driver_had_set_is_not_forced_upon_the_next() {
     let host = Host::new();
     let path = format!("/{PCI}/devices/{GPU}/power/control");
-    let awake = |driver: &str| Change::Write {
-        path: path.clone().into(),
-        value: "on".to_owned(),
-        set_by: Some(driver.to_owned()),
-    };
     let before = fs::read_to_string(host.path(&path[1..])).unwrap();
     for (driver, expected) in [("bochs-drm", before.as_str()), ("vfio-pci", "on")] {
         let mut journal = host.journal();
-        journal.make(&host.root(), &awake(driver), &unattended).unwrap();
+        journal.make(&host.root(), &control(GPU, Some(driver)), &unattended).unwrap();
         assert!(journal.undo_all(&host.root()).iter().all(|report| report.result.is_ok()));
         assert_eq!(fs::read_to_string(host.path(&path[1..])).unwrap().trim(), expected.trim());
         journal.close().unwrap();

@@ -1,5 +1,5 @@
 //! For random hosts and random changes: whatever is made and wherever the launcher dies, undoing from the journal alone
-//! gives the host back.
+//! restores the host.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
-use vfio_run::change::{Change, ChangeError, unattended};
+use vfio_run::change::{Cgroup, Change, ChangeError, FileError, HugePages, Own, Write, unattended};
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
 use vfio_run::units::{Size, Stage};
@@ -94,22 +94,22 @@ enum Death {
     Done,
 }
 
+fn write(path: &str, value: &str) -> Change {
+    Write { path: path.into(), value: value.into(), set_by: None }.into()
+}
+
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let write = (0..4usize, "[a-z0-9]{1,8}").prop_map(|(knob, value)| Change::Write {
-        path: format!("/sys/knob{knob}").into(),
-        value,
-        set_by: None,
-    });
-    let pages = (1..64u64).prop_map(|pages| Change::HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages });
-    // Whoever is not root can give files to nobody but themselves.
+    let writes = (0..4usize, "[a-z0-9]{1,8}").prop_map(|(knob, value)| write(&format!("/sys/knob{knob}"), &value));
+    let pages = (1..64u64).prop_map(|pages| HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages }.into());
+    // A user other than root cannot change a file's owner.
     let root = nix::unistd::geteuid().is_root();
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let own = (0..4usize, 0..3u32).prop_map(move |(knob, id)| {
         let (uid, gid) = if root { (61184 + id, 61184 + id) } else { (uid, gid) };
-        Change::Own { path: format!("/sys/knob{knob}").into(), uid, gid }
+        Own { path: format!("/sys/knob{knob}").into(), uid, gid }.into()
     });
-    let cgroup = (0..2u32).prop_map(|n| Change::Cgroup { path: format!("/sys/fs/cgroup/guest{n}").into() });
-    proptest::collection::vec(prop_oneof![4 => write, 1 => pages, 2 => own, 1 => cgroup], 1..6)
+    let cgroup = (0..2u32).prop_map(|n| Cgroup { path: format!("/sys/fs/cgroup/guest{n}").into() }.into());
+    proptest::collection::vec(prop_oneof![4 => writes, 1 => pages, 2 => own, 1 => cgroup], 1..6)
 }
 
 fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {
@@ -188,7 +188,7 @@ proptest! {
     fn a_torn_last_line_is_a_change_that_was_never_begun(cut in 1..200usize) {
         let host = Host::new(&["a".into(), "b".into(), "c".into(), "d".into()], (0, 0));
         let mut journal = host.journal();
-        let write = |value: &str| Change::Write { path: "/sys/knob0".into(), value: value.into(), set_by: None };
+        let write = |value: &str| write("/sys/knob0", value);
         journal.make(&host.root(), &write("x"), &unattended).unwrap();
         let whole = std::fs::read(host.run().join(Journal::FILE)).unwrap();
         let found = write("y").capture(&host.root()).unwrap();
@@ -213,13 +213,13 @@ proptest! {
 fn a_file_that_was_exchanged_meanwhile_is_not_given_away() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    let change = Change::Own { path: "/sys/knob0".into(), uid, gid };
+    let change = Change::from(Own { path: "/sys/knob0".into(), uid, gid });
     let found = change.capture(&host.root()).unwrap();
     let path = host.root().path("/sys/knob0");
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("knob1", &path).unwrap();
     let refused = change.apply(&host.root(), &found, &unattended);
-    assert!(matches!(refused, Err(ChangeError::Exchanged { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ChangeError::File(FileError::Exchanged { .. }))), "{refused:?}");
 }
 
 #[test]
@@ -227,8 +227,7 @@ fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
-        let change = Change::Write { path: knob.into(), value: value.into(), set_by: None };
-        journal.make(&host.root(), &change, &unattended).unwrap();
+        journal.make(&host.root(), &write(knob, value), &unattended).unwrap();
     }
     host.put("sys/knob1", "theirs");
     let reports = journal.undo_all(&host.root());
@@ -245,8 +244,7 @@ fn one_failed_undo_is_kept_and_the_rest_goes_on() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
-        let change = Change::Write { path: knob.into(), value: value.into(), set_by: None };
-        journal.make(&host.root(), &change, &unattended).unwrap();
+        journal.make(&host.root(), &write(knob, value), &unattended).unwrap();
     }
     std::fs::remove_file(host.folder.path().join("root/sys/knob1")).unwrap();
     let reports = journal.undo_all(&host.root());
@@ -264,7 +262,7 @@ fn a_long_change_can_be_stopped_between_its_steps_and_is_undone() {
     let before = host.state();
     let mut journal = host.journal();
     // 4 GiB, reserved 1 GiB at a time.
-    let change = Change::HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages: 2048 };
+    let change = HugePages { node: 0, size: Size::bytes(2 * Size::MIB), pages: 2048 }.into();
     let steps = RefCell::new(Vec::new());
     let stopped = journal.make(&host.root(), &change, &|done, of| {
         steps.borrow_mut().push((done, of));

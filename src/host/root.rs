@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::units::CpuSet;
 
@@ -11,6 +12,8 @@ use crate::units::CpuSet;
 const WHOLE: usize = 4 << 20;
 /// The highest CPU or node number that is believed (`CONFIG_NR_CPUS` is at most 8192 on x86).
 const MAX_NUMBER: u32 = 8191;
+/// How much shorter time limits are below a root that is not the real one, where no driver or unit takes seconds.
+const FAKE_SPEED: u32 = 10;
 
 /// The file system root that facts are read under: `/`, or a captured tree in tests.
 #[derive(Debug, Clone)]
@@ -25,6 +28,11 @@ impl Root {
     /// Whether this is the running host's own root, where devices may be asked.
     pub fn is_real(&self) -> bool {
         self.0 == Path::new("/")
+    }
+
+    /// How long to wait for what the kernel or another program may take this long to do.
+    pub fn limit(&self, limit: Duration) -> Duration {
+        if self.is_real() { limit } else { limit / FAKE_SPEED }
     }
 
     /// The path below the root; a leading `/` of `path` is the root's.
@@ -52,12 +60,6 @@ impl Root {
     /// A list of CPUs or nodes as the kernel writes it.
     pub fn list(&self, path: impl AsRef<Path>) -> Option<CpuSet> {
         list(&self.text_up_to(path, 64 << 10)?)
-    }
-
-    /// The last part of what a link leads to: `amdgpu` of `…/0000:01:00.0/driver`. `None` if it is no link.
-    pub fn link(&self, path: impl AsRef<Path>) -> Option<String> {
-        let target = std::fs::read_link(self.path(path)).ok()?;
-        Some(target.file_name()?.to_str()?.to_owned())
     }
 
     /// Names of a folder's entries, sorted; none where it can't be read.

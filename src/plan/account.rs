@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::draft::{Draft, by_default};
 use super::{Account, Severity};
-use crate::change::Change;
+use crate::change::Own;
 use crate::host::{FileFact, FileKind};
 
 /// User ids that systemd gives to services for the time that they run (`DynamicUser=`) and that no account has:
@@ -138,7 +138,7 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
     match (account, usage) {
         (Some(account), Use::Write) => {
             let why = by_default("QEMU runs as an account of its own, which must be able to open its files");
-            return draft.change(Change::Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
+            return draft.change(Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
         }
         (Some(account), Use::Read) => draft.no(
             &key,

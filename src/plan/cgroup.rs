@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PlannedChange;
 use super::draft::Draft;
-use crate::change::Change;
+use crate::change::{self, Change};
 use crate::units::Origin;
 
 /// QEMU's cgroup.
@@ -31,7 +31,7 @@ pub(super) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     let Some(own) = process.cgroup.as_deref().filter(|_| process.uid == 0) else { return Cgroup::Ours };
     let name = &draft.machine.name;
     let made = |draft: &mut Draft<'_>, path: PathBuf, why: &str| {
-        draft.change(Change::Cgroup { path: path.clone() }, Origin::Fact(why.to_owned()));
+        draft.change(change::Cgroup { path: path.clone() }, Origin::Fact(why.to_owned()));
         Cgroup::Made(path)
     };
     let own = Path::new(MOUNT).join(own.trim_start_matches('/'));
@@ -48,8 +48,8 @@ pub(super) fn choose(draft: &mut Draft<'_>) -> Cgroup {
 /// was decided for where the launcher is now.
 pub(super) fn of_unit(draft: &mut Draft<'_>, place: usize, unit: &str) -> Cgroup {
     let path = Path::new(MOUNT).join("system.slice").join(unit).join("guest");
-    let change = Change::Cgroup { path: path.clone() };
-    draft.changes.retain(|planned| !matches!(planned.change, Change::Cgroup { .. }));
+    let change = change::Cgroup { path: path.clone() }.into();
+    draft.changes.retain(|planned| !matches!(planned.change, Change::Cgroup(_)));
     let origin = Origin::Fact(DELEGATED.to_owned());
     draft.changes.insert(place.min(draft.changes.len()), PlannedChange { change, origin });
     Cgroup::Made(path)

@@ -188,8 +188,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a change to the host.
-    pub fn change(&mut self, change: Change, origin: Origin) {
-        self.changes.push(PlannedChange { change, origin });
+    pub fn change(&mut self, change: impl Into<Change>, origin: Origin) {
+        self.changes.push(PlannedChange { change: change.into(), origin });
     }
 
     /// As it should be.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Severity;
 use super::draft::Draft;
-use crate::change::Change;
+use crate::change::{Change, StopUnit, StopUserUnit};
 use crate::host::pci::Holder;
 
 /// The launcher goes on in a unit before it touches anything.
@@ -54,8 +54,8 @@ pub(super) fn choose(
     }
     let around = |unit: &String| place.units.contains(&unit.as_str());
     let stopped = draft.changes.iter().find_map(|planned| match &planned.change {
-        Change::StopUnit { unit } if around(unit) => Some(unit),
-        Change::StopUserUnit { uid, unit } if place.manager == Some(*uid) && around(unit) => Some(unit),
+        Change::StopUnit(StopUnit { unit }) if around(unit) => Some(unit),
+        Change::StopUserUnit(StopUserUnit { uid, unit }) if place.manager == Some(*uid) && around(unit) => Some(unit),
         _ => None,
     });
     let with_screen = match (place.session, place.manager) {
@@ -85,7 +85,7 @@ pub(super) fn choose(
 /// Nobody but systemd stops units, or lets a launcher outlive its session.
 fn without_systemd(draft: &mut Draft<'_>, ended: &[&Holder]) {
     let unit = draft.changes.iter().find_map(|planned| match &planned.change {
-        Change::StopUnit { unit } | Change::StopUserUnit { unit, .. } => Some(unit.clone()),
+        Change::StopUnit(StopUnit { unit }) | Change::StopUserUnit(StopUserUnit { unit, .. }) => Some(unit.clone()),
         _ => None,
     });
     if let Some(unit) = unit {

@@ -1,6 +1,6 @@
 use super::sample::{Shape, host, plan};
 use super::{Account, Plan, Verdict};
-use crate::change::Change;
+use crate::change::{Change, Own};
 use crate::host::{FileFact, FileKind, Host};
 use crate::units::DiskFormat;
 
@@ -64,13 +64,13 @@ fn root_s_machines_have_a_user_of_their_own_and_their_disks_become_its() {
     let own = plan(&text(""), &root);
     let Some(Account { uid, gid, groups }) = own.account.clone() else { panic!("{:?}", own.account) };
     assert!((61184..=65519).contains(&uid) && gid == uid && groups == [104]);
-    let change = Change::Own { path: "/d.raw".into(), uid, gid };
+    let change = Change::from(Own { path: "/d.raw".into(), uid, gid });
     assert_eq!(own.changes.iter().filter(|planned| planned.change == change).count(), 1);
 
     assert_eq!(plan(&text("user: \"root\""), &root).account, None);
     let named = plan(&text("user: \"vm\""), &root);
     assert_eq!(named.account, Some(Account { uid: 1000, gid: 1001, groups: vec![104] }));
-    assert!(named.changes.iter().all(|planned| !matches!(planned.change, Change::Own { .. })));
+    assert!(named.changes.iter().all(|planned| !matches!(planned.change, Change::Own(_))));
     assert_eq!(blocking(&plan(&text("user: \"nobody-here\""), &root)), ["account"]);
 
     let closed = FileFact { closed_folder: Some(("/home/me".into(), 1000)), ..file() };

@@ -58,7 +58,7 @@ const NOWHERE: &str = "ffff:ff:1f.7";
 
 /// The trial of a plan; `None` where nothing is taken from the host, so that a refusal does no harm.
 pub fn trial(plan: &Plan) -> Option<Trial> {
-    if !plan.changes.iter().any(|planned| planned.change.takes_from_host()) {
+    if !plan.changes.iter().any(|planned| planned.change.nature().takes_from_host()) {
         return None;
     }
     let monitor = plan.descriptors.iter().find(|descriptor| descriptor.what == Inherited::Qmp)?.fd;
@@ -174,7 +174,7 @@ fn member<'o>(option: &'o QemuOption, key: &str) -> Option<&'o str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Change;
+    use crate::change::StopUnit;
     use crate::plan::PlannedChange;
     use crate::plan::sample::{Shape, host, plan};
     use crate::qemu::device::Device;
@@ -185,7 +185,7 @@ mod tests {
             format!("(guest: Windows10, memory: (size: \"1 GiB\", pages: Huge(\"2 MiB\")), firmware: Bios, {more})");
         let mut plan = plan(&machine, &host(Shape::simple(4, 2)));
         assert_eq!(trial(&plan), None, "nothing is taken");
-        let change = Change::StopUnit { unit: "sddm.service".to_owned() };
+        let change = StopUnit { unit: "sddm.service".to_owned() }.into();
         plan.changes.push(PlannedChange { change, origin: Origin::Default(String::new()) });
         trial(&plan).unwrap().command.argv().join(" ")
     }
@@ -225,7 +225,7 @@ mod tests {
     fn properties_of_the_user_s_are_tried_where_no_device_is() {
         let mut plan = plan("(guest: Other, memory: (size: \"1 GiB\"))", &host(Shape::simple(4, 2)));
         let origin = || Origin::Default(String::new());
-        let change = Change::StopUnit { unit: "sddm.service".to_owned() };
+        let change = StopUnit { unit: "sddm.service".to_owned() }.into();
         plan.changes.push(PlannedChange { change, origin: origin() });
         let device = Device::new("vfio-pci", "a").on("port-a").with("host", "0000:01:00.0").with("x-no-mmap", true);
         let plain = QemuOption::json("-device", device.json(), origin());

@@ -34,7 +34,7 @@ fn render(plan: &Plan, origins: bool) -> String {
     let changes = plan.changes.iter().map(|c| format!("{}{}", c.change, because(&c.origin)));
     section("Changes to the host, undone in reverse when the guest has ended", lines(changes));
     if trial(plan).is_some() {
-        let first = plan.changes.iter().map(|planned| &planned.change).find(|change| change.takes_from_host());
+        let first = plan.changes.iter().map(|planned| &planned.change).find(|change| change.nature().takes_from_host());
         let before = first.map_or_else(String::new, |change| format!(", before: {change}"));
         section("Trial", format!("QEMU must accept its command line, without the host's devices and stopped{before}"));
     }

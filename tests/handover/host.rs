@@ -1,9 +1,9 @@
-//! The host of these tests: a root whose drivers, modules and cards are played by a thread and a script.
+//! The host of these tests: a root below which a thread and a script act as the kernel, its drivers and udev do.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,12 @@ pub const PCI: &str = "sys/bus/pci";
 /// The driver of the firmware's framebuffer, and its device.
 pub const BOOT_DRIVER: &str = "sys/bus/platform/drivers/efi-framebuffer";
 pub const BOOT_SCREEN: &str = "efi-framebuffer.0";
+/// The console on the card's framebuffer.
+pub const CONSOLE: &str = "sys/class/vtconsole/vtcon1";
+/// The node of the card's IOMMU group, there while vfio-pci is bound to the card.
+pub const VFIO_NODE: &str = "dev/vfio/1";
+/// Below the root: while it is there, the console goes and comes with the card's framebuffer, as that of a real card does.
+const LOSES_CONSOLE: &str = "loses-console";
 pub const PORT: &str = "0000:00:01.0";
 /// Below the root: the file that names what wakes a dead card in this host.
 pub const CURE: &str = "cure";
@@ -34,12 +40,17 @@ cd "${0%/*}/../sys/module"
 card=../bus/pci/devices/0000:01:00.0
 if [ $1 = -r ]; then
     rm -r $3
-    [ "$(readlink $card/driver)" != ../../drivers/bochs-drm ] || rm $card/driver
+    if [ "$(readlink $card/driver)" = ../../drivers/bochs-drm ]; then
+        rm $card/driver
+        [ ! -e ../../loses-console ] || rm -r ../class/vtconsole/vtcon1
+    fi
 else
     mkdir $2
     echo 0 >$2/refcnt
-    [ -e ../../fails ] || [ -L $card/driver ] || grep -q vfio $card/driver_override ||
+    if [ ! -e ../../fails ] && [ ! -L $card/driver ] && ! grep -q vfio $card/driver_override; then
         ln -s ../../drivers/bochs-drm $card/driver
+        [ ! -e ../../loses-console ] || { mkdir ../class/vtconsole/vtcon1; echo 1 >../class/vtconsole/vtcon1/bind; }
+    fi
 fi
 "#;
 
@@ -51,7 +62,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// Without overrides, as most hosts are.
     pub fn new() -> Self {
+        Self::with_overrides("(null)", "(null)")
+    }
+
+    /// The card and its sound function with these in `driver_override`.
+    pub fn with_overrides(gpu: &str, sound: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
         let put = |path: &str, text: &str| {
@@ -62,8 +79,8 @@ impl Host {
             put(&format!("{PCI}/drivers/{driver}/x"), "");
         }
         symlink("../../../../module/bochs", root.join(format!("{PCI}/drivers/bochs-drm/module"))).unwrap();
-        for (address, driver) in FUNCTIONS {
-            put(&format!("{PCI}/devices/{address}/driver_override"), "(null)\n");
+        for ((address, driver), driver_override) in FUNCTIONS.into_iter().zip([gpu, sound]) {
+            put(&format!("{PCI}/devices/{address}/driver_override"), &format!("{driver_override}\n"));
             put(&format!("{PCI}/devices/{address}/config"), "\u{34}\u{12}");
             put(&format!("{PCI}/devices/{address}/power/control"), "auto\n");
             symlink(format!("../../drivers/{driver}"), root.join(format!("{PCI}/devices/{address}/driver"))).unwrap();
@@ -78,7 +95,8 @@ impl Host {
         fs::create_dir_all(root.join("sys/class/rtc/rtc0")).unwrap();
         put("sys/class/rtc/rtc0/wakealarm", "");
         put("sys/power/mem_sleep", "s2idle [deep]\n");
-        put("sys/class/vtconsole/vtcon1/bind", "1\n");
+        put(&format!("{CONSOLE}/bind"), "1\n");
+        fs::create_dir_all(root.join("dev/vfio")).unwrap();
         put("sys/module/bochs/refcnt", "0\n");
         put("sbin/modprobe", MODPROBE);
         // What a user's service manager does, and its socket, by which it is known to live.
@@ -102,6 +120,23 @@ impl Host {
         Root::new(self.folder.path().join("root"))
     }
 
+    /// From now on the console goes and comes with the card's framebuffer.
+    pub fn lose_console_with_card(&self) {
+        self.put(LOSES_CONSOLE, "");
+    }
+
+    /// Makes a file, with its folders.
+    pub fn put(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// udev applies its rules to a node again, as at each event of its device: it gets the owner and group that they say.
+    pub fn udev_event(&self, node: &str, uid: u32, gid: u32) {
+        std::os::unix::fs::chown(self.path(node), Some(uid), Some(gid)).unwrap();
+    }
+
     pub fn path(&self, path: &str) -> PathBuf {
         self.root().path(path)
     }
@@ -122,9 +157,11 @@ impl Host {
                 state.insert(format!("{address} {name}"), text(&format!("{folder}/{name}")));
             }
         }
-        state.insert("console".to_owned(), text("sys/class/vtconsole/vtcon1/bind"));
+        state.insert("console".to_owned(), text(&format!("{CONSOLE}/bind")));
         state.insert("mixer".to_owned(), text("mixer"));
         state.insert("card".to_owned(), text(&format!("{PCI}/devices/{GPU}/drm/card1/uevent")));
+        let node = fs::metadata(self.path(VFIO_NODE)).map(|meta| format!("{}:{}", meta.uid(), meta.gid()));
+        state.insert("node".to_owned(), node.unwrap_or_default());
         state.insert("module".to_owned(), self.path("sys/module/bochs").exists().to_string());
         state
     }
@@ -145,7 +182,7 @@ impl Drop for Host {
     }
 }
 
-/// Plays the kernel's part of `drivers_probe` and `unbind`.
+/// Acts as the kernel does on `drivers_probe`, `unbind` and the resets.
 fn kernel(root: PathBuf, off: Arc<AtomicBool>) -> JoinHandle<()> {
     let names = DRIVERS.map(|driver| format!("{PCI}/drivers/{driver}/unbind"));
     let mut files: Vec<(String, fs::File)> = Vec::new();
@@ -203,6 +240,9 @@ fn act(root: &Path, file: &str, address: &str) {
     if file.ends_with("/unbind") {
         let driver = file.trim_end_matches("/unbind").rsplit('/').next().unwrap();
         if fs::read_link(&link).is_ok_and(|target| target.ends_with(driver)) {
+            if address == GPU {
+                lose(root, driver);
+            }
             fs::remove_file(link).unwrap();
         }
     } else if !link.exists() && !root.join(FAILS).exists() {
@@ -210,5 +250,33 @@ fn act(root: &Path, file: &str, address: &str) {
         let known = FUNCTIONS.iter().find(|(its, _)| *its == address).unwrap().1;
         let driver = if wanted.is_empty() { known } else { &wanted };
         symlink(format!("../../drivers/{driver}"), link).unwrap();
+        if address == GPU {
+            show(root, driver);
+        }
+    }
+}
+
+/// What the card's driver takes with it.
+fn lose(root: &Path, driver: &str) {
+    match driver {
+        // A test may have bound it by hand.
+        "vfio-pci" => drop(fs::remove_file(root.join(VFIO_NODE))),
+        "bochs-drm" if root.join(LOSES_CONSOLE).exists() => fs::remove_dir_all(root.join(CONSOLE)).unwrap(),
+        _ => {}
+    }
+}
+
+/// What the card's driver brings: the console comes some time after it, bound.
+fn show(root: &Path, driver: &str) {
+    match driver {
+        // With the owner that devtmpfs gives it.
+        "vfio-pci" => fs::write(root.join(VFIO_NODE), "").unwrap(),
+        "bochs-drm" if root.join(LOSES_CONSOLE).exists() => {
+            std::thread::sleep(Duration::from_millis(20));
+            fs::create_dir_all(root.join(CONSOLE)).unwrap();
+            fs::write(root.join(CONSOLE).join("bind.new"), "1\n").unwrap();
+            fs::rename(root.join(CONSOLE).join("bind.new"), root.join(CONSOLE).join("bind")).unwrap();
+        }
+        _ => {}
     }
 }

@@ -1,66 +1,96 @@
-//! Make a cgroup for QEMU (`Documentation/admin-guide/cgroup-v2.rst`), and remove it with whatever is left in it.
+//! Make a cgroup for QEMU (`Documentation/admin-guide/cgroup-v2.rst`), and remove it with the processes that are left in it.
 
-use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use cgroups_rs::fs::cgroup::Cgroup;
+use cgroups_rs::fs::cgroup::Cgroup as Group;
 use cgroups_rs::fs::hierarchies;
+use serde::{Deserialize, Serialize};
 
-use crate::change::{Before, ChangeError, Undone};
+use crate::change::error::{ChangeError, FileError};
+use crate::change::record::{Existed, Undone};
+use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::change::wait::wait_for;
 use crate::host::Root;
 
-/// Where the unified hierarchy is mounted on every host that has just that one.
+/// Where the unified hierarchy is mounted on every host that has no other.
 const MOUNT: &str = "/sys/fs/cgroup";
 /// How long the last process of a group may take to be gone after it was killed.
 const EMPTY_LIMIT: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(10);
 
-/// Whether it is there: one that was is not removed afterwards.
-pub(in crate::change) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
-    Ok(Before::Exists(root.path(path).is_dir()))
+/// Make a cgroup for QEMU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Its folder below `/sys/fs/cgroup`.
+    pub path: PathBuf,
 }
 
-/// Makes it, with the groups above it.
-pub(in crate::change) fn apply(root: &Root, path: &Path) -> Result<(), ChangeError> {
-    if !root.is_real() {
-        // The crate knows no other root than the host's.
-        return std::fs::create_dir_all(root.path(path)).map_err(|e| failed("make", path, e));
-    }
-    // No controllers: the group is for telling QEMU's processes from others, and for a cpuset if one is wanted later.
-    let made = Cgroup::new_with_specified_controllers(hierarchies::auto(), relative(path), Some(Vec::new()));
-    match made {
-        Ok(_) if root.path(path).is_dir() => Ok(()),
-        Ok(_) => Err(failed("make", path, std::io::ErrorKind::NotFound.into())),
-        Err(error) => Err(failed("make", path, std::io::Error::other(error))),
-    }
-}
+impl Step for Cgroup {
+    type Before = Existed;
 
-/// Removes it; processes that are still in it are killed.
-pub(in crate::change) fn undo(root: &Root, path: &Path, existed: bool) -> Result<Undone, ChangeError> {
-    if existed || !root.path(path).is_dir() {
-        return Ok(Undone::AlreadyBack);
+    fn nature(&self) -> Nature {
+        Nature::PREPARES
     }
-    if !root.is_real() {
-        return std::fs::remove_dir(root.path(path)).map(|()| Undone::Restored).map_err(|e| failed("remove", path, e));
+
+    fn capture(&self, root: &Root) -> Result<Existed, ChangeError> {
+        Ok(Existed { exists: root.path(&self.path).is_dir() })
     }
-    let group = Cgroup::load_with_specified_controllers(hierarchies::auto(), relative(path), Vec::new());
-    // Older than 5.14: no cgroup.kill; then the group is empty already, or cannot be removed and is named.
-    let _ = group.kill();
-    let deadline = Instant::now() + EMPTY_LIMIT;
-    loop {
-        match std::fs::remove_dir(root.path(path)) {
-            Ok(()) => return Ok(Undone::Restored),
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => sleep(POLL),
-            Err(e) => return Err(failed("remove", path, e)),
+
+    /// Makes it, with the groups above it.
+    fn apply(&self, root: &Root, _: &Existed, _: Progress<'_>) -> Result<(), ChangeError> {
+        let failed = FileError::io("make", &self.path);
+        if !root.is_real() {
+            // The crate knows no other root than the host's.
+            return Ok(std::fs::create_dir_all(root.path(&self.path)).map_err(failed)?);
+        }
+        // No controllers: the group is for telling QEMU's processes from others, and for a cpuset if one is wanted later.
+        let made = Group::new_with_specified_controllers(hierarchies::auto(), self.relative(), Some(Vec::new()));
+        match made {
+            Ok(_) if root.path(&self.path).is_dir() => Ok(()),
+            Ok(_) => Err(failed(std::io::ErrorKind::NotFound.into()).into()),
+            Err(error) => Err(failed(std::io::Error::other(error)).into()),
         }
     }
+
+    /// Removes it, unless it was there before; the kernel kills processes that are still in it.
+    fn undo(&self, root: &Root, before: &Existed) -> Result<Undone, ChangeError> {
+        let path = root.path(&self.path);
+        if before.exists || !path.is_dir() {
+            return Ok(Undone::AlreadyBack);
+        }
+        if root.is_real() {
+            let group = Group::load_with_specified_controllers(hierarchies::auto(), self.relative(), Vec::new());
+            // Kernels before 5.14 have no cgroup.kill; then the group is empty already, or rmdir fails and names it.
+            let _ = group.kill();
+        }
+        let mut removed = Ok(());
+        wait_for(root, EMPTY_LIMIT, || {
+            removed = std::fs::remove_dir(&path);
+            !matches!(&removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
+        });
+        removed.map_err(FileError::io("remove", &self.path))?;
+        Ok(Undone::Restored)
+    }
+
+    fn lock_files(&self, _: &Existed) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn observe(&self, root: &Root) -> Vec<Observed> {
+        let is_there = if root.path(&self.path).exists() { "there" } else { "absent" };
+        vec![Observed::new(format!("cgroup {}", self.path.display()), is_there)]
+    }
 }
 
-fn relative(path: &Path) -> &Path {
-    path.strip_prefix(MOUNT).unwrap_or(path)
+impl Cgroup {
+    fn relative(&self) -> &Path {
+        self.path.strip_prefix(MOUNT).unwrap_or(&self.path)
+    }
 }
 
-fn failed(action: &'static str, path: &Path, error: std::io::Error) -> ChangeError {
-    ChangeError::Io { action, path: path.to_owned(), error }
+impl fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "make the cgroup {}", self.path.display())
+    }
 }

@@ -1,6 +1,6 @@
 //! Changes to the host as a whole: attributes, memory, owners of files, cgroups.
 
-pub(super) mod cgroup;
-pub(super) mod huge_pages;
-pub(super) mod own;
-pub(super) mod write;
+pub mod cgroup;
+pub mod huge_pages;
+pub mod own;
+pub mod write;

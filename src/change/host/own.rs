@@ -1,83 +1,137 @@
-//! Make a file or device node QEMU's own for the run.
+//! Make QEMU's account the owner of a file or device node for the run.
 
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
+use serde::{Deserialize, Serialize};
 
-use crate::change::{Before, ChangeError, Undone};
+use crate::change::error::{ChangeError, FileError};
+use crate::change::record::Undone;
+use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
 
-/// Its owner, and which file it is.
-pub(in crate::change) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
-    let (_, meta) = open(root, path)?;
-    Ok(Before::Owner { uid: meta.uid(), gid: meta.gid(), device: meta.dev(), inode: meta.ino() })
+/// Make QEMU's account the owner of a file or device node for the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// The file or node; links are followed.
+    pub path: PathBuf,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
 }
 
-/// Gives away the very file that was looked at: whoever can write to its folder may have put another there since, or a
-/// link to one.
-pub(in crate::change) fn apply(root: &Root, path: &Path, ours: (u32, u32), before: &Before) -> Result<(), ChangeError> {
-    let Before::Owner { device, inode, .. } = *before else {
-        return Err(ChangeError::WrongRecord { before: before.clone() });
-    };
-    let (file, meta) = open(root, path)?;
-    if (meta.dev(), meta.ino()) != (device, inode) {
-        return Err(ChangeError::Exchanged { path: path.to_owned() });
+/// The owner of a file, and which file it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Device that holds the file.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+}
+
+/// The owner that was found: `{"owner": {…}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// The owner.
+    pub owner: Owner,
+}
+
+impl Step for Own {
+    type Before = Owned;
+
+    fn nature(&self) -> Nature {
+        Nature::PREPARES
     }
-    give(&file, path, ours.0, ours.1)
-}
 
-/// Gives it back, where it is the same file and still has the owner that we gave it.
-pub(in crate::change) fn undo(
-    root: &Root,
-    path: &Path,
-    ours: (u32, u32),
-    before: &Before,
-) -> Result<Undone, ChangeError> {
-    let Before::Owner { uid, gid, device, inode } = *before else {
-        return Err(ChangeError::WrongRecord { before: before.clone() });
-    };
-    let (file, meta) = match open(root, path) {
-        // A device node that vanished took its owner with it; the kernel makes the next one anew.
-        Err(ChangeError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Undone::NotOurs { found: "no such file".to_owned() });
+    fn capture(&self, root: &Root) -> Result<Owned, ChangeError> {
+        let (_, meta) = open(root, &self.path)?;
+        Ok(Owned { owner: Owner { uid: meta.uid(), gid: meta.gid(), device: meta.dev(), inode: meta.ino() } })
+    }
+
+    /// Changes the owner of the very file that was looked at: a program that can write to its folder may have put another
+    /// file there since, or a link to one.
+    fn apply(&self, root: &Root, before: &Owned, _: Progress<'_>) -> Result<(), ChangeError> {
+        let (file, meta) = open(root, &self.path)?;
+        if !is_same(&meta, &before.owner) {
+            return Err(FileError::Exchanged { path: self.path.clone() }.into());
         }
-        other => other?,
-    };
-    if (meta.dev(), meta.ino()) != (device, inode) {
-        return Ok(Undone::NotOurs { found: "another file of the same name".to_owned() });
+        Ok(chown(&file, &self.path, self.uid, self.gid)?)
     }
-    let found = (meta.uid(), meta.gid());
-    if found == (uid, gid) {
-        return Ok(Undone::AlreadyBack);
+
+    /// Changes the owner back if it is the same file and still has the owner that the change gave it.
+    fn undo(&self, root: &Root, Owned { owner: old }: &Owned) -> Result<Undone, ChangeError> {
+        let (file, meta) = match open(root, &self.path) {
+            // A device node that vanished took its owner with it; the kernel makes the next one anew.
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                return Ok(Undone::NotOurs { found: "no such file".to_owned() });
+            }
+            other => other?,
+        };
+        if !is_same(&meta, old) {
+            return Ok(Undone::NotOurs { found: "another file of the same name".to_owned() });
+        }
+        let found = (meta.uid(), meta.gid());
+        if found == (old.uid, old.gid) {
+            return Ok(Undone::AlreadyBack);
+        }
+        if found != (self.uid, self.gid) {
+            return Ok(Undone::NotOurs { found: format!("user {}, group {}", found.0, found.1) });
+        }
+        chown(&file, &self.path, old.uid, old.gid)?;
+        Ok(Undone::Restored)
     }
-    if found != ours {
-        return Ok(Undone::NotOurs { found: format!("user {}, group {}", found.0, found.1) });
+
+    fn lock_files(&self, _: &Owned) -> Vec<PathBuf> {
+        Vec::new()
     }
-    give(&file, path, uid, gid)?;
-    Ok(Undone::Restored)
+
+    fn observe(&self, root: &Root) -> Vec<Observed> {
+        let meta = std::fs::metadata(root.path(&self.path));
+        let owner = |meta: std::fs::Metadata| {
+            Observed::new(format!("owner of {}", self.path.display()), format!("{}:{}", meta.uid(), meta.gid()))
+        };
+        meta.ok().map(owner).into_iter().collect()
+    }
 }
 
-/// Opens the file without reading rights, so that what is looked at and what is given away are the same file.
-fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), ChangeError> {
-    let failed = |error| ChangeError::Io { action: "read", path: path.to_owned(), error };
-    let file =
-        std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(root.path(path)).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
+impl fmt::Display for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "give {} to user {}, group {}", self.path.display(), self.uid, self.gid)
+    }
+}
+
+fn is_same(meta: &std::fs::Metadata, owner: &Owner) -> bool {
+    (meta.dev(), meta.ino()) == (owner.device, owner.inode)
+}
+
+/// Opens the file without the right to read it, so that what is looked at and what is changed are the same file.
+fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), FileError> {
+    let failed = FileError::io("read", path);
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_PATH).open(root.path(path)).map_err(&failed)?;
+    let meta = file.metadata().map_err(&failed)?;
     Ok((file, meta))
 }
 
-/// Some file systems (vfat, NFS with squashed ids) take another owner and keep the old one.
-fn give(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), ChangeError> {
-    let failed = |error| ChangeError::Io { action: "give away", path: path.to_owned(), error };
+/// Changes the owner and reads it back: some file systems (vfat, NFS with squashed ids) accept another owner and keep the
+/// old one.
+fn chown(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), FileError> {
+    let failed = FileError::io("change the owner of", path);
     fchownat(file, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_EMPTY_PATH)
-        .map_err(|e| failed(e.into()))?;
+        .map_err(|error| failed(error.into()))?;
     let found = file.metadata().map_err(failed)?;
     match (found.uid(), found.gid()) == (uid, gid) {
         true => Ok(()),
-        false => Err(ChangeError::NotTaken {
+        false => Err(FileError::NotTaken {
             path: path.to_owned(),
             wanted: format!("user {uid}, group {gid}"),
             found: format!("user {}, group {}", found.uid(), found.gid()),

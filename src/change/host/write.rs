@@ -1,64 +1,92 @@
 //! Write a value to a file under /sys or /proc.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::change::attribute::write_bounded;
-use crate::change::locks::function_of;
-use crate::change::pci::bind_driver::driver;
-use crate::change::{Before, ChangeError, Undone};
+use crate::change::error::{ChangeError, FileError};
+use crate::change::file::{read, write};
+use crate::change::pci::function::{driver, function_of, override_of};
+use crate::change::record::{Text, Undone};
+use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
 
-/// What the file says.
-pub(in crate::change) fn capture(root: &Root, path: &Path) -> Result<Before, ChangeError> {
-    read(root, path).map(Before::Text)
+/// Write a value to a file under /sys or /proc.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The file.
+    pub path: PathBuf,
+    /// The value, as it reads back.
+    pub value: String,
+    /// The driver that set what was there before: with another driver the function has that one's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_by: Option<String>,
+}
+
+impl Step for Write {
+    type Before = Text;
+
+    fn nature(&self) -> Nature {
+        Nature::PREPARES
+    }
+
+    fn capture(&self, root: &Root) -> Result<Text, ChangeError> {
+        Ok(Text { text: read(root, &self.path)? })
+    }
+
+    fn apply(&self, root: &Root, _: &Text, _: Progress<'_>) -> Result<(), ChangeError> {
+        Ok(set(root, &self.path, &self.value)?)
+    }
+
+    /// Writes what the file said before, if it still says ours.
+    fn undo(&self, root: &Root, Text { text: old }: &Text) -> Result<Undone, ChangeError> {
+        if self.set_by.as_ref().is_some_and(|name| !is_bound_to(root, &self.path, name)) {
+            return Ok(Undone::AlreadyBack);
+        }
+        let found = read(root, &self.path)?;
+        if found == *old {
+            return Ok(Undone::AlreadyBack);
+        }
+        if found != self.value {
+            return Ok(Undone::NotOurs { found });
+        }
+        set(root, &self.path, old)?;
+        Ok(Undone::Restored)
+    }
+
+    fn lock_files(&self, _: &Text) -> Vec<PathBuf> {
+        function_of(&self.path).map(override_of).into_iter().collect()
+    }
+
+    fn observe(&self, root: &Root) -> Vec<Observed> {
+        let text = root.text_up_to(&self.path, 4096);
+        text.map(|text| Observed::new(self.path.display().to_string(), text)).into_iter().collect()
+    }
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write {:?} to {}", self.value, self.path.display())
+    }
 }
 
 /// Writes the value and reads it back.
-pub(in crate::change) fn apply(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
-    // Without a driver it may be a function that an unbind never came back from, and some attributes wait for that.
+fn set(root: &Root, path: &Path, value: &str) -> Result<(), FileError> {
+    // A function without a driver may be one whose unbind never came back, and some attributes wait for its lock.
     match function_of(path).filter(|address| driver(root, *address).is_none()) {
         Some(_) => write_bounded(root, path, value)?,
         None => write(root, path, value)?,
     }
     let found = read(root, path)?;
-    if found == value {
-        Ok(())
-    } else {
-        Err(ChangeError::NotTaken { path: path.to_owned(), wanted: value.to_owned(), found })
+    match found == value {
+        true => Ok(()),
+        false => Err(FileError::NotTaken { path: path.to_owned(), wanted: value.to_owned(), found }),
     }
 }
 
-/// Whether the function that this is an attribute of has this driver.
-pub(in crate::change) fn is_with(root: &Root, path: &Path, name: &str) -> bool {
+/// Whether the function that this is an attribute of is bound to this driver.
+fn is_bound_to(root: &Root, path: &Path, name: &str) -> bool {
     function_of(path).and_then(|address| driver(root, address)).is_some_and(|driver| driver == name)
-}
-
-/// Writes what it said before, where it still says ours.
-pub(in crate::change) fn undo(root: &Root, path: &Path, ours: &str, old: &str) -> Result<Undone, ChangeError> {
-    let found = read(root, path)?;
-    if found == old {
-        return Ok(Undone::AlreadyBack);
-    }
-    if found != ours {
-        return Ok(Undone::NotOurs { found });
-    }
-    apply(root, path, old)?;
-    Ok(Undone::Restored)
-}
-
-/// A file's text without white space at its ends, with an error where `Root::text` says just nothing.
-pub(in crate::change) fn read(root: &Root, path: &Path) -> Result<String, ChangeError> {
-    match std::fs::read(root.path(path)) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
-        Err(error) => Err(ChangeError::Io { action: "read", path: path.to_owned(), error }),
-    }
-}
-
-/// One write call, as sysfs wants it; never creates the file.
-pub(in crate::change) fn write(root: &Root, path: &Path, value: &str) -> Result<(), ChangeError> {
-    let failed = |error| ChangeError::Io { action: "write", path: path.to_owned(), error };
-    // `truncate` is what makes a regular file of a fake root behave like an attribute.
-    let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(root.path(path)).map_err(failed)?;
-    file.write_all(value.as_bytes()).map_err(failed)
 }

@@ -1,21 +1,21 @@
-//! Disks that the host uses keep their controller: a plan looks at them too, but a stick may have been plugged in and
-//! mounted since. So the kernel is asked just before the driver goes.
+//! Refuse to unbind a controller whose disks the host uses. The plan looks at them too, but somebody may have plugged in and
+//! mounted a stick since. So the kernel is asked just before the driver is unbound.
 
 use std::path::{Path, PathBuf};
 
-use crate::change::ChangeError;
+use crate::change::error::HeldError;
 use crate::host::pci::{BLOCK, without_path};
 use crate::host::{Root, is_claimed};
 use crate::units::PciAddress;
 
 /// Refuses a function with a disk that is in use. A fake root has no disks.
-pub(in crate::change) fn check_unused(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
+pub(super) fn check_unused(root: &Root, address: PciAddress) -> Result<(), HeldError> {
     if root.is_real() { check(root, address, &is_claimed) } else { Ok(()) }
 }
 
-fn check(root: &Root, address: PciAddress, in_use: &dyn Fn(&Path) -> bool) -> Result<(), ChangeError> {
+fn check(root: &Root, address: PciAddress, in_use: &dyn Fn(&Path) -> bool) -> Result<(), HeldError> {
     let nodes: Vec<PathBuf> = disks(root, address).into_iter().filter(|node| in_use(node)).collect();
-    if nodes.is_empty() { Ok(()) } else { Err(ChangeError::DisksInUse { address, nodes }) }
+    if nodes.is_empty() { Ok(()) } else { Err(HeldError::Disks { address, nodes }) }
 }
 
 /// The nodes of the disks, and their partitions, that are behind the function now.

@@ -1,8 +1,10 @@
 //! Changes to PCI functions: their drivers, modules, memory ranges and device nodes.
 
-pub(super) mod bind_driver;
-pub(super) mod disks;
-pub(super) mod free_nodes;
-pub(super) mod remove_module;
-pub(super) mod resize_bar;
-pub(super) mod revive;
+pub mod bind_driver;
+mod disks;
+pub mod free_nodes;
+pub(super) mod function;
+mod modprobe;
+pub mod remove_module;
+pub mod resize_bar;
+pub mod revive;

@@ -1,8 +1,8 @@
 //! Wake a card that does not answer when its guest has ended, before a host driver is bound to it: such a driver would wait
-//! for the card, and may take the host with it.
+//! for the card, and could crash the host.
 //!
-//! Nothing is done before: the change is there so that what may be tried is in the journal, and whoever puts the host back,
-//! in any process, tries just that. The rungs are climbed one after the other, and after each the card is asked again.
+//! Nothing is done before the guest: the change stands in the journal so that the process that restores the host, whichever
+//! that is, tries just what the plan allows. It tries one remedy after the other, and asks the card again after each.
 //! Source: `Documentation/ABI/testing/sysfs-bus-pci` (`reset`, `reset_subordinate`, `remove`, `rescan`),
 //! `Documentation/ABI/testing/rtc-cdev` and `drivers/rtc/sysfs.c` (`wakealarm`), `Documentation/admin-guide/pm/sleep-states.rst`.
 
@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::attribute::{wait_for, write_within};
-use crate::change::host::write::write;
-use crate::change::pci::bind_driver::{answers, driver, folder};
-use crate::change::{ChangeError, Undone};
+use super::function::{answers, driver, exists, folder};
+use crate::change::attribute::write_within;
+use crate::change::error::{ChangeError, FileError, FunctionError};
+use crate::change::file::write;
+use crate::change::record::{Nothing, Undone};
+use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::change::wait::wait_for;
 use crate::host::Root;
 use crate::units::PciAddress;
 
@@ -23,11 +26,11 @@ use crate::units::PciAddress;
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// How long the kernel may take: it waits for a card up to 60 s after a reset (`PCIE_RESET_READY_POLL_MS`).
 const LIMIT: Duration = Duration::from_secs(90);
-/// The host sleeps so long, in seconds. An alarm that comes while the devices are still being stopped would be lost on
+/// How long the host sleeps, in seconds. An alarm that comes while the devices are still being stopped would be lost on
 /// some boards, so it is longer than that takes.
 const SLEEP: u32 = 5;
 const CLOCK: &str = "/sys/class/rtc/rtc0/wakealarm";
-/// Deeper than the switches below a port go.
+/// More than the levels of switches below a port.
 const MAX_DEPTH: usize = 8;
 
 /// What can wake a dead card.
@@ -55,59 +58,90 @@ impl fmt::Display for Rung {
     }
 }
 
-/// A card, and what may wake it.
-pub(in crate::change) struct Card<'a> {
-    /// Its functions that go back to a host driver.
-    pub functions: &'a [PciAddress],
+/// Wake a card that does not answer when the guest has ended; nothing is done before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revive {
+    /// Its functions that a host driver is bound to again.
+    pub functions: Vec<PciAddress>,
     /// The port that it is behind.
     pub port: Option<PciAddress>,
     /// What may be tried, in this order.
-    pub rungs: &'a [Rung],
-    /// The file that says which rung woke it last time.
-    pub note: &'a Path,
+    pub rungs: Vec<Rung>,
+    /// The file that keeps which of these helped last time.
+    pub note: PathBuf,
 }
 
-/// Wakes the card, where it is dead, by what helped last time and then by the rest; the error says what was tried.
-pub(in crate::change) fn wake(root: &Root, card: &Card) -> Result<Undone, ChangeError> {
-    if card.functions.iter().all(|address| !root.path(folder(*address)).exists()) && !card.rungs.contains(&Rung::Rescan)
-    {
-        return Ok(Undone::NotOurs { found: "no such device".to_owned() });
+impl Step for Revive {
+    type Before = Nothing;
+
+    fn nature(&self) -> Nature {
+        Nature::takes(false)
     }
-    if card.dead(root).is_none() {
-        return Ok(Undone::AlreadyBack);
+
+    fn capture(&self, _: &Root) -> Result<Nothing, ChangeError> {
+        Ok(Nothing::Nothing)
     }
-    let last: Option<Rung> =
-        std::fs::read(root.path(card.note)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    // What helped before is likely to help again.
-    let first = card.rungs.iter().filter(|rung| Some(**rung) == last);
-    let mut tried = Vec::new();
-    for rung in first.chain(card.rungs.iter().filter(|rung| Some(**rung) != last)) {
-        tracing::info!("{} does not answer; trying {rung}", card.functions[0]);
-        match card.climb(root, *rung) {
-            Err(why) => tried.push(format!("{rung} ({why})")),
-            Ok(()) if wait_for(ANSWER_LIMIT, || card.dead(root).is_none()) => {
-                tracing::warn!("{} did not answer when the guest had ended; {rung} woke it", card.functions[0]);
-                // Without the note all are tried in their order, as this time.
-                let _ = serde_json::to_vec(rung).map(|text| std::fs::write(root.path(card.note), text));
-                return Ok(Undone::Restored);
+
+    fn apply(&self, _: &Root, _: &Nothing, _: Progress<'_>) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    /// Wakes the card if it is dead: first by what helped last time, then by the rest. The error says what was tried.
+    fn undo(&self, root: &Root, _: &Nothing) -> Result<Undone, ChangeError> {
+        if self.functions.iter().all(|address| !exists(root, *address)) && !self.rungs.contains(&Rung::Rescan) {
+            return Ok(Undone::no_device());
+        }
+        let Some(dead) = self.dead(root) else { return Ok(Undone::AlreadyBack) };
+        let last: Option<Rung> =
+            std::fs::read(root.path(&self.note)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        // What helped before is likely to help again.
+        let first = self.rungs.iter().filter(|rung| Some(**rung) == last);
+        let mut tried = Vec::new();
+        for rung in first.chain(self.rungs.iter().filter(|rung| Some(**rung) != last)) {
+            tracing::info!("{dead} does not answer; trying {rung}");
+            match self.try_rung(root, *rung) {
+                Err(why) => tried.push(format!("{rung} ({why})")),
+                Ok(()) if wait_for(root, ANSWER_LIMIT, || self.dead(root).is_none()) => {
+                    tracing::warn!("{dead} did not answer when the guest had ended; {rung} woke it");
+                    // Without the note, the next time tries all in their order, as this time.
+                    let _ = serde_json::to_vec(rung).map(|text| std::fs::write(root.path(&self.note), text));
+                    return Ok(Undone::Restored);
+                }
+                Ok(()) => tried.push(rung.to_string()),
             }
-            Ok(()) => tried.push(rung.to_string()),
+        }
+        match self.dead(root) {
+            None => Ok(Undone::Restored),
+            Some(address) => Err(FunctionError::Dead { address, power: None, tried }.into()),
         }
     }
-    match card.dead(root) {
-        None => Ok(Undone::Restored),
-        Some(address) => Err(ChangeError::Dead { address, power: None, tried }),
+
+    fn lock_files(&self, _: &Nothing) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// It changes nothing on the way there, and every rehearsal looks at the devices.
+    fn observe(&self, _: &Root) -> Vec<Observed> {
+        Vec::new()
     }
 }
 
-impl Card<'_> {
+impl fmt::Display for Revive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.functions.iter().map(ToString::to_string).collect();
+        let how: Vec<_> = self.rungs.iter().map(ToString::to_string).collect();
+        write!(f, "wake {} if dead after the guest, by {}", names.join(", "), how.join(", then "))
+    }
+}
+
+impl Revive {
     /// A function that does not answer, or is not there.
     fn dead(&self, root: &Root) -> Option<PciAddress> {
-        let alive = |address: PciAddress| root.path(folder(address)).exists() && answers(root, address);
+        let alive = |address: PciAddress| exists(root, address) && answers(root, address);
         self.functions.iter().copied().find(|address| !alive(*address))
     }
 
-    fn climb(&self, root: &Root, rung: Rung) -> Result<(), String> {
+    fn try_rung(&self, root: &Root, rung: Rung) -> Result<(), String> {
         match rung {
             Rung::Reset => self.reset(root),
             Rung::Bus => self.reset_bus(root),
@@ -121,7 +155,7 @@ impl Card<'_> {
         for address in self.functions.iter().filter(|address| !answers(root, **address)) {
             let path = folder(*address).join("reset");
             match root.path(&path).exists() {
-                true => whys.extend(give(root, &path).err()),
+                true => whys.extend(trigger(root, &path).err()),
                 false => whys.push(format!("the kernel knows none for {address}")),
             }
         }
@@ -138,31 +172,32 @@ impl Card<'_> {
         if let Some((address, driver)) = in_use(root, &folder(port), 0) {
             return Err(format!("{address} is on the bus too, and {driver} uses it"));
         }
-        give(root, &path)
+        trigger(root, &path)
     }
 
     fn rescan(&self, root: &Root) -> Result<(), String> {
-        for address in self.functions {
+        for address in &self.functions {
             if let Some(driver) = driver(root, *address).filter(|driver| driver != "vfio-pci") {
-                return Err(format!("{address} is with {driver}"));
+                return Err(format!("{address} is bound to {driver}"));
             }
         }
-        for address in self.functions.iter().filter(|address| root.path(folder(**address)).exists()) {
-            give(root, &folder(*address).join("remove"))?;
+        for address in self.functions.iter().filter(|address| exists(root, **address)) {
+            trigger(root, &folder(*address).join("remove"))?;
         }
         let path = match self.port {
             Some(port) => folder(port).join("rescan"),
             None => PathBuf::from("/sys/bus/pci/rescan"),
         };
-        give(root, &path)
+        trigger(root, &path)
     }
 }
 
-fn give(root: &Root, path: &Path) -> Result<(), String> {
+/// Writes "1" to an attribute that makes the kernel act.
+fn trigger(root: &Root, path: &Path) -> Result<(), String> {
     write_within(root, path, "1", LIMIT).map_err(|error| error.to_string())
 }
 
-/// A function below this folder that a driver of the host's has.
+/// A function below this folder that a driver of the host is bound to.
 fn in_use(root: &Root, below: &Path, depth: usize) -> Option<(PciAddress, String)> {
     let entries = std::fs::read_dir(root.path(below)).ok()?;
     entries.flatten().filter(|_| depth < MAX_DEPTH).find_map(|entry| {
@@ -174,7 +209,7 @@ fn in_use(root: &Root, below: &Path, depth: usize) -> Option<(PciAddress, String
     })
 }
 
-/// Sleeps, and has the clock wake the host.
+/// Suspends the host to memory, with an alarm of its clock that wakes it.
 fn suspend(root: &Root) -> Result<(), String> {
     let state = Path::new("/sys/power/state");
     if !root.text_up_to(state, 256).unwrap_or_default().split_whitespace().any(|word| word == "mem") {
@@ -186,9 +221,9 @@ fn suspend(root: &Root) -> Result<(), String> {
         return Err(format!("its sleep is {kind}, which does not cut the power; boot with `mem_sleep_default=deep`"));
     }
     if !root.path(CLOCK).exists() {
-        return Err("no clock could wake it".to_owned());
+        return Err("it has no clock that could wake it".to_owned());
     }
-    let words = |error: ChangeError| error.to_string();
+    let words = |error: FileError| error.to_string();
     // An alarm that is set already refuses another.
     write(root, Path::new(CLOCK), "0").map_err(words)?;
     write(root, Path::new(CLOCK), &format!("+{SLEEP}")).map_err(words)?;

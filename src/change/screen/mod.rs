@@ -1,4 +1,5 @@
 //! Changes to what shows on a screen: consoles, the firmware's framebuffer, cards that compositors hold.
 
-pub(super) mod hide_card;
-pub(super) mod leave_console;
+pub mod hide_card;
+pub mod leave_console;
+pub mod release_boot_screen;

@@ -1,138 +1,104 @@
 //! Stop a unit of systemd's, and start it again.
 //! Source: org.freedesktop.systemd1(5).
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
-use zbus::zvariant::OwnedObjectPath;
+use serde::{Deserialize, Serialize};
 
-use crate::change::{Before, ChangeError, Undone};
+use crate::change::error::{ChangeError, UnitError};
+use crate::change::record::{Existed, Undone};
+use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::host::Root;
+use crate::systemd::{Mode, Systemd, SystemdError, blocking, is_up};
 
 /// How long a unit may take: systemd kills what does not stop within 90 s by default.
 const LIMIT: Duration = Duration::from_secs(100);
-/// How long systemd may take to answer a question.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(10);
 
-/// What failed, in words.
-type Failed = String;
-
-/// Whether it runs, or is about to.
-pub(in crate::change) fn capture(unit: &str) -> Result<Before, ChangeError> {
-    ask(unit, async |systemd: &Systemd| Ok(Before::Exists(is_up(&systemd.state(unit).await?))))
+/// Stop a unit of systemd's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopUnit {
+    /// Its name: `gdm.service`.
+    pub unit: String,
 }
 
-/// Stops it and waits until it has ended.
-pub(in crate::change) fn stop(unit: &str) -> Result<(), ChangeError> {
-    ask(unit, async |systemd: &Systemd| {
-        if !is_up(&systemd.state(unit).await?) {
-            return Ok(());
-        }
-        systemd.call("StopUnit", unit).await?;
-        systemd.wait(unit, |state| matches!(state, "inactive" | "failed")).await
-    })
-}
+impl Step for StopUnit {
+    type Before = Existed;
 
-/// Starts it again, if it was up. Its count of failed starts is forgotten first: systemd gives up on a unit that was
-/// started often within a short time, and nothing was wrong with those.
-pub(in crate::change) fn start(unit: &str, was_up: bool) -> Result<Undone, ChangeError> {
-    if !was_up {
-        return Ok(Undone::AlreadyBack);
-    }
-    ask(unit, async |systemd: &Systemd| {
-        if systemd.state(unit).await? == "active" {
-            return Ok(Undone::AlreadyBack);
-        }
-        // Refused where the unit is not loaded: then there is nothing to forget.
-        let _ = timeout(ANSWER_LIMIT, systemd.manager.call_method("ResetFailedUnit", &(unit,))).await;
-        systemd.call("StartUnit", unit).await?;
-        systemd.wait(unit, |state| matches!(state, "active" | "failed")).await?;
-        match systemd.state(unit).await?.as_str() {
-            "active" => Ok(Undone::Restored),
-            state => Err(format!("it is {state} after its start; `systemctl status {unit}` says why")),
-        }
-    })
-}
-
-/// Whether a unit in this state (`ActiveState`) runs, or is about to.
-pub(in crate::change) fn is_up(state: &str) -> bool {
-    matches!(state, "active" | "activating" | "reloading")
-}
-
-struct Systemd {
-    manager: zbus::Proxy<'static>,
-}
-
-impl Systemd {
-    const NAME: &'static str = "org.freedesktop.systemd1";
-
-    async fn connect() -> Result<Self, Failed> {
-        let bus = timeout(ANSWER_LIMIT, zbus::Connection::system()).await;
-        let bus = bus.map_err(|_| "the system bus does not answer".to_owned())?.map_err(words)?;
-        let manager =
-            zbus::Proxy::new(&bus, Self::NAME, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager").await;
-        Ok(Self { manager: manager.map_err(words)? })
+    fn nature(&self) -> Nature {
+        Nature::takes(true)
     }
 
-    /// `active`, `inactive`, `failed`, …; a unit that is not loaded is inactive.
-    async fn state(&self, unit: &str) -> Result<String, Failed> {
-        let path: OwnedObjectPath = match timeout(ANSWER_LIMIT, self.manager.call("GetUnit", &(unit,))).await {
-            Ok(Ok(path)) => path,
-            Ok(Err(zbus::Error::MethodError(name, ..))) if name.ends_with(".NoSuchUnit") => {
-                return Ok("inactive".to_owned());
-            }
-            Ok(Err(error)) => return Err(words(error)),
-            Err(_) => return Err("systemd does not answer".to_owned()),
-        };
-        let connection = self.manager.connection();
-        let arguments = ("org.freedesktop.systemd1.Unit", "ActiveState");
-        let call = connection.call_method(
-            Some(Self::NAME),
-            path.as_str(),
-            Some("org.freedesktop.DBus.Properties"),
-            "Get",
-            &arguments,
-        );
-        let reply =
-            timeout(ANSWER_LIMIT, call).await.map_err(|_| "systemd does not answer".to_owned())?.map_err(words)?;
-        let value: zbus::zvariant::OwnedValue = reply.body().deserialize().map_err(words)?;
-        String::try_from(value).map_err(|error| error.to_string())
+    /// Whether the unit runs, or is about to.
+    fn capture(&self, _: &Root) -> Result<Existed, ChangeError> {
+        self.ask(async |systemd| Ok(Existed { exists: is_up(&systemd.state(&self.unit).await?) }))
     }
 
-    async fn call(&self, method: &str, unit: &str) -> Result<(), Failed> {
-        let arguments = (unit, "replace");
-        let call = self.manager.call::<_, _, OwnedObjectPath>(method, &arguments);
-        let job = timeout(ANSWER_LIMIT, call).await.map_err(|_| "systemd does not answer".to_owned())?;
-        job.map(drop).map_err(words)
-    }
-
-    async fn wait(&self, unit: &str, settled: impl Fn(&str) -> bool) -> Result<(), Failed> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let state = self.state(unit).await?;
-            if settled(&state) {
+    /// Stops the unit and waits until it has ended.
+    fn apply(&self, _: &Root, _: &Existed, _: Progress<'_>) -> Result<(), ChangeError> {
+        self.ask(async |systemd| {
+            if !is_up(&systemd.state(&self.unit).await?) {
                 return Ok(());
             }
-            if Instant::now() > deadline {
-                return Err(format!("it is still {state} after {} s", LIMIT.as_secs()));
-            }
-            sleep(POLL).await;
+            systemd.stop(&self.unit, Some(LIMIT)).await?;
+            systemd.wait_for(&self.unit, LIMIT, |state| matches!(state, "inactive" | "failed")).await.map(drop)
+        })
+    }
+
+    /// Starts the unit again if it was up. Its count of failed starts is reset first: systemd gives up on a unit that was
+    /// started often within a short time, and nothing was wrong with those.
+    fn undo(&self, _: &Root, before: &Existed) -> Result<Undone, ChangeError> {
+        if !before.exists {
+            return Ok(Undone::AlreadyBack);
         }
+        let state = self.ask(async |systemd| {
+            if systemd.state(&self.unit).await? == "active" {
+                return Ok(None);
+            }
+            systemd.reset_failed(&self.unit).await;
+            systemd.start(&self.unit, Mode::Replace, Some(LIMIT)).await?;
+            systemd.wait_for(&self.unit, LIMIT, |state| matches!(state, "active" | "failed")).await.map(Some)
+        })?;
+        match state.as_deref() {
+            None => Ok(Undone::AlreadyBack),
+            Some("active") => Ok(Undone::Restored),
+            Some(state) => {
+                let why = format!("it is {state} after its start; `systemctl status {}` says why", self.unit);
+                Err(UnitError::Systemd { unit: self.unit.clone(), why }.into())
+            }
+        }
+    }
+
+    fn lock_files(&self, _: &Existed) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn observe(&self, root: &Root) -> Vec<Observed> {
+        vec![Observed::new(format!("unit {}", self.unit), up_or_down(self.capture(root)))]
     }
 }
 
-fn words(error: zbus::Error) -> Failed {
-    error.to_string()
+impl fmt::Display for StopUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stop {}", self.unit)
+    }
 }
 
-/// Asks systemd on a thread of its own: changes are made one after the other, and whoever makes them may be in an event
-/// loop already, which cannot be entered twice.
-fn ask<T: Send>(unit: &str, question: impl AsyncFn(&Systemd) -> Result<T, Failed> + Send) -> Result<T, ChangeError> {
-    let answer = move || -> Result<T, Failed> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        runtime.block_on(async { question(&Systemd::connect().await?).await })
-    };
-    let answer = std::thread::scope(|scope| scope.spawn(answer).join());
-    let answer = answer.unwrap_or_else(|_| Err("asking systemd failed".to_owned()));
-    answer.map_err(|why| ChangeError::Unit { unit: unit.to_owned(), why })
+impl StopUnit {
+    fn ask<T: Send>(
+        &self,
+        question: impl AsyncFnOnce(&Systemd) -> Result<T, SystemdError> + Send,
+    ) -> Result<T, ChangeError> {
+        Ok(blocking(question).map_err(|why| UnitError::Systemd { unit: self.unit.clone(), why: why.to_string() })?)
+    }
+}
+
+/// The state of a unit in one word, or why it is unknown.
+pub(super) fn up_or_down(found: Result<Existed, ChangeError>) -> String {
+    match found {
+        Ok(Existed { exists: true }) => "up".to_owned(),
+        Ok(_) => "down".to_owned(),
+        Err(error) => error.to_string(),
+    }
 }

@@ -1,8 +1,7 @@
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
-use crate::host::Root;
 use crate::units::Size;
 
 /// A desktop: a graphics card with sound behind a port, an NVMe drive with the root file system, a USB controller and

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::details::Details;
+use super::Details;
+use super::function::link;
 use crate::host::Root;
 use crate::host::block::{Mounts, is_claimed, mounted};
 use crate::units::PciAddress;
@@ -81,7 +82,7 @@ fn with_upper(root: &Root, interface: &str) -> BTreeSet<String> {
             continue;
         }
         let folder = format!("/sys/class/net/{name}");
-        open.extend(root.link(format!("{folder}/master")));
+        open.extend(link(root, &format!("{folder}/master")));
         open.extend(root.names(folder).iter().filter_map(|entry| entry.strip_prefix("upper_").map(str::to_owned)));
     }
     found

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::{Placement, Severity};
-use crate::change::Change;
+use crate::change::HugePages;
 use crate::host::Node;
 use crate::machine::Pages;
 use crate::qemu::command::QemuOption;
@@ -144,7 +144,7 @@ fn huge_pages(draft: &mut Draft, size: Size, page: Size, nodes: &CpuSet) {
         let pages = share + u64::from((index as u64) < total % on.len() as u64);
         let facts = draft.host.memory.nodes.iter().find(|facts| facts.id == *node).cloned();
         check_node(draft, *node, facts.as_ref(), page, pages);
-        draft.change(Change::HugePages { node: *node, size: page, pages }, draft.file("memory.pages"));
+        draft.change(HugePages { node: *node, size: page, pages }, draft.file("memory.pages"));
     }
 }
 

@@ -10,7 +10,9 @@ use super::super::session::{self, Move};
 use super::checks::key;
 use super::stopped::{Stopped, seated};
 use super::{Devices, Given, VFIO, hidden, stopped};
-use crate::change::{Change, Rung};
+use crate::change::{
+    self, BindDriver, FreeNodes, LeaveConsole, Own, ReleaseBootScreen, RemoveModule, ResizeBar, Rung, Write,
+};
 use crate::host::Pci;
 use crate::host::pci::{Holder, Node, Resizable, Screen};
 use crate::machine::{Holders, Rebar, Revive};
@@ -45,13 +47,13 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
     for given in devices.given.iter().rev() {
         let freed = resize(draft, given);
         if freed || !given.is_ready() {
-            let change = Change::BindDriver { address: given.address(), driver: Some(VFIO.to_owned()) };
+            let change = BindDriver { address: given.address(), driver: Some(VFIO.to_owned()) };
             draft.change(change, draft.file(&given.field()));
         }
         // vfio-pci lets the device sleep as soon as it has it.
         let awake = by_fact("some cards do not wake from the sleep that vfio-pci puts them to");
         let (path, value) = (attribute(given.address(), "power/control"), "on".to_owned());
-        draft.change(Change::Write { path, value, set_by: Some(VFIO.to_owned()) }, awake);
+        draft.change(Write { path, value, set_by: Some(VFIO.to_owned()) }, awake);
     }
     // After all functions have left the host, so that it comes before the first one that goes back to it.
     for card in taken.chunk_by(|one, next| one.index == next.index) {
@@ -82,7 +84,7 @@ fn revive(draft: &mut Draft, functions: &[Given]) {
         &format!("{}.revive", card.field()),
         "a driver that gets a dead card may take the host down",
     );
-    draft.change(Change::Revive { functions, port: card.function.port, rungs, note }, why);
+    draft.change(change::Revive { functions, port: card.function.port, rungs, note }, why);
 }
 
 fn rung(written: Revive) -> Rung {
@@ -97,7 +99,7 @@ fn rung(written: Revive) -> Rung {
 /// A change of one of the function's attributes.
 fn write(draft: &mut Draft, address: PciAddress, name: &str, value: &str, why: Origin) {
     let path = attribute(address, name);
-    draft.change(Change::Write { path, value: value.to_owned(), set_by: None }, why);
+    draft.change(Write { path, value: value.to_owned(), set_by: None }, why);
 }
 
 fn attribute(address: PciAddress, name: &str) -> PathBuf {
@@ -199,7 +201,7 @@ fn free_nodes<'a>(
         ended.extend(stays.into_iter().filter(|_| end));
     }
     let why = draft.file_or(end, "handover.holders", "a driver may wait for ever for a device's last user");
-    draft.change(Change::FreeNodes { nodes, end }, why);
+    draft.change(FreeNodes { nodes, end }, why);
     ended
 }
 
@@ -237,7 +239,7 @@ fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     }
     for console in pci.screen.consoles.iter().filter(|console| console.bound && console.on_framebuffer()) {
         let why = by_fact(format!("the consoles are on {}, which goes with the card", its[0].0));
-        draft.change(Change::LeaveConsole { name: console.name.clone() }, why);
+        draft.change(LeaveConsole { name: console.name.clone() }, why);
     }
 }
 
@@ -259,7 +261,7 @@ fn boot_screen(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
         return;
     }
     for screen in &pci.screen.boot_screens {
-        let change = Change::ReleaseBootScreen { driver: screen.driver.clone(), device: screen.device.clone() };
+        let change = ReleaseBootScreen { driver: screen.driver.clone(), device: screen.device.clone() };
         draft.change(change, by_fact("the firmware's framebuffer lies in the card's memory"));
     }
 }
@@ -276,7 +278,7 @@ fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     if let Some(modules) = &draft.machine.handover.modules {
         for (i, module) in modules.iter().enumerate() {
             let why = draft.file(&format!("handover.modules[{i}]"));
-            draft.change(Change::RemoveModule { module: module.clone() }, why);
+            draft.change(RemoveModule { module: module.clone() }, why);
         }
         return;
     }
@@ -287,7 +289,7 @@ fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     }
     for module in &card.details.modules {
         let why = by_default("NVIDIA's modules refuse at once while they are in use, where an unbind would hang");
-        draft.change(Change::RemoveModule { module: module.clone() }, why);
+        draft.change(RemoveModule { module: module.clone() }, why);
     }
 }
 
@@ -322,9 +324,9 @@ fn resize(draft: &mut Draft, given: &Given) -> bool {
     let has_driver = given.function.driver.is_some();
     if has_driver {
         let why = by_default("a range is resized while no driver has the device");
-        draft.change(Change::BindDriver { address, driver: None }, why);
+        draft.change(BindDriver { address, driver: None }, why);
     }
-    draft.change(Change::ResizeBar { address, bar: range.bar, size }, draft.file(&field));
+    draft.change(ResizeBar { address, bar: range.bar, size }, draft.file(&field));
     has_driver
 }
 
@@ -335,6 +337,6 @@ fn own_groups(draft: &mut Draft, devices: &Devices) {
     for group in groups {
         let path = PathBuf::from(format!("/dev/vfio/{group}"));
         let why = by_default("QEMU runs as an account of its own, which must be able to open its devices");
-        draft.change(Change::Own { path, uid: account.uid, gid: account.gid }, why);
+        draft.change(Own { path, uid: account.uid, gid: account.gid }, why);
     }
 }

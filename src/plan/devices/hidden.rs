@@ -6,7 +6,7 @@ use super::super::draft::{Draft, by_fact};
 use super::checks::key;
 use super::stopped::seated;
 use super::{Given, VFIO};
-use crate::change::Change;
+use crate::change::HideCard;
 use crate::host::Pci;
 use crate::host::pci::Node;
 use crate::machine::DisplayManager;
@@ -45,7 +45,7 @@ pub(super) fn hide(draft: &mut Draft, pci: &Pci, hidden: &[Given]) {
         for node in cards(given) {
             let why =
                 by_fact(format!("the session shows on another card, and {} holds this one too", names.join(", ")));
-            draft.change(Change::HideCard { address: given.address(), node: node.clone() }, why);
+            draft.change(HideCard { address: given.address(), node: node.clone() }, why);
         }
     }
 }

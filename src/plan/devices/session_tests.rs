@@ -1,9 +1,8 @@
 //! What a handover does to sessions: which units are stopped, who outlives them, and where the launcher goes.
 
 use super::tests::{at, changes, details, function, holder, host, plan};
-use crate::host::pci::{Holder, Node};
+use crate::host::pci::{Holder, Manager, Node, Session};
 use crate::host::{Host, InstalledUnit};
-use crate::host::{Manager, Session};
 use crate::plan::{Cgroup, Move, Plan, Verdict};
 
 fn session(id: &str, kind: &str, seat: Option<&str>) -> Session {
@@ -196,9 +195,9 @@ fn two_cards() -> Host {
 fn a_session_does_without_a_card_that_it_does_not_show_on() {
     let second = r#"pci: ["02:00.0"]"#;
     let given = plan(second, &two_cards());
-    let hides = "have compositors let go of /dev/dri/card1 (0000:02:00.0)";
+    let hides = "have compositors close /dev/dri/card1 (0000:02:00.0)";
     let order: Vec<String> = changes(&given).into_iter().filter(|c| c.contains("dri") || c.contains("stop")).collect();
-    assert_eq!(order, [hides, "see that nobody holds /dev/dri/card1, /dev/dri/renderD129"]);
+    assert_eq!(order, [hides, "see that no program holds /dev/dri/card1, /dev/dri/renderD129"]);
     assert_eq!((held(&given), given.moves), (vec![], None));
     let cases: [(&str, Spoil); 4] = [
         // The session shows on it.

@@ -3,7 +3,7 @@
 use super::super::Severity::Soft;
 use super::super::draft::{Draft, by_fact};
 use super::Given;
-use crate::change::Change;
+use crate::change::{StopUnit, StopUserUnit};
 use crate::host::Pci;
 use crate::host::pci::{Holder, Screen};
 use crate::machine::DisplayManager;
@@ -84,7 +84,7 @@ pub(super) fn stop(draft: &mut Draft, pci: &Pci, taken: &[Given], hidden: &[Give
                 stopped.display_manager = Some(unit.clone());
             }
             stopped.units.push(unit.clone());
-            draft.change(Change::StopUnit { unit }, why);
+            draft.change(StopUnit { unit }, why);
         }
     }
     stopped
@@ -112,7 +112,7 @@ fn of_users(draft: &mut Draft, screen: &Screen, taken: &[Given]) -> Vec<(u32, St
         for uid in users.iter().copied().filter(|uid| !stopped.contains(&(*uid, unit.clone()))).collect::<Vec<_>>() {
             stopped.push((uid, unit.clone()));
             let why = draft.file(&field);
-            draft.change(Change::StopUserUnit { uid, unit: unit.clone() }, why);
+            draft.change(StopUserUnit { uid, unit: unit.clone() }, why);
         }
         if !users.is_empty() && !screen.user_units.contains(unit) {
             let detail = format!("systemd's folders for units of users have no {unit}");

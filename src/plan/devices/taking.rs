@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::super::draft::Draft;
 use super::super::{Finding, Verdict};
 use super::{make, resolve};
-use crate::change::Change;
 use crate::host::Host;
 use crate::machine::{self, PciDevice, Refused};
 use crate::qemu::QemuFacts;
@@ -49,16 +48,9 @@ pub fn taking(host: &Host, group: u32) -> Result<Taking, Refused> {
     findings.retain(|f| f.ok == Verdict::No && !OF_OURS.contains(&f.key.as_str()));
     // The file that they would be about is not there.
     findings.iter_mut().for_each(|finding| finding.origin = None);
-    let stops = changes.iter().filter(|planned| is_felt(&planned.change)).map(|p| p.change.to_string()).collect();
+    let stops =
+        changes.iter().filter(|planned| planned.change.nature().is_felt()).map(|p| p.change.to_string()).collect();
     Ok(Taking { findings, stops })
-}
-
-/// Whether somebody notices it who works with the device.
-fn is_felt(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::StopUnit { .. } | Change::HideCard { .. } | Change::LeaveConsole { .. } | Change::RemoveModule { .. }
-    )
 }
 
 #[cfg(test)]

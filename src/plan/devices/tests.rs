@@ -124,14 +124,14 @@ fn the_screen_goes_last_and_what_is_harmless_first() {
             r#"write "0" to /sys/bus/pci/devices/0000:00:01.0/d3cold_allowed"#,
             r#"write "on" to /sys/bus/pci/devices/0000:01:00.0/power/control"#,
             "stop gdm.service",
-            "see that nobody holds /dev/dri/card0",
-            "take the consoles off vtcon1",
+            "see that no program holds /dev/dri/card0",
+            "unbind the consoles from vtcon1",
             "remove the module nvidia_drm",
             "remove the module nvidia_modeset",
             "remove the module nvidia",
-            "give 0000:01:00.1 to vfio-pci",
+            "bind 0000:01:00.1 to vfio-pci",
             r#"write "on" to /sys/bus/pci/devices/0000:01:00.1/power/control"#,
-            "give 0000:01:00.0 to vfio-pci",
+            "bind 0000:01:00.0 to vfio-pci",
             r#"write "on" to /sys/bus/pci/devices/0000:01:00.0/power/control"#,
             "wake 0000:01:00.0, 0000:01:00.1 if dead after the guest, by a reset, then a reset of its bus",
             own,
@@ -334,11 +334,11 @@ fn the_firmwares_framebuffer_is_released_where_vfio_does_not_do_so() {
     host.kernel = "6.12.57-amd64".to_owned();
     assert_eq!(released(&host), [""; 0]);
     host.kernel = "5.15.0-91-generic".to_owned();
-    assert_eq!(released(&host), ["take efi-framebuffer.0 from its driver"]);
+    assert_eq!(released(&host), ["unbind efi-framebuffer.0 from its driver"]);
     // A card that is no VGA card in the narrow sense is not looked at by any kernel.
     host.kernel = "6.12.57-amd64".to_owned();
     at(&mut host, "01:00.0").class = 0x03_8000;
-    assert_eq!(released(&host), ["take efi-framebuffer.0 from its driver"]);
+    assert_eq!(released(&host), ["unbind efi-framebuffer.0 from its driver"]);
     host.pci.as_mut().unwrap().screen.boot_memory = vec![(0, 0xff_ffff)];
     assert_eq!(released(&host), [""; 0]);
 }
@@ -458,20 +458,20 @@ fn a_range_is_resized_while_no_driver_is_bound() {
     details(at(&mut host, "01:00.0")).bars[0].size = gib(16);
     let bind = |plan: &Plan| {
         let changes = plan.changes.iter().map(|planned| &planned.change);
-        let wanted = changes.filter(|c| matches!(c, Change::BindDriver { .. } | Change::ResizeBar { .. }));
+        let wanted = changes.filter(|c| matches!(c, Change::BindDriver(_) | Change::ResizeBar(_)));
         wanted.map(ToString::to_string).skip(1).collect::<Vec<_>>()
     };
-    let gives = "give 0000:01:00.0 to vfio-pci";
+    let gives = "bind 0000:01:00.0 to vfio-pci";
     assert_eq!(
         bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
-        ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+        ["unbind 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
     );
     assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [gives]);
     // A card that vfio-pci has from boot on goes back to it.
     at(&mut host, "01:00.0").driver = Some("vfio-pci".into());
     assert_eq!(
         bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
-        ["take 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+        ["unbind 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
     );
     assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [""; 0]);
     let refused = plan(r#"pci: [(address: "01:00.*", rebar: Size("256 MiB"))]"#, &host);

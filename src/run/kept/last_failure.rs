@@ -186,7 +186,7 @@ pub(in crate::run) fn remove(log: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Before, Change, Undone};
+    use crate::change::{Before, Change, StopUnit, Undone};
 
     #[test]
     fn the_last_failure_is_kept_until_a_start_succeeds() {
@@ -194,11 +194,12 @@ mod tests {
         // Nothing was logged before, so there is no folder for it.
         let folder = folder.path().join("log");
         let log = folder.join("win.11.log");
-        let change = Change::StopUnit { unit: "gdm.service".to_owned() };
+        let change = Change::from(StopUnit { unit: "gdm.service".to_owned() });
+        let before = Before::of(&serde_json::json!({ "exists": true })).unwrap();
         let records = [
-            Record::Intent { seq: 1, change: change.clone(), before: Before::Exists(true) },
+            Record::Intent { seq: 1, change: change.clone(), before: before.clone() },
             Record::Done { seq: 1 },
-            Record::Intent { seq: 2, change, before: Before::Exists(true) },
+            Record::Intent { seq: 2, change, before },
             Record::Undone { seq: 1, how: Undone::Restored },
         ];
         let failed = Outcome::NotStarted(anyhow::anyhow!("no").context("could not stop gdm.service"));

@@ -263,7 +263,7 @@ impl Rehearsing<'_> {
 
 /// Of a change that makes others work, only what is besides their work is ours.
 fn besides(change: &Change, took: Took) -> Took {
-    if change.makes_others_work() { took } else { Took { change: Duration::ZERO, ..took } }
+    if change.nature().makes_others_work { took } else { Took { change: Duration::ZERO, ..took } }
 }
 
 fn hooks_took(round: &mut Round, plan: &Plan, place: usize, name: &str, side: Side, took: Duration) {

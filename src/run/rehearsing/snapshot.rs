@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::change::{Before, Change};
 use crate::host::{Root, lease};
 use crate::plan::Plan;
 use crate::units::PciAddress;
@@ -79,7 +78,9 @@ impl Look {
             look.function(root, *address);
         }
         for planned in &plan.changes {
-            look.change(root, &planned.change);
+            for observed in planned.change.observe(root) {
+                look.put(observed.what, observed.value);
+            }
         }
         look.consoles(root);
         look.memory(root);
@@ -137,37 +138,6 @@ impl Look {
             {
                 self.put(format!("{address} size of BAR {bar}"), (end - start + 1).to_string());
             }
-        }
-    }
-
-    /// What a change touches and is not looked at otherwise.
-    fn change(&mut self, root: &Root, change: &Change) {
-        match change {
-            Change::Write { path, .. } => self.file(root, path.display().to_string(), path),
-            Change::Own { path, .. } => {
-                use std::os::unix::fs::MetadataExt as _;
-                if let Ok(data) = std::fs::metadata(root.path(path)) {
-                    self.put(format!("owner of {}", path.display()), format!("{}:{}", data.uid(), data.gid()));
-                }
-            }
-            Change::Cgroup { path } => {
-                let is_there = if root.path(path).exists() { "there" } else { "absent" };
-                self.put(format!("cgroup {}", path.display()), is_there);
-            }
-            Change::StopUnit { unit } | Change::StopUserUnit { unit, .. } => {
-                let of = if let Change::StopUserUnit { uid, .. } = change {
-                    format!(" of user {uid}")
-                } else {
-                    String::new()
-                };
-                let state = match change.capture(root) {
-                    Ok(Before::Exists(true)) => "up".to_owned(),
-                    Ok(_) => "down".to_owned(),
-                    Err(error) => error.to_string(),
-                };
-                self.put(format!("unit {unit}{of}"), state);
-            }
-            _ => {}
         }
     }
 

@@ -27,15 +27,15 @@ pub(in crate::run) async fn make_changes(
         if let Some(signal) = signals.pending().await {
             bail!("{signal} came before all changes to the host were made");
         }
-        if change.takes_from_host()
+        if change.nature().takes_from_host()
             && let Some(trial) = trial.take()
         {
             trial::run_trial(&trial, plan, signals).await?;
         }
         tracing::debug!("{change}");
-        let result = match change {
-            Change::HugePages { .. } => signals::while_listening(|signal| make_long(root, journal, change, signal)),
-            _ => journal.make(root, change, &unattended),
+        let result = match change.nature().takes_long {
+            true => signals::while_listening(|signal| make_long(root, journal, change, signal)),
+            false => journal.make(root, change, &unattended),
         };
         if let Err(MakeError::Change(ChangeError::Stopped)) = result {
             let signal = signals.pending().await.unwrap_or("a signal");

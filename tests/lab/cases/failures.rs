@@ -152,7 +152,7 @@ fn a_driver_that_does_not_come_back_is_named_and_recovered_later(desk: &Desk) ->
     ensure!(desk.lab.run("/lab/bin/vfio-run stop only")?.status == 5);
     let ended = job.wait(SOON)?;
     ensure!(ended.status == 5, "{ended}");
-    ensure!(ended.stderr.contains(&format!("could not undo: give {} to vfio-pci", at::GPU)), "{ended}");
+    ensure!(ended.stderr.contains(&format!("could not undo: bind {} to vfio-pci", at::GPU)), "{ended}");
     // All else is back.
     let sound = desk.lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/driver)", at::GPU_SOUND))?;
     ensure!(sound == "snd_hda_intel", "{sound}: {ended}");

@@ -24,7 +24,7 @@ fn rehearse(lab: &Lab, device: &str, at_rest: fn(&Lab) -> Result<()>) -> Result<
     let before = lab.snapshot_of_host()?;
     let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n 2 {file}"), ROUNDS)?;
     ensure!(rehearsed.status == 0 && rehearsed.stdout.contains("2 of 2 rounds"), "{rehearsed}");
-    ensure!(rehearsed.stdout.contains(&format!("give {} to vfio-pci", device.replace('*', "0"))), "{rehearsed}");
+    ensure!(rehearsed.stdout.contains(&format!("bind {} to vfio-pci", device.replace('*', "0"))), "{rehearsed}");
     at_rest(lab)?;
     // A session that begins anew has another number.
     let left = before.diff(&lab.snapshot_of_host()?).except(&["run /run/systemd/sessions/"]);

@@ -43,7 +43,7 @@ fn rounds_with_the_only_gpu_leave_nothing_behind(lab: &Lab) -> Result<()> {
     let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run rehearse -n {rounds} {file}"), MANY_ROUNDS)?;
     eprintln!("{} after {:.0} s", rehearsed.stdout, rehearsed.took.as_secs_f32());
     ensure!(rehearsed.status == 0 && rehearsed.stdout.contains(&format!("{rounds} of {rounds} rounds")), "{rehearsed}");
-    for step in ["have 16 free huge pages", &format!("give {} to vfio-pci", at::GPU)] {
+    for step in ["have 16 free huge pages", &format!("bind {} to vfio-pci", at::GPU)] {
         ensure!(rehearsed.stdout.contains(step), "{step} was not rehearsed: {rehearsed}");
     }
     ensure!(!rehearsed.stdout.contains("leaked"), "{rehearsed}");

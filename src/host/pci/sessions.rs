@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Root;
+use crate::host::Root;
 
 /// A session of logind's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,43 +1,49 @@
 //! The command line: the one source of help, man pages and completions.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+
+use crate::machine::Fields;
+use crate::manual;
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0  the guest shut down, the host is as it was; or what was asked for was done
-  1  it could not start, or not be done; the host is as it was
+  0  the guest shut down and the host is as it was; or the command did what was asked
+  1  the machine could not start, or the command could not do it; the host is as it was
   2  the machine file or the arguments are wrong
-  3  the check refused (also `plan` and `check`); nothing was touched
+  3  the check refused (also `plan` and `check`); nothing was changed
   4  QEMU or the guest crashed, was ended by force, or showed no life in time
      (`give_back_unless`); the host is as it was
-  5  something of the host could not be restored; it is named
+  5  something of the host could not be restored; the messages name it
 
 Ending a guest:
   Ctrl-C, SIGTERM or `vfio-run stop NAME` press its power button until its time is up
-  (`shutdown_timeout`). A second Ctrl-C, two seconds later, or `stop --force` ends it, a
-  third kills QEMU.
-  Where the terminal is the guest's console, Ctrl-] takes the place of Ctrl-C.
+  (`shutdown_timeout`). A second Ctrl-C, two seconds later, or `stop --force` forces QEMU
+  to quit, a third kills QEMU.
+  If the terminal is the guest's console, press Ctrl-] instead of Ctrl-C.
 
 Examples:
   vfio-run win11.ron                 start the machine
   vfio-run check win11.ron           go or no-go, with reasons
-  vfio-run plan --explain win11.ron  what would be done, and where each part comes from
+  vfio-run plan --explain win11.ron  what would be done, and why
   vfio-run unit --install win11.ron  a systemd unit: systemctl start vfio-run-win11
-  vfio-run recover                   give back what a killed launcher left behind";
+  vfio-run recover                   restore what a killed launcher left behind
+  vfio-run help disks.cache          a field of the machine file
+  vfio-run man troubleshooting       what to do, by symptom";
 
-/// Starts a GPU-passthrough virtual machine directly on QEMU and gives the host back afterwards.
+/// Starts a GPU-passthrough virtual machine directly on QEMU and restores the host afterwards.
 ///
 /// One file describes the machine. `vfio-run win11.ron` plans, checks, prepares the host, starts the guest with every
-/// thread placed on its CPUs, and puts everything back when the guest has ended, whatever happens in between.
+/// thread placed on its CPUs, and restores the host when the guest has ended, whatever happens in between.
 #[derive(Debug, Parser)]
 #[command(name = "vfio-run", version, after_help = AFTER_HELP)]
 #[command(override_usage = "vfio-run [OPTIONS] FILE\n       vfio-run [OPTIONS] COMMAND")]
-#[command(arg_required_else_help = true, subcommand_required = true)]
+#[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do; `run` where there is just a file.
+    /// What to do; `run` if there is just a file.
     #[command(subcommand)]
     pub command: Command,
     /// How much to say, and in what form.
@@ -48,11 +54,17 @@ pub struct Cli {
 impl Cli {
     /// Reads the process's arguments, or ends the process with help or an error, as clap does.
     pub fn of_this_process() -> Self {
-        Self::parse_from(with_verb(std::env::args_os().collect()))
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
-    /// How messages look. With `--json`, what stays while a guest runs says all of them as JSON lines on standard output;
-    /// for all others that has the one value that was asked for, and messages are plain lines on standard error.
+    /// Reads a command line, the program's name first; the error is help that was asked for, or what is wrong.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(with_verb(arguments.into_iter().collect()))
+    }
+
+    /// How messages look. With `--json`, a command that stays while a guest runs prints all of them as JSON lines on
+    /// standard output; any other prints the one value that was asked for there, and messages as plain lines on standard
+    /// error.
     pub fn messages(&self) -> OutputArgs {
         let stays = match &self.command {
             Command::Run(_) => true,
@@ -69,7 +81,7 @@ fn with_verb(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let dashed = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
     let first = arguments.iter().skip(1).position(|argument| !dashed(argument)).map(|index| index + 1);
     if let Some(first) = first {
-        let is_verb = |word: &str| word == "help" || Cli::command().find_subcommand(word).is_some();
+        let is_verb = |word: &str| Cli::command().find_subcommand(word).is_some();
         if !arguments[first].to_str().is_some_and(is_verb) {
             arguments.insert(first, "run".into());
         }
@@ -86,7 +98,7 @@ pub struct OutputArgs {
     /// Say only what went wrong
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print JSON for scripts on standard output: one value; with `run` and `recover --adopt` a line a message instead
+    /// Print JSON for scripts on standard output: one value, or with `run` and `recover --adopt` one line for each message
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -97,24 +109,38 @@ pub enum Command {
     /// Start the machine and stay until it has ended
     Run(RunArgs),
     /// Show what `run` would do; changes nothing
+    ///
+    /// It starts QEMU for a moment to ask what it can do, and keeps the answer in the cache directory. It asks again when
+    /// the binary or its modules have changed. Whether KVM runs a guest is also asked again after a boot, when /dev/kvm
+    /// was made anew or may be opened now, and ten minutes after the answer was no. It is not asked for
+    /// `accelerator: Tcg`, nor if the host's own facts say that KVM cannot run a guest.
+    ///
+    /// With `--argv` the command prints one line, to be pasted into a shell, for use without this program: sockets become
+    /// paths, and the guest runs at once. The line makes no changes to the host besides the machine's own folders, its
+    /// variable store and its helpers, which it makes and starts before QEMU.
     Plan(PlanArgs),
     /// Say whether the machine can start, with reasons and remedies; changes nothing
+    ///
+    /// It starts QEMU for a moment to ask what it can do, as `plan` does.
     Check(FileArgs),
     /// Hand the host's devices over and take them back without a guest; times each step, and names what leaks
+    ///
+    /// It takes the screen away as a start does, and ends the session that is on it. `vfio-run man handover` tells what it
+    /// compares, and how it ends.
     Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
-    Status(NameArgs),
+    Status(StatusArgs),
     /// Ask a guest to power off, or give up its start, and wait until its launcher has ended
     Stop(StopArgs),
-    /// Say that a guest lives, where its machine file gives the devices back unless it does (`give_back_unless`)
+    /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
     Alive(AliveArgs),
-    /// Give back to the host what a killed launcher left behind
+    /// Restore what a killed launcher left behind on the host
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
     Unit(UnitArgs),
     /// Show what is known about this host; with `--json`, for `plan --host`
     Host,
-    /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what stands in the way
+    /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what forbids it
     Devices(DevicesArgs),
     /// Print the JSON schema of the machine file, for editors
     Schema,
@@ -123,8 +149,12 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the man page, or that of a command
+    /// Show a page of the manual
+    ///
+    /// On a terminal through $PAGER (`less` if it is not set), else as plain text.
     Man(ManArgs),
+    /// Explain a command, or a field of the machine file: `help run`, `help disks.cache`
+    Help(HelpArgs),
     /// Write to a file of the kernel's that may never answer
     #[command(hide = true, name = crate::change::attribute::VERB)]
     WriteAttribute {
@@ -163,7 +193,7 @@ pub struct PlanArgs {
     /// The machine file (RON)
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Say where each part comes from: a line of the file, a default, a fact of the host
+    /// Show the reason for each part: a line of the file, a default, a fact about the host
     #[arg(long, conflicts_with = "argv")]
     pub explain: bool,
     /// Print just QEMU's command line, with what prepares it, to be pasted into a shell (the host changes are not in it)
@@ -183,24 +213,29 @@ pub struct RehearseArgs {
     /// How many times to go there and back
     #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
-    /// Run the machine's hooks too, but for those of a running guest
+    /// Run the machine's hooks too, except those of a running guest
     #[arg(long)]
     pub hooks: bool,
 }
 
-/// The name of a machine, or all of them.
+/// `status`.
 #[derive(Debug, Args)]
-pub struct NameArgs {
-    /// The machine's name; all machines where it is left out
+pub struct StatusArgs {
+    /// The machine's name; all machines if it is left out
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: Option<String>,
+    /// Print only the names of the machines that run or were left behind, one a line; completions use it
+    #[arg(long, conflicts_with = "name")]
+    pub names: bool,
 }
 
 /// `stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
     /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: String,
-    /// End the guest instead of asking it to power off; again: kill QEMU
+    /// Force QEMU to quit instead of asking the guest to power off; again: kill QEMU
     #[arg(long)]
     pub force: bool,
 }
@@ -209,13 +244,15 @@ pub struct StopArgs {
 #[derive(Debug, Args)]
 pub struct AliveArgs {
     /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: String,
 }
 
 /// `recover`.
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// The machine's name; all that were left behind where it is left out
+    /// The machine's name; all that were left behind if it is left out
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: Option<String>,
     /// Supervise the guest that still runs, instead of refusing
     #[arg(long, requires = "name")]
@@ -233,11 +270,86 @@ pub struct DevicesArgs {
 /// `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The command whose page is printed; the program's own where it is left out
-    pub command: Option<String>,
-    /// Write all pages into this folder instead: `vfio-run.1`, `vfio-run-plan.1`, …
-    #[arg(long, value_name = "FOLDER", conflicts_with = "command", value_hint = ValueHint::DirPath)]
+    /// The page: a command, or a topic; the program's own if it is left out
+    #[arg(value_parser = Known(pages))]
+    pub page: Option<String>,
+    /// Print the source of the man page, for `man -l -`
+    #[arg(long)]
+    pub roff: bool,
+    /// Write all man pages into this folder's man1, man5 and man7 (given as …/man1, into that and its neighbours)
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["page", "roff"], value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
+}
+
+/// `help`.
+#[derive(Debug, Args)]
+pub struct HelpArgs {
+    /// A command, a field such as `disks.cache`, or a page of the manual
+    #[arg(value_parser = Known(helped), hide_possible_values = true)]
+    pub name: Option<String>,
+}
+
+/// Takes any text, and tells completions which are known. The command itself says what is near one that is not.
+#[derive(Clone)]
+struct Known(fn() -> Vec<String>);
+
+impl TypedValueParser for Known {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.0)().into_iter().map(PossibleValue::new)))
+    }
+}
+
+/// What a completion script has in place of the machines' names, which are known when a shell asks.
+pub const MACHINE_NAMES: &str = "MACHINE_NAMES";
+
+fn machine_name() -> Known {
+    Known(|| vec![MACHINE_NAMES.to_owned()])
+}
+
+/// The definition without the hidden commands, for completions.
+pub fn shown() -> clap::Command {
+    let all = Cli::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    clap::Command::new("vfio-run")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(all.get_arguments().cloned())
+        .subcommands(verbs)
+}
+
+/// The commands, but for hidden ones.
+pub fn verbs() -> Vec<String> {
+    // By derive, not by `Cli`: its arguments ask for these names.
+    let all = Command::augment_subcommands(clap::Command::new("vfio-run"));
+    let shown = all.get_subcommands().filter(|verb| !verb.is_hide_set());
+    shown.map(|verb| verb.get_name().to_owned()).collect()
+}
+
+/// The pages of the manual: commands, then topics.
+pub fn pages() -> Vec<String> {
+    verbs().into_iter().chain(manual::TOPICS.iter().map(|topic| topic.name.to_owned())).collect()
+}
+
+/// What `help` explains: commands, fields, and topics with a name of their own.
+pub fn helped() -> Vec<String> {
+    let mut names = verbs();
+    for name in Fields::of_machine().paths().into_iter().chain(pages()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// `unit`.
@@ -246,7 +358,7 @@ pub struct UnitArgs {
     /// The machine file (RON)
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Write it to /etc/systemd/system (or the user's folder when not root) and tell systemd
+    /// Write it to /etc/systemd/system (for others than root, to the user's folder) and tell systemd
     #[arg(long)]
     pub install: bool,
 }
@@ -262,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_file_alone_is_run_and_options_may_come_before_verbs() {
-        let read = |line: &str| Cli::parse_from(with_verb(line.split(' ').map(OsString::from).collect()));
+        let read = |line: &str| Cli::read(line.split(' ').map(OsString::from)).unwrap();
         for line in
             ["vfio-run win11.ron", "vfio-run -v win11.ron", "vfio-run win11.ron -v", "vfio-run -v run win11.ron"]
         {

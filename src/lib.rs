@@ -9,6 +9,7 @@ pub mod commands;
 pub mod host;
 pub mod journal;
 pub mod machine;
+pub mod manual;
 pub mod plan;
 pub mod qemu;
 pub mod report;

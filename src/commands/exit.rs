@@ -10,3 +10,7 @@ pub const USAGE: u8 = 2;
 pub const REFUSED: u8 = 3;
 /// Something of the host could not be restored; it is named.
 pub const NOT_RESTORED: u8 = 5;
+/// QEMU or the guest crashed, was ended by force, or showed no life in time; the host is as it was.
+pub const CRASHED: u8 = 4;
+/// All of them.
+pub const ALL: [u8; 6] = [OK, NOT_STARTED, USAGE, REFUSED, CRASHED, NOT_RESTORED];

@@ -1,9 +1,11 @@
 //! One thin file a verb: read, plan, then show or run.
 
 mod check;
+mod completions;
 mod control;
 mod devices;
 pub mod exit;
+mod help;
 mod host;
 mod machines;
 mod man;
@@ -19,7 +21,6 @@ mod unit;
 mod unit_file;
 
 use anyhow::Result;
-use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command};
 use crate::machine::Refused;
@@ -60,12 +61,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {
-            // Into memory: the generator panics if it cannot write, as to a reader that went away.
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "vfio-run", &mut text);
-            report::print(&text);
+            report::print(completions::script(shell).as_bytes());
             Ok(exit::OK)
         }
+        Command::Help(args) => help::help(&args),
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
         Command::ReadAttributes { files } => {
             crate::change::attribute::read_here(&files);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::exit;
 use super::machines::{names, run_dir, state_without_answer};
-use crate::cli::{NameArgs, OutputArgs};
+use crate::cli::{OutputArgs, StatusArgs};
 use crate::host;
 use crate::journal::{Journal, Record, open_changes};
 use crate::report::{self, Table};
@@ -52,7 +52,11 @@ const FAILED: &str = "failed";
 
 /// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 if a machine
 /// was named and is not there.
-pub fn status(args: &NameArgs, output: OutputArgs) -> Result<u8> {
+pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
+    if args.names {
+        names()?.iter().for_each(|name| report::say(name));
+        return Ok(exit::OK);
+    }
     let names = match &args.name {
         Some(name) => vec![name.clone()],
         None => {

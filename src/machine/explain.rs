@@ -8,9 +8,9 @@ use std::path::Path;
 use ron::error::{Error, SpannedError};
 use serde_path_to_error::Segment;
 
+use super::fields::Fields;
 use super::lines::{self, Lines, Position, Value};
 use super::refused::Refused;
-use super::schema::Fields;
 use super::tokens::Span;
 
 /// The file that an error is about.
@@ -138,8 +138,8 @@ impl Explain<'_> {
             Some(about) => refused.allowed(format!("`{name}` must be given: {}", decapitalized(&about))),
             None => refused,
         };
-        match example(name) {
-            Some(example) => refused.help(format!("add `{example}`")),
+        match fields.example(&path) {
+            Some(example) => refused.help(format!("add `{name}: {example}`")),
             None => refused,
         }
     }
@@ -330,7 +330,7 @@ fn decapitalized(text: &str) -> String {
 }
 
 /// The known name that was most likely meant, if one is near: a third of it may differ, letter case aside.
-fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     let found = found.to_lowercase();
     // Nobody mistypes a name into something this long, and the distance costs its square.
     if found.len() > 64 {
@@ -342,41 +342,9 @@ fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     (distance(near) <= allowed).then_some(near)
 }
 
-/// What a required field may look like; a test holds this against the schema.
-fn example(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "guest" => "guest: Windows11",
-        "memory" => "memory: (size: \"16 GiB\")",
-        "size" => "size: \"16 GiB\"",
-        "file" => "file: \"disk.qcow2\"",
-        "image" => "image: \"vmlinuz\"",
-        "cores" => "cores: 4",
-        "argv" => "argv: [\"/usr/local/bin/lights\", \"off\"]",
-        "address" => "address: \"01:00.*\"",
-        "within" => "within: 120",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_required_field_has_an_example() {
-        let schema = super::super::schema();
-        let mut names = Vec::new();
-        let mut collect = |node: &serde_json::Value| {
-            let required = node.get("required").and_then(|names| names.as_array().cloned()).unwrap_or_default();
-            names.extend(required.iter().filter_map(|name| name.as_str().map(str::to_owned)));
-        };
-        collect(&schema);
-        schema["$defs"].as_object().unwrap().values().for_each(&mut collect);
-        assert!(names.contains(&"memory".to_owned()));
-        for name in names {
-            assert!(example(&name).is_some(), "{name}");
-        }
-    }
 
     #[test]
     fn the_nearest_name_must_be_near() {

@@ -4,7 +4,9 @@
 mod cpu;
 mod disk;
 mod display;
+mod examples;
 mod explain;
+mod fields;
 mod firmware;
 mod guard;
 mod handover;
@@ -26,6 +28,8 @@ mod tests;
 pub use cpu::{Accelerator, Cpu, Topology};
 pub use disk::{Aio, Bus, Cache, Discard, Disk, Media};
 pub use display::{Display, Listen, Serial, Video};
+pub use explain::nearest;
+pub use fields::{Field, Fields};
 pub use firmware::{Firmware, Kernel, Uefi};
 pub use guard::{GiveBack, Sign};
 pub use handover::{DisplayManager, Handover, Holders};

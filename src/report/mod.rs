@@ -3,6 +3,7 @@
 mod devices;
 mod findings;
 mod messages;
+mod pager;
 mod plan;
 mod print;
 mod rehearsal;
@@ -12,6 +13,7 @@ mod table;
 pub use devices::{Group, devices};
 pub use findings::findings;
 pub use messages::{error_line, install as install_messages};
+pub use pager::{page, text_width};
 pub use plan::{explained, summary};
 pub use print::{complain, json, print, say};
 pub use rehearsal::rehearsal;

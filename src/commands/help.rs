@@ -1,0 +1,37 @@
+//! `vfio-run help [NAME]`.
+
+use anyhow::Result;
+use clap::CommandFactory as _;
+
+use super::{exit, man};
+use crate::cli::{Cli, HelpArgs, helped};
+use crate::machine::nearest;
+use crate::{manual, report};
+
+/// Explains a command or a field; both, if both have this name; a topic of the manual, if nothing else has it.
+pub fn help(args: &HelpArgs) -> Result<u8> {
+    let Some(name) = &args.name else {
+        report::page(&Cli::command().render_long_help().ansi().to_string());
+        return Ok(exit::OK);
+    };
+    let width = report::text_width();
+    let field = manual::field(name).map(|page| page.for_terminal(width));
+    let topic = || manual::topic(name).map(|topic| topic.page().for_terminal(width));
+    let parts: Vec<String> = [man::verb_help(name), field].into_iter().flatten().collect();
+    let Some(text) = (!parts.is_empty()).then(|| parts.join("\n\n")).or_else(topic) else {
+        unknown(name, "command or field", &helped());
+        return Ok(exit::USAGE);
+    };
+    report::page(&text);
+    Ok(exit::OK)
+}
+
+/// Says which name was probably meant.
+pub fn unknown(name: &str, what: &str, known: &[String]) {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let guess = nearest(name, &known).map_or_else(
+        || "`vfio-run --help` lists the commands, `vfio-run man machine` the fields".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    tracing::error!("there is no {what} `{name}`; {guess}");
+}

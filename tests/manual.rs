@@ -15,8 +15,8 @@ use std::process::Command;
 
 use anstyle_svg::Term;
 use vfio_run::cli::{self, Cli};
-use vfio_run::commands::exit;
-use vfio_run::units::Stage;
+use vfio_run::run::HOOK_OUTCOMES;
+use vfio_run::units::{Stage, exit, machine_state};
 use vfio_run::{machine, manual, report};
 
 /// The README and the pages, by name.
@@ -65,10 +65,18 @@ fn each_event_is_on_the_page_of_the_json_output() {
 }
 
 #[test]
-fn each_variable_and_stage_is_on_the_page_of_the_hooks() {
+fn each_state_is_on_the_page_of_the_json_output() {
+    assert_eq!(column(&page("json"), "state"), set(machine_state::ALL));
+}
+
+#[test]
+fn each_variable_stage_and_outcome_is_on_the_page_of_the_hooks() {
     let page = page("hooks");
     assert_eq!(column(&page, "variable"), source::literals("VFIO_RUN_"));
     assert_eq!(column(&page, "stage"), set(Stage::ALL.iter().map(|stage| stage.name())));
+    let rows = markdown::tables(&page).into_iter().flatten();
+    let outcome = rows.filter(|row| row[0].plain() == "VFIO_RUN_OUTCOME").flat_map(|row| row[2].names());
+    assert_eq!(outcome.collect::<BTreeSet<_>>(), set(HOOK_OUTCOMES));
 }
 
 #[test]

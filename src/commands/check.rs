@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::{exit, planned};
+use super::planned;
 use crate::cli::{FileArgs, OutputArgs};
 use crate::report;
 use crate::run::LastFailure;
+use crate::units::exit;
 
 /// Go or no-go, with reasons.
 pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {

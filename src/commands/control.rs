@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{exit, machines};
+use super::machines;
 use crate::cli::{AliveArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
 use crate::run::Launcher;
 use crate::run::control::{Request, ask};
+use crate::units::{exit, machine_state};
 use crate::{report, run};
 
 /// How long the launcher may take beyond the guest's own time: it ends helpers and restores the host.
@@ -70,7 +71,7 @@ fn has_ended(launcher: Option<&Launcher>, run_dir: &Path) -> Result<bool> {
 fn end_unattended(name: &str, run_dir: &Path, launcher: Option<&Launcher>) -> Result<bool> {
     let records = Journal::read(run_dir)?.unwrap_or_default();
     let state = machines::state_without_answer(run_dir, &records);
-    if state == machines::ENDING {
+    if state == machine_state::ENDING {
         tracing::info!("{name} is ending already; waiting until the host is restored");
         return Ok(true);
     }

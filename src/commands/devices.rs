@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{exit, planned};
+use super::planned;
 use crate::cli::{DevicesArgs, OutputArgs};
 use crate::host::pci::{Names, PciFunction, WantedPci};
 use crate::host::{Host, Pci, Wanted};
 use crate::plan::{Taking, taking};
 use crate::report::{self, Group};
+use crate::units::exit;
 
 /// Shows the host's PCI functions by IOMMU group.
 pub fn devices(args: &DevicesArgs, output: OutputArgs) -> Result<u8> {

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap::CommandFactory as _;
 
-use super::{exit, man};
+use super::pages;
 use crate::cli::{Cli, HelpArgs, helped};
-use crate::machine::nearest;
+use crate::units::exit;
 use crate::{manual, report};
 
 /// Explains a command or a field; both, if both have this name; a topic of the manual, if nothing else has it.
@@ -17,21 +17,11 @@ pub fn help(args: &HelpArgs) -> Result<u8> {
     let width = report::text_width();
     let field = manual::field(name).map(|page| page.for_terminal(width));
     let topic = || manual::topic(name).map(|topic| topic.page().for_terminal(width));
-    let parts: Vec<String> = [man::verb_help(name), field].into_iter().flatten().collect();
+    let parts: Vec<String> = [pages::verb_help(name), field].into_iter().flatten().collect();
     let Some(text) = (!parts.is_empty()).then(|| parts.join("\n\n")).or_else(topic) else {
-        unknown(name, "command or field", &helped());
+        pages::unknown(name, "command or field", &helped());
         return Ok(exit::USAGE);
     };
     report::page(&text);
     Ok(exit::OK)
-}
-
-/// Says which name was probably meant.
-pub fn unknown(name: &str, what: &str, known: &[String]) {
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let guess = nearest(name, &known).map_or_else(
-        || "`vfio-run --help` lists the commands, `vfio-run man machine` the fields".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    );
-    tracing::error!("there is no {what} `{name}`; {guess}");
 }

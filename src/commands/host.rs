@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 
-use super::{exit, planned};
+use super::planned;
 use crate::cli::OutputArgs;
 use crate::host::pci::WantedPci;
 use crate::host::{CoreKind, Host, Wanted};
 use crate::plan;
 use crate::report::{self, Table};
+use crate::units::exit;
 
 /// Shows what is known about this host; with `--json` in the form that `plan --host` takes.
 pub fn host(output: OutputArgs) -> Result<u8> {

@@ -9,18 +9,16 @@ use crate::host;
 use crate::journal::Record;
 use crate::plan::Plan;
 use crate::run::{self, PLAN_FILE};
-
-/// The state of a machine whose guest has ended, while its launcher restores the host.
-pub const ENDING: &str = "ending";
+use crate::units::machine_state;
 
 /// What a launcher does that cannot be asked. Before the guest runs, or is taken over, there is no control socket yet, and
 /// after it none any more.
 pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str {
     let ran = records.contains(&Record::Running) && !run::guest_lives(run_dir);
     match ran {
-        _ if records.contains(&Record::Rehearsal) => "rehearsing",
-        true => ENDING,
-        false => "starting",
+        _ if records.contains(&Record::Rehearsal) => machine_state::REHEARSING,
+        true => machine_state::ENDING,
+        false => machine_state::STARTING,
     }
 }
 

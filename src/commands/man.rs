@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 
-use super::{exit, help};
+use super::pages::{shown, unknown, verb_help};
 use crate::cli::{Cli, ManArgs, pages};
+use crate::units::exit;
 use crate::{manual, report};
 
 /// Shows a page, or writes all man pages into a folder.
@@ -16,7 +17,7 @@ pub fn man(args: &ManArgs) -> Result<u8> {
         return Ok(exit::OK);
     }
     if args.roff {
-        let Some(source) = roff(args.page.as_deref())? else { return Ok(unknown(args)) };
+        let Some(source) = roff(args.page.as_deref())? else { return Ok(no_page(args)) };
         report::print(&source);
         return Ok(exit::OK);
     }
@@ -26,13 +27,13 @@ pub fn man(args: &ManArgs) -> Result<u8> {
             verb_help(name).or_else(|| manual::topic(name).map(|topic| topic.page().for_terminal(report::text_width())))
         }
     };
-    let Some(text) = text else { return Ok(unknown(args)) };
+    let Some(text) = text else { return Ok(no_page(args)) };
     report::page(&text);
     Ok(exit::OK)
 }
 
-fn unknown(args: &ManArgs) -> u8 {
-    help::unknown(args.page.as_deref().unwrap_or_default(), "page", &pages());
+fn no_page(args: &ManArgs) -> u8 {
+    unknown(args.page.as_deref().unwrap_or_default(), "page", &pages());
     exit::USAGE
 }
 
@@ -40,18 +41,6 @@ fn unknown(args: &ManArgs) -> u8 {
 fn program_page() -> String {
     let topics = manual::TOPICS.iter().map(|topic| format!("  vfio-run man {:<16}{}\n", topic.name, topic.about()));
     format!("{}\nMore pages:\n{}", Cli::command().render_long_help().ansi(), topics.collect::<String>())
-}
-
-/// The help of a command, with styles; `None` if there is no such command.
-pub fn verb_help(verb: &str) -> Option<String> {
-    Some(shown(verb)?.render_long_help().ansi().to_string().trim_end().to_owned())
-}
-
-/// A command that is not hidden, with the program's name before its own and the global options.
-fn shown(verb: &str) -> Option<clap::Command> {
-    let mut program = Cli::command();
-    program.build();
-    program.find_subcommand(verb).filter(|command| !command.is_hide_set()).cloned()
 }
 
 /// The source of a man page; `None` if there is no such page.

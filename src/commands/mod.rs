@@ -4,13 +4,13 @@ mod check;
 mod completions;
 mod control;
 mod devices;
-pub mod exit;
 mod help;
 mod host;
 mod machines;
 mod man;
 mod move_to_unit;
 mod outcome;
+mod pages;
 mod plan;
 mod planned;
 mod recover;
@@ -25,6 +25,7 @@ use anyhow::Result;
 use crate::cli::{Cli, Command};
 use crate::machine::Refused;
 use crate::report;
+use crate::units::exit;
 
 /// Does what the arguments say and returns the exit code.
 pub fn execute(cli: Cli) -> u8 {

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::exit;
 use super::outcome::block_on;
 use crate::cli::OutputArgs;
 use crate::plan::{Move, Plan};
 use crate::report;
 use crate::run::transient_unit::{self, Service, Started, Until, Waits};
+use crate::units::exit;
 
 /// What the unit is to do.
 #[derive(Debug, Clone, Copy)]

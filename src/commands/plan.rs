@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::{exit, planned};
+use super::planned;
 use crate::cli::{OutputArgs, PlanArgs};
 use crate::report;
+use crate::units::exit;
 
 /// Shows what `run` would do. Ends with the code that `run` would refuse with.
 pub fn plan(args: &PlanArgs, output: OutputArgs) -> Result<u8> {

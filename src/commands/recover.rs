@@ -3,9 +3,10 @@
 use anyhow::{Result, bail};
 
 use super::outcome::{block_on, log_outcome};
-use super::{exit, machines, planned};
+use super::{machines, planned};
 use crate::cli::{OutputArgs, RecoverArgs};
 use crate::run::{self, Recovered};
+use crate::units::exit;
 use crate::{host, report};
 
 /// Puts back what dead launchers left behind, or supervises a guest that lost its own.

@@ -4,9 +4,10 @@ use anyhow::Result;
 
 use super::move_to_unit::{Task, move_to_unit};
 use super::outcome::{block_on, log_warnings, refusal, show_refusal};
-use super::{exit, planned};
+use super::planned;
 use crate::cli::{OutputArgs, RehearseArgs};
 use crate::plan::Plan;
+use crate::units::exit;
 use crate::{report, run};
 
 /// Hands the host's devices over and takes them back, without a guest.

@@ -4,8 +4,9 @@ use anyhow::Result;
 
 use super::move_to_unit::{Task, move_to_unit};
 use super::outcome::{block_on, log_outcome, log_warnings, refusal, show_refusal};
-use super::{exit, planned};
+use super::planned;
 use crate::cli::{OutputArgs, RunArgs};
+use crate::units::exit;
 use crate::{report, run};
 
 /// Starts the machine and stays until it has ended.

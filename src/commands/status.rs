@@ -3,7 +3,6 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::exit;
 use super::machines::{names, run_dir, state_without_answer};
 use crate::cli::{OutputArgs, StatusArgs};
 use crate::host;
@@ -11,13 +10,13 @@ use crate::journal::{Journal, Record, open_changes};
 use crate::report::{self, Table};
 use crate::run::control::{Request, ask};
 use crate::run::{self, LastFailure};
+use crate::units::{exit, machine_state};
 
 /// One machine that runs, was left behind, or failed to start.
 #[derive(Debug, Serialize)]
 struct Status {
     name: String,
-    /// `running`, `paused`, `stopping`, `starting`, `ending`, `rehearsing`, `unsupervised`, `left-behind`, `unreadable`, or
-    /// `failed`: it does not run, and its last start failed.
+    /// One of [`machine_state::ALL`], or a run state of QEMU's own that is not among them.
     state: String,
     launcher: Option<i32>,
     qemu: Option<i32>,
@@ -44,11 +43,9 @@ impl Status {
 
     /// Whether there is anything of it but the memory of a failure.
     fn is_there(&self) -> bool {
-        self.state != FAILED
+        self.state != machine_state::FAILED
     }
 }
-
-const FAILED: &str = "failed";
 
 /// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 if a machine
 /// was named and is not there.
@@ -70,10 +67,16 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
     let mut all = Vec::new();
     for name in &names {
         // One journal that cannot be read must not hide the other machines.
-        let unreadable =
-            |error: anyhow::Error| Status { remedy: Some(format!("{error:#}")), ..Status::new(name, "unreadable") };
+        let unreadable = |error: anyhow::Error| Status {
+            remedy: Some(format!("{error:#}")),
+            ..Status::new(name, machine_state::UNREADABLE)
+        };
         let found = look(name).unwrap_or_else(|error| Some(unreadable(error)));
-        all.extend(found.or_else(|| Some(Status::new(name, FAILED)).filter(|status| status.last_failure.is_some())));
+        all.extend(
+            found.or_else(|| {
+                Some(Status::new(name, machine_state::FAILED)).filter(|status| status.last_failure.is_some())
+            }),
+        );
     }
     let there = all.iter().any(Status::is_there);
     if output.json {
@@ -136,10 +139,10 @@ fn look(name: &str) -> Result<Option<Status>> {
             }
         }
     } else if run::guest_lives(&run_dir) {
-        status.state = "unsupervised".to_owned();
+        status.state = machine_state::UNSUPERVISED.to_owned();
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover --adopt {name}` supervises it again"));
     } else {
-        status.state = "left-behind".to_owned();
+        status.state = machine_state::LEFT_BEHIND.to_owned();
         status.qemu = None;
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` restores the host"));
     }

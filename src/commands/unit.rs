@@ -6,12 +6,12 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use nix::unistd::Uid;
 
-use super::{exit, unit_file};
+use super::unit_file;
 use crate::cli::{OutputArgs, UnitArgs};
 use crate::machine;
 use crate::report;
 use crate::run::transient_unit::Waits;
-use crate::units::Stage;
+use crate::units::{Stage, exit};
 
 /// Prints, or installs, a systemd unit for the machine.
 pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {

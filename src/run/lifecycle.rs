@@ -27,6 +27,7 @@ use crate::run::supervising::dead_man_switch::Missed;
 use crate::run::supervising::event_loop::{self, Running, supervise};
 use crate::run::supervising::reach_guest::{ReachedGuest, reach_guest};
 use crate::run::supervising::switch_clock::SwitchClock;
+use crate::units::machine_state;
 
 /// Starts the machine and returns when it has ended and the host is restored. A guest of this name that lost its launcher
 /// is taken over instead; what a dead launcher changed is undone first.
@@ -46,7 +47,7 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         Ok(running) => {
             last_failure::remove(&plan.paths.log);
             let hooks = RunningHooks::start(plan, processes.qemu.as_ref().map(Watched::pid));
-            let outcome = supervise(plan, running, "running", &mut processes, &mut signals).await;
+            let outcome = supervise(plan, running, machine_state::RUNNING, &mut processes, &mut signals).await;
             warnings = hooks.end().await;
             outcome
         }

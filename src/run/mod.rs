@@ -23,7 +23,7 @@ pub use kept::leases::sweep as sweep_leases;
 pub use kept::lock::{Lock, Owner};
 pub use kept::plan_file::PLAN_FILE;
 pub use lifecycle::{adopt, run};
-pub use outcome::{Outcome, Report};
+pub use outcome::{HOOK_OUTCOMES, Outcome, Report};
 pub use rehearsing::{Leak, Rehearsal, Side, Spread, Step, rehearse};
 pub use starting::transient_unit;
 pub use supervising::control;

@@ -1,5 +1,7 @@
 //! How a run went: for the caller, and for the hooks that run after the guest.
 
+use crate::units::exit;
+
 /// How a run went.
 #[derive(Debug)]
 pub struct Report {
@@ -26,7 +28,7 @@ impl Report {
     /// The exit code for it.
     pub fn exit_code(&self) -> u8 {
         match &self.outcome {
-            _ if !self.left.is_empty() => 5,
+            _ if !self.left.is_empty() => exit::NOT_RESTORED,
             _ => self.outcome.for_hooks().code,
         }
     }
@@ -40,25 +42,31 @@ impl Report {
 impl Outcome {
     /// What hooks are told about it.
     pub(in crate::run) fn for_hooks(&self) -> HookOutcome {
-        let (outcome, code) = match self {
-            Self::ShutDown(_) => ("shut-down", 0),
-            Self::NotStarted(_) => ("not-started", 1),
-            Self::Crashed(_) => ("crashed", 4),
-        };
-        HookOutcome { outcome, code }
+        match self {
+            Self::ShutDown(_) => SHUT_DOWN,
+            Self::NotStarted(_) => NOT_STARTED,
+            Self::Crashed(_) => CRASHED,
+        }
     }
 }
 
 /// What hooks after the guest are told: `VFIO_RUN_OUTCOME` and `VFIO_RUN_EXIT_CODE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::run) struct HookOutcome {
-    /// `shut-down`, `crashed`, `not-started`, `recovered` or `rehearsed`.
+    /// One of [`HOOK_OUTCOMES`].
     pub outcome: &'static str,
     /// The exit code, as far as it is known.
     pub code: u8,
 }
 
+const SHUT_DOWN: HookOutcome = HookOutcome { outcome: "shut-down", code: exit::OK };
+const NOT_STARTED: HookOutcome = HookOutcome { outcome: "not-started", code: exit::NOT_STARTED };
+const CRASHED: HookOutcome = HookOutcome { outcome: "crashed", code: exit::CRASHED };
 /// For the hooks of a run whose launcher died: nobody knows how its guest ended.
-pub(in crate::run) const RECOVERED: HookOutcome = HookOutcome { outcome: "recovered", code: 0 };
+pub(in crate::run) const RECOVERED: HookOutcome = HookOutcome { outcome: "recovered", code: exit::OK };
 /// For the hooks of a rehearsal.
-pub(in crate::run) const REHEARSED: HookOutcome = HookOutcome { outcome: "rehearsed", code: 0 };
+pub(in crate::run) const REHEARSED: HookOutcome = HookOutcome { outcome: "rehearsed", code: exit::OK };
+
+/// All that `VFIO_RUN_OUTCOME` can be.
+pub const HOOK_OUTCOMES: [&str; 5] =
+    [SHUT_DOWN.outcome, NOT_STARTED.outcome, CRASHED.outcome, RECOVERED.outcome, REHEARSED.outcome];

@@ -2,6 +2,8 @@
 
 mod cpu_set;
 mod disk_format;
+pub mod exit;
+pub mod machine_state;
 mod origin;
 mod pci_address;
 mod pci_ids;

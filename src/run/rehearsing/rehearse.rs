@@ -24,7 +24,7 @@ use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
 use crate::run::starting::claim::{Claim, Claimed, claim};
-use crate::units::Stage;
+use crate::units::{Stage, exit};
 
 /// How long the host may take to come to rest after a handover: udev, consoles and units that follow by themselves.
 const REST_LIMIT: Duration = Duration::from_secs(10);
@@ -61,9 +61,9 @@ impl Rehearsal {
     /// The exit code: 0; 1 if a step failed and was undone; 5 if anything was left behind.
     pub fn exit_code(&self) -> u8 {
         match () {
-            () if !self.left.is_empty() || !self.leaks.is_empty() => 5,
-            () if self.failed.is_some() => 1,
-            () => 0,
+            () if !self.left.is_empty() || !self.leaks.is_empty() => exit::NOT_RESTORED,
+            () if self.failed.is_some() => exit::NOT_STARTED,
+            () => exit::OK,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::run::processes::Processes;
 use crate::run::signals::{HANG_UP, Signals};
 use crate::run::starting::{sockets, threads};
 use crate::run::systemd_notify;
+use crate::units::machine_state;
 
 /// There from the guest's first sign of life on, for a launcher that takes over.
 const ALIVE_FILE: &str = "alive";
@@ -202,12 +203,12 @@ impl Guest<'_> {
                 let reason = event.text("reason").unwrap_or("unknown").to_owned();
                 tracing::info!(event = "shutdown", reason, "{name} shuts down ({reason})");
                 self.reason = Some(reason);
-                self.set_state("shutdown");
+                self.set_state(machine_state::SHUTDOWN);
             }
             "RESET" => tracing::info!(event = "reset", "{name} restarts"),
-            "STOP" => self.set_state("paused"),
-            "RESUME" => self.set_state("running"),
-            "SUSPEND" => self.set_state("suspended"),
+            "STOP" => self.set_state(machine_state::PAUSED),
+            "RESUME" => self.set_state(machine_state::RUNNING),
+            "SUSPEND" => self.set_state(machine_state::SUSPENDED),
             "GUEST_PANICKED" => tracing::error!(event = "panic", "the guest of {name} panicked"),
             "BLOCK_IO_ERROR" => {
                 let device = event.text("device").filter(|d| !d.is_empty()).or(event.text("node-name")).unwrap_or("?");
@@ -335,7 +336,7 @@ impl Guest<'_> {
 
     /// Presses the ACPI power button; a paused guest would not notice it.
     async fn press_power_button(&mut self) -> Result<(), QmpError> {
-        if self.state == "paused" {
+        if self.state == machine_state::PAUSED {
             self.command(qmp::cont {}).await?;
         }
         self.command(qmp::system_powerdown {}).await
@@ -361,7 +362,8 @@ impl Guest<'_> {
                 self.force_quit().await;
             }
         }
-        let state = if self.ending.requested() && self.state == "running" { "stopping" } else { &self.state };
+        let stopping = self.ending.requested() && self.state == machine_state::RUNNING;
+        let state = if stopping { machine_state::STOPPING } else { &self.state };
         let launcher = std::process::id() as i32;
         control::answer(stream, &Reply { state: state.to_owned(), launcher, qemu: self.qemu.pid() }).await;
     }

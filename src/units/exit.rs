@@ -1,4 +1,4 @@
-//! The exit codes; `--help` lists them.
+//! The exit codes; `--help` and the manual list them.
 
 /// The guest shut down, or what was asked was done.
 pub const OK: u8 = 0;

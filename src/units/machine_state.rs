@@ -1,0 +1,42 @@
+//! The states of a machine that `status` and `alive` name. A QEMU that was taken over may have further ones: its own.
+
+/// The guest does not run yet.
+pub const STARTING: &str = "starting";
+/// The guest runs.
+pub const RUNNING: &str = "running";
+/// Somebody paused the guest.
+pub const PAUSED: &str = "paused";
+/// The guest sleeps.
+pub const SUSPENDED: &str = "suspended";
+/// The guest was asked to end.
+pub const STOPPING: &str = "stopping";
+/// The guest has shut down, and QEMU ends.
+pub const SHUTDOWN: &str = "shutdown";
+/// The guest has ended, and its launcher restores the host.
+pub const ENDING: &str = "ending";
+/// A rehearsal hands devices over and takes them back.
+pub const REHEARSING: &str = "rehearsing";
+/// The guest runs, and its launcher is gone.
+pub const UNSUPERVISED: &str = "unsupervised";
+/// Guest and launcher are gone, and the host is not restored.
+pub const LEFT_BEHIND: &str = "left-behind";
+/// Its journal cannot be read.
+pub const UNREADABLE: &str = "unreadable";
+/// The machine does not run, and its last start failed.
+pub const FAILED: &str = "failed";
+
+/// All of them.
+pub const ALL: [&str; 12] = [
+    STARTING,
+    RUNNING,
+    PAUSED,
+    SUSPENDED,
+    STOPPING,
+    SHUTDOWN,
+    ENDING,
+    REHEARSING,
+    UNSUPERVISED,
+    LEFT_BEHIND,
+    UNREADABLE,
+    FAILED,
+];

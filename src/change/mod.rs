@@ -2,18 +2,49 @@
 //! data, and so is what it found before it was made, so any process can undo it from the journal after any crash.
 
 pub mod attribute;
+mod compare;
 mod error;
 mod file;
-mod host;
 pub mod locks;
-mod pci;
 mod program;
 mod record;
-mod screen;
 mod step;
-mod systemd;
 mod wait;
 
+/// Changes to the host as a whole: attributes, memory, owners of files, cgroups.
+mod host {
+    pub mod cgroup;
+    pub mod huge_pages;
+    pub mod own;
+    pub mod write;
+}
+
+/// Changes to PCI functions: their drivers, modules, memory ranges and device nodes.
+mod pci {
+    pub mod bind_driver;
+    mod disks;
+    pub mod free_nodes;
+    pub(super) mod function;
+    mod modprobe;
+    pub mod remove_module;
+    pub mod resize_bar;
+    pub mod revive;
+}
+
+/// Changes to what shows on a screen: consoles, the firmware's framebuffer, cards that compositors hold.
+mod screen {
+    pub mod hide_card;
+    pub mod leave_console;
+    pub mod release_boot_screen;
+}
+
+/// Changes to units of systemd, of the system and of users.
+mod systemd {
+    pub mod stop_unit;
+    pub mod stop_user_unit;
+}
+
+pub use compare::Compare;
 pub use error::{
     ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, RecordError, UnitError,
 };

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::attribute::write_bounded;
 use crate::change::error::{ChangeError, FileError};
-use crate::change::file::{read, write};
-use crate::change::pci::function::{driver, function_of, override_of};
+use crate::change::file::read;
+use crate::change::pci::function::{driver, function_of, lock_file, write_attribute};
 use crate::change::record::{Text, Undone};
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
@@ -57,7 +56,7 @@ impl Step for Write {
     }
 
     fn lock_files(&self, _: &Text) -> Vec<PathBuf> {
-        function_of(&self.path).map(override_of).into_iter().collect()
+        lock_file(&self.path).into_iter().collect()
     }
 
     fn observe(&self, root: &Root) -> Vec<Observed> {
@@ -74,11 +73,7 @@ impl fmt::Display for Write {
 
 /// Writes the value and reads it back.
 fn set(root: &Root, path: &Path, value: &str) -> Result<(), FileError> {
-    // A function without a driver may be one whose unbind never came back, and some attributes wait for its lock.
-    match function_of(path).filter(|address| driver(root, *address).is_none()) {
-        Some(_) => write_bounded(root, path, value)?,
-        None => write(root, path, value)?,
-    }
+    write_attribute(root, path, value)?;
     let found = read(root, path)?;
     match found == value {
         true => Ok(()),

@@ -34,6 +34,20 @@ pub(in crate::change) fn function_of(attribute: &Path) -> Option<PciAddress> {
     attribute.strip_prefix(DEVICES).ok()?.iter().next()?.to_str()?.parse().ok()
 }
 
+/// The file whose reading waits for the same lock as this attribute does, if it is one of a function.
+pub(in crate::change) fn lock_file(attribute: &Path) -> Option<PathBuf> {
+    function_of(attribute).map(override_of)
+}
+
+/// Writes an attribute of whatever it is. A function without a driver may be one whose unbind never came back, and some of
+/// its attributes wait for its lock.
+pub(in crate::change) fn write_attribute(root: &Root, path: &Path, value: &str) -> Result<(), FileError> {
+    match function_of(path).filter(|address| driver(root, *address).is_none()) {
+        Some(_) => write_bounded(root, path, value),
+        None => write(root, path, value),
+    }
+}
+
 /// Whether the function is there.
 pub(super) fn exists(root: &Root, address: PciAddress) -> bool {
     root.path(folder(address)).exists()

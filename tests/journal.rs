@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
-use vfio_run::change::{Cgroup, Change, ChangeError, FileError, HugePages, Own, Write, unattended};
+use vfio_run::change::{Cgroup, Change, ChangeError, FileError, HugePages, Own, Setting, Write, Writes, unattended};
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
 use vfio_run::units::{Size, Stage};
@@ -109,7 +109,14 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         Own { path: format!("/sys/knob{knob}").into(), uid, gid }.into()
     });
     let cgroup = (0..2u32).prop_map(|n| Cgroup { path: format!("/sys/fs/cgroup/guest{n}").into() }.into());
-    proptest::collection::vec(prop_oneof![4 => writes, 1 => pages, 2 => own, 1 => cgroup], 1..6)
+    let many = proptest::collection::vec((0..6usize, "[a-z0-9]{1,8}"), 1..6).prop_map(|files| {
+        // Of the six, two are missing.
+        let setting =
+            |(knob, value)| Setting { may_be_missing: true, ..Setting::new(format!("/sys/knob{knob}"), value) };
+        let files: BTreeMap<usize, String> = files.into_iter().collect();
+        Writes { what: "tune".to_owned(), files: files.into_iter().map(setting).collect() }.into()
+    });
+    proptest::collection::vec(prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup], 1..6)
 }
 
 fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {

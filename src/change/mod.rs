@@ -17,6 +17,7 @@ mod host {
     pub mod huge_pages;
     pub mod own;
     pub mod write;
+    pub mod writes;
 }
 
 /// Changes to PCI functions: their drivers, modules, memory ranges and device nodes.
@@ -48,6 +49,7 @@ pub use compare::Compare;
 pub use error::{
     ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, RecordError, UnitError,
 };
+pub use host::writes::{MANAGED_IRQ, Setting};
 pub use pci::remove_module::{Bound, FoundModule};
 pub use pci::revive::Rung;
 pub use record::{Before, Undone};
@@ -60,6 +62,7 @@ step::changes! {
     host::huge_pages::HugePages,
     host::own::Own,
     host::write::Write,
+    host::writes::Writes,
     pci::bind_driver::BindDriver,
     pci::free_nodes::FreeNodes,
     pci::remove_module::RemoveModule,

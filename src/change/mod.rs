@@ -15,6 +15,7 @@ mod wait;
 mod host {
     pub mod cgroup;
     pub mod huge_pages;
+    pub mod knob;
     pub mod own;
     pub mod write;
     pub mod writes;
@@ -49,6 +50,7 @@ pub use compare::Compare;
 pub use error::{
     ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, RecordError, UnitError,
 };
+pub use host::knob::Knob;
 pub use host::writes::{MANAGED_IRQ, Setting};
 pub use pci::remove_module::{Bound, FoundModule};
 pub use pci::revive::Rung;

@@ -133,6 +133,15 @@ fn machine_files_in_the_texts_are_taken() {
 }
 
 #[test]
+fn the_error_on_the_page_of_the_machine_file_is_the_programs_own() {
+    let blocks = markdown::code(&page("machine"), "");
+    let shown = blocks.iter().find(|block| block.starts_with("linux.ron:")).unwrap();
+    let line = shown.lines().find_map(|line| line.strip_prefix("1 | ")).unwrap();
+    let refused = machine::parse(Path::new("linux.ron"), line).unwrap_err();
+    assert_eq!(refused.to_string().trim_end(), shown.trim_end());
+}
+
+#[test]
 fn fields_in_the_texts_exist() {
     let fields = machine::Fields::of_machine();
     for (name, text) in texts() {

@@ -193,7 +193,11 @@ impl Systemd {
         limit: Option<Duration>,
     ) -> Result<()> {
         let mut ended = self.manager.receive_signal("JobRemoved").await?;
-        self.call::<()>("Subscribe", &()).await?;
+        match self.call::<()>("Subscribe", &()).await {
+            // An earlier job on this connection did.
+            Err(SystemdError::Refused(zbus::Error::MethodError(name, ..))) if name.ends_with(".AlreadySubscribed") => {}
+            subscribed => subscribed?,
+        }
         let job: OwnedObjectPath = self.call(method, arguments).await?;
         let Some(limit) = limit else { return wait_for_job(&mut ended, &job).await };
         match timeout_at(Instant::now() + limit, wait_for_job(&mut ended, &job)).await {
@@ -238,12 +242,23 @@ mod tests {
     use zbus::zvariant::ObjectPath;
 
     use super::*;
+    use std::result::Result;
 
     /// A manager of one unit, `a.service`, whose jobs end at once, before their path is returned.
     #[derive(Default)]
     struct Manager {
         subscribed: bool,
         units: Arc<Mutex<BTreeMap<String, &'static str>>>,
+    }
+
+    /// What systemd refuses, under its names.
+    #[derive(Debug, zbus::DBusError)]
+    #[zbus(prefix = "org.freedesktop.systemd1")]
+    enum Refusal {
+        #[zbus(error)]
+        ZBus(zbus::Error),
+        AlreadySubscribed(String),
+        NoSuchUnit(String),
     }
 
     const JOB: ObjectPath<'static> = ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/job/7");
@@ -264,13 +279,16 @@ mod tests {
 
     #[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
     impl Manager {
-        fn subscribe(&mut self) {
-            self.subscribed = true;
+        fn subscribe(&mut self) -> Result<(), Refusal> {
+            match std::mem::replace(&mut self.subscribed, true) {
+                true => Err(Refusal::AlreadySubscribed("Client is already subscribed.".to_owned())),
+                false => Ok(()),
+            }
         }
 
-        fn get_unit(&self, unit: &str) -> zbus::fdo::Result<ObjectPath<'static>> {
+        fn get_unit(&self, unit: &str) -> Result<ObjectPath<'static>, Refusal> {
             let known = self.units.lock().unwrap().contains_key(unit);
-            known.then_some(UNIT).ok_or_else(|| zbus::fdo::Error::Failed("no such unit".to_owned()))
+            known.then_some(UNIT).ok_or_else(|| Refusal::NoSuchUnit(format!("Unit {unit} not loaded.")))
         }
 
         fn load_unit(&self, _unit: &str) -> ObjectPath<'static> {
@@ -342,6 +360,7 @@ mod tests {
     async fn a_job_that_ends_before_its_path_is_known_is_not_missed() {
         let (_server, systemd) = with_a_fake().await;
         let long = Some(Duration::from_secs(30));
+        assert_eq!(systemd.state("a.service").await.unwrap(), "inactive");
         systemd.start("a.service", Mode::Fail, long).await.unwrap();
         assert_eq!(systemd.state("a.service").await.unwrap(), "active");
         systemd.stop("a.service", long).await.unwrap();

@@ -1,8 +1,8 @@
 //! The write-ahead record of what was done to the host, and its undoing in reverse.
 //!
 //! One file a machine, JSON lines, in the machine's run directory below /run: a reboot resets the host and forgets the
-//! journal together. An intent, with what was there before, is on disk before the host is touched; so whoever finds the
-//! journal after a crash knows all that may have been done. A last line that is torn is an intent whose change was never
+//! journal together. An intent, with what was there before, is on disk before vfio-run touches the host; so the process that
+//! finds the journal after a crash knows all that may have been done. A torn last line is an intent whose change was never
 //! begun.
 
 use std::fs::{File, OpenOptions};
@@ -53,7 +53,7 @@ pub enum Record {
         /// of the same number.
         start_time: u64,
     },
-    /// The guest was let go: from here on a supervisor can take it over.
+    /// The guest runs: from here on a new launcher can take it over.
     Running,
     /// The stage is reached and its hooks, if it has any, are about to be run.
     Hooks {
@@ -65,7 +65,7 @@ pub enum Record {
         /// The stage.
         stage: Stage,
     },
-    /// No guest will be started: `vfio-run rehearse`.
+    /// The run is a rehearsal, which starts no guest: `vfio-run rehearse`.
     Rehearsal,
 }
 
@@ -108,9 +108,9 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     records: Vec<Record>,
-    /// How long the file is with whole records alone.
+    /// The length of the file up to the end of its last whole record.
     length: u64,
-    /// Whether part of another may stand behind them.
+    /// Whether part of another record may stand behind it.
     torn: bool,
 }
 
@@ -137,7 +137,7 @@ impl Journal {
         Ok(Self { path, file, records, length: whole as u64, torn: false })
     }
 
-    /// Reads the journal of a machine without opening it for writing; `None` where there is none.
+    /// Reads the journal of a machine without opening it for writing; `None`: there is none.
     pub fn read(run_dir: &Path) -> io::Result<Option<Vec<Record>>> {
         let path = run_dir.join(Self::FILE);
         match std::fs::read(&path) {
@@ -152,8 +152,8 @@ impl Journal {
         &self.records
     }
 
-    /// Adds a record; on return it is on disk. One that is cut short, as on a full /run, leaves nothing behind: half a
-    /// line with another behind it could not be read any more.
+    /// Adds a record; on return it is on disk. A write that is cut short, as on a full /run, leaves nothing behind: half a
+    /// line with another behind it would make the journal unreadable.
     pub fn append(&mut self, record: Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
@@ -161,7 +161,7 @@ impl Journal {
         self.torn = true;
         if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
             // Where even this fails, the next record tries again, and is refused before it is written.
-            let _ = self.mend();
+            drop(self.mend());
             return Err(error);
         }
         self.torn = false;
@@ -203,7 +203,7 @@ impl Journal {
         self.undo_where(root, |_| true)
     }
 
-    /// Undoes those changes that QEMU no longer needs once it holds what they were made for.
+    /// Undoes the changes that QEMU no longer needs once it holds what they were made for (`Nature::settles_at_start`).
     pub fn settle(&mut self, root: &Root) -> Vec<UndoReport> {
         self.undo_where(root, |change| change.nature().settles_at_start)
     }
@@ -219,7 +219,7 @@ impl Journal {
             if let Ok(how) = &result
                 && let Err(error) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
             {
-                // It is undone, yet the journal says otherwise: undoing it again does no harm, but the user must know.
+                // It is undone, but the journal says otherwise: undoing it again does no harm, but the user must know.
                 result = Err(FileError::Io { action: "write", path: self.path.clone(), error }.into());
             }
             let took = Took { whole: begun.elapsed(), change };
@@ -228,7 +228,7 @@ impl Journal {
         reports
     }
 
-    /// Forgets the journal, if nothing in it stands any more. Returns whether it is gone.
+    /// Removes the journal if no change in it may stand any more. Returns whether it did.
     pub fn close(self) -> io::Result<bool> {
         if !self.open_changes().is_empty() {
             return Ok(false);
@@ -279,8 +279,8 @@ fn parse(text: &[u8], path: &Path) -> io::Result<(Vec<Record>, usize)> {
         }
         let record = serde_json::from_slice(line).map_err(|e| {
             let words = format!(
-                "line {} of {} is no record of this version of vfio-run ({e}); the version that wrote it can read it, \
-                 and a reboot forgets it",
+                "line {} of {} is no record of this version of vfio-run ({e}). Recover with the version that wrote it, or \
+                 reboot, which resets the host",
                 records.len() + 1,
                 path.display()
             );

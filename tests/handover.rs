@@ -167,7 +167,7 @@ fn another_node_of_the_same_name_keeps_its_owner() {
 }
 
 #[test]
-fn the_firmwares_framebuffer_gets_its_driver_back_where_there_is_still_one() {
+fn the_firmwares_framebuffer_is_bound_again_if_it_is_still_there() {
     let host = Host::new();
     let link = host.path(BOOT_DRIVER).join(BOOT_SCREEN);
     let driver = BOOT_DRIVER.rsplit('/').next().unwrap().to_owned();
@@ -175,11 +175,11 @@ fn the_firmwares_framebuffer_gets_its_driver_back_where_there_is_still_one() {
     let mut journal = host.journal();
     journal.make(&host.root(), &change, &unattended).unwrap();
     assert!(!link.is_symlink());
-    // Made twice: the second finds nothing to do, and has nothing to give back.
+    // Made twice: the second finds nothing to do, and has nothing to put back.
     journal.make(&host.root(), &change, &unattended).unwrap();
     let results: Vec<_> = journal.undo_all(&host.root()).into_iter().map(|report| report.result.unwrap()).collect();
     assert_eq!(results, [Undone::AlreadyBack, Undone::Restored]);
-    // The kernel's part of a write ends before the write does; that of this one's thread, some time later.
+    // A real kernel acts before the write returns; the thread of this one acts some time later.
     let deadline = Instant::now() + Duration::from_secs(10);
     while !link.is_symlink() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
@@ -216,7 +216,7 @@ fn a_death_between_two_drivers_is_recovered_from() {
 }
 
 #[test]
-fn a_dead_card_gets_no_host_driver_and_the_rest_goes_on() {
+fn a_dead_card_gets_no_host_driver_and_the_rest_is_undone() {
     let host = Host::new();
     let mut journal = host.journal();
     for address in [SOUND, GPU] {
@@ -232,14 +232,14 @@ fn a_dead_card_gets_no_host_driver_and_the_rest_goes_on() {
     );
     assert_eq!(*reports[1].result.as_ref().unwrap(), Undone::Restored);
     drop(journal);
-    // It woke up, and somebody tries again.
+    // It woke up, and a user tries again.
     fs::write(&config, [0x34, 0x12]).unwrap();
     host.recover();
     assert_eq!(host.state()[&format!("{GPU} driver")], "../../drivers/bochs-drm");
 }
 
 #[test]
-fn a_dead_card_keeps_the_module_away_whose_driver_would_get_it() {
+fn a_module_whose_driver_would_be_bound_to_a_dead_card_is_not_loaded() {
     let host = Host::new();
     let before = host.state();
     let mut journal = host.journal();
@@ -252,7 +252,7 @@ fn a_dead_card_keeps_the_module_away_whose_driver_would_get_it() {
         assert!(matches!(report.result, Err(ChangeError::Function(FunctionError::Dead { .. }))), "{report:?}");
     }
     assert_eq!(host.state()["module"], "false");
-    // Whoever loads the module now does not give the card to it either.
+    // If another program loads the module now, its driver is not bound to the card either.
     assert_eq!(host.state()[&format!("{GPU} driver_override")], "vfio-pci");
     drop(journal);
     fs::write(&config, [0x34, 0x12]).unwrap();
@@ -261,7 +261,7 @@ fn a_dead_card_keeps_the_module_away_whose_driver_would_get_it() {
 }
 
 #[test]
-fn a_module_that_comes_back_without_its_card_is_an_error_and_the_next_try_asks_for_the_card() {
+fn a_module_that_comes_back_without_its_card_is_an_error_and_the_next_try_probes_the_card() {
     let host = Host::new();
     let before = host.state();
     let mut journal = host.journal();
@@ -279,7 +279,7 @@ fn a_module_that_comes_back_without_its_card_is_an_error_and_the_next_try_asks_f
 }
 
 #[test]
-fn a_module_takes_the_cards_of_those_below_it_along() {
+fn a_module_is_recorded_with_the_cards_of_the_modules_that_it_needs() {
     let host = Host::new();
     fs::create_dir_all(host.path("sys/module/bochs/holders/bochs_drm")).unwrap();
     fs::create_dir_all(host.path("sys/module/bochs_drm")).unwrap();
@@ -318,12 +318,12 @@ fn a_card_that_comes_back_without_its_screen_is_named() {
         "{words}"
     );
     drop(journal);
-    // It was said once; nothing else can be done.
+    // The error was reported once; nothing else can be done.
     host.recover();
 }
 
 #[test]
-fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
+fn a_device_that_is_stuck_in_the_kernel_is_named_and_the_rest_is_undone() {
     let host = Host::new();
     let mut journal = host.journal();
     for change in [leave_console(), control(GPU, None), bind(SOUND, Some("vfio-pci")), bind(GPU, Some("vfio-pci"))] {
@@ -344,7 +344,7 @@ fn what_the_kernel_does_not_let_go_of_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
-fn what_somebody_else_bound_is_left_alone() {
+fn a_driver_that_another_program_bound_is_left_alone() {
     let host = Host::new();
     let mut journal = host.journal();
     journal.make(&host.root(), &bind(SOUND, Some("vfio-pci")), &unattended).unwrap();
@@ -371,7 +371,7 @@ fn a_card_that_its_driver_made_anew_is_not_announced_twice() {
 }
 
 #[test]
-fn a_unit_of_a_user_who_has_left_is_not_missed() {
+fn a_unit_of_a_user_who_has_logged_out_is_not_started() {
     let host = Host::new();
     let mut journal = host.journal();
     journal.make(&host.root(), &stop_mixer(), &unattended).unwrap();
@@ -399,7 +399,7 @@ fn revive(rungs: &[Rung]) -> Change {
     .into()
 }
 
-/// Both functions given away and dead.
+/// A host whose functions are both bound to vfio-pci and dead.
 fn dead_host(rungs: &[Rung], cure: &str) -> Host {
     let host = Host::new();
     fs::write(host.path(CURE), cure).unwrap();
@@ -450,7 +450,7 @@ fn a_card_that_nothing_wakes_gets_no_driver_and_the_words_say_what_was_tried() {
     );
     assert_eq!(host.state()[&format!("{GPU} driver")], "../../drivers/vfio-pci");
     drop(journal);
-    // Somebody finds what helps, and a new process goes on.
+    // A user finds what helps, and a new process goes on.
     fs::write(host.path(CURE), "reset").unwrap();
     tried(&host);
     host.recover();
@@ -472,7 +472,7 @@ fn a_bus_that_the_host_uses_is_not_reset() {
 }
 
 #[test]
-fn the_host_is_suspended_only_with_an_alarm_and_where_that_cuts_the_power() {
+fn the_host_is_suspended_only_with_an_alarm_and_if_that_cuts_the_power() {
     let host = dead_host(&[Rung::Suspend], "nothing");
     fs::write(host.path("sys/power/state"), "freeze mem\n").unwrap();
     let undo = |host: &Host| {
@@ -506,7 +506,7 @@ fn a_card_that_is_dead_before_the_handover_stays_with_its_driver() {
 }
 
 #[test]
-fn what_one_driver_had_set_is_not_forced_upon_the_next() {
+fn a_setting_of_one_driver_is_not_restored_for_another() {
     let host = Host::new();
     let path = format!("/{PCI}/devices/{GPU}/power/control");
     let before = fs::read_to_string(host.path(&path[1..])).unwrap();

@@ -76,7 +76,7 @@ impl Host {
         Journal::open(&self.run()).unwrap()
     }
 
-    /// What `recover` does in a new process.
+    /// Does what `vfio-run recover` does in a new process.
     fn recover(&self) {
         let mut journal = self.journal();
         for report in journal.undo_all(&self.root()) {
@@ -217,7 +217,7 @@ proptest! {
 }
 
 #[test]
-fn a_file_that_was_exchanged_meanwhile_is_not_given_away() {
+fn a_file_that_was_replaced_meanwhile_keeps_its_owner() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let change = Change::from(Own { path: "/sys/knob0".into(), uid, gid });
@@ -230,7 +230,7 @@ fn a_file_that_was_exchanged_meanwhile_is_not_given_away() {
 }
 
 #[test]
-fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
+fn what_another_program_changed_is_left_alone_and_the_rest_is_undone() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
@@ -247,7 +247,7 @@ fn what_somebody_else_changed_is_left_alone_and_the_rest_goes_on() {
 }
 
 #[test]
-fn one_failed_undo_is_kept_and_the_rest_goes_on() {
+fn a_failed_undo_stays_in_the_journal_and_the_rest_is_undone() {
     let host = Host::new(&["a".into(), "b".into()], (0, 0));
     let mut journal = host.journal();
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
@@ -283,7 +283,7 @@ fn a_long_change_can_be_stopped_between_its_steps_and_is_undone() {
     assert_eq!(host.state(), before);
 }
 
-/// Set for the process in which files may not grow.
+/// The environment variable of the process in which files may not grow.
 const CUT_SHORT: &str = "VFIO_RUN_TEST_CUT_SHORT";
 
 #[test]

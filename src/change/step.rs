@@ -58,7 +58,7 @@ pub struct Nature {
 /// What a change means for the host's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It only prepares; nobody notices that it was made and undone.
+    /// It only prepares; no user and no program notices that it was made and undone.
     Prepares,
     /// It takes something from the host that people or programs may be using, so a start that fails after it is seen.
     Takes {

@@ -42,7 +42,7 @@ pub struct HugePages {
 pub struct Pool {
     /// Pages that stay in the pool when they are free: `nr_hugepages` less `surplus_hugepages`.
     pub persistent: u64,
-    /// Pages that nobody uses.
+    /// Pages that no program uses.
     pub free: u64,
 }
 

@@ -179,7 +179,7 @@ impl Writes {
                 Err(_) if file.paired => {}
                 Err(error @ FileError::NotTaken { .. }) => {
                     // An undo would take what it reads now for another program's.
-                    let _ = kernel.write(&file.path, &old.text);
+                    drop(kernel.write(&file.path, &old.text));
                     return Err(error);
                 }
                 other => other?,
@@ -446,11 +446,11 @@ mod tests {
                     let found = change.find(&kernel).unwrap();
                     kernel.writes_left.set(writes_left);
                     // Whether it says so or not: what is on the host is all that a recovery has.
-                    let _ = change.set(&kernel, &found);
+                    drop(change.set(&kernel, &found));
                     // The recovery dies once, too.
                     for again in [1, 2, usize::MAX] {
                         kernel.writes_left.set(again);
-                        let _ = change.restore(&kernel, &found);
+                        drop(change.restore(&kernel, &found));
                     }
                     assert_eq!(kernel.all(), before, "after {writes_left} writes");
                     assert_eq!(*kernel.requests.borrow(), requests, "after {writes_left} writes");

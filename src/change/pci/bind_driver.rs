@@ -1,7 +1,7 @@
 //! Bind a PCI function to another driver, or to none.
 //!
 //! By `driver_override` and `drivers_probe`, never `new_id`, which would bind a second card of the same model too.
-//! `drivers_probe` succeeds also when no driver wanted the device, so only where the link leads afterwards counts.
+//! `drivers_probe` succeeds also when no driver wanted the device, so only the link `driver` says afterwards which one is bound.
 //! Source: `Documentation/ABI/testing/sysfs-bus-pci`, `drivers/pci/pci-driver.c`.
 
 use std::fmt;

@@ -67,7 +67,7 @@ fn link_name(root: &Root, link: &Path) -> Option<String> {
     Some(std::fs::read_link(root.path(link)).ok()?.file_name()?.to_str()?.to_owned())
 }
 
-/// The attribute that can be read and written only while nobody binds or unbinds the function.
+/// The attribute whose reading and writing wait while the kernel binds or unbinds the function.
 pub(in crate::change) fn override_of(address: PciAddress) -> PathBuf {
     folder(address).join("driver_override")
 }

@@ -20,7 +20,7 @@ pub fn text_width() -> usize {
 pub fn page(text: &str) {
     if std::io::stdout().is_terminal() {
         // The text is printed if it cannot be shown.
-        let _ = show(text);
+        drop(show(text));
     }
     super::say(text.trim_end());
 }

@@ -62,6 +62,12 @@ impl Root {
         list(&self.text_up_to(path, 64 << 10)?)
     }
 
+    /// The last part of what a link leads to: `amdgpu` of `…/0000:01:00.0/driver`. `None` if it is no link.
+    pub fn link(&self, path: impl AsRef<Path>) -> Option<String> {
+        let target = std::fs::read_link(self.path(path)).ok()?;
+        Some(target.file_name()?.to_str()?.to_owned())
+    }
+
     /// Names of a folder's entries, sorted; none where it can't be read.
     pub fn names(&self, path: impl AsRef<Path>) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path(path)) else { return Vec::new() };

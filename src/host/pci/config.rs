@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Root;
+use crate::host::Root;
 use crate::units::Size;
 
 /// `IORESOURCE_MEM` and its companions (`include/linux/ioport.h`).

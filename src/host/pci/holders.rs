@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
-use super::{Details, Node, sessions};
-use crate::host::Root;
+use super::nodes::Node;
+use crate::host::{Root, sessions};
 use crate::units::{PciAddress, printable};
 
 impl fmt::Display for Holder {
@@ -88,63 +88,62 @@ const SOCKETS: [(&str, &str); 3] = [
     ("pulseaudio.service", "pulseaudio.socket"),
 ];
 
-/// Finds the holders of all functions in one pass over the processes.
-pub(super) fn find(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
-    let mut wanted: BTreeMap<PathBuf, Vec<PciAddress>> = BTreeMap::new();
-    let mut by_number: BTreeMap<(u32, u32, bool), PathBuf> = BTreeMap::new();
-    for (address, details) in details.iter() {
-        for node in &details.nodes {
-            wanted.entry(node.path.clone()).or_default().push(*address);
-            by_number.insert((node.major, node.minor, node.subsystem == "block"), node.path.clone());
-        }
-    }
-    if wanted.is_empty() {
-        return;
-    }
-    let own = std::process::id() as i32;
-    let pids = root.names("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok());
-    for pid in pids.filter(|pid| *pid != own) {
-        let mut nodes = held(root, pid, &wanted, &by_number);
-        if nodes.is_empty() {
-            nodes = mapped(root, pid, &wanted);
-        }
-        if nodes.is_empty() {
-            continue;
-        }
-        let holder = describe(root, pid);
-        let addresses: BTreeSet<PciAddress> = nodes.iter().flat_map(|node| wanted[node].clone()).collect();
-        for address in addresses {
-            if let Some(details) = details.get_mut(&address) {
-                let its = nodes.iter().filter(|node| wanted[*node].contains(&address)).cloned().collect();
-                details.holders.push(Holder { nodes: its, ..holder.clone() });
-            }
-        }
-    }
+/// The holders of the nodes of each function, found in one pass over the processes.
+pub(super) fn of_functions(root: &Root, nodes: &BTreeMap<PciAddress, Vec<Node>>) -> BTreeMap<PciAddress, Vec<Holder>> {
+    let all: Vec<Node> = nodes.values().flatten().cloned().collect();
+    let found = of_nodes(root, &all);
+    let its_holders = |nodes: &Vec<Node>| {
+        let its = found.iter().filter_map(|holder| {
+            let is_its = |path: &&PathBuf| nodes.iter().any(|node| node.path == **path);
+            let held: Vec<PathBuf> = holder.nodes.iter().filter(is_its).cloned().collect();
+            (!held.is_empty()).then(|| Holder { nodes: held, ..holder.clone() })
+        });
+        its.collect()
+    };
+    nodes.iter().map(|(address, nodes)| (*address, its_holders(nodes))).collect()
 }
 
 /// Finds the names of the holders' users.
-pub(super) fn name_users(root: &Root, details: &mut BTreeMap<PciAddress, Details>) {
-    for holder in details.values_mut().flat_map(|details| &mut details.holders) {
+pub(super) fn name_users<'a>(root: &Root, holders: impl IntoIterator<Item = &'a mut Holder>) {
+    for holder in holders {
         holder.user = holder.uid.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| printable(&name));
     }
 }
 
-/// The processes that hold one of these nodes open.
+/// The processes that hold one of these nodes open, or have it mapped into memory.
 pub fn of_nodes(root: &Root, nodes: &[Node]) -> Vec<Holder> {
-    let address = PciAddress { domain: 0, bus: 0, device: 0, function: 0 };
-    let mut details = BTreeMap::from([(address, Details { nodes: nodes.to_vec(), ..Details::default() })]);
-    find(root, &mut details);
-    details.remove(&address).map(|details| details.holders).unwrap_or_default()
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let wanted = Nodes {
+        paths: nodes.iter().map(|node| node.path.as_path()).collect(),
+        by_number: nodes
+            .iter()
+            .map(|node| ((node.major, node.minor, node.subsystem == "block"), node.path.as_path()))
+            .collect(),
+    };
+    let own = std::process::id() as i32;
+    let pids = root.names("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok());
+    let holders = pids.filter(|pid| *pid != own).filter_map(|pid| {
+        let mut nodes = held(root, pid, &wanted);
+        if nodes.is_empty() {
+            nodes = mapped(root, pid, &wanted);
+        }
+        (!nodes.is_empty()).then(|| Holder { nodes: nodes.into_iter().collect(), ..describe(root, pid) })
+    });
+    holders.collect()
+}
+
+/// The nodes whose holders are wanted.
+struct Nodes<'a> {
+    paths: BTreeSet<&'a Path>,
+    /// By major and minor number, and whether it is a block device.
+    by_number: BTreeMap<(u32, u32, bool), &'a Path>,
 }
 
 /// The wanted nodes that the process holds. A node is known by its name, also when it was deleted since, and by its
 /// number, whatever the process called it.
-fn held(
-    root: &Root,
-    pid: i32,
-    wanted: &BTreeMap<PathBuf, Vec<PciAddress>>,
-    by_number: &BTreeMap<(u32, u32, bool), PathBuf>,
-) -> BTreeSet<PathBuf> {
+fn held(root: &Root, pid: i32, wanted: &Nodes) -> BTreeSet<PathBuf> {
     let folder = root.path(format!("/proc/{pid}/fd"));
     let descriptors = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let found = descriptors.filter_map(|descriptor| {
@@ -152,7 +151,7 @@ fn held(
         // Sockets, pipes and ordinary files are most of what a process has open.
         let name = target.to_str().filter(|name| name.starts_with("/dev/"))?;
         let name = PathBuf::from(name.strip_suffix(" (deleted)").unwrap_or(name));
-        if wanted.contains_key(&name) {
+        if wanted.paths.contains(name.as_path()) {
             return Some(name);
         }
         let meta = std::fs::metadata(descriptor.path()).ok()?;
@@ -161,18 +160,18 @@ fn held(
             return None;
         }
         let number = (u32::try_from(major(number)).ok()?, u32::try_from(minor(number)).ok()?, kind.is_block_device());
-        by_number.get(&number).cloned()
+        wanted.by_number.get(&number).map(|path| path.to_path_buf())
     });
     found.collect()
 }
 
 /// The wanted nodes that the process has in its memory: a mapping holds a device as an open file does, also after the file
 /// was closed.
-fn mapped(root: &Root, pid: i32, wanted: &BTreeMap<PathBuf, Vec<PciAddress>>) -> BTreeSet<PathBuf> {
+fn mapped(root: &Root, pid: i32, wanted: &Nodes) -> BTreeSet<PathBuf> {
     let maps = root.text(format!("/proc/{pid}/maps")).unwrap_or_default();
     let paths = maps.lines().filter_map(|line| line.find(" /dev/").map(|at| &line[at + 1..]));
     let paths = paths.map(|path| PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)));
-    paths.filter(|path| wanted.contains_key(path)).collect()
+    paths.filter(|path| wanted.paths.contains(path.as_path())).collect()
 }
 
 fn describe(root: &Root, pid: i32) -> Holder {

@@ -3,13 +3,15 @@
 //! Source: `Documentation/ABI/testing/sysfs-bus-pci`, `Documentation/PCI/sysfs-pci.rst`.
 
 mod config;
+mod details;
+mod facts;
 mod function;
 mod holders;
 mod names;
 mod nodes;
 mod rom;
 mod screen;
-mod sessions;
+mod sysfs;
 #[cfg(test)]
 mod tests;
 mod usb;
@@ -17,7 +19,9 @@ mod uses;
 pub mod vfio;
 
 pub use config::Bar;
-pub use function::{Details, Link, Resizable};
+pub use details::{Details, Link, Resizable};
+pub use facts::{Pci, WantedPci};
+pub use function::PciFunction;
 pub use holders::Holder;
 pub use holders::of_nodes as holders_of;
 pub use names::Names;
@@ -25,166 +29,4 @@ pub use nodes::Node;
 pub(crate) use nodes::{BLOCK, without_path};
 pub use rom::{Image, Rom};
 pub use screen::{BootScreen, Console, Screen};
-pub use sessions::{Manager, Session};
 pub use usb::UsbDevice;
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
-
-use super::Root;
-use crate::units::{PciAddress, PciIds, PciSlot};
-
-/// Where the kernel lists all functions.
-const DEVICES: &str = "/sys/bus/pci/devices";
-
-/// What of PCI a plan may depend on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pci {
-    /// All functions of the host in order of their addresses.
-    pub functions: Vec<PciFunction>,
-    /// Whether an IOMMU is at work: the kernel put devices into groups.
-    pub iommu: Option<bool>,
-    /// How many bits a physical address has on this CPU.
-    pub address_bits: Option<u32>,
-    /// Consoles, framebuffers and the display manager.
-    pub screen: Screen,
-    /// The ROM files that the machine names; `None`: it could not be read.
-    pub roms: BTreeMap<PathBuf, Option<Rom>>,
-    /// Whether vfio-pci is there or can be loaded; `None`: it could not be found out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub has_vfio: Option<bool>,
-    /// What VFIO says of the wanted functions that are with it already; `None`: none of them can be asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vfio: Option<vfio::Answer>,
-}
-
-/// One PCI function.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PciFunction {
-    /// Where it is.
-    pub address: PciAddress,
-    /// What it is.
-    pub ids: PciIds,
-    /// Whose card it is on.
-    pub subsystem: Option<PciIds>,
-    /// Class, subclass and programming interface: 0x030000 is a VGA card.
-    pub class: u32,
-    /// The driver that has it.
-    pub driver: Option<String>,
-    /// Its IOMMU group.
-    pub group: Option<u32>,
-    /// The bridge or port that it is behind.
-    pub port: Option<PciAddress>,
-    /// The rest, where it was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Box<Details>>,
-}
-
-/// What of PCI is to be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WantedPci {
-    /// The functions that are wanted in depth, with their groups and ports.
-    pub slots: Vec<PciSlot>,
-    /// All functions in depth.
-    pub all: bool,
-    /// ROM files.
-    pub roms: Vec<PathBuf>,
-    /// Units of users whose files are looked for.
-    pub user_units: Vec<String>,
-}
-
-impl PciFunction {
-    /// Whether it is a bridge: a host bridge, a port, a switch (class 06).
-    pub fn is_bridge(&self) -> bool {
-        self.class >> 16 == 0x06
-    }
-
-    /// Whether it is a graphics card of any kind (class 03).
-    pub fn is_gpu(&self) -> bool {
-        self.class >> 16 == 0x03
-    }
-
-    /// Whether it is a VGA card in the narrow sense, with the old addresses.
-    pub fn is_vga(&self) -> bool {
-        self.class >> 8 == 0x0300
-    }
-}
-
-impl Pci {
-    /// Reads all functions, and those that are wanted in depth. `leases`: where launchers note which devices they have.
-    pub fn read(root: &Root, wanted: &WantedPci, leases: &Path) -> Self {
-        let mut functions: Vec<PciFunction> =
-            root.names(DEVICES).iter().filter_map(|name| function::read(root, name)).collect();
-        functions.sort_by_key(|f| f.address);
-        let deep = deep(&functions, wanted);
-        let mut details: BTreeMap<PciAddress, Details> =
-            deep.iter().map(|address| (*address, function::details(root, *address, leases))).collect();
-        uses::find(root, &mut details);
-        // A second card of the maker shares its nodes for all cards, so that their holders may be another card's.
-        let nvidia = functions.iter().filter(|f| f.driver.as_deref() == Some("nvidia")).count();
-        for function in &functions {
-            if let Some(details) = details.get_mut(&function.address) {
-                nodes::of_drivers(root, function, nvidia == 1, &mut details.nodes);
-            }
-        }
-        holders::find(root, &mut details);
-        holders::name_users(root, &mut details);
-        let groups = root.path("/sys/kernel/iommu_groups");
-        let iommu = groups.exists().then(|| functions.iter().any(|f| f.group.is_some()));
-        for function in &mut functions {
-            function.details = details.remove(&function.address).map(Box::new);
-        }
-        let vfio = vfio::answer(root, &functions, &wanted.slots);
-        let roms = wanted.roms.iter().map(|path| (path.clone(), rom::read(root, path))).collect();
-        Self {
-            functions,
-            iommu,
-            address_bits: address_bits(root),
-            screen: Screen::read(root, &wanted.user_units),
-            roms,
-            has_vfio: vfio::has_driver(root),
-            vfio,
-        }
-    }
-
-    /// The function at this address.
-    pub fn get(&self, address: PciAddress) -> Option<&PciFunction> {
-        self.functions.binary_search_by_key(&address, |f| f.address).ok().map(|at| &self.functions[at])
-    }
-
-    /// The functions that are meant, in order.
-    pub fn of_slot(&self, slot: PciSlot) -> impl Iterator<Item = &PciFunction> {
-        self.functions.iter().filter(move |f| slot.contains(f.address))
-    }
-
-    /// The functions of an IOMMU group, in order.
-    pub fn of_group(&self, group: u32) -> impl Iterator<Item = &PciFunction> {
-        self.functions.iter().filter(move |f| f.group == Some(group))
-    }
-}
-
-/// From a line such as `address sizes : 46 bits physical, 48 bits virtual`; all CPUs say the same.
-fn address_bits(root: &Root) -> Option<u32> {
-    let text = root.text_up_to("/proc/cpuinfo", 16 << 10)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("address sizes")?.trim_start().strip_prefix(':'))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// The functions to read in depth: those that are wanted, what shares their groups, and the ports above them.
-fn deep(functions: &[PciFunction], wanted: &WantedPci) -> BTreeSet<PciAddress> {
-    let meant = |f: &&PciFunction| wanted.all || wanted.slots.iter().any(|slot| slot.contains(f.address));
-    let groups: BTreeSet<u32> = functions.iter().filter(meant).filter_map(|f| f.group).collect();
-    let chosen = functions.iter().filter(|f| meant(f) || f.group.is_some_and(|group| groups.contains(&group)));
-    let mut deep = BTreeSet::new();
-    for function in chosen {
-        deep.insert(function.address);
-        let mut port = function.port;
-        // A tree has fewer levels than it has functions; a captured root may not be a tree.
-        while let Some(address) = port.filter(|address| deep.insert(*address)) {
-            port = functions.iter().find(|f| f.address == address).and_then(|f| f.port);
-        }
-    }
-    deep
-}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PciFunction;
+use super::function::PciFunction;
 use crate::host::Root;
 use crate::units::PciIds;
 

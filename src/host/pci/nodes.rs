@@ -4,15 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::PciFunction;
-use super::function::link;
+use super::sysfs::walk;
 use crate::host::Root;
 use crate::units::PciAddress;
 
-/// Deeper than the tree below a USB controller with hubs.
-const MAX_DEPTH: usize = 24;
-/// More folders than a controller full of hubs has.
-const MAX_FOLDERS: usize = 20_000;
 /// NVIDIA's character devices have this major number; `nvidia-modeset` and `nvidiactl` these minors (`nv-linux.h`).
 const NVIDIA: u32 = 195;
 const NVIDIA_SHARED: [(&str, u32); 2] = [("/dev/nvidia-modeset", 254), ("/dev/nvidiactl", 255)];
@@ -58,33 +53,11 @@ pub(crate) fn without_path(name: &str) -> Option<String> {
     all_numbers.then(|| format!("nvme{subsystem}n{namespace}"))
 }
 
-/// Calls for each folder below this one. Links are not followed: they lead out of the function.
-pub(super) fn walk(root: &Root, folder: &str, visit: &mut dyn FnMut(&str)) {
-    let mut open = vec![(folder.to_owned(), 0)];
-    let mut seen = 0;
-    while let Some((path, depth)) = open.pop() {
-        seen += 1;
-        if depth >= MAX_DEPTH || seen > MAX_FOLDERS {
-            continue;
-        }
-        let Ok(entries) = std::fs::read_dir(root.path(&path)) else { continue };
-        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let is_function = name.parse::<PciAddress>().is_ok();
-            if !is_function && !["power", "msi_irqs", "link", "statistics", "queues"].contains(&name.as_str()) {
-                let below = format!("{path}/{name}");
-                visit(&below);
-                open.push((below, depth + 1));
-            }
-        }
-    }
-}
-
 fn node(root: &Root, path: &str) -> Option<Node> {
     let (major, minor) = numbers(&root.text_up_to(format!("{path}/dev"), 64)?)?;
     let event = root.text_up_to(format!("{path}/uevent"), 4096)?;
     let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
-    let subsystem = link(root, &format!("{path}/subsystem")).unwrap_or_default();
+    let subsystem = root.link(format!("{path}/subsystem")).unwrap_or_default();
     Some(Node { path: PathBuf::from("/dev").join(name), major, minor, subsystem })
 }
 
@@ -94,9 +67,20 @@ pub(super) fn numbers(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Nodes that the kernel does not show below the function: VFIO's group, and those of NVIDIA's driver. `alone`: no
-/// other card uses that driver.
-pub(super) fn of_drivers(root: &Root, function: &PciFunction, alone: bool, nodes: &mut Vec<Node>) {
+/// The driver of a function, as far as nodes depend on it.
+pub(super) struct Driver<'a> {
+    /// `nvidia`; `None`: the function has no driver.
+    pub name: Option<&'a str>,
+    /// The function's IOMMU group.
+    pub group: Option<u32>,
+    /// The function.
+    pub address: PciAddress,
+    /// No other card of NVIDIA's uses that driver.
+    pub alone: bool,
+}
+
+/// Adds the nodes that the kernel does not show below the function: VFIO's group, and those of NVIDIA's driver.
+pub(super) fn of_driver(root: &Root, driver: &Driver, nodes: &mut Vec<Node>) {
     let registered = |name: &str| -> Option<u32> {
         let devices = root.text_up_to("/proc/devices", 64 << 10).unwrap_or_default();
         devices.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse().ok())
@@ -104,7 +88,7 @@ pub(super) fn of_drivers(root: &Root, function: &PciFunction, alone: bool, nodes
     let mut add = |path: &str, major: u32, minor: u32, subsystem: &str| {
         nodes.push(Node { path: path.into(), major, minor, subsystem: subsystem.to_owned() });
     };
-    match (function.driver.as_deref(), function.group) {
+    match (driver.name, driver.group) {
         (Some("vfio-pci"), Some(group)) => {
             let path = format!("/sys/class/vfio/{group}/dev");
             if let Some((major, minor)) = root.text_up_to(path, 64).and_then(|text| numbers(&text)) {
@@ -112,7 +96,7 @@ pub(super) fn of_drivers(root: &Root, function: &PciFunction, alone: bool, nodes
             }
         }
         (Some("nvidia"), _) => {
-            let about = root.text_up_to(format!("/proc/driver/nvidia/gpus/{}/information", function.address), 4096);
+            let about = root.text_up_to(format!("/proc/driver/nvidia/gpus/{}/information", driver.address), 4096);
             let minor = about
                 .unwrap_or_default()
                 .lines()
@@ -120,7 +104,7 @@ pub(super) fn of_drivers(root: &Root, function: &PciFunction, alone: bool, nodes
             if let Some(minor) = minor {
                 add(&format!("/dev/nvidia{minor}"), NVIDIA, minor, "nvidia");
             }
-            if alone {
+            if driver.alone {
                 for (path, minor) in NVIDIA_SHARED {
                     add(path, NVIDIA, minor, "nvidia");
                 }

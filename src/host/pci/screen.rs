@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::hex;
-use super::function::link;
-use super::sessions::{self, Manager, Session};
 use crate::host::Root;
+use crate::host::sessions::{self, Manager, Session};
 use crate::units::PciAddress;
 
 /// Drivers of the framebuffer that the firmware left (`drivers/firmware/sysfb.c` names their devices).
@@ -69,7 +68,7 @@ impl Console {
 impl Screen {
     pub(super) fn read(root: &Root, user_units: &[String]) -> Self {
         let managers = sessions::managers(root);
-        let display_manager = link(root, "/etc/systemd/system/display-manager.service");
+        let display_manager = root.link("/etc/systemd/system/display-manager.service");
         // systemd removes the cgroup of a unit that has ended. One that runs may be empty: where the display manager is
         // itself a compositor, PAM has moved it into its session.
         let group = |unit: &String| root.path(format!("/sys/fs/cgroup/system.slice/{unit}")).is_dir();

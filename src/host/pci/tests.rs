@@ -1,7 +1,8 @@
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::host::Root;
 use crate::units::Size;
 
 /// A desktop: a graphics card with sound behind a port, an NVMe drive with the root file system, a USB controller and

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::nodes::walk;
+use super::sysfs::walk;
 use crate::host::Root;
 use crate::units::printable;
 

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::Details;
-use super::function::link;
+use super::details::Details;
 use crate::host::Root;
 use crate::host::block::{Mounts, is_claimed, mounted};
 use crate::units::PciAddress;
@@ -82,7 +81,7 @@ fn with_upper(root: &Root, interface: &str) -> BTreeSet<String> {
             continue;
         }
         let folder = format!("/sys/class/net/{name}");
-        open.extend(link(root, &format!("{folder}/master")));
+        open.extend(root.link(format!("{folder}/master")));
         open.extend(root.names(folder).iter().filter_map(|entry| entry.strip_prefix("upper_").map(str::to_owned)));
     }
     found

@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE, vfio_group_status};
 use vfio_ioctls::{VfioContainer, VfioError};
 
-use super::{Details, Holder, Node, PciFunction, holders_of};
+use super::details::Details;
+use super::function::PciFunction;
+use super::holders::{self, Holder};
+use super::nodes::Node;
+use super::sysfs::folder;
 use crate::host::Root;
 use crate::units::{PciAddress, PciSlot};
 
@@ -177,8 +181,7 @@ pub fn ask(root: &Root, devices: &[PciAddress]) -> Result<(), Refused> {
     VfioContainer::new(None).map_err(Refused::Container)?;
     let mut groups = BTreeSet::new();
     for address in devices {
-        let link = std::fs::read_link(format!("/sys/bus/pci/devices/{address}/iommu_group"));
-        let group = link.ok().and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
+        let group = root.link(format!("{}/iommu_group", folder(*address)));
         groups.insert(group.ok_or(Refused::NoGroup(*address))?);
     }
     groups.into_iter().try_for_each(|group| group_is_free(root, group))
@@ -188,7 +191,7 @@ fn group_is_free(root: &Root, group: String) -> Result<(), Refused> {
     let path = Path::new("/dev/vfio").join(&group);
     let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            return Err(Refused::InUse { group, holders: holders(root, path) });
+            return Err(Refused::InUse { group, holders: holders_of_group(root, path) });
         }
         other => other.map_err(|error| Refused::Group { path: path.clone(), error })?,
     };
@@ -209,20 +212,17 @@ fn is_viable(group: &File) -> std::io::Result<bool> {
     Ok(status.flags & VFIO_GROUP_FLAGS_VIABLE != 0)
 }
 
-fn holders(root: &Root, path: PathBuf) -> Vec<Holder> {
+fn holders_of_group(root: &Root, path: PathBuf) -> Vec<Holder> {
     let Ok(meta) = std::fs::metadata(&path) else { return Vec::new() };
     let number = |part: u64| u32::try_from(part).unwrap_or_default();
     let (major, minor) = (number(major(meta.rdev())), number(minor(meta.rdev())));
-    holders_of(root, &[Node { path, major, minor, subsystem: "vfio".to_owned() }])
+    holders::of_nodes(root, &[Node { path, major, minor, subsystem: "vfio".to_owned() }])
 }
 
 /// The members of the group that have a driver of the host's, as `0000:01:00.1 (snd_hda_intel)`.
 fn in_the_way(root: &Root, group: &str) -> Vec<String> {
     let folder = format!("/sys/kernel/iommu_groups/{group}/devices");
-    let driver = |name: &str| {
-        let link = std::fs::read_link(root.path(format!("{folder}/{name}/driver"))).ok()?;
-        Some(link.file_name()?.to_str()?.to_owned())
-    };
+    let driver = |name: &str| root.link(format!("{folder}/{name}/driver"));
     let taken = root.names(&folder).into_iter().filter_map(|name| Some((driver(&name)?, name)));
     // The kernel lets these two be (`vfio_dev_driver_allowed()`).
     let taken = taken.filter(|(driver, _)| !["vfio-pci", "pci-stub", "pcieport"].contains(&driver.as_str()));

@@ -3,7 +3,7 @@
 
 use super::super::draft::{Draft, by_default, by_fact};
 use super::{Decided, cpu};
-use crate::host::kvm_hyperv;
+use crate::host::kvm::hyperv;
 use crate::qemu::command::QemuOption;
 
 /// When an interface is of use.
@@ -58,7 +58,7 @@ pub(super) fn write(draft: &Draft, decided: &Decided, cpu: &mut QemuOption) {
     let nested = draft.machine.cpu.nested == Some(true);
     for (name, when) in &SET {
         // Bits that QEMU looks for before it starts. Those without any are not KVM's to refuse.
-        if kvm_hyperv::has_bits(name) && offered.is_some_and(|offered| !offered.contains(*name)) {
+        if hyperv::has_bits(name) && offered.is_some_and(|offered| !offered.contains(*name)) {
             continue;
         }
         let origin = match when {

@@ -1,8 +1,9 @@
 //! What a handover does to sessions: which units are stopped, who outlives them, and where the launcher goes.
 
 use super::tests::{at, changes, details, function, holder, host, plan};
-use crate::host::pci::{Holder, Manager, Node, Session};
+use crate::host::pci::{Holder, Node};
 use crate::host::{Host, InstalledUnit};
+use crate::host::{Manager, Session};
 use crate::plan::{Cgroup, Move, Plan, Verdict};
 
 fn session(id: &str, kind: &str, seat: Option<&str>) -> Session {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, Root};
+use crate::host::{Environment, Root};
 
 /// A file or folder that others than root can write to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Writable {
 }
 
 /// The first on the way to this file, links followed. Whom sudo made root by name (`SUDO_UID`, sudo(8)) is no other.
-pub(super) fn by_others(root: &Root, environment: &Environment, file: &Path) -> Option<Writable> {
+pub(in crate::host) fn by_others(root: &Root, environment: &Environment, file: &Path) -> Option<Writable> {
     let sudo = environment.variables.get("SUDO_UID").and_then(|uid| uid.to_str()?.parse::<u32>().ok());
     let file = std::fs::canonicalize(root.path(file)).ok()?;
     // A fake root's own way to it is not the host's.

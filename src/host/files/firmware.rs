@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, Root};
+use crate::host::{Environment, Root};
 use crate::units::DiskFormat;
 
 /// One installed firmware build for x86-64 that lives in flash (code and variable store).
@@ -47,7 +47,7 @@ const MAX_LENGTH: usize = 256 << 10;
 
 /// The descriptors in order of priority. The same name in an earlier folder overrides, an empty file masks, and the
 /// order is that of the names, not of the folders (QEMU `docs/interop/firmware.json`, "@Firmware").
-pub(super) fn read(root: &Root, environment: &Environment) -> Vec<Descriptor> {
+pub(in crate::host) fn read(root: &Root, environment: &Environment) -> Vec<Descriptor> {
     let folders = [
         environment.xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("qemu/firmware")),
         Some("/etc/qemu/firmware".into()),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Root;
-use super::block::{Mounts, capacity, mounted};
+use crate::host::Root;
+use crate::host::block::{Mounts, capacity, mounted};
 use crate::units::DiskFormat;
 
 /// One file as it is on the host.
@@ -58,7 +58,7 @@ const MAX_NAMES: usize = 4096;
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// Looks at each file. Paths are absolute.
-pub(super) fn read(root: &Root, paths: &[PathBuf]) -> BTreeMap<PathBuf, FileFact> {
+pub(in crate::host) fn read(root: &Root, paths: &[PathBuf]) -> BTreeMap<PathBuf, FileFact> {
     let mut mounts = None;
     paths.iter().map(|path| (path.clone(), read_one(root, path, &mut mounts))).collect()
 }

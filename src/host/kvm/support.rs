@@ -10,9 +10,9 @@ use std::time::Duration;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use serde::{Deserialize, Serialize};
 
-use super::kvm_features::{BASELINE, Register, missing};
-use super::kvm_hyperv;
-use super::{Cpus, Root};
+use super::features::{BASELINE, Register, missing};
+use super::hyperv;
+use crate::host::{Cpus, Root};
 
 /// What is known of KVM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ const PARAMETERS: [(&str, &[&str]); 3] = [
 
 impl Kvm {
     /// Reads what is known of KVM. The device itself is asked only under the real root, and never to run anything.
-    pub(super) fn read(root: &Root, cpus: &Cpus) -> Self {
+    pub(in crate::host) fn read(root: &Root, cpus: &Cpus) -> Self {
         let flag = |name: &str| cpus.flags.iter().any(|flag| flag == name);
         let data = std::fs::metadata(root.path("/dev/kvm"));
         let mut kvm = Self {
@@ -188,7 +188,7 @@ fn ask() -> Option<Result<Answer, String>> {
                         })
                         .collect()
                 });
-                Answer { api_version: kvm.get_api_version(), words, hyperv: kvm_hyperv::ask(&kvm) }
+                Answer { api_version: kvm.get_api_version(), words, hyperv: hyperv::ask(&kvm) }
             });
             // Nobody listens any more after the deadline.
             let _ = answer.send(result);

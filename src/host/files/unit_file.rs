@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Root;
+use crate::host::Root;
 
 /// The unit that is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct InstalledUnit {
 const FOLDERS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 
-pub(super) fn find(root: &Root, wanted: &WantedUnit) -> Option<InstalledUnit> {
+pub(in crate::host) fn find(root: &Root, wanted: &WantedUnit) -> Option<InstalledUnit> {
     FOLDERS.iter().find_map(|folder| {
         let path = PathBuf::from(folder).join(&wanted.name);
         let text = root.text_up_to(&path, 64 << 10)?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::Root;
+use super::Root;
 
 /// A session of logind's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

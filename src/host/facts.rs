@@ -1,0 +1,169 @@
+//! All facts about the host together, and what of it a machine has looked up.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{firmware, images, unit_file, writable};
+use super::{
+    Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Pci, Process, Root, WantedUnit, Writable,
+    environment, lease, pci, process,
+};
+
+/// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
+/// `vfio-run host --json` can be planned for elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Kernel release, as `uname -r`.
+    pub kernel: String,
+    /// Kernel command line, word by word.
+    pub cmdline: Vec<String>,
+    /// CPU topology.
+    pub cpus: Cpus,
+    /// Memory and huge pages by NUMA node.
+    pub memory: Memory,
+    /// What KVM can do here.
+    pub kvm: Kvm,
+    /// Firmware descriptors in order of priority, overrides applied.
+    pub firmware: Vec<Descriptor>,
+    /// The session, unit, cgroup and user that this program runs in.
+    pub process: Process,
+    /// Where programs were found in PATH: QEMU and its helpers.
+    pub programs: BTreeMap<String, PathBuf>,
+    /// The files that the machine names, as they are: images, kernels, variable stores.
+    pub files: BTreeMap<PathBuf, FileFact>,
+    /// The accounts that the machine names: user and group id by name.
+    #[serde(default)]
+    pub accounts: BTreeMap<String, (u32, u32)>,
+    /// PCI devices, where the machine has any of them for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<Pci>,
+    /// The unit that is installed under the name of the machine's, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed_unit: Option<InstalledUnit>,
+    /// Where others than root can change the machine file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_file: Option<Writable>,
+}
+
+/// What a machine refers to, so that no more is looked at than a plan needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Images, kernels, variable stores: absolute paths.
+    pub files: Vec<PathBuf>,
+    /// Programs: a name that is looked up in PATH, or a path.
+    pub programs: Vec<String>,
+    /// Accounts by name.
+    pub accounts: Vec<String>,
+    /// What is kept for the machine, by its path below the state folder: `win11/vars.fd`. With any, the templates of the
+    /// firmware are looked at too.
+    pub kept: Vec<PathBuf>,
+    /// Functions that are to be looked at closely; `None`: PCI is not looked at.
+    pub pci: Option<pci::WantedPci>,
+    /// The unit that may be installed for the machine.
+    pub unit: Option<WantedUnit>,
+    /// The machine file.
+    pub machine_file: Option<PathBuf>,
+}
+
+impl Host {
+    /// Reads the host for this process, in its own environment.
+    pub fn read(root: &Root, wanted: &Wanted) -> Self {
+        Self::read_in(root, &Environment::of_this_process(), wanted)
+    }
+
+    /// Reads the host as a process with this environment sees it.
+    pub fn read_in(root: &Root, environment: &Environment, wanted: &Wanted) -> Self {
+        let status = process::Status::read(root);
+        let memory = Memory::read(root);
+        let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
+        let process = Process::read(root, environment, &status);
+        let leases = lease::folder(&process.run_dir);
+        let firmware = firmware::read(root, environment);
+        let mut files = wanted.files.clone();
+        if !wanted.kept.is_empty() {
+            files.extend(wanted.kept.iter().map(|path| process.state_dir.join(path)));
+            files.extend(firmware.iter().map(|descriptor| descriptor.vars.clone()));
+        }
+        Self {
+            kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
+            kvm: Kvm::read(root, &cpus),
+            firmware,
+            pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
+            installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
+            machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
+            process,
+            programs: environment::find_programs(root, environment, &wanted.programs),
+            files: images::read(root, &files),
+            accounts: accounts(&wanted.accounts),
+            cpus,
+            memory,
+        }
+    }
+}
+
+/// User and group id of each account that the system knows (getpwnam(3)), wherever it keeps them.
+fn accounts(names: &[String]) -> BTreeMap<String, (u32, u32)> {
+    let known = names.iter().filter_map(|name| {
+        let user = nix::unistd::User::from_name(name).ok().flatten()?;
+        Some((name.clone(), (user.uid.as_raw(), user.gid.as_raw())))
+    });
+    known.collect()
+}
+
+/// Splits a kernel command line at white space outside double quotes, as the kernel does (`next_arg()` in
+/// `lib/cmdline.c`); the quotes stay.
+fn words(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    line.split(|c: char| {
+        quoted ^= c == '"';
+        c.is_ascii_whitespace() && !quoted
+    })
+    .filter(|word| !word.is_empty())
+    .map(str::to_owned)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_root_is_read_as_unknown_not_as_no() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::read_in(&Root::new(folder.path()), &Environment::default(), &Wanted::default());
+        assert_eq!(host.memory.total, None);
+        assert_eq!(host.kvm.virtualization, None);
+        assert_eq!(host.cpus.vendor, None);
+        assert!(host.cpus.list.is_empty());
+    }
+
+    #[test]
+    fn survives_serde() {
+        let wanted = Wanted {
+            files: vec!["/etc/passwd".into()],
+            programs: vec!["sh".into()],
+            accounts: vec!["root".into(), "nobody at all".into()],
+            kept: vec![],
+            pci: Some(pci::WantedPci { all: true, ..Default::default() }),
+            unit: None,
+            machine_file: None,
+        };
+        let host = Host::read(&Root::new("/"), &wanted);
+        assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);
+        let host = Host::read(&Root::new("/"), &wanted);
+        let text = serde_json::to_string(&host).unwrap();
+        assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);
+    }
+
+    #[test]
+    fn quoted_words_of_the_command_line_stay_whole() {
+        assert_eq!(
+            words("quiet dyndbg=\"file a +p\"  isolcpus=4-7"),
+            ["quiet", "dyndbg=\"file a +p\"", "isolcpus=4-7"]
+        );
+        assert_eq!(words(""), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,11 @@
+//! Files of the host that a machine depends on: images, firmware, its unit, its own file.
+
+pub(super) mod firmware;
+pub(super) mod images;
+pub(super) mod unit_file;
+pub(super) mod writable;
+
+pub use firmware::{Descriptor, Feature};
+pub use images::{FileFact, FileKind};
+pub use unit_file::{InstalledUnit, WantedUnit};
+pub use writable::Writable;

@@ -8,11 +8,8 @@ mod kvm_guest;
 pub mod pcie;
 pub mod probe;
 pub mod qmp;
-#[cfg(test)]
-mod qmp_tests;
 mod schema;
 mod short;
-mod wire;
 
 pub use facts::QemuFacts;
 pub use kvm_guest::KvmGuest;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::time::timeout;
 
-use super::qmp::{LINE_LIMIT, Qmp, QmpError};
+use super::connection::LINE_LIMIT;
+use super::{Qmp, QmpError};
 
 const SOON: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(20);

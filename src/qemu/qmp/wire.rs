@@ -5,7 +5,7 @@ use std::io;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::qmp::QmpError;
+use super::error::QmpError;
 
 /// How much is read at once. QEMU writes its replies in pieces of this order.
 const CHUNK: usize = 16 * 1024;

@@ -8,7 +8,6 @@
 //! the process. Specification: `docs/interop/qmp-spec.rst` in QEMU's source.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
 use qapi::qmp::QmpCommand;
@@ -18,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::error::QmpError;
 use super::wire::Wire;
 
 /// How long a command may take unless the caller says otherwise. QEMU answers within milliseconds unless its main loop
@@ -29,62 +29,6 @@ pub const LINE_LIMIT: usize = 1024 * 1024;
 
 /// How much text of events is kept while nobody reads them. QEMU is not trusted: a guest may have taken it over.
 const EVENT_LIMIT: usize = 4 * 1024 * 1024;
-
-/// What can go wrong in a conversation.
-#[derive(Debug, thiserror::Error)]
-pub enum QmpError {
-    /// QEMU has ended, or closed the connection. After `quit` this is the ordinary end.
-    #[error("QEMU closed its QMP connection")]
-    Closed,
-    /// The connection failed otherwise.
-    #[error("the QMP connection failed")]
-    Io(#[source] io::Error),
-    /// No answer in time. The connection stays usable: a late answer is dropped.
-    #[error("QEMU did not answer `{command}` within {after:?}")]
-    Deadline {
-        /// The command, or `greeting`.
-        command: String,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// QEMU answered with an error.
-    #[error("QEMU refused `{command}`: {detail}")]
-    Refused {
-        /// The command.
-        command: String,
-        /// QEMU's class: `GenericError`, `CommandNotFound`, `DeviceNotFound`…
-        class: String,
-        /// QEMU's words.
-        detail: String,
-    },
-    /// QEMU answered, and the answer is not what was expected.
-    #[error("QEMU's answer to `{command}` was not understood: {detail}")]
-    Unexpected {
-        /// The command, or `greeting`.
-        command: String,
-        /// What does not fit.
-        detail: String,
-    },
-    /// A line was longer than is believed; it was thrown away and the connection stays usable.
-    #[error("QEMU sent a QMP line of more than {limit} bytes")]
-    LineTooLong {
-        /// The limit.
-        limit: usize,
-    },
-    /// More events than are kept.
-    #[error("QEMU sent more QMP events than are believed ({limit} bytes unread)")]
-    Flood {
-        /// The limit.
-        limit: usize,
-    },
-}
-
-impl QmpError {
-    /// Whether QEMU says that it has no such command.
-    pub fn is_command_not_found(&self) -> bool {
-        matches!(self, Self::Refused { class, .. } if class == "CommandNotFound")
-    }
-}
 
 /// Something that happened in QEMU, as it said it.
 #[derive(Debug, Clone, PartialEq)]

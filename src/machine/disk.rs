@@ -31,7 +31,7 @@ pub struct Disk {
     #[serde(default)]
     pub format: Option<DiskFormat>,
     /// Host cache mode (QEMU: `cache=`). Default `None` (O_DIRECT) for disks, `Writeback` for CDs.
-    #[serde(default, deserialize_with = "super::written", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::reading::written", skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
     /// How requests reach the host's kernel. Default: `IoUring` where QEMU and kernel allow it, else `Native` or `Threads`.
     #[serde(default)]

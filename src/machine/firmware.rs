@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Guest, Machine};
-
 /// The guest's firmware.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,18 +16,6 @@ pub enum Firmware {
     Uefi(Uefi),
     /// QEMU's own SeaBIOS.
     Bios,
-}
-
-impl Machine {
-    /// What is asked of UEFI; `None` where the guest boots with SeaBIOS.
-    pub fn uefi(&self) -> Option<Uefi> {
-        match &self.firmware {
-            Firmware::Bios => None,
-            Firmware::Auto if self.kernel.is_some() || self.guest == Guest::Other => None,
-            Firmware::Auto => Some(Uefi::default()),
-            Firmware::Uefi(asked) => Some(asked.clone()),
-        }
-    }
 }
 
 /// What is asked of a UEFI build.

@@ -18,7 +18,7 @@ pub struct Handover {
     #[serde(default)]
     pub user_units: Vec<String>,
     /// Kernel modules to remove, in order. Default: NVIDIA's, where no other card needs them; others let go by themselves.
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::reading::list", skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
     /// What becomes of programs that still hold a device when the units have stopped. Default `Refuse`.
     #[serde(default)]

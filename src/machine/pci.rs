@@ -38,7 +38,7 @@ pub struct PciDevice {
     pub reset_method: Option<String>,
     /// What may be tried, in this order, where it does not answer after the guest: a driver of the host's that got a dead
     /// card could take the host with it. Default: `[Reset, Bus]`; what helped last time is tried first.
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::reading::list", skip_serializing_if = "Option::is_none")]
     pub revive: Option<Vec<Revive>>,
     /// The slot of the guest's root bus that it sits behind, 26 to 30 being free. Default: the next free one.
     #[serde(default)]

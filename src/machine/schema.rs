@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Machine;
+use super::file::Machine;
 
 /// The JSON schema of a machine file, in the dialect of 2020-12.
 ///

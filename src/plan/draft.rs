@@ -231,6 +231,13 @@ impl<'a> Draft<'a> {
         self.qemu.q35_properties.contains(name)
     }
 
+    /// Sets a property of `-cpu`, if the binary has it.
+    pub fn set_cpu(&self, cpu: &mut QemuOption, name: &str, value: &str, origin: Origin) {
+        if self.qemu.cpu_properties.contains(name) {
+            cpu.set_from(name, value, origin);
+        }
+    }
+
     /// Whether a command-line option takes this parameter, as far as the binary told.
     pub fn option_has(&self, option: &str, parameter: &str) -> bool {
         self.qemu.options.get(option).is_some_and(|parameters| parameters.contains(parameter))

@@ -80,6 +80,11 @@ impl QemuOption {
         Self { name: name.to_owned(), value, origin, parts: Vec::new() }
     }
 
+    /// `-global driver=…,property=…,value=…`: a property of all devices of a driver.
+    pub fn global(driver: &str, property: &str, value: &str, origin: Origin) -> Self {
+        Self::keys("-global", None, origin).with("driver", driver).with("property", property).with("value", value)
+    }
+
     /// Sets a key to a value, in place of an earlier one. Does nothing to an option of another form.
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
         if let OptionValue::Keys { keys, .. } = &mut self.value {

@@ -2,20 +2,15 @@
 
 use super::super::Severity;
 use super::super::draft::{self, Draft, by_default, by_fact};
-use super::Decided;
+use super::decided::Decided;
 use super::firmware::Firmware;
 use super::memory;
 use crate::machine::Rtc;
 use crate::qemu::command::QemuOption;
-use crate::units::Origin;
-
-/// The machine type of a file that names none: the only one with PCI Express.
-pub(super) const DEFAULT_TYPE: &str = "q35";
 
 /// `-machine` and `-accel`.
 pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware) {
-    let asked = draft.machine.machine_type.as_deref();
-    let kind = asked.unwrap_or(DEFAULT_TYPE);
+    let kind = draft.machine.machine_type();
     if !draft.qemu.machines.contains(kind) {
         let known = draft.qemu.machines.iter().map(String::as_str);
         let near = draft::nearest(kind, known).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
@@ -28,7 +23,11 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
         );
         draft.about("machine_type");
     }
-    let origin = draft.file_or(asked.is_some(), "machine_type", "the board with PCI Express; its version follows QEMU");
+    let origin = draft.file_or(
+        draft.machine.machine_type.is_some(),
+        "machine_type",
+        "the board with PCI Express; its version follows QEMU",
+    );
     let mut machine = QemuOption::keys("-machine", Some(kind), origin);
     let windows = draft.machine.guest.is_windows();
     if firmware.needs_smm() {
@@ -81,18 +80,12 @@ pub(super) fn clock(draft: &mut Draft, decided: &Decided) {
         // The PIT's re-injection of lost ticks also switches AVIC off.
         let why =
             by_default("ticks of the old timer are not re-injected: nobody counts them, and it would inhibit AVIC");
-        draft.push(global("kvm-pit", "lost_tick_policy", "discard", why));
+        draft.push(QemuOption::global("kvm-pit", "lost_tick_policy", "discard", why));
     }
     if windows {
         for state in ["disable_s3", "disable_s4"] {
             let why = by_default("Windows does not sleep: few passed-through devices wake up again");
-            draft.push(global("ICH9-LPC", state, "1", why));
+            draft.push(QemuOption::global("ICH9-LPC", state, "1", why));
         }
     }
-}
-
-/// `-global driver=…,property=…,value=…`.
-pub(super) fn global(driver: &str, property: &str, value: &str, origin: Origin) -> QemuOption {
-    let option = QemuOption::keys("-global", None, origin).with("driver", driver);
-    option.with("property", property).with("value", value)
 }

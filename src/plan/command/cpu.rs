@@ -2,9 +2,9 @@
 
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
-use super::{Decided, enlightenments};
+use super::decided::Decided;
+use super::enlightenments;
 use crate::qemu::command::QemuOption;
-use crate::units::Origin;
 
 /// `-cpu` and `-smp`.
 pub(super) fn write(draft: &mut Draft, decided: &Decided) {
@@ -58,21 +58,21 @@ fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: boo
     let host = &draft.host.cpus;
     let flag = |name: &str| host.flags.iter().any(|flag| flag == name);
     let why = "the host's address width: without it large memory and large GPU windows have no place";
-    set(draft, cpu, "host-phys-bits", "on", by_default(why));
+    draft.set_cpu(cpu, "host-phys-bits", "on", by_default(why));
     if !passthrough {
         return;
     }
     if flag("constant_tsc") && flag("nonstop_tsc") {
-        set(draft, cpu, "migratable", "off", by_default("the machine is not moved to another host"));
-        set(draft, cpu, "invtsc", "on", by_fact("the host's time stamp counter runs at one rate"));
+        draft.set_cpu(cpu, "migratable", "off", by_default("the machine is not moved to another host"));
+        draft.set_cpu(cpu, "invtsc", "on", by_fact("the host's time stamp counter runs at one rate"));
     }
     let threads = decided.placement.topology.threads;
     let amd = matches!(host.vendor.as_deref(), Some("AuthenticAMD" | "HygonGenuine"));
     if amd && threads > 1 {
-        set(draft, cpu, "topoext", "on", by_fact("AMD guests see SMT only with it"));
+        draft.set_cpu(cpu, "topoext", "on", by_fact("AMD guests see SMT only with it"));
     }
     if decided.faithful {
-        set(draft, cpu, "host-cache-info", "on", by_fact("each guest core is a host core, so its caches are too"));
+        draft.set_cpu(cpu, "host-cache-info", "on", by_fact("each guest core is a host core, so its caches are too"));
     }
 }
 
@@ -86,7 +86,7 @@ fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
     if !asked.unwrap_or(!draft.machine.guest.is_windows()) {
         let why = "Windows: without nested virtualization it does not run itself in a machine, which is faster";
         let origin = draft.file_or(asked.is_some(), "cpu.nested", why);
-        return set(draft, cpu, feature, "off", origin);
+        return draft.set_cpu(cpu, feature, "off", origin);
     }
     let denied = draft.host.kvm.parameters.get(parameter).is_some_and(|value| matches!(value.as_str(), "N" | "0"));
     if asked == Some(true) && denied {
@@ -98,13 +98,6 @@ fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
             &format!("write `options {module} {name}=1` to /etc/modprobe.d/kvm.conf and load the module again"),
         );
         draft.about("cpu.nested");
-    }
-}
-
-/// Sets a property that the binary knows.
-pub(super) fn set(draft: &Draft, cpu: &mut QemuOption, name: &str, value: &str, origin: Origin) {
-    if draft.qemu.cpu_properties.contains(name) {
-        cpu.set_from(name, value, origin);
     }
 }
 

@@ -2,7 +2,7 @@
 //! sets cost more than they bring; minus what the host's kernel does not offer, which QEMU refuses to start with.
 
 use super::super::draft::{Draft, by_default, by_fact};
-use super::{Decided, cpu};
+use super::decided::Decided;
 use crate::host::kvm::hyperv;
 use crate::qemu::command::QemuOption;
 
@@ -78,8 +78,8 @@ pub(super) fn write(draft: &Draft, decided: &Decided, cpu: &mut QemuOption) {
         };
         match *name {
             "hv-spinlocks" if decided.placement.pinned => {}
-            "hv-spinlocks" => cpu::set(draft, cpu, name, "0x1fff", by_fact("vCPUs share CPUs")),
-            _ => cpu::set(draft, cpu, name, "on", origin),
+            "hv-spinlocks" => draft.set_cpu(cpu, name, "0x1fff", by_fact("vCPUs share CPUs")),
+            _ => draft.set_cpu(cpu, name, "on", origin),
         }
     }
 }

@@ -8,7 +8,6 @@ use super::super::Keep;
 use super::super::Severity::{Hard, Soft};
 use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default, by_fact};
-use super::board;
 use super::disks::format_name;
 use crate::host::{Descriptor, Feature, FileKind};
 use crate::machine::Guest;
@@ -80,7 +79,7 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
         let (code, template) = (code.clone(), template.clone());
         return Firmware::Flash(flash(draft, code, code_format, template, vars_format, secure, origin));
     }
-    let kind = draft.machine.machine_type.as_deref().unwrap_or(board::DEFAULT_TYPE);
+    let kind = draft.machine.machine_type();
     let fits = |descriptor: &&Descriptor| {
         let has = |feature| descriptor.features.contains(&feature);
         descriptor.machines.iter().any(|pattern| covers(pattern, kind))
@@ -179,7 +178,7 @@ pub(super) fn write(draft: &mut Draft, firmware: &Firmware) {
     if flash.smm {
         let origin = by_fact("the firmware requires system management mode");
         // Only code in system management mode may write the variables, else Secure Boot is for show.
-        draft.push(board::global("cfi.pflash01", "secure", "on", origin));
+        draft.push(QemuOption::global("cfi.pflash01", "secure", "on", origin));
     }
     let copy = by_default("the machine's own variable store, copied once");
     let images = [

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::super::Severity;
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::session::{self, Move};
-use super::checks::key;
+use super::given::{Devices, Given, VFIO};
 use super::stopped::{Stopped, seated};
-use super::{Devices, Given, VFIO, hidden, stopped};
+use super::{hidden, stopped};
 use crate::change::{
     self, BindDriver, FreeNodes, LeaveConsole, Own, ReleaseBootScreen, RemoveModule, ResizeBar, Rung, Write,
 };
@@ -155,7 +155,7 @@ fn tell_uses(draft: &mut Draft, screen: &Screen, taken: &[Given], stopped: &Stop
             uses.push(format!("the modules {}", details.modules.join(", ")));
         }
         if !uses.is_empty() {
-            draft.yes(&key(given, "uses"), Severity::Soft, format!("{} now has {}", given.address(), uses.join("; ")));
+            draft.yes(&given.key("uses"), Severity::Soft, format!("{} now has {}", given.address(), uses.join("; ")));
         }
     }
 }
@@ -195,7 +195,7 @@ fn free_nodes<'a>(
                 true => "they will be ended, as `handover.holders` says".to_owned(),
                 false => remedy(draft, &stays),
             };
-            draft.no(&key(given, "held"), Severity::Soft, detail, &remedy);
+            draft.no(&given.key("held"), Severity::Soft, detail, &remedy);
             draft.about(&given.address_field(draft));
         }
         ended.extend(stays.into_iter().filter(|_| end));
@@ -303,7 +303,7 @@ fn resize(draft: &mut Draft, given: &Given) -> bool {
     let (Some(range), true) = (largest, given.details.resizable.iter().any(|range| size_of(range).is_some())) else {
         let detail = format!("{address} has no memory range that could be resized");
         let remedy = format!("leave `{field}` out; Resizable BAR may need a newer ROM of the card");
-        draft.no(&key(given, "rebar"), Severity::Soft, detail, &remedy);
+        draft.no(&given.key("rebar"), Severity::Soft, detail, &remedy);
         draft.about(&field);
         return false;
     };
@@ -314,7 +314,7 @@ fn resize(draft: &mut Draft, given: &Given) -> bool {
     let Some(size) = size else {
         let sizes: Vec<String> = range.sizes().map(|size: Size| size.to_string()).collect();
         let detail = format!("BAR {} of {address} cannot have that size; it can have {}", range.bar, sizes.join(", "));
-        draft.no(&key(given, "rebar"), Severity::Hard, detail, &format!("correct `{field}`"));
+        draft.no(&given.key("rebar"), Severity::Hard, detail, &format!("correct `{field}`"));
         draft.about(&field);
         return false;
     };

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft};
-use super::{Devices, Given, VFIO, rom};
+use super::given::{Devices, Given, VFIO};
+use super::rom;
 use crate::host::Pci;
 use crate::host::pci::PciFunction;
 use crate::host::pci::vfio::Answer;
@@ -26,7 +27,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
         reset(draft, pci, devices, given);
         if given.details.answers == Some(false) {
             draft.no(
-                &key(given, "answers"),
+                &given.key("answers"),
                 Hard,
                 format!("{} does not answer: its configuration space reads as all ones", given.address()),
                 "switch the host off and on; a restart may not be enough",
@@ -46,10 +47,6 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
         rights(draft, devices);
     }
     vfio(draft, pci);
-}
-
-pub(super) fn key(given: &Given, question: &str) -> String {
-    format!("pci.{}.{question}", given.address())
 }
 
 fn iommu(draft: &mut Draft, pci: &Pci) {
@@ -80,7 +77,7 @@ fn bridge(draft: &mut Draft, given: &Given) -> bool {
     let bridge = given.function.is_bridge() || given.details.header.is_some_and(|kind| kind != 0);
     if bridge {
         let detail = format!("{} is a bridge: it leads to devices and is none", given.address());
-        draft.no(&key(given, "bridge"), Hard, detail, "name the device behind it; `vfio-run devices` lists them");
+        draft.no(&given.key("bridge"), Hard, detail, "name the device behind it; `vfio-run devices` lists them");
         draft.about(&given.address_field(draft));
     }
     bridge
@@ -97,7 +94,7 @@ fn grouped(draft: &mut Draft, pci: &Pci, given: &Given) {
         Some(word) => format!("remove `igfx_off` from `{word}` on the kernel command line"),
         None => "give the guest another device, or look for a newer firmware of the board".to_owned(),
     };
-    draft.no(&key(given, "group"), Hard, detail, &remedy);
+    draft.no(&given.key("group"), Hard, detail, &remedy);
 }
 
 /// Whether the card is the one that was meant.
@@ -116,18 +113,18 @@ fn identity(draft: &mut Draft, pci: &Pci, given: &Given) {
         };
         let detail = format!("{address} is {}, not the {expected} that was expected, {now}", function.ids);
         let remedy = format!("correct `{field}`, or `expect` if the card was changed");
-        draft.no(&key(given, "expected"), Hard, detail, &remedy);
+        draft.no(&given.key("expected"), Hard, detail, &remedy);
         return draft.about(&field);
     }
     if let Some(expected) = given.entry.subsystem.filter(|expected| Some(*expected) != function.subsystem) {
         let found = function.subsystem.map_or_else(|| "none".to_owned(), |ids| ids.to_string());
         let detail = format!("{address} has the subsystem {found}, not the {expected} that was expected");
         let remedy = format!("correct `{field}` or `{}.subsystem`", given.field());
-        draft.no(&key(given, "expected"), Hard, detail, &remedy);
+        draft.no(&given.key("expected"), Hard, detail, &remedy);
         return draft.about(&field);
     }
     if given.entry.expect.is_some() {
-        draft.yes(&key(given, "expected"), Hard, format!("{address} is {}, as expected", function.ids));
+        draft.yes(&given.key("expected"), Hard, format!("{address} is {}, as expected", function.ids));
     }
 }
 
@@ -139,7 +136,7 @@ fn needed(draft: &mut Draft, given: &Given) {
     }
     let detail = format!("the host needs {} itself: {}", given.address(), uses.join(", "));
     let remedy = "unmount it (`umount`, `swapoff`), or route through another card; else give the guest another device";
-    draft.no(&key(given, "needed"), Hard, detail, remedy);
+    draft.no(&given.key("needed"), Hard, detail, remedy);
     draft.about(&given.address_field(draft));
 }
 
@@ -148,18 +145,18 @@ fn owner(draft: &mut Draft, given: &Given) {
     let (address, name) = (given.address(), draft.machine.name.as_str());
     if let Some(machine) = given.details.lease.as_deref().filter(|machine| *machine != name) {
         let detail = format!("{address} is given to the machine {machine}");
-        draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
+        draft.no(&given.key("free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
         return draft.about(&given.address_field(draft));
     }
     // Its undo would take the device from under our guest.
     if let Some(machine) = given.details.left.as_deref().filter(|machine| *machine != name) {
         let detail = format!("{address} was not put back by the machine {machine}, whose launcher is gone");
-        return draft.no(&key(given, "free"), Hard, detail, &format!("`vfio-run recover {machine}` puts it back"));
+        return draft.no(&given.key("free"), Hard, detail, &format!("`vfio-run recover {machine}` puts it back"));
     }
     let holders: Vec<String> = given.details.holders.iter().map(ToString::to_string).collect();
     if given.is_ready() && !holders.is_empty() && given.details.lease.is_none() {
         let detail = format!("{address} is in use by {}", holders.join(", "));
-        draft.no(&key(given, "free"), Hard, detail, "end the program that has it");
+        draft.no(&given.key("free"), Hard, detail, "end the program that has it");
         draft.about(&given.address_field(draft));
     }
 }
@@ -171,7 +168,7 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
     if let Some(wanted) = given.entry.reset_method.as_deref().filter(|_| given.first) {
         if !methods.iter().any(|method| method == wanted) {
             let detail = format!("{address} cannot be reset by `{wanted}`; it can by: {}", methods.join(", "));
-            draft.no(&key(given, "reset"), Hard, detail, &format!("correct `{field}`, or leave it out"));
+            draft.no(&given.key("reset"), Hard, detail, &format!("correct `{field}`, or leave it out"));
             draft.about(&field);
         }
         return;
@@ -181,7 +178,7 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
         // A bus reset of the card as a whole reaches these.
         [] if devices.given.iter().any(|other| same_bus(other.function, given.function) && can_reset(other)) => return,
         [] => draft.no(
-            &key(given, "reset"),
+            &given.key("reset"),
             Soft,
             format!("{address} cannot be reset: the guest gets it as the host left it, and the host as the guest did"),
             "expect that a restart of the guest may need one of the host",
@@ -190,14 +187,14 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
             let others: Vec<String> = siblings().map(|f| f.address.to_string()).collect();
             let detail = format!("{address} is reset with its whole bus, and so would be {}", others.join(", "));
             draft.no(
-                &key(given, "reset"),
+                &given.key("reset"),
                 Soft,
                 detail,
                 "give the guest these too, or it gets the device without a reset",
             );
         }
         methods => {
-            return draft.yes(&key(given, "reset"), Soft, format!("{address} can be reset by {}", methods.join(", ")));
+            return draft.yes(&given.key("reset"), Soft, format!("{address} can be reset by {}", methods.join(", ")));
         }
     }
     draft.about(&given.address_field(draft));

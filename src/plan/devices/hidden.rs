@@ -3,9 +3,8 @@
 
 use super::super::Severity::Soft;
 use super::super::draft::{Draft, by_fact};
-use super::checks::key;
+use super::given::{Given, VFIO};
 use super::stopped::seated;
-use super::{Given, VFIO};
 use crate::change::HideCard;
 use crate::host::Pci;
 use crate::host::pci::Node;
@@ -41,7 +40,7 @@ pub(super) fn hide(draft: &mut Draft, pci: &Pci, hidden: &[Given]) {
         let holders = given.details.holders.iter().filter(|holder| seated(&pci.screen, holder));
         let names: Vec<String> = holders.map(ToString::to_string).collect();
         let detail = format!("{} is told that {} is unplugged, and should let go", names.join(", "), given.address());
-        draft.yes(&key(given, "hidden"), Soft, detail);
+        draft.yes(&given.key("hidden"), Soft, detail);
         for node in cards(given) {
             let why =
                 by_fact(format!("the session shows on another card, and {} holds this one too", names.join(", ")));

@@ -5,8 +5,7 @@ use std::path::Path;
 use super::super::Severity::{Hard, Soft};
 use super::super::account::{self, Use};
 use super::super::draft::Draft;
-use super::Given;
-use super::checks::key;
+use super::given::Given;
 use crate::host::pci::Rom;
 
 pub(super) fn check(draft: &mut Draft, given: &Given) {
@@ -18,18 +17,18 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
             );
             let remedy =
                 format!("if the guest's screen stays black, save its ROM to a file for `{}.rom`", given.field());
-            draft.no(&key(given, "rom"), Soft, detail, &remedy);
+            draft.no(&given.key("rom"), Soft, detail, &remedy);
             draft.about(&given.field());
         }
         return;
     };
     let (field, shown) = (format!("{}.rom", given.field()), path.display());
-    if account::reach(draft, &key(given, "rom"), &field, "the ROM file", path, Use::Read).is_none() {
+    if account::reach(draft, &given.key("rom"), &field, "the ROM file", path, Use::Read).is_none() {
         return;
     }
     let roms = draft.host.pci.as_ref().map(|pci| &pci.roms);
     let Some(rom) = roms.and_then(|roms| roms.get(path)).cloned().flatten() else {
-        draft.unknown(&key(given, "rom"), Hard, format!("the ROM file {shown} could not be read"));
+        draft.unknown(&given.key("rom"), Hard, format!("the ROM file {shown} could not be read"));
         return draft.about(&field);
     };
     judge(draft, given, &field, path, &rom);
@@ -39,7 +38,7 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
 /// One finding about what is in the file.
 fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) {
     let (address, shown) = (given.address(), path.display());
-    let key = key(given, "rom.sane");
+    let key = given.key("rom.sane");
     let another = format!("save it anew from this card, or correct `{field}`");
     match rom.offset {
         None => return draft.no(&key, Hard, format!("{shown} is no ROM: it has no image (55 AA, PCIR)"), &another),

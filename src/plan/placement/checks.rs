@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
-use super::Placement;
 use super::cores::Cores;
+use super::placed::Placement;
 use crate::units::CpuSet;
 
 /// Says what was found about the placement of `count` vCPUs.

@@ -1,0 +1,26 @@
+//! The order of QEMU's options, from the process over the board to the devices.
+
+use super::super::draft::Draft;
+use super::decided::Decided;
+use super::{base, board, boot, cpu, disks, display, extra, firmware, memory, networks, passthrough, ports, tpm};
+
+/// Writes the command line. A new device goes to the end, before the words of the user.
+pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
+    base::process(draft);
+    base::monitors(draft);
+    let firmware = firmware::choose(draft);
+    board::machine(draft, decided, &firmware);
+    cpu::write(draft, decided);
+    memory::write(draft, decided.placement);
+    board::clock(draft, decided);
+    firmware::write(draft, &firmware);
+    boot::write(draft);
+    display::write(draft);
+    ports::serial(draft);
+    disks::write(draft, &decided.disks);
+    passthrough::write(draft, decided.devices, &firmware);
+    networks::write(draft);
+    tpm::write(draft);
+    ports::agent(draft);
+    extra::write(draft);
+}

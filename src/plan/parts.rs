@@ -1,0 +1,86 @@
+//! What a plan consists of beside QEMU's command line: changes to the host, helpers, descriptors, files, the account.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::Change;
+use crate::units::Origin;
+
+/// One host change with the reason that it is in the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedChange {
+    /// What is done.
+    pub change: Change,
+    /// Why.
+    pub origin: Origin,
+}
+
+/// A helper process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Helper {
+    /// Its name in messages and logs: `swtpm`.
+    pub name: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Number of the descriptor, in the helper, of its end of the socket pair that joins it and QEMU.
+    pub fd: i32,
+    /// Why it is there.
+    pub origin: Origin,
+}
+
+/// A descriptor that QEMU inherits under a fixed number, which its command line names (`fd=3`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Its number in QEMU, from 3 without gaps.
+    pub fd: i32,
+    /// What it is.
+    pub what: Inherited,
+}
+
+/// What an inherited descriptor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inherited {
+    /// One end of a connected socket pair; the other is the launcher's QMP connection.
+    Qmp,
+    /// A listening UNIX socket that the launcher bound at this path, mode 0600.
+    Listen(PathBuf),
+    /// One end of a connected socket pair; the other is the helper's of this name.
+    Helper(String),
+}
+
+/// A file or folder that is made once for the machine and never overwritten.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Keep {
+    /// A folder, mode 0700, owned by QEMU's account.
+    Folder(PathBuf),
+    /// A copy of `from`, mode 0600, owned by QEMU's account.
+    Copy {
+        /// The template.
+        from: PathBuf,
+        /// The machine's own copy.
+        to: PathBuf,
+    },
+}
+
+/// The account that QEMU runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups: just the one that owns `/dev/kvm`, where it is needed.
+    pub groups: Vec<u32>,
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "folder {}", path.display()),
+            Self::Copy { from, to } => write!(f, "{}, copied once from {}", to.display(), from.display()),
+        }
+    }
+}

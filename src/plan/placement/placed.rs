@@ -1,0 +1,29 @@
+//! The placement of QEMU's threads as a value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Topology;
+use crate::units::CpuSet;
+
+/// The placement of every thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The host CPU set of each vCPU thread, by `cpu-index`. One CPU each where pinned; all allowed CPUs where the host
+    /// has too few to pin.
+    pub vcpus: Vec<CpuSet>,
+    /// Whether each vCPU has a CPU of its own.
+    pub pinned: bool,
+    /// The CPUs of QEMU's main thread, its worker threads and the helpers.
+    pub emulator: CpuSet,
+    /// The CPUs of each I/O thread, by id.
+    pub iothreads: Vec<(String, CpuSet)>,
+    /// The topology that the guest is shown.
+    pub topology: Topology,
+}
+
+impl Placement {
+    /// All CPUs that vCPU threads may run on.
+    pub fn vcpu_set(&self) -> CpuSet {
+        self.vcpus.iter().flat_map(CpuSet::iter).collect()
+    }
+}

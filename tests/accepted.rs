@@ -14,7 +14,6 @@ use vfio_run::machine;
 use vfio_run::plan::{self, Keep, Plan, PlannedChange, Trial};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
-use vfio_run::qemu::command::QemuOption;
 use vfio_run::qemu::device::Device;
 use vfio_run::units::Origin;
 
@@ -81,9 +80,10 @@ fn properties_of_a_device_that_is_not_there_are_judged() {
         let origin = || Origin::Default("a test".to_owned());
         plan.changes.push(PlannedChange { change: StopUnit { unit: "a.service".to_owned() }.into(), origin: origin() });
         for (value, taken) in [(Value::from(true), true), ("on".into(), false), (1.into(), false)] {
-            let device = Device::new("vfio-pci", "a").with("host", "0000:01:00.0").with("x-no-mmap", value.clone());
+            let device =
+                Device::new("vfio-pci", "a").of_host().with("host", "0000:01:00.0").with("x-no-mmap", value.clone());
             let raw = Origin::Raw { field: "pci[0].properties.x-no-mmap".to_owned(), line: None };
-            let option = QemuOption::json("-device", device.json(), origin()).explained("x-no-mmap", raw);
+            let option = device.option(origin()).explained("x-no-mmap", raw);
             plan.command.options.push(option);
             let line = plan::trial(&plan).unwrap().properties.pop().unwrap();
             let said = Command::new(&line.binary).args(line.argv()).output().unwrap();

@@ -9,10 +9,10 @@ use super::{Account, Descriptor, Finding, Helper, Inherited, Keep, Paths, Planne
 use crate::change::Change;
 use crate::host::Host;
 use crate::machine::Machine;
-use crate::qemu::QemuFacts;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::qemu::pcie::RootPorts;
+use crate::qemu::{QemuFacts, Role};
 use crate::units::Origin;
 
 /// The first descriptor that QEMU inherits: 0 to 2 are its standard streams.
@@ -101,13 +101,13 @@ impl<'a> Draft<'a> {
     /// Adds a device, after a check that the binary has its driver.
     pub fn device(&mut self, device: Device, origin: Origin) {
         self.need_driver(&device.driver);
-        self.push(QemuOption::json("-device", device.json(), origin));
+        self.push(device.option(origin));
     }
 
     /// As [`Self::device`], with members that have another origin.
     pub fn device_explained(&mut self, device: Device, origin: Origin, parts: Vec<(String, Origin)>) {
         self.need_driver(&device.driver);
-        let option = QemuOption::json("-device", device.json(), origin);
+        let option = device.option(origin);
         self.push(parts.into_iter().fold(option, |option, (key, origin)| option.explained(&key, origin)));
     }
 
@@ -144,6 +144,18 @@ impl<'a> Draft<'a> {
         props: impl IntoIterator<Item = (&'static str, Value)>,
         origin: Origin,
     ) {
+        self.object_of_role(kind, id, props, origin, Role::Plain);
+    }
+
+    /// As [`Self::object`], for one that does something to the host.
+    pub fn object_of_role(
+        &mut self,
+        kind: &str,
+        id: &str,
+        props: impl IntoIterator<Item = (&'static str, Value)>,
+        origin: Origin,
+        role: Role,
+    ) {
         if !self.qemu.objects.contains(kind) {
             self.no(
                 &format!("qemu.object.{kind}"),
@@ -157,7 +169,7 @@ impl<'a> Draft<'a> {
         object.insert("qom-type".to_owned(), kind.into());
         object.insert("id".to_owned(), id.into());
         object.extend(props.into_iter().map(|(key, value)| (key.to_owned(), value)));
-        self.push(QemuOption::json("-object", object, origin));
+        self.push(QemuOption::json("-object", object, origin).with_role(role));
     }
 
     fn need_driver(&mut self, driver: &str) {
@@ -184,7 +196,7 @@ impl<'a> Draft<'a> {
     pub fn listening_chardev(&mut self, id: &str, path: PathBuf, origin: Origin) {
         let fd = self.inherit(Inherited::Listen(path));
         let option = QemuOption::keys("-chardev", Some("socket"), origin).with("id", id).with("fd", fd.to_string());
-        self.push(option.with("server", "on").with("wait", "off"));
+        self.push(option.with("server", "on").with("wait", "off").with_role(Role::Listens));
     }
 
     /// Adds a change to the host.

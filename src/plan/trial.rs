@@ -19,23 +19,9 @@
 use std::collections::BTreeSet;
 
 use super::{Inherited, Plan};
+use crate::qemu::Role;
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 use crate::units::Origin;
-
-/// Drivers that take a device of the host.
-const DEVICES: [&str; 7] = [
-    "usb-host",
-    "vfio-ap",
-    "vfio-ccw",
-    "vfio-pci",
-    "vfio-pci-nohotplug",
-    "virtio-input-host-device",
-    "virtio-input-host-pci",
-];
-/// Objects that do.
-const OBJECTS: [&str; 2] = ["input-linux", "iommufd"];
-/// Members of a memory backend that have its memory touched.
-const TOUCHING: [&str; 3] = ["prealloc", "prealloc-threads", "prealloc-context"];
 
 /// What a trial starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,29 +48,17 @@ pub fn trial(plan: &Plan) -> Option<Trial> {
         return None;
     }
     let monitor = plan.descriptors.iter().find(|descriptor| descriptor.what == Inherited::Qmp)?.fd;
-    let served: BTreeSet<i32> = plan
-        .descriptors
-        .iter()
-        .filter(|descriptor| matches!(descriptor.what, Inherited::Helper(_)))
-        .map(|descriptor| descriptor.fd)
-        .collect();
     let mut options = Vec::with_capacity(plan.command.options.len());
     let mut gone = BTreeSet::new();
-    let mut given = plan.command.options.iter().peekable();
-    while let Some(option) = given.next() {
-        // The user's own words come one by one: a name, then its value.
-        let value = given.peek().filter(|_| option.value == OptionValue::None).map_or("", |next| next.name.as_str());
-        if option.name == "-device" && is_hosts_own(value) {
-            given.next();
-            continue;
-        }
-        if takes(option) || is_served(option, &served) || refers(option, &gone) {
+    for option in &plan.command.options {
+        match tamed(option).filter(|option| !refers(option, &gone)) {
+            Some(option) => options.push(option),
             // A device refers to a `-chardev` by its member `chardev`, and so on.
-            let kind = option.name.trim_start_matches('-').to_owned();
-            gone.extend(member(option, "id").map(|id| (kind, id.to_owned())));
-            continue;
+            None => {
+                let kind = option.name.trim_start_matches('-').to_owned();
+                gone.extend(member(option, "id").map(|id| (kind, id.to_owned())));
+            }
         }
-        options.push(tamed(option, monitor));
     }
     let binary = &plan.command.binary;
     let properties = plan.command.options.iter().filter_map(elsewhere).map(|device| {
@@ -103,7 +77,7 @@ pub fn trial(plan: &Plan) -> Option<Trial> {
 fn elsewhere(option: &QemuOption) -> Option<QemuOption> {
     let OptionValue::Json(object) = &option.value else { return None };
     let raw = option.parts.iter().any(|(_, origin)| matches!(origin, Origin::Raw { .. }));
-    if !raw || object.get("host").is_none() || member(option, "driver") != Some("vfio-pci") {
+    if !raw || object.get("host").is_none() || option.role != Role::HostDevice {
         return None;
     }
     let mut object = object.clone();
@@ -112,55 +86,27 @@ fn elsewhere(option: &QemuOption) -> Option<QemuOption> {
     Some(QemuOption::json("-device", object, option.origin.clone()))
 }
 
-/// Whether the value of a `-device` that the user wrote is a device of the host.
-fn is_hosts_own(value: &str) -> bool {
-    let json = serde_json::from_str::<serde_json::Value>(value).ok();
-    let driver = match &json {
-        Some(json) => json.get("driver").and_then(serde_json::Value::as_str).unwrap_or_default(),
-        None => value.split(',').next().map_or("", |first| first.trim_start_matches("driver=")),
-    };
-    DEVICES.contains(&driver)
-}
-
-/// Whether an option of the plan takes a device of the host, or all of its memory.
-fn takes(option: &QemuOption) -> bool {
-    let is_one_of = |key, names: &[&str]| member(option, key).is_some_and(|name| names.contains(&name));
-    match option.name.as_str() {
-        "-device" => is_one_of("driver", &DEVICES),
-        "-object" => is_one_of("qom-type", &OBJECTS),
-        "-overcommit" => true,
-        _ => false,
-    }
-}
-
-/// Whether a helper is at the other end.
-fn is_served(option: &QemuOption, served: &BTreeSet<i32>) -> bool {
-    descriptor(option).is_some_and(|fd| served.contains(&fd))
-}
-
 /// Whether it needs an option that was left out.
 fn refers(option: &QemuOption, gone: &BTreeSet<(String, String)>) -> bool {
     gone.iter().any(|(kind, id)| member(option, kind) == Some(id))
 }
 
-/// The option as the trial has it.
-fn tamed(option: &QemuOption, monitor: i32) -> QemuOption {
-    let mut option = option.clone();
-    if option.name == "-chardev" && descriptor(&option).is_some_and(|fd| fd != monitor) {
-        let id = member(&option, "id").unwrap_or_default().to_owned();
-        return QemuOption::keys("-chardev", Some("null"), option.origin).with("id", id);
+/// The option as the trial has it; `None` if the trial goes without it.
+fn tamed(option: &QemuOption) -> Option<QemuOption> {
+    match &option.role {
+        Role::Plain => Some(option.clone()),
+        Role::HostDevice | Role::Helper => None,
+        Role::Listens => {
+            let id = member(option, "id").unwrap_or_default();
+            Some(QemuOption::keys(&option.name, Some("null"), option.origin.clone()).with("id", id))
+        }
+        Role::Touches(members) => {
+            let mut option = option.clone();
+            let OptionValue::Json(object) = &mut option.value else { return None };
+            object.retain(|key, _| !members.contains(key));
+            Some(option).filter(|_| !members.is_empty())
+        }
     }
-    if let OptionValue::Json(object) = &mut option.value
-        && object.get("qom-type").and_then(|kind| kind.as_str()).is_some_and(|kind| kind.starts_with("memory-backend-"))
-    {
-        object.retain(|key, _| !TOUCHING.contains(&key.as_str()));
-    }
-    option
-}
-
-/// The descriptor that it names.
-fn descriptor(option: &QemuOption) -> Option<i32> {
-    option.get("fd")?.parse().ok()
 }
 
 /// A member of its value, where that is text.
@@ -216,7 +162,8 @@ mod tests {
     fn devices_of_the_host_are_left_out_whoever_wrote_them() {
         let words = words(
             r#"extra_args: ["-device", "nonsense,x=1", "-device", "vfio-pci,host=01:00.0", "-device", "{\"driver\": \"usb-host\"}",
-               "-device", "driver=usb-host,id=a", "-nic", "none"]"#,
+               "-device", "driver=usb-host,id=a", "-object", "input-linux,id=k,evdev=/dev/input/event3", "-overcommit", "mem-lock=on",
+               "-nic", "none"]"#,
         );
         assert!(words.ends_with("-device nonsense,x=1 -nic none"), "{words}");
     }
@@ -227,8 +174,9 @@ mod tests {
         let origin = || Origin::Default(String::new());
         let change = StopUnit { unit: "sddm.service".to_owned() }.into();
         plan.changes.push(PlannedChange { change, origin: origin() });
-        let device = Device::new("vfio-pci", "a").on("port-a").with("host", "0000:01:00.0").with("x-no-mmap", true);
-        let plain = QemuOption::json("-device", device.json(), origin());
+        let device =
+            Device::new("vfio-pci", "a").of_host().on("port-a").with("host", "0000:01:00.0").with("x-no-mmap", true);
+        let plain = device.option(origin());
         let raw = Origin::Raw { field: "pci[0].properties.x-no-mmap".to_owned(), line: None };
         plan.command.options.push(plain.clone());
         assert!(trial(&plan).unwrap().properties.is_empty());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::role::Role;
 use crate::units::Origin;
 
 /// QEMU's whole command line, each option with its origin.
@@ -27,6 +28,10 @@ pub struct QemuOption {
     /// The members of the value that have another origin than the option itself, by key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<(String, Origin)>,
+    /// What it does to the host or for others. A plan of version 0.1.0 has none; nobody tries such a plan, since a trial is
+    /// made of the plan of the same process.
+    #[serde(default, skip_serializing_if = "Role::is_plain")]
+    pub role: Role,
 }
 
 /// The forms that QEMU takes a value in.
@@ -61,23 +66,29 @@ impl CommandLine {
 impl QemuOption {
     /// An option without a value.
     pub fn flag(name: &str, origin: Origin) -> Self {
-        Self { name: name.to_owned(), value: OptionValue::None, origin, parts: Vec::new() }
+        Self { name: name.to_owned(), value: OptionValue::None, origin, parts: Vec::new(), role: Role::Plain }
     }
 
     /// An option whose value is written as it is.
     pub fn text(name: &str, value: impl Into<String>, origin: Origin) -> Self {
-        Self { name: name.to_owned(), value: OptionValue::Text(value.into()), origin, parts: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            value: OptionValue::Text(value.into()),
+            origin,
+            parts: Vec::new(),
+            role: Role::Plain,
+        }
     }
 
     /// An option whose value is a JSON object.
     pub fn json(name: &str, value: serde_json::Map<String, serde_json::Value>, origin: Origin) -> Self {
-        Self { name: name.to_owned(), value: OptionValue::Json(value), origin, parts: Vec::new() }
+        Self { name: name.to_owned(), value: OptionValue::Json(value), origin, parts: Vec::new(), role: Role::Plain }
     }
 
     /// An option of keys and values, none yet; see [`Self::set`].
     pub fn keys(name: &str, first: Option<&str>, origin: Origin) -> Self {
         let value = OptionValue::Keys { first: first.map(str::to_owned), keys: Vec::new() };
-        Self { name: name.to_owned(), value, origin, parts: Vec::new() }
+        Self { name: name.to_owned(), value, origin, parts: Vec::new(), role: Role::Plain }
     }
 
     /// `-global driver=…,property=…,value=…`: a property of all devices of a driver.
@@ -109,6 +120,13 @@ impl QemuOption {
     #[must_use]
     pub fn explained(mut self, key: &str, origin: Origin) -> Self {
         self.parts.push((key.to_owned(), origin));
+        self
+    }
+
+    /// Gives it a role other than [`Role::Plain`].
+    #[must_use]
+    pub fn with_role(mut self, role: Role) -> Self {
+        self.role = role;
         self
     }
 

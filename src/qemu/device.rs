@@ -3,6 +3,10 @@
 
 use serde_json::{Map, Value};
 
+use super::command::QemuOption;
+use super::role::Role;
+use crate::units::Origin;
+
 /// One device: which driver, its id, the bus that it sits on, and its properties.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
@@ -14,12 +18,14 @@ pub struct Device {
     pub bus: Option<String>,
     /// Its properties in the order that they are written.
     pub props: Map<String, Value>,
+    /// What it does to the host or for others.
+    pub role: Role,
 }
 
 impl Device {
     /// A device without properties, on the bus that QEMU finds.
     pub fn new(driver: impl Into<String>, id: impl Into<String>) -> Self {
-        Self { driver: driver.into(), id: id.into(), bus: None, props: Map::new() }
+        Self { driver: driver.into(), id: id.into(), bus: None, props: Map::new(), role: Role::Plain }
     }
 
     /// Puts it on a bus.
@@ -45,8 +51,21 @@ impl Device {
         }
     }
 
+    /// It takes a device of the host, or a descriptor of one.
+    #[must_use]
+    pub fn of_host(mut self) -> Self {
+        self.role = Role::HostDevice;
+        self
+    }
+
+    /// The `-device` option.
+    pub fn option(self, origin: Origin) -> QemuOption {
+        let role = self.role.clone();
+        QemuOption::json("-device", self.json(), origin).with_role(role)
+    }
+
     /// The object that `-device` takes.
-    pub fn json(self) -> Map<String, Value> {
+    fn json(self) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("driver".to_owned(), self.driver.into());
         object.insert("id".to_owned(), self.id.into());

@@ -8,6 +8,7 @@ mod kvm_guest;
 pub mod pcie;
 pub mod probe;
 pub mod qmp;
+mod role;
 mod schema;
 mod short;
 
@@ -15,3 +16,4 @@ pub use facts::QemuFacts;
 pub use kvm_guest::KvmGuest;
 pub use probe::{KvmTrial, ProbeError, probe};
 pub use qmp::{Event, Qmp, QmpError};
+pub use role::Role;

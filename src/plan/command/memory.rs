@@ -7,6 +7,7 @@ use super::super::{Placement, Severity};
 use crate::change::HugePages;
 use crate::host::Node;
 use crate::machine::Pages;
+use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::units::Origin;
 use crate::units::{CpuSet, Size};
@@ -27,6 +28,7 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
     let (nodes, why) = nodes(draft, placement);
     let shared = memory.shared.unwrap_or(memory.pages != Pages::Normal);
     let mut props: Vec<(&'static str, Value)> = vec![("size", bytes.into())];
+    let mut role = Role::Plain;
     let (kind, mut origin) = match memory.pages {
         // Anonymous memory, which the kernel makes transparent huge pages of.
         Pages::Normal if !shared => ("memory-backend-ram", by_default("anonymous memory, with transparent huge pages")),
@@ -37,6 +39,7 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
             // A page that is missing shows now, not when the guest first touches it.
             props.push(("prealloc", true.into()));
             props.push(("prealloc-threads", placement.vcpus.len().clamp(1, PREALLOC_THREADS).into()));
+            role = Role::Touches(["prealloc", "prealloc-threads"].map(str::to_owned).to_vec());
             ("memory-backend-memfd", draft.file("memory.pages"))
         }
     };
@@ -51,7 +54,7 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
             origin = why.clone();
         }
     }
-    draft.object(kind, BACKEND, props, origin);
+    draft.object_of_role(kind, BACKEND, props, origin, role);
     match memory.pages {
         Pages::Normal => fits(draft, memory.size, &nodes),
         Pages::Huge(page) => {

@@ -57,7 +57,8 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
     for (number, given) in card.iter().enumerate() {
         let function = if as_on_card { usize::from(given.address().function) } else { number };
         let entry = given.entry;
-        let mut device = Device::new("vfio-pci", id(given)).on(&bus).with("host", given.address().to_string());
+        let mut device =
+            Device::new("vfio-pci", id(given)).of_host().on(&bus).with("host", given.address().to_string());
         device = device.with("addr", format!("0.{function:x}"));
         if function == 0 && card.len() > 1 {
             device = device.with("multifunction", true);

@@ -4,6 +4,7 @@ use super::super::Severity::Hard;
 use super::super::draft::{self, Draft};
 use super::super::{Helper, Inherited, Keep};
 use crate::machine::{Guest, Tpm};
+use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 
@@ -48,7 +49,7 @@ pub(super) fn write(draft: &mut Draft) {
     draft.helpers.push(Helper { name: HELPER.to_owned(), argv: argv.to_vec(), fd: HELPER_FD, origin: origin.clone() });
     let fd = draft.inherit(Inherited::Helper(HELPER.to_owned()));
     let chardev = QemuOption::keys("-chardev", Some("socket"), origin.clone()).with("id", "tpm0");
-    draft.push(chardev.with("fd", fd.to_string()));
+    draft.push(chardev.with("fd", fd.to_string()).with_role(Role::Helper));
     draft
         .push(QemuOption::keys("-tpmdev", Some("emulator"), origin.clone()).with("id", "tpm0").with("chardev", "tpm0"));
     draft.device(Device::new("tpm-crb", "tpm-crb0").with("tpmdev", "tpm0"), origin);

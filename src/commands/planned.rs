@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::unit_file;
 use crate::host::{Host, Root, Wanted};
-use crate::machine::{self, Machine, Source};
+use crate::machine::{self, Machine, QEMU, Source};
 use crate::plan::{self, Finding, Place, Plan};
 use crate::qemu::{KvmTrial, QemuFacts};
 use crate::units::Origin;
@@ -55,8 +55,6 @@ fn place(source: &Source, finding: &Finding) -> Option<Place> {
     let at = source.lines.at(field)?;
     Some(Place { file: source.path.display().to_string(), line: at.line, column: at.column })
 }
-
-const QEMU: &str = "qemu-system-x86_64";
 
 /// The QEMU binary: the machine's own, else the one in PATH. One that is missing is named by the error of its start.
 fn binary(machine: &Machine, host: &Host) -> PathBuf {

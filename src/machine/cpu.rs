@@ -1,9 +1,16 @@
 //! Virtual CPUs: how many, of which model, and where their threads run.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problems::{Problems, consists_of};
+use super::subject::Subject;
 use crate::units::CpuSet;
+
+/// The most that any QEMU's q35 takes (since 9.0).
+const MAX_VCPUS: u32 = 4096;
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,4 +84,97 @@ impl Topology {
     pub fn vcpus(self) -> Option<u32> {
         self.sockets.checked_mul(self.dies)?.checked_mul(self.cores)?.checked_mul(self.threads)
     }
+}
+
+impl Subject for Cpu {
+    fn check(&self, problems: &mut Problems) {
+        for (name, set) in [("pin", &self.pin), ("emulator", &self.emulator), ("iothreads", &self.iothreads)] {
+            if set.as_ref().is_some_and(|set| set.is_empty()) {
+                problems
+                    .add(format!("cpu.{name}"), format!("`cpu.{name}` names no CPU"))
+                    .help("leave it out for the default");
+            }
+        }
+        counts(self, problems);
+        if let Some(model) = &self.model
+            && (model.is_empty() || !consists_of(model, "-._+"))
+        {
+            problems
+                .add("cpu.model", format!("`cpu.model` cannot be {model:?}"))
+                .allowed("the model's name alone, such as \"host\" or \"EPYC-Milan\"")
+                .help("features go into `features`: [\"+topoext\", \"-svm\"]");
+        }
+        features(&self.features, problems);
+    }
+}
+
+fn counts(cpu: &Cpu, problems: &mut Problems) {
+    if let Some(vcpus) = cpu.vcpus.filter(|vcpus| !(1..=MAX_VCPUS).contains(vcpus)) {
+        problems.add("cpu.vcpus", format!("`cpu.vcpus` cannot be {vcpus}")).allowed(format!("1 to {MAX_VCPUS}"));
+        return;
+    }
+    let pins = cpu.pin.as_ref().filter(|pin| !pin.is_empty()).and_then(|pin| u32::try_from(pin.len()).ok());
+    if let Some(pins) = pins.filter(|pins| *pins > MAX_VCPUS) {
+        problems.add("cpu.pin", format!("`cpu.pin` names {pins} CPUs")).allowed(format!("at most {MAX_VCPUS}"));
+        return;
+    }
+    if let (Some(vcpus), Some(pins)) = (cpu.vcpus, pins)
+        && vcpus != pins
+    {
+        problems
+            .add("cpu.vcpus", format!("`cpu.vcpus` is {vcpus}, but `cpu.pin` names {}", plural(pins, "CPU")))
+            .allowed("as many vCPUs as CPUs to pin them to")
+            .help("leave `vcpus` out: it follows from `pin`");
+    }
+    let Some(topology) = cpu.topology else { return };
+    let parts = [
+        ("sockets", topology.sockets),
+        ("dies", topology.dies),
+        ("cores", topology.cores),
+        ("threads", topology.threads),
+    ];
+    if let Some((name, _)) = parts.iter().find(|(_, count)| *count == 0) {
+        problems
+            .add(format!("cpu.topology.{name}"), format!("`cpu.topology.{name}` cannot be 0"))
+            .allowed("at least 1");
+        return;
+    }
+    let held = topology.vcpus().filter(|held| *held <= MAX_VCPUS);
+    let wanted = cpu.vcpus.map(|n| (n, "`cpu.vcpus` is")).or(pins.map(|n| (n, "`cpu.pin` names")));
+    match (held, wanted) {
+        (None, _) => {
+            problems
+                .add("cpu.topology", "`cpu.topology` holds too many vCPUs")
+                .allowed(format!("sockets × dies × cores × threads of at most {MAX_VCPUS}"));
+        }
+        (Some(held), Some((wanted, what))) if held != wanted => {
+            let product = parts.map(|(_, count)| count.to_string()).join(" × ");
+            problems
+                .add("cpu.topology", format!("`cpu.topology` holds {}, but {what} {wanted}", plural(held, "vCPU")))
+                .allowed(format!("sockets × dies × cores × threads equal to the vCPUs; here {product} = {held}"))
+                .help("leave `topology` out: it is derived from the placement");
+        }
+        _ => {}
+    }
+}
+
+fn features(features: &[String], problems: &mut Problems) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (i, feature) in features.iter().enumerate() {
+        let field = format!("cpu.features[{i}]");
+        let name = feature.strip_prefix(['+', '-']).unwrap_or_default();
+        if name.is_empty() || !consists_of(name, "-._") {
+            let problem = problems.add(field, format!("{feature:?} does not switch a CPU feature"));
+            problem.allowed("a feature's name after `+` or `-`: [\"+topoext\", \"-svm\"]");
+            if !feature.is_empty() && consists_of(feature, "-._") {
+                problem.help(format!("write \"+{feature}\" or \"-{feature}\""));
+            }
+        } else if seen.insert(name, feature).is_some_and(|before| before != feature) {
+            problems.add(field, format!("{feature:?} contradicts an earlier `{name}`")).help("keep one of the two");
+        }
+    }
+}
+
+fn plural(n: u32, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }

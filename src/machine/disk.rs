@@ -1,5 +1,7 @@
 //! Disks and CD images.
 
+mod check;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -51,6 +53,40 @@ pub struct Disk {
     /// Boot order, 1 first; 0 never. Default: by position.
     #[serde(default)]
     pub boot: Option<u32>,
+}
+
+impl Disk {
+    /// Disk or CD: as given, else by the file's ending.
+    pub fn media(&self) -> Media {
+        let iso = self.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("iso"));
+        self.media.unwrap_or(if iso { Media::Cd } else { Media::Disk })
+    }
+
+    /// The controller: as given, else virtio for disks and SATA for CDs.
+    pub fn bus(&self) -> Bus {
+        self.bus.unwrap_or(match self.media() {
+            Media::Disk => Bus::VirtioBlk,
+            Media::Cd => Bus::Sata,
+        })
+    }
+
+    /// The cache mode: as given, else O_DIRECT for disks and the page cache for CDs.
+    pub fn cache(&self) -> Cache {
+        self.cache.unwrap_or(match self.media() {
+            Media::Disk => Cache::None,
+            Media::Cd => Cache::Writeback,
+        })
+    }
+
+    /// Whether the guest may not write: as given, else for CDs.
+    pub fn read_only(&self) -> bool {
+        self.read_only.unwrap_or(self.media() == Media::Cd)
+    }
+
+    /// QEMU's id for the disk at this position: as given, else `disk0`, `disk1`, …
+    pub fn id(&self, position: usize) -> String {
+        self.id.clone().unwrap_or_else(|| format!("disk{position}"))
+    }
 }
 
 /// Disk or CD.

@@ -6,6 +6,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problems::Problems;
+use super::subject::Subject;
+
+/// VNC counts its displays from here; QEMU cannot listen below.
+const FIRST_VNC: u16 = 5900;
+
 /// Where the emulated screen is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,4 +67,50 @@ pub enum Serial {
     File(PathBuf),
     /// A UNIX socket `serial.sock` in the machine's run directory.
     Socket,
+}
+
+impl Display {
+    /// Its name, if it shows nothing without a graphics card. SPICE without a card still carries input and sound, as Looking
+    /// Glass wants.
+    pub(super) fn needs_card(&self) -> Option<&'static str> {
+        match self {
+            Self::Vnc(_) => Some("Vnc"),
+            Self::Gtk => Some("Gtk"),
+            Self::Sdl => Some("Sdl"),
+            Self::Spice(_) | Self::None => None,
+        }
+    }
+}
+
+impl Subject for Display {
+    fn check(&self, problems: &mut Problems) {
+        match self {
+            Self::Vnc(listen) => listens(listen, FIRST_VNC, problems),
+            Self::Spice(listen) => listens(listen, 1, problems),
+            Self::None | Self::Gtk | Self::Sdl => {}
+        }
+    }
+}
+
+fn listens(listen: &Listen, lowest: u16, problems: &mut Problems) {
+    if let Some(port) = listen.port.filter(|port| *port < lowest) {
+        problems
+            .add("display.port", format!("`display.port` cannot be {port}"))
+            .allowed(format!("{lowest} to 65535"))
+            .help("without a port, the server listens on a UNIX socket in a folder of its own, which `vfio-run plan` names");
+    }
+    if listen.address.is_some() && listen.port.is_none() {
+        problems
+            .add("display.address", "`display` has an `address` but no `port`")
+            .help(format!("add `port: {}`, or leave `address` out for a UNIX socket", FIRST_VNC));
+    }
+}
+
+impl Subject for Serial {
+    fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        match self {
+            Self::File(path) => vec![("serial.File".to_owned(), path)],
+            Self::None | Self::Console | Self::Socket => Vec::new(),
+        }
+    }
 }

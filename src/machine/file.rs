@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::network::Network;
 use super::pci::{self, PciDevice};
 use super::reading;
+use super::subject::Subject;
 use super::tpm::Tpm;
 
 /// One virtual machine, as its file describes it.
@@ -99,6 +100,31 @@ pub struct Machine {
     /// Arguments added to the end of QEMU's command line as they are.
     #[serde(default)]
     pub extra_args: Vec<String>,
+}
+
+/// Lists the fields that are subjects, in the order in which they are checked.
+macro_rules! subjects {
+    ($($field:ident),* $(,)?) => {
+        impl Machine {
+            /// The names of the fields that are subjects.
+            #[cfg(test)]
+            pub(super) const SUBJECTS: &[&str] = &[$(stringify!($field)),*];
+
+            /// The subjects.
+            pub(super) fn subjects(&self) -> impl Iterator<Item = &dyn Subject> {
+                [$(&self.$field as &dyn Subject),*].into_iter()
+            }
+
+            /// The same, to be changed.
+            pub(super) fn subjects_mut(&mut self) -> impl Iterator<Item = &mut dyn Subject> {
+                [$(&mut self.$field as &mut dyn Subject),*].into_iter()
+            }
+        }
+    };
+}
+
+subjects! {
+    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, serial, tpm, give_back_unless,
 }
 
 impl Machine {

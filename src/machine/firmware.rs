@@ -5,6 +5,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named::Named;
+use super::problems::Problems;
+use super::subject::Subject;
+
+/// x86's `COMMAND_LINE_SIZE` is 2048 with its NUL.
+const MAX_CMDLINE: usize = 2047;
+
 /// The guest's firmware.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,4 +55,59 @@ pub struct Kernel {
     /// The kernel command line.
     #[serde(default)]
     pub cmdline: String,
+}
+
+impl Firmware {
+    /// Names of a machine's own variable store in its folder: as plain bytes, and as qcow2.
+    pub const STORES: [&str; 2] = ["vars.fd", "vars.qcow2"];
+}
+
+impl Subject for Firmware {
+    fn check(&self, problems: &mut Problems) {
+        let Firmware::Uefi(uefi) = self else { return };
+        for (given, missing, one, other) in
+            [(&uefi.code, &uefi.vars, "code", "vars"), (&uefi.vars, &uefi.code, "vars", "code")]
+        {
+            if given.is_some() && missing.is_none() {
+                problems
+                    .add(format!("firmware.{one}"), format!("`firmware` has `{one}` but no `{other}`"))
+                    .allowed("both or neither: a code image and the variable store's template belong together")
+                    .help("leave both out to have a pair chosen from /usr/share/qemu/firmware");
+            }
+        }
+        if uefi.secure_boot == Some(false) && uefi.enrolled_keys == Some(true) {
+            problems
+                .add("firmware.enrolled_keys", "`enrolled_keys: true` contradicts `secure_boot: false`")
+                .help("enrolled keys switch Secure Boot on: leave one of the two out");
+        }
+    }
+
+    fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let Self::Uefi(uefi) = self else { return Vec::new() };
+        let fields = [("firmware.code", &mut uefi.code), ("firmware.vars", &mut uefi.vars)];
+        fields.into_iter().filter_map(|(field, path)| Some((field.to_owned(), path.as_mut()?))).collect()
+    }
+
+    fn name(&self, named: &mut Named) {
+        if *self != Self::Bios {
+            named.kept.extend(Self::STORES);
+        }
+    }
+}
+
+impl Subject for Kernel {
+    fn check(&self, problems: &mut Problems) {
+        let length = self.cmdline.len();
+        if length > MAX_CMDLINE {
+            problems
+                .add("kernel.cmdline", format!("`kernel.cmdline` has {length} bytes"))
+                .allowed(format!("at most {MAX_CMDLINE}: Linux cuts off what is longer"));
+        }
+    }
+
+    fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let mut paths = vec![("kernel.image".to_owned(), &mut self.image)];
+        paths.extend(self.initrd.as_mut().map(|initrd| ("kernel.initrd".to_owned(), initrd)));
+        paths
+    }
 }

@@ -3,6 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problems::Problems;
+use super::subject::Subject;
+
+const MAX_GIVE_BACK: u32 = 3600;
+
 /// Ends the guest and gives everything back unless the guest shows a sign of life in time.
 ///
 /// No sign tells that a picture is on the screen, only that an operating system is at work. `vfio-run alive NAME`
@@ -44,5 +49,15 @@ impl std::fmt::Display for Sign {
             Self::Disk => "more than 1 MiB written to the guest's disks",
             Self::Confirmed => "`vfio-run alive`",
         })
+    }
+}
+
+impl Subject for GiveBack {
+    fn check(&self, problems: &mut Problems) {
+        if !(1..=MAX_GIVE_BACK).contains(&self.within) {
+            problems
+                .add("give_back_unless.within", format!("`give_back_unless.within` cannot be {}", self.within))
+                .allowed(format!("1 to {MAX_GIVE_BACK} seconds"));
+        }
     }
 }

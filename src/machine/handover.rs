@@ -3,6 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named::Named;
+use super::problems::{Problems, consists_of};
+use super::subject::Subject;
+
 /// What makes way before the devices of `pci` are taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,4 +50,37 @@ pub enum Holders {
     Refuse,
     /// They are asked to end (SIGTERM), then made to (SIGKILL).
     End,
+}
+
+impl Subject for Handover {
+    fn check(&self, problems: &mut Problems) {
+        let manager = match &self.display_manager {
+            DisplayManager::Unit(unit) => Some(("handover.display_manager.Unit".to_owned(), unit)),
+            DisplayManager::Auto | DisplayManager::None => None,
+        };
+        let units = self.units.iter().enumerate().map(|(i, unit)| (format!("handover.units[{i}]"), unit));
+        let of_users = self.user_units.iter().enumerate().map(|(i, unit)| (format!("handover.user_units[{i}]"), unit));
+        for (field, unit) in manager.into_iter().chain(units).chain(of_users) {
+            // systemd.unit(5); a slice or the launcher's own scope is nothing to stop.
+            let kind = unit.rsplit_once('.').map(|(_, kind)| kind);
+            let known = matches!(kind, Some("service" | "socket" | "target" | "timer" | "scope" | "path"));
+            if !known || unit.len() > 255 || !consists_of(unit, ":-_.\\@") {
+                let name = field.trim_end_matches(".Unit");
+                problems
+                    .add(&field, format!("`{name}` cannot be {unit:?}"))
+                    .allowed("a unit's whole name, such as \"sddm.service\"");
+            }
+        }
+        for (i, module) in self.modules.iter().flatten().enumerate() {
+            if module.is_empty() || module.len() > 64 || !consists_of(module, "-_") {
+                problems
+                    .add(format!("handover.modules[{i}]"), format!("{module:?} is no kernel module's name"))
+                    .allowed("a name as `lsmod` shows it, such as \"amdgpu\"");
+            }
+        }
+    }
+
+    fn name(&self, named: &mut Named) {
+        named.user_units.extend(self.user_units.iter().cloned());
+    }
 }

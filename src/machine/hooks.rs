@@ -1,6 +1,7 @@
 //! Programs of the user's own that take part in a run.
 
 use std::fmt;
+use std::path::{Component, Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -8,7 +9,14 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::named::Named;
+use super::problems::Problems;
+use super::subject::Subject;
 use crate::units::Stage;
+
+/// More than anybody wants to wait for.
+const MAX_HOOKS: usize = 32;
+const MAX_TIMEOUT: u32 = 3600;
 
 /// Programs that are run at the stages of a run, as whoever starts the machine, one after the other, without a shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +68,7 @@ impl Hooks {
     }
 
     /// The same, to be changed.
-    pub(super) fn of_mut(&mut self, stage: Stage) -> &mut Vec<Hook> {
+    fn of_mut(&mut self, stage: Stage) -> &mut Vec<Hook> {
         match stage {
             Stage::Before => &mut self.before,
             Stage::Ready => &mut self.ready,
@@ -81,6 +89,63 @@ impl Hook {
     /// Seconds that it may take.
     pub fn timeout(&self) -> u32 {
         self.timeout.unwrap_or(30)
+    }
+}
+
+impl Subject for Hooks {
+    fn check(&self, problems: &mut Problems) {
+        for stage in Stage::ALL {
+            let hooks = self.of(stage);
+            if hooks.len() > MAX_HOOKS {
+                problems
+                    .add(format!("hooks.{stage}[{MAX_HOOKS}]"), format!("{} hooks are too many", hooks.len()))
+                    .allowed(format!("at most {MAX_HOOKS} for a stage"));
+            }
+            for (i, hook) in hooks.iter().enumerate() {
+                let field = format!("hooks.{stage}[{i}]");
+                match hook.argv.first().map(String::as_str) {
+                    None | Some("") => {
+                        problems
+                            .add(&field, format!("`{field}` names no program"))
+                            .allowed("a program and its arguments, such as [\"/usr/local/bin/lights\", \"off\"]");
+                    }
+                    Some(program) if program.starts_with('~') => {
+                        problems
+                            .add(&field, format!("`{field}`: `~` is not your home folder here"))
+                            .allowed("an absolute path, or one that starts from the machine file's folder");
+                    }
+                    Some(program) if !program.contains('/') => {
+                        problems
+                            .add(&field, format!("`{field}`: {program:?} is no path"))
+                            .allowed(format!("an absolute path, or `./{program}` for one in the machine file's folder"))
+                            .help("hooks are not looked up in PATH, so that only one program can be meant");
+                    }
+                    Some(_) => {}
+                }
+                if let Some(seconds) = hook.timeout.filter(|seconds| !(1..=MAX_TIMEOUT).contains(seconds)) {
+                    problems
+                        .add(format!("{field}.timeout"), format!("`timeout` cannot be {seconds}"))
+                        .allowed(format!("1 to {MAX_TIMEOUT} seconds"));
+                }
+            }
+        }
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        for stage in Stage::ALL {
+            for hook in self.of_mut(stage) {
+                if let Some(program) = hook.argv.first_mut().filter(|p| p.contains('/') && !p.starts_with('~')) {
+                    let relative: PathBuf =
+                        Path::new(&*program).components().filter(|c| *c != Component::CurDir).collect();
+                    *program = folder.join(relative).to_string_lossy().into_owned();
+                }
+            }
+        }
+    }
+
+    fn name(&self, named: &mut Named) {
+        let hooks = Stage::ALL.into_iter().flat_map(|stage| self.of(stage));
+        named.files.extend(hooks.filter_map(|hook| hook.argv.first().map(PathBuf::from)));
     }
 }
 
@@ -125,8 +190,6 @@ fn list_schema(generator: &mut SchemaGenerator) -> Schema {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::machine::{Machine, parse};
 

@@ -1,5 +1,7 @@
 //! Devices of the host that the guest has for itself.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;

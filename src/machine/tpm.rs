@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named::Named;
+use super::subject::Subject;
+
 /// The guest's TPM, emulated by swtpm; its state is kept per machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Tpm {
@@ -13,4 +16,17 @@ pub enum Tpm {
     V2,
     /// None.
     None,
+}
+
+impl Tpm {
+    /// The emulator's program, and its name in the plan.
+    pub const PROGRAM: &str = "swtpm";
+}
+
+impl Subject for Tpm {
+    fn name(&self, named: &mut Named) {
+        if *self != Self::None {
+            named.programs.push(Self::PROGRAM.to_owned());
+        }
+    }
 }

@@ -1,14 +1,12 @@
 //! The user's own programs in the order that they are run, and whether they can be.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::Severity;
 use super::draft::Draft;
 use crate::host::{FileFact, FileKind};
-use crate::machine::Machine;
 use crate::units::Origin;
 use crate::units::Stage;
 
@@ -37,12 +35,6 @@ impl fmt::Display for PlannedHook {
         }
         Ok(())
     }
-}
-
-/// The programs that the machine names.
-pub(super) fn programs(machine: &Machine) -> impl Iterator<Item = PathBuf> {
-    let hooks = Stage::ALL.into_iter().flat_map(|stage| machine.hooks.of(stage));
-    hooks.filter_map(|hook| hook.argv.first().map(PathBuf::from))
 }
 
 /// Puts them in order and checks each.
@@ -118,6 +110,8 @@ fn safety(draft: &mut Draft, stage: Stage, index: usize, field: &str, program: &
 mod tests {
     use super::super::sample::{Shape, host, plan};
     use super::super::{Finding, Plan, Verdict};
+    use std::path::PathBuf;
+
     use super::*;
     use crate::host::Host;
 

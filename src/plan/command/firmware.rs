@@ -10,16 +10,13 @@ use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::disks::format_name;
 use crate::host::{Descriptor, Feature, FileKind};
-use crate::machine::Guest;
+use crate::machine::{self, Guest};
 use crate::qemu::command::QemuOption;
 use crate::units::{DiskFormat, Origin};
 
 /// Block nodes of the code and of the variable store.
 const CODE: &str = "firmware-code";
 const VARS: &str = "firmware-vars";
-
-/// Names of a machine's own variable store in its folder: as plain bytes, and as qcow2.
-pub(in super::super) const STORES: [&str; 2] = ["vars.fd", "vars.qcow2"];
 
 /// The firmware, chosen.
 #[derive(Debug)]
@@ -158,7 +155,7 @@ fn flash(
     smm: bool,
     origin: Origin,
 ) -> Flash {
-    let [raw, qcow2] = STORES.map(|name| draft.paths.state.join(name));
+    let [raw, qcow2] = machine::Firmware::STORES.map(|name| draft.paths.state.join(name));
     let (vars, other) = if vars_format == DiskFormat::Qcow2 { (qcow2, raw) } else { (raw, qcow2) };
     store_fits(draft, &template, &vars, vars_format, &other);
     Flash { code, code_format, template, vars, vars_format, smm, origin }

@@ -19,7 +19,5 @@ mod tpm;
 mod write;
 
 pub(super) use decided::Decided;
-pub(super) use firmware::STORES;
 pub use ports::AGENT;
-pub(super) use tpm::HELPER as SWTPM;
 pub(super) use write::write;

@@ -8,8 +8,6 @@ use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 
-/// The emulator's program, and its name in the plan.
-pub(in super::super) const HELPER: &str = "swtpm";
 /// Number of the socket pair's end in swtpm.
 const HELPER_FD: i32 = 3;
 
@@ -24,7 +22,7 @@ pub(super) fn write(draft: &mut Draft) {
         return;
     }
     let origin = draft.file_or(draft.machine.tpm == Tpm::V2, "tpm", "Windows 11 wants a TPM 2.0");
-    let program = draft.host.programs.get(HELPER).cloned();
+    let program = draft.host.programs.get(Tpm::PROGRAM).cloned();
     match &program {
         Some(program) => draft.yes("tpm.swtpm", Hard, format!("swtpm is {}", program.display())),
         None => {
@@ -35,7 +33,7 @@ pub(super) fn write(draft: &mut Draft) {
     }
     let state = draft.paths.state.join("tpm");
     let argv = [
-        program.map_or_else(|| HELPER.to_owned(), |program| draft::text(&program)),
+        program.map_or_else(|| Tpm::PROGRAM.to_owned(), |program| draft::text(&program)),
         "socket".to_owned(),
         "--tpm2".to_owned(),
         "--tpmstate".to_owned(),
@@ -46,8 +44,13 @@ pub(super) fn write(draft: &mut Draft) {
         "--terminate".to_owned(),
     ];
     draft.keep.push(Keep::Folder(state));
-    draft.helpers.push(Helper { name: HELPER.to_owned(), argv: argv.to_vec(), fd: HELPER_FD, origin: origin.clone() });
-    let fd = draft.inherit(Inherited::Helper(HELPER.to_owned()));
+    draft.helpers.push(Helper {
+        name: Tpm::PROGRAM.to_owned(),
+        argv: argv.to_vec(),
+        fd: HELPER_FD,
+        origin: origin.clone(),
+    });
+    let fd = draft.inherit(Inherited::Helper(Tpm::PROGRAM.to_owned()));
     let chardev = QemuOption::keys("-chardev", Some("socket"), origin.clone()).with("id", "tpm0");
     draft.push(chardev.with("fd", fd.to_string()).with_role(Role::Helper));
     draft

@@ -1,10 +1,11 @@
-//! Disks: ids, and which settings go together.
+//! What of disks no host could run: ids, and which settings go together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Problems, consists_of};
-use crate::machine::{Aio, Bus, Cache, Disk, Media};
+use super::super::problems::{Problems, consists_of};
+use super::super::subject::Subject;
+use super::{Aio, Bus, Cache, Disk, Media};
 
 /// QEMU's block node names have at most 31 characters, and the plan appends to the id.
 const MAX_ID: usize = 24;
@@ -16,50 +17,22 @@ const SATA_PORTS: usize = 6;
 const MAX_QUEUES: u16 = 1022;
 const MAX_DISKS: usize = 64;
 
-impl Disk {
-    /// Disk or CD: as given, else by the file's ending.
-    pub fn media(&self) -> Media {
-        let iso = self.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("iso"));
-        self.media.unwrap_or(if iso { Media::Cd } else { Media::Disk })
+impl Subject for Vec<Disk> {
+    fn check(&self, problems: &mut Problems) {
+        if self.len() > MAX_DISKS {
+            problems
+                .add(format!("disks[{MAX_DISKS}]"), format!("{} disks are too many", self.len()))
+                .allowed(format!("at most {MAX_DISKS}"));
+        }
+        for (i, disk) in self.iter().enumerate() {
+            alone(i, disk, problems);
+        }
+        together(self, problems);
     }
 
-    /// The controller: as given, else virtio for disks and SATA for CDs.
-    pub fn bus(&self) -> Bus {
-        self.bus.unwrap_or(match self.media() {
-            Media::Disk => Bus::VirtioBlk,
-            Media::Cd => Bus::Sata,
-        })
+    fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        self.iter_mut().enumerate().map(|(i, disk)| (format!("disks[{i}].file"), &mut disk.file)).collect()
     }
-
-    /// The cache mode: as given, else O_DIRECT for disks and the page cache for CDs.
-    pub fn cache(&self) -> Cache {
-        self.cache.unwrap_or(match self.media() {
-            Media::Disk => Cache::None,
-            Media::Cd => Cache::Writeback,
-        })
-    }
-
-    /// Whether the guest may not write: as given, else for CDs.
-    pub fn read_only(&self) -> bool {
-        self.read_only.unwrap_or(self.media() == Media::Cd)
-    }
-
-    /// QEMU's id for the disk at this position: as given, else `disk0`, `disk1`, …
-    pub fn id(&self, position: usize) -> String {
-        self.id.clone().unwrap_or_else(|| format!("disk{position}"))
-    }
-}
-
-pub(super) fn check(disks: &[Disk], problems: &mut Problems) {
-    if disks.len() > MAX_DISKS {
-        problems
-            .add(format!("disks[{MAX_DISKS}]"), format!("{} disks are too many", disks.len()))
-            .allowed(format!("at most {MAX_DISKS}"));
-    }
-    for (i, disk) in disks.iter().enumerate() {
-        alone(i, disk, problems);
-    }
-    together(disks, problems);
 }
 
 /// What one disk says for itself.

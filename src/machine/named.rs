@@ -1,0 +1,24 @@
+//! What a machine names of its host, so that it can be looked up before a plan is made.
+
+use std::path::PathBuf;
+
+use crate::units::PciSlot;
+
+/// What the host must be asked about for a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Files and device nodes: absolute paths.
+    pub files: Vec<PathBuf>,
+    /// Programs: a name that is looked up in PATH, or a path.
+    pub programs: Vec<String>,
+    /// Accounts, by name or number.
+    pub accounts: Vec<String>,
+    /// Files that are kept for the machine from run to run, by their names in its folder.
+    pub kept: Vec<&'static str>,
+    /// PCI devices.
+    pub slots: Vec<PciSlot>,
+    /// Files with ROMs of PCI devices; they are among `files` too.
+    pub roms: Vec<PathBuf>,
+    /// Units of users' service managers.
+    pub user_units: Vec<String>,
+}

@@ -1,0 +1,93 @@
+//! The machine's plain values: name, QEMU binary, machine type, account, timeout, raw arguments; and what subjects must
+//! not say together.
+
+use std::path::Path;
+
+use super::display::Video;
+use super::file::Machine;
+use super::named::Named;
+use super::problems::{Problems, consists_of};
+use super::subject;
+
+/// Long enough for a name that people type, short enough that a UNIX socket's path (108 bytes) holds it.
+const MAX_NAME: usize = 48;
+const MAX_SHUTDOWN: u32 = 3600;
+/// The name that QEMU has if the machine names none.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// Whether this can be a machine's name; it becomes a folder's and a unit's name, so it cannot lead elsewhere.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with(['.', '-']) && name.len() <= MAX_NAME && consists_of(name, "-_.")
+}
+
+pub(super) fn check(machine: &Machine, problems: &mut Problems) {
+    name(&machine.name, problems);
+    if let Some(kind) = &machine.machine_type
+        && (kind.is_empty() || kind.len() > 64 || !consists_of(kind, "-._"))
+    {
+        problems
+            .add("machine_type", format!("`machine_type` cannot be {kind:?}"))
+            .allowed("the name alone, such as \"q35\" or \"pc-q35-7.2\"")
+            .help("its options go into `extra_args`: [\"-machine\", \"hpet=off\"]");
+    }
+    if let Some(user) = &machine.user {
+        let bad_start = user.is_empty() || user.starts_with(['-', '.']);
+        if bad_start || user.len() > 32 || !consists_of(user, "-._") {
+            problems
+                .add("user", format!("`user` cannot be {user:?}"))
+                .allowed("an account's name, or its number in quotes");
+        }
+    }
+    if let Some(seconds) = machine.shutdown_timeout.filter(|seconds| !(1..=MAX_SHUTDOWN).contains(seconds)) {
+        problems
+            .add("shutdown_timeout", format!("`shutdown_timeout` cannot be {seconds}"))
+            .allowed(format!("1 to {MAX_SHUTDOWN} seconds"));
+    }
+    for (i, arg) in machine.extra_args.iter().enumerate() {
+        // Only what would take QEMU out of our hands; anything else is the user's own business.
+        if matches!(arg.trim_start_matches('-'), "daemonize") && arg.starts_with('-') {
+            problems
+                .add(format!("extra_args[{i}]"), format!("`{arg}` would take QEMU away from its launcher"))
+                .help("for a machine in the background, see `vfio-run unit`");
+        }
+    }
+    if let Some(display) = machine.display.needs_card().filter(|_| machine.video == Some(Video::None)) {
+        problems
+            .add("video", format!("`video: None` leaves `display: {display}` nothing to show"))
+            .help("leave `video` out, or write `display: None`");
+    }
+}
+
+fn name(name: &str, problems: &mut Problems) {
+    if !is_name(name) {
+        problems
+            .add("name", format!("{name:?} cannot be a machine's name"))
+            .allowed(format!(
+                "letters, digits, `-`, `_` and `.`, not beginning with `-` or `.`, at most {MAX_NAME} characters"
+            ))
+            .help("the file's name is used where there is no `name`: give one, such as `name: \"win11\"`");
+    }
+}
+
+/// Makes the binary's path start from this folder, unless it is a bare name, which is looked up in PATH as everywhere else.
+pub(super) fn resolve(machine: &mut Machine, folder: &Path) {
+    if let Some(qemu) = &mut machine.qemu
+        && (qemu.components().count() > 1 || qemu.starts_with("."))
+    {
+        subject::absolute(qemu, folder);
+    }
+}
+
+/// Refuses a path that cannot be meant.
+pub(super) fn check_path(machine: &Machine, problems: &mut Problems) {
+    if let Some(qemu) = &machine.qemu {
+        problems.path("qemu", qemu);
+    }
+}
+
+pub(super) fn named(machine: &Machine, named: &mut Named) {
+    named
+        .programs
+        .push(machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned()));
+    named.accounts.extend(machine.user.clone());
+}

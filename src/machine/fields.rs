@@ -95,6 +95,7 @@ impl Fields {
             .map(|(name, inner)| match inner.map(|inner| self.follow(inner)) {
                 None => format!("`{name}`"),
                 Some(inner) if inner.get("properties").is_some() => format!("`{name}(…)`"),
+                Some(inner) if inner.get("type").is_some_and(|kind| kind == "integer") => format!("`{name}(…)`"),
                 Some(_) => format!("`{name}(\"…\")`"),
             })
             .collect();

@@ -49,6 +49,8 @@ pub enum Inherited {
     Listen(PathBuf),
     /// One end of a connected socket pair; the other is the helper's of this name.
     Helper(String),
+    /// A device node of the host that the launcher opens for reading and writing, since QEMU's account may not.
+    Device(PathBuf),
 }
 
 /// A file or folder that is made once for the machine and never overwritten.

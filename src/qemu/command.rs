@@ -147,6 +147,15 @@ impl QemuOption {
         }
     }
 
+    /// The number of the descriptor that it names, by `fd=` or `vhostfd`, if it names one.
+    pub fn fd(&self) -> Option<i32> {
+        let text = match &self.value {
+            OptionValue::Json(object) => object.get("vhostfd")?.as_str(),
+            _ => self.get("fd"),
+        };
+        text?.parse().ok()
+    }
+
     /// Name and value as separate words.
     pub fn words(&self) -> impl Iterator<Item = String> {
         std::iter::once(self.name.clone()).chain(self.value.written())

@@ -58,6 +58,12 @@ impl Device {
         self
     }
 
+    /// Sets a property to the number of a descriptor of a device of the host, as QEMU's `vhostfd` takes it.
+    #[must_use]
+    pub fn with_descriptor(self, key: &str, fd: i32) -> Self {
+        self.with(key, fd.to_string()).of_host()
+    }
+
     /// The `-device` option.
     pub fn option(self, origin: Origin) -> QemuOption {
         let role = self.role.clone();

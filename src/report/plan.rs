@@ -93,6 +93,7 @@ fn inherited(what: &Inherited) -> String {
         Inherited::Qmp => "the launcher's monitor".to_owned(),
         Inherited::Listen(path) => format!("listens on {}", path.display()),
         Inherited::Helper(name) => format!("joined to {name}"),
+        Inherited::Device(path) => format!("{}, opened by the launcher", path.display()),
     }
 }
 

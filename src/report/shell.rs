@@ -52,7 +52,7 @@ pub fn line(plan: &Plan) -> String {
 fn folder(descriptors: &[Descriptor]) -> PathBuf {
     let bound = descriptors.iter().find_map(|descriptor| match &descriptor.what {
         Inherited::Listen(path) => path.parent(),
-        Inherited::Qmp | Inherited::Helper(_) => None,
+        Inherited::Qmp | Inherited::Helper(_) | Inherited::Device(_) => None,
     });
     bound.unwrap_or(Path::new("/tmp")).to_owned()
 }
@@ -60,13 +60,20 @@ fn folder(descriptors: &[Descriptor]) -> PathBuf {
 /// The option with `path=` in place of the `fd=` of an inherited descriptor.
 fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> QemuOption {
     let mut option = option.clone();
-    let inherited = option.get("fd").and_then(|fd| descriptors.iter().find(|d| d.fd.to_string() == fd));
+    let inherited = option.fd().and_then(|fd| descriptors.iter().find(|d| d.fd == fd));
     let Some(inherited) = inherited else { return option };
     let (path, server) = match &inherited.what {
         Inherited::Listen(path) => (path.clone(), false),
         // Nobody is at the other end, so QEMU waits for whoever comes.
         Inherited::Qmp => (folder.join("qmp-0.sock"), true),
         Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
+        Inherited::Device(_) => {
+            // QEMU knows the node, and opens it itself if it is not given a descriptor.
+            if let OptionValue::Json(object) = &mut option.value {
+                object.remove("vhostfd");
+            }
+            return option;
+        }
     };
     if let OptionValue::Keys { keys, .. } = &mut option.value {
         for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {
@@ -90,6 +97,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qemu::device::Device;
     use crate::units::Origin;
 
     fn origin() -> Origin {
@@ -110,6 +118,7 @@ mod tests {
     fn inherited_descriptors_become_paths_and_the_guest_is_not_held() {
         let chardev =
             |id: &str, fd: &str| QemuOption::keys("-chardev", Some("socket"), origin()).with("id", id).with("fd", fd);
+        let vsock = Device::new("vhost-vsock-pci", "v").with("guest-cid", 42).with_descriptor("vhostfd", 6);
         let line = CommandLine {
             binary: "/usr/bin/qemu".into(),
             options: vec![
@@ -118,12 +127,14 @@ mod tests {
                 chardev("serial", "4").with("server", "on"),
                 chardev("tpm", "5"),
                 QemuOption::keys("-netdev", Some("tap"), origin()).with("fd", "9"),
+                vsock.option(origin()),
             ],
         };
         let descriptors = [
             Descriptor { fd: 3, what: Inherited::Qmp },
             Descriptor { fd: 4, what: Inherited::Listen("/run/my vm/serial.sock".into()) },
             Descriptor { fd: 5, what: Inherited::Helper("swtpm".to_owned()) },
+            Descriptor { fd: 6, what: Inherited::Device("/dev/vhost-vsock".into()) },
         ];
         assert_eq!(
             command(&line, &descriptors),
@@ -131,7 +142,8 @@ mod tests {
              -chardev 'socket,id=qmp,path=/run/my vm/qmp-0.sock,server=on,wait=off' \
              -chardev 'socket,id=serial,path=/run/my vm/serial.sock,server=on' \
              -chardev 'socket,id=tpm,path=/run/my vm/swtpm.sock' \
-             -netdev tap,fd=9"
+             -netdev tap,fd=9 \
+             -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}'"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The sockets that QEMU and its helpers inherit: the launcher binds or pairs them before it starts these processes, so
 //! that no process has to wait for a socket to appear.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -32,6 +33,12 @@ pub fn make(descriptors: &[Descriptor], run: &Path) -> Result<Sockets> {
         let end = match what {
             Inherited::Qmp => monitor.take().context("the plan has two monitors for the launcher")?,
             Inherited::Listen(path) => OwnedFd::from(listen(path)?),
+            Inherited::Device(path) => File::options()
+                .read(true)
+                .write(true)
+                .open(path)
+                .with_context(|| format!("cannot open {} for the guest", path.display()))?
+                .into(),
             Inherited::Helper(name) => {
                 let (helper, qemu) = UnixStream::pair()?;
                 helpers.push((name.clone(), OwnedFd::from(helper)));

@@ -38,6 +38,7 @@ const MACHINES: &[(&str, &str)] = &[
         "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), display: Vnc(port: 5991, address: \"::1\"), \
           serial: File(\"DIR/ser, ial.log\"), rtc: LocalTime, extra_args: [\"-device\", \"virtio-balloon-pci\"])",
     ),
+    ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "uefi",
         "(guest: Linux, accelerator: Tcg, memory: (size: \"256 MiB\"), firmware: Uefi(secure_boot: true, enrolled_keys: false))",

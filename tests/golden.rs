@@ -44,6 +44,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("second-gpu", "debian13-two-gpus", "7.2"),
     ("second-gpu", "debian13-two-gpus", "10.0"),
     ("single-gpu", "debian13-one-gpu", "10.0"),
+    ("vsock", "laptop-4c", "7.2"),
 ];
 
 #[test]

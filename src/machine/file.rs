@@ -21,6 +21,7 @@ use super::pci::{self, PciDevice};
 use super::reading;
 use super::subject::Subject;
 use super::tpm::Tpm;
+use super::vsock::Vsock;
 
 /// One virtual machine, as its file describes it.
 ///
@@ -85,6 +86,9 @@ pub struct Machine {
     /// Trusted platform module. Default `Auto`: TPM 2.0 for Windows 11, none for others.
     #[serde(default)]
     pub tpm: Tpm,
+    /// Sockets between host and guest (vsock). Default `None`.
+    #[serde(default)]
+    pub vsock: Vsock,
     /// What the guest takes the clock for. Default: `LocalTime` for Windows, `Utc` for others.
     #[serde(default)]
     pub rtc: Option<Rtc>,
@@ -124,7 +128,7 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, serial, tpm, give_back_unless,
+    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, serial, tpm, vsock, give_back_unless,
 }
 
 impl Machine {

@@ -28,6 +28,7 @@ mod tokens;
 mod tpm;
 mod validate;
 mod values;
+mod vsock;
 
 #[cfg(test)]
 mod tests;
@@ -53,3 +54,4 @@ pub use schema::schema;
 pub use source::{Source, parse, read};
 pub use tpm::Tpm;
 pub use values::{QEMU, is_name};
+pub use vsock::Vsock;

@@ -16,6 +16,7 @@ mod networks;
 mod passthrough;
 mod ports;
 mod tpm;
+mod vsock;
 mod write;
 
 pub(super) use decided::Decided;

@@ -2,7 +2,9 @@
 
 use super::super::draft::Draft;
 use super::decided::Decided;
-use super::{base, board, boot, cpu, disks, display, extra, firmware, memory, networks, passthrough, ports, tpm};
+use super::{
+    base, board, boot, cpu, disks, display, extra, firmware, memory, networks, passthrough, ports, tpm, vsock,
+};
 
 /// Writes the command line. A new device goes to the end, before the words of the user.
 pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
@@ -22,5 +24,6 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     networks::write(draft);
     tpm::write(draft);
     ports::agent(draft);
+    vsock::write(draft);
     extra::write(draft);
 }

@@ -1,4 +1,4 @@
-//! Virtual CPUs: how many, of which model, and where their threads run.
+//! Virtual CPUs: how many, of which model, and which host CPUs their threads run on.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ const MAX_VCPUS: u32 = 4096;
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Accelerator {
-    /// KVM where it works, else emulation with a warning.
+    /// KVM if it works, else emulation with a warning.
     #[default]
     Auto,
-    /// KVM or nothing.
+    /// KVM; without it the machine does not start.
     Kvm,
     /// Emulation (TCG): slow, needs no privileges.
     Tcg,
@@ -28,32 +28,33 @@ pub enum Accelerator {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
-    /// How many vCPUs. Default: one for each CPU in `pin`, else 2.
+    /// The number of vCPUs, 1 to 4096. Default: one for each CPU in `pin`, else 2.
     #[serde(default)]
     pub vcpus: Option<u32>,
-    /// The host CPUs that vCPU threads run on, one thread to a CPU. Default: left to the program.
+    /// The host CPUs that the vCPU threads run on, one thread to a CPU: `"4-11,16"`. Default: the program chooses.
     #[serde(default)]
     pub pin: Option<CpuSet>,
-    /// The host CPUs of QEMU's main and worker threads. Default: the host's own CPUs closest to the vCPUs.
+    /// The host CPUs of QEMU's main and worker threads. Default: those closest to the vCPUs that no vCPU runs on.
     #[serde(default)]
     pub emulator: Option<CpuSet>,
-    /// The host CPUs of the I/O threads. Default: as `emulator`.
+    /// The host CPUs of the I/O threads of disks. Default: those of `emulator`.
     #[serde(default)]
     pub iothreads: Option<CpuSet>,
-    /// QEMU CPU model. Default: `host` with KVM, `max` without.
+    /// QEMU's CPU model: `"host"`, `"EPYC-Milan"`. Default: `host` with KVM, `max` without.
     #[serde(default)]
     pub model: Option<String>,
-    /// CPU features switched on and off, QEMU's names: `["+topoext", "-svm"]`.
+    /// CPU features to switch on and off, by QEMU's names: `["+topoext", "-svm"]`. Default: none.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Whether the guest may run machines of its own (CPU feature `svm` or `vmx`). Default: no for Windows, which
-    /// otherwise runs itself in one for memory integrity, and slower; needed for WSL 2 and Hyper-V. Others: as KVM allows.
+    /// Whether the guest may run virtual machines of its own (CPU feature `svm` or `vmx`), which WSL 2 and Hyper-V need.
+    /// Default: no for Windows, which would run slower, in a virtual machine of its own for memory integrity; others: as
+    /// KVM allows.
     #[serde(default)]
     pub nested: Option<bool>,
     /// The topology that the guest sees. Default: derived from the placement.
     #[serde(default)]
     pub topology: Option<Topology>,
-    /// Hide KVM's signature from the guest, as some GPU drivers want. Default: yes for Windows, no for others.
+    /// Hide KVM's signature from the guest, as some GPU drivers require. Default: yes for Windows, no for others.
     #[serde(default)]
     pub hide_kvm: Option<bool>,
 }
@@ -80,7 +81,7 @@ fn one() -> u32 {
 }
 
 impl Topology {
-    /// How many vCPUs it holds, or none where the product is beyond 32 bits.
+    /// The number of vCPUs that it holds; `None` if the product is beyond 32 bits.
     pub fn vcpus(self) -> Option<u32> {
         self.sockets.checked_mul(self.dies)?.checked_mul(self.cores)?.checked_mul(self.threads)
     }
@@ -144,13 +145,13 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
     match (held, wanted) {
         (None, _) => {
             problems
-                .add("cpu.topology", "`cpu.topology` holds too many vCPUs")
+                .add("cpu.topology", "`cpu.topology` has too many vCPUs")
                 .allowed(format!("sockets × dies × cores × threads of at most {MAX_VCPUS}"));
         }
         (Some(held), Some((wanted, what))) if held != wanted => {
             let product = parts.map(|(_, count)| count.to_string()).join(" × ");
             problems
-                .add("cpu.topology", format!("`cpu.topology` holds {}, but {what} {wanted}", plural(held, "vCPU")))
+                .add("cpu.topology", format!("`cpu.topology` has {}, but {what} {wanted}", plural(held, "vCPU")))
                 .allowed(format!("sockets × dies × cores × threads equal to the vCPUs; here {product} = {held}"))
                 .help("leave `topology` out: it is derived from the placement");
         }

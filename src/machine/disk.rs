@@ -13,7 +13,7 @@ use crate::units::DiskFormat;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// The image file or block device; prefer `/dev/disk/by-id/…` for the latter.
+    /// The image file or block device. Name a block device by `/dev/disk/by-id/…`, which stays the same.
     pub file: PathBuf,
     /// QEMU's id for it, unique in the machine. Default: `disk0`, `disk1`, … by position.
     #[serde(default)]
@@ -21,36 +21,36 @@ pub struct Disk {
     /// Disk or CD. Default: `Cd` for a file that ends in `.iso`, else `Disk`.
     #[serde(default)]
     pub media: Option<Media>,
-    /// How the guest sees it. Default: `VirtioBlk` for disks, `Sata` for CDs.
+    /// The controller that the guest sees it on. Default: `VirtioBlk` for disks, `Sata` for CDs.
     #[serde(default)]
     pub bus: Option<Bus>,
-    /// Request queues of a virtio disk, or of the SCSI controller. Default: QEMU's own, one a vCPU.
+    /// The number of request queues of a virtio disk, or of the SCSI controller, 1 to 1022. Default: QEMU's, one a vCPU.
     #[serde(default)]
     pub queues: Option<u16>,
-    /// Image format. Default: read from the file's header (qcow2 or raw); a block device is raw. A file with the header
-    /// of a qcow2 image and another ending than `.qcow2` is refused until its format is written here: a guest can write
-    /// such a header into a raw image, to make QEMU open other files of the host at the next start.
+    /// The image's format. Default: read from the file's header (qcow2 or raw); a block device is raw. A file that has the
+    /// header of a qcow2 image and does not end in `.qcow2` is refused until you write its format here: a guest can write
+    /// such a header into a raw image to make QEMU open other files of the host at the next start.
     #[serde(default)]
     pub format: Option<DiskFormat>,
     /// Host cache mode (QEMU: `cache=`). Default `None` (O_DIRECT) for disks, `Writeback` for CDs.
     #[serde(default, deserialize_with = "super::reading::written", skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
-    /// How requests reach the host's kernel. Default: `IoUring` where QEMU and kernel allow it, else `Native` or `Threads`.
+    /// How requests reach the host's kernel. Default: `IoUring` if QEMU and kernel allow it, else `Native` or `Threads`.
     #[serde(default)]
     pub aio: Option<Aio>,
-    /// What happens to discarded blocks. Default `Unmap`.
+    /// What happens to blocks that the guest discards. Default `Unmap`.
     #[serde(default)]
     pub discard: Option<Discard>,
-    /// An I/O thread of its own. Default: yes for virtio disks.
+    /// Whether an I/O thread of its own serves it. Default: yes for virtio disks, no for CDs and others.
     #[serde(default)]
     pub iothread: Option<bool>,
-    /// No writes. Default: yes for CDs.
+    /// Whether the guest cannot write to it. Default: yes for CDs, no for disks.
     #[serde(default)]
     pub read_only: Option<bool>,
-    /// The serial number that the guest sees, at most 20 characters.
+    /// The serial number that the guest sees, at most 20 characters. Default: none; an NVMe disk has its id.
     #[serde(default)]
     pub serial: Option<String>,
-    /// Boot order, 1 first; 0 never. Default: by position.
+    /// Its place in the boot order, 1 first; 0 if it is never booted. Default: by position.
     #[serde(default)]
     pub boot: Option<u32>,
 }
@@ -98,7 +98,7 @@ pub enum Media {
     Cd,
 }
 
-/// The controller that a disk hangs on.
+/// The controller that a disk is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Bus {
     /// `virtio-blk-pci`, the fastest.
@@ -140,8 +140,8 @@ pub enum Aio {
 /// What happens to blocks that the guest discards, QEMU's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Discard {
-    /// They are freed in the image.
+    /// QEMU frees them in the image.
     Unmap,
-    /// Nothing.
+    /// Nothing: the image keeps them.
     Ignore,
 }

@@ -12,11 +12,11 @@ use super::subject::Subject;
 /// VNC counts its displays from here; QEMU cannot listen below.
 const FIRST_VNC: u16 = 5900;
 
-/// Where the emulated screen is shown.
+/// How the emulated screen is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Display {
-    /// Nowhere.
+    /// Not at all.
     #[default]
     None,
     /// A VNC server, by default on a UNIX socket: `/run/vfio-run-display/NAME/vnc.sock` for root.
@@ -29,14 +29,15 @@ pub enum Display {
     Sdl,
 }
 
-/// Where a display server listens.
+/// The address and port that a display server listens on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
-    /// TCP port; without it, a UNIX socket that only QEMU's own account can reach.
+    /// The TCP port. Default: none, but a UNIX socket that only QEMU's account can reach.
     #[serde(default)]
     pub port: Option<u16>,
-    /// Address to listen on. Default `127.0.0.1`; there is no password, so think before you open it.
+    /// The IP address to listen on; needs `port`. Default `127.0.0.1`. There is no password: everybody who reaches another
+    /// address controls the guest.
     #[serde(default)]
     pub address: Option<IpAddr>,
 }
@@ -63,7 +64,7 @@ pub enum Serial {
     None,
     /// The terminal that started the machine. Ctrl-C goes to the guest; Ctrl-] asks the guest to power off.
     Console,
-    /// A file that is appended to.
+    /// A file that QEMU appends to: `File("serial.log")`.
     File(PathBuf),
     /// A UNIX socket `serial.sock` in the machine's run directory.
     Socket,

@@ -69,7 +69,7 @@ impl Explain<'_> {
                 self.refuse(Span { start, end: start + 1 }, &field, "this text has no closing quote".to_owned())
             }
             code if is_syntax(code) => match self.lines.around(self.cursor(error).start) {
-                // It stopped within a value: `4.5` where a whole number is wanted.
+                // It stopped within a value: `4.5` for a whole number.
                 Some(value) if *code == Error::ExpectedComma => self.wrong_type(value, &value.path, fields),
                 _ => self.syntax(error, &field, fields),
             },

@@ -36,72 +36,76 @@ pub struct Machine {
     /// The machine's UUID, seen by the guest (SMBIOS). Default: derived from the name, so it never changes.
     #[serde(default)]
     pub uuid: Option<Uuid>,
-    /// Which family of defaults applies.
+    /// The guest's family, which chooses the defaults: clock, Hyper-V interfaces, firmware, TPM.
     pub guest: Guest,
-    /// The QEMU binary. Default: `qemu-system-x86_64` in PATH.
+    /// The QEMU binary: a path, or a name that is looked up in PATH. Default: `qemu-system-x86_64`.
     #[serde(default)]
     pub qemu: Option<PathBuf>,
-    /// KVM or emulation. Default `Auto`: KVM where it works, else emulation with a warning.
+    /// KVM or emulation. Default `Auto`: KVM if it works, else emulation with a warning.
     #[serde(default)]
     pub accelerator: Accelerator,
     /// QEMU machine type. Default: `q35`, whose version follows the QEMU binary.
     #[serde(default)]
     pub machine_type: Option<String>,
-    /// Virtual CPUs and where their threads run.
+    /// Virtual CPUs and the host CPUs that QEMU's threads run on. Default: two vCPUs, placed by the program.
     #[serde(default)]
     pub cpu: Cpu,
     /// The guest's memory.
     pub memory: Memory,
-    /// Firmware. Default `Auto`: UEFI where the guest family wants it, none beside `kernel`.
+    /// The guest's firmware. Default `Auto`: UEFI for Windows and Linux, SeaBIOS for others and with `kernel`.
     #[serde(default)]
     pub firmware: Firmware,
-    /// A Linux kernel to start directly, without boot loader.
+    /// A Linux kernel that QEMU starts directly, without a boot loader. Default: none.
     #[serde(default)]
     pub kernel: Option<Kernel>,
-    /// Disks and CD images, in boot order unless they name their own.
+    /// Disks and CD images, in boot order unless they say `boot`. Default: none.
     #[serde(default)]
     pub disks: Vec<Disk>,
     /// Network cards. Default: one with user-mode networking; `[]` or `None` for none.
     #[serde(default, deserialize_with = "reading::list", skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<Network>>,
-    /// PCI devices of the host that the guest has for itself: addresses, or fields where more is to be said.
+    /// PCI devices of the host that are passed through to the guest: each an address, or fields in parentheses. Default:
+    /// none.
     #[serde(default, deserialize_with = "pci::list")]
     #[schemars(schema_with = "pci::list_schema")]
     pub pci: Vec<PciDevice>,
-    /// What of the host makes way for these devices. Default: what is found to be in the way.
+    /// What vfio-run stops and ends on the host to free the devices in `pci`. Default: what it finds using them.
     #[serde(default)]
     pub handover: Handover,
-    /// Programs of yours that take part in a run: `hooks: (ready: [["/usr/local/bin/lights", "off"]])`.
+    /// Programs of yours that vfio-run starts at the stages of a run: `hooks: (ready: [["/usr/local/bin/lights", "off"]])`.
+    /// Default: none.
     #[serde(default)]
     pub hooks: Hooks,
-    /// Where the emulated screen is shown. Default `None`.
+    /// How the emulated screen is shown. Default `None`.
     #[serde(default)]
     pub display: Display,
     /// The emulated graphics card. Default: none without a display, else `Virtio` for Linux and `Std` for others.
     #[serde(default, deserialize_with = "reading::written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
-    /// The first serial port. Default `None`.
+    /// What the guest's first serial port is connected to. Default `None`: there is no port.
     #[serde(default)]
     pub serial: Serial,
-    /// Trusted platform module. Default `Auto`: TPM 2.0 for Windows 11, none for others.
+    /// The trusted platform module (TPM). Default `Auto`: TPM 2.0 for Windows 11, none for others.
     #[serde(default)]
     pub tpm: Tpm,
-    /// Sockets between host and guest (vsock). Default `None`.
+    /// Sockets between programs of the host and of the guest (vsock). Default `None`.
     #[serde(default)]
     pub vsock: Vsock,
-    /// What the guest takes the clock for. Default: `LocalTime` for Windows, `Utc` for others.
+    /// The time that the guest's hardware clock shows. Default: `LocalTime` for Windows, `Utc` for others.
     #[serde(default)]
     pub rtc: Option<Rtc>,
-    /// The account that QEMU runs as when started by root: a name or a number. Default: a user id of its own.
+    /// The account that QEMU runs as when root starts the machine: a name, or a user id as text. Default: a user id of
+    /// its own, from 61184 to 65519.
     #[serde(default)]
     pub user: Option<String>,
-    /// Seconds from the first request to power off until the guest is ended by force. Default 90.
+    /// Seconds that the guest may take to power off, 1 to 3600; then vfio-run forces QEMU to quit. Default 90.
     #[serde(default)]
     pub shutdown_timeout: Option<u32>,
-    /// The dead-man switch: give the devices back unless the guest shows that it lives. Default: no switch.
+    /// The dead-man switch: vfio-run ends the guest and gives the devices back unless the guest shows a sign of life in
+    /// time. Default: no switch.
     #[serde(default)]
     pub give_back_unless: Option<GiveBack>,
-    /// Arguments added to the end of QEMU's command line as they are.
+    /// Arguments that are added to the end of QEMU's command line as they are, each a text. Default: none.
     #[serde(default)]
     pub extra_args: Vec<String>,
 }
@@ -140,7 +144,7 @@ impl Machine {
         self.uuid.unwrap_or_else(|| Uuid::new_v5(&Self::NAMES, self.name.as_bytes()))
     }
 
-    /// What is asked of UEFI; `None` where the guest boots with SeaBIOS.
+    /// What is asked of UEFI; `None` if the guest boots with SeaBIOS.
     pub fn uefi(&self) -> Option<Uefi> {
         match &self.firmware {
             Firmware::Bios => None,
@@ -155,7 +159,7 @@ impl Machine {
         self.machine_type.as_deref().unwrap_or("q35")
     }
 
-    /// How long a guest may take to power off before it is ended by force.
+    /// How long a guest may take to power off before QEMU is forced to quit.
     pub fn shutdown_timeout(&self) -> Duration {
         Duration::from_secs(self.shutdown_timeout.unwrap_or(90).into())
     }

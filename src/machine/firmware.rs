@@ -16,7 +16,7 @@ const MAX_CMDLINE: usize = 2047;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Firmware {
-    /// UEFI for Windows and Linux (with Secure Boot for Windows 11), SeaBIOS for others and beside `kernel`.
+    /// UEFI for Windows and Linux (with Secure Boot for Windows 11), SeaBIOS for others and with `kernel`.
     #[default]
     Auto,
     /// UEFI (OVMF), chosen from the firmware descriptors in `/usr/share/qemu/firmware` and its overrides.
@@ -29,16 +29,16 @@ pub enum Firmware {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Uefi {
-    /// Secure Boot. Default: yes for Windows 11, no for others.
+    /// Whether Secure Boot is on. Default: yes for Windows 11, no for others.
     #[serde(default)]
     pub secure_boot: Option<bool>,
-    /// A variable store that already holds Microsoft's keys. Default: as `secure_boot`.
+    /// Whether the variable store already holds Microsoft's keys. Default: as `secure_boot`.
     #[serde(default)]
     pub enrolled_keys: Option<bool>,
-    /// The firmware code image, instead of the descriptors' choice; needs `vars`.
+    /// The firmware's code image, in place of the one that the firmware descriptors name; needs `vars`.
     #[serde(default)]
     pub code: Option<PathBuf>,
-    /// The variable store's template, copied once for the machine; needs `code`.
+    /// The template of the variable store, which vfio-run copies once for the machine; needs `code`.
     #[serde(default)]
     pub vars: Option<PathBuf>,
 }
@@ -49,10 +49,10 @@ pub struct Uefi {
 pub struct Kernel {
     /// The kernel image (`bzImage` or a multiboot image).
     pub image: PathBuf,
-    /// The initial RAM disk.
+    /// The initial RAM disk. Default: none.
     #[serde(default)]
     pub initrd: Option<PathBuf>,
-    /// The kernel command line.
+    /// The kernel command line, at most 2047 bytes. Default: empty.
     #[serde(default)]
     pub cmdline: String,
 }

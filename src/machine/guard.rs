@@ -1,4 +1,4 @@
-//! The dead-man switch: the host gets its devices back unless the guest shows that it lives.
+//! The dead-man switch: the host gets its devices back unless the guest shows a sign of life.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,17 +8,17 @@ use super::subject::Subject;
 
 const MAX_GIVE_BACK: u32 = 3600;
 
-/// Ends the guest and gives everything back unless the guest shows a sign of life in time.
+/// The dead-man switch: vfio-run ends the guest and gives everything back unless the guest shows a sign of life in time.
 ///
 /// No sign tells that a picture is on the screen, only that an operating system is at work. `vfio-run alive NAME`
 /// counts as each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GiveBack {
-    /// What counts as life. Default `Any`.
+    /// What counts as a sign of life. Default `Any`.
     #[serde(default)]
     pub sign: Sign,
-    /// Seconds from QEMU's start until the sign must have come.
+    /// Seconds from QEMU's start within which the sign must come, 1 to 3600.
     pub within: u32,
 }
 
@@ -28,15 +28,15 @@ pub enum Sign {
     /// Any of the following.
     #[default]
     Any,
-    /// The guest agent has opened its channel: the guest has started to where its services run.
+    /// The guest agent has opened its channel: the guest has come so far that its services run.
     GuestAgent,
-    /// A driver of the guest has switched on the message-signalled interrupts of a device in `pci`. Firmware and boot
-    /// loaders do not; a driver without such interrupts never shows this sign.
+    /// A driver of the guest has enabled the message-signalled interrupts (MSI) of a device in `pci`. Firmware and boot
+    /// loaders do not; a driver that uses none never shows this sign.
     Driver,
-    /// The guest has written more than 1 MiB to its disks. Boot loaders write a few KiB at most; disks that are passed
-    /// through as PCI devices are not seen.
+    /// The guest has written more than 1 MiB to its disks. Boot loaders write a few KiB at most; QEMU does not see disks
+    /// that are passed through as PCI devices.
     Disk,
-    /// Somebody has said `vfio-run alive NAME`.
+    /// You have run `vfio-run alive NAME`.
     Confirmed,
 }
 

@@ -23,7 +23,7 @@ impl Guest {
     }
 }
 
-/// What the guest takes its hardware clock for (QEMU: `-rtc base=`).
+/// The time that the guest's hardware clock shows (QEMU: `-rtc base=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Rtc {
     /// Coordinated universal time.

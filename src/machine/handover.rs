@@ -1,4 +1,4 @@
-//! What of the host makes way for the machine's devices, and comes back after them.
+//! What vfio-run stops and ends on the host to free the machine's devices, and starts again after them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,48 +7,51 @@ use super::named::Named;
 use super::problems::{Problems, consists_of};
 use super::subject::Subject;
 
-/// What makes way before the devices of `pci` are taken.
+/// What vfio-run stops and ends on the host before it takes the devices in `pci`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Handover {
-    /// The display manager. Default `Auto`: stopped where it runs and a graphics card in use is taken.
+    /// What happens to the display manager. Default `Auto`: vfio-run stops it if it runs and a graphics card in use is
+    /// passed through.
     #[serde(default)]
     pub display_manager: DisplayManager,
-    /// Further units of systemd's to stop: `["nvidia-persistenced.service"]`. They start again afterwards.
+    /// Further systemd units to stop: `["nvidia-persistenced.service"]`. vfio-run starts them again after the run. Default:
+    /// none.
     #[serde(default)]
     pub units: Vec<String>,
-    /// Units of the users who are logged in at a screen, or hold a device, to stop in their own service managers:
-    /// `["wireplumber.service"]`. They start again afterwards.
+    /// User units to stop (`systemctl --user`), of the users who are logged in at a screen or have a device open:
+    /// `["wireplumber.service"]`. vfio-run starts them again after the run. Default: none.
     #[serde(default)]
     pub user_units: Vec<String>,
-    /// Kernel modules to remove, in order. Default: NVIDIA's, where no other card needs them; others let go by themselves.
+    /// Kernel modules to remove, in order. Default: NVIDIA's, unless another card needs them; other drivers release a device
+    /// when it is unbound.
     #[serde(default, deserialize_with = "super::reading::list", skip_serializing_if = "Option::is_none")]
     pub modules: Option<Vec<String>>,
-    /// What becomes of programs that still hold a device when the units have stopped. Default `Refuse`.
+    /// What happens to programs that still have a device open when the units have stopped. Default `Refuse`.
     #[serde(default)]
     pub holders: Holders,
 }
 
-/// What becomes of the display manager.
+/// What happens to the display manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum DisplayManager {
-    /// It is stopped where it runs and a graphics card in use is taken.
+    /// vfio-run stops it if it runs and a graphics card in use is passed through.
     #[default]
     Auto,
-    /// It is left alone.
+    /// It goes on.
     None,
-    /// This unit is stopped: `Unit("sddm.service")`.
+    /// vfio-run stops this unit: `Unit("sddm.service")`.
     Unit(String),
 }
 
-/// What becomes of programs that hold a device.
+/// What happens to programs that have a device open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Holders {
-    /// The start is refused, and they are named.
+    /// vfio-run refuses to start and names them.
     #[default]
     Refuse,
-    /// They are asked to end (SIGTERM), then made to (SIGKILL).
+    /// vfio-run asks them to end (SIGTERM), then kills them (SIGKILL).
     End,
 }
 
@@ -74,7 +77,7 @@ impl Subject for Handover {
         for (i, module) in self.modules.iter().flatten().enumerate() {
             if module.is_empty() || module.len() > 64 || !consists_of(module, "-_") {
                 problems
-                    .add(format!("handover.modules[{i}]"), format!("{module:?} is no kernel module's name"))
+                    .add(format!("handover.modules[{i}]"), format!("{module:?} is not the name of a kernel module"))
                     .allowed("a name as `lsmod` shows it, such as \"amdgpu\"");
             }
         }

@@ -18,39 +18,40 @@ use crate::units::Stage;
 const MAX_HOOKS: usize = 32;
 const MAX_TIMEOUT: u32 = 3600;
 
-/// Programs that are run at the stages of a run, as whoever starts the machine, one after the other, without a shell.
+/// Programs that vfio-run starts at the stages of a run: as the user who starts the machine, one after the other, without a
+/// shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hooks {
-    /// Before anything of the host is touched. One that fails stops the start.
+    /// Before vfio-run changes anything on the host. One that fails stops the start.
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
     pub before: Vec<Hook>,
-    /// When the host is ready for the guest, before QEMU is started. One that fails stops the start.
+    /// When the host is ready for the guest, before QEMU starts. One that fails stops the start.
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
     pub ready: Vec<Hook>,
-    /// When the guest runs. It does not wait for them.
+    /// When the guest runs. The guest does not wait for them.
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
     pub running: Vec<Hook>,
-    /// When the guest has ended, before the host is put back; also where it never ran, once `ready` was reached.
+    /// When the guest has ended, before vfio-run restores the host; also if the guest never ran, once `ready` was reached.
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
     pub ended: Vec<Hook>,
-    /// When the host is back; also where the start failed.
+    /// When the host is restored; also if the start failed.
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
     pub restored: Vec<Hook>,
 }
 
-/// A program that is run at a stage: a list of the program and its arguments, or fields where more is to be said.
+/// A program that vfio-run starts at a stage: a list of the program and its arguments, or fields in parentheses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
-    /// The program, by its path, and its arguments.
+    /// The path of the program, and its arguments.
     pub argv: Vec<String>,
-    /// Seconds that it may take; then it is ended, and has failed. Default 30.
+    /// Seconds that it may take, 1 to 3600; then vfio-run ends it, and it has failed. Default 30.
     #[serde(default)]
     pub timeout: Option<u32>,
 }
@@ -116,7 +117,7 @@ impl Subject for Hooks {
                     }
                     Some(program) if !program.contains('/') => {
                         problems
-                            .add(&field, format!("`{field}`: {program:?} is no path"))
+                            .add(&field, format!("`{field}`: {program:?} is not a path"))
                             .allowed(format!("an absolute path, or `./{program}` for one in the machine file's folder"))
                             .help("hooks are not looked up in PATH, so that only one program can be meant");
                     }
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn a_wrong_hook_is_named_with_its_place_and_what_is_allowed() {
         for (hooks, place, words) in [
-            (r#"ready: [["lights"]]"#, "a.ron:3:21:", "`hooks.ready[0]`: \"lights\" is no path"),
+            (r#"ready: [["lights"]]"#, "a.ron:3:21:", "`hooks.ready[0]`: \"lights\" is not a path"),
             (r#"ready: [["lights"]]"#, "a.ron:3:21:", "not looked up in PATH"),
             (r#"ready: [[]]"#, "a.ron:3:21:", "names no program"),
             (r#"ready: [["~/lights"]]"#, "a.ron:3:21:", "is not your home folder"),

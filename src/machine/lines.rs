@@ -31,7 +31,7 @@ pub struct Lines {
 pub(super) struct Value {
     /// Its path.
     pub path: String,
-    /// The field's name, where it has one.
+    /// The field's name, if it has one.
     pub key: Option<Span>,
     /// The value, or what it begins with: the name before its parentheses, or its bracket.
     pub head: Span,
@@ -156,7 +156,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Where the field was written: its name, or its value where it has none. Nothing where it was left out.
+    /// Where the field was written: its name, or its value if it has none. `None` if it was left out.
     pub fn at(&self, field: &str) -> Option<Position> {
         self.get(field).map(|value| value.at)
     }
@@ -184,7 +184,7 @@ impl Lines {
         self.values.get(*index)
     }
 
-    /// Every value with this path; more than one where a field was written twice.
+    /// Every value with this path; more than one if a field was written twice.
     pub(super) fn all(&self, field: &str) -> impl Iterator<Item = &Value> {
         self.values.iter().filter(move |value| value.path == field)
     }

@@ -16,15 +16,15 @@ const MAX_NODE: u32 = 1023;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// How much: `"16 GiB"`.
+    /// Its size, in whole MiB: `"16 GiB"`.
     pub size: Size,
-    /// The pages that back it. Default `Normal`: 4 KiB and transparent huge pages.
+    /// The pages that back it. Default `Normal`: pages of 4 KiB and transparent huge pages.
     #[serde(default)]
     pub pages: Pages,
-    /// The host's NUMA nodes that it comes from, as a list. Default: the nodes of the vCPUs, where there are several.
+    /// The host's NUMA nodes that it comes from: `"0,1"`. Default: the nodes of the vCPUs' CPUs, if the host has several.
     #[serde(default)]
     pub nodes: Option<CpuSet>,
-    /// Share it with helper processes (virtiofsd needs it). Default: yes with huge pages, else no.
+    /// Whether helper processes can map it, as virtiofsd must. Default: yes with huge pages, else no.
     #[serde(default)]
     pub shared: Option<bool>,
 }
@@ -33,10 +33,10 @@ pub struct Memory {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Pages {
-    /// 4 KiB pages, made into transparent huge pages by the kernel where it can.
+    /// Pages of 4 KiB, which the kernel makes into transparent huge pages when it can.
     #[default]
     Normal,
-    /// Huge pages of this size, reserved for the run: `Huge("2 MiB")` or `Huge("1 GiB")`.
+    /// Huge pages of this size, which vfio-run reserves for the run: `Huge("2 MiB")` or `Huge("1 GiB")`.
     Huge(Size),
 }
 
@@ -64,7 +64,7 @@ impl Subject for Memory {
                 let above = Size::bytes(below.as_bytes() + page.as_bytes());
                 let near = if below.as_bytes() == 0 { above.to_string() } else { format!("{below} or {above}") };
                 problems
-                    .add("memory.size", format!("`memory.size` of {size} is no whole number of {page} pages"))
+                    .add("memory.size", format!("`memory.size` of {size} is not a whole number of {page} pages"))
                     .allowed(format!("a multiple of {page}, such as {near}"));
             }
         }

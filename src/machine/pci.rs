@@ -1,4 +1,4 @@
-//! Devices of the host that the guest has for itself.
+//! Devices of the host that are passed through to the guest.
 
 mod check;
 
@@ -14,43 +14,45 @@ use serde_json::json;
 
 use crate::units::{PciIds, PciSlot, Size};
 
-/// A PCI device that the guest has for itself, with its functions where they are on the card.
+/// A PCI device that is passed through to the guest, with its functions at the numbers that they have on the card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PciDevice {
-    /// Which: `"01:00.0"`, or `"01:00.*"` for all functions of a card, as `lspci` and `vfio-run devices` show them.
+    /// Its address: `"01:00.0"`, or `"01:00.*"` for all functions of a card, as `lspci` and `vfio-run devices` show them.
     pub address: PciSlot,
-    /// What its first function must be, as vendor:device: another card at this address is refused.
+    /// The ids that its first function must have, vendor:device, as `"10de:2684"`: vfio-run refuses another card at this
+    /// address. Default: any.
     #[serde(default)]
     pub expect: Option<PciIds>,
-    /// What its first function's subsystem must be, which tells one maker's card from another's.
+    /// The subsystem ids that its first function must have, which tell one maker's card from another's. Default: any.
     #[serde(default)]
     pub subsystem: Option<PciIds>,
-    /// A file with its ROM in place of the card's own. A card that the host's firmware has used may need it.
+    /// A file with its ROM, in place of the card's own. A card that the host's firmware has used may need it. Default: the
+    /// card's own.
     #[serde(default)]
     pub rom: Option<PathBuf>,
-    /// Have the guest find it at the addresses of a VGA card (QEMU: `x-vga`), for guests without UEFI. Default: no.
+    /// Whether the guest finds it at the addresses of a VGA card (QEMU: `x-vga`), as guests without UEFI need. Default: no.
     #[serde(default)]
     pub x_vga: Option<bool>,
-    /// Resize its largest resizable memory range for the run. Default: as the host's firmware set it.
+    /// The size of its largest resizable memory range (Resizable BAR) during the run. Default: as the host's firmware set it.
     #[serde(default)]
     pub rebar: Option<Rebar>,
-    /// How the kernel resets it: a word of its `reset_method`. Default: the kernel's choice.
+    /// How the kernel resets it: a word of its `reset_method` below /sys. Default: the kernel's choice.
     #[serde(default)]
     pub reset_method: Option<String>,
-    /// What may be tried, in this order, where it does not answer after the guest: a driver of the host's that got a dead
-    /// card could take the host with it. Default: `[Reset, Bus]`; what helped last time is tried first.
+    /// What vfio-run tries, in this order, if it does not answer after the guest: a host driver that is bound to a dead card
+    /// can crash the host. Default: `[Reset, Bus]`; what helped last time comes first.
     #[serde(default, deserialize_with = "super::reading::list", skip_serializing_if = "Option::is_none")]
     pub revive: Option<Vec<Revive>>,
-    /// The slot of the guest's root bus that it sits behind, 26 to 30 being free. Default: the next free one.
+    /// The slot of the guest's root bus that its root port takes, 26 to 30. Default: one that vfio-run chooses below 26.
     #[serde(default)]
     pub slot: Option<u8>,
-    /// Properties for QEMU's `vfio-pci`, given to each function; QEMU judges their values: `{"x-no-mmap": true}`.
+    /// Properties of QEMU's `vfio-pci` for each function: `{"x-no-mmap": true}`. QEMU checks their values. Default: none.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
 }
 
-/// To what a resizable memory range is resized (Resizable BAR).
+/// The size of a resizable memory range (Resizable BAR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Rebar {
@@ -60,16 +62,16 @@ pub enum Rebar {
     Size(Size),
 }
 
-/// What can wake a card that does not answer.
+/// What can revive a card that does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Revive {
     /// The kernel's reset of each function.
     Reset,
-    /// A reset of the bus below the port that it is behind (`reset_subordinate`), where nothing of the host is on it.
+    /// A reset of the bus below the port that it is behind (`reset_subordinate`), if the host uses nothing else on that bus.
     Bus,
     /// The kernel forgets the card and looks for it again.
     Rescan,
-    /// The host sleeps for five seconds, which cuts the card's power.
+    /// The host suspends to RAM for five seconds, which cuts the card's power.
     Suspend,
 }
 
@@ -86,7 +88,7 @@ pub enum Property {
 }
 
 impl PciDevice {
-    /// A device of which nothing but the address is said.
+    /// A device of which the file says nothing but the address.
     pub fn at(address: PciSlot) -> Self {
         Self {
             address,

@@ -10,7 +10,7 @@ use super::tokens::Span;
 
 /// A machine file was refused: what was read and where, what is allowed, and how to mend it.
 ///
-/// Its text is several lines, the first of which stands for itself: `win11.ron:14:9: unknown field …`.
+/// Its text is several lines, the first of which can be understood alone: `win11.ron:14:9: unknown field …`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 pub struct Refused {
     /// The machine file, as it was named.
@@ -18,7 +18,7 @@ pub struct Refused {
     pub path: PathBuf,
     /// What is wrong, in one line.
     pub message: String,
-    /// Where it is, when it is at a place in the text.
+    /// Where it is, if it is at a place in the text.
     #[serde(flatten)]
     pub place: Option<Box<Place>>,
     /// What is allowed there.
@@ -81,12 +81,12 @@ impl Refused {
         self
     }
 
-    /// The line, where there is a place.
+    /// The line, if there is a place.
     pub fn line(&self) -> Option<u32> {
         self.place.as_ref().map(|place| place.line)
     }
 
-    /// The column, where there is a place.
+    /// The column, if there is a place.
     pub fn column(&self) -> Option<u32> {
         self.place.as_ref().map(|place| place.column)
     }

@@ -192,7 +192,7 @@ fn raw(text: &str, from: usize) -> usize {
     text[open + 1..].find(&close).map_or(text.len(), |found| open + 1 + found + close.len())
 }
 
-/// Length of the character literal that the text starts with; 1 when it is none.
+/// Length of the character literal that the text starts with; 1 if there is none.
 fn character(text: &str) -> usize {
     let mut rest = text.char_indices().skip(1);
     let end = match rest.next() {

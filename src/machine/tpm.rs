@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::named::Named;
 use super::subject::Subject;
 
-/// The guest's TPM, emulated by swtpm; its state is kept per machine.
+/// The guest's TPM, which swtpm emulates; vfio-run keeps its state for the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Tpm {
     /// TPM 2.0 for Windows 11, none for others.

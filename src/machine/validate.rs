@@ -38,7 +38,7 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
         problems.unprintable(&value, String::new());
     }
     let placed = problems.0.into_iter().map(|problem| (locate(lines, &problem.field), problem));
-    // A stable sort: where two problems share a place, the order of the checks decides.
+    // A stable sort: if two problems share a place, the order of the checks decides.
     match placed.min_by_key(|(span, _)| span.start) {
         None => Ok(()),
         Some((span, problem)) => {

@@ -65,7 +65,7 @@ fn name(name: &str, problems: &mut Problems) {
             .allowed(format!(
                 "letters, digits, `-`, `_` and `.`, not beginning with `-` or `.`, at most {MAX_NAME} characters"
             ))
-            .help("the file's name is used where there is no `name`: give one, such as `name: \"win11\"`");
+            .help("without `name` the file's name is used: give one, such as `name: \"win11\"`");
     }
 }
 

@@ -1,4 +1,4 @@
-//! KVM or emulation: KVM where it works, and a clear word where it does not.
+//! KVM or emulation: KVM if it works, and a finding that says why if it does not.
 
 use super::draft::Draft;
 use super::{Severity, draft};
@@ -15,14 +15,14 @@ pub(super) struct Decided {
     pub origin: Origin,
 }
 
-/// Why KVM can't be used, and what to do about it.
+/// Why KVM cannot be used, and what to do about it.
 struct Unusable {
     reason: String,
     remedy: String,
 }
 
 /// Whether it matters to this machine if a trial guest runs on KVM here. On some hosts that hangs, which takes time to
-/// find out, so it is not tried where the machine wants none or the host's own answer forbids it.
+/// find out, so it is not tried if the machine wants none or the host's own answer forbids it.
 pub fn tries_kvm(machine: &Machine, kvm: &Kvm) -> bool {
     machine.accelerator != Accelerator::Tcg && !matches!(kvm.verdict(), KvmVerdict::Unusable { .. })
 }
@@ -39,7 +39,11 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
         (_, None) => {
             match draft.host.kvm.verdict() {
                 KvmVerdict::Works => draft.yes("kvm.works", Severity::Hard, "KVM runs the guest"),
-                _ => draft.unknown("kvm.works", Severity::Hard, "too little is known of KVM here; QEMU will tell"),
+                _ => draft.unknown(
+                    "kvm.works",
+                    Severity::Hard,
+                    "vfio-run knows too little of KVM here to tell; QEMU tells when it starts",
+                ),
             }
             let origin = match wanted {
                 Accelerator::Kvm => draft.file(FIELD),
@@ -60,7 +64,7 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
     }
 }
 
-/// Why KVM can't be used, if it can't. The host's own answer comes first, since it knows the remedy; then that of the
+/// Why KVM cannot be used, if it cannot. The host's own answer comes first, since it knows the remedy; then that of the
 /// binary, which tried. What nobody knows is left to QEMU, which says so before the host is touched.
 fn unusable(draft: &Draft) -> Option<Unusable> {
     let qemu = draft.qemu;

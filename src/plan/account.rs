@@ -65,8 +65,8 @@ pub(super) enum Use {
     Write,
 }
 
-/// Checks that the file exists and that QEMU's account can open it; a file to write is made its own for the run where it
-/// can't. Returns what is known of the file, where it is usable. `key` starts the findings' names, `what` their sentences.
+/// Checks that the file exists and that QEMU's account can open it; a file to write becomes that account's own for the run
+/// if it cannot. Returns what is known of the file, if it can be used. `key` starts the findings' names, `what` their sentences.
 pub(super) fn reach(
     draft: &mut Draft,
     key: &str,
@@ -86,19 +86,19 @@ pub(super) fn reach(
 pub(super) fn exists(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path) -> Option<FileFact> {
     let (key, shown) = (format!("{key}.exists"), path.display());
     let Some(file) = draft.host.files.get(path).cloned() else {
-        draft.unknown(&key, Severity::Hard, format!("{what} {shown} was not looked at"));
+        draft.unknown(&key, Severity::Hard, format!("vfio-run did not look for {what} {shown}"));
         return None;
     };
     if file.kind.is_none() {
         let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
         let detail = format!("{what} {shown} does not exist{}", near.unwrap_or_default());
-        let allowed = "the path of an existing file, from the machine file's folder on where it is relative";
-        let remedy = format!("`{field}` takes {allowed}: correct it, or make the file");
+        let allowed = "the path of an existing file, absolute or relative to the machine file's folder";
+        let remedy = format!("`{field}` takes {allowed}: correct it, or create the file");
         draft.no(&key, Severity::Hard, detail, &remedy);
         draft.about(field);
         return None;
     }
-    draft.yes(&key, Severity::Hard, format!("{what} {shown} is there"));
+    draft.yes(&key, Severity::Hard, format!("{what} {shown} exists"));
     Some(file)
 }
 
@@ -118,7 +118,7 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
         && *owner != uid
     {
         let detail =
-            format!("QEMU's account {uid} can't reach {what} {shown}: {} is closed to others", folder.display());
+            format!("QEMU's account {uid} cannot reach {what} {shown}: others may not enter {}", folder.display());
         let remedy = format!("`chmod o+x {}`, move the file, or name an account in `user`", folder.display());
         draft.no(&key, Severity::Hard, detail, &remedy);
         draft.about(field);
@@ -137,20 +137,20 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
     }
     match (account, usage) {
         (Some(account), Use::Write) => {
-            let why = by_default("QEMU runs as an account of its own, which must be able to open its files");
+            let why = by_default("QEMU runs as an account of its own, which must be able to open the file");
             return draft.change(Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
         }
         (Some(account), Use::Read) => draft.no(
             &key,
             Severity::Hard,
-            format!("QEMU's account {} can't read {what} {shown} (mode {:o})", account.uid, file.mode & 0o7777),
+            format!("QEMU's account {} cannot read {what} {shown} (mode {:o})", account.uid, file.mode & 0o7777),
             &format!("`chmod o+r {shown}`, or name an account in `user`"),
         ),
-        // Our own supplementary groups and access lists are not known here; whoever has none of the bits is out.
+        // Our own supplementary groups and access lists are not known here; without any of the bits nobody can open it.
         (None, _) if file.mode & (need * 0o11) == 0 => draft.no(
             &key,
             Severity::Hard,
-            format!("you can't open {what} {shown} (owner {}, mode {:o})", file.uid, file.mode & 0o7777),
+            format!("you cannot open {what} {shown} (owner {}, mode {:o})", file.uid, file.mode & 0o7777),
             &format!("change the file's owner or mode, or correct `{field}`"),
         ),
         (None, _) => {

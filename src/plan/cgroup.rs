@@ -24,7 +24,7 @@ pub enum Cgroup {
 const MOUNT: &str = "/sys/fs/cgroup";
 const DELEGATED: &str = "the launcher's unit is delegated to it";
 
-/// Decides by where the launcher runs. Cgroups belong to systemd where it runs, but for those below a unit that it
+/// Decides by the unit that the launcher runs in. If systemd runs, cgroups belong to it, except below a unit that it
 /// delegates (<https://systemd.io/CGROUP_DELEGATION/>); the units of `vfio-run unit` are.
 pub(super) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     let process = &draft.host.process;
@@ -44,8 +44,8 @@ pub(super) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     }
 }
 
-/// The guest's group below a unit that the launcher goes on in. Its making takes the place, among the changes, of what
-/// was decided for where the launcher is now.
+/// The guest's group below the unit that the launcher moves to. The change that makes it takes the place, among the
+/// changes, of the one that was decided for the unit that the launcher is in now.
 pub(super) fn of_unit(draft: &mut Draft<'_>, place: usize, unit: &str) -> Cgroup {
     let path = Path::new(MOUNT).join("system.slice").join(unit).join("guest");
     let change = change::Cgroup { path: path.clone() }.into();

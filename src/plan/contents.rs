@@ -16,7 +16,7 @@ pub struct Plan {
     pub name: String,
     /// The machine's UUID.
     pub uuid: uuid::Uuid,
-    /// The machine file, where it came from one.
+    /// The machine file, if it was made from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// The folders and files of this machine.
@@ -46,7 +46,7 @@ pub struct Plan {
     /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lock_memory: bool,
-    /// Whither the launcher goes before it touches anything, where the changes would end it.
+    /// The unit that the launcher moves to before it changes anything, if the changes would end it where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moves: Option<Move>,
     /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).

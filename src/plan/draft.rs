@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
         (self.lines)(field).is_some()
     }
 
-    /// The field where the user wrote it, else a default with its reason.
+    /// The field if the user wrote it, else a default with its reason.
     pub fn file_or(&self, written: bool, field: &str, why: &str) -> Origin {
         if written { self.file(field) } else { by_default(why) }
     }
@@ -111,7 +111,7 @@ impl<'a> Draft<'a> {
         self.push(parts.into_iter().fold(option, |option, (key, origin)| option.explained(&key, origin)));
     }
 
-    /// A root port for the device of this id, in this slot of its own or where there is room.
+    /// A root port for the device of this id, in this slot of its own, or in the next place that is free.
     pub fn port(&mut self, device: &str, slot: Option<u8>) -> Option<Device> {
         let port = match slot {
             Some(slot) => Some(self.ports.port_in(slot, device)),
@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
         self.find(key, severity, Verdict::Unknown, detail.into(), None);
     }
 
-    /// Says what can be done about the last finding, where it is no *no*.
+    /// Says what can be done about the last finding, if it is not a *no*.
     pub fn remedy(&mut self, remedy: &str) {
         if let Some(finding) = self.findings.last_mut() {
             finding.remedy = Some(remedy.to_owned());

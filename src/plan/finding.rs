@@ -15,12 +15,12 @@ pub struct Finding {
     pub ok: Verdict,
     /// What is so, in one sentence.
     pub detail: String,
-    /// What to do about it, where something can be done.
+    /// What to do about it, if something can be done.
     pub remedy: Option<String>,
-    /// The field of the machine file that it is about, where it is about one.
+    /// The field of the machine file that it is about, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// Where that field was written, where a file was read.
+    /// The place of that field, if a file was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
@@ -70,7 +70,7 @@ impl Finding {
         self.severity == Severity::Hard && self.ok == Verdict::No
     }
 
-    /// What is so, behind the place that is wrong where it is one of the file.
+    /// What is so; if the file is wrong, behind the place that is.
     pub fn sentence(&self) -> String {
         match self.place.as_ref().filter(|_| self.ok == Verdict::No) {
             Some(place) => format!("{place}: {}", self.detail),

@@ -15,17 +15,17 @@ pub(super) fn check(draft: &mut Draft) {
     let disk = machine.disks.iter().any(|disk| !disk.read_only());
     let agent = machine.guest != Guest::Other;
     let missing = match switch.sign {
-        Sign::Driver if !driver => "the machine has no device in `pci` whose driver could be seen",
+        Sign::Driver if !driver => "the machine has no device in `pci` whose driver could show a sign",
         Sign::Disk if !disk => "the machine has no disk that it could write to",
         Sign::Any if !(agent || driver || disk) => {
-            let detail = "no sign of life of this guest can be seen, so nothing but `vfio-run alive` keeps it";
-            draft.no(KEY, Soft, detail, "give it a disk, or write `sign: GuestAgent` where it has the agent");
+            let detail = "vfio-run can see no sign of life of this guest, so only `vfio-run alive` keeps it running";
+            draft.no(KEY, Soft, detail, "give it a disk, or write `sign: GuestAgent` if it has the agent");
             return draft.about(FIELD);
         }
         _ => return,
     };
-    let detail = format!("{missing}, so the guest would be ended every time");
-    draft.no(KEY, Hard, detail, "leave `sign` out: the default takes whatever can be seen");
+    let detail = format!("{missing}, so vfio-run would end the guest every time");
+    draft.no(KEY, Hard, detail, "leave `sign` out: by default any sign counts");
     draft.about(FIELD);
 }
 

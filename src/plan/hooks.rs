@@ -19,7 +19,7 @@ pub struct PlannedHook {
     pub argv: Vec<String>,
     /// Seconds that it may take.
     pub timeout: u32,
-    /// Where it was written.
+    /// The field that names it.
     pub origin: Origin,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for PlannedHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.stage)?;
         for word in &self.argv {
-            // Where one word ends must be seen, as no shell will cut them.
+            // A reader must see where one word ends, since no shell will cut them.
             match word.is_empty() || word.contains(char::is_whitespace) {
                 true => write!(f, " {word:?}")?,
                 false => write!(f, " {word}")?,
@@ -56,7 +56,7 @@ fn check(draft: &mut Draft, stage: Stage, index: usize, field: &str, program: &s
     let severity = if stage.is_start() { Severity::Hard } else { Severity::Soft };
     let key = format!("hook.{stage}{index}.program");
     let Some(file) = draft.host.files.get(std::path::Path::new(program)).cloned() else {
-        return draft.unknown(&key, severity, format!("the hook {program} was not looked at"));
+        return draft.unknown(&key, severity, format!("vfio-run did not look for the hook {program}"));
     };
     let process = &draft.host.process;
     let shift = match () {
@@ -70,7 +70,7 @@ fn check(draft: &mut Draft, stage: Stage, index: usize, field: &str, program: &s
         None => {
             let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
             let detail = format!("the hook {program} does not exist{}", near.unwrap_or_default());
-            draft.no(&key, severity, detail, &format!("correct `{field}`, or make the program"));
+            draft.no(&key, severity, detail, &format!("correct `{field}`, or create the program"));
         }
         Some(FileKind::File) if file.mode & bits != 0 => {
             draft.yes(&key, severity, format!("the hook {program} can be executed"));
@@ -84,7 +84,7 @@ fn check(draft: &mut Draft, stage: Stage, index: usize, field: &str, program: &s
             draft.no(&key, severity, detail, &format!("`chmod +x {program}`, or correct `{field}`"));
         }
         Some(_) => {
-            draft.no(&key, severity, format!("the hook {program} is no program"), &format!("correct `{field}`"));
+            draft.no(&key, severity, format!("the hook {program} is not a program"), &format!("correct `{field}`"));
         }
     }
     draft.about(field);
@@ -98,7 +98,7 @@ fn safety(draft: &mut Draft, stage: Stage, index: usize, field: &str, program: &
         return;
     }
     let detail = format!(
-        "the hook {program} runs as root and others can write to it (user {}, group {}, mode {:o})",
+        "the hook {program} runs as root, and others can write to it (user {}, group {}, mode {:o})",
         file.uid, file.gid, file.mode
     );
     let remedy = format!("`chown root: {program}` and `chmod go-w {program}`");

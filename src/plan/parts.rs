@@ -74,7 +74,7 @@ pub struct Account {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups: just the one that owns `/dev/kvm`, where it is needed.
+    /// Supplementary groups: just the one that owns `/dev/kvm`, if QEMU needs it.
     pub groups: Vec<u32>,
 }
 

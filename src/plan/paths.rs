@@ -1,4 +1,4 @@
-//! Where a machine's files are.
+//! The folders and files of a machine.
 
 use std::path::PathBuf;
 

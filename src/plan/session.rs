@@ -1,5 +1,5 @@
-//! Whether the launcher is about to end the session that it was started from, and itself with it: then it goes on in a
-//! unit of systemd's.
+//! Whether the launcher is about to end the session that it was started from, and itself with it: then it moves to a
+//! systemd unit.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::draft::Draft;
 use crate::change::{Change, StopUnit, StopUserUnit};
 use crate::host::pci::Holder;
 
-/// The launcher goes on in a unit before it touches anything.
+/// The launcher moves to a unit before it changes anything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Move {
     /// The unit.
@@ -19,7 +19,7 @@ pub struct Move {
     pub why: String,
 }
 
-/// Where the launcher is.
+/// The session and units that the launcher runs in.
 struct Place<'a> {
     session: Option<&'a str>,
     /// Whose service manager.
@@ -68,9 +68,9 @@ pub(super) fn choose(
         None => holder.session.as_deref() == place.session,
     };
     let why = match (stopped, display_manager.zip(with_screen), ended.iter().find(its)) {
-        (Some(unit), ..) => format!("vfio-run was started in {unit}, which is stopped"),
+        (Some(unit), ..) => format!("vfio-run was started in {unit}, which it stops"),
         (_, Some((unit, session)), _) => format!("{session}, in which vfio-run was started, ends with {unit}"),
-        (.., Some(holder)) => format!("{holder} is ended, and with it maybe the session in which vfio-run was started"),
+        (.., Some(holder)) => format!("vfio-run ends {holder}, and with it perhaps the session that it was started in"),
         _ => return None,
     };
     let name = &draft.machine.name;
@@ -82,7 +82,7 @@ pub(super) fn choose(
     Some(Move { unit, installed, why })
 }
 
-/// Nobody but systemd stops units, or lets a launcher outlive its session.
+/// Without systemd nothing stops units, or lets a launcher outlive its session.
 fn without_systemd(draft: &mut Draft<'_>, ended: &[&Holder]) {
     let unit = draft.changes.iter().find_map(|planned| match &planned.change {
         Change::StopUnit(StopUnit { unit }) | Change::StopUserUnit(StopUserUnit { unit, .. }) => Some(unit.clone()),
@@ -92,7 +92,7 @@ fn without_systemd(draft: &mut Draft<'_>, ended: &[&Holder]) {
         draft.no(
             "handover.systemd",
             Severity::Hard,
-            format!("{unit} is to be stopped, and systemd does not run here"),
+            format!("vfio-run is to stop {unit}, but systemd does not run here"),
             "leave it out of `handover` and end the screen's programs before the start; then start vfio-run over ssh, on \
              a text console, or with `setsid`, so that it does not end with them",
         );
@@ -101,7 +101,9 @@ fn without_systemd(draft: &mut Draft<'_>, ended: &[&Holder]) {
         draft.no(
             "handover.session",
             Severity::Soft,
-            format!("{holder} is ended; where vfio-run was started from it, it would end too, as systemd does not run"),
+            format!(
+                "vfio-run ends {holder}; if it was started from there, it ends too, since systemd does not run here"
+            ),
             "start vfio-run over ssh, on a text console, or with `setsid`",
         );
     }

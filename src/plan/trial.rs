@@ -1,17 +1,17 @@
 //! The trial: what QEMU is started with once before anything is taken from the host, so that it refuses a bad command
 //! line while the screen is still there.
 //!
-//! It is the very command line of the run, less what cannot be had yet, or would be felt:
+//! It is the command line of the run, less what QEMU cannot have yet, or what the host would notice:
 //!
 //! | left out or replaced | because |
 //! |---|---|
-//! | devices of the host (`vfio-pci`, `usb-host`, evdev) | they are not ours yet, and a keyboard would be grabbed |
-//! | what a helper serves (TPM, shared folders) | the helper does not run, and must not find a second QEMU |
-//! | listening sockets become `null` | nobody is to connect to the trial |
+//! | devices of the host (`vfio-pci`, `usb-host`, evdev) | the host still uses them, and QEMU would grab a keyboard |
+//! | what a helper serves (TPM, shared folders) | no helper runs yet, and none may meet two QEMUs |
+//! | listening sockets become `null` | nobody may connect to the trial |
 //! | preallocation and locking of memory | the memory is mapped, and reserved from a pool of huge pages, but not touched |
 //!
-//! Properties that the user wrote for a device of the host are tried beside it, on the same device at an address that no
-//! host has: QEMU sets all properties before it looks for the device.
+//! Properties that the user wrote for a device of the host are tried in a QEMU of their own, at an address that no host
+//! has: QEMU sets all properties before it looks for the device.
 //!
 //! Windows and display servers are opened as in the run, for a moment. So are disks; `-S` is among the options, so no
 //! guest runs that could write to them.
@@ -42,7 +42,7 @@ impl Trial {
 /// An address that no host has.
 const NOWHERE: &str = "ffff:ff:1f.7";
 
-/// The trial of a plan; `None` where nothing is taken from the host, so that a refusal does no harm.
+/// The trial of a plan; `None` if the run takes nothing from the host, so that a refusal of QEMU does no harm.
 pub fn trial(plan: &Plan) -> Option<Trial> {
     if !plan.changes.iter().any(|planned| planned.change.nature().takes_from_host()) {
         return None;
@@ -62,7 +62,7 @@ pub fn trial(plan: &Plan) -> Option<Trial> {
     }
     let binary = &plan.command.binary;
     let properties = plan.command.options.iter().filter_map(elsewhere).map(|device| {
-        let quiet = || Origin::Default("properties are tried by themselves".to_owned());
+        let quiet = || Origin::Default("properties are tried without the device".to_owned());
         let mut options = vec![QemuOption::text("-machine", "q35", quiet())];
         options.extend(["-nodefaults", "-no-user-config", "-S"].map(|name| QemuOption::flag(name, quiet())));
         options.push(QemuOption::text("-display", "none", quiet()));
@@ -109,7 +109,7 @@ fn tamed(option: &QemuOption) -> Option<QemuOption> {
     }
 }
 
-/// A member of its value, where that is text.
+/// A member of its value, if that is text.
 fn member<'o>(option: &'o QemuOption, key: &str) -> Option<&'o str> {
     match &option.value {
         OptionValue::Json(object) => object.get(key)?.as_str(),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_of_the_host_are_left_out_whoever_wrote_them() {
+    fn devices_of_the_host_are_left_out_also_those_of_extra_args() {
         let words = words(
             r#"extra_args: ["-device", "nonsense,x=1", "-device", "vfio-pci,host=01:00.0", "-device", "{\"driver\": \"usb-host\"}",
                "-device", "driver=usb-host,id=a", "-object", "input-linux,id=k,evdev=/dev/input/event3", "-overcommit", "mem-lock=on",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_of_the_user_s_are_tried_where_no_device_is() {
+    fn properties_of_the_user_are_tried_at_an_address_without_a_device() {
         let mut plan = plan("(guest: Other, memory: (size: \"1 GiB\"))", &host(Shape::simple(4, 2)));
         let origin = || Origin::Default(String::new());
         let change = StopUnit { unit: "sddm.service".to_owned() }.into();

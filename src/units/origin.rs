@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a token of the command line, a change or a helper comes from.
+/// Why an option of the command line, a change or a helper is in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// The user wrote it: path of the field (`disks[0].file`) and its line, where the file's text is known.
+    /// The user wrote it: path of the field (`disks[0].file`) and its line, if the file's text is known.
     File {
         /// Path of the field in the machine file.
         field: String,

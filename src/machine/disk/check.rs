@@ -13,7 +13,7 @@ const MAX_ID: usize = 24;
 const MAX_SERIAL: usize = 20;
 /// Ports of the q35's AHCI controller.
 const SATA_PORTS: usize = 6;
-/// virtio's limit of 1024 queues, less the two that SCSI needs for itself.
+/// virtio's limit of 1024 queues, less the control and event queues of SCSI.
 const MAX_QUEUES: u16 = 1022;
 const MAX_DISKS: usize = 64;
 
@@ -35,7 +35,7 @@ impl Subject for Vec<Disk> {
     }
 }
 
-/// What one disk says for itself.
+/// What is wrong with one disk.
 fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
     let field = |name: &str| format!("disks[{i}].{name}");
     if let Some(id) = &disk.id
@@ -115,7 +115,7 @@ fn together(disks: &[Disk], problems: &mut Problems) {
         {
             problems
                 .add(field("file"), format!("`disks[{first}]` is the same file"))
-                .allowed("a file twice only where both are read only: two writers destroy it");
+                .allowed("a file twice only if both are read only: two writers destroy it");
         }
         match disk.bus() {
             Bus::Sata => sata += 1,

@@ -99,7 +99,7 @@ fn one(device: &PciDevice, field: &str, problems: &mut Problems) {
                 .help("leave it out of `properties`");
         } else if name.is_empty() || name.len() > 64 || !consists_of(name, "-_") {
             problems
-                .add(at, format!("{name:?} is no property's name"))
+                .add(at, format!("{name:?} is not the name of a property"))
                 .allowed("a name from `qemu-system-x86_64 -device vfio-pci,help`");
         }
     }

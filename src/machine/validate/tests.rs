@@ -71,7 +71,7 @@ fn memory() {
         (r#"size: "3 GiB", pages: Huge("4 MiB")"#, "m.ron:1:52: there are no huge pages of 4 MiB"),
         (
             r#"size: "1537 MiB", pages: Huge("2 MiB")"#,
-            "m.ron:1:31: `memory.size` of 1537 MiB is no whole number of 2 MiB pages",
+            "m.ron:1:31: `memory.size` of 1537 MiB is not a whole number of 2 MiB pages",
         ),
         (r#"size: "1 GiB", nodes: """#, "m.ron:1:47: `memory.nodes` names no node"),
         (r#"size: "1 GiB", nodes: "1024""#, "m.ron:1:47: there is no NUMA node 1024"),
@@ -92,12 +92,9 @@ fn cpu() {
         (r#"cpu: (vcpus: 4, pin: "3")"#, "m.ron:2:14: `cpu.vcpus` is 4, but `cpu.pin` names 1 CPU"),
         (r#"cpu: (pin: "")"#, "m.ron:2:12: `cpu.pin` names no CPU"),
         ("cpu: (topology: (cores: 0))", "m.ron:2:25: `cpu.topology.cores` cannot be 0"),
-        ("cpu: (vcpus: 4, topology: (cores: 3))", "m.ron:2:27: `cpu.topology` holds 3 vCPUs, but `cpu.vcpus` is 4"),
-        (
-            r#"cpu: (pin: "0-3", topology: (cores: 1))"#,
-            "m.ron:2:29: `cpu.topology` holds 1 vCPU, but `cpu.pin` names 4",
-        ),
-        ("cpu: (topology: (cores: 99999, threads: 99999))", "m.ron:2:17: `cpu.topology` holds too many vCPUs"),
+        ("cpu: (vcpus: 4, topology: (cores: 3))", "m.ron:2:27: `cpu.topology` has 3 vCPUs, but `cpu.vcpus` is 4"),
+        (r#"cpu: (pin: "0-3", topology: (cores: 1))"#, "m.ron:2:29: `cpu.topology` has 1 vCPU, but `cpu.pin` names 4"),
+        ("cpu: (topology: (cores: 99999, threads: 99999))", "m.ron:2:17: `cpu.topology` has too many vCPUs"),
         (r#"cpu: (model: "host,kvm=off")"#, r#"m.ron:2:14: `cpu.model` cannot be "host,kvm=off""#),
         (r#"cpu: (features: ["+topoext", "svm"])"#, r#"m.ron:2:30: "svm" does not switch a CPU feature"#),
         (r#"cpu: (features: ["+svm", "-svm"])"#, r#"m.ron:2:26: "-svm" contradicts an earlier `svm`"#),
@@ -253,6 +250,6 @@ fn handover() {
         (r#"handover: (display_manager: Unit("sddm.service"))"#, "ok"),
         (r#"handover: (display_manager: Unit("sddm"))"#, r#"m.ron:2:34: `handover.display_manager` cannot be "sddm""#),
         (r#"handover: (units: ["-.slice"])"#, r#"m.ron:2:20: `handover.units[0]` cannot be "-.slice""#),
-        (r#"handover: (modules: ["a b"])"#, r#"m.ron:2:22: "a b" is no kernel module's name"#),
+        (r#"handover: (modules: ["a b"])"#, r#"m.ron:2:22: "a b" is not the name of a kernel module"#),
     ]);
 }

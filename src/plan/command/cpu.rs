@@ -40,7 +40,7 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
             }
         }
         if hide {
-            let why = "Windows needs nothing of KVM's, and some GPU drivers refuse where they see it";
+            let why = "Windows needs nothing of KVM's, and some GPU drivers refuse to start if they see it";
             let origin = draft.file_or(draft.machine.cpu.hide_kvm.is_some(), "cpu.hide_kvm", why);
             cpu.set_from("kvm", "off", origin);
         }
@@ -84,7 +84,8 @@ fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
         _ => ("svm", "kvm_amd.nested"),
     };
     if !asked.unwrap_or(!draft.machine.guest.is_windows()) {
-        let why = "Windows: without nested virtualization it does not run itself in a machine, which is faster";
+        let why =
+            "Windows: without nested virtualization it does not run in a virtual machine of its own, so it is faster";
         let origin = draft.file_or(asked.is_some(), "cpu.nested", why);
         return draft.set_cpu(cpu, feature, "off", origin);
     }
@@ -94,7 +95,7 @@ fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
         draft.no(
             "cpu.nested",
             Soft,
-            format!("KVM gives guests no nested virtualization: {parameter} is off"),
+            format!("KVM does not offer guests nested virtualization: {parameter} is off"),
             &format!("write `options {module} {name}=1` to /etc/modprobe.d/kvm.conf and load the module again"),
         );
         draft.about("cpu.nested");
@@ -136,7 +137,7 @@ fn smp(draft: &mut Draft, decided: &Decided) {
     });
     let counted = match given {
         Some(field) => draft.file(&format!("cpu.{field}")),
-        None => by_default("two, where the file does not say"),
+        None => by_default("two, since the file does not say"),
     };
     let mut smp = QemuOption::keys("-smp", None, origin);
     smp.set_from("cpus", count.to_string(), counted);

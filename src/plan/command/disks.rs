@@ -209,7 +209,7 @@ fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) 
         draft.about(field);
     }
     if !file.mounted.is_empty() {
-        let detail = format!("{shown} is in use by the host: {}", file.mounted.join(", "));
+        let detail = format!("the host uses {shown}: {}", file.mounted.join(", "));
         // Two systems that write to one file system destroy it.
         draft.no(
             &format!("{}.mounted", disk.id),
@@ -221,7 +221,7 @@ fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) 
     }
 }
 
-/// The cache mode; O_DIRECT is given up where the file system refuses it.
+/// The cache mode; without O_DIRECT if the file system refuses it.
 fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &str) -> Cache {
     let wanted = disk.disk.cache();
     let buffered = match wanted {
@@ -232,8 +232,10 @@ fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, 
     if file.and_then(|file| file.direct_io) != Some(false) {
         return wanted;
     }
-    let detail =
-        format!("the file system of {} refuses O_DIRECT, so the host caches the disk too", disk.disk.file.display());
+    let detail = format!(
+        "the file system of {} refuses O_DIRECT, so the host caches the disk as well",
+        disk.disk.file.display()
+    );
     draft.no(
         &format!("{}.direct", disk.id),
         Soft,
@@ -262,7 +264,7 @@ fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'stati
     let key = format!("{}.aio", disk.id);
     if !draft.qemu.aio.contains(name(asked)) {
         let detail = format!("{field}: this QEMU, or this kernel, has no {}", name(asked));
-        draft.no(&key, Hard, detail, "leave `aio` out: the best that works is taken");
+        draft.no(&key, Hard, detail, "leave `aio` out: vfio-run takes the best that works");
         draft.about(field);
     } else if asked == Aio::Native && !direct {
         let detail = format!("{field}: native needs O_DIRECT");
@@ -284,10 +286,12 @@ fn format(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &s
     let named = disk.disk.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2"));
     match (file.and_then(|file| file.format), named) {
         (Some(DiskFormat::Qcow2), false) => {
-            let detail =
-                format!("{} has the header of a qcow2 image, and its name does not say so", disk.disk.file.display());
+            let detail = format!(
+                "{} has the header of a qcow2 image, but its name does not end in .qcow2",
+                disk.disk.file.display()
+            );
             let remedy =
-                format!("write `format: Qcow2` where you made it such ({field}), `format: Raw` where a guest may have");
+                format!("write `format: Qcow2` if you made it so ({field}), `format: Raw` if a guest may have done it");
             draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
             draft.about(&format!("disks[{}].file", disk.index));
             DiskFormat::Qcow2

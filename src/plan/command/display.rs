@@ -1,4 +1,4 @@
-//! The emulated screen: where it is shown, the graphics card behind it, and a pointer that needs no grab.
+//! The emulated screen: how it is shown, the graphics card behind it, and a pointer that needs no grab.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -75,7 +75,7 @@ fn reaches_desktop(draft: &mut Draft) {
         _ => draft.no(
             key,
             Soft,
-            "QEMU is started by root, and a desktop shows no windows of others than its own user",
+            "root starts QEMU, and a desktop shows only windows of its own user's programs",
             &format!("start the machine as that user, name the user in `user`, or {servers}"),
         ),
     }
@@ -92,7 +92,7 @@ fn vnc(draft: &mut Draft, listen: &Listen) -> String {
         return format!("unix:{}", draft::text(&draft.paths.display.join("vnc.sock")));
     };
     if port < VNC_BASE {
-        let detail = format!("QEMU's VNC server can't listen on port {port}: its first is {VNC_BASE}");
+        let detail = format!("QEMU's VNC server cannot listen on port {port}: its first is {VNC_BASE}");
         draft.no("display.port", Hard, detail, "choose a port from 5900 on, or leave it out for a UNIX socket");
         draft.about("display.port");
     }
@@ -111,7 +111,7 @@ fn server(draft: &mut Draft, known: bool, name: &str) {
     }
 }
 
-/// The graphics card, and where there is a screen, the pointer.
+/// The graphics card, and, if there is a screen, the pointer.
 fn card(draft: &mut Draft, shown: bool) {
     let video = draft.machine.video.unwrap_or(match (shown, draft.machine.guest) {
         (false, _) => Video::None,

@@ -10,20 +10,20 @@ use crate::qemu::command::QemuOption;
 enum When {
     /// Always.
     Always,
-    /// From this Linux on, which added it to KVM; only looked at where KVM itself could not be asked.
+    /// From this Linux on, which added it to KVM; only looked at if KVM itself could not be asked.
     Linux(u32, u32),
     /// On Intel CPUs with nested virtualization, whose control structure it is.
     NestedIntel,
-    /// Where the interrupt controller is virtualized in hardware (AVIC, APICv).
+    /// If the interrupt controller is virtualized in hardware (AVIC, APICv).
     HardwareApic,
-    /// Where the guest's time stamp counter can be scaled.
+    /// If the guest's time stamp counter can be scaled.
     TscScaling,
-    /// Where each guest core is one host core.
+    /// If each guest core is one host core.
     TrueCores,
 }
 
 /// The set. Not in it: `hv-passthrough` (overrides all others), `hv-enforce-cpuid`, `hv-syndbg` and `hv-reset` (for
-/// debugging), `hv-crash` (keeps Windows from writing its dump), and `hv-spinlocks`, whose default is right where vCPUs have
+/// debugging), `hv-crash` (keeps Windows from writing its dump), and `hv-spinlocks`, whose default is right if vCPUs have
 /// CPUs of their own.
 const SET: [(&str, When); 20] = [
     ("hv-relaxed", When::Always),
@@ -45,7 +45,7 @@ const SET: [(&str, When); 20] = [
     ("hv-avic", When::HardwareApic),
     ("hv-reenlightenment", When::TscScaling),
     ("hv-no-nonarch-coresharing", When::TrueCores),
-    // Attempts before a guest's lock tells KVM that it waits; only where vCPUs share CPUs does anybody listen.
+    // Attempts before a guest's lock tells KVM that it waits; KVM acts on it only if vCPUs share CPUs.
     ("hv-spinlocks", When::Always),
 ];
 

@@ -112,7 +112,7 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
 }
 
 /// Looks at the variable store of an earlier run. A build finds its variables at a fixed distance from its code, so one
-/// of another size is none to it; one of another format would be left behind without a word.
+/// of another size is useless to it; one of another format would be left behind without a word.
 fn store_fits(draft: &mut Draft, template: &Path, store: &Path, format: DiskFormat, other: &Path) {
     let size = |draft: &Draft, path: &Path| {
         let file = draft.host.files.get(path)?;

@@ -67,7 +67,7 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
     }
 }
 
-/// The NUMA nodes that the memory comes from; none where the host has but one and the user names none.
+/// The NUMA nodes that the memory comes from; none if the host has but one and the user names none.
 fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
     let known: CpuSet = draft.host.memory.nodes.iter().map(|node| node.id).collect();
     if let Some(asked) = &draft.machine.memory.nodes {
@@ -103,7 +103,7 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
     let place = if nodes.is_empty() { "this host".to_owned() } else { format!("NUMA node {nodes}") };
     match (total, available) {
         (Some(total), _) if size > total => {
-            let detail = format!("the guest wants {size} and {place} has {} MiB in all", total.as_mib());
+            let detail = format!("the guest needs {size}, but {place} has {} MiB in all", total.as_mib());
             draft.no("memory.fits", Severity::Hard, detail, "lower `memory: (size: …)`");
             draft.about("memory.size");
         }
@@ -121,7 +121,9 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
             let detail = format!("{size} of {} MiB available", available.as_mib());
             draft.yes("memory.fits", Severity::Hard, detail);
         }
-        _ => draft.unknown("memory.fits", Severity::Hard, format!("how much memory {place} has could not be read")),
+        _ => {
+            draft.unknown("memory.fits", Severity::Hard, format!("vfio-run could not read how much memory {place} has"))
+        }
     }
 }
 
@@ -129,7 +131,7 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
 fn huge_pages(draft: &mut Draft, size: Size, page: Size, nodes: &CpuSet) {
     let (bytes, page_bytes) = (size.as_bytes(), page.as_bytes());
     if page_bytes == 0 || !bytes.is_multiple_of(page_bytes) {
-        let detail = format!("the guest's {size} are no whole number of {page} pages");
+        let detail = format!("the guest's {size} are not a whole number of {page} pages");
         draft.no("memory.pages", Severity::Hard, detail, &format!("make `memory.size` a multiple of {page}"));
         draft.about("memory.size");
         return;
@@ -154,7 +156,11 @@ fn huge_pages(draft: &mut Draft, size: Size, page: Size, nodes: &CpuSet) {
 fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pages: u64) {
     let key = format!("memory.hugepages.node{node}");
     let Some(facts) = facts.filter(|facts| !facts.huge_pages.is_empty()) else {
-        return draft.unknown(&key, Severity::Hard, format!("what huge pages NUMA node {node} has could not be read"));
+        return draft.unknown(
+            &key,
+            Severity::Hard,
+            format!("vfio-run could not read what huge pages NUMA node {node} has"),
+        );
     };
     let Some(pool) = facts.huge_pages.iter().find(|pool| pool.size == page) else {
         let sizes: Vec<String> = facts.huge_pages.iter().map(|pool| pool.size.to_string()).collect();
@@ -172,7 +178,7 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
     match (facts.total, facts.free) {
         _ if missing > 0 && draft.host.process.uid != 0 => {
             let detail = format!(
-                "{pages} free pages of {page} are needed and {} are free; only root can reserve more",
+                "the guest needs {pages} free pages of {page}, but {} are free, and only root can reserve more",
                 pool.free
             );
             draft.no(&key, Severity::Hard, detail, &at_boot);

@@ -43,7 +43,7 @@ fn backend(draft: &mut Draft, id: &str, network: &Network) -> Option<serde_json:
         Backend::None => return None,
         Backend::User => ("user", vec![]),
         Backend::Bridge(bridge) => {
-            let detail = format!("whether QEMU's bridge helper may use {bridge} shows when QEMU starts it");
+            let detail = format!("vfio-run cannot tell whether QEMU's bridge helper may use {bridge}");
             draft.unknown(
                 &format!("{id}.bridge"),
                 Soft,

@@ -1,4 +1,4 @@
-//! The devices that the guest has for itself: functions of one card on one root port, as they are on the card.
+//! The devices that are passed through to the guest: functions of one card on one root port, as they are on the card.
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
     let origin = draft.file(&slot.map_or_else(|| first.field(), |(_, field)| field));
     let port = with_link(draft, port, first.details.link.as_ref());
     draft.device(port, origin);
-    // A guest looks for function 0 first and gives up where there is none.
+    // A guest looks for function 0 first and gives up if there is none.
     let as_on_card = first.address().function == 0;
     for (number, given) in card.iter().enumerate() {
         let function = if as_on_card { usize::from(given.address().function) } else { number };
@@ -102,7 +102,7 @@ fn with_link(draft: &Draft, port: Device, link: Option<&Link>) -> Device {
     port.with_some("x-width", width.map(ToString::to_string).filter(|_| known("x-width")))
 }
 
-/// Tells OVMF how much room 64-bit ranges need, where it would leave too little. Source: `OvmfPkg/Library/PlatformInitLib`.
+/// Tells OVMF how much room 64-bit ranges need, if it would leave too little. Source: `OvmfPkg/Library/PlatformInitLib`.
 fn window(draft: &mut Draft, devices: &Devices) {
     let wide = devices.given.iter().flat_map(|given| &given.details.bars).filter(|bar| bar.memory && bar.wide);
     // Each range lies at a multiple of its size.
@@ -117,7 +117,8 @@ fn window(draft: &mut Draft, devices: &Devices) {
         return;
     }
     if needed >= 1 << bits.min(60) {
-        let detail = format!("the devices' ranges need {} GiB, more than addresses of {bits} bits leave", needed >> 30);
+        let detail =
+            format!("the devices' memory ranges need {} GiB, more than {bits} address bits leave", needed >> 30);
         draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
         return draft.about("pci");
     }

@@ -33,13 +33,13 @@ fn file(draft: &mut Draft, path: &Path) {
     let shown = path.display();
     match draft.host.files.get(path).map(|file| file.kind) {
         Some(Some(FileKind::Block | FileKind::Other)) => {
-            let detail = format!("{shown} is no file that could be appended to");
+            let detail = format!("{shown} is not a file that QEMU could append to");
             draft.no("serial.file", Hard, detail, "name a file");
             draft.about(FIELD);
         }
         Some(None) if draft.account.is_some() => {
-            let detail = format!("{shown} does not exist, and QEMU's account may not make it");
-            draft.no("serial.file", Hard, detail, &format!("make it: `touch {shown}`"));
+            let detail = format!("{shown} does not exist, and QEMU's account may not create it");
+            draft.no("serial.file", Hard, detail, &format!("create it: `touch {shown}`"));
             draft.about(FIELD);
         }
         Some(Some(_)) => {

@@ -11,7 +11,7 @@ use crate::qemu::device::Device;
 /// Number of the socket pair's end in swtpm.
 const HELPER_FD: i32 = 3;
 
-/// The TPM, where the machine has one.
+/// The TPM, if the machine has one.
 pub(super) fn write(draft: &mut Draft) {
     let wanted = match draft.machine.tpm {
         Tpm::V2 => true,
@@ -27,7 +27,7 @@ pub(super) fn write(draft: &mut Draft) {
         Some(program) => draft.yes("tpm.swtpm", Hard, format!("swtpm is {}", program.display())),
         None => {
             let remedy = "install it (Debian, Fedora, Arch: package `swtpm`), or write `tpm: None`";
-            draft.no("tpm.swtpm", Hard, "the TPM's emulator, swtpm, is not installed", remedy);
+            draft.no("tpm.swtpm", Hard, "swtpm, which emulates the TPM, is not installed", remedy);
             draft.about("tpm");
         }
     }

@@ -24,7 +24,7 @@ const EVICTS: (u32, u32) = (6, 0);
 /// Nodes whose holders a driver waits for, or breaks. Input devices are not among them: who reads them sees them go.
 const HELD: [&str; 4] = ["drm", "sound", "nvidia", "block"];
 
-/// Adds the changes. Returns whither the launcher goes first, where they would end it.
+/// Adds the changes. Returns the unit that the launcher moves to first, if they would end it.
 pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Move> {
     let host = draft.host;
     let (Some(pci), false) = (&host.pci, devices.given.is_empty()) else { return None };
@@ -51,7 +51,7 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
             draft.change(change, draft.file(&given.field()));
         }
         // vfio-pci lets the device sleep as soon as it has it.
-        let awake = by_fact("some cards do not wake from the sleep that vfio-pci puts them to");
+        let awake = by_fact("some cards do not wake from the low-power state that vfio-pci puts them into");
         let (path, value) = (attribute(given.address(), "power/control"), "on".to_owned());
         draft.change(Write { path, value, set_by: Some(VFIO.to_owned()) }, awake);
     }
@@ -82,7 +82,7 @@ fn revive(draft: &mut Draft, functions: &[Given]) {
     let why = draft.file_or(
         card.entry.revive.is_some(),
         &format!("{}.revive", card.field()),
-        "a driver that gets a dead card may take the host down",
+        "a driver that is bound to a dead card can crash the host",
     );
     draft.change(change::Revive { functions, port: card.function.port, rungs, note }, why);
 }
@@ -136,26 +136,31 @@ fn keep_awake(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     }
 }
 
-/// Says what is on each device now and goes or comes back with what is stopped: who looks before a start wants to know
-/// what it ends.
+/// Says what uses each device now and ends or comes back with what is stopped, so that a user who looks before a start
+/// knows what it ends.
 fn tell_uses(draft: &mut Draft, screen: &Screen, taken: &[Given], stopped: &Stopped) {
     for given in taken {
         let details = given.details;
         let ending = details.holders.iter().filter(|holder| stopped.ends(screen, holder));
-        let mut uses: Vec<String> = ending.map(|holder| format!("{holder}, which ends with what is stopped")).collect();
+        let mut uses: Vec<String> =
+            ending.map(|holder| format!("{holder}, which ends with a unit that vfio-run stops")).collect();
         let brokers = details.holders.iter().filter(|holder| holder.is_broker());
-        uses.extend(brokers.map(|holder| format!("{holder}, which lets go when its sessions do")));
+        uses.extend(brokers.map(|holder| format!("{holder}, which closes it when its sessions end")));
         let its = screen.framebuffers.iter().filter(|(_, maker)| *maker == Some(given.address()));
         uses.extend(its.map(|(name, _)| format!("the consoles on {name}")));
         if on_boot_memory(screen, given) {
             uses.push("the firmware's framebuffer".to_owned());
         }
-        // The first is its driver's own where there is but one.
+        // If there is but one, it is its driver's own.
         if details.modules.len() > 1 {
             uses.push(format!("the modules {}", details.modules.join(", ")));
         }
         if !uses.is_empty() {
-            draft.yes(&given.key("uses"), Severity::Soft, format!("{} now has {}", given.address(), uses.join("; ")));
+            draft.yes(
+                &given.key("uses"),
+                Severity::Soft,
+                format!("in use on {}: {}", given.address(), uses.join("; ")),
+            );
         }
     }
 }
@@ -190,9 +195,9 @@ fn free_nodes<'a>(
         let stays: Vec<&Holder> = stays.collect();
         if !stays.is_empty() {
             let names: Vec<String> = stays.iter().map(ToString::to_string).collect();
-            let detail = format!("{} is held by {}", given.address(), names.join(", "));
+            let detail = format!("{} is open in {}", given.address(), names.join(", "));
             let remedy = match end {
-                true => "they will be ended, as `handover.holders` says".to_owned(),
+                true => "vfio-run ends them, as `handover.holders` says".to_owned(),
                 false => remedy(draft, &stays),
             };
             draft.no(&given.key("held"), Severity::Soft, detail, &remedy);
@@ -200,7 +205,8 @@ fn free_nodes<'a>(
         }
         ended.extend(stays.into_iter().filter(|_| end));
     }
-    let why = draft.file_or(end, "handover.holders", "a driver may wait for ever for a device's last user");
+    let why =
+        draft.file_or(end, "handover.holders", "a driver may wait forever until the last program closes the device");
     draft.change(FreeNodes { nodes, end }, why);
     ended
 }
@@ -214,10 +220,10 @@ fn remedy(draft: &Draft, stays: &[&Holder]) -> String {
     units.extend(draft.machine.handover.user_units.iter().cloned());
     units.sort();
     units.dedup();
-    format!("write `handover: (user_units: {units:?})`, and they are stopped for the run")
+    format!("write `handover: (user_units: {units:?})` to stop them for the run")
 }
 
-/// Takes the virtual consoles off the framebuffers, where the card that is taken has the only ones.
+/// Takes the virtual consoles off the framebuffers if the card that is taken has the only ones.
 fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     let mine = |address: PciAddress| taken.iter().any(|given| given.address() == address);
     let framebuffers = &pci.screen.framebuffers;
@@ -226,7 +232,7 @@ fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     if its.is_empty() || !others.is_empty() {
         return;
     }
-    // By hand they can be put back only where a driver that is no module's ("(S)") is there to take them over from
+    // By hand they can be put back only if a driver that is no module's ("(S)") is there to take them over from
     // (`vt_bind()`); a host that began in text mode has none. With the card's driver they come back by themselves. Only a
     // module that is to be removed must have them off before.
     let returnable = pci.screen.consoles.iter().any(|console| !console.kind.starts_with("(M)"));
@@ -238,7 +244,7 @@ fn consoles(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
         return;
     }
     for console in pci.screen.consoles.iter().filter(|console| console.bound && console.on_framebuffer()) {
-        let why = by_fact(format!("the consoles are on {}, which goes with the card", its[0].0));
+        let why = by_fact(format!("the consoles are on {}, which belongs to the card", its[0].0));
         draft.change(LeaveConsole { name: console.name.clone() }, why);
     }
 }
@@ -254,7 +260,7 @@ fn on_boot_memory(screen: &Screen, given: &Given) -> bool {
     screen.boot_memory.iter().any(|(start, end)| bars().any(|bar| bar.start <= *end && *start <= bar.end()))
 }
 
-/// Takes the firmware's framebuffer off its driver, where vfio-pci does not do so itself.
+/// Takes the firmware's framebuffer off its driver, if vfio-pci does not do so itself.
 fn boot_screen(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     let by_itself = kernel(&draft.host.kernel) >= EVICTS && taken.iter().any(|given| given.function.is_vga());
     if by_itself || !in_the_way(pci, taken) {
@@ -272,8 +278,8 @@ fn kernel(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Removes modules. NVIDIA's driver waits for ever for its last user when its device is taken away, while removing its
-/// modules fails at once when somebody uses them; so that is done where no other card needs them.
+/// Removes modules. NVIDIA's driver waits forever for its last user when its device is taken away, while removing its
+/// modules fails at once when somebody uses them; so vfio-run does that if no other card needs them.
 fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
     if let Some(modules) = &draft.machine.handover.modules {
         for (i, module) in modules.iter().enumerate() {
@@ -288,7 +294,7 @@ fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
         return;
     }
     for module in &card.details.modules {
-        let why = by_default("NVIDIA's modules refuse at once while they are in use, where an unbind would hang");
+        let why = by_default("removing NVIDIA's modules fails at once while they are in use; an unbind would hang");
         draft.change(RemoveModule { module: module.clone() }, why);
     }
 }
@@ -301,7 +307,7 @@ fn resize(draft: &mut Draft, given: &Given) -> bool {
     let size_of = |range: &Resizable| given.details.bars.iter().find(|bar| bar.index == range.bar).map(|bar| bar.size);
     let largest = given.details.resizable.iter().max_by_key(|range| range.sizes().next_back());
     let (Some(range), true) = (largest, given.details.resizable.iter().any(|range| size_of(range).is_some())) else {
-        let detail = format!("{address} has no memory range that could be resized");
+        let detail = format!("{address} has no resizable memory range");
         let remedy = format!("leave `{field}` out; Resizable BAR may need a newer ROM of the card");
         draft.no(&given.key("rebar"), Severity::Soft, detail, &remedy);
         draft.about(&field);

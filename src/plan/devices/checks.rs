@@ -1,4 +1,4 @@
-//! Whether the guest can have each device, and what speaks against it.
+//! Whether each device can be passed through, and what speaks against it.
 
 use std::collections::BTreeSet;
 
@@ -51,8 +51,8 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
 
 fn iommu(draft: &mut Draft, pci: &Pci) {
     match pci.iommu {
-        Some(true) => draft.yes("pci.iommu", Hard, "an IOMMU is at work"),
-        None => draft.unknown("pci.iommu", Hard, "whether an IOMMU is at work could not be read"),
+        Some(true) => draft.yes("pci.iommu", Hard, "the IOMMU is enabled"),
+        None => draft.unknown("pci.iommu", Hard, "vfio-run could not read whether the IOMMU is enabled"),
         Some(false) => {
             let cmdline = &draft.host.cmdline;
             let intel = draft.host.cpus.vendor.as_deref() == Some("GenuineIntel");
@@ -67,7 +67,7 @@ fn iommu(draft: &mut Draft, pci: &Pci) {
                 }
                 None => "switch VT-d (Intel) or the IOMMU (AMD) on in the firmware's setup".to_owned(),
             };
-            draft.no("pci.iommu", Hard, "no IOMMU is at work, so no device can be given to a guest", &remedy);
+            draft.no("pci.iommu", Hard, "no IOMMU is enabled, so no device can be passed through", &remedy);
             draft.about("pci");
         }
     }
@@ -76,23 +76,26 @@ fn iommu(draft: &mut Draft, pci: &Pci) {
 fn bridge(draft: &mut Draft, given: &Given) -> bool {
     let bridge = given.function.is_bridge() || given.details.header.is_some_and(|kind| kind != 0);
     if bridge {
-        let detail = format!("{} is a bridge: it leads to devices and is none", given.address());
+        let detail = format!("{} is a PCI bridge and cannot be passed through", given.address());
         draft.no(&given.key("bridge"), Hard, detail, "name the device behind it; `vfio-run devices` lists them");
         draft.about(&given.address_field(draft));
     }
     bridge
 }
 
-/// Whether the IOMMU that is at work covers it.
+/// Whether the IOMMU covers it.
 fn grouped(draft: &mut Draft, pci: &Pci, given: &Given) {
     if pci.iommu != Some(true) || given.function.group.is_some() {
         return;
     }
-    let detail = format!("{} is in no IOMMU group: the IOMMU leaves it out, so no guest can have it", given.address());
+    let detail = format!(
+        "{} is in no IOMMU group: the IOMMU does not cover it, so it cannot be passed through",
+        given.address()
+    );
     let off = draft.host.cmdline.iter().find(|word| word.starts_with("intel_iommu=") && word.contains("igfx_off"));
     let remedy = match off {
         Some(word) => format!("remove `igfx_off` from `{word}` on the kernel command line"),
-        None => "give the guest another device, or look for a newer firmware of the board".to_owned(),
+        None => "pass another device through, or look for a newer firmware of the board".to_owned(),
     };
     draft.no(&given.key("group"), Hard, detail, &remedy);
 }
@@ -111,14 +114,14 @@ fn identity(draft: &mut Draft, pci: &Pci, given: &Given) {
             true => "which is nowhere on this host".to_owned(),
             false => format!("which is at {} now", places.join(" and ")),
         };
-        let detail = format!("{address} is {}, not the {expected} that was expected, {now}", function.ids);
-        let remedy = format!("correct `{field}`, or `expect` if the card was changed");
+        let detail = format!("{address} is {}, not {expected} as `expect` says, {now}", function.ids);
+        let remedy = format!("correct `{field}`, or `expect` if you changed the card");
         draft.no(&given.key("expected"), Hard, detail, &remedy);
         return draft.about(&field);
     }
     if let Some(expected) = given.entry.subsystem.filter(|expected| Some(*expected) != function.subsystem) {
         let found = function.subsystem.map_or_else(|| "none".to_owned(), |ids| ids.to_string());
-        let detail = format!("{address} has the subsystem {found}, not the {expected} that was expected");
+        let detail = format!("{address} has the subsystem {found}, not {expected} as `subsystem` says");
         let remedy = format!("correct `{field}` or `{}.subsystem`", given.field());
         draft.no(&given.key("expected"), Hard, detail, &remedy);
         return draft.about(&field);
@@ -134,40 +137,40 @@ fn needed(draft: &mut Draft, given: &Given) {
     if uses.is_empty() {
         return;
     }
-    let detail = format!("the host needs {} itself: {}", given.address(), uses.join(", "));
-    let remedy = "unmount it (`umount`, `swapoff`), or route through another card; else give the guest another device";
+    let detail = format!("the host uses {}: {}", given.address(), uses.join(", "));
+    let remedy = "unmount it (`umount`, `swapoff`), or route through another card; else pass another device through";
     draft.no(&given.key("needed"), Hard, detail, remedy);
     draft.about(&given.address_field(draft));
 }
 
-/// Whether another machine, or another program on vfio-pci, has it.
+/// Whether another machine has it, or another program by way of vfio-pci.
 fn owner(draft: &mut Draft, given: &Given) {
     let (address, name) = (given.address(), draft.machine.name.as_str());
     if let Some(machine) = given.details.lease.as_deref().filter(|machine| *machine != name) {
-        let detail = format!("{address} is given to the machine {machine}");
+        let detail = format!("the machine {machine} has {address}");
         draft.no(&given.key("free"), Hard, detail, &format!("`vfio-run stop {machine}` ends it"));
         return draft.about(&given.address_field(draft));
     }
     // Its undo would take the device from under our guest.
     if let Some(machine) = given.details.left.as_deref().filter(|machine| *machine != name) {
-        let detail = format!("{address} was not put back by the machine {machine}, whose launcher is gone");
-        return draft.no(&given.key("free"), Hard, detail, &format!("`vfio-run recover {machine}` puts it back"));
+        let detail = format!("{address} still belongs to {machine}: its launcher died before restoring it");
+        return draft.no(&given.key("free"), Hard, detail, &format!("run `vfio-run recover {machine}`"));
     }
     let holders: Vec<String> = given.details.holders.iter().map(ToString::to_string).collect();
     if given.is_ready() && !holders.is_empty() && given.details.lease.is_none() {
-        let detail = format!("{address} is in use by {}", holders.join(", "));
-        draft.no(&given.key("free"), Hard, detail, "end the program that has it");
+        let detail = format!("{} has {address} open", holders.join(", "));
+        draft.no(&given.key("free"), Hard, detail, "end that program");
         draft.about(&given.address_field(draft));
     }
 }
 
-/// Whether it can be made as new for the guest, and for the host afterwards.
+/// Whether the kernel can reset it for the guest, and for the host afterwards.
 fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
     let (address, field) = (given.address(), format!("{}.reset_method", given.field()));
     let Some(methods) = given.details.reset_methods.as_deref() else { return };
     if let Some(wanted) = given.entry.reset_method.as_deref().filter(|_| given.first) {
         if !methods.iter().any(|method| method == wanted) {
-            let detail = format!("{address} cannot be reset by `{wanted}`; it can by: {}", methods.join(", "));
+            let detail = format!("the kernel cannot reset {address} by `{wanted}`, only by: {}", methods.join(", "));
             draft.no(&given.key("reset"), Hard, detail, &format!("correct `{field}`, or leave it out"));
             draft.about(&field);
         }
@@ -180,21 +183,21 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
         [] => draft.no(
             &given.key("reset"),
             Soft,
-            format!("{address} cannot be reset: the guest gets it as the host left it, and the host as the guest did"),
-            "expect that a restart of the guest may need one of the host",
+            format!("the kernel cannot reset {address}: the guest gets it as the host left it, and the host as the guest left it"),
+            "after a restart of the guest you may have to restart the host",
         ),
         [only] if only == "bus" && siblings().next().is_some() => {
             let others: Vec<String> = siblings().map(|f| f.address.to_string()).collect();
-            let detail = format!("{address} is reset with its whole bus, and so would be {}", others.join(", "));
+            let detail = format!("the kernel resets {address} with its whole bus, and that would reset {}", others.join(", "));
             draft.no(
                 &given.key("reset"),
                 Soft,
                 detail,
-                "give the guest these too, or it gets the device without a reset",
+                "pass these through too, or the guest gets the device without a reset",
             );
         }
         methods => {
-            return draft.yes(&given.key("reset"), Soft, format!("{address} can be reset by {}", methods.join(", ")));
+            return draft.yes(&given.key("reset"), Soft, format!("the kernel can reset {address} by {}", methods.join(", ")));
         }
     }
     draft.about(&given.address_field(draft));
@@ -238,19 +241,20 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
         .collect();
     let key = format!("pci.group{group}.complete");
     if in_the_way.is_empty() {
-        return draft.yes(&key, Hard, format!("nothing else of IOMMU group {group} is in use"));
+        return draft.yes(&key, Hard, format!("the host uses nothing else of IOMMU group {group}"));
     }
     let names: Vec<String> =
         in_the_way.iter().map(|f| format!("{} ({})", f.address, f.driver.as_deref().unwrap_or_default())).collect();
-    let detail = format!("IOMMU group {group} can only be given as a whole, and the host uses {}", names.join(", "));
+    let detail =
+        format!("IOMMU group {group} can only be passed through as a whole, but the host uses {}", names.join(", "));
     let given = || devices.given.iter().filter(|given| given.function.group == Some(group));
     let card = |given: &Given| in_the_way.iter().all(|f| same_card(f.address, given.address()));
     let remedy = match given().find(|given| card(given)) {
         Some(given) => {
             let PciAddress { domain, bus, device, .. } = given.address();
-            format!("give the guest the whole card: `address: \"{domain:04x}:{bus:02x}:{device:02x}.*\"`")
+            format!("pass the whole card through: `address: \"{domain:04x}:{bus:02x}:{device:02x}.*\"`")
         }
-        _ => "give the guest these too, put the card into another slot, or look for ACS in the firmware's setup; \
+        _ => "pass these through too, put the card into another slot, or look for ACS in the firmware's setup; \
               kernel patches that split groups are not safe"
             .to_owned(),
     };
@@ -260,18 +264,17 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
     }
 }
 
-/// Whether VFIO is there, and gives what is with it already.
+/// Whether VFIO is there, and accepts the devices that are bound to vfio-pci already.
 fn vfio(draft: &mut Draft, pci: &Pci) {
     if pci.has_vfio == Some(false) {
-        let detail = "this kernel has no vfio-pci, which gives devices to a guest, and no module of that name";
-        let remedy = "reboot where the kernel was updated, and its modules with it; else install its modules, or one with \
-                      CONFIG_VFIO_PCI";
+        let detail = "this kernel has no vfio-pci driver, and no module of that name";
+        let remedy = "reboot if the kernel and its modules were updated; else install its modules, or a kernel with CONFIG_VFIO_PCI";
         draft.no("pci.driver", Hard, detail, remedy);
         draft.about("pci");
     }
     match &pci.vfio {
         None => {}
-        Some(Answer::Gives) => draft.yes("pci.vfio", Hard, "VFIO gives what is with vfio-pci already"),
+        Some(Answer::Gives) => draft.yes("pci.vfio", Hard, "VFIO accepts the devices already bound to vfio-pci"),
         Some(Answer::Refuses { detail, remedy }) => {
             draft.no("pci.vfio", Hard, detail.as_str(), remedy);
             draft.about("pci");
@@ -279,7 +282,7 @@ fn vfio(draft: &mut Draft, pci: &Pci) {
     }
 }
 
-/// Whether we may take the devices, and lock the guest's memory.
+/// Whether we may bind the devices to vfio-pci, and lock the guest's memory.
 fn rights(draft: &mut Draft, devices: &Devices) {
     let process = &draft.host.process;
     if process.uid == 0 {
@@ -288,14 +291,14 @@ fn rights(draft: &mut Draft, devices: &Devices) {
     let not_ready: Vec<String> =
         devices.given.iter().filter(|given| !given.is_ready()).map(|given| given.address().to_string()).collect();
     if !not_ready.is_empty() {
-        let detail = format!("only root can take {} from the host", not_ready.join(", "));
-        draft.no("pci.rights", Hard, detail, "start as root, or have them with vfio-pci from boot on");
+        let detail = format!("only root can bind {} to vfio-pci", not_ready.join(", "));
+        draft.no("pci.rights", Hard, detail, "start as root, or have them bound to vfio-pci at boot");
         draft.about("pci");
     }
     let need = draft.machine.memory.size;
     if let Some(limit) = process.memlock.filter(|limit| *limit < need.as_bytes()) {
         let detail = format!(
-            "a device reaches all of the guest's memory, so all {need} are locked, and {} MiB may be",
+            "passing a device through locks all guest memory ({need}), but this process may lock only {} MiB (RLIMIT_MEMLOCK)",
             limit >> 20
         );
         draft.no("pci.memlock", Hard, detail, "raise `memlock` in /etc/security/limits.conf, or start as root");

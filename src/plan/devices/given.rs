@@ -1,11 +1,11 @@
-//! The functions of the host that the guest is given.
+//! The functions of the host that are passed through to the guest.
 
 use super::super::draft::Draft;
 use crate::host::pci::{Details, PciFunction};
 use crate::machine::PciDevice;
 use crate::units::PciAddress;
 
-/// The driver that gives functions to a guest.
+/// The driver that passes functions through to a guest.
 pub(super) const VFIO: &str = "vfio-pci";
 
 /// A function that the guest is given.
@@ -31,7 +31,7 @@ pub(in super::super) struct Devices<'a> {
 }
 
 impl Given<'_> {
-    /// Where it is.
+    /// Its address.
     pub fn address(&self) -> PciAddress {
         self.function.address
     }
@@ -57,7 +57,7 @@ impl Given<'_> {
     }
 }
 
-/// The field of an entry that says which device is meant: the entry itself, where it is a text.
+/// The field of an entry that says which device is meant: the entry itself, if it is a text.
 pub(super) fn address_field(draft: &Draft, index: usize) -> String {
     let field = format!("pci[{index}].address");
     if draft.line(&field) { field } else { format!("pci[{index}]") }

@@ -1,5 +1,5 @@
 //! Graphics cards that a running session can do without: compositors open every card, also those that they do not show
-//! on, and let go of one that is unplugged.
+//! on, and close one that is unplugged.
 
 use super::super::Severity::Soft;
 use super::super::draft::{Draft, by_fact};
@@ -10,7 +10,7 @@ use crate::host::Pci;
 use crate::host::pci::Node;
 use crate::machine::DisplayManager;
 
-/// The cards among what is taken that compositors hold and do not show on. Where the machine names a display manager to
+/// The cards among what is taken that compositors hold and do not show on. If the machine names a display manager to
 /// stop, they end anyway.
 pub(super) fn find<'a>(draft: &Draft, pci: &Pci, taken: &[Given<'a>]) -> Vec<Given<'a>> {
     if matches!(draft.machine.handover.display_manager, DisplayManager::Unit(_)) {
@@ -34,16 +34,20 @@ pub(super) fn find<'a>(draft: &Draft, pci: &Pci, taken: &[Given<'a>]) -> Vec<Giv
     taken.iter().filter(spare).filter(held).copied().collect()
 }
 
-/// Has the compositors let go of them.
+/// Makes the compositors close them.
 pub(super) fn hide(draft: &mut Draft, pci: &Pci, hidden: &[Given]) {
     for given in hidden {
         let holders = given.details.holders.iter().filter(|holder| seated(&pci.screen, holder));
         let names: Vec<String> = holders.map(ToString::to_string).collect();
-        let detail = format!("{} is told that {} is unplugged, and should let go", names.join(", "), given.address());
+        let detail = format!(
+            "vfio-run tells {} that {} is unplugged, so that it closes the card",
+            names.join(", "),
+            given.address()
+        );
         draft.yes(&given.key("hidden"), Soft, detail);
         for node in cards(given) {
             let why =
-                by_fact(format!("the session shows on another card, and {} holds this one too", names.join(", ")));
+                by_fact(format!("the session shows on another card, and {} has this one open too", names.join(", ")));
             draft.change(HideCard { address: given.address(), node: node.clone() }, why);
         }
     }

@@ -1,5 +1,5 @@
-//! The devices that the guest has for itself: which functions they are, whether they can be had, what is done to the host
-//! for it, and in which order.
+//! The devices that are passed through: which functions they are, whether they can be, what vfio-run does to the host for
+//! it, and in which order.
 
 mod changes;
 mod checks;

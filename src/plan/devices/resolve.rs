@@ -15,7 +15,7 @@ pub(in super::super) fn resolve<'a>(draft: &mut Draft<'a>) -> Devices<'a> {
         return devices;
     }
     let Some(pci) = &host.pci else {
-        let detail = "the host's PCI devices were not looked at, so the plan is without the devices in `pci`";
+        let detail = "this host was captured without its PCI devices, so the plan is without the devices in `pci`";
         draft.unknown("pci.exists", Hard, detail);
         draft.remedy("capture the host anew with this vfio-run: `vfio-run host --json`");
         draft.about("pci");
@@ -36,7 +36,7 @@ pub(in super::super) fn resolve<'a>(draft: &mut Draft<'a>) -> Devices<'a> {
     devices
 }
 
-/// Nothing is at the address; says where what was expected is now.
+/// Nothing is at the address; says where the expected card is now.
 fn missing(draft: &mut Draft, pci: &Pci, index: usize, entry: &PciDevice) {
     let now = entry.expect.map(|ids| {
         let places: Vec<String> =

@@ -13,7 +13,7 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
     let Some(path) = &given.entry.rom else {
         if given.function.is_gpu() && given.details.boot_vga == Some(true) {
             let detail = format!(
-                "{address} was the firmware's screen, and has no ROM file: its own ROM may read as changed by the boot"
+                "the firmware showed its screen on {address}, so the ROM that is read from it may be changed; the file names none"
             );
             let remedy =
                 format!("if the guest's screen stays black, save its ROM to a file for `{}.rom`", given.field());
@@ -28,7 +28,7 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
     }
     let roms = draft.host.pci.as_ref().map(|pci| &pci.roms);
     let Some(rom) = roms.and_then(|roms| roms.get(path)).cloned().flatten() else {
-        draft.unknown(&given.key("rom"), Hard, format!("the ROM file {shown} could not be read"));
+        draft.unknown(&given.key("rom"), Hard, format!("vfio-run could not read the ROM file {shown}"));
         return draft.about(&field);
     };
     judge(draft, given, &field, path, &rom);
@@ -41,7 +41,7 @@ fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) 
     let key = given.key("rom.sane");
     let another = format!("save it anew from this card, or correct `{field}`");
     match rom.offset {
-        None => return draft.no(&key, Hard, format!("{shown} is no ROM: it has no image (55 AA, PCIR)"), &another),
+        None => return draft.no(&key, Hard, format!("{shown} is not a ROM: it has no image (55 AA, PCIR)"), &another),
         Some(0) => {}
         Some(offset) => {
             let remedy = format!("cut off its first {offset} bytes: `tail -c +{} {shown}`", offset + 1);
@@ -60,7 +60,7 @@ fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) 
         return draft.no(&key, Soft, detail, &another);
     }
     if draft.machine.uefi().is_some() && given.function.is_gpu() && !rom.has_uefi() {
-        let detail = format!("{shown} has no image for UEFI, so nothing is seen before the guest's own driver runs");
+        let detail = format!("{shown} has no image for UEFI, so the screen stays black until the guest's driver runs");
         return draft.no(&key, Soft, detail, "look for a newer ROM of the card, or write `firmware: Bios`");
     }
     draft.yes(&key, Hard, format!("{shown} is a ROM for {ids}"));

@@ -59,10 +59,10 @@ fn it_leaves_the_session_that_it_is_about_to_end_and_no_other() {
         (CARD, "/system.slice/vfio-run-test.service", None),
         (CARD, "/system.slice/cron.service", None),
         (&none, SESSION, None),
-        (&scope, "/user.slice/user-1000.slice/session-5.scope", Some("in session-5.scope, which is stopped")),
-        (&manager, TERMINAL, Some("in user@1000.service, which is stopped")),
-        (&user, TERMINAL, Some("in vte-spawn-1.scope, which is stopped")),
-        (&end, TERMINAL, Some("kwin_wayland (process 812, plasma.service of user alice) is ended")),
+        (&scope, "/user.slice/user-1000.slice/session-5.scope", Some("in session-5.scope, which it stops")),
+        (&manager, TERMINAL, Some("in user@1000.service, which it stops")),
+        (&user, TERMINAL, Some("in vte-spawn-1.scope, which it stops")),
+        (&end, TERMINAL, Some("vfio-run ends kwin_wayland (process 812, plasma.service of user alice)")),
         (&end, "/user.slice/user-1000.slice/session-5.scope", None),
     ];
     for (more, cgroup, expected) in rows {
@@ -122,10 +122,10 @@ fn a_users_unit_is_named_where_it_holds_a_device() {
     sound.holders = vec![of_alice("wireplumber", "wireplumber.service"), of_alice("pipewire", "pipewire.service")];
     assert_eq!(
         held(&plan(CARD, &host)),
-        ["0000:01:00.1 is held by wireplumber (process 812, wireplumber.service of user alice), \
+        ["0000:01:00.1 is open in wireplumber (process 812, wireplumber.service of user alice), \
           pipewire (process 812, pipewire.service of user alice) > write \
-          `handover: (user_units: [\"pipewire.service\", \"pipewire.socket\", \"wireplumber.service\"])`, and they are \
-          stopped for the run"]
+          `handover: (user_units: [\"pipewire.service\", \"pipewire.socket\", \"wireplumber.service\"])` to stop them for the \
+          run"]
     );
     let written =
         r#"handover: (user_units: ["pipewire.socket", "pipewire.service", "wireplumber.service", "typo.service"])"#;
@@ -168,7 +168,7 @@ fn who_holds_a_card_for_a_session_is_neither_named_nor_ended() {
     // Another of root's is.
     details(at(&mut host, "01:00.0")).holders.push(broker(300, "fbtest", "fbtest.service"));
     let held = held(&plan(CARD, &host));
-    assert!(held.len() == 1 && held[0].starts_with("0000:01:00.0 is held by fbtest (process 300, "), "{held:?}");
+    assert!(held.len() == 1 && held[0].starts_with("0000:01:00.0 is open in fbtest (process 300, "), "{held:?}");
 }
 
 /// What makes another host of it.

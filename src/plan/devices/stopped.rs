@@ -16,7 +16,7 @@ pub(super) struct Stopped {
     pub units: Vec<String>,
     /// Units of users': whose, and which.
     pub user_units: Vec<(u32, String)>,
-    /// The display manager, where it is among the units.
+    /// The display manager, if it is among the units.
     pub display_manager: Option<String>,
 }
 
@@ -53,8 +53,8 @@ fn manager_ends(screen: &Screen, uid: u32) -> bool {
     !lingers && sessions.all(|session| session.is_graphical())
 }
 
-/// Stops the units that the machine names, of users first, and the display manager where a graphics card is taken from
-/// it that `hidden` does not tell it to let go of.
+/// Stops the units that the machine names, of users first, and the display manager if a graphics card is taken from
+/// it that `hidden` does not make it close.
 pub(super) fn stop(draft: &mut Draft, pci: &Pci, taken: &[Given], hidden: &[Given]) -> Stopped {
     let handover = &draft.machine.handover;
     let screen = &pci.screen;
@@ -70,7 +70,8 @@ pub(super) fn stop(draft: &mut Draft, pci: &Pci, taken: &[Given], hidden: &[Give
             let shown = taken.iter().filter(|given| given.function.is_gpu() && !is_hidden(given));
             let mut held = shown.filter(|given| given.details.holders.iter().any(|holder| seated(screen, holder)));
             if let Some(given) = held.next() {
-                units.push((unit.clone(), by_fact(format!("it, or a session of it, holds {}", given.address()))));
+                units
+                    .push((unit.clone(), by_fact(format!("it, or one of its sessions, has {} open", given.address()))));
             }
         }
         _ => {}

@@ -1,4 +1,4 @@
-//! What a start would find and stop that gives a guest a whole IOMMU group, for those who have no machine file yet.
+//! What a start that passes a whole IOMMU group through would find and stop, for users who have no machine file yet.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub struct Taking {
     pub stops: Vec<String>,
 }
 
-/// Findings of a process or of the host and not of a group: who looks at groups need not be who starts the guest.
+/// Findings about a process or the host and not about a group: the user who looks need not be the one who starts the guest.
 const OF_OURS: [&str; 4] = ["pci.rights", "pci.memlock", "pci.iommu", "pci.driver"];
 
 /// A machine that says nothing of itself but what it must.

@@ -204,7 +204,7 @@ fn what_speaks_against_a_device_is_named() {
         (
             r#""01:00.*""#,
             |host| host.pci.as_mut().unwrap().has_vfio = Some(false),
-            &["!this kernel has no vfio-pci, which gives devices to a guest, and no module of that name"],
+            &["!this kernel has no vfio-pci driver, and no module of that name"],
         ),
         (
             r#"(address: "02:00.0", expect: "10de:2684")"#,
@@ -214,33 +214,33 @@ fn what_speaks_against_a_device_is_named() {
         (
             r#"(address: "01:00.*", expect: "10de:22ba")"#,
             |_| (),
-            &["!0000:01:00.0 is 10de:2684, not the 10de:22ba that was expected, which is at 0000:01:00.1 now"],
+            &["!0000:01:00.0 is 10de:2684, not 10de:22ba as `expect` says, which is at 0000:01:00.1 now"],
         ),
         (
             r#""01:00.0""#,
             |_| (),
-            &["!IOMMU group 2 can only be given as a whole, and the host uses 0000:01:00.1 (snd_hda_intel)"],
+            &["!IOMMU group 2 can only be passed through as a whole, but the host uses 0000:01:00.1 (snd_hda_intel)"],
         ),
-        (r#""00:01.0""#, |_| (), &["!0000:00:01.0 is a bridge: it leads to devices and is none"]),
+        (r#""00:01.0""#, |_| (), &["!0000:00:01.0 is a PCI bridge and cannot be passed through"]),
         (
             r#""01:00.*""#,
             |host| details(at(host, "01:00.1")).uses = vec!["/".into(), "swap".into()],
-            &["!the host needs 0000:01:00.1 itself: /, swap"],
+            &["!the host uses 0000:01:00.1: /, swap"],
         ),
         (
             r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).lease = Some("other".into()),
-            &["!0000:01:00.0 is given to the machine other"],
+            &["!the machine other has 0000:01:00.0"],
         ),
         (
             r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).left = Some("other".into()),
-            &["!0000:01:00.0 was not put back by the machine other, whose launcher is gone"],
+            &["!0000:01:00.0 still belongs to other: its launcher died before restoring it"],
         ),
         (
             r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).holders.push(holder("sunshine", "sunshine.service")),
-            &["0000:01:00.0 is held by sunshine (process 812, sunshine.service)"],
+            &["0000:01:00.0 is open in sunshine (process 812, sunshine.service)"],
         ),
         (
             r#""01:00.*""#,
@@ -254,12 +254,12 @@ fn what_speaks_against_a_device_is_named() {
         (
             r#""01:00.*""#,
             |host| host.pci.as_mut().unwrap().iommu = Some(false),
-            &["!no IOMMU is at work, so no device can be given to a guest"],
+            &["!no IOMMU is enabled, so no device can be passed through"],
         ),
         (
             r#""01:00.1""#,
             |host| at(host, "01:00.1").group = None,
-            &["!0000:01:00.1 is in no IOMMU group: the IOMMU leaves it out, so no guest can have it"],
+            &["!0000:01:00.1 is in no IOMMU group: the IOMMU does not cover it, so it cannot be passed through"],
         ),
         (
             r#""01:00.*""#,
@@ -269,7 +269,7 @@ fn what_speaks_against_a_device_is_named() {
         (
             r#""01:00.*""#,
             |host| host.process.uid = 1000,
-            &["!only root can take 0000:01:00.0, 0000:01:00.1 from the host"],
+            &["!only root can bind 0000:01:00.0, 0000:01:00.1 to vfio-pci"],
         ),
         (
             r#""01:00.*""#,
@@ -279,7 +279,9 @@ fn what_speaks_against_a_device_is_named() {
                 at(host, "01:00.1").driver = Some("vfio-pci".into());
                 details(at(host, "01:00.0")).holders.clear();
             },
-            &["!a device reaches all of the guest's memory, so all 4 GiB are locked, and 8 MiB may be"],
+            &[
+                "!passing a device through locks all guest memory (4 GiB), but this process may lock only 8 MiB (RLIMIT_MEMLOCK)",
+            ],
         ),
         (
             r#""02:00.0""#,
@@ -289,7 +291,7 @@ fn what_speaks_against_a_device_is_named() {
                 let other = function("02:00.1", "8086:15f3", 0x02_0000, "igc", 4);
                 host.pci.as_mut().unwrap().functions.extend([network, other]);
             },
-            &["0000:02:00.0 is reset with its whole bus, and so would be 0000:02:00.1"],
+            &["the kernel resets 0000:02:00.0 with its whole bus, and that would reset 0000:02:00.1"],
         ),
     ];
     for (entry, change, expected) in rows {
@@ -313,8 +315,8 @@ fn what_a_device_has_now_is_told_also_where_it_is_in_nobodys_way() {
     let told = plan.findings.iter().find(|finding| finding.key == "pci.0000:01:00.0.uses").unwrap();
     assert_eq!(
         told.detail,
-        "0000:01:00.0 now has gnome-shell (process 812, gdm.service), which ends with what is stopped; systemd-logind \
-         (process 812, systemd-logind.service), which lets go when its sessions do; the consoles on fb0; the firmware's \
+        "in use on 0000:01:00.0: gnome-shell (process 812, gdm.service), which ends with a unit that vfio-run stops; systemd-logind \
+         (process 812, systemd-logind.service), which closes it when its sessions end; the consoles on fb0; the firmware's \
          framebuffer; the modules nvidia_drm, nvidia_modeset, nvidia"
     );
     assert_eq!(told.ok, Verdict::Yes);
@@ -378,7 +380,7 @@ fn a_group_in_use_names_the_card_that_its_other_members_are_on() {
     host.pci.as_mut().unwrap().functions.push(network);
     let plan = plan(r#"pci: ["02:00.0", "01:00.0"]"#, &host);
     let finding = plan.findings.iter().find(|finding| finding.key == "pci.group2.complete").unwrap();
-    assert_eq!(finding.remedy.as_deref(), Some(r#"give the guest the whole card: `address: "0000:01:00.*"`"#));
+    assert_eq!(finding.remedy.as_deref(), Some(r#"pass the whole card through: `address: "0000:01:00.*"`"#));
     assert_eq!(finding.origin.as_ref().unwrap().to_string(), "pci[1]");
 }
 
@@ -412,7 +414,7 @@ fn host_with(rom: Rom) -> Host {
 fn a_rom_must_be_one_for_the_card() {
     let image = |ids: &str, code_type| Image { ids: ids.parse().unwrap(), code_type };
     let rows: [(Rom, &str); 4] = [
-        (Rom { length: 4, offset: None, images: vec![] }, "!/rom is no ROM: it has no image (55 AA, PCIR)"),
+        (Rom { length: 4, offset: None, images: vec![] }, "!/rom is not a ROM: it has no image (55 AA, PCIR)"),
         (
             Rom { length: 9, offset: Some(512), images: vec![image("10de:2684", 3)] },
             "!/rom has 512 bytes before the ROM",
@@ -442,7 +444,7 @@ fn a_rom_without_an_image_for_uefi_is_told_to_a_machine_that_boots_with_it() {
         let finding = plan.findings.into_iter().find(|f| f.key == "pci.0000:01:00.0.rom.sane").unwrap();
         (finding.ok, finding.severity, finding.detail)
     };
-    let words = "/rom has no image for UEFI, so nothing is seen before the guest's own driver runs".to_owned();
+    let words = "/rom has no image for UEFI, so the screen stays black until the guest's driver runs".to_owned();
     let told = (Verdict::No, Severity::Soft, words);
     assert_eq!(judged("guest: Linux"), told);
     assert_eq!(judged("guest: Other, firmware: Uefi()"), told);

@@ -1,4 +1,4 @@
-//! Choosing CPUs for vCPUs where the user left it to the program.
+//! Choosing CPUs for vCPUs if the machine file names none.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,15 +26,15 @@ const RULES: [Rule; 8] = {
     rules
 };
 
-/// The CPUs for so many vCPUs in the order of their numbers, siblings adjacent; `None` where the host has too few to give
-/// each its own and keep one for itself.
+/// The CPUs for so many vCPUs in the order of their numbers, siblings adjacent; `None` if the host has too few to give
+/// each its own and keep one.
 pub(super) fn choose(cores: &Cores, count: usize) -> Option<Vec<u32>> {
     let threads: usize = cores.list().iter().map(|core| core.threads.len()).sum();
     if count == 0 || count >= threads {
         return None;
     }
     let smt = cores.list().iter().any(|core| core.threads.len() > 1);
-    // Whole cores where the number allows, so that no host thread shares a core with the guest.
+    // Whole cores if the number allows, so that no host thread shares a core with the guest.
     let threads = if smt && count.is_multiple_of(2) { 2 } else { 1 };
     let need = count / threads;
     for rule in &RULES {
@@ -117,12 +117,12 @@ fn from_many<'a>(cores: &Cores, candidates: &[&'a Core], need: usize) -> Option<
     Some(picked.collect())
 }
 
-/// The last so many: the kernel prefers low numbers for itself.
+/// The last so many: the kernel prefers low numbers for its own work.
 fn last<'a>(cores: &[&'a Core], count: usize) -> Vec<&'a Core> {
     cores[cores.len() - count..].to_vec()
 }
 
-/// Where no rule can be kept: thread by thread, the better cores first.
+/// If no rule can be kept: thread by thread, the better cores first.
 fn packed(cores: &Cores, count: usize) -> Vec<u32> {
     let mut order: Vec<&Core> = cores.list().iter().collect();
     order.sort_by_key(|core| (!core.isolated, core.efficient, core.zero, core.node, core.domain));

@@ -34,12 +34,12 @@ pub(super) struct Cores {
     list: Vec<Core>,
     /// Core of each usable CPU.
     of: BTreeMap<u32, usize>,
-    /// Size in bytes of each last-level cache; 0 where it is not known.
+    /// Size in bytes of each last-level cache; 0 if it is not known.
     domains: Vec<u64>,
 }
 
 impl Cores {
-    /// Reads them off the host's facts. CPUs that are online and allowed count; where nobody knows which are allowed, all
+    /// Reads them off the host's facts. CPUs that are online and allowed count; if it is not known which are allowed, all
     /// that are online do.
     pub fn new(cpus: &Cpus) -> Self {
         let usable = match cpus.allowed.is_empty() {
@@ -137,7 +137,7 @@ impl Cores {
     }
 
     /// The host's CPUs closest to these that are not among them: the same L3 first, then the same node; not their SMT
-    /// siblings, not isolated CPUs, and not CPU 0's core, as long as there are others. At least two, where there are.
+    /// siblings, not isolated CPUs, and not CPU 0's core, as long as there are others. At least two, if there are.
     pub fn closest(&self, vcpus: &CpuSet) -> CpuSet {
         if vcpus.is_empty() {
             return self.shared();

@@ -8,7 +8,7 @@ use crate::units::CpuSet;
 /// The placement of every thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The host CPU set of each vCPU thread, by `cpu-index`. One CPU each where pinned; all allowed CPUs where the host
+    /// The host CPU set of each vCPU thread, by `cpu-index`. One CPU each if pinned; all allowed CPUs if the host
     /// has too few to pin.
     pub vcpus: Vec<CpuSet>,
     /// Whether each vCPU has a CPU of its own.

@@ -121,9 +121,11 @@ fn a_program_on_the_desktops_gpu_is_named_and_ended_only_when_asked_for(lab: &La
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
     let before = lab.snapshot_of_host()?;
     let check = lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
-    for words in
-        ["desktop.service), which ends with what is stopped; the consoles on fb0", "is held by sleep", "as tester"]
-    {
+    for words in [
+        "desktop.service), which ends with a unit that vfio-run stops; the consoles on fb0",
+        "is open in sleep",
+        "as tester",
+    ] {
         ensure!(check.contains(words), "no {words} in\n{check}");
     }
     let refused = lab.run(&format!("/lab/bin/vfio-run {file}"))?;
@@ -153,9 +155,9 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     let before = lab.snapshot_of_host()?;
     for (entry, words) in [
         (r#""01:00.0""#, "can only be given as a whole"),
-        (r#"(address: "01:00.*", expect: "10de:2684")"#, "not the 10de:2684 that was expected"),
+        (r#"(address: "01:00.*", expect: "10de:2684")"#, "not 10de:2684 as `expect` says"),
         (r#""1f:00.0""#, "no PCI device is at 0000:1f:00.0"),
-        (r#""04:00.0""#, "the host needs 0000:04:00.0 itself: /mnt"),
+        (r#""04:00.0""#, "the host uses 0000:04:00.0: /mnt"),
     ] {
         refuses(&lab, entry, words)?;
     }
@@ -163,7 +165,7 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     refuses(&lab, &format!("\"{port}\""), &format!("{port} is a bridge"))?;
     // Who looks before there is a machine file is told the same.
     let devices = lab.sh("/lab/bin/vfio-run devices")?;
-    for words in ["the host needs 0000:04:00.0 itself: /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
+    for words in ["the host uses 0000:04:00.0: /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
         ensure!(devices.contains(words), "no {words} in\n{devices}");
     }
     let left = before.diff(&lab.snapshot_of_host()?);
@@ -182,7 +184,10 @@ fn asks_vfio(lab: &Lab) -> Result<()> {
     let file = lab.install_machine("given", &machine(r#"pci: ["04:00.0"]"#))?;
     let check = format!("/lab/bin/vfio-run check {file}");
     let given = lab.run(&check)?;
-    ensure!(given.status == 0 && given.stdout.contains("VFIO gives what is with vfio-pci already"), "{given}");
+    ensure!(
+        given.status == 0 && given.stdout.contains("VFIO accepts the devices already bound to vfio-pci"),
+        "{given}"
+    );
     let group = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/iommu_group)", at::NVME))?;
     let refused = lab.run_as_user(&check)?;
     let told = refused.stdout.contains(&format!("cannot open /dev/vfio/{group}: Permission denied"));

@@ -136,7 +136,7 @@ loginctl enable-linger tester")?;
         ensure!(named.contains("mixer.service of user tester"), "{named}");
         ensure!(named.contains(r#"handover: (user_units: ["mixer.service"])"#), "{named}");
         let (named, file) = check(r#", handover: (user_units: ["mixer.service"])"#)?;
-        ensure!(!named.contains("is held by"), "{named}");
+        ensure!(!named.contains("is open in"), "{named}");
         let before = lab.snapshot_of_host()?;
         let job = lab.start(&format!("/lab/bin/vfio-run -v {file}"))?;
         job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;

@@ -177,7 +177,7 @@ fn a_device_without_reset_is_told_before_it_is_given(lab: &Lab) -> Result<()> {
     ensure!(lab.run(&format!("cat /sys/bus/pci/devices/{device}/reset_method"))?.stdout.is_empty());
     let file = lab.install_machine("other", &machine(&format!(r#"pci: ["{device}"]"#)))?;
     let checked = lab.run_for(&format!("/lab/bin/vfio-run check {file}"), CHECK)?;
-    let told = format!("{device} cannot be reset");
+    let told = format!("the kernel cannot reset {device}");
     let warned = checked.stdout.lines().any(|line| line.starts_with("warn ") && line.contains(&told));
     ensure!(checked.status == 0 && warned, "{checked}");
     Ok(())

@@ -104,7 +104,7 @@ fn each(test: impl Fn(&str, Plan)) {
     for qemu in qemus() {
         let folder = tempfile::tempdir().unwrap();
         let facts = QemuFacts::of(&qemu, folder.path(), Run).unwrap();
-        for (name, text) in MACHINES.iter().copied() {
+        for (name, text) in MACHINES {
             let case = format!("{name} on {}", facts.version);
             let folder = tempfile::tempdir().unwrap();
             let dir = folder.path().to_str().unwrap();

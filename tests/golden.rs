@@ -49,7 +49,7 @@ const CASES: &[(&str, &str, &str)] = &[
 
 #[test]
 fn plans_are_as_reviewed() {
-    for (machine, host, qemu) in CASES.iter().copied() {
+    for (machine, host, qemu) in CASES {
         let plan = input::Inputs::new(machine, host, qemu).plan();
         insta::with_settings!({
             snapshot_path => "golden/plans",

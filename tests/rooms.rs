@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "commands",
         &["report", "run", "cli", "manual", "journal", "plan", "change", "systemd", "qemu", "host", "machine", "units"],
     ),
-    ("report", &["run::rehearse", "cli", "plan", "qemu::command", "host::pci", "units"]),
+    ("report", &["run", "cli", "plan", "qemu::command", "host::pci", "units"]),
     (
         "run",
         &[
@@ -36,7 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("cli", &["change"]),
+    ("cli", &["manual", "change", "machine"]),
     ("manual", &["machine"]),
     ("journal", &["change", "host::root", "units"]),
     ("plan", &["change", "qemu", "host", "machine", "units"]),

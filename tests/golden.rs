@@ -39,6 +39,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("seed-1600", "ryzen-1600", "7.2"),
     ("hugepages", "xeon-2numa", "7.2"),
     ("hooks", "laptop-4c", "7.2"),
+    ("holds", "laptop-4c", "7.2"),
     ("only-gpu", "debian13-one-gpu", "10.0"),
     ("only-gpu", "debian13-desktop", "10.0"),
     ("second-gpu", "debian13-two-gpus", "7.2"),

@@ -12,6 +12,8 @@ mod ending;
 mod guard;
 #[path = "real_qemu/guest.rs"]
 mod guest;
+#[path = "real_qemu/holds.rs"]
+mod holds;
 #[path = "real_qemu/hooks.rs"]
 mod hooks;
 #[path = "real_qemu/host.rs"]

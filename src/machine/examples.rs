@@ -61,6 +61,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("display.address", "display: Vnc(port: 5900, address: \"127.0.0.1\")"),
     ("display", "Gtk"),
     ("user", "\"vm\""),
+    ("host.cpu_latency_us", "20"),
     ("shutdown_timeout", "300"),
     ("give_back_unless.within", "120"),
     ("extra_args", "[\"-device\", \"usb-tablet\"]"),

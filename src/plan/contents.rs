@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Cgroup, Descriptor, Finding, Helper, Keep, Move, Paths, Placement, PlannedChange, PlannedHook};
+use super::{
+    Account, Cgroup, Descriptor, Finding, Helper, Keep, Move, Paths, Placement, PlannedChange, PlannedHold, PlannedHook,
+};
 use crate::machine::GiveBack;
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
@@ -25,6 +27,9 @@ pub struct Plan {
     pub placement: Placement,
     /// What is done to the host, in order; undone in reverse.
     pub changes: Vec<PlannedChange>,
+    /// What the host does for as long as QEMU runs, with descriptors that QEMU inherits; nothing to undo.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<PlannedHold>,
     /// The user's own programs, in the order that they are run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<PlannedHook>,

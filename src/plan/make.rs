@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, devices, guard, hooks, placement, trust};
+use super::{Plan, accelerator, account, cgroup, command, devices, guard, holds, hooks, placement, trust};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -29,6 +29,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         cgroup = cgroup::of_unit(&mut draft, first_changes, &moves.unit);
     }
     guard::check(&mut draft);
+    let holds = holds::decide(&mut draft);
     let leases: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
     Plan {
@@ -38,6 +39,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         paths,
         placement,
         changes,
+        holds,
         hooks,
         keep,
         helpers,

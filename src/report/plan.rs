@@ -38,6 +38,8 @@ fn render(plan: &Plan, origins: bool) -> String {
         let before = first.map_or_else(String::new, |change| format!(", before: {change}"));
         section("Trial", format!("QEMU must accept its command line, without the host's devices and stopped{before}"));
     }
+    let holds = plan.holds.iter().map(|h| format!("{}{}", h.hold, because(&h.origin)));
+    section("Held for as long as QEMU runs", lines(holds));
     if let Some(switch) = plan.give_back_unless {
         let text =
             format!("the guest is ended unless {} shows within {} s of QEMU's start", switch.sign, switch.within);

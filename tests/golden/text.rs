@@ -58,6 +58,9 @@ pub fn of(plan: &Plan) -> String {
     for hook in &plan.hooks {
         line(format!("  hook {hook}, {} s  # {}", hook.timeout, hook.origin));
     }
+    for planned in &plan.holds {
+        line(format!("  hold: {}  # {}", planned.hold, planned.origin));
+    }
     for keep in &plan.keep {
         line(format!("  {keep:?}"));
     }

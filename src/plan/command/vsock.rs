@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::Inherited;
 use super::super::Severity::Hard;
 use super::super::draft::Draft;
+use super::super::permission::may_open;
 use crate::machine::Vsock;
 use crate::qemu::device::Device;
 
@@ -34,25 +35,16 @@ fn node(draft: &mut Draft) {
     let Some(file) = draft.host.files.get(Path::new(node)).cloned() else {
         return draft.unknown(KEY, Hard, format!("vfio-run did not look for {node}"));
     };
-    let process = &draft.host.process;
-    let shift = match () {
-        () if file.uid == process.uid => 6,
-        () if file.gid == process.gid => 3,
-        () => 0,
-    };
-    let (detail, remedy) = match file.kind {
+    let (detail, remedy) = match file.kind.map(|_| may_open(&file, &draft.host.process)) {
         None => (
             format!("the kernel offers no vsock for guests: there is no {node}"),
             "load the module (`modprobe vhost_vsock`), or use a kernel with CONFIG_VHOST_VSOCK",
         ),
-        Some(_) if process.uid == 0 || file.mode >> shift & 0o6 == 0o6 => {
-            return draft.yes(KEY, Hard, format!("{node} is there"));
-        }
-        // The user's other groups are not known here.
-        Some(_) if file.mode & 0o060 == 0o060 => {
+        Some(Some(true)) => return draft.yes(KEY, Hard, format!("{node} is there")),
+        Some(None) => {
             return draft.unknown(KEY, Hard, format!("whether you can open {node} depends on your groups"));
         }
-        Some(_) => (
+        Some(Some(false)) => (
             format!("you cannot open {node} (owner {}, group {}, mode {:o})", file.uid, file.gid, file.mode & 0o7777),
             "start as root, or give your account access to it with a udev rule",
         ),

@@ -4,6 +4,7 @@ mod affinity;
 pub(super) mod changes;
 pub(super) mod claim;
 mod greeting;
+mod holds;
 mod scope;
 pub(super) mod sockets;
 mod spawn;

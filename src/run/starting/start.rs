@@ -9,6 +9,7 @@ use qapi::qmp;
 
 use super::changes::make_changes;
 use super::greeting::wait_for_greeting;
+use super::holds;
 use super::scope;
 use super::sockets::{self, Sockets};
 use super::spawn::{prepare, spawn_helper};
@@ -65,7 +66,10 @@ pub async fn start(
     }
     let mut command = Command::new(&plan.command.binary);
     command.args(plan.command.argv());
-    for (number, descriptor) in descriptors {
+    // The numbers of the holds are of no interest to QEMU.
+    let free = descriptors.iter().map(|(number, _)| number + 1).max().unwrap_or(3);
+    let holds = holds::open(root, plan).await?;
+    for (number, descriptor) in descriptors.into_iter().chain((free..).zip(holds)) {
         command.fd(number, descriptor);
     }
     prepare(&mut command, plan, &log)?;

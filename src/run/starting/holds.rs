@@ -1,0 +1,77 @@
+//! Opens the plan's holds, just before QEMU starts. QEMU inherits them without knowing, as it does `guest.lock`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::time::timeout;
+
+use crate::host::Root;
+use crate::plan::{Hold, Plan};
+
+/// How long logind may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The descriptors of the plan's holds.
+pub async fn open(root: &Root, plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let mut descriptors = Vec::new();
+    for planned in &plan.holds {
+        let opened = match planned.hold {
+            Hold::CpuLatency { microseconds } => limit_cpu_latency(root, microseconds),
+            Hold::NoSleep => inhibit_sleep(&plan.name).await,
+        };
+        descriptors.push(opened.with_context(|| format!("cannot hold: {}", planned.hold))?);
+    }
+    Ok(descriptors)
+}
+
+/// Writes the limit as the kernel's 32-bit number, which stands while the file is open. Read back, the file has the
+/// strictest limit of all programs (`cpu_latency_qos_read()` in the kernel's `kernel/power/qos.c`).
+fn limit_cpu_latency(root: &Root, microseconds: u32) -> Result<OwnedFd> {
+    let path = root.path(Hold::CPU_LATENCY_NODE);
+    let opened = OpenOptions::new().read(true).write(true).open(&path);
+    let mut file = opened.with_context(|| format!("cannot open {}", path.display()))?;
+    let wanted = i32::try_from(microseconds)?;
+    file.write_all(&wanted.to_ne_bytes()).with_context(|| format!("cannot write to {}", path.display()))?;
+    let mut found = [0; size_of::<i32>()];
+    file.read_exact_at(&mut found, 0).with_context(|| format!("cannot read {}", path.display()))?;
+    let found = i32::from_ne_bytes(found);
+    if found > wanted {
+        bail!("{} reads {found} after {wanted} was written", path.display());
+    }
+    Ok(file.into())
+}
+
+/// Takes an inhibitor lock, which stands while its descriptor is open (org.freedesktop.login1(5)).
+async fn inhibit_sleep(name: &str) -> Result<OwnedFd> {
+    let asked = async {
+        let bus = zbus::Connection::system().await.context("the system bus cannot be reached")?;
+        let (service, path) = ("org.freedesktop.login1", "/org/freedesktop/login1");
+        let arguments = ("sleep", "vfio-run", format!("the virtual machine {name} runs"), "block");
+        let interface = Some("org.freedesktop.login1.Manager");
+        let reply = bus.call_method(Some(service), path, interface, "Inhibit", &arguments).await?;
+        anyhow::Ok(OwnedFd::from(reply.body().deserialize::<zbus::zvariant::OwnedFd>()?))
+    };
+    timeout(ANSWER_LIMIT, asked).await.context("systemd-logind does not answer")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_written_as_a_number_of_the_kernels() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let words = limit_cpu_latency(&root, 20).unwrap_err().to_string();
+        assert!(words.starts_with("cannot open "), "{words}");
+        let node = root.path(Hold::CPU_LATENCY_NODE);
+        std::fs::create_dir_all(node.parent().unwrap()).unwrap();
+        std::fs::write(&node, "").unwrap();
+        limit_cpu_latency(&root, 20).unwrap();
+        assert_eq!(std::fs::read(&node).unwrap(), 20i32.to_ne_bytes());
+    }
+}

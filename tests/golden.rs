@@ -45,6 +45,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("second-gpu", "debian13-two-gpus", "7.2"),
     ("second-gpu", "debian13-two-gpus", "10.0"),
     ("single-gpu", "debian13-one-gpu", "10.0"),
+    ("tuned", "laptop-4c", "7.2"),
+    ("tuned", "xeon-2numa", "7.2"),
     ("vsock", "laptop-4c", "7.2"),
 ];
 

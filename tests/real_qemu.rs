@@ -34,5 +34,7 @@ mod start;
 mod stopping;
 #[path = "real_qemu/talk.rs"]
 mod talk;
+#[path = "real_qemu/tuning.rs"]
+mod tuning;
 #[path = "real_qemu/world.rs"]
 mod world;

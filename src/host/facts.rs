@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{firmware, images, unit_file, writable};
 use super::{
-    Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Pci, Process, Root, WantedUnit, Writable,
-    environment, lease, pci, process,
+    Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Pci, Process, Root, Tuning, WantedTuning,
+    WantedUnit, Writable, environment, lease, pci, process,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -39,6 +39,9 @@ pub struct Host {
     /// PCI devices, where the machine has any of them for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<Pci>,
+    /// What can be tuned for a run, if the machine tunes its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
     /// The unit that is installed under the name of the machine's, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
@@ -61,6 +64,8 @@ pub struct Wanted {
     pub kept: Vec<PathBuf>,
     /// Functions that are to be looked at closely; `None`: PCI is not looked at.
     pub pci: Option<pci::WantedPci>,
+    /// What is to be tuned; `None`: nothing of it is looked at.
+    pub tuning: Option<WantedTuning>,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
     /// The machine file.
@@ -92,6 +97,7 @@ impl Host {
             kvm: Kvm::read(root, &cpus),
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
+            tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
@@ -148,6 +154,7 @@ mod tests {
             accounts: vec!["root".into(), "nobody at all".into()],
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
+            tuning: Some(WantedTuning::default()),
             unit: None,
             machine_file: None,
         };

@@ -14,6 +14,7 @@ pub mod pci;
 mod process;
 mod root;
 mod sessions;
+mod tuning;
 
 pub(crate) use block::is_claimed;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
@@ -27,3 +28,4 @@ pub use pci::Pci;
 pub use process::{Process, log_dir, run_dir};
 pub use root::Root;
 pub use sessions::{Manager, Session};
+pub use tuning::{Attribute, Irq, Tuning, WantedTuning};

@@ -15,7 +15,7 @@ use super::guard::GiveBack;
 use super::guest::{Guest, Rtc};
 use super::handover::Handover;
 use super::hooks::Hooks;
-use super::host::HostHolds;
+use super::host::HostTuning;
 use super::memory::Memory;
 use super::network::Network;
 use super::pci::{self, PciDevice};
@@ -92,9 +92,9 @@ pub struct Machine {
     /// Sockets between programs of the host and of the guest (vsock). Default `None`.
     #[serde(default)]
     pub vsock: Vsock,
-    /// What the host does for as long as the guest runs: `host: (cpu_latency_us: 20, no_sleep: true)`. Default: nothing.
+    /// What the host does for as long as the guest runs: `host: (governor: "performance", no_sleep: true)`. Default: nothing.
     #[serde(default)]
-    pub host: HostHolds,
+    pub host: HostTuning,
     /// The time that the guest's hardware clock shows. Default: `LocalTime` for Windows, `Utc` for others.
     #[serde(default)]
     pub rtc: Option<Rtc>,

@@ -45,7 +45,7 @@ pub use guard::{GiveBack, Sign};
 pub use guest::{Guest, Rtc};
 pub use handover::{DisplayManager, Handover, Holders};
 pub use hooks::{Hook, Hooks};
-pub use host::HostHolds;
+pub use host::{Frequency, HostTuning, Place as HostPlace, ThpDefrag};
 pub use lines::{Lines, Position};
 pub use memory::{Memory, Pages};
 pub use named::Named;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Severity::Hard;
 use super::draft::Draft;
 use super::permission::may_open;
-use crate::machine::HostHolds;
+use crate::machine::HostTuning;
 use crate::units::Origin;
 
 /// A hold with the reason that it is in the plan.
@@ -36,7 +36,7 @@ pub enum Hold {
 
 impl Hold {
     /// The device node of [`Hold::CpuLatency`].
-    pub const CPU_LATENCY_NODE: &str = HostHolds::CPU_LATENCY_NODE;
+    pub const CPU_LATENCY_NODE: &str = HostTuning::CPU_LATENCY_NODE;
 }
 
 impl fmt::Display for Hold {
@@ -52,7 +52,7 @@ impl fmt::Display for Hold {
 
 /// The holds of the machine, and whether the host lets us have them.
 pub(super) fn decide(draft: &mut Draft) -> Vec<PlannedHold> {
-    let wanted = draft.machine.host;
+    let wanted = &draft.machine.host;
     let mut holds = Vec::new();
     if let Some(microseconds) = wanted.cpu_latency_us {
         let field = "host.cpu_latency_us";
@@ -89,7 +89,7 @@ fn check_node(draft: &mut Draft, field: &str) {
 
 fn check_logind(draft: &mut Draft, field: &str) {
     const KEY: &str = "hold.no_sleep";
-    let Some(folder) = draft.host.files.get(Path::new(HostHolds::LOGIND_FOLDER)) else {
+    let Some(folder) = draft.host.files.get(Path::new(HostTuning::LOGIND_FOLDER)) else {
         return draft.unknown(KEY, Hard, "vfio-run did not look for systemd-logind");
     };
     if folder.kind.is_some() {
@@ -110,9 +110,9 @@ mod tests {
     fn plan(uid: u32, node: Option<FileFact>, logind: bool) -> Plan {
         let mut host = sample::host(Shape::simple(4, 2));
         (host.process.uid, host.process.gid) = (uid, uid);
-        host.files.insert(HostHolds::CPU_LATENCY_NODE.into(), node.unwrap_or_default());
+        host.files.insert(HostTuning::CPU_LATENCY_NODE.into(), node.unwrap_or_default());
         let kind = logind.then_some(FileKind::Other);
-        host.files.insert(HostHolds::LOGIND_FOLDER.into(), FileFact { kind, ..FileFact::default() });
+        host.files.insert(HostTuning::LOGIND_FOLDER.into(), FileFact { kind, ..FileFact::default() });
         sample::plan("(guest: Linux, memory: (size: \"1 GiB\"), host: (cpu_latency_us: 20, no_sleep: true))", &host)
     }
 

@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, devices, guard, holds, hooks, placement, trust};
+use super::{Plan, accelerator, account, cgroup, command, devices, guard, holds, hooks, placement, trust, tuning};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -23,14 +23,16 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     let devices = devices::resolve(&mut draft);
     let decided = command::Decided { accelerator, placement: &placement, faithful, disks, devices: &devices };
     command::write(&mut draft, &decided);
+    let addresses: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
+    tuning::decide(&mut draft, &placement, &addresses);
     // Last, since a screen that is gone is the worst time for anything else to fail.
     let moves = devices::make(&mut draft, &devices);
     if let Some(moves) = &moves {
         cgroup = cgroup::of_unit(&mut draft, first_changes, &moves.unit);
     }
+    tuning::decide_after_devices(&mut draft, &placement);
     guard::check(&mut draft);
     let holds = holds::decide(&mut draft);
-    let leases: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
     Plan {
         name: machine.name.clone(),
@@ -47,8 +49,8 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         command: CommandLine { binary: qemu.binary.clone(), options },
         account,
         cgroup,
-        lock_memory: !leases.is_empty(),
-        leases,
+        lock_memory: !addresses.is_empty(),
+        leases: addresses,
         moves,
         console: machine.serial == Serial::Console,
         // The type holds what the file can say: seconds in 32 bits.

@@ -24,6 +24,7 @@ mod session;
 mod tests;
 mod trial;
 mod trust;
+mod tuning;
 mod wanted;
 
 pub use accelerator::tries_kvm;

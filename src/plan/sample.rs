@@ -112,6 +112,7 @@ pub fn host(shape: Shape) -> Host {
         files: BTreeMap::new(),
         accounts: BTreeMap::new(),
         pci: None,
+        tuning: None,
         installed_unit: None,
         machine_file: None,
     }

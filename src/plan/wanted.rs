@@ -8,7 +8,11 @@ use crate::machine::{Machine, QEMU, Tpm};
 
 /// What a plan for any machine may ask about, for a host that is captured before there is one.
 pub fn wanted_by_any() -> Wanted {
-    Wanted { programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()], ..Wanted::default() }
+    Wanted {
+        programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()],
+        tuning: Some(super::tuning::wanted_by_any()),
+        ..Wanted::default()
+    }
 }
 
 /// What a plan for this machine asks the host about.
@@ -22,5 +26,14 @@ pub fn wanted(machine: &Machine) -> Wanted {
         user_units: named.user_units,
     });
     let kept = named.kept.iter().map(|name| Path::new(&machine.name).join(name)).collect();
-    Wanted { files: named.files, programs: named.programs, accounts: named.accounts, kept, pci, ..Wanted::default() }
+    let tuning = super::tuning::wanted(&machine.host);
+    Wanted {
+        files: named.files,
+        programs: named.programs,
+        accounts: named.accounts,
+        kept,
+        pci,
+        tuning,
+        ..Wanted::default()
+    }
 }

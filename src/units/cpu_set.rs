@@ -60,6 +60,32 @@ impl CpuSet {
         Self(self.0.union(&other.0).copied().collect())
     }
 
+    /// The set as a mask of hexadecimal digits, grouped by commas beyond 32 CPUs: `1,00000003`. The empty set is `0`.
+    pub fn mask(&self) -> String {
+        let top = self.0.last().map_or(0, |last| last / 32);
+        let mut words = vec![0u32; top as usize + 1];
+        for cpu in self.iter() {
+            words[(cpu / 32) as usize] |= 1 << (cpu % 32);
+        }
+        let mut words = words.iter().rev();
+        let first = format!("{:x}", words.next().copied().unwrap_or_default());
+        words.fold(first, |text, word| format!("{text},{word:08x}"))
+    }
+
+    /// Reads a mask as the kernel writes it (`%*pb` in `lib/vsprintf.c`); `None` if it is of another form.
+    pub fn from_mask(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.trim().split(',').collect();
+        let mut set = BTreeSet::new();
+        for (place, word) in words.iter().rev().enumerate() {
+            let place = u32::try_from(place).ok().filter(|place| *place <= MAX_CPU / 32)?;
+            // `from_str_radix` would take a sign.
+            let is_word = (1..=8).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let bits = u32::from_str_radix(word, 16).ok().filter(|_| is_word)?;
+            set.extend((0..32).filter(|bit| bits >> bit & 1 == 1).map(|bit| place * 32 + bit));
+        }
+        Some(Self(set))
+    }
+
     /// Whether every CPU of this set is in the other.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.is_subset(&other.0)
@@ -164,6 +190,27 @@ mod tests {
         fn every_set_survives_being_written_and_read(cpus in proptest::collection::btree_set(0u32..=MAX_CPU, 0..64)) {
             let set: CpuSet = cpus.into_iter().collect();
             prop_assert_eq!(set.to_string().parse::<CpuSet>().unwrap(), set);
+        }
+    }
+
+    #[test]
+    fn masks_are_those_of_the_kernel() {
+        for (list, mask) in [
+            ("", "0"),
+            ("0-1", "3"),
+            ("4-7", "f0"),
+            ("31", "80000000"),
+            ("0,32", "1,00000001"),
+            ("95", "80000000,00000000,00000000"),
+        ] {
+            let set: CpuSet = list.parse().unwrap();
+            assert_eq!(set.mask(), mask);
+            assert_eq!(CpuSet::from_mask(mask), Some(set));
+        }
+        assert_eq!(CpuSet::from_mask("00000000,000000FF\n").unwrap().to_string(), "0-7");
+        let long = vec!["0"; 257].join(",");
+        for wrong in ["", "+1", "g", "1,", "123456789", "0-3", &long] {
+            assert_eq!(CpuSet::from_mask(wrong), None, "{wrong}");
         }
     }
 }

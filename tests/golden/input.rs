@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use vfio_run::host::pci::{Image, Rom};
-use vfio_run::host::{FileFact, FileKind, Host};
+use vfio_run::host::{Attribute, FileFact, FileKind, Host, Irq, Tuning, WantedTuning};
 use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
 use vfio_run::qemu::QemuFacts;
-use vfio_run::units::DiskFormat;
+use vfio_run::units::{CpuSet, DiskFormat};
 
 /// The repository.
 pub fn root() -> PathBuf {
@@ -73,6 +73,40 @@ fn rom(path: &Path) -> Option<Rom> {
     Some(Rom { length: 64 << 10, offset: Some(0), images: vec![Image { ids, code_type: 3 }] })
 }
 
+/// What a host with these CPUs says of what a machine tunes, with a cpufreq policy for two of the CPUs.
+fn tuning(wanted: &WantedTuning, online: &CpuSet) -> Tuning {
+    let policies: CpuSet = online.iter().take(1).chain(online.iter().next_back()).collect();
+    let paths = wanted.files.iter().flat_map(|file| policies.iter().map(|n| file.replace("{n}", &n.to_string())));
+    let files = paths.filter_map(|path| {
+        let text = match path.rsplit('/').next().unwrap() {
+            "scaling_governor" => "powersave".to_owned(),
+            "scaling_available_governors" => "performance powersave".to_owned(),
+            "scaling_min_freq" => "800000".to_owned(),
+            "scaling_max_freq" => "4200000".to_owned(),
+            "energy_performance_preference" => "balance_performance".to_owned(),
+            "energy_performance_available_preferences" => "performance balance_performance power".to_owned(),
+            "defrag" => "always defer defer+madvise [madvise] never".to_owned(),
+            "halt_poll_ns" => "200000".to_owned(),
+            "cpumask" | "cpumask_requested" | "default_smp_affinity" => online.mask(),
+            // As on a host whose CPUs do not notice split locks.
+            "split_lock_mitigate" => return None,
+            _ => "1".to_owned(),
+        };
+        Some((path.into(), Attribute { text, read_only: false }))
+    });
+    let irq = |number, actions: &str| {
+        let device = (actions == "nvidia").then(|| "0000:01:00.0".parse().unwrap());
+        Irq { number, cpus: online.clone(), actions: Some(actions.to_owned()), device }
+    };
+    let irqs = [irq(0, "timer"), irq(16, ""), irq(40, "nvidia"), irq(41, "xhci_hcd")];
+    Tuning {
+        files: files.collect(),
+        policies,
+        irqs: if wanted.irqs { irqs.to_vec() } else { vec![] },
+        irqbalance: true,
+    }
+}
+
 /// All that a plan is made from.
 pub struct Inputs {
     source: Source,
@@ -91,6 +125,7 @@ impl Inputs {
         let source = source(machine);
         let wanted = plan::wanted(&source.machine);
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
+        host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));
         if let (Some(pci), Some(wanted)) = (&mut host.pci, wanted.pci) {
             pci.roms = wanted.roms.into_iter().map(|path| (path.clone(), rom(&path))).collect();
         }

@@ -1,0 +1,101 @@
+//! Makes changes of the knobs that the machine file asks for, and says if the host cannot do it.
+
+use std::path::Path;
+
+use super::super::Placement;
+use super::super::Severity::{Hard, Soft};
+use super::super::draft::Draft;
+use super::away;
+use super::knobs::{KNOBS, Row, Takes};
+use crate::change::{Setting, Writes};
+use crate::host::{Attribute, Tuning};
+use crate::units::PciAddress;
+
+/// Adds all changes that only prepare. `given`: the functions that leave the host, with their interrupts.
+pub(in super::super) fn decide(draft: &mut Draft, placement: &Placement, given: &[PciAddress]) {
+    for row in KNOBS {
+        if let Some(value) = (row.asked)(&draft.machine.host) {
+            turn(draft, row, &value);
+        }
+    }
+    away::decide(draft, placement, given);
+}
+
+fn turn(draft: &mut Draft, row: &Row, value: &str) {
+    let (field, host) = (row.knob.field, draft.host);
+    let Some(tuning) = &host.tuning else { return did_not_look(draft, field) };
+    let found: Vec<(Setting, &Attribute)> = row
+        .knob
+        .settings(value, &tuning.policies)
+        .into_iter()
+        .filter_map(|mut setting| {
+            let attribute = tuning.files.get(&setting.path)?;
+            if let Some(name) = row.same_as {
+                setting.value = tuning.files.get(&setting.path.with_file_name(name))?.text.clone();
+            }
+            Some((setting, attribute))
+        })
+        .collect();
+    let leave_out = format!("leave `{field}` out");
+    let Some((first, _)) = found.first() else {
+        let files = row.knob.files.join(", ").replace("{n}", "*");
+        let severity = if row.knob.may_be_missing { Soft } else { Hard };
+        draft.no(field, severity, format!("this host has no {files}, so there is nothing to set"), &leave_out);
+        return draft.about(field);
+    };
+    for (setting, attribute) in &found {
+        if !may_write(draft, field, &setting.path, attribute) {
+            return;
+        }
+        if let Some(offered) = offered(row, tuning, setting, attribute)
+            && !offered.contains(&&*setting.value)
+        {
+            let detail = format!("{} does not take {:?}", setting.path.display(), setting.value);
+            let remedy = format!("write one of those that this host has ({}), or {leave_out}", offered.join(", "));
+            draft.no(field, Hard, detail, &remedy);
+            return draft.about(field);
+        }
+    }
+    let (count, path) = (found.len(), first.path.display());
+    let files = if count == 1 { path.to_string() } else { format!("{path} and {} more", count - 1) };
+    draft.yes(field, Hard, format!("{}: {files} can be set", row.knob.why));
+    let files = found.into_iter().map(|(setting, _)| setting).collect();
+    draft.change(Writes { what: row.knob.what.to_owned(), files }, draft.file(field));
+}
+
+/// The words that the attribute takes, if they are known.
+fn offered<'t>(row: &Row, tuning: &'t Tuning, setting: &Setting, attribute: &'t Attribute) -> Option<Vec<&'t str>> {
+    let text = match row.takes {
+        Takes::All => return None,
+        Takes::WordsOf(name) => &tuning.files.get(&setting.path.with_file_name(name))?.text,
+        Takes::ItsWords => &attribute.text,
+    };
+    Some(text.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']'])).collect())
+}
+
+/// The facts are of another time or program.
+pub(super) fn did_not_look(draft: &mut Draft, field: &str) {
+    draft.unknown(field, Hard, format!("vfio-run did not look what `{field}` would change on this host"));
+}
+
+/// Whether the attribute can be written; says so if not.
+pub(super) fn may_write(draft: &mut Draft, field: &str, path: &Path, attribute: &Attribute) -> bool {
+    let (path, uid) = (path.display(), draft.host.process.uid);
+    if uid == 0 && !attribute.read_only {
+        return true;
+    }
+    match attribute.read_only {
+        true => draft.no(
+            field,
+            Hard,
+            format!("this kernel lets nobody write to {path}"),
+            &format!("set it on the kernel's command line or for its module, or leave `{field}` out"),
+        ),
+        false => {
+            let detail = format!("only root may write to {path}");
+            draft.no(field, Hard, detail, &format!("start as root, or leave `{field}` out"));
+        }
+    }
+    draft.about(field);
+    false
+}

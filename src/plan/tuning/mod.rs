@@ -1,0 +1,12 @@
+//! What is tuned on the host for the run: a table of knobs, and work and interrupts that stay off the vCPUs' CPUs.
+
+mod away;
+mod decide;
+mod knobs;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+pub(super) use away::decide_after_devices;
+pub(super) use decide::decide;
+pub(super) use wanted::{wanted, wanted_by_any};

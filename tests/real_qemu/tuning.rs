@@ -1,0 +1,59 @@
+//! What a machine tunes on the host is restored after the guest, also if the launcher was killed.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use super::talk::Serial;
+use super::world::each_as_root;
+
+const DEFRAG: &str = "/sys/kernel/mm/transparent_hugepage/defrag";
+
+/// The word in brackets, which is in force.
+fn defrag() -> String {
+    let text = std::fs::read_to_string(DEFRAG).unwrap();
+    text.split_once('[').unwrap().1.split_once(']').unwrap().0.to_owned()
+}
+
+/// Puts the host back also if the test fails.
+struct Restored(String);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        if defrag() != self.0 {
+            std::fs::write(DEFRAG, &self.0).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, and a kernel with transparent huge pages"]
+fn what_is_tuned_for_the_run_is_restored_after_it_and_by_recover() {
+    assert!(Path::new(DEFRAG).exists(), "this kernel has no {DEFRAG}");
+    each_as_root(|world| {
+        let before = Restored(defrag());
+        let (field, word) = if before.0 == "never" { ("Madvise", "madvise") } else { ("Never", "never") };
+        let machine = world.machine(&format!("host: (thp_defrag: {field})"));
+
+        let launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        assert_eq!(defrag(), word);
+        guest.type_in("q");
+        launcher.ended().with(0);
+        assert_eq!(defrag(), before.0);
+
+        let launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.signal(Signal::SIGKILL);
+        assert_eq!(launcher.ended().code, None);
+        guest.type_in("?").says("HERE");
+        assert_eq!(defrag(), word);
+        guest.type_in("q");
+        world.guest_has_ended();
+        assert_eq!(defrag(), word, "nobody has restored it yet");
+        world.done(&["recover", &world.name]).with(0);
+        assert_eq!(defrag(), before.0);
+    });
+}

@@ -1,4 +1,4 @@
-//! How long a plan takes on hosts from 2 to 512 CPUs. It is made at every start, and must not be felt.
+//! How long a plan takes on hosts from 2 to 512 CPUs. Every start makes one, and nobody should notice.
 
 #[path = "../tests/golden/input.rs"]
 mod input;

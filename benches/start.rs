@@ -1,6 +1,6 @@
 //! What the launcher costs: how much later the guest runs than with a bare QEMU of the same arguments, what it keeps in
-//! memory, and how often it wakes while the guest idles. Rounds of both kinds alternate, so that whatever else the
-//! machine does meets both.
+//! memory, and how often it wakes while the guest idles. Rounds of both kinds alternate, so that other work of
+//! the machine affects both.
 //!
 //! `scripts/bench` makes the guest and runs this; `ROUNDS` and `IDLE_SECONDS` in the environment change how long it takes.
 

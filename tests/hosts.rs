@@ -1,4 +1,4 @@
-//! The captured hosts of tests/hosts are what the readers read. Each that was made up is written as a tree of files and
+//! The hosts of tests/hosts are what the readers read. Each made-up host is written as a tree of files and
 //! read; the result is the stored file. `UPDATE_HOSTS=1 cargo test --test hosts` writes the files anew.
 
 #[path = "hosts/shapes.rs"]
@@ -27,7 +27,7 @@ fn wanted() -> Wanted {
 
 /// Reads the shape's tree with the real readers, and adds what only a real /dev/kvm can answer.
 fn read(shape: &Shape, missing: &[&str]) -> Host {
-    // Ten thousand files for 512 CPUs: in memory where there is room for them.
+    // Ten thousand files for 512 CPUs: in memory, if there is room for them.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     tree::write(folder.path(), shape);
     let mut variables = vec![("PATH", "/usr/local/bin:/usr/bin")];

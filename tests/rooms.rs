@@ -1,5 +1,5 @@
-//! The rooms of `src/`: which may use which, and that no files import from one another in a circle. ARCHITECTURE.md says
-//! what each room is for.
+//! The rooms of `src/`: which room may use which, and that no files import from one another in a circle. ARCHITECTURE.md
+//! says what each room is for.
 
 #[path = "rooms/source.rs"]
 mod source;
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use source::{Imports, Source};
 
-/// Each room with what it may use: rooms, or files of a room by their modules. A room uses only rooms that stand below it.
+/// Each room with what it may use: rooms, or files of a room by their modules. A room uses only rooms that stand below
+/// it.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["commands", "cli", "report"]),
     (

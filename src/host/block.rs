@@ -107,7 +107,7 @@ pub(super) fn mounted(root: &Root, device: Device, mounts: &Mounts) -> Vec<Strin
     uses
 }
 
-/// Whether something of the host has the block device for itself: a mounted file system, swap, device-mapper, md; also
+/// Whether something of the host claims the block device: a mounted file system, swap, device-mapper, md; also
 /// what no list of mounts shows, such as a pool of ZFS or a mount in another namespace. The kernel lets one user have
 /// that (`O_EXCL` without `O_CREAT`, open(2)), and is asked for it. What may not be opened is not known to be claimed.
 pub(crate) fn is_claimed(node: &Path) -> bool {

@@ -36,11 +36,11 @@ pub struct Cpu {
     pub id: u32,
     /// Package (socket).
     pub package: u32,
-    /// Die in the package; 0 where the kernel does not say.
+    /// Die in the package; 0 if the kernel does not say.
     pub die: u32,
     /// Core in the package (`core_id`, not contiguous).
     pub core: u32,
-    /// NUMA node; 0 where there is only one.
+    /// NUMA node; 0 if there is only one.
     pub node: u32,
     /// This CPU and its SMT siblings.
     pub siblings: CpuSet,
@@ -91,7 +91,7 @@ const FOLDER: &str = "/sys/devices/system/cpu";
 const MAX_CACHES: usize = 16;
 
 impl Cpus {
-    /// Reads the CPUs; `allowed` is this process's affinity where it is known.
+    /// Reads the CPUs; `allowed` is this process's affinity, if it is known.
     pub(super) fn read(root: &Root, memory: &Memory, allowed: Option<CpuSet>) -> Self {
         let online = root.list(format!("{FOLDER}/online")).unwrap_or_default();
         let info = CpuInfo::read(root);
@@ -107,7 +107,7 @@ impl Cpus {
         }
     }
 
-    /// The CPUs that share the last-level cache with `cpu` (level 3, else level 2), or its package where no cache is known.
+    /// The CPUs that share the last-level cache with `cpu` (level 3, else level 2), or its package if no cache is known.
     pub fn l3_domain(&self, cpu: u32) -> CpuSet {
         for level in [3, 2] {
             if let Some(cache) = self.caches.iter().find(|c| c.level == level && c.cpus.contains(cpu)) {
@@ -182,7 +182,7 @@ fn read_list(root: &Root, online: &CpuSet, memory: &Memory) -> Vec<Cpu> {
 /// What all SMT siblings of a core have in common, read at one of them.
 fn read_core(root: &Root, id: u32, online: &CpuSet) -> Cpu {
     let folder = format!("{FOLDER}/cpu{id}/topology");
-    // -1 where the firmware does not say.
+    // -1 if the firmware does not say.
     let number = |name: &str| root.parse::<u32>(format!("{folder}/{name}"));
     // `thread_siblings_list` is its name before Linux 5.3.
     let mut siblings = ["core_cpus_list", "thread_siblings_list"]

@@ -22,9 +22,9 @@ const VARIABLES: [&str; 8] = [
 /// The environment of a process: variables and ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// Effective user id, where /proc does not tell.
+    /// Effective user id, if /proc does not tell.
     pub uid: u32,
-    /// Effective group id, where /proc does not tell.
+    /// Effective group id, if /proc does not tell.
     pub gid: u32,
     /// Process id.
     pub pid: u32,
@@ -62,7 +62,7 @@ impl Environment {
     }
 }
 
-/// Finds programs in PATH; one that is given by an absolute path is taken where it is.
+/// Finds programs in PATH; an absolute path is taken as it is.
 pub(super) fn find_programs(root: &Root, environment: &Environment, names: &[String]) -> BTreeMap<String, PathBuf> {
     let folders: Vec<PathBuf> = environment
         .variable("PATH")

@@ -1,4 +1,4 @@
-//! All facts about the host together, and what of it a machine has looked up.
+//! All facts about the host together, and which of them are read for a machine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,16 +36,16 @@ pub struct Host {
     /// The accounts that the machine names: user and group id by name.
     #[serde(default)]
     pub accounts: BTreeMap<String, (u32, u32)>,
-    /// PCI devices, where the machine has any of them for itself.
+    /// PCI devices, if the machine has any passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<Pci>,
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
-    /// The unit that is installed under the name of the machine's, where there is one.
+    /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
-    /// Where others than root can change the machine file.
+    /// The file or folder by which users other than root can change the machine file, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_file: Option<Writable>,
 }

@@ -1,7 +1,7 @@
-//! Which machine has a device: a locked file a device, which names the machine.
+//! Which machine uses a device: one locked file for each device, which names the machine.
 //!
-//! The lock is the launcher's, so it ends with the launcher however that dies. A file that nobody has locked counts only
-//! while the machine that it names has a journal: what that machine did to the device was not put back then.
+//! The launcher holds the lock, so the lock ends with the launcher, however that dies. A file that nobody has locked
+//! counts only while the machine that it names has a journal: its launcher did not restore the device.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::units::PciAddress;
 /// The journal's name in a run directory (`Journal::FILE`).
 const JOURNAL: &str = "journal";
 
-/// Where the leases of all machines of a user are, given where their run directories are.
+/// The folder of the leases of all of a user's machines, from the folder of their run directories.
 pub fn folder(run_dir: &Path) -> PathBuf {
     run_dir.join(".leases")
 }
@@ -21,7 +21,7 @@ pub fn path(folder: &Path, address: PciAddress) -> PathBuf {
     folder.join(address.to_string())
 }
 
-/// The machine whose launcher has the device.
+/// The machine whose launcher holds the device's lease.
 pub fn holder(folder: &Path, address: PciAddress) -> Option<String> {
     let path = path(folder, address);
     let file = File::open(&path).ok()?;
@@ -31,7 +31,7 @@ pub fn holder(folder: &Path, address: PciAddress) -> Option<String> {
     }
 }
 
-/// The machine that had the device and has not put it back: its launcher died, or could not.
+/// The machine that had the device and did not restore it: its launcher died, or failed to.
 pub fn left_by(folder: &Path, address: PciAddress) -> Option<String> {
     let path = path(folder, address);
     let file = File::open(&path).ok()?;
@@ -40,7 +40,7 @@ pub fn left_by(folder: &Path, address: PciAddress) -> Option<String> {
     has_journal(folder, &name).then_some(name)
 }
 
-/// Whether something that this machine did to the host may stand.
+/// Whether the machine's changes to the host may not be undone yet.
 pub fn has_journal(folder: &Path, name: &str) -> bool {
     let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
     is_name && folder.parent().is_some_and(|run_dirs| run_dirs.join(name).join(JOURNAL).is_file())

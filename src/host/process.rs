@@ -1,4 +1,4 @@
-//! Who and where we are: user, cgroup, session, systemd unit, and the folders that follow from it.
+//! This process: user, cgroup, session, systemd unit, and the folders that follow from it.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub struct Process {
     pub state_dir: PathBuf,
     /// Where logs go: `/var/log/vfio-run`, or below `$XDG_STATE_HOME`.
     pub log_dir: PathBuf,
-    /// Where what was asked of QEMU is kept: `/var/cache/vfio-run`, or below `$XDG_CACHE_HOME`.
+    /// Where QEMU's answers are cached: `/var/cache/vfio-run`, or below `$XDG_CACHE_HOME`.
     pub cache_dir: PathBuf,
 }
 
@@ -77,13 +77,13 @@ fn this_process() -> Process {
 }
 
 impl Process {
-    /// Reads who and where this process is.
+    /// Reads user, cgroup, session and unit of this process.
     pub(super) fn read(root: &Root, environment: &Environment, status: &Status) -> Self {
         let uid = status.uid.unwrap_or(environment.uid);
         let groups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
         let controller = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
         let unified = controller("0::");
-        // Where v1 and v2 are mixed, systemd may keep its units in a hierarchy of its own.
+        // If v1 and v2 are mixed, systemd may keep its units in a hierarchy of its own.
         let named =
             || groups.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path.to_owned());
         let units = unified.clone().filter(|path| path != "/").or_else(named).unwrap_or_default();

@@ -20,7 +20,7 @@ const FAKE_SPEED: u32 = 10;
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Reads under this folder.
+    /// Reads below this folder.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self(root.into())
     }
@@ -41,7 +41,7 @@ impl Root {
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// A file's text without white space at its ends, or `None` where it can't be read.
+    /// A file's text without white space at its ends, or `None` if it can't be read.
     pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         self.text_up_to(path, WHOLE)
     }
@@ -52,7 +52,7 @@ impl Root {
         Some(String::from_utf8_lossy(&read(file, limit)?).trim().to_owned())
     }
 
-    /// A file's text parsed, or `None` where it can't be read or is of another form.
+    /// A file's text parsed, or `None` if it can't be read or does not parse.
     pub fn parse<T: std::str::FromStr>(&self, path: impl AsRef<Path>) -> Option<T> {
         self.text_up_to(path, 4096)?.parse().ok()
     }
@@ -68,7 +68,7 @@ impl Root {
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
-    /// Names of a folder's entries, sorted; none where it can't be read.
+    /// Names of a folder's entries, sorted; none if it can't be read.
     pub fn names(&self, path: impl AsRef<Path>) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path(path)) else { return Vec::new() };
         let mut names: Vec<_> =

@@ -106,7 +106,7 @@ pub(super) fn known_units(root: &Root, managers: &[Manager], units: &[String]) -
         let template =
             unit.split_once('@').zip(unit.rsplit_once('.')).map(|((name, _), (_, kind))| format!("{name}@.{kind}"));
         let names: Vec<&str> = [Some(unit.as_str()), template.as_deref()].into_iter().flatten().collect();
-        // A link counts also where it leads out of the root.
+        // A link counts even if it leads out of the root.
         folders.iter().any(|folder| names.iter().any(|name| root.path(folder.join(name)).symlink_metadata().is_ok()))
     };
     units.iter().filter(is_known).cloned().collect()

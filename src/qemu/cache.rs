@@ -23,7 +23,7 @@ const FORMAT: u32 = 3;
 struct Kept {
     format: u32,
     binary: Identity,
-    /// What the answer about KVM was given for; `None` where KVM was not tried.
+    /// What the answer about KVM was given for; `None` if KVM was not tried.
     kvm: Option<KvmIdentity>,
     facts: QemuFacts,
 }
@@ -60,9 +60,9 @@ struct KvmIdentity {
 const REFUSAL_LASTS: Duration = Duration::from_secs(600);
 
 impl QemuFacts {
-    /// What this binary can do: from the cache in this folder where that still holds, else asked of the binary.
+    /// What this binary can do: from the cache in this folder if that is still valid, else asked of the binary.
     ///
-    /// Where KVM is not to be tried, nothing is said of it: an answer that is kept stays for who wants it next.
+    /// If KVM is not to be tried, the answer says nothing of it; a cached answer about KVM stays for the next caller.
     /// A cache that can't be written is a warning, not an error.
     pub fn of(binary: &Path, cache_dir: &Path, trial: KvmTrial) -> Result<Self, ProbeError> {
         let path = probe::resolve(binary)?;
@@ -90,7 +90,7 @@ impl QemuFacts {
         };
         let kept = Kept { format: FORMAT, binary: identity, kvm, facts };
         if let Err(error) = write(cache_dir, &file, &kept) {
-            tracing::warn!(file = %file.display(), %error, "what QEMU can do could not be kept; it is asked each time");
+            tracing::warn!(file = %file.display(), %error, "cannot cache what QEMU can do; vfio-run asks QEMU at each start");
         }
         Ok(kept.facts)
     }

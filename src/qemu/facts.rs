@@ -46,7 +46,7 @@ pub struct QemuFacts {
     pub options: BTreeMap<String, BTreeSet<String>>,
     /// Whether KVM is compiled in, and whether a machine started with `-accel kvm` really ran on it.
     pub kvm_present: bool,
-    /// Why a guest did not run with `-accel kvm`, in QEMU's words where it had any; `None` where the guest ran, KVM
+    /// Why a guest did not run with `-accel kvm`, in QEMU's words if it had any; `None` if the guest ran, KVM
     /// is not compiled in, or it was not tried. A host without `/dev/kvm` is an error here too.
     pub kvm_error: Option<String>,
 }

@@ -81,7 +81,7 @@ impl KvmGuest {
         Self { qemu, started }
     }
 
-    /// Waits for the answer: `None` where it ran, else what went wrong. The deadline stretches with what another QEMU
+    /// Waits for the answer: `None` if it ran, else what went wrong. The deadline stretches with what another QEMU
     /// took on this machine, which may be slow, loaded or itself emulated.
     pub fn error(self, another_took: Duration) -> Option<String> {
         let deadline = DEADLINE.max(another_took * 4);
@@ -93,7 +93,7 @@ impl KvmGuest {
             Some(ended) => Ok(Some(ended)),
             None => {
                 let limit = deadline.as_secs();
-                tracing::info!("trying whether KVM runs a guest, which takes long here: at most {limit} s");
+                tracing::info!("testing whether KVM runs a guest; that takes long on this host: at most {limit} s");
                 qemu.wait_until(self.started + deadline)
             }
         });
@@ -101,7 +101,7 @@ impl KvmGuest {
             Ok(Some(ended)) => judge(&ended),
             Ok(None) => {
                 let said = qemu.kill();
-                let hang = "a guest of a few instructions hung: KVM is there and runs no 64-bit code";
+                let hang = "a test guest of a few instructions hung: KVM is there but does not run 64-bit code";
                 Some(if said.trim().is_empty() {
                     hang.to_owned()
                 } else {
@@ -116,7 +116,7 @@ impl KvmGuest {
 fn judge(ended: &Ended) -> Option<String> {
     match ended.status.code() {
         Some(GOOD) => None,
-        Some(NO_64_BIT_CPU) => Some("it gives the guest a CPU that no 64-bit kernel runs on".to_owned()),
+        Some(NO_64_BIT_CPU) => Some("KVM gives the guest a CPU that no 64-bit kernel runs on".to_owned()),
         _ if ended.stderr.trim().is_empty() => Some(format!("QEMU ended with {}", ended.status)),
         _ => Some(ended.stderr.trim().to_owned()),
     }

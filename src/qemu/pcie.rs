@@ -36,7 +36,7 @@ impl RootPorts {
         port.with("port", slot * FUNCTIONS % 256).with("chassis", FIRST_OWN_CHASSIS + slot)
     }
 
-    /// A root port for the device of this id, or `None` where all are taken. The port's id is the bus that the device
+    /// A root port for the device of this id, or `None` if all are taken. The port's id is the bus that the device
     /// sits on.
     pub fn port_for(&mut self, device: &str) -> Option<Device> {
         if self.used == Self::MAX {
@@ -50,7 +50,7 @@ impl RootPorts {
             // Port and chassis number tell the guest which slot it is; each must be unique.
             .with("port", slot * FUNCTIONS + function)
             .with("chassis", self.used);
-        // The guest looks for further functions only where function 0 announces them.
+        // The guest looks for further functions only if function 0 announces them.
         Some(if function == 0 { port.with("multifunction", true) } else { port })
     }
 }

@@ -1,6 +1,6 @@
 //! Asking a QEMU binary what it can do.
 //!
-//! Over QMP where that tells it. What lives in modules that may not be installed (displays, audio, SPICE) is in the
+//! Over QMP if that tells it. What lives in modules that may not be installed (displays, audio, SPICE) is in the
 //! schema whether or not it is there, so for those the binary's own `help` lists are read, which try to load them.
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use crate::child::SpawnError;
 /// had hardly any time for it.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
-/// How long another QEMU may take where only KVM is asked about; it tells how fast this machine is just now.
+/// How long another QEMU may take if only KVM is asked about; it tells how fast this machine is just now.
 const ANOTHER_LIMIT: Duration = Duration::from_secs(8);
 
 /// The schema of QEMU 10 is 0.25 MiB in one line.
@@ -46,7 +46,7 @@ const DRIVERS: &[&str] = &[
     "virtio-vga-gl", "virtserialport", "vmcoreinfo", "vmgenid", "vmware-svga",
 ];
 
-/// Drivers whose code is in one module and what they are built on in another. Where only the first is installed, QEMU
+/// Drivers whose code is in one module and what they are built on in another. If only the first is installed, QEMU
 /// lists the driver and aborts as soon as it is asked about it or given it (seen with 7.2 of Debian without
 /// qemu-system-gui: "missing object type 'virtio-gpu-gl-device'").
 const NEEDS: &[(&str, &str)] = &[
@@ -83,7 +83,7 @@ pub enum ProbeError {
     #[error(transparent)]
     Start(#[from] SpawnError),
     /// It did not answer as a QEMU does.
-    #[error("{} did not tell what it can do{said}", binary.display())]
+    #[error("{} did not answer what it can do{said}", binary.display())]
     Ask {
         /// The binary.
         binary: PathBuf,
@@ -191,7 +191,7 @@ fn ask_all(binary: &Path, deadline: Instant, trial: KvmTrial) -> Result<QemuFact
     if !takes.is_empty() {
         facts.devices.retain(|name, _| takes.contains(name));
     }
-    // Where the list could not be read, the schema's words stand: too many rather than none.
+    // If the list could not be read, the schema's words stand: too many rather than none.
     facts.displays = Some(listed(&read(displays)?)).filter(|words| !words.is_empty()).unwrap_or(facts.displays);
     facts.audiodevs = Some(listed(&read(audiodevs)?)).filter(|words| !words.is_empty()).unwrap_or(facts.audiodevs);
     facts.binary = binary.to_owned();
@@ -253,7 +253,7 @@ async fn ask(qmp: &mut Qmp<UnixStream>) -> Result<QemuFacts, QmpError> {
     facts.displays = schema.returned_kinds("query-display-options");
     facts.audiodevs = schema.returned_kinds("query-audiodevs");
     facts.vnc = schema.has_command("query-vnc") && facts.options.contains_key("vnc");
-    // 7.2's schema has `user` also where libslirp was left out; making one costs nothing and settles it.
+    // 7.2's schema has `user` even if QEMU was built without libslirp; making one costs nothing and settles it.
     if facts.netdevs.contains("user") {
         match qmp.execute_raw("netdev_add", json!({ "type": "user", "id": "probe", "restrict": true })).await {
             Err(QmpError::Refused { .. }) => _ = facts.netdevs.remove("user"),
@@ -261,7 +261,7 @@ async fn ask(qmp: &mut Qmp<UnixStream>) -> Result<QemuFacts, QmpError> {
         }
     }
 
-    // SPICE is a module where it is packaged apart; this backend comes with it.
+    // SPICE is a module if it is packaged apart; this backend comes with it.
     let backends = qmp.execute_raw("query-chardev-backends", json!({})).await?;
     let is_spice = |backend: &Value| words(backend, "name").as_deref() == Some("spicevmc");
     facts.spice = schema.has_command("query-spice") && backends.as_array().into_iter().flatten().any(is_spice);

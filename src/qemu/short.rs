@@ -1,4 +1,4 @@
-//! A short-lived QEMU: started to be asked, its words kept, and never left behind.
+//! A short-lived QEMU: started to answer questions, its output kept, and never left running.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -54,7 +54,7 @@ impl Short {
         Ok(Self { child: command.spawn()?, stdout, stderr })
     }
 
-    /// Waits for its end; `None` where it has not ended by the deadline.
+    /// Waits for its end; `None` if it has not ended by the deadline.
     pub(super) fn wait_until(&mut self, deadline: Instant) -> io::Result<Option<Ended>> {
         let Some(status) = child::wait_until(&mut self.child, deadline)? else { return Ok(None) };
         Ok(Some(Ended { status, stdout: read_all(&mut self.stdout), stderr: read_all(&mut self.stderr) }))

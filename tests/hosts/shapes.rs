@@ -55,7 +55,7 @@ fn caches(cores: &[CoreShape], data: u64, instructions: u64, l2: u64, l3: u64, c
 /// A host of one node, root in a session on a Debian with KVM on AMD; its CPUs are filled in.
 fn desktop(model: &'static str, flags: String, cores: Vec<CoreShape>, caches: Vec<CacheShape>, gib: u64) -> Shape {
     let cpus = by(&cores, cores.len()).remove(0);
-    // What the firmware and the kernel keep for themselves.
+    // What the firmware and the kernel reserve.
     let total_kib = gib * GIB - 530_512;
     Shape {
         kernel: "6.1.0-28-amd64",
@@ -129,7 +129,7 @@ pub fn ryzen_7950x3d() -> Shape {
     }
 }
 
-/// Two complexes of three cores with 8 MiB each; `core_id` has a hole where the fourth core was fused off.
+/// Two complexes of three cores with 8 MiB each; `core_id` has a hole in place of the fourth core, which was fused off.
 pub fn ryzen_1600() -> Shape {
     let cores = threads_apart([0, 1, 2, 4, 5, 6].into_iter());
     let caches = caches(&cores, 32, 64, 512, 8192, 3);

@@ -1,7 +1,7 @@
 //! The modules of `src/`, read as tokens, and which files each file imports from.
 //!
-//! An import is a `use`, or a path in the code (also inside a macro's arguments), that leads to another file of `src/`. A
-//! name that a `mod.rs` re-exports counts for the file that has it. What only tests see (`#[cfg(test)]`) does not count.
+//! An import is a `use`, or a path in the code (also in a macro's arguments), that leads to another file of `src/`. A name
+//! that a `mod.rs` re-exports counts for the file that has it. What only tests see (`#[cfg(test)]`) does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -103,8 +103,8 @@ impl Source {
         imports
     }
 
-    /// The path from the crate on that this one means in a module; `None`: it leads to another crate or to an item of the
-    /// module's own.
+    /// The path from the crate on that this one means in a module; `None`: it leads to another crate, or to an item of
+    /// the module itself.
     fn absolute(&self, module: &Names, path: &[String], depth: usize) -> Option<Names> {
         let (first, rest) = path.split_first()?;
         let from = |base: &[String]| Some([base, rest].concat());
@@ -209,8 +209,13 @@ impl Reader<'_> {
                 }
                 Some("pub") => {
                     is_public = true;
-                    let restricted = matches!(tokens.get(at + 1), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
-                    at += if restricted { 2 } else { 1 };
+                    at += 1;
+                    // `pub(crate)`
+                    if let Some(TokenTree::Group(group)) = tokens.get(at)
+                        && group.delimiter() == Delimiter::Parenthesis
+                    {
+                        at += 1;
+                    }
                     continue;
                 }
                 Some("use") if !is_punct(tokens.get(at + 1), '<') => {

@@ -63,7 +63,7 @@ pub(in crate::host) fn read(root: &Root, environment: &Environment) -> Vec<Descr
     by_name.into_values().filter_map(|path| read_one(root, &path)).collect()
 }
 
-/// One descriptor, or nothing where it is of another kind of firmware, masked, or can't be read.
+/// One descriptor, or nothing if it describes another kind of firmware, is masked, or can't be read.
 fn read_one(root: &Root, path: &Path) -> Option<Descriptor> {
     let text = root.text_up_to(path, MAX_LENGTH)?;
     if text.is_empty() {
@@ -92,7 +92,7 @@ struct Written {
     features: Vec<String>,
 }
 
-/// Where the firmware goes. Builds for `-kernel` or plain memory have other fields, so all are optional.
+/// How the firmware is loaded. Builds for `-kernel` or plain memory have other fields, so all are optional.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Mapping {

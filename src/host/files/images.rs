@@ -15,7 +15,7 @@ use crate::units::DiskFormat;
 /// One file as it is on the host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileFact {
-    /// What it is; `None` where it does not exist.
+    /// What it is; `None` if it does not exist.
     pub kind: Option<FileKind>,
     /// Numeric owner.
     pub uid: u32,
@@ -25,15 +25,15 @@ pub struct FileFact {
     pub mode: u32,
     /// Size in bytes; of a block device, its capacity.
     pub size: u64,
-    /// Image format read from the header: qcow2 by its magic, else raw. `None` where it could not be read.
+    /// Image format read from the header: qcow2 by its magic, else raw. `None` if it could not be read.
     pub format: Option<DiskFormat>,
-    /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` where it could not be tried.
+    /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` if it could not be tried.
     pub direct_io: Option<bool>,
     /// Where a block device, or a partition of it, is mounted or used as swap.
     pub mounted: Vec<String>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
-    /// Where it does not exist: the name in its folder that is most like its own, if one is like it.
+    /// If it does not exist: the most similar name in its folder, if one is similar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near: Option<PathBuf>,
 }
@@ -156,7 +156,7 @@ fn closed_folder(root: &Root, path: &Path, full: &Path) -> Option<(PathBuf, u32)
     let target = target.and_then(|(full, root)| Some(Path::new("/").join(full.strip_prefix(root).ok()?)));
     let closed = |path: &Path| {
         let mut folders: Vec<_> = path.ancestors().skip(1).collect();
-        // The root itself is the tree's, not the host's, where it is captured.
+        // A captured root's own folder belongs to the tree, not to the host.
         folders.retain(|folder| *folder != Path::new("/") && !folder.as_os_str().is_empty());
         folders.into_iter().rev().find_map(|folder| {
             let data = std::fs::metadata(root.path(folder)).ok().filter(Metadata::is_dir)?;

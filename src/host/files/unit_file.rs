@@ -11,7 +11,7 @@ use crate::host::Root;
 pub struct WantedUnit {
     /// Its name: `vfio-run-win11.service`.
     pub name: String,
-    /// What its `ExecStart=` ends with where it runs this machine's file.
+    /// What its `ExecStart=` ends with if it runs this machine's file.
     pub ending: String,
 }
 

@@ -163,7 +163,7 @@ pub(super) const WORDS: [Word; 6] = [
 ];
 
 /// Features of the table that are among the CPU's flags and whose bit is clear in what is offered. `offered` answers
-/// a leaf's register, or nothing where the leaf is not there at all.
+/// a leaf's register, or nothing if CPUID has no such leaf.
 pub(super) fn missing(flags: &[String], offered: impl Fn(u32, u32, Register) -> Option<u32>) -> Vec<String> {
     let flags: std::collections::HashSet<&str> = flags.iter().map(String::as_str).collect();
     let mut missing = Vec::new();

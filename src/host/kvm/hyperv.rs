@@ -1,5 +1,5 @@
 //! Hyper-V's interfaces that KVM offers to guests, by the names of QEMU's CPU properties. QEMU looks for the same bits and
-//! refuses to start where one is missing (`kvm_hyperv_properties` in QEMU's `target/i386/kvm/kvm.c`; the bits' names are
+//! refuses to start if one is missing (`kvm_hyperv_properties` in QEMU's `target/i386/kvm/kvm.c`; the bits' names are
 //! in `hyperv-proto.h` beside it).
 
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ pub fn has_bits(property: &str) -> bool {
     PROPERTIES.iter().any(|(name, _)| *name == property)
 }
 
-/// The properties that KVM offers; `None` where it cannot be asked without a virtual machine (before Linux 5.11).
+/// The properties that KVM offers; `None` if it cannot be asked without a virtual machine (before Linux 5.11).
 pub(super) fn ask(kvm: &kvm_ioctls::Kvm) -> Option<BTreeSet<String>> {
     if kvm.check_extension_raw(KVM_CAP_SYS_HYPERV_CPUID.into()) <= 0 {
         return None;

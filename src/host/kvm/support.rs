@@ -100,7 +100,7 @@ impl Kvm {
                     }
                 }
                 Some(Err(error)) => kvm.open_error = Some(error),
-                None => kvm.open_error = Some("it did not answer in time".to_owned()),
+                None => kvm.open_error = Some("KVM did not answer in time".to_owned()),
             }
         }
         kvm
@@ -112,12 +112,12 @@ impl Kvm {
         if !self.exists {
             return match self.virtualization {
                 Some(true) => unusable(
-                    "there is no /dev/kvm, although the CPU has virtualization".to_owned(),
-                    "load the module: `modprobe kvm_amd` or `modprobe kvm_intel`; where it refuses, \
+                    "/dev/kvm does not exist, although the CPU has virtualization".to_owned(),
+                    "load the module: `modprobe kvm_amd` or `modprobe kvm_intel`; if the kernel refuses, \
                      enable SVM or VT-x in the BIOS",
                 ),
                 _ => unusable(
-                    "there is no /dev/kvm".to_owned(),
+                    "/dev/kvm does not exist".to_owned(),
                     "enable SVM (AMD) or VT-x (Intel) in the BIOS; inside a virtual machine, let its host offer nested \
                      virtualization (`nested=1` of kvm_amd or kvm_intel, and `-cpu host`)",
                 ),
@@ -129,19 +129,19 @@ impl Kvm {
             } else {
                 "load the module again (`modprobe kvm_amd` or `modprobe kvm_intel`) and read `dmesg`"
             };
-            return unusable(format!("/dev/kvm can't be used: {error}"), remedy);
+            return unusable(format!("cannot use /dev/kvm: {error}"), remedy);
         }
         let Some(version) = self.api_version else { return KvmVerdict::Unknown };
         if version != API_VERSION {
             return unusable(
-                format!("/dev/kvm speaks version {version} of its interface instead of {API_VERSION}"),
+                format!("/dev/kvm has version {version} of the KVM interface; QEMU needs version {API_VERSION}"),
                 "use a kernel with an ordinary KVM",
             );
         }
         if self.virtualization == Some(false) {
             return unusable(
-                "/dev/kvm opens, but the CPU shows neither svm nor vmx: this is a sandbox's KVM that runs no ordinary \
-                 machine"
+                "/dev/kvm opens, but the CPU flags contain neither svm nor vmx: this sandbox's KVM cannot run an \
+                 ordinary guest"
                     .to_owned(),
                 "enable SVM (AMD) or VT-x (Intel) in the BIOS; inside a virtual machine, let its host offer nested \
                  virtualization (`nested=1` of kvm_amd or kvm_intel, and `-cpu host`)",
@@ -169,8 +169,9 @@ struct Answer {
     hyperv: Option<BTreeSet<String>>,
 }
 
-/// Asks `/dev/kvm` its version, the CPUID that it supports (`Documentation/virt/kvm/api.rst`, 4.1 and 4.46), and Hyper-V's. In a
-/// thread of its own with a deadline, for a start must not hang on a question; `None` when it passed.
+/// Asks `/dev/kvm` for its version, the CPUID that it supports (`Documentation/virt/kvm/api.rst`, 4.1 and 4.46) and
+/// Hyper-V's CPUID. A thread of its own asks, with a deadline, since a start must not hang on a question; `None` if the
+/// deadline passed.
 fn ask() -> Option<Result<Answer, String>> {
     let (answer, receive) = mpsc::sync_channel(1);
     std::thread::Builder::new()

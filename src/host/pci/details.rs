@@ -12,7 +12,7 @@ use super::usb::{self, UsbDevice};
 use crate::host::{Root, lease};
 use crate::units::{PciAddress, Size};
 
-/// Modules that can stand upon another; the search ends there.
+/// More modules than use one another; the search ends there.
 const MAX_MODULES: usize = 64;
 
 /// What is known of a function that was looked at closely.
@@ -22,7 +22,7 @@ pub struct Details {
     pub numa_node: Option<u32>,
     /// Whether the host's firmware used it as its screen.
     pub boot_vga: Option<bool>,
-    /// Header type: 0 is a device, 1 a bridge; `None` where it does not answer.
+    /// Header type: 0 is a device, 1 a bridge; `None` if it does not answer.
     pub header: Option<u8>,
     /// Whether its configuration space answers; one that reads as all ones is dead or without power.
     pub answers: Option<bool>,
@@ -32,7 +32,8 @@ pub struct Details {
     pub rom: Option<Size>,
     /// Ranges that can be resized.
     pub resizable: Vec<Resizable>,
-    /// How the kernel can reset it, in the order that it would try; `None` where that is not told (before Linux 5.15).
+    /// How the kernel can reset it, in the order that it would try; `None` if the kernel does not tell (before Linux
+    /// 5.15).
     pub reset_methods: Option<Vec<String>>,
     /// Power state: `D0`, `D3hot`, `D3cold`.
     pub power_state: Option<String>,
@@ -42,7 +43,7 @@ pub struct Details {
     pub d3cold_allowed: Option<bool>,
     /// Its link to the port above.
     pub link: Option<Link>,
-    /// The driver's module and those that stand upon it, topmost first: the order that they are removed in.
+    /// The driver's module and the modules that use it, topmost first: the order that they are removed in.
     pub modules: Vec<String>,
     /// Device nodes that belong to it.
     pub nodes: Vec<Node>,
@@ -52,9 +53,9 @@ pub struct Details {
     pub uses: Vec<String>,
     /// USB devices behind it, by port.
     pub usb: Vec<UsbDevice>,
-    /// The machine whose launcher has it.
+    /// The machine whose launcher holds its lease.
     pub lease: Option<String>,
-    /// The machine that had it and has not put it back: its launcher died, or could not.
+    /// The machine that had it and did not restore it: its launcher died, or failed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
 }
@@ -88,7 +89,7 @@ impl Resizable {
     }
 }
 
-/// The files `reset` and `reset_method` are there only where the kernel knows a way (`pci_dev_reset_attr_is_visible()` in
+/// The files `reset` and `reset_method` exist only if the kernel knows a way (`pci_dev_reset_attr_is_visible()` in
 /// `drivers/pci/pci-sysfs.c`), and before Linux 5.15 only the former.
 fn reset_methods(root: &Root, folder: &str) -> Option<Vec<String>> {
     match root.text_up_to(format!("{folder}/reset_method"), 4096) {
@@ -107,8 +108,9 @@ pub(super) fn read(root: &Root, address: PciAddress, leases: &Path) -> Details {
     let config = config(root, &folder);
     let answers = config.map(|bytes| bytes[..2] != [0xff, 0xff]);
     Details {
-        // Not `driver_override`: reading it waits for a driver that never lets go, and nobody could end us then.
-        // -1 where the firmware does not say.
+        // Not `driver_override`: reading it waits for a driver that may never release the device, and not even SIGKILL
+        // ends that.
+        // -1 if the firmware does not say.
         numa_node: text("numa_node").and_then(|node| node.parse().ok()),
         boot_vga: flag("boot_vga"),
         header: config.filter(|_| answers == Some(true)).map(|bytes| bytes[0xe] & 0x7f),
@@ -156,7 +158,7 @@ fn pcie_link(text: &dyn Fn(&str) -> Option<String>) -> Option<Link> {
     (link.width.is_some() || link.max_width.is_some()).then_some(link)
 }
 
-/// The module and all that stand upon it (`/sys/module/*/holders`), each before what it stands upon.
+/// The module and all modules that use it (`/sys/module/*/holders`), each before those that it uses.
 fn stack(root: &Root, module: &str) -> Vec<String> {
     fn visit(root: &Root, module: &str, found: &mut Vec<String>, seen: &mut Vec<String>) {
         if seen.len() >= MAX_MODULES || seen.iter().any(|known| known == module) {

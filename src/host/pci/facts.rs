@@ -19,7 +19,7 @@ use crate::units::{PciAddress, PciSlot};
 pub struct Pci {
     /// All functions of the host in order of their addresses.
     pub functions: Vec<PciFunction>,
-    /// Whether an IOMMU is at work: the kernel put devices into groups.
+    /// Whether an IOMMU is active: the kernel put devices into groups.
     pub iommu: Option<bool>,
     /// How many bits a physical address has on this CPU.
     pub address_bits: Option<u32>,
@@ -27,10 +27,10 @@ pub struct Pci {
     pub screen: Screen,
     /// The ROM files that the machine names; `None`: it could not be read.
     pub roms: BTreeMap<PathBuf, Option<Rom>>,
-    /// Whether vfio-pci is there or can be loaded; `None`: it could not be found out.
+    /// Whether vfio-pci is loaded or can be; `None`: it could not be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_vfio: Option<bool>,
-    /// What VFIO says of the wanted functions that are with it already; `None`: none of them can be asked for.
+    /// What VFIO says of the wanted functions that are already bound to vfio-pci; `None`: it could be asked for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vfio: Option<vfio::Answer>,
 }
@@ -49,7 +49,8 @@ pub struct WantedPci {
 }
 
 impl Pci {
-    /// Reads all functions, and those that are wanted in depth. `leases`: where launchers note which devices they have.
+    /// Reads all functions, and those that are wanted in depth. `leases`: the folder in which launchers note which devices
+    /// they use.
     pub fn read(root: &Root, wanted: &WantedPci, leases: &Path) -> Self {
         let mut functions: Vec<PciFunction> =
             root.names(DEVICES).iter().filter_map(|name| function::read(root, name)).collect();

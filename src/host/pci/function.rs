@@ -13,21 +13,21 @@ use crate::units::{PciAddress, PciIds};
 /// One PCI function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PciFunction {
-    /// Where it is.
+    /// Its address.
     pub address: PciAddress,
     /// What it is.
     pub ids: PciIds,
-    /// Whose card it is on.
+    /// The ids of the card that it is on.
     pub subsystem: Option<PciIds>,
     /// Class, subclass and programming interface: 0x030000 is a VGA card.
     pub class: u32,
-    /// The driver that has it.
+    /// The driver that it is bound to.
     pub driver: Option<String>,
     /// Its IOMMU group.
     pub group: Option<u32>,
-    /// The bridge or port that it is behind.
+    /// The bridge or port above it.
     pub port: Option<PciAddress>,
-    /// The rest, where it was asked for.
+    /// The rest, if the function was looked at closely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<Details>>,
 }
@@ -49,7 +49,7 @@ impl PciFunction {
     }
 }
 
-/// What every function's `uevent` tells, with its place in the tree.
+/// What every function's `uevent` tells, with the port above it.
 pub(super) fn read(root: &Root, name: &str) -> Option<PciFunction> {
     let address: PciAddress = name.parse().ok()?;
     let folder = folder(address);

@@ -21,7 +21,7 @@ impl fmt::Display for Holder {
             (Some(unit), None, _) => write!(f, ", {unit}")?,
             (None, ..) => {}
         }
-        // Where the unit does not tell.
+        // If the unit does not tell.
         if let (Some(user), None) = (self.user.as_deref().filter(|user| *user != "root"), self.manager) {
             write!(f, ", as {user}")?;
         }
@@ -43,7 +43,7 @@ pub struct Holder {
     pub comm: String,
     /// The user that it runs as.
     pub uid: Option<u32>,
-    /// That user's name, in facts; who waits for holders to go does not ask for it.
+    /// That user's name, in facts; code that waits for holders to end does not look it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The systemd unit that it is in: `gdm.service`, `session-3.scope`.
@@ -60,14 +60,14 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Whether it holds devices for sessions, and lets go when those do: logind (and systemd, which keeps them for it over
-    /// a restart of it) and its likes. It must not be ended, since all sessions depend on it.
+    /// Whether it opens devices for sessions, and closes them when those do: logind (and systemd, which keeps them while
+    /// logind restarts), elogind, seatd. It must not be ended, since all sessions depend on it.
     pub fn is_broker(&self) -> bool {
         self.uid == Some(0) && (self.pid == 1 || BROKERS.contains(&self.comm.as_str()))
     }
 
-    /// The units of its user to stop so that it lets go for good, where it is in a unit of a user's. A service with a
-    /// socket would start again at the next knock.
+    /// The user units to stop so that it releases the devices for good, if it is in a user unit. systemd would start a
+    /// service with a socket again at the next connection.
     pub fn user_units(&self) -> Option<Vec<String>> {
         let (unit, uid) = (self.unit.as_ref()?, self.manager?);
         if *unit == format!("user@{uid}.service") {

@@ -1,4 +1,4 @@
-//! PCI functions: what each is, who drives it, what hangs on it and who uses that. Read only for machines that have
+//! PCI functions: what each is, its driver, what depends on it and who uses it. Read only for machines that have
 //! `pci:` and for `vfio-run devices`, and in depth only for the functions that are asked for and what they depend on.
 //! Source: `Documentation/ABI/testing/sysfs-bus-pci`, `Documentation/PCI/sysfs-pci.rst`.
 

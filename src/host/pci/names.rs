@@ -6,9 +6,9 @@ use super::function::PciFunction;
 use crate::host::Root;
 use crate::units::PciIds;
 
-/// Where distributions keep it.
+/// Where distributions keep the list.
 const LISTS: [&str; 3] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
-/// Three times what it is.
+/// Three times its size.
 const MAX_LIST: usize = 4 << 20;
 
 /// The names of those devices and classes that were asked for.

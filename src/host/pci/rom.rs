@@ -41,7 +41,7 @@ impl Rom {
     }
 }
 
-/// Reads a ROM file; `None` where that is impossible.
+/// Reads a ROM file; `None` if it can't be read.
 pub(super) fn read(root: &Root, path: &Path) -> Option<Rom> {
     use std::io::Read as _;
     let file = std::fs::File::open(root.path(path)).ok()?;

@@ -1,4 +1,4 @@
-//! What stands between a graphics card and its going: consoles, framebuffers, and the display manager.
+//! What uses a graphics card and must release it first: consoles, framebuffers, and the display manager.
 
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,7 @@ impl Screen {
     pub(super) fn read(root: &Root, user_units: &[String]) -> Self {
         let managers = sessions::managers(root);
         let display_manager = root.link("/etc/systemd/system/display-manager.service");
-        // systemd removes the cgroup of a unit that has ended. One that runs may be empty: where the display manager is
+        // systemd removes the cgroup of a unit that has ended. One that runs may be empty: if the display manager is
         // itself a compositor, PAM has moved it into its session.
         let group = |unit: &String| root.path(format!("/sys/fs/cgroup/system.slice/{unit}")).is_dir();
         let runs = display_manager.as_ref().is_some_and(group);
@@ -105,7 +105,7 @@ fn framebuffers(root: &Root) -> Vec<(String, Option<PciAddress>)> {
     numbered.map(|name| (name.clone(), maker(&name))).collect()
 }
 
-/// A line such as `    e0000000-e02fffff : BOOTFB`. Whoever is not root sees zeros.
+/// A line such as `    e0000000-e02fffff : BOOTFB`. Users other than root see zeros.
 fn boot_memory(iomem: &str) -> Vec<(u64, u64)> {
     let ranges = iomem.lines().filter_map(|line| {
         let (range, name) = line.split_once(" : ")?;

@@ -1,9 +1,9 @@
-//! Whether VFIO gives QEMU its devices, in the kernel's own word: asked of those that are with vfio-pci already when a plan
-//! is made, and of all when they have changed hands, since QEMU's own words for it name neither the device that is in the
-//! way nor the program.
+//! Whether VFIO accepts the devices, asked of the kernel itself: when a plan is made, for the devices that are already
+//! bound to vfio-pci; before QEMU starts, for all devices. QEMU's own message names neither the device that blocks a
+//! group nor the program that uses it.
 //!
 //! Groups and the container are opened and closed again, the devices are not: the kernel resets a device when it is opened
-//! and when it is closed, and there are cards that stand one reset and no second.
+//! and when it is closed, and some cards survive one reset but not a second.
 //! Source: `Documentation/driver-api/vfio.rst`, `include/uapi/linux/vfio.h`.
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use super::sysfs::folder;
 use crate::host::Root;
 use crate::units::{PciAddress, PciSlot};
 
-/// VFIO will not give QEMU its devices.
+/// Why VFIO refuses devices.
 #[derive(Debug)]
 pub enum Refused {
     /// VFIO itself does not work.
@@ -37,57 +37,57 @@ pub enum Refused {
     Group {
         /// The node.
         path: PathBuf,
-        /// The kernel's word.
+        /// The kernel's error.
         error: std::io::Error,
     },
-    /// Another process has the group.
+    /// Another process has opened the group.
     InUse {
         /// The group.
         group: String,
-        /// Who has it, as far as it can be seen.
+        /// The processes that have opened it, as far as this user can see them.
         holders: Vec<Holder>,
     },
-    /// A member of a group is with a driver of the host's.
+    /// A member of a group is bound to a driver of the host.
     NotViable {
         /// The group.
         group: String,
-        /// Its members that are in the way, with their drivers.
+        /// Its members that are bound to another driver, with that driver.
         members: Vec<String>,
     },
 }
 
 impl Refused {
-    /// What is in the way.
+    /// What VFIO refuses, and why.
     pub fn detail(&self) -> String {
         match self {
-            Self::Container(error) => format!("VFIO cannot be used ({error})"),
+            Self::Container(error) => format!("cannot use VFIO ({error})"),
             Self::NoGroup(address) => format!("{address} is in no IOMMU group"),
             Self::Group { path, error } => format!("cannot open {}: {error}", path.display()),
             Self::InUse { group, holders } => format!("IOMMU group {group} is in use by {}", words(holders)),
             Self::NotViable { group, members } => format!(
-                "IOMMU group {group} can only be given as a whole, and {} of it {} not with vfio-pci",
+                "IOMMU group {group} can only be passed through as a whole, but {} {} not bound to vfio-pci",
                 members.join(", "),
                 if members.len() == 1 { "is" } else { "are" }
             ),
         }
     }
 
-    /// How to mend it.
+    /// What the user can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Container(VfioError::OpenContainer(error))
                 if error.kind() == std::io::ErrorKind::PermissionDenied =>
             {
-                "start as root, or `modprobe vfio_iommu_type1` once: udev gives `/dev/vfio/vfio` to everybody then"
+                "start as root, or run `modprobe vfio_iommu_type1` once: udev then lets everybody open `/dev/vfio/vfio`"
             }
-            Self::Container(_) => "`modprobe vfio_iommu_type1`, then look at `dmesg`",
-            Self::NoGroup(_) => "give the guest another device; `vfio-run devices` shows the groups",
+            Self::Container(_) => "run `modprobe vfio_iommu_type1`, then read `dmesg`",
+            Self::NoGroup(_) => "pass another device through; `vfio-run devices` shows the groups",
             Self::Group { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                "start as root, or have udev give you the group: `SUBSYSTEM==\"vfio\", OWNER=\"…\"`"
+                "start as root, or let udev give the group to your user: `SUBSYSTEM==\"vfio\", OWNER=\"…\"`"
             }
-            Self::Group { .. } => "look at `dmesg`",
+            Self::Group { .. } => "read `dmesg`",
             Self::InUse { .. } => "end that program",
-            Self::NotViable { .. } => "give the guest these too",
+            Self::NotViable { .. } => "pass these through as well",
         }
     }
 }
@@ -100,12 +100,12 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Where drivers of PCI functions are once they are there.
+/// The folder that the driver has in sysfs once it is loaded.
 const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
 /// A list of modules is half a megabyte.
 const MAX_LIST: usize = 16 << 20;
 
-/// Whether vfio-pci is there, or is among the modules of the running kernel; `None`: these cannot be read.
+/// Whether vfio-pci is loaded, or is among the modules of the running kernel; `None`: these cannot be read.
 pub(super) fn has_driver(root: &Root) -> Option<bool> {
     if root.path(DRIVER).exists() {
         return Some(true);
@@ -122,21 +122,21 @@ pub(super) fn has_driver(root: &Root) -> Option<bool> {
     Some(names(&modules) || list("modules.builtin").is_some_and(|text| names(&text)))
 }
 
-/// What VFIO answered for devices that are with vfio-pci already.
+/// What VFIO answered for devices that are already bound to vfio-pci.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// QEMU can have them.
+    /// VFIO accepts them.
     Gives,
-    /// It cannot.
+    /// VFIO refuses them.
     Refuses {
         /// Why.
         detail: String,
-        /// How to mend that.
+        /// What the user can do about it.
         remedy: String,
     },
 }
 
-/// Asks for those of the wanted functions that can be asked for without changing anything. `None`: there are none.
+/// Asks VFIO for those of the wanted functions for which it can be asked without changing anything. `None`: for none.
 pub(super) fn answer(root: &Root, functions: &[PciFunction], wanted: &[PciSlot]) -> Option<Answer> {
     let devices = ready(functions, wanted);
     if devices.is_empty() || !root.is_real() {
@@ -148,8 +148,8 @@ pub(super) fn answer(root: &Root, functions: &[PciFunction], wanted: &[PciSlot])
     })
 }
 
-/// The functions of wanted groups that are with vfio-pci as a whole (else opening VFIO's node might load it), and that no
-/// launcher and no program has.
+/// The functions of wanted groups that are bound to vfio-pci as a whole (else opening VFIO's node might load it), and
+/// that no launcher and no program uses.
 fn ready(functions: &[PciFunction], wanted: &[PciSlot]) -> Vec<PciAddress> {
     let wanted = |f: &&PciFunction| !f.is_bridge() && wanted.iter().any(|slot| slot.contains(f.address));
     let groups: BTreeSet<u32> = functions.iter().filter(wanted).filter_map(|f| f.group).collect();
@@ -168,12 +168,12 @@ fn ready(functions: &[PciFunction], wanted: &[PciSlot]) -> Vec<PciAddress> {
 
 fn words(holders: &[Holder]) -> String {
     match holders.is_empty() {
-        true => "a process that cannot be seen".to_owned(),
+        true => "a process of another user".to_owned(),
         false => holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
 }
 
-/// Asks for all these devices of the host. Devices below another root than the host's own cannot be asked.
+/// Asks VFIO for all these devices of the host. Below another root than the host's own there is nobody to ask.
 pub fn ask(root: &Root, devices: &[PciAddress]) -> Result<(), Refused> {
     if devices.is_empty() || !root.is_real() {
         return Ok(());
@@ -197,13 +197,13 @@ fn group_is_free(root: &Root, group: String) -> Result<(), Refused> {
     };
     match is_viable(&file).map_err(|error| Refused::Group { path, error })? {
         true => Ok(()),
-        false => Err(Refused::NotViable { members: in_the_way(root, &group), group }),
+        false => Err(Refused::NotViable { members: blocking_members(root, &group), group }),
     }
 }
 
 nix::ioctl_readwrite_bad!(group_status, nix::request_code_none!(VFIO_TYPE, VFIO_BASE + 3), vfio_group_status);
 
-/// Whether all members of the group are with drivers that keep their hands off.
+/// Whether the kernel finds the group viable: no member is bound to a driver that may use it.
 fn is_viable(group: &File) -> std::io::Result<bool> {
     let mut status = vfio_group_status { argsz: size_of::<vfio_group_status>() as u32, flags: 0 };
     // SAFETY: the descriptor is open for as long as `group` is borrowed, and the kernel writes no more than `argsz` bytes
@@ -219,12 +219,12 @@ fn holders_of_group(root: &Root, path: PathBuf) -> Vec<Holder> {
     holders::of_nodes(root, &[Node { path, major, minor, subsystem: "vfio".to_owned() }])
 }
 
-/// The members of the group that have a driver of the host's, as `0000:01:00.1 (snd_hda_intel)`.
-fn in_the_way(root: &Root, group: &str) -> Vec<String> {
+/// The members of the group that are bound to a driver of the host, as `0000:01:00.1 (snd_hda_intel)`.
+fn blocking_members(root: &Root, group: &str) -> Vec<String> {
     let folder = format!("/sys/kernel/iommu_groups/{group}/devices");
     let driver = |name: &str| root.link(format!("{folder}/{name}/driver"));
     let taken = root.names(&folder).into_iter().filter_map(|name| Some((driver(&name)?, name)));
-    // The kernel lets these two be (`vfio_dev_driver_allowed()`).
+    // The kernel allows these (`vfio_dev_driver_allowed()`).
     let taken = taken.filter(|(driver, _)| !["vfio-pci", "pci-stub", "pcieport"].contains(&driver.as_str()));
     taken.map(|(driver, name)| format!("{name} ({driver})")).collect()
 }
@@ -289,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_open_vfio_is_not_told_to_look_for_a_fault() {
+    fn a_user_without_permission_is_not_sent_to_dmesg() {
         let remedy = |kind: std::io::ErrorKind| Refused::Container(VfioError::OpenContainer(kind.into())).remedy();
         assert!(remedy(std::io::ErrorKind::PermissionDenied).starts_with("start as root"));
         assert!(remedy(std::io::ErrorKind::NotFound).contains("dmesg"));
     }
 
     #[test]
-    fn who_is_in_the_way_is_named() {
+    fn the_members_that_block_a_group_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let member = |name: &str, driver: &str| {
             let path = folder.path().join("sys/kernel/iommu_groups/7/devices").join(name);
@@ -307,11 +307,11 @@ mod tests {
         member("0000:01:00.1", "snd_hda_intel");
         member("0000:00:01.0", "pcieport");
         let root = Root::new(folder.path());
-        let refused = Refused::NotViable { group: "7".to_owned(), members: in_the_way(&root, "7") };
+        let refused = Refused::NotViable { group: "7".to_owned(), members: blocking_members(&root, "7") };
         assert_eq!(
             refused.to_string(),
-            "IOMMU group 7 can only be given as a whole, and 0000:01:00.1 (snd_hda_intel) of it is not with vfio-pci; \
-             give the guest these too"
+            "IOMMU group 7 can only be passed through as a whole, but 0000:01:00.1 (snd_hda_intel) is not bound to \
+             vfio-pci; pass these through as well"
         );
         // No device of another root is asked.
         ask(&root, &["0000:01:00.0".parse().unwrap()]).unwrap();

@@ -35,9 +35,9 @@ const EVENT_LIMIT: usize = 4 * 1024 * 1024;
 pub struct Event {
     /// `SHUTDOWN`, `RESET`, `DEVICE_DELETED`…
     pub name: String,
-    /// Its details; an empty object where QEMU gives none.
+    /// Its details; an empty object if QEMU gives none.
     pub data: Value,
-    /// Since 1970, by the host's clock; `None` where QEMU could not tell.
+    /// Since 1970, by the host's clock; `None` if QEMU could not tell.
     pub timestamp: Option<Duration>,
 }
 
@@ -47,12 +47,12 @@ impl Event {
         self.data.get(key)
     }
 
-    /// One of the details, where it is text.
+    /// One of the details, if it is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(Value::as_str)
     }
 
-    /// The event in qapi's types, where those know it and all its values.
+    /// The event in qapi's types, if those know it and all its values.
     pub fn typed(&self) -> Option<qapi::qmp::Event> {
         let time = self.timestamp.unwrap_or_default();
         serde_json::from_value(serde_json::json!({
@@ -66,7 +66,7 @@ impl Event {
     fn read(mut message: Map<String, Value>) -> Option<Self> {
         let Some(Value::String(name)) = message.remove("event") else { return None };
         let data = message.remove("data").unwrap_or_else(|| Value::Object(Map::new()));
-        // QEMU writes -1 where it could not read the clock; that is no u64.
+        // QEMU writes -1 if it could not read the clock; that is no u64.
         let part = |key| message.get("timestamp").and_then(|t| t.get(key)).and_then(Value::as_u64);
         let timestamp = part("seconds")
             .zip(part("microseconds"))
@@ -220,10 +220,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
             let Some(mut reply) = self.receive().await? else { continue };
             match reply.get("id") {
                 Some(theirs) if theirs.as_u64() == Some(id) => {}
-                // QEMU leaves the id out only where it could not read the line, and ours is the only one under way.
+                // QEMU leaves the id out only if it could not read the line, and ours is the only one under way.
                 None if reply.contains_key("error") => {}
                 _ => {
-                    tracing::debug!(waiting = name, "QMP: the late reply to an earlier command was dropped");
+                    tracing::debug!(waiting = name, "QMP: dropped the late reply to an earlier command");
                     continue;
                 }
             }
@@ -249,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
             return Ok(Some(message));
         }
         let Some(event) = Event::read(message) else {
-            tracing::warn!("QMP: an event without a name was passed over");
+            tracing::warn!("QMP: ignored an event without a name");
             return Ok(None);
         };
         if self.event_bytes + bytes > EVENT_LIMIT {

@@ -45,8 +45,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             match serde_json::from_slice::<Value>(&line) {
                 Ok(value @ Value::Object(_)) => return Ok((value, line.len())),
-                Ok(_) => tracing::warn!(bytes = line.len(), "QMP: a line that is no object was passed over"),
-                Err(error) => tracing::warn!(bytes = line.len(), %error, "QMP: a garbled line was passed over"),
+                Ok(_) => tracing::warn!(bytes = line.len(), "QMP: ignored a line that is no JSON object"),
+                Err(error) => tracing::warn!(bytes = line.len(), %error, "QMP: ignored a line that is no JSON"),
             }
         }
     }

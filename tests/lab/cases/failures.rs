@@ -1,4 +1,4 @@
-//! What can fail does fail here: every change of a plan, QEMU, the guest, and the host's own driver afterwards.
+//! Everything that can fail fails here: every change of a plan, QEMU, the guest, and the host's own driver afterwards.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What keeps a screen from staying black: the trial before anything is taken, and the dead-man switch after it.
+//! What keeps a screen from staying black: the test start before the host is changed, and the dead-man switch afterwards.
 
 use std::time::Duration;
 

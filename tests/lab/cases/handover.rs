@@ -1,5 +1,5 @@
-//! A GPU given to a guest and taken back by hand: what the program does, without the program. It shows that the lab is
-//! good for testing it.
+//! A GPU passed to a guest and restored by hand: what the program does, without the program. It shows that the lab can
+//! test the program.
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ fn threads(lab: &Lab) -> Result<Vec<(String, String)>> {
     Ok(listing.lines().filter_map(|l| l.split_once('|')).map(|(n, c)| (n.to_owned(), c.to_owned())).collect())
 }
 
-/// Every vCPU thread is KVM's and where the plan has it, and no other is there.
+/// Every vCPU thread runs on KVM and on the CPU that the plan gives it, and no other thread runs on that CPU.
 fn check_placement(lab: &Lab, plan: &str) -> Result<()> {
     // KVM's own thread comes a moment after the guest's first instruction, and is moved a moment after that.
     let deadline = Instant::now() + Duration::from_secs(20);

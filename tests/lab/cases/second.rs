@@ -1,4 +1,4 @@
-//! A second card: guests have it, round after round, and a session that has it too does without.
+//! A second card: guests use it, round after round, and a session that had it open goes on without it.
 
 use std::time::Instant;
 

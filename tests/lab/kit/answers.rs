@@ -1,7 +1,7 @@
 //! What QEMU answered in an earlier clone of the same template, when the program asked it what it can do: to ask takes an
 //! emulated host as long as all the rest of an ordinary test.
 //!
-//! The program believes what it kept only while all that it depends on is as it was (`src/qemu/cache.rs`), and that is
+//! The program believes its cache only while everything that the answers depend on is unchanged (`src/qemu/cache.rs`), and that is
 //! the same in all clones of a template: the disk, the boot, the device node of KVM.
 
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::cache::{self, Entry, Key};
 use super::lab::Lab;
 
-/// Where the program keeps them.
+/// Where the program caches QEMU's answers.
 const FOLDER: &str = "var/cache/vfio-run";
 
 /// Which answers.
@@ -29,7 +29,7 @@ impl Answers {
         Self { name: name.rsplit_once('-').map_or(name.clone(), |(name, _)| name.to_owned()), key }
     }
 
-    /// Gives them to a host, where there are any.
+    /// Gives them to a host, if there are any.
     pub fn give_to(&self, lab: &Lab) -> Result<()> {
         let Some(kept) = cache::find("answers", &self.name, &self.key) else { return Ok(()) };
         let packed = fs::read_to_string(kept.file("answers"))?;

@@ -17,12 +17,12 @@ pub const BOOT: Duration = Duration::from_secs(240);
 /// How often one is tried.
 const TRIES: u32 = 3;
 
-/// What a kernel says when a processor no longer gets interrupts. Where this machine has little time for it, the emulator
+/// What a kernel says when a processor no longer gets interrupts. If this machine has little time for it, the emulator
 /// loses a processor's timer at boot, and the host would hang for good. A tick that comes by itself (`nohz=off
 /// highres=off`) does not keep it from that, and made tests with guests half as dear again.
 const STALLED: &str = "detected stalls on CPUs";
 
-/// How long a host that is not up may do next to nothing: where the processor that is lost is the first, nobody is left to
+/// How long a host that is not up may do next to nothing: if the processor that is lost is the first, nobody is left to
 /// say so.
 const STANDSTILL: Duration = Duration::from_secs(20);
 
@@ -33,7 +33,7 @@ const CRASHED: &str = "Assertion `";
 /// How often a boot that has said hello is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Switches a host on and waits until it has come to rest; once more, where the emulator lost a processor or crashed.
+/// Switches a host on and waits until it has come to rest; once more, if the emulator lost a processor or crashed.
 /// `console` is where its kernel writes; what the emulator says is beside it.
 pub fn boot<T>(
     init: Init,

@@ -1,4 +1,4 @@
-//! Where the lab keeps what is slow to make, and how two test processes share it without treading on each other.
+//! Where the lab keeps what is slow to make, and how two test processes share it without disturbing each other.
 //!
 //! Every entry is a folder `KIND/NAME-KEY`. The key is a hash of all that goes in, so an entry is never changed
 //! after it was made: it is written under another name and renamed when complete.

@@ -32,7 +32,7 @@ pub mod at {
 pub enum Gpu {
     /// The host's only screen: VGA and its sound function in one IOMMU group, `boot_vga`, bochs-drm and fbcon on it.
     Only,
-    /// As [`Gpu::Only`], for the host's screen where there is another GPU for guests.
+    /// As [`Gpu::Only`], for the host's screen if there is another GPU for guests.
     Primary,
     /// A second card, not a VGA device (class 0380), bochs-drm on it and no console.
     Second,

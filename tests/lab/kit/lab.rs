@@ -212,7 +212,7 @@ impl Lab {
         self.boot(&Watch::default()).map(drop)
     }
 
-    /// Boots from the start; gives the console, where somebody watches.
+    /// Boots from the start; gives the console, if somebody watches.
     fn boot(&self, watch: &Watch) -> Result<Option<UnixStream>> {
         let switch_on = || {
             let (l0, lines) = self.boot_qemu(&Memory::Plain, watch)?;
@@ -310,7 +310,7 @@ impl Lab {
     /// What remains to be done after a boot or a restore.
     fn ready(&self) -> Result<()> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-        // A clone's clock stands where its template was made, and it has not seen this payload yet.
+        // A clone's clock has the time at which its template was made, and it has not seen this payload yet.
         let mount = match self.host.init {
             Init::Systemd => "systemctl start lab.mount",
             Init::Plain => "mountpoint -q /lab || mount -o ro /dev/vdb /lab",

@@ -56,7 +56,7 @@ impl Lab {
     }
 
     /// Plugs any device in; `arguments` as for QMP's `device_add`. Free are the buses `port-spare1` and `port-spare2`
-    /// (PCIe), and `usb.0` where there is a USB controller.
+    /// (PCIe), and `usb.0` if there is a USB controller.
     pub fn plug(&self, arguments: Value) -> Result<()> {
         self.on(|running| running.l0.qmp.execute("device_add", arguments)).map(drop)
     }

@@ -22,7 +22,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diff(pub Vec<Change>);
 
-/// Path prefixes as the host prints them, and what a reader calls them. The longest are first where two fit.
+/// Path prefixes as the host prints them, and what a reader calls them. The longest come first, in case two fit.
 const NAMES: &[(&str, &str)] = &[
     ("/sys/bus/pci/devices/", "pci "),
     ("/sys/bus/usb/devices/", "usb "),
@@ -79,7 +79,7 @@ const RESTLESS: &[&str] = &[
     "run /run/credentials",
     "run /run/agetty.reload",
     "run /run/systemd/userdb",
-    // Terminals come and go with whoever looks. (What else does is in folders that `l1/host-state.rs` leaves out.)
+    // Terminals come and go with the processes that look. (What else does is in folders that `l1/host-state.rs` leaves out.)
     "dev /dev/tty",
     "dev /dev/vcs",
     "dev /dev/shm",
@@ -98,7 +98,7 @@ const RESTLESS: &[&str] = &[
     "process date",
     "process tail",
     "process stty",
-    // Started by whoever asks, gone when idle.
+    // Started by the first process that asks, gone when idle.
     "unit systemd-hostnamed.service",
     "unit systemd-timedated.service",
     "unit systemd-localed.service",

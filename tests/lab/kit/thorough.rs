@@ -18,7 +18,7 @@ pub fn releases() -> &'static [&'static str] {
     if is_on() { &["debian13", "debian12"] } else { &["debian13"] }
 }
 
-/// The same, where the older release is the one to try: what is asked of systemd and the kernel there has to be enough.
+/// The same, when the older release is the one to try: its systemd and kernel offer less, and that has to be enough.
 pub fn older_releases() -> &'static [&'static str] {
     if is_on() { &["debian12", "debian13"] } else { &["debian12"] }
 }

@@ -257,7 +257,7 @@ fn processes(out: &mut String) {
     }
 }
 
-/// systemd's units, where it runs; says whether that could be found out.
+/// systemd's units, if it runs; returns whether that could be found out.
 fn units(out: &mut String) -> bool {
     if !Path::new("/run/systemd/system").is_dir() {
         return true;

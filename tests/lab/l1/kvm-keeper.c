@@ -30,7 +30,7 @@ int main(void)
 			return 1;
 		close(ready[0]);
 		close(ready[1]);
-		/* Whoever waits for the end of our output must not wait for us. */
+		/* A process that waits for the end of our output must not wait for us. */
 		close(0);
 		close(1);
 		close(2);

@@ -1,4 +1,4 @@
-//! The kernel as a plain ELF file, which QEMU starts as it is (PVH): where a guest's processor is emulated twice over,
+//! The kernel as a plain ELF file, which QEMU starts as it is (PVH): if a guest's processor is emulated twice over,
 //! unpacking the compressed one takes longer than anything else of its boot. Hosts boot that one, as machines do: without a
 //! boot loader's word about the screen a kernel has no VGA console.
 

@@ -66,7 +66,7 @@ fn bare_start(plan: &Plan, folder: &Path) -> f64 {
             Inherited::Qmp => theirs.take().unwrap().into(),
             Inherited::Listen(path) => {
                 let path = folder.join(path.file_name().unwrap());
-                let _ = std::fs::remove_file(&path);
+                drop(std::fs::remove_file(&path));
                 UnixListener::bind(path).unwrap().into()
             }
             Inherited::Helper(name) => panic!("the bench's machine has no helper {name}"),
@@ -83,7 +83,7 @@ fn bare_start(plan: &Plan, folder: &Path) -> f64 {
         let mut qmp = Qmp::negotiate(stream, LIMIT).await.unwrap();
         qmp.execute(qmp::cont {}).await.unwrap();
         let elapsed = start.elapsed();
-        let _ = qmp.execute(qmp::quit {}).await;
+        drop(qmp.execute(qmp::quit {}).await);
         elapsed
     });
     child.wait().unwrap();
@@ -110,7 +110,7 @@ struct Launched<'a> {
 impl<'a> Launched<'a> {
     fn new(program: &'a Path, machine: &'a Path, folder: &Path) -> Self {
         let socket = folder.join("notify");
-        let _ = std::fs::remove_file(&socket);
+        drop(std::fs::remove_file(&socket));
         let notify = UnixDatagram::bind(&socket).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
         let messages = folder.join("messages");
@@ -145,8 +145,8 @@ impl Drop for Launched<'_> {
     fn drop(&mut self) {
         let name = self.machine.file_stem().unwrap();
         let mut stop = std::process::Command::new(self.program);
-        let _ = stop.args(["-q", "stop", "--force"]).arg(name).status();
-        let _ = self.child.wait();
+        drop(stop.args(["-q", "stop", "--force"]).arg(name).status());
+        drop(self.child.wait());
     }
 }
 

@@ -2,6 +2,11 @@
 //!
 //! The rooms, and which may use which, are drawn in ARCHITECTURE.md.
 
+// A panic would end the launcher while the guest has the host's devices. What can fail is an error with its cause.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::exit)]
+// Only src/report writes to the terminal.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod change;
 pub mod child;
 pub mod cli;

@@ -129,7 +129,7 @@ impl Systemd {
 
     /// Forgets that the unit failed, and how often it was started. A unit that is not loaded has nothing to forget.
     pub async fn reset_failed(&self, unit: &str) {
-        let _: Result<()> = self.call("ResetFailedUnit", &(unit,)).await;
+        drop(self.call::<()>("ResetFailedUnit", &(unit,)).await);
     }
 
     /// Waits until the unit's state is one of those that are meant, and returns it.

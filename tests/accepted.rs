@@ -66,8 +66,8 @@ struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
@@ -145,7 +145,7 @@ fn qemu_takes_every_trial() {
         let mut qemu = Ended(command.spawn().unwrap());
         // No helper of it runs, and nobody waits for one.
         let answered = talk(ours);
-        let _ = answered.is_none().then(|| qemu.0.kill());
+        drop(answered.is_none().then(|| qemu.0.kill()));
         let mut errors = String::new();
         std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
         let status = qemu.0.wait().unwrap();
@@ -162,7 +162,7 @@ fn start(case: &str, plan: &Plan) {
     let shell = Command::new("sh").args(["-c", &format!("exec {line}")]).stderr(Stdio::piped()).spawn().unwrap();
     let mut qemu = Ended(shell);
     let answered = connect(&plan.paths.run.join("qmp-0.sock"), &mut qemu.0).and_then(talk);
-    let _ = answered.is_none().then(|| qemu.0.kill());
+    drop(answered.is_none().then(|| qemu.0.kill()));
     let mut errors = String::new();
     std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
     let status = qemu.0.wait().unwrap();

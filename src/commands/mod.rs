@@ -34,7 +34,7 @@ pub fn execute(cli: Cli) -> u8 {
         Some(refused) => {
             match serde_json::to_value(refused) {
                 Ok(value) if lines => report::error_line("error", &refused.to_string(), "error", value),
-                Ok(value) if output.json => _ = report::json(&serde_json::json!({ "error": value })),
+                Ok(value) if output.json => drop(report::json(&serde_json::json!({ "error": value }))),
                 _ => report::complain(&refused.to_string()),
             }
             exit::USAGE

@@ -160,14 +160,14 @@ fn write(folder: &Path, file: &Path, kept: &Kept) -> io::Result<()> {
     // Two of us may write at once; each has its own temporary file, and the last rename wins.
     let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
     let result = (|| {
-        let _ = fs::remove_file(&temporary);
+        drop(fs::remove_file(&temporary));
         let mut out: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         out.write_all(&serde_json::to_vec(kept)?)?;
         // No fsync: a cache lost in a power cut is asked anew, and a torn one does not parse.
         fs::rename(&temporary, file)
     })();
     if result.is_err() {
-        let _ = fs::remove_file(&temporary);
+        drop(fs::remove_file(&temporary));
     }
     result
 }

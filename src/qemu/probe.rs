@@ -130,7 +130,7 @@ pub(super) fn probe_kvm(binary: &Path) -> Option<String> {
     let started = Instant::now();
     if let Ok(mut another) = help(binary, "-device") {
         // How it ends does not matter, and one that hangs is killed.
-        let _ = another.wait_until(started + ANOTHER_LIMIT);
+        drop(another.wait_until(started + ANOTHER_LIMIT));
     }
     kvm.error(started.elapsed())
 }

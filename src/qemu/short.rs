@@ -63,16 +63,16 @@ impl Short {
     /// Kills it and gives what it had to say.
     pub(super) fn kill(&mut self) -> String {
         // Fails only for a child that is already waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
         read_all(&mut self.stderr)
     }
 }
 
 impl Drop for Short {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -84,6 +84,6 @@ pub(super) fn memory_file(name: &str) -> io::Result<OwnedFd> {
 fn read_all(file: &mut File) -> String {
     let mut bytes = Vec::new();
     // What can't be read is not there to be shown; the caller has its own error.
-    let _ = file.rewind().and_then(|()| file.take(OUTPUT_LIMIT).read_to_end(&mut bytes));
+    drop(file.rewind().and_then(|()| file.take(OUTPUT_LIMIT).read_to_end(&mut bytes)));
     String::from_utf8_lossy(&bytes).into_owned()
 }

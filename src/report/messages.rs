@@ -57,7 +57,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         let level = *event.metadata().level();
         // A terminal that is gone must not end a launcher that still has to restore the host.
-        let _ = if self.json { fields.write_json(level) } else { fields.write_plain(level) };
+        drop(if self.json { fields.write_json(level) } else { fields.write_plain(level) });
     }
 }
 
@@ -136,7 +136,7 @@ pub fn error_line(event: &str, message: &str, field: &str, value: serde_json::Va
     fields.others.insert("event".to_owned(), event.into());
     fields.others.insert(field.to_owned(), value);
     // As with messages, a reader that went away is no error.
-    let _ = fields.write_json(Level::ERROR);
+    drop(fields.write_json(Level::ERROR));
 }
 
 fn write_line(line: &serde_json::Value) -> std::io::Result<()> {

@@ -12,18 +12,18 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 /// Prints lines that were asked for on standard output. A reader that went away (`| head`) is no error.
 pub fn say(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(anstream::stdout(), "{text}");
+    drop(writeln!(anstream::stdout(), "{text}"));
 }
 
 /// Prints a text that was made whole before, as [`say`] does.
 pub fn print(text: &[u8]) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text).and_then(|()| out.flush());
+    drop(out.write_all(text).and_then(|()| out.flush()));
 }
 
 /// Prints what is wrong with what the user wrote, as it is, on standard error.
 pub fn complain(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(anstream::stderr(), "{text}");
+    drop(writeln!(anstream::stderr(), "{text}"));
 }

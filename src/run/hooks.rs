@@ -204,7 +204,7 @@ impl RunningHooks {
                     break;
                 }
                 let asked = pin!(async {
-                    let _ = stopped.wait_for(|stop| *stop).await;
+                    drop(stopped.wait_for(|stop| *stop).await);
                     "the guest's end"
                 });
                 if let Err(error) = hooks.run(hook, asked).await {

@@ -178,7 +178,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.off.store(true, Ordering::Relaxed);
-        let _ = self.kernel.take().map(JoinHandle::join);
+        drop(self.kernel.take().map(JoinHandle::join));
     }
 }
 

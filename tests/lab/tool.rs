@@ -1,6 +1,5 @@
 //! `scripts/lab`: builds images, opens a shell in a lab host, cleans up.
-// The tool uses a part of what the lab offers.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, reason = "the tool uses a part of what the lab offers")]
 
 mod bench;
 mod console;

@@ -89,8 +89,8 @@ impl Drop for Terminal {
         if std::thread::panicking() {
             eprintln!("---- the terminal\n{}", self.shown);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

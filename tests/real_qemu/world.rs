@@ -72,7 +72,7 @@ fn shared() -> &'static Path {
     static SHARED: OnceLock<PathBuf> = OnceLock::new();
     extern "C" fn remove() {
         if let Some(folder) = SHARED.get() {
-            let _ = std::fs::remove_dir_all(folder);
+            drop(std::fs::remove_dir_all(folder));
         }
     }
     SHARED.get_or_init(|| {
@@ -339,15 +339,15 @@ impl Drop for World {
         if self.root {
             if self.run_dir().exists() {
                 // Only after a failure; `recover` is what is tested, so this is no more than likely to help.
-                let _ = self.command(&["recover", &self.name]).stderr(Stdio::null()).status();
+                drop(self.command(&["recover", &self.name]).stderr(Stdio::null()).status());
             }
             for folder in [self.run_dir(), self.display_dir(), self.state_dir()] {
-                let _ = std::fs::remove_dir_all(&folder);
+                drop(std::fs::remove_dir_all(&folder));
                 // Goes only where nobody else has something in it.
-                let _ = std::fs::remove_dir(folder.parent().unwrap());
+                drop(std::fs::remove_dir(folder.parent().unwrap()));
             }
             for ending in ["log", "failure"] {
-                let _ = std::fs::remove_file(format!("/var/log/vfio-run/{}.{ending}", self.name));
+                drop(std::fs::remove_file(format!("/var/log/vfio-run/{}.{ending}", self.name)));
             }
         }
     }

@@ -44,7 +44,13 @@ const PROPERTIES: [Needs; 18] = [
     ("hv-xmm-input", &[(Word::Features, 1 << 4)]),
 ];
 
-nix::ioctl_readwrite!(get_supported_hv_cpuid, kvm_bindings::KVMIO, 0xc1, kvm_cpuid2);
+nix::ioctl_readwrite!(
+    /// `KVM_GET_SUPPORTED_HV_CPUID`.
+    get_supported_hv_cpuid,
+    kvm_bindings::KVMIO,
+    0xc1,
+    kvm_cpuid2
+);
 
 /// Whether KVM says of this property if it offers it.
 pub fn has_bits(property: &str) -> bool {

@@ -192,7 +192,7 @@ fn ask() -> Option<Result<Answer, String>> {
                 Answer { api_version: kvm.get_api_version(), words, hyperv: hyperv::ask(&kvm) }
             });
             // Nobody listens any more after the deadline.
-            let _ = answer.send(result);
+            drop(answer.send(result));
         })
         .ok()?;
     receive.recv_timeout(DEADLINE).ok()

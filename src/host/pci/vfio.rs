@@ -100,6 +100,10 @@ impl fmt::Display for Refused {
     }
 }
 
+/// The drivers that members of a group may be bound to while a guest uses the group (`vfio_dev_driver_allowed()` in
+/// `drivers/vfio/vfio_main.c`, `driver_managed_dma` of `pcieport`).
+pub const ALLOWED_DRIVERS: [&str; 3] = ["vfio-pci", "pci-stub", "pcieport"];
+
 /// The folder that the driver has in sysfs once it is loaded.
 const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
 /// A list of modules is half a megabyte.
@@ -201,7 +205,12 @@ fn group_is_free(root: &Root, group: String) -> Result<(), Refused> {
     }
 }
 
-nix::ioctl_readwrite_bad!(group_status, nix::request_code_none!(VFIO_TYPE, VFIO_BASE + 3), vfio_group_status);
+nix::ioctl_readwrite_bad!(
+    /// `VFIO_GROUP_GET_STATUS`.
+    group_status,
+    nix::request_code_none!(VFIO_TYPE, VFIO_BASE + 3),
+    vfio_group_status
+);
 
 /// Whether the kernel finds the group viable: no member is bound to a driver that may use it.
 fn is_viable(group: &File) -> std::io::Result<bool> {
@@ -224,8 +233,7 @@ fn blocking_members(root: &Root, group: &str) -> Vec<String> {
     let folder = format!("/sys/kernel/iommu_groups/{group}/devices");
     let driver = |name: &str| root.link(format!("{folder}/{name}/driver"));
     let taken = root.names(&folder).into_iter().filter_map(|name| Some((driver(&name)?, name)));
-    // The kernel allows these (`vfio_dev_driver_allowed()`).
-    let taken = taken.filter(|(driver, _)| !["vfio-pci", "pci-stub", "pcieport"].contains(&driver.as_str()));
+    let taken = taken.filter(|(driver, _)| !ALLOWED_DRIVERS.contains(&driver.as_str()));
     taken.map(|(driver, name)| format!("{name} ({driver})")).collect()
 }
 
@@ -251,8 +259,11 @@ mod tests {
             function("02:00.0", 2, Some("vfio-pci")),
             function("02:00.1", 2, Some("snd_hda_intel")),
             function("03:00.0", 3, None),
+            function("04:00.0", 4, Some("vfio-pci")),
+            function("04:00.1", 4, Some("pci-stub")),
         ];
-        let wanted: Vec<PciSlot> = ["01:00.0", "02:00.*", "03:00.0"].iter().map(|slot| slot.parse().unwrap()).collect();
+        let wanted: Vec<PciSlot> =
+            ["01:00.0", "02:00.*", "03:00.0", "04:00.*"].iter().map(|slot| slot.parse().unwrap()).collect();
         let asked =
             |functions: &[PciFunction]| ready(functions, &wanted).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(asked(&functions), ["0000:01:00.0", "0000:01:00.1"]);
@@ -305,6 +316,7 @@ mod tests {
         };
         member("0000:01:00.0", "vfio-pci");
         member("0000:01:00.1", "snd_hda_intel");
+        member("0000:01:00.2", "pci-stub");
         member("0000:00:01.0", "pcieport");
         let root = Root::new(folder.path());
         let refused = Refused::NotViable { group: "7".to_owned(), members: blocking_members(&root, "7") };

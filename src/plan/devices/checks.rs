@@ -8,11 +8,8 @@ use super::given::{Devices, Given, VFIO};
 use super::rom;
 use crate::host::Pci;
 use crate::host::pci::PciFunction;
-use crate::host::pci::vfio::Answer;
+use crate::host::pci::vfio::{ALLOWED_DRIVERS, Answer};
 use crate::units::PciAddress;
-
-/// Drivers that a group may have beside vfio-pci (`vfio_dev_driver_allowed()` in the kernel).
-const HARMLESS: [&str; 3] = [VFIO, "pci-stub", "pcieport"];
 
 pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     iommu(draft, pci);
@@ -237,7 +234,7 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
     let in_the_way: Vec<&PciFunction> = pci
         .of_group(group)
         .filter(|f| !f.is_bridge() && !is_given(devices, f))
-        .filter(|f| f.driver.as_deref().is_some_and(|driver| !HARMLESS.contains(&driver)))
+        .filter(|f| f.driver.as_deref().is_some_and(|driver| !ALLOWED_DRIVERS.contains(&driver)))
         .collect();
     let key = format!("pci.group{group}.complete");
     if in_the_way.is_empty() {

@@ -73,7 +73,7 @@ pub fn remove_display(path: &Path) {
 /// Removes the folder of all machines' folders after the last of them: the kernel refuses it while there is another.
 pub(in crate::run) fn remove_empty_parent(path: &Path) {
     if let Some(parent) = path.parent() {
-        let _ = std::fs::remove_dir(parent);
+        drop(std::fs::remove_dir(parent));
     }
 }
 

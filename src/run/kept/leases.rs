@@ -68,7 +68,7 @@ impl Drop for Lease {
             return;
         }
         // A lease that stays counts for nothing without its lock.
-        let _ = std::fs::remove_file(&self.path);
+        drop(std::fs::remove_file(&self.path));
         self.path.parent().map(remove_if_empty);
     }
 }
@@ -178,7 +178,7 @@ pub fn sweep(run_dir: &Path) {
         let Some(file) = opened.ok().filter(|file| file.try_lock_shared().is_ok()) else { continue };
         let name = std::io::read_to_string(&file).unwrap_or_default();
         if is_at(&file, &path) && !lease::has_journal(&folder, name.trim()) {
-            let _ = std::fs::remove_file(&path);
+            drop(std::fs::remove_file(&path));
         }
     }
     remove_if_empty(&folder);

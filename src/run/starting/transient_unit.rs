@@ -177,7 +177,7 @@ fn messages(invocation: &[u8]) -> Vec<String> {
     if let Ok(mut sync) = sync
         && !matches!(wait_until(&mut sync, std::time::Instant::now() + ANSWER_LIMIT), Ok(Some(_)))
     {
-        let _ = sync.kill();
+        drop(sync.kill());
     }
     let mut journalctl = Command::new("journalctl");
     journalctl.args(["--quiet", "--no-pager", "--output=cat", "--lines", MESSAGES]);

@@ -68,7 +68,7 @@ pub async fn read(stream: &mut UnixStream) -> Option<Request> {
 pub async fn answer(mut stream: UnixStream, reply: &Reply) {
     if let Ok(mut line) = serde_json::to_vec(reply) {
         line.push(b'\n');
-        let _ = tokio::time::timeout(CLIENT_LIMIT, stream.write_all(&line)).await;
+        drop(tokio::time::timeout(CLIENT_LIMIT, stream.write_all(&line)).await);
     }
 }
 

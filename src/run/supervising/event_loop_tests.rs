@@ -59,8 +59,8 @@ async fn endless_events_do_not_starve_the_control_socket() {
         }
         // If the loop read events first, this would wait for ever.
         let reply = control::ask(&run, Request::Status);
-        let _ = child.kill().and_then(|()| child.wait());
-        let _ = closed.shutdown(std::net::Shutdown::Both);
+        drop(child.kill().and_then(|()| child.wait()));
+        drop(closed.shutdown(std::net::Shutdown::Both));
         reply
     });
     let mut processes = Processes { qemu: Some(qemu), helpers: Vec::new() };

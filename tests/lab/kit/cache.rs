@@ -145,7 +145,7 @@ fn remove_old(folder: &Path, name: &str, keep: &Path) {
             continue;
         }
         if is_unused(&path, STALE) {
-            let _ = fs::remove_dir_all(&path);
+            drop(fs::remove_dir_all(&path));
         }
     }
 }

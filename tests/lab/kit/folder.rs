@@ -36,9 +36,9 @@ impl Folder {
     /// Keeps it for a human. What is large and says nothing is removed.
     pub fn keep(&mut self) {
         let Some(dir) = self.dir.take() else { return };
-        let _ = dir.keep();
-        let _ = fs::remove_file(self.path.join("disk.qcow2"));
-        let _ = File::create(self.path.join("kept"));
+        drop(dir.keep());
+        drop(fs::remove_file(self.path.join("disk.qcow2")));
+        drop(File::create(self.path.join("kept")));
     }
 }
 
@@ -53,7 +53,7 @@ fn sweep() {
             && !path.join("kept").exists()
             && cache::try_lock(&path.join("alive")).is_some()
         {
-            let _ = fs::remove_dir_all(&path);
+            drop(fs::remove_dir_all(&path));
         }
     }
 }

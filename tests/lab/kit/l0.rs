@@ -70,7 +70,7 @@ impl L0 {
         match Qmp::open(qmp, Instant::now() + Duration::from_secs(60)) {
             Ok(qmp) => Ok((Self { child, qmp, said: said.to_owned() }, Lines { agent, console })),
             Err(error) => {
-                let _ = child.kill();
+                drop(child.kill());
                 let status = child.wait()?;
                 Err(error.context(format!("L0's QEMU ended with {status}: {}", words(said))))
             }
@@ -122,7 +122,7 @@ impl L0 {
 
 impl Drop for L0 {
     fn drop(&mut self) {
-        let _ = self.kill();
+        drop(self.kill());
     }
 }
 

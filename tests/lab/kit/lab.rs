@@ -321,15 +321,15 @@ impl Lab {
     fn gather_evidence(&self) {
         if self.is_on() {
             if let Ok(picture) = self.screenshot("at-the-end") {
-                let _ = fs::copy(picture.file, self.path().join("at-the-end.png"));
+                drop(fs::copy(picture.file, self.path().join("at-the-end.png")));
             }
             let look = "journalctl --no-pager -b 2>/dev/null || dmesg; echo; ps -eo pid,ppid,stat,wchan:20,args";
             if let Ok(output) = self.run_for(look, Duration::from_secs(20)) {
-                let _ = fs::write(self.path().join("journal.log"), output.stdout);
+                drop(fs::write(self.path().join("journal.log"), output.stdout));
             }
         }
         let spec = serde_json::to_string_pretty(&self.host).unwrap_or_default();
-        let _ = fs::write(self.path().join("host.json"), spec);
+        drop(fs::write(self.path().join("host.json"), spec));
     }
 }
 
@@ -348,7 +348,7 @@ impl Drop for Lab {
             path.display(),
             shots.display()
         );
-        let _ = fs::write(path.join("README"), &text);
+        drop(fs::write(path.join("README"), &text));
         eprint!("{text}");
     }
 }

@@ -54,11 +54,10 @@ const MACHINES: &[(&str, &str)] = &[
 /// The QEMUs that are here: Debian's, and the newer one of `scripts/qemu10`.
 fn qemus() -> Vec<PathBuf> {
     let fetched = std::env::var_os("VFIO_RUN_QEMU10").map(PathBuf::from);
-    [Some(PathBuf::from("/usr/bin/qemu-system-x86_64")), fetched]
-        .into_iter()
-        .flatten()
-        .filter(|path| path.exists())
-        .collect()
+    let all = [Some(PathBuf::from("/usr/bin/qemu-system-x86_64")), fetched].into_iter().flatten();
+    let found: Vec<PathBuf> = all.filter(|path| path.exists()).collect();
+    assert!(!found.is_empty(), "no QEMU is installed");
+    found
 }
 
 /// Ends its process when it goes out of scope.
@@ -73,10 +72,12 @@ impl Drop for Ended {
 
 #[test]
 fn properties_of_a_device_that_is_not_there_are_judged() {
+    let judged = std::cell::Cell::new(0);
     each(|case, mut plan| {
         if !case.starts_with("smallest") {
             return;
         }
+        judged.set(judged.get() + 1);
         let origin = || Origin::Default("a test".to_owned());
         plan.changes.push(PlannedChange { change: StopUnit { unit: "a.service".to_owned() }.into(), origin: origin() });
         for (value, taken) in [(Value::from(true), true), ("on".into(), false), (1.into(), false)] {
@@ -92,6 +93,7 @@ fn properties_of_a_device_that_is_not_there_are_judged() {
             assert_eq!(words.contains("Invalid parameter type for 'x-no-mmap'"), !taken, "{case}: {value}: {words}");
         }
     });
+    assert_eq!(judged.get(), qemus().len(), "one machine on each QEMU");
 }
 
 #[test]

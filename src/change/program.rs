@@ -14,16 +14,16 @@ pub(super) fn run(mut command: Command, name: &str, limit: Duration) -> Result<S
     let ended = child::wait_until(&mut child, Instant::now() + limit).map_err(|e| e.to_string())?;
     let Some(status) = ended else {
         // Without waiting: a process that is blocked in the kernel does not die.
-        let _ = child.kill();
+        drop(child.kill());
         return Err(format!("{name} did not end within {} s", limit.as_secs()));
     };
     let mut words = String::new();
     // If its words cannot be read, its exit status still says enough.
     if status.success() {
-        let _ = child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut words));
+        drop(child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut words)));
         Ok(words.trim().to_owned())
     } else {
-        let _ = child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut words));
+        drop(child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut words)));
         Err(words.trim().to_owned())
     }
 }

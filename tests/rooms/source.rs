@@ -64,14 +64,18 @@ impl Source {
             Some("mod.rs" | "lib.rs" | "main.rs") => file.parent().unwrap_or(Path::new("")).to_owned(),
             _ => file.with_extension(""),
         };
-        for child in found[&path].children.clone() {
-            let child_path = [path.clone(), vec![child.clone()]].concat();
-            if found.contains_key(&child_path) {
-                continue;
+        // A module inside the file, `mod a { mod b; }`, has its modules in a folder of its name.
+        for (parent, module) in &found {
+            let folder = parent[path.len()..].iter().fold(folder.clone(), |folder, name| folder.join(name));
+            for child in &module.children {
+                let child_path = [&parent[..], std::slice::from_ref(child)].concat();
+                if found.contains_key(&child_path) {
+                    continue;
+                }
+                let flat = folder.join(child).with_extension("rs");
+                let file = if src.join(&flat).exists() { flat } else { folder.join(child).join("mod.rs") };
+                self.add(src, file, child_path);
             }
-            let flat = folder.join(&child).with_extension("rs");
-            let file = if src.join(&flat).exists() { flat } else { folder.join(&child).join("mod.rs") };
-            self.add(src, file, child_path);
         }
         self.0.extend(found);
     }
@@ -101,6 +105,20 @@ impl Source {
             }
         }
         imports
+    }
+
+    /// The paths into other crates that each module has, with the file of the module.
+    pub fn outside(&self) -> impl Iterator<Item = (&Names, &Path, String)> {
+        self.0.iter().flat_map(|(path, module)| {
+            let used = module.uses.iter().map(|used| used.path.clone());
+            let whole = |path: &Names| match module.uses.iter().find(|used| used.name == path[0]) {
+                Some(used) => [&used.path[..], &path[1..]].concat(),
+                None => path.clone(),
+            };
+            let all =
+                used.chain(module.paths.iter().map(whole)).filter(|target| self.absolute(path, target, 0).is_none());
+            all.map(move |target| (path, module.file.as_path(), target.join("::")))
+        })
     }
 
     /// The path from the crate on that this one means in a module; `None`: it leads to another crate, or to an item of

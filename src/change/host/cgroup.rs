@@ -62,7 +62,7 @@ impl Step for Cgroup {
         if root.is_real() {
             let group = Group::load_with_specified_controllers(hierarchies::auto(), self.relative(), Vec::new());
             // Kernels before 5.14 have no cgroup.kill; then the group is empty already, or rmdir fails and names it.
-            let _ = group.kill();
+            drop(group.kill());
         }
         let mut removed = Ok(());
         wait_for(root, EMPTY_LIMIT, || {

@@ -55,16 +55,12 @@ pub(super) fn exists(root: &Root, address: PciAddress) -> bool {
 
 /// The driver that is bound to the function.
 pub(in crate::change) fn driver(root: &Root, address: PciAddress) -> Option<String> {
-    link_name(root, &folder(address).join("driver"))
+    root.link(folder(address).join("driver"))
 }
 
 /// The module that the function's driver is in.
 pub(super) fn module(root: &Root, address: PciAddress) -> Option<String> {
-    link_name(root, &folder(address).join("driver/module"))
-}
-
-fn link_name(root: &Root, link: &Path) -> Option<String> {
-    Some(std::fs::read_link(root.path(link)).ok()?.file_name()?.to_str()?.to_owned())
+    root.link(folder(address).join("driver/module"))
 }
 
 /// The attribute whose reading and writing wait while the kernel binds or unbinds the function.

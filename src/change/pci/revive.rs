@@ -104,7 +104,7 @@ impl Step for Revive {
                 Ok(()) if wait_for(root, ANSWER_LIMIT, || self.dead(root).is_none()) => {
                     tracing::warn!("{dead} did not answer when the guest had ended; {rung} woke it");
                     // Without the note, the next time tries all in their order, as this time.
-                    let _ = serde_json::to_vec(rung).map(|text| std::fs::write(root.path(&self.note), text));
+                    drop(serde_json::to_vec(rung).map(|text| std::fs::write(root.path(&self.note), text)));
                     return Ok(Undone::Restored);
                 }
                 Ok(()) => tried.push(rung.to_string()),

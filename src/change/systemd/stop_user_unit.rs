@@ -65,7 +65,7 @@ impl Step for StopUserUnit {
             return Ok(Undone::AlreadyBack);
         }
         // Its count of starts is reset first, see `StopUnit`. The manager refuses it for a unit that is not loaded.
-        let _ = manager.systemctl(&["reset-failed", "--", &self.unit], ANSWER_LIMIT);
+        drop(manager.systemctl(&["reset-failed", "--", &self.unit], ANSWER_LIMIT));
         match manager.systemctl(&["start", "--", &self.unit], LIMIT).and_then(|_| manager.wait_until(is_up)) {
             // The manager itself was just ending.
             Err(_) if !manager.lives() => Ok(Undone::AlreadyBack),

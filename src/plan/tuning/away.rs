@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::super::Placement;
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
-use super::decide::{did_not_look, may_write};
+use super::checks::{did_not_look, may_write};
 use crate::change::{Compare, Knob, MANAGED_IRQ, Setting, Writes};
 use crate::host::{Irq, Tuning};
 use crate::units::{CpuSet, PciAddress};

@@ -1,11 +1,10 @@
 //! Makes changes of the knobs that the machine file asks for, and says if the host cannot do it.
 
-use std::path::Path;
-
 use super::super::Placement;
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::away;
+use super::checks::{did_not_look, may_write};
 use super::knobs::{KNOBS, Row, Takes};
 use crate::change::{Setting, Writes};
 use crate::host::{Attribute, Tuning};
@@ -71,31 +70,4 @@ fn offered<'t>(row: &Row, tuning: &'t Tuning, setting: &Setting, attribute: &'t 
         Takes::ItsWords => &attribute.text,
     };
     Some(text.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']'])).collect())
-}
-
-/// The facts are of another time or program.
-pub(super) fn did_not_look(draft: &mut Draft, field: &str) {
-    draft.unknown(field, Hard, format!("vfio-run did not look what `{field}` would change on this host"));
-}
-
-/// Whether the attribute can be written; says so if not.
-pub(super) fn may_write(draft: &mut Draft, field: &str, path: &Path, attribute: &Attribute) -> bool {
-    let (path, uid) = (path.display(), draft.host.process.uid);
-    if uid == 0 && !attribute.read_only {
-        return true;
-    }
-    match attribute.read_only {
-        true => draft.no(
-            field,
-            Hard,
-            format!("this kernel lets nobody write to {path}"),
-            &format!("set it on the kernel's command line or for its module, or leave `{field}` out"),
-        ),
-        false => {
-            let detail = format!("only root may write to {path}");
-            draft.no(field, Hard, detail, &format!("start as root, or leave `{field}` out"));
-        }
-    }
-    draft.about(field);
-    false
 }

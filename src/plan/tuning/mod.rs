@@ -1,6 +1,7 @@
 //! What is tuned on the host for the run: a table of knobs, and work and interrupts that stay off the vCPUs' CPUs.
 
 mod away;
+mod checks;
 mod decide;
 mod knobs;
 #[cfg(test)]

@@ -123,8 +123,7 @@ impl Look {
 
     fn function(&mut self, root: &Root, address: PciAddress) {
         let folder = PathBuf::from(format!("/sys/bus/pci/devices/{address}"));
-        let driver = std::fs::read_link(root.path(folder.join("driver"))).ok();
-        let driver = driver.as_deref().and_then(Path::file_name).map_or("none".into(), |name| name.to_string_lossy());
+        let driver = root.link(folder.join("driver")).unwrap_or_else(|| "none".to_owned());
         self.put(format!("{address} driver"), driver);
         for name in ["driver_override", "power/control", "d3cold_allowed", "reset_method"] {
             self.file(root, format!("{address} {name}"), &folder.join(name));

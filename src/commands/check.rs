@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::planned;
+use super::shared::planned;
 use crate::cli::{FileArgs, OutputArgs};
 use crate::report;
 use crate::run::LastFailure;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::machines;
+use super::shared::machines;
 use crate::cli::{AliveArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
 use crate::run::Launcher;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::planned;
+use super::shared::planned;
 use crate::cli::{DevicesArgs, OutputArgs};
 use crate::host::pci::{Names, PciFunction, WantedPci};
 use crate::host::{Host, Pci, Wanted};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::CommandFactory as _;
 
-use super::pages;
+use super::shared::pages;
 use crate::cli::{Cli, HelpArgs, helped};
 use crate::units::exit;
 use crate::{manual, report};

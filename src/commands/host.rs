@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::planned;
+use super::shared::planned;
 use crate::cli::OutputArgs;
 use crate::host::pci::WantedPci;
 use crate::host::{CoreKind, Host, Wanted};

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 
-use super::pages::{shown, unknown, verb_help};
+use super::shared::pages::{shown, unknown, verb_help};
 use crate::cli::{Cli, ManArgs, pages};
 use crate::units::exit;
 use crate::{manual, report};

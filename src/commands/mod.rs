@@ -6,19 +6,14 @@ mod control;
 mod devices;
 mod help;
 mod host;
-mod machines;
 mod man;
-mod move_to_unit;
-mod outcome;
-mod pages;
 mod plan;
-mod planned;
 mod recover;
 mod rehearse;
 mod run;
+mod shared;
 mod status;
 mod unit;
-mod unit_file;
 
 use anyhow::Result;
 
@@ -41,7 +36,7 @@ pub fn execute(cli: Cli) -> u8 {
         }
         None => {
             tracing::error!(event = "error", "{error:#}");
-            if error.is::<planned::NoQemu>() { exit::REFUSED } else { exit::NOT_STARTED }
+            if error.is::<shared::planned::NoQemu>() { exit::REFUSED } else { exit::NOT_STARTED }
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::planned;
+use super::shared::planned;
 use crate::cli::{OutputArgs, PlanArgs};
 use crate::report;
 use crate::units::exit;

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::outcome::{block_on, log_outcome};
-use super::{machines, planned};
+use super::shared::outcome::{block_on, log_outcome};
+use super::shared::{machines, planned};
 use crate::cli::{OutputArgs, RecoverArgs};
 use crate::run::{self, Recovered};
 use crate::units::exit;

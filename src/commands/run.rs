@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::move_to_unit::{Task, move_to_unit};
-use super::outcome::{block_on, log_outcome, log_warnings, refusal, show_refusal};
-use super::planned;
+use super::shared::move_to_unit::{Task, move_to_unit};
+use super::shared::outcome::{block_on, log_outcome, log_warnings, refusal, show_refusal};
+use super::shared::planned;
 use crate::cli::{OutputArgs, RunArgs};
 use crate::units::exit;
 use crate::{report, run};

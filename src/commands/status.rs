@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::machines::{names, run_dir, state_without_answer};
+use super::shared::machines::{names, run_dir, state_without_answer};
 use crate::cli::{OutputArgs, StatusArgs};
 use crate::host;
 use crate::journal::{Journal, Record, open_changes};

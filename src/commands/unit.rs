@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use nix::unistd::Uid;
 
-use super::unit_file;
+use super::shared::unit_file;
 use crate::cli::{OutputArgs, UnitArgs};
 use crate::machine;
 use crate::report;

@@ -7,22 +7,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::cpu::{Accelerator, Cpu};
-use super::disk::Disk;
-use super::display::{Display, Serial, Video};
-use super::firmware::{Firmware, Kernel, Uefi};
-use super::guard::GiveBack;
-use super::guest::{Guest, Rtc};
-use super::handover::Handover;
-use super::hooks::Hooks;
-use super::host::HostTuning;
-use super::memory::Memory;
-use super::network::Network;
-use super::pci::{self, PciDevice};
-use super::reading;
+use super::explicit_none;
 use super::subject::Subject;
-use super::tpm::Tpm;
-use super::vsock::Vsock;
+use super::subjects::cpu::{Accelerator, Cpu};
+use super::subjects::disk::Disk;
+use super::subjects::display::{Display, Serial, Video};
+use super::subjects::firmware::{Firmware, Kernel, Uefi};
+use super::subjects::guard::GiveBack;
+use super::subjects::guest::{Guest, Rtc};
+use super::subjects::handover::Handover;
+use super::subjects::hooks::Hooks;
+use super::subjects::host::HostTuning;
+use super::subjects::memory::Memory;
+use super::subjects::network::Network;
+use super::subjects::pci::{self, PciDevice};
+use super::subjects::tpm::Tpm;
+use super::subjects::vsock::Vsock;
 
 /// One virtual machine, as its file describes it.
 ///
@@ -63,7 +63,7 @@ pub struct Machine {
     #[serde(default)]
     pub disks: Vec<Disk>,
     /// Network cards. Default: one with user-mode networking; `[]` or `None` for none.
-    #[serde(default, deserialize_with = "reading::list", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "explicit_none::list", skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<Network>>,
     /// PCI devices of the host that are passed through to the guest: each an address, or fields in parentheses. Default:
     /// none.
@@ -81,7 +81,7 @@ pub struct Machine {
     #[serde(default)]
     pub display: Display,
     /// The emulated graphics card. Default: none without a display, else `Virtio` for Linux and `Std` for others.
-    #[serde(default, deserialize_with = "reading::written", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "explicit_none::written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
     /// What the guest's first serial port is connected to. Default `None`: there is no port.
     #[serde(default)]

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use super::display::Video;
 use super::file::Machine;
 use super::named::Named;
 use super::problems::{Problems, consists_of};
 use super::subject;
+use super::subjects::display::Video;
 
 /// Long enough for a name that people type, short enough that a UNIX socket's path (108 bytes) holds it.
 const MAX_NAME: usize = 48;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Severity::Hard;
 use super::draft::Draft;
-use super::permission::may_open;
+use super::process::permission::may_open;
 use crate::machine::HostTuning;
 use crate::units::Origin;
 

@@ -1,7 +1,8 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::{Plan, accelerator, account, cgroup, command, devices, guard, holds, hooks, placement, trust, tuning};
+use super::process::{account, cgroup, trust};
+use super::{Plan, accelerator, command, devices, guard, holds, hooks, placement, tuning};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;

@@ -1,7 +1,7 @@
 //! What is started: a kernel directly, or the firmware's boot order.
 
-use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default};
+use crate::plan::process::account::{self, Use};
 use crate::qemu::command::QemuOption;
 
 /// `-boot`, and `-kernel` with what belongs to it.

@@ -2,7 +2,7 @@
 
 use super::super::devices::Devices;
 use super::super::{Placement, accelerator};
-use super::disks;
+use super::devices::disks;
 
 /// What was decided before the command line is written.
 pub(in super::super) struct Decided<'a> {

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::super::Keep;
 use super::super::Severity::{Hard, Soft};
-use super::super::account::{self, Use};
 use super::super::draft::{self, Draft, by_default, by_fact};
-use super::disks::format_name;
+use super::devices::disks::format_name;
 use crate::host::{Descriptor, Feature, FileKind};
 use crate::machine::{self, Guest};
+use crate::plan::process::account::{self, Use};
 use crate::qemu::command::QemuOption;
 use crate::units::{DiskFormat, Origin};
 

@@ -2,9 +2,8 @@
 
 use super::super::draft::Draft;
 use super::decided::Decided;
-use super::{
-    base, board, boot, cpu, disks, display, extra, firmware, memory, networks, passthrough, ports, tpm, vsock,
-};
+use super::devices::{disks, display, networks, passthrough, ports, tpm, vsock};
+use super::{base, board, boot, cpu, extra, firmware, memory};
 
 /// Writes the command line. A new device goes to the end, before the words of the user.
 pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {

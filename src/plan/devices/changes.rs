@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::super::Severity;
 use super::super::draft::{Draft, by_default, by_fact};
-use super::super::session::{self, Move};
 use super::given::{Devices, Given, VFIO};
 use super::stopped::{Stopped, seated};
 use super::{hidden, stopped};
@@ -16,6 +15,7 @@ use crate::change::{
 use crate::host::Pci;
 use crate::host::pci::{Holder, Node, Resizable, Screen};
 use crate::machine::{Holders, Rebar, Revive};
+use crate::plan::process::session::{self, Move};
 use crate::units::Origin;
 use crate::units::{PciAddress, Size};
 

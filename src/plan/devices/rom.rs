@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::super::Severity::{Hard, Soft};
-use super::super::account::{self, Use};
 use super::super::draft::Draft;
 use super::given::Given;
 use crate::host::pci::Rom;
+use crate::plan::process::account::{self, Use};
 
 pub(super) fn check(draft: &mut Draft, given: &Given) {
     let address = given.address();

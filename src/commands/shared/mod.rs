@@ -1,0 +1,8 @@
+//! What several verbs share.
+
+pub mod machines;
+pub mod move_to_unit;
+pub mod outcome;
+pub mod pages;
+pub mod planned;
+pub mod unit_file;

@@ -1,0 +1,364 @@
+//! Turns what `ron` and serde report into errors that a person can act on.
+//!
+//! `ron` knows what it expected and how far it came; serde knows which field it was in; [`Lines`] knows where that
+//! field was written; the schema knows what it takes. None of them alone makes a good message.
+
+use std::path::Path;
+
+use ron::error::{Error, SpannedError};
+use serde_path_to_error::Segment;
+
+use super::lines::{self, Lines, Position, Value};
+use super::refused::Refused;
+use super::tokens::Span;
+use crate::machine::schema::Fields;
+
+/// The file that an error is about.
+#[derive(Clone, Copy)]
+pub(super) struct Explain<'a> {
+    pub path: &'a Path,
+    pub text: &'a str,
+    pub lines: &'a Lines,
+}
+
+impl Explain<'_> {
+    /// Explains an error of `ron`, or of serde's on the way through it.
+    pub fn error(&self, error: &SpannedError, path: Option<&serde_path_to_error::Path>) -> Refused {
+        let (field, full) = path.map(paths).unwrap_or_default();
+        let value = self.lines.get(&full);
+        let fields = Fields::of_machine();
+        if self.lines.get("").is_none() && error.code != Error::UnclosedBlockComment {
+            return Refused::file(self.path, "is empty")
+                .help("a machine needs `guest` and `memory`: `(guest: Linux, memory: (size: \"4 GiB\"))`");
+        }
+        match &error.code {
+            Error::NoSuchStructField { expected, found, .. } => {
+                let span = self.lines.get(&field).map(|value| value.key.unwrap_or(value.head));
+                self.unknown_field(span.unwrap_or(self.cursor(error)), &field, found, expected, fields)
+            }
+            Error::NoSuchEnumVariant { expected, found, .. } => {
+                let span = value.map_or(self.cursor(error), |value| value.head);
+                self.unknown_variant(span, &field, found, expected, fields)
+            }
+            Error::MissingStructField { field: name, .. } => self.missing_field(&field, name, fields),
+            Error::DuplicateStructField { field: name, .. } => self.duplicate_field(&field, name),
+            _ if value.is_some_and(|value| Some(value.head) == value.key) => {
+                let span = value.map(|value| value.head).unwrap_or_default();
+                let refused = self.refuse(span, &field, format!("`{field}` has no value"));
+                fields.takes(&field).map_or(refused.clone(), |takes| refused.allowed(takes))
+            }
+            Error::SuggestRawIdentifier(name) => {
+                let known = fields.homes(&name.replace('-', "_"));
+                let at = self.cursor(error);
+                let refused = self.refuse(at, &field, format!("`{name}` is no field's name"));
+                match known.is_empty() {
+                    true => refused,
+                    false => refused.help(format!("field names are written with `_`: `{}`", name.replace('-', "_"))),
+                }
+            }
+            Error::Message(text) => match (value, text.rsplit_once("; ")) {
+                // What our own units say: `"16" is not a size; write …`.
+                (Some(value), Some((message, allowed))) if message.contains(" is not a") => {
+                    self.refuse(value.head, &field, format!("{}{message}", name_before(&field))).allowed(allowed)
+                }
+                (Some(value), _) => self.wrong_type(value, &field, fields),
+                (None, _) => self.refuse(self.cursor(error), &field, text.clone()),
+            },
+            Error::ExpectedStringEnd if value.is_some_and(|value| value.head.start < value.head.end) => {
+                let start = value.map_or(0, |value| value.head.start);
+                self.refuse(Span { start, end: start + 1 }, &field, "this text has no closing quote".to_owned())
+            }
+            code if is_syntax(code) => match self.lines.around(self.cursor(error).start) {
+                // It stopped within a value: `4.5` for a whole number.
+                Some(value) if *code == Error::ExpectedComma => self.wrong_type(value, &value.path, fields),
+                _ => self.syntax(error, &field, fields),
+            },
+            code => match value {
+                // Behind the value's beginning, `ron` was at the fields in it: `(guest: Linux,, )`.
+                Some(value) if *code == Error::ExpectedIdentifier && self.cursor(error).start >= value.head.end => {
+                    self.syntax(error, &field, fields)
+                }
+                Some(value) => self.wrong_type(value, &field, fields),
+                None => self.syntax(error, &field, fields),
+            },
+        }
+    }
+
+    fn refuse(&self, span: Span, field: &str, message: String) -> Refused {
+        Refused::at(self.path, self.text, span, message).field(field)
+    }
+
+    /// Where `ron` stopped, as a span of one character.
+    fn cursor(&self, error: &SpannedError) -> Span {
+        let at = |p: ron::error::Position| Position {
+            line: u32::try_from(p.line).unwrap_or(u32::MAX),
+            column: u32::try_from(p.col).unwrap_or(u32::MAX),
+        };
+        let start = lines::byte_at(self.text, at(error.span.end));
+        let end = start + self.text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+        Span { start, end }
+    }
+
+    fn written(&self, span: Span) -> &str {
+        &self.text[span.start..span.end]
+    }
+
+    fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
+        let (found, (parent, _)) = (lines::cut(found), split(field));
+        let place = inside(parent);
+        let near = nearest(found, expected);
+        let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let refused = self
+            .refuse(span, field, format!("unknown field `{found}`{place}{guess}"))
+            .allowed(format!("the fields{place} are {}", list(expected)));
+        if near.is_some() {
+            return refused;
+        }
+        match fields.homes(found).first() {
+            Some(home) if *home != parent => refused.help(format!("`{found}` is a field of `{home}`")),
+            _ if is_top_level(found) && !parent.is_empty() => {
+                refused.help(format!("`{found}` is a field of the machine: move it out of `{parent}`"))
+            }
+            _ => refused,
+        }
+    }
+
+    fn unknown_variant(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
+        let found = lines::cut(found);
+        let guess = nearest(found, expected).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        self.refuse(span, field, format!("unknown value `{found}` for `{field}`{guess}"))
+            .allowed(fields.takes(field).unwrap_or_else(|| list(expected)))
+    }
+
+    fn missing_field(&self, field: &str, name: &str, fields: &Fields) -> Refused {
+        let span = self.lines.get(field).map(|value| value.head).unwrap_or_default();
+        let path = if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
+        let refused = self.refuse(span, field, format!("missing field `{name}`{}", inside(field)));
+        let refused = match fields.about(&path) {
+            Some(about) => refused.allowed(format!("`{name}` must be given: {}", decapitalized(&about))),
+            None => refused,
+        };
+        match fields.example(&path) {
+            Some(example) => refused.help(format!("add `{name}: {example}`")),
+            None => refused,
+        }
+    }
+
+    fn duplicate_field(&self, field: &str, name: &str) -> Refused {
+        let path = if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
+        let mut all = self.lines.all(&path).map(|value| value.key.unwrap_or(value.head));
+        let first = all.next().unwrap_or_default();
+        let again = all.next().unwrap_or(first);
+        let line = lines::position(self.text, first.start).line;
+        self.refuse(again, &path, format!("field `{name}`{} is given twice", inside(field)))
+            .help(format!("keep one of the two; the first is on line {line}"))
+    }
+
+    fn wrong_type(&self, value: &Value, field: &str, fields: &Fields) -> Refused {
+        let written = self.written(value.head);
+        let shown = lines::cut(written.lines().next().unwrap_or_default());
+        let subject = if field.is_empty() { "the machine".to_owned() } else { format!("`{field}`") };
+        // The value in a variant's parentheses, `Bridge(br0)`, has a type of its own.
+        let inner = value.path.strip_prefix(field).filter(|rest| *rest == ".0").and_then(|_| fields.takes(&value.path));
+        let Some(takes) = inner.or_else(|| fields.takes(field)) else {
+            return self.refuse(value.head, field, format!("{subject} cannot be `{shown}`"));
+        };
+        let bare = written.trim_matches('"');
+        // A variant that holds fields, without its parentheses: `display: Vnc`.
+        if takes.contains(&format!("`{bare}(…)`")) && bare == written {
+            return self
+                .refuse(value.head, field, format!("{subject}: `{bare}` takes fields in parentheses"))
+                .help(format!("write `{bare}()`, or name fields in it"));
+        }
+        if takes.contains(&format!("`{bare}(\"…\")`")) && bare == written {
+            return self
+                .refuse(value.head, field, format!("{subject}: `{bare}` takes a value in parentheses"))
+                .help(format!("write `{bare}(\"…\")`"));
+        }
+        let refused = self.refuse(value.head, field, format!("{subject} cannot be `{shown}`")).allowed(takes.clone());
+        if bare != written && takes.contains(&format!("`{bare}")) {
+            return refused.help(format!("write `{bare}` without quotes"));
+        }
+        if bare != written && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
+            return refused.help("numbers, `true` and `false` are written without quotes");
+        }
+        match (takes.starts_with("text"), written.starts_with(['(', '[', '{'])) {
+            (true, false) if shown.len() == written.len() => refused.help(format!("write `\"{written}\"`")),
+            _ => refused,
+        }
+    }
+
+    fn syntax(&self, error: &SpannedError, field: &str, fields: &Fields) -> Refused {
+        let at = self.cursor(error);
+        let next = self.text[at.start..].chars().next();
+        let rest = &self.text[at.start..];
+        let word = &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len()).min(32)];
+        let found = match next {
+            None => "the end of the file".to_owned(),
+            Some('\n' | '\r') => "the end of the line".to_owned(),
+            Some(_) if !word.is_empty() => format!("`{word}`"),
+            Some(c) => format!("`{c}`"),
+        };
+        // What is open at the end of the text is the cause, wherever `ron` noticed it.
+        if let (None, Some(open), true) = (next, self.lines.unclosed(), error.code != Error::UnclosedBlockComment) {
+            let bracket = self.written(open);
+            return self
+                .refuse(open, field, format!("this `{bracket}` is never closed"))
+                .help("or one that was opened in it took the closing bracket that was meant for this one");
+        }
+        let message = match &error.code {
+            Error::ExpectedComma if next == Some('(') => {
+                let message = format!("a comma is missing before {found}");
+                return self.refuse(at, field, message).help("a name without fields is written without parentheses");
+            }
+            Error::ExpectedComma => format!("a comma is missing before {found}"),
+            Error::ExpectedStructLikeEnd | Error::ExpectedOptionEnd => format!("`)` is missing before {found}"),
+            Error::ExpectedArrayEnd => format!("`]` is missing before {found}"),
+            Error::ExpectedMapEnd => format!("`}}` is missing before {found}"),
+            Error::ExpectedMapColon => {
+                let message = format!("a field is written `name: value`; `:` is missing before {found}");
+                return match next {
+                    Some('=') => self.refuse(at, field, message).help("write `:` in place of `=`"),
+                    _ => self.refuse(at, field, message),
+                };
+            }
+            Error::ExpectedStringEnd => "this text has no closing quote".to_owned(),
+            Error::UnclosedBlockComment => {
+                let span = self.lines.open_comment().unwrap_or(at);
+                return self.refuse(span, field, "this comment is never closed by `*/`".to_owned());
+            }
+            Error::TrailingCharacters => format!("the machine ends before {found}; nothing may follow"),
+            Error::ExpectedIdentifier if next == Some('"') => "names are written without quotes".to_owned(),
+            Error::ExpectedIdentifier => format!("a name is missing before {found}"),
+            Error::InvalidEscape(what) => {
+                let message = format!("bad escape in text: {}", decapitalized(what));
+                // `ron` stopped behind what it could not read.
+                let start = self.text[..at.start].rfind('\\').unwrap_or(at.start);
+                let at = Span { start, end: at.start };
+                return self.refuse(at, field, message).help(r"write `\\` for one backslash");
+            }
+            Error::ExceededRecursionLimit => "this is nested too deeply".to_owned(),
+            Error::ExpectedNamedStructLike(_) | Error::ExpectedStructLike => format!("`(` is missing before {found}"),
+            code => decapitalized(&code.to_string()),
+        };
+        let refused = self.refuse(at, field, message);
+        match fields.takes(field).filter(|_| field.is_empty()) {
+            Some(_) if matches!(error.code, Error::ExpectedNamedStructLike(_)) => {
+                refused.help("a machine file begins with `(` and ends with `)`")
+            }
+            _ => refused,
+        }
+    }
+}
+
+/// Errors of the text's form, which have their place where `ron` stopped, not at a value.
+fn is_syntax(code: &Error) -> bool {
+    use Error as E;
+    matches!(
+        code,
+        E::Eof
+            | E::ExpectedArrayEnd
+            | E::ExpectedAttribute
+            | E::ExpectedAttributeEnd
+            | E::ExpectedComma
+            | E::ExpectedMapColon
+            | E::ExpectedMapEnd
+            | E::ExpectedOptionEnd
+            | E::ExpectedStringEnd
+            | E::ExpectedStructLikeEnd
+            | E::InvalidEscape(_)
+            | E::InvalidIdentifier(_)
+            | E::NoSuchExtension(_)
+            | E::TrailingCharacters
+            | E::UnclosedBlockComment
+            | E::UnclosedLineComment
+            | E::UnexpectedChar(_)
+            | E::ExceededRecursionLimit
+    )
+}
+
+/// The path of a field, with and without the names of variants in it.
+fn paths(path: &serde_path_to_error::Path) -> (String, String) {
+    let (mut plain, mut full) = (String::new(), String::new());
+    let push = |to: &mut String, name: &str| {
+        if !to.is_empty() {
+            to.push('.');
+        }
+        to.push_str(name);
+    };
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                plain.push_str(&format!("[{index}]"));
+                full.push_str(&format!("[{index}]"));
+            }
+            Segment::Map { key } => {
+                push(&mut plain, lines::cut(key));
+                push(&mut full, lines::cut(key));
+            }
+            Segment::Enum { variant } => push(&mut full, variant),
+            Segment::Unknown => {}
+        }
+    }
+    (plain, full)
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
+
+fn inside(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!(" in `{field}`") }
+}
+
+fn name_before(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!("`{field}`: ") }
+}
+
+fn is_top_level(name: &str) -> bool {
+    Fields::of_machine().get(name).is_some()
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn decapitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_lowercase);
+    first.into_iter().flatten().chain(chars).collect()
+}
+
+/// The known name that was most likely meant, if one is near: a third of it may differ, letter case aside.
+pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    // Nobody mistypes a name into something this long, and the distance costs its square.
+    if found.len() > 64 {
+        return None;
+    }
+    let distance = |name: &str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
+    let near = known.iter().min_by_key(|name| distance(name))?;
+    let allowed = (near.chars().count().max(found.chars().count()) / 3).max(1);
+    (distance(near) <= allowed).then_some(near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_must_be_near() {
+        let known = ["vcpus", "pin", "emulator"];
+        for (found, near) in [
+            ("vcpu", Some("vcpus")),
+            ("VCPUS", Some("vcpus")),
+            ("emulater", Some("emulator")),
+            ("pni", Some("pin")),
+            ("memory", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(found, &known), near, "{found}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Reading a machine file.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ron::extensions::Extensions;
+
+use super::explain::Explain;
+use super::lines::Lines;
+use super::refused::Refused;
+use super::validate;
+use crate::machine::file::Machine;
+
+/// A machine file that was read and found valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// What it says. Paths in it are absolute, and the name is set.
+    pub machine: Machine,
+    /// Where each value was written.
+    pub lines: Lines,
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// A machine file is a page or two; this keeps a wrong file (a disk image) from being read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads and validates a machine file. Nothing is looked up that the file names: that is the plan's work.
+pub fn read(path: &Path) -> Result<Source, Refused> {
+    parse(path, &read_text(path)?)
+}
+
+fn read_text(path: &Path) -> Result<String, Refused> {
+    let cannot = |error: std::io::Error| {
+        let refused = Refused::file(path, format!("cannot be read: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::NotFound if path.extension().is_none() => {
+                refused.help(format!("a machine is named by its file: `{}.ron`", path.display()))
+            }
+            std::io::ErrorKind::NotFound => refused.help("name the machine file, such as `win11.ron`"),
+            _ => refused,
+        }
+    };
+    // Asked before it is opened: opening a FIFO would wait for a writer.
+    let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "is a directory" } else { "is not a regular file" };
+        return Err(Refused::file(path, format!("{what}, not a machine file")));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Refused::file(path, "is too large for a machine file").allowed("at most 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        Refused::file(path, format!("is not text: line {line} is not UTF-8")).help("save the file as UTF-8")
+    })
+}
+
+/// Reads and validates the text of a machine file. Relative paths in it start from the folder that `path` is in.
+pub fn parse(path: &Path, text: &str) -> Result<Source, Refused> {
+    // Some editors begin a file with a byte order mark, which RON does not know.
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let lines = Lines::find(text)
+        .map_err(|excess| Refused::at(path, text, excess.span, excess.what).allowed(excess.allowed))?;
+    let mut machine = parse_machine(path, text, &lines)?;
+    validate::complete(&mut machine, path);
+    validate::check(&machine, path, text, &lines)?;
+    Ok(Source { machine, lines, path: path.to_owned(), text: text.to_owned() })
+}
+
+fn parse_machine(path: &Path, text: &str, lines: &Lines) -> Result<Machine, Refused> {
+    // Not UNWRAP_NEWTYPES: no type of the file needs it.
+    let options =
+        ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_VARIANT_NEWTYPES);
+    let explain = Explain { path, text, lines };
+    let mut reader =
+        ron::Deserializer::from_str_with_options(text, &options).map_err(|error| explain.error(&error, None))?;
+    let machine = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| explain.error(&reader.span_error(error.inner().clone()), Some(error.path())))?;
+    reader.end().map_err(|error| explain.error(&reader.span_error(error), None))?;
+    Ok(machine)
+}

@@ -1,0 +1,82 @@
+//! Validation that needs nothing but the file, and what the host must be asked about: both as the subjects say it.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::lines::{Lines, Value};
+use super::refused::Refused;
+use super::tokens::Span;
+use crate::machine::file::Machine;
+use crate::machine::named::Named;
+use crate::machine::problems::Problems;
+use crate::machine::values;
+
+/// Fills in what follows from the file's place: the name, and absolute paths, so that nothing depends on the folder that
+/// we run in.
+pub(super) fn complete(machine: &mut Machine, file: &Path) {
+    if machine.name.is_empty() {
+        machine.name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    }
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    values::resolve(machine, folder);
+    machine.subjects_mut().for_each(|subject| subject.resolve(folder));
+}
+
+/// Refuses with the first problem in the file's order.
+pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -> Result<(), Refused> {
+    let mut problems = Problems::default();
+    values::check(machine, &mut problems);
+    machine.subjects().for_each(|subject| subject.check(&mut problems));
+    values::check_path(machine, &mut problems);
+    for (field, path) in machine.clone().subjects_mut().flat_map(|subject| subject.paths()) {
+        problems.path(&field, path);
+    }
+    if let Ok(value) = serde_json::to_value(machine) {
+        problems.unprintable(&value, String::new());
+    }
+    let placed = problems.0.into_iter().map(|problem| (locate(lines, &problem.field), problem));
+    // A stable sort: if two problems share a place, the order of the checks decides.
+    match placed.min_by_key(|(span, _)| span.start) {
+        None => Ok(()),
+        Some((span, problem)) => {
+            let mut refused = Refused::at(file, text, span, problem.message).field(&problem.field);
+            if let Some(allowed) = problem.allowed {
+                refused = refused.allowed(allowed);
+            }
+            if let Some(help) = problem.help {
+                refused = refused.help(help);
+            }
+            Err(refused)
+        }
+    }
+}
+
+/// Where the field's value was written, or the nearest that holds it.
+fn locate(lines: &Lines, field: &str) -> Span {
+    let mut path = field;
+    loop {
+        if let Some(Value { head, .. }) = lines.get(path) {
+            return *head;
+        }
+        match path.rfind(['.', '[']) {
+            Some(end) => path = &path[..end],
+            None => return lines.get("").map(|value| value.head).unwrap_or_default(),
+        }
+    }
+}
+
+impl Machine {
+    /// What the host must be asked about before a plan for this machine is made.
+    pub fn named(&self) -> Named {
+        let mut named = Named::default();
+        values::named(self, &mut named);
+        for (_, path) in self.clone().subjects_mut().flat_map(|subject| subject.paths()) {
+            named.files.push(path.clone());
+        }
+        self.subjects().for_each(|subject| subject.name(&mut named));
+        named
+    }
+}

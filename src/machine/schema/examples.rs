@@ -1,0 +1,142 @@
+//! Examples of the fields whose types do not show what a value looks like. A test reads each of them as a machine file.
+
+/// A field's path, and a value as it is written in a machine file; a path that begins with `*.` stands for all that end
+/// like it. A value that begins with the name of the topmost field is all that must be written.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("name", "\"win11\""),
+    ("uuid", "\"123e4567-e89b-12d3-a456-426614174000\""),
+    ("qemu", "\"/opt/qemu/bin/qemu-system-x86_64\""),
+    ("machine_type", "\"pc-q35-7.2\""),
+    ("cpu.vcpus", "8"),
+    ("cpu.pin", "\"4-11\""),
+    ("cpu.emulator", "\"2-3\""),
+    ("cpu.iothreads", "\"2-3\""),
+    ("cpu.model", "\"EPYC\""),
+    ("cpu.features", "[\"+topoext\", \"-svm\"]"),
+    ("cpu.topology.sockets", "2"),
+    ("cpu.topology.dies", "2"),
+    ("cpu.topology.cores", "4"),
+    ("cpu.topology.threads", "2"),
+    ("memory.size", "\"16 GiB\""),
+    ("memory.pages", "Huge(\"2 MiB\")"),
+    ("memory.nodes", "\"0\""),
+    ("firmware", "Uefi(secure_boot: true)"),
+    ("firmware.code", "firmware: Uefi(code: \"/opt/ovmf/CODE.fd\", vars: \"/opt/ovmf/VARS.fd\")"),
+    ("firmware.vars", "firmware: Uefi(code: \"/opt/ovmf/CODE.fd\", vars: \"/opt/ovmf/VARS.fd\")"),
+    ("kernel.image", "\"vmlinuz\""),
+    ("kernel.initrd", "\"initrd.img\""),
+    ("kernel.cmdline", "\"console=ttyS0 quiet\""),
+    ("disks.file", "\"disk.qcow2\""),
+    ("disks.id", "\"system\""),
+    ("disks.media", "disks: [(file: \"setup.img\", media: Cd)]"),
+    ("disks.bus", "Nvme"),
+    ("disks.queues", "4"),
+    ("disks.serial", "\"SSD0001\""),
+    ("disks.boot", "1"),
+    ("networks.mac", "\"52:54:00:12:34:56\""),
+    ("networks.backend", "Bridge(\"br0\")"),
+    ("pci", "[\"01:00.*\"]"),
+    ("pci.address", "\"01:00.*\""),
+    ("pci.expect", "\"10de:2684\""),
+    ("pci.subsystem", "\"1043:889a\""),
+    ("pci.rom", "\"card.rom\""),
+    ("pci.reset_method", "\"bus\""),
+    ("pci.revive", "[Reset, Bus, Rescan]"),
+    ("pci.slot", "26"),
+    ("pci.properties", "{\"x-no-mmap\": true}"),
+    ("handover", "(holders: End)"),
+    ("handover.display_manager", "Unit(\"sddm.service\")"),
+    ("handover.units", "[\"nvidia-persistenced.service\"]"),
+    ("handover.user_units", "[\"wireplumber.service\"]"),
+    ("handover.modules", "[\"nvidia_uvm\", \"nvidia\"]"),
+    ("hooks", "(ready: [[\"/usr/local/bin/lights\", \"off\"]])"),
+    ("hooks.before", "[[\"/usr/local/bin/lights\", \"off\"]]"),
+    ("hooks.ready", "[[\"/usr/local/bin/lights\", \"off\"]]"),
+    ("hooks.running", "[[\"/usr/local/bin/lights\", \"off\"]]"),
+    ("hooks.ended", "[[\"/usr/local/bin/lights\", \"on\"]]"),
+    ("hooks.restored", "[[\"/usr/local/bin/lights\", \"on\"]]"),
+    ("*.argv", "[\"/usr/local/bin/lights\", \"off\"]"),
+    ("*.timeout", "10"),
+    ("display.port", "5900"),
+    ("display.address", "display: Vnc(port: 5900, address: \"127.0.0.1\")"),
+    ("display", "Gtk"),
+    ("host", "(governor: \"performance\", no_sleep: true)"),
+    ("host.cpu_latency_us", "20"),
+    ("host.governor", "\"performance\""),
+    ("host.energy_preference", "\"performance\""),
+    ("host.halt_poll_ns", "400000"),
+    ("user", "\"vm\""),
+    ("host.cpu_latency_us", "20"),
+    ("shutdown_timeout", "300"),
+    ("give_back_unless.within", "120"),
+    ("extra_args", "[\"-device\", \"usb-tablet\"]"),
+];
+
+/// The value of a field.
+pub(super) fn of(path: &str) -> Option<&'static str> {
+    find(path).filter(|value| !is_whole(path, value))
+}
+
+/// All that must be written, of a field that needs others beside it.
+pub(super) fn whole(path: &str) -> Option<&'static str> {
+    find(path).filter(|value| is_whole(path, value))
+}
+
+fn find(path: &str) -> Option<&'static str> {
+    let ends = |known: &str| known.strip_prefix('*').is_some_and(|end| path.ends_with(end));
+    EXAMPLES.iter().find(|(known, _)| *known == path || ends(known)).map(|(_, value)| *value)
+}
+
+fn is_whole(path: &str, value: &str) -> bool {
+    let top = path.split('.').next().unwrap_or_default();
+    value.strip_prefix(top).is_some_and(|rest| rest.starts_with(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::fields::Fields;
+    use super::*;
+
+    #[test]
+    fn every_field_has_an_example_that_a_machine_file_takes() {
+        let fields = Fields::of_machine();
+        let paths = fields.paths();
+        assert!(paths.len() > 80, "{paths:?}");
+        let mut wrong = Vec::new();
+        for path in &paths {
+            let snippet = fields.snippet(path);
+            let snippet = snippet.unwrap_or_else(|| panic!("{path} needs a line in src/machine/schema/examples.rs"));
+            let (top, _) = snippet.split_once(':').unwrap();
+            let must = [("guest", "guest: Linux"), ("memory", "memory: (size: \"16 GiB\")")];
+            let must: String =
+                must.iter().filter(|(name, _)| *name != top).map(|(_, text)| format!("{text}, ")).collect();
+            let text = format!("({must}{snippet})");
+            let source = match crate::machine::parse(Path::new("/m/win11.ron"), &text) {
+                Ok(source) => source,
+                Err(refused) => {
+                    wrong.push(format!("{path}: {refused}"));
+                    continue;
+                }
+            };
+            let written = |line: &&String| source.lines.at(line).is_some();
+            let mut places = vec![path.clone()];
+            // The path with a place in each list on the way.
+            for name in ["disks", "networks", "pci", "before", "ready", "running", "ended", "restored"] {
+                places.push(places[places.len() - 1].replacen(&format!("{name}."), &format!("{name}[0]."), 1));
+            }
+            assert!(places.iter().any(|place| written(&place)), "{path} is not in {text}");
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn every_example_is_of_a_field() {
+        let paths = Fields::of_machine().paths();
+        for (path, _) in EXAMPLES {
+            let end = path.trim_start_matches('*');
+            assert!(paths.iter().any(|known| known == path || (end != *path && known.ends_with(end))), "{path}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Virtual CPUs: how many, of which model, and which host CPUs their threads run on.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::problems::{Problems, consists_of};
+use crate::machine::subject::Subject;
+use crate::units::CpuSet;
+
+/// The most that any QEMU's q35 takes (since 9.0).
+const MAX_VCPUS: u32 = 4096;
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Accelerator {
+    /// KVM if it works, else emulation with a warning.
+    #[default]
+    Auto,
+    /// KVM; without it the machine does not start.
+    Kvm,
+    /// Emulation (TCG): slow, needs no privileges.
+    Tcg,
+}
+
+/// Virtual CPUs and the placement of QEMU's threads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cpu {
+    /// The number of vCPUs, 1 to 4096. Default: one for each CPU in `pin`, else 2.
+    #[serde(default)]
+    pub vcpus: Option<u32>,
+    /// The host CPUs that the vCPU threads run on, one thread to a CPU: `"4-11,16"`. Default: the program chooses.
+    #[serde(default)]
+    pub pin: Option<CpuSet>,
+    /// The host CPUs of QEMU's main and worker threads. Default: those closest to the vCPUs that no vCPU runs on.
+    #[serde(default)]
+    pub emulator: Option<CpuSet>,
+    /// The host CPUs of the I/O threads of disks. Default: those of `emulator`.
+    #[serde(default)]
+    pub iothreads: Option<CpuSet>,
+    /// QEMU's CPU model: `"host"`, `"EPYC-Milan"`. Default: `host` with KVM, `max` without.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// CPU features to switch on and off, by QEMU's names: `["+topoext", "-svm"]`. Default: none.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Whether the guest may run virtual machines of its own (CPU feature `svm` or `vmx`), which WSL 2 and Hyper-V need.
+    /// Default: no for Windows, which would run slower, in a virtual machine of its own for memory integrity; others: as
+    /// KVM allows.
+    #[serde(default)]
+    pub nested: Option<bool>,
+    /// The topology that the guest sees. Default: derived from the placement.
+    #[serde(default)]
+    pub topology: Option<Topology>,
+    /// Hide KVM's signature from the guest, as some GPU drivers require. Default: yes for Windows, no for others.
+    #[serde(default)]
+    pub hide_kvm: Option<bool>,
+}
+
+/// The CPU topology that the guest sees (QEMU: `-smp`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Sockets. Default 1.
+    #[serde(default = "one")]
+    pub sockets: u32,
+    /// Dies in a socket. Default 1.
+    #[serde(default = "one")]
+    pub dies: u32,
+    /// Cores in a die.
+    pub cores: u32,
+    /// Threads of a core. Default 1.
+    #[serde(default = "one")]
+    pub threads: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Topology {
+    /// The number of vCPUs that it holds; `None` if the product is beyond 32 bits.
+    pub fn vcpus(self) -> Option<u32> {
+        self.sockets.checked_mul(self.dies)?.checked_mul(self.cores)?.checked_mul(self.threads)
+    }
+}
+
+impl Subject for Cpu {
+    fn check(&self, problems: &mut Problems) {
+        for (name, set) in [("pin", &self.pin), ("emulator", &self.emulator), ("iothreads", &self.iothreads)] {
+            if set.as_ref().is_some_and(|set| set.is_empty()) {
+                problems
+                    .add(format!("cpu.{name}"), format!("`cpu.{name}` names no CPU"))
+                    .help("leave it out for the default");
+            }
+        }
+        counts(self, problems);
+        if let Some(model) = &self.model
+            && (model.is_empty() || !consists_of(model, "-._+"))
+        {
+            problems
+                .add("cpu.model", format!("`cpu.model` cannot be {model:?}"))
+                .allowed("the model's name alone, such as \"host\" or \"EPYC-Milan\"")
+                .help("features go into `features`: [\"+topoext\", \"-svm\"]");
+        }
+        features(&self.features, problems);
+    }
+}
+
+fn counts(cpu: &Cpu, problems: &mut Problems) {
+    if let Some(vcpus) = cpu.vcpus.filter(|vcpus| !(1..=MAX_VCPUS).contains(vcpus)) {
+        problems.add("cpu.vcpus", format!("`cpu.vcpus` cannot be {vcpus}")).allowed(format!("1 to {MAX_VCPUS}"));
+        return;
+    }
+    let pins = cpu.pin.as_ref().filter(|pin| !pin.is_empty()).and_then(|pin| u32::try_from(pin.len()).ok());
+    if let Some(pins) = pins.filter(|pins| *pins > MAX_VCPUS) {
+        problems.add("cpu.pin", format!("`cpu.pin` names {pins} CPUs")).allowed(format!("at most {MAX_VCPUS}"));
+        return;
+    }
+    if let (Some(vcpus), Some(pins)) = (cpu.vcpus, pins)
+        && vcpus != pins
+    {
+        problems
+            .add("cpu.vcpus", format!("`cpu.vcpus` is {vcpus}, but `cpu.pin` names {}", plural(pins, "CPU")))
+            .allowed("as many vCPUs as CPUs to pin them to")
+            .help("leave `vcpus` out: it follows from `pin`");
+    }
+    let Some(topology) = cpu.topology else { return };
+    let parts = [
+        ("sockets", topology.sockets),
+        ("dies", topology.dies),
+        ("cores", topology.cores),
+        ("threads", topology.threads),
+    ];
+    if let Some((name, _)) = parts.iter().find(|(_, count)| *count == 0) {
+        problems
+            .add(format!("cpu.topology.{name}"), format!("`cpu.topology.{name}` cannot be 0"))
+            .allowed("at least 1");
+        return;
+    }
+    let held = topology.vcpus().filter(|held| *held <= MAX_VCPUS);
+    let wanted = cpu.vcpus.map(|n| (n, "`cpu.vcpus` is")).or(pins.map(|n| (n, "`cpu.pin` names")));
+    match (held, wanted) {
+        (None, _) => {
+            problems
+                .add("cpu.topology", "`cpu.topology` has too many vCPUs")
+                .allowed(format!("sockets × dies × cores × threads of at most {MAX_VCPUS}"));
+        }
+        (Some(held), Some((wanted, what))) if held != wanted => {
+            let product = parts.map(|(_, count)| count.to_string()).join(" × ");
+            problems
+                .add("cpu.topology", format!("`cpu.topology` has {}, but {what} {wanted}", plural(held, "vCPU")))
+                .allowed(format!("sockets × dies × cores × threads equal to the vCPUs; here {product} = {held}"))
+                .help("leave `topology` out: it is derived from the placement");
+        }
+        _ => {}
+    }
+}
+
+fn features(features: &[String], problems: &mut Problems) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (i, feature) in features.iter().enumerate() {
+        let field = format!("cpu.features[{i}]");
+        let name = feature.strip_prefix(['+', '-']).unwrap_or_default();
+        if name.is_empty() || !consists_of(name, "-._") {
+            let problem = problems.add(field, format!("{feature:?} does not switch a CPU feature"));
+            problem.allowed("a feature's name after `+` or `-`: [\"+topoext\", \"-svm\"]");
+            if !feature.is_empty() && consists_of(feature, "-._") {
+                problem.help(format!("write \"+{feature}\" or \"-{feature}\""));
+            }
+        } else if seen.insert(name, feature).is_some_and(|before| before != feature) {
+            problems.add(field, format!("{feature:?} contradicts an earlier `{name}`")).help("keep one of the two");
+        }
+    }
+}
+
+fn plural(n: u32, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,148 @@
+//! Disks and CD images.
+
+mod check;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::explicit_none;
+use crate::units::DiskFormat;
+
+/// One disk or CD image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The image file or block device. Name a block device by `/dev/disk/by-id/…`, which stays the same.
+    pub file: PathBuf,
+    /// QEMU's id for it, unique in the machine. Default: `disk0`, `disk1`, … by position.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Disk or CD. Default: `Cd` for a file that ends in `.iso`, else `Disk`.
+    #[serde(default)]
+    pub media: Option<Media>,
+    /// The controller that the guest sees it on. Default: `VirtioBlk` for disks, `Sata` for CDs.
+    #[serde(default)]
+    pub bus: Option<Bus>,
+    /// The number of request queues of a virtio disk, or of the SCSI controller, 1 to 1022. Default: QEMU's, one a vCPU.
+    #[serde(default)]
+    pub queues: Option<u16>,
+    /// The image's format. Default: read from the file's header (qcow2 or raw); a block device is raw. A file that has the
+    /// header of a qcow2 image and does not end in `.qcow2` is refused until you write its format here: a guest can write
+    /// such a header into a raw image to make QEMU open other files of the host at the next start.
+    #[serde(default)]
+    pub format: Option<DiskFormat>,
+    /// Host cache mode (QEMU: `cache=`). Default `None` (O_DIRECT) for disks, `Writeback` for CDs.
+    #[serde(default, deserialize_with = "explicit_none::written", skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// How requests reach the host's kernel. Default: `IoUring` if QEMU and kernel allow it, else `Native` or `Threads`.
+    #[serde(default)]
+    pub aio: Option<Aio>,
+    /// What happens to blocks that the guest discards. Default `Unmap`.
+    #[serde(default)]
+    pub discard: Option<Discard>,
+    /// Whether an I/O thread of its own serves it. Default: yes for virtio disks, no for CDs and others.
+    #[serde(default)]
+    pub iothread: Option<bool>,
+    /// Whether the guest cannot write to it. Default: yes for CDs, no for disks.
+    #[serde(default)]
+    pub read_only: Option<bool>,
+    /// The serial number that the guest sees, at most 20 characters. Default: none; an NVMe disk has its id.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Its place in the boot order, 1 first; 0 if it is never booted. Default: by position.
+    #[serde(default)]
+    pub boot: Option<u32>,
+}
+
+impl Disk {
+    /// Disk or CD: as given, else by the file's ending.
+    pub fn media(&self) -> Media {
+        let iso = self.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("iso"));
+        self.media.unwrap_or(if iso { Media::Cd } else { Media::Disk })
+    }
+
+    /// The controller: as given, else virtio for disks and SATA for CDs.
+    pub fn bus(&self) -> Bus {
+        self.bus.unwrap_or(match self.media() {
+            Media::Disk => Bus::VirtioBlk,
+            Media::Cd => Bus::Sata,
+        })
+    }
+
+    /// The cache mode: as given, else O_DIRECT for disks and the page cache for CDs.
+    pub fn cache(&self) -> Cache {
+        self.cache.unwrap_or(match self.media() {
+            Media::Disk => Cache::None,
+            Media::Cd => Cache::Writeback,
+        })
+    }
+
+    /// Whether the guest may not write: as given, else for CDs.
+    pub fn read_only(&self) -> bool {
+        self.read_only.unwrap_or(self.media() == Media::Cd)
+    }
+
+    /// QEMU's id for the disk at this position: as given, else `disk0`, `disk1`, …
+    pub fn id(&self, position: usize) -> String {
+        self.id.clone().unwrap_or_else(|| format!("disk{position}"))
+    }
+}
+
+/// Disk or CD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Media {
+    /// A hard disk.
+    Disk,
+    /// A CD or DVD image, read only.
+    Cd,
+}
+
+/// The controller that a disk is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Bus {
+    /// `virtio-blk-pci`, the fastest.
+    VirtioBlk,
+    /// `scsi-hd` on a `virtio-scsi-pci` controller that all such disks share.
+    VirtioScsi,
+    /// `ide-hd` or `ide-cd` on the q35's own AHCI controller: six ports.
+    Sata,
+    /// `nvme`: Windows has a driver for it on its installation medium.
+    Nvme,
+}
+
+/// Host cache mode, QEMU's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Cache {
+    /// Past the host's page cache (O_DIRECT).
+    None,
+    /// Through the host's page cache; flushes are honoured.
+    Writeback,
+    /// As `Writeback`, each write flushed.
+    Writethrough,
+    /// Past the page cache, each write flushed.
+    Directsync,
+    /// Flushes are ignored: for scratch disks only.
+    Unsafe,
+}
+
+/// How requests reach the host's kernel, QEMU's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Aio {
+    /// A pool of threads.
+    Threads,
+    /// Linux native AIO; needs `cache: None` or `Directsync`.
+    Native,
+    /// io_uring.
+    IoUring,
+}
+
+/// What happens to blocks that the guest discards, QEMU's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Discard {
+    /// QEMU frees them in the image.
+    Unmap,
+    /// Nothing: the image keeps them.
+    Ignore,
+}

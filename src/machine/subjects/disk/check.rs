@@ -1,0 +1,143 @@
+//! What of disks no host could run: ids, and which settings go together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Aio, Bus, Cache, Disk, Media};
+use crate::machine::problems::{Problems, consists_of};
+use crate::machine::subject::Subject;
+
+/// QEMU's block node names have at most 31 characters, and the plan appends to the id.
+const MAX_ID: usize = 24;
+/// What virtio, NVMe and ATA have room for.
+const MAX_SERIAL: usize = 20;
+/// Ports of the q35's AHCI controller.
+const SATA_PORTS: usize = 6;
+/// virtio's limit of 1024 queues, less the control and event queues of SCSI.
+const MAX_QUEUES: u16 = 1022;
+const MAX_DISKS: usize = 64;
+
+impl Subject for Vec<Disk> {
+    fn check(&self, problems: &mut Problems) {
+        if self.len() > MAX_DISKS {
+            problems
+                .add(format!("disks[{MAX_DISKS}]"), format!("{} disks are too many", self.len()))
+                .allowed(format!("at most {MAX_DISKS}"));
+        }
+        for (i, disk) in self.iter().enumerate() {
+            alone(i, disk, problems);
+        }
+        together(self, problems);
+    }
+
+    fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        self.iter_mut().enumerate().map(|(i, disk)| (format!("disks[{i}].file"), &mut disk.file)).collect()
+    }
+}
+
+/// What is wrong with one disk.
+fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
+    let field = |name: &str| format!("disks[{i}].{name}");
+    if let Some(id) = &disk.id
+        && (id.len() > MAX_ID || !id.starts_with(|c: char| c.is_ascii_alphabetic()) || !consists_of(id, "-._"))
+    {
+        problems
+            .add(field("id"), format!("{id:?} cannot be a disk's id"))
+            .allowed(format!("a letter, then letters, digits, `-`, `.` and `_`, at most {MAX_ID} characters"));
+    }
+    let (media, bus, cache) = (disk.media(), disk.bus(), disk.cache());
+    if media == Media::Cd && matches!(bus, Bus::VirtioBlk | Bus::Nvme) {
+        problems
+            .add(field("bus"), format!("`bus: {bus:?}` has no CD drives"))
+            .allowed("`Sata` or `VirtioScsi` for a CD")
+            .help("to give the image to the guest as a disk, write `media: Disk`");
+    }
+    if media == Media::Cd && disk.read_only == Some(false) {
+        problems
+            .add(field("read_only"), "a CD cannot be written")
+            .help("leave `read_only` out, or write `media: Disk`");
+    }
+    if let Some(queues) = disk.queues {
+        if !matches!(bus, Bus::VirtioBlk | Bus::VirtioScsi) {
+            problems
+                .add(field("queues"), format!("`bus: {bus:?}` has no `queues`"))
+                .allowed("`queues` belongs to `VirtioBlk` and `VirtioScsi`");
+        } else if !(1..=MAX_QUEUES).contains(&queues) {
+            problems.add(field("queues"), format!("`queues` cannot be {queues}")).allowed(format!("1 to {MAX_QUEUES}"));
+        }
+    }
+    if disk.iothread == Some(true) && !matches!(bus, Bus::VirtioBlk | Bus::VirtioScsi) {
+        problems
+            .add(field("iothread"), format!("`bus: {bus:?}` cannot use an I/O thread"))
+            .allowed("`iothread: true` with `VirtioBlk` or `VirtioScsi`");
+    }
+    if disk.aio == Some(Aio::Native) && !matches!(cache, Cache::None | Cache::Directsync) {
+        problems
+            .add(field("aio"), format!("`aio: Native` does not work with `cache: {cache:?}`"))
+            .allowed("`cache: None` or `Directsync` with `Native`: Linux AIO needs O_DIRECT");
+    }
+    if let Some(serial) = &disk.serial {
+        let printable = serial.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if serial.is_empty() || serial.len() > MAX_SERIAL || !printable {
+            problems
+                .add(field("serial"), format!("{serial:?} cannot be a serial number"))
+                .allowed(format!("1 to {MAX_SERIAL} printable ASCII characters"));
+        }
+    }
+}
+
+/// What disks of one machine must not share.
+fn together(disks: &[Disk], problems: &mut Problems) {
+    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+    let mut boots: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut files: BTreeMap<&Path, usize> = BTreeMap::new();
+    let mut scsi_queues = None;
+    let mut sata = 0;
+    for (i, disk) in disks.iter().enumerate() {
+        let field = |name: &str| format!("disks[{i}].{name}");
+        if let Some(first) = ids.insert(disk.id(i), i) {
+            // A given id may meet the default of another position: point at the one that was written.
+            let at = if disk.id.is_some() { i } else { first };
+            let id = disk.id(i);
+            problems
+                .add(format!("disks[{at}].id"), format!("id {id:?} is given to `disks[{first}]` and `disks[{i}]`"))
+                .allowed("each id once; without one a disk is `disk0`, `disk1`, … by position");
+        }
+        if let Some(boot) = disk.boot.filter(|boot| *boot != 0)
+            && let Some(first) = boots.insert(boot, i)
+        {
+            problems
+                .add(field("boot"), format!("`boot: {boot}` is already that of `disks[{first}]`"))
+                .allowed("each boot number once; 0 for disks that are never booted");
+        }
+        if let Some(first) = files.insert(&disk.file, i)
+            && !(disk.read_only() && disks[first].read_only())
+        {
+            problems
+                .add(field("file"), format!("`disks[{first}]` is the same file"))
+                .allowed("a file twice only if both are read only: two writers destroy it");
+        }
+        match disk.bus() {
+            Bus::Sata => sata += 1,
+            Bus::VirtioScsi => match (scsi_queues, disk.queues) {
+                (Some((first, before)), Some(queues)) if queues != before => {
+                    problems
+                        .add(
+                            field("queues"),
+                            format!("`queues: {queues}` differs from the {before} of `disks[{first}]`"),
+                        )
+                        .allowed("one number for all `VirtioScsi` disks: they share a controller");
+                }
+                (None, Some(queues)) => scsi_queues = Some((i, queues)),
+                _ => {}
+            },
+            _ => {}
+        }
+        if disk.bus() == Bus::Sata && sata == SATA_PORTS + 1 {
+            problems
+                .add(format!("disks[{i}]"), "this is the seventh SATA disk")
+                .allowed(format!("{SATA_PORTS}, CDs included: the q35's controller has no more ports"))
+                .help("put disks on `bus: VirtioBlk` and CDs on `bus: VirtioScsi`");
+        }
+    }
+}

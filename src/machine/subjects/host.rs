@@ -1,0 +1,183 @@
+//! What the host does for as long as the guest runs: what the kernel itself ends with QEMU, and what is tuned for the run
+//! and restored after it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::named::Named;
+use crate::machine::problems::{Problems, consists_of};
+use crate::machine::subject::Subject;
+
+/// One second; no idle state takes that long to leave.
+const MAX_LATENCY: u32 = 1_000_000;
+/// Longer than any name of a governor or preference (`CPUFREQ_NAME_LEN` is 16).
+const MAX_WORD: usize = 32;
+
+/// What the host does for as long as the guest runs. Each field that is left out leaves the host as it is.
+///
+/// `cpu_latency_us` and `no_sleep` end with QEMU, whatever becomes of vfio-run. All other fields are written when the
+/// machine starts and restored after it, also by `vfio-run recover`; they need root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostTuning {
+    /// The longest time in microseconds that a CPU of the host may take to wake from idle, `20` for example (PM QoS,
+    /// `/dev/cpu_dma_latency`). Smaller values keep the CPUs from deep idle states: interrupts reach the guest sooner, and
+    /// the host uses more power. With `0` idle CPUs do not sleep at all. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_latency_us: Option<u32>,
+    /// Whether the host must not suspend or hibernate while the guest runs, as under `systemd-inhibit --what=sleep`.
+    /// Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_sleep: bool,
+    /// The cpufreq governor of all CPUs, `"performance"` for example: one of those that
+    /// `/sys/devices/system/cpu/cpufreq/policy0/scaling_available_governors` lists. With intel_pstate and amd-pstate these
+    /// are only `performance` and `powersave`. A governor that raises the frequency step by step sees little load if the
+    /// guest's work comes in short bursts, and the guest is slow then. Default: the governors stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
+    /// The frequency that no CPU falls below. `Max`: the highest that its cpufreq policy allows (`scaling_max_freq`), so
+    /// that no work of the guest waits for the CPU to speed up. Default: the limits stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency: Option<Frequency>,
+    /// The energy preference of CPUs that choose their frequency themselves (intel_pstate and amd-pstate in active mode),
+    /// `"performance"` for example: one of those in
+    /// `/sys/devices/system/cpu/cpufreq/policy0/energy_performance_available_preferences`. Under the governor
+    /// `performance` the drivers take no other preference. Default: the preferences stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_preference: Option<String>,
+    /// Whether the kernel moves memory to the NUMA node that uses it (`/proc/sys/kernel/numa_balancing`). For that it
+    /// takes pages away to see who touches them, which interrupts the guest; with pinned vCPUs and memory on their node
+    /// there is nothing to gain, so write `false`. Default: stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_balancing: Option<bool>,
+    /// Whether the kernel slows a program down that locks memory across two cache lines
+    /// (`/proc/sys/kernel/split_lock_mitigate`). Some games do that, and all of the guest stutters. `false` ends the
+    /// slowing down; a hostile program can then slow down the host's memory. Default: stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_lock_mitigate: Option<bool>,
+    /// Whether the kernel searches for equal pages and merges them (KSM, `/sys/kernel/mm/ksm/run`). The search costs CPU
+    /// time, and a guest that writes to a merged page waits for a copy. `false` ends the search; pages that are merged
+    /// already stay so. Default: stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ksm: Option<bool>,
+    /// When a program that touches memory for the first time waits for the kernel to make a huge page
+    /// (`/sys/kernel/mm/transparent_hugepage/defrag`). It matters for a guest without `Huge` pages: with `Defer` or
+    /// `Never` it does not wait. Default: stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thp_defrag: Option<ThpDefrag>,
+    /// How long in nanoseconds KVM waits actively for an idle vCPU before it lets the CPU sleep
+    /// (`/sys/module/kvm/parameters/halt_poll_ns`). Longer, `400000` for example: the vCPU wakes sooner, and the host uses
+    /// more CPU time. `0` ends the waiting. It holds for all guests of the host. Default: stays as it is (200000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt_poll_ns: Option<u32>,
+    /// `Away`: work that the kernel may do on any CPU (unbound workqueues) stays off the CPUs of the vCPUs. The vCPUs need
+    /// CPUs of their own. Default: such work runs on all CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workqueues: Option<Place>,
+    /// `Away`: interrupts of the host's devices, and interrupts that devices ask for during the run, stay off the CPUs of
+    /// the vCPUs. Interrupts that the kernel distributes itself (queues of NVMe disks, for example) refuse to move; they
+    /// come to a CPU only if a program there uses the device. The vCPUs need CPUs of their own. Default: interrupts stay
+    /// where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irqs: Option<Place>,
+}
+
+/// The frequency that no CPU falls below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Frequency {
+    /// The highest that its policy allows.
+    Max,
+}
+
+/// Where something of the host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Place {
+    /// Not on the CPUs of the vCPUs.
+    Away,
+}
+
+/// When a program waits for a transparent huge page (`Documentation/admin-guide/mm/transhuge.rst`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ThpDefrag {
+    /// Every program waits.
+    Always,
+    /// None waits; the kernel makes huge pages in the background.
+    Defer,
+    /// As `Defer`, but programs that asked for huge pages wait, QEMU among them.
+    DeferMadvise,
+    /// Only programs that asked for huge pages wait, QEMU among them.
+    Madvise,
+    /// None waits, and nothing happens in the background.
+    Never,
+}
+
+impl ThpDefrag {
+    /// The kernel's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Defer => "defer",
+            Self::DeferMadvise => "defer+madvise",
+            Self::Madvise => "madvise",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl HostTuning {
+    /// The kernel's interface for the wake-up latency of CPUs.
+    pub const CPU_LATENCY_NODE: &str = "/dev/cpu_dma_latency";
+    /// There while logind runs.
+    pub const LOGIND_FOLDER: &str = "/run/systemd/inhibit";
+}
+
+impl Subject for HostTuning {
+    fn check(&self, problems: &mut Problems) {
+        if let Some(latency) = self.cpu_latency_us.filter(|latency| *latency > MAX_LATENCY) {
+            problems
+                .add("host.cpu_latency_us", format!("`host.cpu_latency_us` cannot be {latency}"))
+                .allowed(format!("0 to {MAX_LATENCY} microseconds"));
+        }
+        for (field, word) in [("host.governor", &self.governor), ("host.energy_preference", &self.energy_preference)] {
+            let is_word = |word: &str| !word.is_empty() && word.len() <= MAX_WORD && consists_of(word, "_-");
+            if let Some(word) = word.as_deref().filter(|word| !is_word(word)) {
+                problems
+                    .add(field, format!("`{field}` cannot be {word:?}"))
+                    .allowed("one word of the kernel's, such as \"performance\"");
+            }
+        }
+    }
+
+    fn name(&self, named: &mut Named) {
+        named.files.extend(self.cpu_latency_us.map(|_| Self::CPU_LATENCY_NODE.into()));
+        named.files.extend(self.no_sleep.then(|| Self::LOGIND_FOLDER.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::machine::parse;
+
+    #[test]
+    fn what_no_host_can_do_is_refused() {
+        for (written, refused) in [
+            ("cpu_latency_us: 0", None),
+            ("cpu_latency_us: 1000000", None),
+            ("cpu_latency_us: 1000001", Some("`host.cpu_latency_us` cannot be 1000001")),
+            ("governor: \"performance\", energy_preference: \"balance_power\"", None),
+            ("governor: \"\"", Some("`host.governor` cannot be \"\"")),
+            ("governor: \"performance powersave\"", Some("`host.governor` cannot be \"performance powersave\"")),
+            ("energy_preference: \"../x\"", Some("`host.energy_preference` cannot be \"../x\"")),
+            ("halt_poll_ns: -1", Some("halt_poll_ns")),
+            ("frequency: Max, workqueues: Away, irqs: Away, thp_defrag: DeferMadvise", None),
+            ("irqs: Near", Some("Near")),
+        ] {
+            let text = format!("(guest: Linux, memory: (size: \"1 GiB\"), host: ({written}))");
+            let error = parse(Path::new("m.ron"), &text).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), refused.is_some(), "{error:?}");
+            assert!(error.is_none_or(|error| refused.is_some_and(|words| error.contains(words))));
+        }
+    }
+}

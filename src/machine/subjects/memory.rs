@@ -1,0 +1,83 @@
+//! The guest's memory and the pages that back it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::problems::Problems;
+use crate::machine::subject::Subject;
+use crate::units::{CpuSet, Size};
+
+/// Physical addresses on x86 have at most 52 bits.
+const MAX_MEMORY: u64 = 1 << 52;
+/// The kernel's limit on NUMA nodes (`MAX_NUMNODES`).
+const MAX_NODE: u32 = 1023;
+
+/// The guest's memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Its size, in whole MiB: `"16 GiB"`.
+    pub size: Size,
+    /// The pages that back it. Default `Normal`: pages of 4 KiB and transparent huge pages.
+    #[serde(default)]
+    pub pages: Pages,
+    /// The host's NUMA nodes that it comes from: `"0,1"`. Default: the nodes of the vCPUs' CPUs, if the host has several.
+    #[serde(default)]
+    pub nodes: Option<CpuSet>,
+    /// Whether helper processes can map it, as virtiofsd must. Default: yes with huge pages, else no.
+    #[serde(default)]
+    pub shared: Option<bool>,
+}
+
+/// Which pages back the guest's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub enum Pages {
+    /// Pages of 4 KiB, which the kernel makes into transparent huge pages when it can.
+    #[default]
+    Normal,
+    /// Huge pages of this size, which vfio-run reserves for the run: `Huge("2 MiB")` or `Huge("1 GiB")`.
+    Huge(Size),
+}
+
+impl Subject for Memory {
+    fn check(&self, problems: &mut Problems) {
+        let size = self.size;
+        let mut refuse = |message: String, allowed: &str| {
+            problems.add("memory.size", message).allowed(allowed);
+        };
+        if size.as_bytes() == 0 || !size.as_bytes().is_multiple_of(Size::MIB) {
+            refuse(format!("`memory.size` cannot be {size}"), "whole mebibytes, at least 1 MiB");
+        } else if size.as_bytes() > MAX_MEMORY {
+            refuse(
+                format!("`memory.size` cannot be {size}"),
+                "at most 4096 TiB, the limit of x86's physical addresses",
+            );
+        }
+        if let Pages::Huge(page) = self.pages {
+            if ![2 * Size::MIB, Size::GIB].contains(&page.as_bytes()) {
+                problems
+                    .add("memory.pages.Huge", format!("there are no huge pages of {page}"))
+                    .allowed("x86 has `Huge(\"2 MiB\")` and `Huge(\"1 GiB\")`");
+            } else if !size.as_bytes().is_multiple_of(page.as_bytes()) {
+                let below = Size::bytes(size.as_bytes() / page.as_bytes() * page.as_bytes());
+                let above = Size::bytes(below.as_bytes() + page.as_bytes());
+                let near = if below.as_bytes() == 0 { above.to_string() } else { format!("{below} or {above}") };
+                problems
+                    .add("memory.size", format!("`memory.size` of {size} is not a whole number of {page} pages"))
+                    .allowed(format!("a multiple of {page}, such as {near}"));
+            }
+        }
+        if let Some(nodes) = &self.nodes {
+            if nodes.is_empty() {
+                problems
+                    .add("memory.nodes", "`memory.nodes` names no node")
+                    .help("leave it out to let the placement decide");
+            } else if let Some(node) = nodes.iter().next_back().filter(|node| *node > MAX_NODE) {
+                problems
+                    .add("memory.nodes", format!("there is no NUMA node {node}"))
+                    .allowed(format!("0 to {MAX_NODE}, as a list: \"0,1\""));
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The subjects of a machine file, one file each: its types, and what it says about itself.
+
+pub(super) mod cpu;
+pub(super) mod disk;
+pub(super) mod display;
+pub(super) mod firmware;
+pub(super) mod guard;
+pub(super) mod guest;
+pub(super) mod handover;
+pub(super) mod hooks;
+pub(super) mod host;
+pub(super) mod memory;
+pub(super) mod network;
+pub(super) mod pci;
+pub(super) mod tpm;
+pub(super) mod vsock;

@@ -1,0 +1,303 @@
+//! Disks and CD images: what the file leaves open is decided here, then each becomes its block nodes and its device.
+
+use serde_json::{Map, Value, json};
+
+use crate::host::{FileFact, FileKind};
+use crate::machine::{Aio, Bus, Cache, Discard, Disk, Machine, Media};
+use crate::plan::Severity::{Hard, Soft};
+use crate::plan::draft::{self, Draft, by_default, by_fact};
+use crate::plan::process::account::{self, Use};
+use crate::qemu::command::QemuOption;
+use crate::qemu::device::Device;
+use crate::units::DiskFormat;
+
+/// Ports of the q35's own AHCI controller.
+const SATA_PORTS: u32 = 6;
+/// Id of the controller that all virtio-scsi disks share.
+const SCSI: &str = "scsi0";
+
+/// A disk with what follows from the machine file alone.
+pub(in crate::plan) struct Resolved<'a> {
+    disk: &'a Disk,
+    index: usize,
+    id: String,
+    media: Media,
+    bus: Bus,
+    read_only: bool,
+    /// Id of its I/O thread.
+    iothread: Option<String>,
+    /// Boot index, from 1.
+    boot: Option<u32>,
+}
+
+/// Fills in what does not depend on host or QEMU.
+pub(in crate::plan) fn resolve(machine: &Machine) -> Vec<Resolved<'_>> {
+    let taken: Vec<u32> = machine.disks.iter().filter_map(|disk| disk.boot).collect();
+    let mut free = (1..).filter(|number| !taken.contains(number));
+    let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
+        let (id, media, bus) = (disk.id(index), disk.media(), disk.bus());
+        let threaded = match bus {
+            Bus::VirtioBlk | Bus::VirtioScsi => disk.iothread.unwrap_or(media == Media::Disk),
+            Bus::Sata | Bus::Nvme => false,
+        };
+        // A SCSI controller has one I/O thread for all its disks.
+        let iothread = threaded.then(|| format!("io-{}", if bus == Bus::VirtioScsi { SCSI } else { &id }));
+        let boot = match disk.boot {
+            Some(0) => None,
+            Some(number) => Some(number),
+            None => free.next(),
+        };
+        Resolved { disk, index, id, media, bus, read_only: disk.read_only(), iothread, boot }
+    });
+    disks.collect()
+}
+
+/// The ids of all I/O threads, each once, in order.
+pub(in crate::plan) fn iothreads(disks: &[Resolved]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for id in disks.iter().filter_map(|disk| disk.iothread.as_ref()) {
+        if !ids.contains(id) {
+            ids.push(id.clone());
+        }
+    }
+    ids
+}
+
+/// Block nodes, I/O threads, controllers and devices.
+pub(in crate::plan::command) fn write(draft: &mut Draft, disks: &[Resolved]) {
+    for id in iothreads(disks) {
+        draft.object("iothread", &id, [], by_default("requests are served beside QEMU's main thread"));
+    }
+    if disks.iter().any(|disk| disk.bus == Bus::VirtioScsi) {
+        let mine = || disks.iter().filter(|disk| disk.bus == Bus::VirtioScsi);
+        let iothread = mine().find_map(|disk| disk.iothread.clone());
+        let queues = mine().filter_map(|disk| disk.disk.queues).max();
+        let controller = Device::new("virtio-scsi-pci", SCSI).with_some("iothread", iothread);
+        draft.pcie_device(
+            controller.with_some("num_queues", queues),
+            by_default("the controller of the virtio-scsi disks"),
+        );
+    }
+    let (mut sata, mut scsi) = (0, 0);
+    for disk in disks {
+        let field = format!("disks[{}]", disk.index);
+        blocks(draft, disk, &field);
+        let device = device(disk);
+        let origin = draft.file(&field);
+        match disk.bus {
+            Bus::VirtioBlk | Bus::Nvme => draft.pcie_device(device, origin),
+            Bus::VirtioScsi => {
+                let place = device.on(format!("{SCSI}.0")).with("scsi-id", scsi);
+                scsi += 1;
+                draft.device(place, origin);
+            }
+            Bus::Sata => {
+                if sata == SATA_PORTS {
+                    let detail = format!("the q35 has {SATA_PORTS} SATA ports; {} is one too many", disk.id);
+                    draft.no(&format!("{}.bus", disk.id), Hard, detail, "use `bus: VirtioScsi` for some");
+                    draft.about(&field);
+                    continue;
+                }
+                // The board's own AHCI controller gives its ports one bus each.
+                draft.device(device.on(format!("ide.{sata}")), origin);
+                sata += 1;
+            }
+        }
+    }
+}
+
+/// The device that the guest sees.
+fn device(disk: &Resolved) -> Device {
+    let cd = disk.media == Media::Cd;
+    let driver = match (disk.bus, cd) {
+        (Bus::VirtioBlk, _) => "virtio-blk-pci",
+        (Bus::Nvme, _) => "nvme",
+        (Bus::VirtioScsi, false) => "scsi-hd",
+        (Bus::VirtioScsi, true) => "scsi-cd",
+        (Bus::Sata, false) => "ide-hd",
+        (Bus::Sata, true) => "ide-cd",
+    };
+    // The nvme device must have a serial number.
+    let serial = disk.disk.serial.clone().or_else(|| (disk.bus == Bus::Nvme).then(|| disk.id.clone()));
+    let device = Device::new(driver, &disk.id).with("drive", image_node(disk)).with_some("serial", serial);
+    let device = device.with_some("bootindex", disk.boot);
+    let cached = !matches!(disk.disk.cache(), Cache::Writethrough | Cache::Directsync);
+    let device = if cd { device } else { device.with("write-cache", if cached { "on" } else { "off" }) };
+    match disk.bus {
+        Bus::VirtioBlk => device.with_some("iothread", disk.iothread.clone()).with_some("num-queues", disk.disk.queues),
+        // Shown as a solid-state disk, so that the guest discards what it frees instead of defragmenting.
+        Bus::VirtioScsi | Bus::Sata if !cd && discards(disk) => device.with("rotation_rate", 1),
+        _ => device,
+    }
+}
+
+/// The two block nodes: how bytes are read, and what they mean. Named by position, since a node's name is at most 31
+/// characters long and an id may be longer.
+fn blocks(draft: &mut Draft, disk: &Resolved, field: &str) {
+    let key = disk.id.as_str();
+    let at = |name: &str| format!("{field}.{name}");
+    let usage = if disk.read_only { Use::Read } else { Use::Write };
+    let file = account::reach(draft, key, &at("file"), "the image", &disk.disk.file, usage);
+    let kind = file.as_ref().and_then(|file| file.kind);
+    if let Some(file) = &file {
+        check_file(draft, disk, file, &at("file"));
+    }
+    let cache = effective_cache(draft, disk, file.as_ref(), &at("file"));
+    let direct = matches!(cache, Cache::None | Cache::Directsync);
+    let aio = aio(draft, disk, direct, &at("aio"));
+    let format = format(draft, disk, file.as_ref(), &at("format"));
+    let common = || {
+        let mut node = Map::new();
+        node.insert("read-only".to_owned(), disk.read_only.into());
+        node.insert("discard".to_owned(), if discards(disk) { "unmap" } else { "ignore" }.into());
+        node.insert("cache".to_owned(), json!({"direct": direct, "no-flush": cache == Cache::Unsafe}));
+        node
+    };
+    let driver = if kind == Some(FileKind::Block) { "host_device" } else { "file" };
+    let mut bytes = node(driver, &file_node(disk), common());
+    bytes.insert("filename".to_owned(), draft::text(&disk.disk.file).into());
+    bytes.insert("aio".to_owned(), aio.into());
+    let mut image = node(format_name(format), &image_node(disk), common());
+    image.insert("file".to_owned(), file_node(disk).into());
+    let mut bytes = QemuOption::json("-blockdev", bytes, draft.file(&at("file")));
+    let given = [("cache", disk.disk.cache.is_some()), ("discard", disk.disk.discard.is_some())];
+    for (member, _) in given.into_iter().filter(|(_, given)| *given) {
+        bytes = bytes.explained(member, draft.file(&at(member)));
+    }
+    let why = "the best that QEMU and kernel allow";
+    let bytes = bytes.explained("aio", draft.file_or(disk.disk.aio.is_some(), &at("aio"), why));
+    draft.push(bytes);
+    let seen = by_fact(format!("the image is {}", format_name(format)));
+    let origin = if disk.disk.format.is_some() { draft.file(&at("format")) } else { seen };
+    draft.push(QemuOption::json("-blockdev", image, origin));
+}
+
+fn node(driver: &str, name: &str, rest: Map<String, Value>) -> Map<String, Value> {
+    let mut node = Map::new();
+    node.insert("driver".to_owned(), driver.into());
+    node.insert("node-name".to_owned(), name.into());
+    node.extend(rest);
+    node
+}
+
+fn file_node(disk: &Resolved) -> String {
+    format!("disk{}-file", disk.index)
+}
+
+fn image_node(disk: &Resolved) -> String {
+    format!("disk{}-image", disk.index)
+}
+
+fn discards(disk: &Resolved) -> bool {
+    !disk.read_only && disk.disk.discard != Some(Discard::Ignore)
+}
+
+/// QEMU's name of a format.
+pub(in crate::plan::command) fn format_name(format: DiskFormat) -> &'static str {
+    match format {
+        DiskFormat::Qcow2 => "qcow2",
+        DiskFormat::Raw => "raw",
+    }
+}
+
+/// What must be so of the file for it to be this disk.
+fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) {
+    let shown = disk.disk.file.display();
+    if !matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
+        let detail = format!("{shown} is neither a file nor a block device");
+        draft.no(&format!("{}.kind", disk.id), Hard, detail, "name an image file or a block device");
+        draft.about(field);
+    }
+    if !file.mounted.is_empty() {
+        let detail = format!("the host uses {shown}: {}", file.mounted.join(", "));
+        // Two systems that write to one file system destroy it.
+        draft.no(
+            &format!("{}.mounted", disk.id),
+            Hard,
+            detail,
+            "unmount it (`umount`, `swapoff`), or name another disk",
+        );
+        draft.about(field);
+    }
+}
+
+/// The cache mode; without O_DIRECT if the file system refuses it.
+fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &str) -> Cache {
+    let wanted = disk.disk.cache();
+    let buffered = match wanted {
+        Cache::None => Cache::Writeback,
+        Cache::Directsync => Cache::Writethrough,
+        other => return other,
+    };
+    if file.and_then(|file| file.direct_io) != Some(false) {
+        return wanted;
+    }
+    let detail = format!(
+        "the file system of {} refuses O_DIRECT, so the host caches the disk as well",
+        disk.disk.file.display()
+    );
+    draft.no(
+        &format!("{}.direct", disk.id),
+        Soft,
+        detail,
+        "move the image to another file system, or write `cache: Writeback`",
+    );
+    draft.about(field);
+    buffered
+}
+
+fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'static str {
+    let name = |aio| match aio {
+        Aio::Threads => "threads",
+        Aio::Native => "native",
+        Aio::IoUring => "io_uring",
+    };
+    let has = |aio| draft.qemu.aio.contains(name(aio));
+    let best = if has(Aio::IoUring) {
+        Aio::IoUring
+    } else if has(Aio::Native) && direct {
+        Aio::Native
+    } else {
+        Aio::Threads
+    };
+    let Some(asked) = disk.disk.aio else { return name(best) };
+    let key = format!("{}.aio", disk.id);
+    if !draft.qemu.aio.contains(name(asked)) {
+        let detail = format!("{field}: this QEMU, or this kernel, has no {}", name(asked));
+        draft.no(&key, Hard, detail, "leave `aio` out: vfio-run takes the best that works");
+        draft.about(field);
+    } else if asked == Aio::Native && !direct {
+        let detail = format!("{field}: native needs O_DIRECT");
+        draft.no(&key, Hard, detail, "write `cache: None`, or leave `aio` out");
+        draft.about(field);
+    }
+    name(asked)
+}
+
+/// The image's format. A file that the guest may write is not believed to be qcow2 by its content alone: a guest could
+/// write such a header into a raw image, and the next start would open whatever host file it names.
+fn format(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &str) -> DiskFormat {
+    if let Some(format) = disk.disk.format {
+        return format;
+    }
+    if file.is_some_and(|file| file.kind == Some(FileKind::Block)) {
+        return DiskFormat::Raw;
+    }
+    let named = disk.disk.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2"));
+    match (file.and_then(|file| file.format), named) {
+        (Some(DiskFormat::Qcow2), false) => {
+            let detail = format!(
+                "{} has the header of a qcow2 image, but its name does not end in .qcow2",
+                disk.disk.file.display()
+            );
+            let remedy =
+                format!("write `format: Qcow2` if you made it so ({field}), `format: Raw` if a guest may have done it");
+            draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
+            draft.about(&format!("disks[{}].file", disk.index));
+            DiskFormat::Qcow2
+        }
+        (Some(format), _) => format,
+        (None, true) => DiskFormat::Qcow2,
+        (None, false) => DiskFormat::Raw,
+    }
+}

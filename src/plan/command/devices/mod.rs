@@ -1,0 +1,9 @@
+//! The guest's devices on QEMU's command line.
+
+pub(in crate::plan) mod disks;
+pub(super) mod display;
+pub(super) mod networks;
+pub(super) mod passthrough;
+pub(super) mod ports;
+pub(super) mod tpm;
+pub(super) mod vsock;

@@ -1,0 +1,130 @@
+//! The devices that are passed through to the guest: functions of one card on one root port, as they are on the card.
+
+use serde_json::Value;
+
+use crate::host::pci::Link;
+use crate::machine::Property;
+use crate::plan::Severity::Hard;
+use crate::plan::command::firmware::Firmware;
+use crate::plan::devices::{Devices, Given};
+use crate::plan::draft::{self, Draft, by_fact};
+use crate::qemu::command::QemuOption;
+use crate::qemu::device::Device;
+
+/// QEMU's words for the speed of a link, with those of the kernel.
+const SPEEDS: [(&str, &str); 6] =
+    [("2.5 ", "2_5"), ("5.0 ", "5"), ("8.0 ", "8"), ("16.0 ", "16"), ("32.0 ", "32"), ("64.0 ", "64")];
+/// The widths that a root port of QEMU can have.
+const WIDTHS: [u32; 6] = [1, 2, 4, 8, 16, 32];
+/// OVMF's window for 64-bit ranges is this much smaller than the address space (2^(bits - 3)), and it takes no more than
+/// this many bits into account (`PlatformDynamicMmioWindow()` in edk2).
+const WINDOW_SHARE: u32 = 3;
+const WINDOW_BITS: u32 = 46;
+
+/// Root ports and devices.
+pub(in crate::plan::command) fn write(draft: &mut Draft, devices: &Devices, firmware: &Firmware) {
+    let mut cards: Vec<Vec<Given>> = Vec::new();
+    for given in &devices.given {
+        let place = |g: &Given| (g.address().domain, g.address().bus, g.address().device);
+        match cards.iter_mut().find(|card| place(&card[0]) == place(given)) {
+            Some(card) => card.push(*given),
+            None => cards.push(vec![*given]),
+        }
+    }
+    for mut card in cards {
+        card.sort_by_key(|given| given.address().function);
+        write_card(draft, &card);
+    }
+    if matches!(firmware, Firmware::Flash(_)) {
+        window(draft, devices);
+    }
+}
+
+fn write_card(draft: &mut Draft, card: &[Given]) {
+    let first = card[0];
+    let id = |given: &Given| {
+        let address = given.address();
+        format!("pci-{:02x}-{:02x}-{:x}", address.bus, address.device, address.function)
+    };
+    let slot = card.iter().find_map(|given| Some((given.entry.slot?, format!("{}.slot", given.field()))));
+    let Some(port) = draft.port(&id(&first), slot.as_ref().map(|(slot, _)| *slot)) else { return };
+    let bus = port.id.clone();
+    let origin = draft.file(&slot.map_or_else(|| first.field(), |(_, field)| field));
+    let port = with_link(draft, port, first.details.link.as_ref());
+    draft.device(port, origin);
+    // A guest looks for function 0 first and gives up if there is none.
+    let as_on_card = first.address().function == 0;
+    for (number, given) in card.iter().enumerate() {
+        let function = if as_on_card { usize::from(given.address().function) } else { number };
+        let entry = given.entry;
+        let mut device =
+            Device::new("vfio-pci", id(given)).of_host().on(&bus).with("host", given.address().to_string());
+        device = device.with("addr", format!("0.{function:x}"));
+        if function == 0 && card.len() > 1 {
+            device = device.with("multifunction", true);
+        }
+        if given.first {
+            device = device.with_some("romfile", entry.rom.as_deref().map(draft::text));
+            device = device.with_some("x-vga", entry.x_vga.filter(|wanted| *wanted));
+        }
+        for (name, value) in &entry.properties {
+            let value = match value {
+                Property::Switch(on) => Value::from(*on),
+                Property::Number(number) => Value::from(*number),
+                Property::Text(text) => Value::from(text.as_str()),
+            };
+            device = device.with(name, value);
+        }
+        let field = given.field();
+        let raw = entry.properties.keys().map(|name| (name.clone(), format!("{field}.properties.{name}")));
+        let mut parts: Vec<_> = raw.map(|(name, field)| (name, draft.raw(&field))).collect();
+        let written = [("romfile", entry.rom.is_some(), "rom"), ("x-vga", entry.x_vga == Some(true), "x_vga")];
+        for (property, _, name) in written.into_iter().filter(|(_, written, _)| given.first && *written) {
+            parts.push((property.to_owned(), draft.file(&format!("{field}.{name}"))));
+        }
+        let origin = draft.file(&field);
+        draft.device_explained(device, origin, parts);
+    }
+}
+
+/// Gives the port the link that the card has, since drivers look at what their card could have.
+fn with_link(draft: &Draft, port: Device, link: Option<&Link>) -> Device {
+    let Some(link) = link else { return port };
+    let known =
+        |name: &str| draft.qemu.devices.get("pcie-root-port").is_some_and(|properties| properties.contains(name));
+    let speed = link.max_speed.as_deref().and_then(|speed| {
+        let known = SPEEDS.iter().find(|(kernel, _)| speed.starts_with(kernel))?;
+        // 64 GT/s came to QEMU late, and no card has it yet.
+        Some(if known.1 == "64" { "32" } else { known.1 })
+    });
+    let width = link.max_width.and_then(|lanes| WIDTHS.iter().rev().find(|width| **width <= lanes));
+    let port = port.with_some("x-speed", speed.filter(|_| known("x-speed")));
+    port.with_some("x-width", width.map(ToString::to_string).filter(|_| known("x-width")))
+}
+
+/// Tells OVMF how much room 64-bit ranges need, if it would leave too little. Source: `OvmfPkg/Library/PlatformInitLib`.
+fn window(draft: &mut Draft, devices: &Devices) {
+    let wide = devices.given.iter().flat_map(|given| &given.details.bars).filter(|bar| bar.memory && bar.wide);
+    // Each range lies at a multiple of its size.
+    let sum = wide.fold(0u64, |sum, bar| sum.saturating_add(bar.size.as_bytes().next_power_of_two()));
+    let needed = sum.saturating_mul(2).checked_next_power_of_two().unwrap_or(1 << 51);
+    let Some(bits) = draft.host.pci.as_ref().and_then(|pci| pci.address_bits) else { return };
+    // Without pages of 1 GiB, OVMF stays within 40 bits.
+    let pages = draft.host.cpus.flags.iter().any(|flag| flag == "pdpe1gb");
+    let bits = bits.min(if pages { WINDOW_BITS } else { 40 });
+    let room = 1u64 << bits.saturating_sub(WINDOW_SHARE).min(60);
+    if needed <= room {
+        return;
+    }
+    if needed >= 1 << bits.min(60) {
+        let detail =
+            format!("the devices' memory ranges need {} GiB, more than {bits} address bits leave", needed >> 30);
+        draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
+        return draft.about("pci");
+    }
+    let mib = needed >> 20;
+    let origin =
+        by_fact(format!("the devices' 64-bit ranges need {mib} MiB, and the firmware would leave {} MiB", room >> 20));
+    let option = QemuOption::keys("-fw_cfg", None, origin).with("name", "opt/ovmf/X-PciMmio64Mb");
+    draft.push(option.with("string", mib.to_string()));
+}

@@ -1,0 +1,72 @@
+//! The serial port, and the channels of guests that know virtio.
+
+use std::path::Path;
+
+use crate::host::FileKind;
+use crate::machine::{Guest, Serial, Sign};
+use crate::plan::Severity::Hard;
+use crate::plan::draft::{self, Draft, by_default};
+use crate::plan::process::account::{self, Use};
+use crate::qemu::command::QemuOption;
+use crate::qemu::device::Device;
+
+/// The first serial port.
+pub(in crate::plan::command) fn serial(draft: &mut Draft) {
+    let origin = draft.file("serial");
+    match &draft.machine.serial {
+        Serial::None => return,
+        Serial::Console | Serial::Socket => {
+            draft.listening_chardev("serial0", draft.paths.run.join("serial.sock"), origin.clone());
+        }
+        Serial::File(path) => {
+            file(draft, path);
+            let chardev = QemuOption::keys("-chardev", Some("file"), origin.clone()).with("id", "serial0");
+            draft.push(chardev.with("path", draft::text(path)).with("append", "on"));
+        }
+    }
+    draft.device(Device::new("isa-serial", "com0").with("chardev", "serial0"), origin);
+}
+
+/// QEMU opens the file itself, so it must be able to; it makes a file that is not there.
+fn file(draft: &mut Draft, path: &Path) {
+    const FIELD: &str = "serial";
+    let shown = path.display();
+    match draft.host.files.get(path).map(|file| file.kind) {
+        Some(Some(FileKind::Block | FileKind::Other)) => {
+            let detail = format!("{shown} is not a file that QEMU could append to");
+            draft.no("serial.file", Hard, detail, "name a file");
+            draft.about(FIELD);
+        }
+        Some(None) if draft.account.is_some() => {
+            let detail = format!("{shown} does not exist, and QEMU's account may not create it");
+            draft.no("serial.file", Hard, detail, &format!("create it: `touch {shown}`"));
+            draft.about(FIELD);
+        }
+        Some(Some(_)) => {
+            account::reach(draft, FIELD, FIELD, "the serial port's file", path, Use::Write);
+        }
+        Some(None) | None => {}
+    }
+}
+
+/// Id of the chardev that the guest agent's channel ends in.
+pub const AGENT: &str = "agent0";
+
+/// A source of random numbers and the guest agent's channel.
+pub(in crate::plan::command) fn agent(draft: &mut Draft) {
+    let other = draft.machine.guest == Guest::Other;
+    if !other {
+        let origin = by_default("random numbers of the host, so that the guest does not wait for its own at boot");
+        draft.object("rng-builtin", "rng0", [], origin.clone());
+        draft.pcie_device(Device::new("virtio-rng-pci", "random0").with("rng", "rng0"), origin);
+    }
+    let wanted = draft.machine.give_back_unless.is_some_and(|switch| switch.sign == Sign::GuestAgent);
+    if other && !wanted {
+        return;
+    }
+    let origin = draft.file_or(wanted, "give_back_unless.sign", "the guest agent's channel, `qga.sock`");
+    draft.listening_chardev(AGENT, draft.paths.run.join("qga.sock"), origin.clone());
+    draft.pcie_device(Device::new("virtio-serial-pci", "channels0"), origin.clone());
+    let port = Device::new("virtserialport", "agent-port").on("channels0.0").with("chardev", AGENT);
+    draft.device(port.with("name", "org.qemu.guest_agent.0"), origin);
+}

@@ -1,0 +1,80 @@
+//! The plan as a value: what a run does, in order.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::GiveBack;
+use crate::plan::{
+    Account, Cgroup, Descriptor, Finding, Helper, Keep, Move, Paths, Placement, PlannedChange, PlannedHold, PlannedHook,
+};
+use crate::qemu::command::CommandLine;
+use crate::units::PciAddress;
+
+/// Everything that a run will do, in order. `vfio-run plan` prints this value and `vfio-run run` carries it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The machine's name.
+    pub name: String,
+    /// The machine's UUID.
+    pub uuid: uuid::Uuid,
+    /// The machine file, if it was made from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The folders and files of this machine.
+    pub paths: Paths,
+    /// Which CPUs each of QEMU's threads runs on.
+    pub placement: Placement,
+    /// What is done to the host, in order; undone in reverse.
+    pub changes: Vec<PlannedChange>,
+    /// What the host does for as long as QEMU runs, with descriptors that QEMU inherits; nothing to undo.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<PlannedHold>,
+    /// The user's own programs, in the order that they are run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<PlannedHook>,
+    /// Files that are made once and kept: variable store, TPM state.
+    pub keep: Vec<Keep>,
+    /// Helper processes, in the order that they start.
+    pub helpers: Vec<Helper>,
+    /// Descriptors that QEMU inherits.
+    pub descriptors: Vec<Descriptor>,
+    /// QEMU's command line.
+    pub command: CommandLine,
+    /// The account that QEMU and the helpers run as; `None`: ours.
+    pub account: Option<Account>,
+    /// The cgroup that QEMU lives in.
+    pub cgroup: Cgroup,
+    /// The host's devices that no other machine may have meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<PciAddress>,
+    /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lock_memory: bool,
+    /// The unit that the launcher moves to before it changes anything, if the changes would end it where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Move>,
+    /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).
+    pub console: bool,
+    /// Seconds from the first request to power off until the guest is ended by force.
+    pub shutdown_timeout: u32,
+    /// What the guest must show, and when, to keep the devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub give_back_unless: Option<GiveBack>,
+    /// What was found, good and bad.
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// Seconds that its hooks may take: those on the way to the guest, or the others.
+    pub fn hooks_limit(&self, start: bool) -> u32 {
+        let hooks = self.hooks.iter().filter(|hook| hook.stage.is_start() == start);
+        hooks.fold(0, |sum: u32, hook| sum.saturating_add(hook.timeout))
+    }
+
+    /// Whether QEMU makes sockets of its own (VNC, SPICE).
+    pub fn uses_display_folder(&self) -> bool {
+        let folder = self.paths.display.to_string_lossy();
+        self.command.options.iter().filter_map(|o| o.value.written()).any(|v| v.contains(&*folder))
+    }
+}

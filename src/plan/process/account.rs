@@ -1,0 +1,161 @@
+//! The account that QEMU and its helpers run as, and what must be given to it.
+
+use std::path::Path;
+
+use crate::change::Own;
+use crate::host::{FileFact, FileKind};
+use crate::plan::draft::{Draft, by_default};
+use crate::plan::{Account, Severity};
+
+/// User ids that systemd gives to services for the time that they run (`DynamicUser=`) and that no account has:
+/// systemd's UIDS-GIDS.md. One of them is the machine's, always the same.
+const DYNAMIC_UIDS: std::ops::RangeInclusive<u32> = 61184..=65519;
+
+/// Chooses the account. Only root can be someone else; for all others it is the user's own.
+pub(in crate::plan) fn choose(draft: &mut Draft, kvm: bool) {
+    let (process, user) = (&draft.host.process, draft.machine.user.as_deref());
+    if process.uid != 0 {
+        if let Some(user) = user {
+            let number = user.parse().ok().or_else(|| draft.host.accounts.get(user).map(|(uid, _)| *uid));
+            if number != Some(process.uid) {
+                let detail = format!("`user: {user:?}` has no effect: only root can start QEMU as someone else");
+                draft.no("account", Severity::Soft, detail, "start as root, or remove `user`");
+                draft.about("user");
+            }
+        }
+        return;
+    }
+    let groups: Vec<u32> = if kvm { draft.host.kvm.group.into_iter().collect() } else { Vec::new() };
+    draft.account = match user {
+        Some("root" | "0") => None,
+        None => {
+            let span = u128::from(DYNAMIC_UIDS.end() - DYNAMIC_UIDS.start() + 1);
+            // Smaller than the span, which fits.
+            let offset = (draft.machine.uuid().as_u128() % span) as u32;
+            let uid = DYNAMIC_UIDS.start() + offset;
+            Some(Account { uid, gid: uid, groups })
+        }
+        Some(user) => match (draft.host.accounts.get(user), user.parse::<u32>()) {
+            (Some((uid, gid)), _) => Some(Account { uid: *uid, gid: *gid, groups }),
+            (None, Ok(uid)) => {
+                let known = draft.host.accounts.values().find(|(known, _)| *known == uid);
+                Some(Account { uid, gid: known.map_or(uid, |(_, gid)| *gid), groups })
+            }
+            (None, Err(_)) => {
+                let detail = format!("there is no account {user:?}");
+                draft.no(
+                    "account",
+                    Severity::Hard,
+                    detail,
+                    "name an account of this host, a number, or leave `user` out",
+                );
+                draft.about("user");
+                None
+            }
+        },
+    };
+}
+
+/// What QEMU does with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::plan) enum Use {
+    /// Reads it: a kernel, a CD image, the firmware's code.
+    Read,
+    /// Reads and writes it.
+    Write,
+}
+
+/// Checks that the file exists and that QEMU's account can open it; a file to write becomes that account's own for the run
+/// if it cannot. Returns what is known of the file, if it can be used. `key` starts the findings' names, `what` their sentences.
+pub(in crate::plan) fn reach(
+    draft: &mut Draft,
+    key: &str,
+    field: &str,
+    what: &str,
+    path: &Path,
+    usage: Use,
+) -> Option<FileFact> {
+    let file = exists(draft, key, field, what, path)?;
+    if matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
+        may_open(draft, key, field, what, path, &file, usage);
+    }
+    Some(file)
+}
+
+/// Checks that the file exists; enough for one that only the launcher reads.
+pub(in crate::plan) fn exists(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path) -> Option<FileFact> {
+    let (key, shown) = (format!("{key}.exists"), path.display());
+    let Some(file) = draft.host.files.get(path).cloned() else {
+        draft.unknown(&key, Severity::Hard, format!("vfio-run did not look for {what} {shown}"));
+        return None;
+    };
+    if file.kind.is_none() {
+        let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
+        let detail = format!("{what} {shown} does not exist{}", near.unwrap_or_default());
+        let allowed = "the path of an existing file, absolute or relative to the machine file's folder";
+        let remedy = format!("`{field}` takes {allowed}: correct it, or create the file");
+        draft.no(&key, Severity::Hard, detail, &remedy);
+        draft.about(field);
+        return None;
+    }
+    draft.yes(&key, Severity::Hard, format!("{what} {shown} exists"));
+    Some(file)
+}
+
+fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, file: &FileFact, usage: Use) {
+    let (own_uid, own_gid) = (draft.host.process.uid, draft.host.process.gid);
+    let account = draft.account.clone();
+    let (uid, gid, groups) = match &account {
+        Some(account) => (account.uid, account.gid, account.groups.as_slice()),
+        None => (own_uid, own_gid, [].as_slice()),
+    };
+    if uid == 0 {
+        return;
+    }
+    let (key, shown) = (format!("{key}.access"), path.display());
+    if let Some((folder, owner)) = &file.closed_folder
+        && account.is_some()
+        && *owner != uid
+    {
+        let detail =
+            format!("QEMU's account {uid} cannot reach {what} {shown}: others may not enter {}", folder.display());
+        let remedy = format!("`chmod o+x {}`, move the file, or name an account in `user`", folder.display());
+        draft.no(&key, Severity::Hard, detail, &remedy);
+        draft.about(field);
+        return;
+    }
+    let shift = if file.uid == uid {
+        6
+    } else if file.gid == gid || groups.contains(&file.gid) {
+        3
+    } else {
+        0
+    };
+    let need = if usage == Use::Write { 0o6 } else { 0o4 };
+    if (file.mode >> shift) & need == need {
+        return;
+    }
+    match (account, usage) {
+        (Some(account), Use::Write) => {
+            let why = by_default("QEMU runs as an account of its own, which must be able to open the file");
+            return draft.change(Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
+        }
+        (Some(account), Use::Read) => draft.no(
+            &key,
+            Severity::Hard,
+            format!("QEMU's account {} cannot read {what} {shown} (mode {:o})", account.uid, file.mode & 0o7777),
+            &format!("`chmod o+r {shown}`, or name an account in `user`"),
+        ),
+        // Our own supplementary groups and access lists are not known here; without any of the bits nobody can open it.
+        (None, _) if file.mode & (need * 0o11) == 0 => draft.no(
+            &key,
+            Severity::Hard,
+            format!("you cannot open {what} {shown} (owner {}, mode {:o})", file.uid, file.mode & 0o7777),
+            &format!("change the file's owner or mode, or correct `{field}`"),
+        ),
+        (None, _) => {
+            draft.unknown(&key, Severity::Hard, format!("whether you can open {what} {shown} depends on your groups"))
+        }
+    }
+    draft.about(field);
+}

@@ -1,0 +1,7 @@
+//! QEMU and the launcher as processes of the host: their user, their cgroup, their session, and what they may open.
+
+pub(super) mod account;
+pub(super) mod cgroup;
+pub(super) mod permission;
+pub(super) mod session;
+pub(super) mod trust;

@@ -26,7 +26,7 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
     if let Some(words) = little(&plan) {
         tracing::info!("{words}");
     }
-    // Where it runs already, that is said here.
+    // If the machine runs already, this process says so, and starts no unit.
     if let Some(moves) = &plan.moves
         && run::Lock::owner(&plan.paths.run).is_none()
     {

@@ -20,7 +20,7 @@ pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
         return Ok(exit::REFUSED);
     }
     log_warnings(&plan);
-    // Where it runs already, that is said here.
+    // If the machine runs already, this process says so, and starts no unit.
     if let Some(moves) = plan.moves.take()
         && run::Lock::owner(&plan.paths.run).is_none()
     {

@@ -137,7 +137,7 @@ impl QemuOption {
         self
     }
 
-    /// The value of a key, where the option has keys and this one among them.
+    /// The value of a key, if the option has keys and this one among them.
     pub fn get(&self, key: &str) -> Option<&str> {
         match &self.value {
             OptionValue::Keys { keys, .. } => {
@@ -163,7 +163,7 @@ impl QemuOption {
 }
 
 impl OptionValue {
-    /// The value as QEMU reads it, or `None` where the option has none.
+    /// The value as QEMU reads it, or `None` if the option has none.
     pub fn written(&self) -> Option<String> {
         match self {
             Self::None => None,

@@ -42,7 +42,7 @@ impl Device {
         self
     }
 
-    /// Sets a property where there is a value.
+    /// Sets a property if there is a value.
     #[must_use]
     pub fn with_some(self, key: &str, value: Option<impl Into<Value>>) -> Self {
         match value {

@@ -64,7 +64,7 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
     let Some(inherited) = inherited else { return option };
     let (path, server) = match &inherited.what {
         Inherited::Listen(path) => (path.clone(), false),
-        // Nobody is at the other end, so QEMU waits for whoever comes.
+        // Nobody is at the other end, so QEMU waits for a client.
         Inherited::Qmp => (folder.join("qmp-0.sock"), true),
         Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
         Inherited::Device(_) => {

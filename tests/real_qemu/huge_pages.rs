@@ -1,4 +1,4 @@
-//! Huge pages of the real host: reserved, used, given back. Few of them, and only where root may.
+//! Huge pages of the real host: reserved, used, given back. Few of them, and only as root.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use super::world::each_as_root;
 
 const POOL: &str = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB";
 
-/// Persistent, surplus and free pages of 2 MiB on node 0; none where the kernel has no such pool.
+/// Persistent, surplus and free pages of 2 MiB on node 0; none if the kernel has no such pool.
 pub fn pool() -> Option<[u64; 3]> {
     let number = |name: &str| std::fs::read_to_string(Path::new(POOL).join(name)).ok()?.trim().parse::<u64>().ok();
     let (all, surplus) = (number("nr_hugepages")?, number("surplus_hugepages")?);

@@ -51,7 +51,7 @@ pub struct Launcher {
 /// A program that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit code; `None` where a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// Standard output.
     pub out: String,

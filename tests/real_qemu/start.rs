@@ -10,7 +10,7 @@ use super::launcher::wait_for;
 use super::talk::{Notified, Qmp, Serial};
 use super::world::{World, each};
 
-/// Two vCPUs where the host can pin them and has a CPU left, else one; and a disk with an I/O thread.
+/// Two vCPUs if the host can pin them and has a CPU left, else one; and a disk with an I/O thread.
 fn placed(world: &World) -> std::path::PathBuf {
     world.file("disk.raw", vec![0; 1 << 20]);
     world.machine("cpu: (vcpus: 1), disks: [(id: \"system\", file: \"disk.raw\", cache: Writeback, aio: Threads)]")

@@ -343,7 +343,7 @@ impl Drop for World {
             }
             for folder in [self.run_dir(), self.display_dir(), self.state_dir()] {
                 drop(std::fs::remove_dir_all(&folder));
-                // Goes only where nobody else has something in it.
+                // This removes it only if no other world has something in it.
                 drop(std::fs::remove_dir(folder.parent().unwrap()));
             }
             for ending in ["log", "failure"] {

@@ -1,7 +1,7 @@
 //! The table of knobs: fields of the machine file whose value is written to attributes of the host as it is.
 //!
 //! Each row becomes one change, so that the plan shows each field of the machine file with its line. They are undone from
-//! the last to the first; where that matters, a comment at the row says so. Sources:
+//! the last to the first; if that matters, a comment at the row says so. Sources:
 //! `Documentation/admin-guide/pm/cpufreq.rst` and `intel_pstate.rst`, `Documentation/admin-guide/sysctl/kernel.rst`,
 //! `Documentation/admin-guide/mm/ksm.rst` and `transhuge.rst`, `Documentation/virt/kvm/halt-polling.rst`.
 

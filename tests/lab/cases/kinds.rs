@@ -60,7 +60,7 @@ fn a_device_behind_a_port_without_acs(lab: &Lab) -> Result<()> {
 }
 
 #[test]
-fn a_compositor_makes_way_and_paints_again() -> Result<()> {
+fn a_compositor_is_stopped_and_paints_again() -> Result<()> {
     let paints = |lab: &Lab| {
         // A panel, a pattern and a pointer; a console has only a few colours.
         lab.wait_for_picture("desktop", Duration::from_secs(60), |picture| picture.colours() > 20)?;

@@ -70,7 +70,7 @@ fn the_only_gpu_changes_hands() -> Result<()> {
             lab.sh(DESKTOP)?;
             in_turn!(
                 &lab;
-                a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed,
+                a_desktop_is_stopped_and_starts_again_also_when_the_launcher_is_killed,
                 a_program_on_the_desktops_gpu_is_named_and_ended_only_when_asked_for,
             );
         }
@@ -96,7 +96,7 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_desktop_makes_way_and_starts_again_also_when_the_launcher_is_killed(lab: &Lab) -> Result<()> {
+fn a_desktop_is_stopped_and_starts_again_also_when_the_launcher_is_killed(lab: &Lab) -> Result<()> {
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
     let before = lab.snapshot_of_host()?;
     let check = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
@@ -154,7 +154,7 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     lab.sh("mkfs.ext4 -q -F /dev/nvme0n1; mount /dev/nvme0n1 /mnt")?;
     let before = lab.snapshot_of_host()?;
     for (entry, words) in [
-        (r#""01:00.0""#, "can only be given as a whole"),
+        (r#""01:00.0""#, "can only be passed through as a whole"),
         (r#"(address: "01:00.*", expect: "10de:2684")"#, "not 10de:2684 as `expect` says"),
         (r#""1f:00.0""#, "no PCI device is at 0000:1f:00.0"),
         (r#""04:00.0""#, "the host uses 0000:04:00.0: /mnt"),
@@ -162,7 +162,7 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
         refuses(&lab, entry, words)?;
     }
     let port = lab.sh("basename $(dirname $(readlink -f /sys/bus/pci/devices/0000:01:00.0))")?;
-    refuses(&lab, &format!("\"{port}\""), &format!("{port} is a bridge"))?;
+    refuses(&lab, &format!("\"{port}\""), &format!("{port} is a PCI bridge"))?;
     // Who looks before there is a machine file is told the same.
     let devices = lab.sh("/lab/bin/vfio-run devices")?;
     for words in ["the host uses 0000:04:00.0: /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
@@ -191,7 +191,10 @@ fn asks_vfio(lab: &Lab) -> Result<()> {
     let group = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/iommu_group)", at::NVME))?;
     let refused = lab.run_as_user(&check)?;
     let told = refused.stdout.contains(&format!("cannot open /dev/vfio/{group}: Permission denied"));
-    ensure!(refused.status == 3 && told && refused.stdout.contains("have udev give you the group"), "{refused}");
+    ensure!(
+        refused.status == 3 && told && refused.stdout.contains("let udev give the group to your user"),
+        "{refused}"
+    );
     lab.unplug("nvme")?;
     refuses(lab, r#""04:00.0""#, "no PCI device is at 0000:04:00.0")
 }

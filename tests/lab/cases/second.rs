@@ -74,7 +74,7 @@ fn a_session_does_without_it(lab: &Lab) -> Result<()> {
     lab.wait_until(&holds, SOON)?;
     let file = lab.install_machine("second", &machine(r#"memory: (size: "32 MiB"), pci: ["02:00.*"]"#))?;
     let plan = lab.sh(&format!("/lab/bin/vfio-run plan {file}"))?;
-    ensure!(plan.contains("have compositors let go") && !plan.contains("stop desktop.service"), "{plan}");
+    ensure!(plan.contains("have compositors close") && !plan.contains("stop desktop.service"), "{plan}");
     let desktop = lab.sh("systemctl show -P MainPID desktop.service")?;
     lab.sh(": >/run/lab/guest.log")?;
     let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;

@@ -116,7 +116,7 @@ fn why_a_start_failed_is_shown_first_until_one_succeeds(lab: &Lab) -> Result<()>
 }
 
 #[test]
-fn units_of_users_make_way_and_start_again() -> Result<()> {
+fn units_of_users_are_stopped_and_start_again() -> Result<()> {
     for release in thorough::older_releases() {
         let lab = host("one-gpu", release)?;
         lab.sh("cat >/etc/systemd/user/mixer.service <<'END'

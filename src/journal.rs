@@ -157,11 +157,11 @@ impl Journal {
     pub fn append(&mut self, record: Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
-        self.mend()?;
+        self.cut_torn_line()?;
         self.torn = true;
         if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
-            // Where even this fails, the next record tries again, and is refused before it is written.
-            drop(self.mend());
+            // If this fails too, the next record tries again, and is refused before it is written.
+            drop(self.cut_torn_line());
             return Err(error);
         }
         self.torn = false;
@@ -171,7 +171,7 @@ impl Journal {
     }
 
     /// Cuts off what is no whole record.
-    fn mend(&mut self) -> io::Result<()> {
+    fn cut_torn_line(&mut self) -> io::Result<()> {
         if self.torn {
             self.file.set_len(self.length)?;
             self.torn = false;

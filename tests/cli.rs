@@ -236,7 +236,9 @@ fn the_schema_and_the_help_are_there() {
         for code in 0..=5 {
             assert!(help.out.contains(&format!("\n  {code}  ")), "{help:?}");
         }
-        assert!(world.done(&["man"]).with(0).out.contains(".TH"));
+        assert!(world.done(&["man", "--roff"]).with(0).out.contains(".TH"));
+        let page = world.done(&["man"]).with(0).out;
+        assert!(page.contains("vfio-run") && !page.contains(".TH"), "{page}");
         assert!(world.done(&["completions", "bash"]).with(0).out.contains("vfio-run"));
         for asked in [&["completions", "bash"][..], &["man"], &["schema"]] {
             let mut unread = world.command(asked);

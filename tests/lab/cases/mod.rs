@@ -19,6 +19,7 @@ mod guard;
 mod handover;
 mod hygiene;
 mod hyperv;
+mod inherited;
 mod kinds;
 mod passthrough;
 mod power;

@@ -1,10 +1,12 @@
 //! The guests that run inside a lab host (L2), built from the sources in `guests/`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::compile::{Kind, compile};
 use super::cpio::Archive;
 use super::{modules, sources};
 use crate::kit::cache::{Entry, Key};
@@ -30,6 +32,9 @@ const MODULES: &[&str] = &[
     "bochs",
 ];
 
+/// What it loads only when its command line asks for vsock.
+const VSOCK_MODULES: &[&str] = &["vmw_vsock_virtio_transport"];
+
 /// Flags for a program that runs on the bare machine: 32 bits, no library, no relocation, at 1 MiB.
 const FREESTANDING: &[&str] = &[
     "-m32",
@@ -51,10 +56,10 @@ const FREESTANDING: &[&str] = &[
 
 /// Adds everything that the guests are made from to a key.
 pub fn add_to(mut key: Key) -> Result<Key> {
-    for name in ["tiny/entry.S", "tiny/tiny.c", "linux/init"] {
+    for name in ["tiny/entry.S", "tiny/tiny.c", "linux/init", "linux/vsock.c"] {
         key = key.with(read(name)?);
     }
-    Ok(key.with(format!("{MODULES:?} {FREESTANDING:?}")))
+    Ok(key.with(format!("{MODULES:?} {VSOCK_MODULES:?} {FREESTANDING:?}")))
 }
 
 /// Builds the tiny multiboot guest.
@@ -74,13 +79,22 @@ pub fn build_linux(system: &Entry, into: &Path) -> Result<()> {
     }
     archive.file("init", 0o755, &read("linux/init")?);
     archive.file("bin/busybox", 0o755, &fs::read(system.file("busybox"))?);
-    let mut order = String::new();
-    for module in modules::collect(&system.file("modules"), MODULES)? {
-        order.push_str(&module.name);
-        order.push('\n');
-        archive.file(&format!("modules/{}", module.name), 0o644, &module.contents);
+    let program = into.with_extension("program");
+    compile(Kind::Program, &sources().join("guests/linux/vsock.c"), &program)?;
+    archive.file("bin/vsock", 0o755, &fs::read(&program)?);
+    fs::remove_file(&program)?;
+    let mut packed = BTreeSet::new();
+    for (list, wanted) in [("order", MODULES), ("order-vsock", VSOCK_MODULES)] {
+        let mut order = String::new();
+        for module in modules::collect(&system.file("modules"), wanted)? {
+            if packed.insert(module.name.clone()) {
+                order.push_str(&module.name);
+                order.push('\n');
+                archive.file(&format!("modules/{}", module.name), 0o644, &module.contents);
+            }
+        }
+        archive.file(&format!("modules/{list}"), 0o644, order.as_bytes());
     }
-    archive.file("modules/order", 0o644, order.as_bytes());
     fs::write(into, archive.finish())?;
     Ok(())
 }

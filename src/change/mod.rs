@@ -51,7 +51,7 @@ pub use error::{
     ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, RecordError, UnitError,
 };
 pub use host::knob::Knob;
-pub use host::writes::{MANAGED_IRQ, Setting};
+pub use host::writes::{Setting, UNMOVABLE_IRQ};
 pub use pci::remove_module::{Bound, FoundModule};
 pub use pci::revive::Rung;
 pub use record::{Before, Undone};

@@ -4,10 +4,12 @@
 //! reads then, so a death after any of the writes leaves nothing behind. How files read back:
 //! - An interrupt that the kernel manages itself refuses its affinity with EIO (6.1) or EPERM (6.12); `kernel/irq/proc.c`.
 //! - `scaling_min_freq` and `scaling_max_freq` limit each other: the kernel refuses or clamps the one that is written first if
-//!   the other is in its way, so both are written again after one another; `drivers/cpufreq/cpufreq.c`.
+//!   the other is in its way, so both are written again after one another. A kworker follows a limit, so that a read just
+//!   after the write may still show the old one (`cpufreq_notifier_min`); `drivers/cpufreq/cpufreq.c`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,11 @@ use crate::change::file::read;
 use crate::change::pci::function::{lock_file, write_attribute};
 use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::change::wait::wait_for;
 use crate::host::Root;
+
+/// How long the kernel may take to follow a limit that was written.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
 
 /// Set many attributes in one change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,20 +47,22 @@ pub struct Setting {
     /// Whether the host may not have this file; then it is skipped. Otherwise the change fails without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_be_missing: bool,
-    /// Error numbers by which the kernel may refuse this file and nothing is wrong, such as [`MANAGED_IRQ`]. The file keeps
+    /// Error numbers by which the kernel may refuse this file and nothing is wrong, such as [`UNMOVABLE_IRQ`]. The file keeps
     /// its value then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_refuse: Vec<i32>,
     /// Whether this number and another of these files limit each other, so that one can be written only after the other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paired: bool,
-    /// A file whose text says whose attribute this is: an interrupt's number may belong to another device later.
+    /// A file whose text says whose attribute this is, by names with commas between: an interrupt's number may belong to
+    /// another device later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<PathBuf>,
 }
 
-/// How the kernel refuses the affinity of an interrupt that it manages itself.
-pub const MANAGED_IRQ: [i32; 2] = [libc::EIO, libc::EPERM];
+/// How the kernel refuses the affinity of an interrupt that it manages itself, and of one for which the CPUs have no vector
+/// left (ENOSPC).
+pub const UNMOVABLE_IRQ: [i32; 3] = [libc::EIO, libc::EPERM, libc::ENOSPC];
 
 impl Setting {
     /// A file that must be there, must take this text and reads it back as it is.
@@ -133,6 +141,8 @@ impl fmt::Display for Writes {
 trait Attributes {
     fn read(&self, path: &Path) -> Result<String, FileError>;
     fn write(&self, path: &Path, value: &str) -> Result<(), FileError>;
+    /// Waits a bounded time until something holds.
+    fn wait(&self, holds: &mut dyn FnMut() -> bool);
 }
 
 impl Attributes for Root {
@@ -142,6 +152,10 @@ impl Attributes for Root {
 
     fn write(&self, path: &Path, value: &str) -> Result<(), FileError> {
         write_attribute(self, path, value)
+    }
+
+    fn wait(&self, holds: &mut dyn FnMut() -> bool) {
+        wait_for(self, FOLLOW_LIMIT, holds);
     }
 }
 
@@ -157,13 +171,14 @@ enum Fate {
 
 impl Writes {
     fn find(&self, kernel: &dyn Attributes) -> Result<FoundTexts, FileError> {
-        let found = self.files.iter().map(|file| match kernel.read(&file.path) {
-            Ok(text) => {
-                let identity = file.identity.as_deref().map(|path| kernel.read(path)).transpose()?;
-                Ok(Some(FoundText { text: file.compare.writable(&text).to_owned(), identity }))
-            }
-            Err(error) if file.may_be_missing && error.errno() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(error),
+        let look = |file: &Setting| {
+            let text = kernel.read(&file.path)?;
+            let identity = file.identity.as_deref().map(|path| kernel.read(path)).transpose()?;
+            Ok(FoundText { text: file.compare.writable(&text).to_owned(), identity })
+        };
+        let found = self.files.iter().map(|file| match look(file) {
+            Err(error) if file.may_be_missing && is_gone(&error) => Ok(None),
+            found => found.map(Some),
         });
         Ok(FoundTexts { texts: found.collect::<Result<_, _>>()? })
     }
@@ -171,12 +186,15 @@ impl Writes {
     fn set(&self, kernel: &dyn Attributes, before: &FoundTexts) -> Result<(), FileError> {
         let mut refused = Vec::new();
         for (file, old) in self.with(before) {
+            if file.paired {
+                // The other one of the pair may come later in the list, so what the kernel says to it counts only below.
+                drop(kernel.write(&file.path, &file.value));
+                continue;
+            }
             match put(kernel, file, &file.value) {
-                Err(error) if error.errno().is_some_and(|errno| file.may_refuse.contains(&errno)) => {
-                    refused.push(error)
-                }
-                // The other one of the pair may come later in the list.
-                Err(_) if file.paired => {}
+                Err(error) if file.may_refuse(&error) => refused.push(error),
+                // An interrupt may be freed at any time.
+                Err(error) if file.may_be_missing && is_gone(&error) => {}
                 Err(error @ FileError::NotTaken { .. }) => {
                     // An undo would take what it reads now for another program's.
                     drop(kernel.write(&file.path, &old.text));
@@ -206,8 +224,14 @@ impl Writes {
             }
         }
         for (file, old) in &ours {
+            if file.paired {
+                drop(kernel.write(&file.path, &old.text));
+                continue;
+            }
             match put(kernel, file, &old.text) {
-                Err(_) if file.paired => {}
+                Err(error) if file.may_be_missing && is_gone(&error) => {}
+                // Another program has made the kernel keep it: no later undo is certain to succeed.
+                Err(error) if file.may_refuse(&error) => theirs.push(error.to_string()),
                 result => failed = failed.or(result.err()),
             }
         }
@@ -228,13 +252,40 @@ impl Writes {
     }
 }
 
+impl Setting {
+    /// Whether the kernel may refuse this file so and nothing is wrong.
+    fn may_refuse(&self, error: &FileError) -> bool {
+        error.errno().is_some_and(|errno| self.may_refuse.contains(&errno))
+    }
+}
+
+/// Whether the file, or what it is an attribute of, vanished.
+fn is_gone(error: &FileError) -> bool {
+    matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Whether an attribute is still the same one's. Devices that share an interrupt come and go; one that nobody handles is no
+/// other device's, and keeps what was written to it.
+fn is_still(identity: &str, now: &str) -> bool {
+    let names = |text| str::split(text, ',').map(str::trim);
+    identity == now || now.is_empty() || names(identity).any(|name| names(now).any(|other| other == name))
+}
+
 /// Writes a file unless it reads so already, and reads it back.
 fn put(kernel: &dyn Attributes, file: &Setting, value: &str) -> Result<(), FileError> {
     if file.compare.is_same(&kernel.read(&file.path)?, value) {
         return Ok(());
     }
     kernel.write(&file.path, value)?;
-    let found = kernel.read(&file.path)?;
+    let mut found = kernel.read(&file.path)?;
+    if file.paired {
+        kernel.wait(&mut || {
+            if let Ok(now) = kernel.read(&file.path) {
+                found = now;
+            }
+            file.compare.is_same(&found, value)
+        });
+    }
     match file.compare.is_same(&found, value) {
         true => Ok(()),
         false => Err(FileError::NotTaken { path: file.path.clone(), wanted: value.to_owned(), found }),
@@ -243,7 +294,7 @@ fn put(kernel: &dyn Attributes, file: &Setting, value: &str) -> Result<(), FileE
 
 fn fate(kernel: &dyn Attributes, file: &Setting, old: &FoundText) -> Result<Fate, FileError> {
     let found = match kernel.read(&file.path) {
-        Err(error) if error.errno() == Some(libc::ENOENT) => {
+        Err(error) if is_gone(&error) => {
             // With an interrupt or CPU that is gone, so is its setting.
             return Ok(if file.may_be_missing { Fate::Back } else { Fate::Theirs("no such file".to_owned()) });
         }
@@ -254,7 +305,7 @@ fn fate(kernel: &dyn Attributes, file: &Setting, old: &FoundText) -> Result<Fate
         return Ok(Fate::Back);
     }
     if let (Some(path), Some(identity)) = (&file.identity, &old.identity)
-        && kernel.read(path).ok().as_ref() != Some(identity)
+        && !kernel.read(path).is_ok_and(|now| is_still(identity, &now))
     {
         return Ok(Fate::Theirs("it belongs to another device now".to_owned()));
     }
@@ -289,6 +340,9 @@ mod tests {
         /// What was asked for, which a newer kernel remembers beyond what it clamped.
         requests: RefCell<BTreeMap<PathBuf, i64>>,
         limits: Limits,
+        /// So many reads still show the limits as they were: a kworker follows a request.
+        stale: Cell<usize>,
+        is_late: bool,
         /// The error that a file answers to all writes.
         refuses: BTreeMap<PathBuf, i32>,
         /// So many writes go through before the launcher dies.
@@ -310,6 +364,8 @@ mod tests {
                 files: RefCell::new(files.into()),
                 requests: RefCell::new([(MIN.into(), 2000), (MAX.into(), 3000)].into()),
                 limits,
+                stale: Cell::new(0),
+                is_late: false,
                 refuses: BTreeMap::new(),
                 writes_left: Cell::new(usize::MAX),
             }
@@ -335,16 +391,32 @@ mod tests {
                 requests.insert(path.to_owned(), old.unwrap());
                 return Err(libc::EINVAL);
             }
+            drop(requests);
+            match self.is_late {
+                true => self.stale.set(4),
+                false => self.follow(),
+            }
+            Ok(())
+        }
+
+        fn follow(&self) {
+            let requests = self.requests.borrow();
+            let (min, max) = (requests[Path::new(MIN)], requests[Path::new(MAX)]);
             // `cpufreq_verify_within_limits`: the minimum gives way.
             self.now_says(MAX, &max.to_string());
             self.now_says(MIN, &min.min(max).to_string());
-            Ok(())
         }
     }
 
     impl Attributes for Kernel {
         fn read(&self, path: &Path) -> Result<String, FileError> {
             let missing = || FileError::io("read", path)(std::io::Error::from_raw_os_error(libc::ENOENT));
+            if self.stale.get() > 0 {
+                self.stale.set(self.stale.get() - 1);
+                if self.stale.get() == 0 {
+                    self.follow();
+                }
+            }
             self.files.borrow().get(path).cloned().ok_or_else(missing)
         }
 
@@ -373,6 +445,10 @@ mod tests {
                 path => self.now_says(path, value),
             }
             Ok(())
+        }
+
+        fn wait(&self, holds: &mut dyn FnMut() -> bool) {
+            (0..100).any(|_| holds());
         }
     }
 
@@ -461,7 +537,7 @@ mod tests {
 
     #[test]
     fn a_managed_interrupt_may_refuse_and_everything_else_may_not() {
-        for errno in MANAGED_IRQ {
+        for errno in UNMOVABLE_IRQ {
             let mut kernel = Kernel::new(Limits::Clamped);
             kernel.refuses.insert(IRQ.into(), errno);
             let mut change = everything();
@@ -469,14 +545,14 @@ mod tests {
             let error = change.set(&kernel, &found).unwrap_err();
             assert_eq!(error.errno(), Some(errno));
             change.restore(&kernel, &found).unwrap();
-            change.files[4].may_refuse = MANAGED_IRQ.to_vec();
+            change.files[4].may_refuse = UNMOVABLE_IRQ.to_vec();
             change.set(&kernel, &found).unwrap();
             assert_eq!([IRQ, THP].map(|path| kernel.says(path)), ["0-7", "always madvise [never]"]);
             assert_eq!(change.restore(&kernel, &found).unwrap(), Undone::Restored);
         }
         let mut kernel = Kernel::new(Limits::Clamped);
         kernel.refuses.insert(IRQ.into(), libc::EINVAL);
-        let change = writes(vec![Setting { may_refuse: MANAGED_IRQ.to_vec(), ..Setting::new(IRQ, "0") }]);
+        let change = writes(vec![Setting { may_refuse: UNMOVABLE_IRQ.to_vec(), ..Setting::new(IRQ, "0") }]);
         assert!(
             change.set(&kernel, &change.find(&kernel).unwrap()).is_err(),
             "another error is none that it may answer"
@@ -509,6 +585,9 @@ mod tests {
             }
             fn write(&self, path: &Path, value: &str) -> Result<(), FileError> {
                 self.0.write(path, if value == "5" { "4" } else { value })
+            }
+            fn wait(&self, holds: &mut dyn FnMut() -> bool) {
+                self.0.wait(holds)
             }
         }
         let kernel = Rounds(Kernel::new(Limits::Clamped));
@@ -552,5 +631,77 @@ mod tests {
         kernel.refuses.insert(MASK.into(), libc::EBUSY);
         assert_eq!(change.restore(&kernel, &found).unwrap_err().errno(), Some(libc::EBUSY));
         assert_eq!([IRQ, MIN].map(|path| kernel.says(path)), ["0-7", "2000"]);
+    }
+
+    #[test]
+    fn a_limit_that_the_kernel_follows_later_is_waited_for() {
+        for limits in [Limits::Refused, Limits::Clamped] {
+            let kernel = Kernel { is_late: true, ..Kernel::new(limits) };
+            let change = writes(vec![limit(MIN, "3000")]);
+            let found = change.find(&kernel).unwrap();
+            change.set(&kernel, &found).unwrap();
+            assert_eq!(kernel.says(MIN), "3000");
+            assert_eq!(change.restore(&kernel, &found).unwrap(), Undone::Restored);
+            assert_eq!(kernel.says(MIN), "2000");
+        }
+    }
+
+    #[test]
+    fn an_interrupt_that_vanishes_meanwhile_is_skipped() {
+        let change = writes(vec![Setting {
+            compare: Compare::CpuList,
+            may_be_missing: true,
+            identity: Some(ACTIONS.into()),
+            ..Setting::new(IRQ, "0")
+        }]);
+        let without = |kernel: &Kernel, path: &str| drop(kernel.files.borrow_mut().remove(Path::new(path)));
+        // Before its write, and between the look at it and the write.
+        for while_written in [false, true] {
+            let mut kernel = Kernel::new(Limits::Clamped);
+            let found = change.find(&kernel).unwrap();
+            if while_written {
+                kernel.refuses.insert(IRQ.into(), libc::ENOENT);
+            } else {
+                without(&kernel, IRQ);
+            }
+            change.set(&kernel, &found).unwrap();
+            assert_eq!(change.restore(&kernel, &found).unwrap(), Undone::AlreadyBack);
+        }
+        // While it is restored.
+        let mut kernel = Kernel::new(Limits::Clamped);
+        let found = change.find(&kernel).unwrap();
+        change.set(&kernel, &found).unwrap();
+        kernel.refuses.insert(IRQ.into(), libc::ENOENT);
+        change.restore(&kernel, &found).unwrap();
+        // While it is looked at.
+        let kernel = Kernel::new(Limits::Clamped);
+        without(&kernel, ACTIONS);
+        assert_eq!(change.find(&kernel).unwrap().texts, [None]);
+    }
+
+    #[test]
+    fn an_interrupt_is_restored_though_a_device_that_shares_it_came_or_went() {
+        for (before, now) in [("snd,eth0", "eth0,snd"), ("snd,eth0", "eth0"), ("eth0", "vfio,eth0"), ("eth0", "")] {
+            let kernel = Kernel::new(Limits::Clamped);
+            kernel.now_says(ACTIONS, before);
+            let change = everything();
+            let found = change.find(&kernel).unwrap();
+            change.set(&kernel, &found).unwrap();
+            kernel.now_says(ACTIONS, now);
+            assert_eq!(change.restore(&kernel, &found).unwrap(), Undone::Restored, "{before:?} {now:?}");
+            assert_eq!(kernel.says(IRQ), "0-7");
+        }
+    }
+
+    #[test]
+    fn a_file_that_may_refuse_keeps_no_journal_open() {
+        // Another program set the governor `performance`, under which no preference is taken.
+        let mut kernel = Kernel::new(Limits::Clamped);
+        let change = writes(vec![Setting { may_refuse: vec![libc::EBUSY], ..Setting::new(IRQ, "0") }]);
+        let found = change.find(&kernel).unwrap();
+        change.set(&kernel, &found).unwrap();
+        kernel.refuses.insert(IRQ.into(), libc::EBUSY);
+        let how = change.restore(&kernel, &found).unwrap();
+        assert!(matches!(&how, Undone::NotOurs { found } if found.contains(IRQ)), "{how:?}");
     }
 }

@@ -11,7 +11,7 @@ use super::super::Placement;
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::checks::{did_not_look, may_write};
-use crate::change::{Compare, Knob, MANAGED_IRQ, Setting, Writes};
+use crate::change::{Compare, Knob, Setting, UNMOVABLE_IRQ, Writes};
 use crate::host::{Irq, Tuning};
 use crate::units::{CpuSet, PciAddress};
 
@@ -29,7 +29,7 @@ const IRQS: Knob = Knob {
     files: &["/proc/irq/{n}/smp_affinity_list"],
     compare: Compare::CpuList,
     may_be_missing: true,
-    may_refuse: &MANAGED_IRQ,
+    may_refuse: &UNMOVABLE_IRQ,
     ..Knob::new("keep interrupts off the vCPUs' CPUs", "each would stop a vCPU")
 };
 /// The CPUs of interrupts that are asked for from now on.

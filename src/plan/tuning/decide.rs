@@ -69,5 +69,7 @@ fn offered<'t>(row: &Row, tuning: &'t Tuning, setting: &Setting, attribute: &'t 
         Takes::WordsOf(name) => &tuning.files.get(&setting.path.with_file_name(name))?.text,
         Takes::ItsWords => &attribute.text,
     };
-    Some(text.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']'])).collect())
+    let words = text.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']']));
+    // The energy preference `default` reads back as the word of what the firmware began with.
+    Some(words.filter(|word| *word != "default").collect())
 }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::knobs::KNOBS;
 use super::{wanted, wanted_by_any};
-use crate::change::{Before, Change, Compare, MANAGED_IRQ, Undone, Writes, unattended};
+use crate::change::{Before, Change, Compare, UNMOVABLE_IRQ, Undone, Writes, unattended};
 use crate::host::{Attribute, Environment, Host, Irq, Root, Tuning, Wanted};
 use crate::plan::sample::{self, Shape};
 use crate::plan::{Plan, Severity, Verdict};
@@ -192,6 +192,7 @@ fn what_the_host_does_not_offer_or_lets_nobody_write_forbids_the_start() {
     for (said, detail) in [
         ("governor: \"schedutil\"", "policy0/scaling_governor does not take \"schedutil\""),
         ("energy_preference: \"80\"", "policy0/energy_performance_preference does not take \"80\""),
+        ("energy_preference: \"default\"", "policy0/energy_performance_preference does not take \"default\""),
     ] {
         let plan = plan(said);
         let key = format!("host.{}", said.split(':').next().unwrap());
@@ -249,7 +250,7 @@ fn work_and_interrupts_stay_off_the_vcpus_cpus() {
     for file in &irqs.files {
         let number = file.path.parent().unwrap().file_name().unwrap().to_str().unwrap();
         assert_eq!(file.identity, Some(format!("/sys/kernel/irq/{number}/actions").into()));
-        assert_eq!((file.may_refuse.as_slice(), file.may_be_missing), (&MANAGED_IRQ[..], true));
+        assert_eq!((file.may_refuse.as_slice(), file.may_be_missing), (&UNMOVABLE_IRQ[..], true));
         assert_eq!(file.compare, Compare::CpuList);
     }
     assert!([0, 2].iter().all(|place| writes(&plan)[*place].files[0].compare == Compare::CpuMask));

@@ -134,10 +134,21 @@ fn needed(draft: &mut Draft, given: &Given) {
     if uses.is_empty() {
         return;
     }
-    let detail = format!("the host uses {}: {}", given.address(), uses.join(", "));
+    let words: Vec<String> = uses.iter().map(|used| needs(used)).collect();
+    let detail = format!("{} {}", given.address(), words.join(" and "));
     let remedy = "unmount it (`umount`, `swapoff`), or route through another card; else pass another device through";
     draft.no(&given.key("needed"), Hard, detail, remedy);
     draft.about(&given.address_field(draft));
+}
+
+/// What the function does for the host, from an entry of [`Details::uses`](crate::host::pci::Details::uses).
+fn needs(used: &str) -> String {
+    match used {
+        "swap" => "holds swap space".to_owned(),
+        _ if used.starts_with("default route") => format!("carries the {used}"),
+        _ if used.ends_with(')') || !used.starts_with('/') => format!("holds {used}"),
+        _ => format!("holds the mounted file system {used}"),
+    }
 }
 
 /// Whether another machine has it, or another program by way of vfio-pci.

@@ -225,7 +225,7 @@ fn what_speaks_against_a_device_is_named() {
         (
             r#""01:00.*""#,
             |host| details(at(host, "01:00.1")).uses = vec!["/".into(), "swap".into()],
-            &["!the host uses 0000:01:00.1: /, swap"],
+            &["!0000:01:00.1 holds the mounted file system / and holds swap space"],
         ),
         (
             r#""01:00.*""#,

@@ -157,7 +157,7 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
         (r#""01:00.0""#, "can only be passed through as a whole"),
         (r#"(address: "01:00.*", expect: "10de:2684")"#, "not 10de:2684 as `expect` says"),
         (r#""1f:00.0""#, "no PCI device is at 0000:1f:00.0"),
-        (r#""04:00.0""#, "the host uses 0000:04:00.0: /mnt"),
+        (r#""04:00.0""#, "0000:04:00.0 holds the mounted file system /mnt"),
     ] {
         refuses(&lab, entry, words)?;
     }
@@ -165,7 +165,7 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     refuses(&lab, &format!("\"{port}\""), &format!("{port} is a PCI bridge"))?;
     // Who looks before there is a machine file is told the same.
     let devices = lab.sh("/lab/bin/vfio-run devices")?;
-    for words in ["the host uses 0000:04:00.0: /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
+    for words in ["0000:04:00.0 holds the mounted file system /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
         ensure!(devices.contains(words), "no {words} in\n{devices}");
     }
     let left = before.diff(&lab.snapshot_of_host()?);

@@ -6,10 +6,10 @@
 mod console;
 #[path = "real_qemu/crash.rs"]
 mod crash;
+#[path = "real_qemu/dead_man_switch.rs"]
+mod dead_man_switch;
 #[path = "real_qemu/ending.rs"]
 mod ending;
-#[path = "real_qemu/guard.rs"]
-mod guard;
 #[path = "real_qemu/guest.rs"]
 mod guest;
 #[path = "real_qemu/holds.rs"]

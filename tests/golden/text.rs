@@ -18,8 +18,8 @@ pub fn of(plan: &Plan) -> String {
     if let Some(moves) = &plan.moves {
         line(format!("goes on in {}: {}", moves.unit, moves.why));
     }
-    if let Some(guard) = &plan.give_back_unless {
-        line(format!("gives back without {} in {} s", guard.sign, guard.within));
+    if let Some(switch) = &plan.give_back_unless {
+        line(format!("gives back without {} in {} s", switch.sign, switch.within));
     }
     let paths = &plan.paths;
     for path in [&paths.run, &paths.display, &paths.state, &paths.log] {

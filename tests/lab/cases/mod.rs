@@ -14,8 +14,8 @@ macro_rules! in_turn {
 mod commands;
 mod crash;
 mod data;
+mod dead_man_switch;
 mod failures;
-mod guard;
 mod handover;
 mod hygiene;
 mod hyperv;

@@ -2,7 +2,7 @@
 
 use super::draft::Draft;
 use super::process::{account, cgroup, trust};
-use super::{Plan, accelerator, command, devices, guard, holds, hooks, placement, tuning};
+use super::{Plan, accelerator, command, dead_man_switch, devices, holds, hooks, placement, tuning};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
 use crate::qemu::QemuFacts;
@@ -32,7 +32,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         cgroup = cgroup::of_unit(&mut draft, first_changes, &moves.unit);
     }
     tuning::decide_after_devices(&mut draft, &placement);
-    guard::check(&mut draft);
+    dead_man_switch::check(&mut draft);
     let holds = holds::decide(&mut draft);
     let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
     Plan {

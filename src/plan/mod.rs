@@ -4,9 +4,9 @@
 mod accelerator;
 mod command;
 mod contents;
+mod dead_man_switch;
 mod devices;
 mod draft;
-mod guard;
 mod holds;
 mod hooks;
 mod make;

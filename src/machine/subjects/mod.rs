@@ -1,10 +1,10 @@
 //! The subjects of a machine file, one file each: its types, and what it says about itself.
 
 pub(super) mod cpu;
+pub(super) mod dead_man_switch;
 pub(super) mod disk;
 pub(super) mod display;
 pub(super) mod firmware;
-pub(super) mod guard;
 pub(super) mod guest;
 pub(super) mod handover;
 pub(super) mod hooks;

@@ -51,10 +51,3 @@ pub enum QmpError {
         limit: usize,
     },
 }
-
-impl QmpError {
-    /// Whether QEMU says that it has no such command.
-    pub fn is_command_not_found(&self) -> bool {
-        matches!(self, Self::Refused { class, .. } if class == "CommandNotFound")
-    }
-}

@@ -165,7 +165,9 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     refuses(&lab, &format!("\"{port}\""), &format!("{port} is a PCI bridge"))?;
     // Who looks before there is a machine file is told the same.
     let devices = lab.sh("/lab/bin/vfio-run devices")?;
-    for words in ["0000:04:00.0 holds the mounted file system /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"] {
+    for words in
+        ["0000:04:00.0 holds the mounted file system /mnt", "→ unmount it", "one card, `pci: [\"0000:01:00.*\"]`"]
+    {
         ensure!(devices.contains(words), "no {words} in\n{devices}");
     }
     let left = before.diff(&lab.snapshot_of_host()?);

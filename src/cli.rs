@@ -1,12 +1,13 @@
 //! The command line: the one source of help, man pages and completions.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 
-use crate::machine::Fields;
+use crate::machine::{Fields, nearest};
 use crate::manual;
 
 const AFTER_HELP: &str = "\
@@ -59,7 +60,13 @@ impl Cli {
 
     /// Reads a command line, the program's name first; the error is help that was asked for, or what is wrong.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(with_verb(arguments.into_iter().collect()))
+        Self::try_parse_from(with_verb(arguments.into_iter().collect())?).map_err(|error| match error.kind() {
+            // clap's own text lists the hidden commands too.
+            ErrorKind::MissingSubcommand => {
+                Self::command().error(error.kind(), "a machine file or a command is missing")
+            }
+            _ => error,
+        })
     }
 
     /// How messages look. With `--json`, a command that stays while a guest runs prints all of them as JSON lines on
@@ -75,18 +82,33 @@ impl Cli {
     }
 }
 
-/// Puts `run` before a first word that is no verb. None of the options before it takes a value, so the first word is the
-/// first argument without a dash.
-fn with_verb(mut arguments: Vec<OsString>) -> Vec<OsString> {
+/// Puts `run` before a first word that is no verb, and refuses one that is a misspelt verb. None of the options before it
+/// takes a value, so the first word is the first argument without a dash.
+fn with_verb(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
     let dashed = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
     let first = arguments.iter().skip(1).position(|argument| !dashed(argument)).map(|index| index + 1);
     if let Some(first) = first {
         let is_verb = |word: &str| Cli::command().find_subcommand(word).is_some();
         if !arguments[first].to_str().is_some_and(is_verb) {
+            if let Some(refused) = arguments[first].to_str().and_then(misspelt) {
+                return Err(refused);
+            }
             arguments.insert(first, "run".into());
         }
     }
-    arguments
+    Ok(arguments)
+}
+
+/// Why a word is refused that is nearly a verb; `None` if it can be a file.
+fn misspelt(word: &str) -> Option<clap::Error> {
+    if word.contains(['/', '.']) || Path::new(word).exists() {
+        return None;
+    }
+    let verbs = verbs();
+    let near = nearest(word, &verbs.iter().map(String::as_str).collect::<Vec<_>>())?.to_owned();
+    let text =
+        format!("there is no command `{word}`; did you mean `{near}`? (A machine is named by its file: `{word}.ron`)");
+    Some(Cli::command().error(ErrorKind::InvalidSubcommand, text))
 }
 
 /// How much to say, and in what form.
@@ -130,7 +152,7 @@ pub enum Command {
     Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
     Status(StatusArgs),
-    /// Ask a guest to power off, or give up its start, and wait until its launcher has ended
+    /// Ask a guest to power off, or a launcher to give up its start, and wait until the launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
     Alive(AliveArgs),
@@ -383,5 +405,20 @@ mod tests {
         assert!(matches!(read("vfio-run -v recover").command, Command::Recover(_)));
         assert!(matches!(read("vfio-run --json status win11").command, Command::Status(_)));
         assert!(matches!(read("vfio-run ./plan").command, Command::Run(_)));
+    }
+
+    #[test]
+    fn a_misspelt_verb_is_refused_with_the_nearest_and_nothing_hidden_is_named() {
+        let refused = |line: &str| Cli::read(line.split(' ').map(OsString::from)).unwrap_err();
+        for line in ["vfio-run chek win11.ron", "vfio-run -v chek"] {
+            let error = refused(line);
+            assert!(error.to_string().contains("no command `chek`; did you mean `check`?"), "{error}");
+            assert_eq!(error.exit_code(), i32::from(crate::units::exit::USAGE));
+        }
+        // A machine's name in place of its file: what reads the file says more.
+        assert!(matches!(Cli::read(["vfio-run".into(), "win11".into()]).unwrap().command, Command::Run(_)));
+        let error = refused("vfio-run -q").to_string();
+        assert!(error.contains("a machine file or a command is missing"), "{error}");
+        assert!(error.contains("[OPTIONS] FILE") && !error.contains("attribute"), "{error}");
     }
 }

@@ -19,7 +19,8 @@ pub fn help(args: &HelpArgs) -> Result<u8> {
     let topic = || manual::topic(name).map(|topic| topic.page().for_terminal(width));
     let parts: Vec<String> = [pages::verb_help(name), field].into_iter().flatten().collect();
     let Some(text) = (!parts.is_empty()).then(|| parts.join("\n\n")).or_else(topic) else {
-        pages::unknown(name, "command or field", &helped());
+        let list = "`vfio-run --help` lists the commands, `vfio-run man machine` the fields";
+        pages::unknown(name, "command or field", &helped(), list);
         return Ok(exit::USAGE);
     };
     report::page(&text);

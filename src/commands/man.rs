@@ -33,7 +33,8 @@ pub fn man(args: &ManArgs) -> Result<u8> {
 }
 
 fn no_page(args: &ManArgs) -> u8 {
-    unknown(args.page.as_deref().unwrap_or_default(), "page", &pages());
+    let list = "`vfio-run man` lists the commands and the other pages";
+    unknown(args.page.as_deref().unwrap_or_default(), "page", &pages(), list);
     exit::USAGE
 }
 

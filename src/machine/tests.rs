@@ -122,6 +122,8 @@ fn remedies() {
         ("display: Vnc", "help: write `Vnc()`, or name fields in it"),
         ("disks: [()]", "help: add `file: \"disk.qcow2\"`"),
         ("user: 1000", "help: write `\"1000\"`"),
+        ("display: Vnc(5900)", "help: a field's name comes before its value: `name: 5900`"),
+        ("cpu.vcpus: 4", "help: a field of a part is written in parentheses: `cpu: (vcpus: …)`"),
         ("rtc: utc", "allowed: `Utc`, `LocalTime`"),
         ("cpu: (vcpus: -4)", "allowed: a whole number from 0 to 4294967295"),
         ("serial: x", "allowed: `None`, `Console`, `File(\"…\")`, `Socket`"),
@@ -129,6 +131,9 @@ fn remedies() {
         let text = refused(&format!("(guest: Linux, memory: (size: \"1 GiB\"),\n{written})"));
         assert!(text.contains(expected), "{written}: {text}");
     }
+    // What is proposed is taken.
+    let text = refused("(guest: Linux, memory: (size: 4096))");
+    assert!(text.contains("help: write it with its unit: `\"4096 MiB\"`"), "{text}");
 }
 
 #[test]

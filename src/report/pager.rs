@@ -35,7 +35,7 @@ fn show(text: &str) -> Result<()> {
     let text = if plain { anstream::adapter::strip_str(text).to_string() } else { text.to_owned() };
     // All of it is there before the pager begins, so that nobody waits for either.
     let mut file = File::from(rustix::fs::memfd_create("manual", rustix::fs::MemfdFlags::CLOEXEC)?);
-    file.write_all(text.as_bytes())?;
+    writeln!(file, "{}", text.trim_end())?;
     file.rewind()?;
     let mut command = Command::new(program);
     command.args(words).stdin(file);

@@ -206,7 +206,10 @@ impl Writes {
         self.with(before).filter(|(file, _)| file.paired).try_for_each(|(file, _)| put(kernel, file, &file.value))?;
         if let Some(first) = refused.first() {
             let (count, all) = (refused.len(), self.files.len());
-            tracing::info!("{}: the kernel keeps {count} of {all} files as they are, as it may ({first})", self.what);
+            tracing::info!(
+                "{}: the kernel refused to change {count} of {all} files, as can be expected ({first})",
+                self.what
+            );
         }
         Ok(())
     }

@@ -17,12 +17,9 @@ pub fn shown(verb: &str) -> Option<clap::Command> {
     program.find_subcommand(verb).filter(|command| !command.is_hide_set()).cloned()
 }
 
-/// Says which name was probably meant.
-pub fn unknown(name: &str, what: &str, known: &[String]) {
+/// Says which name was probably meant, or else what lists them.
+pub fn unknown(name: &str, what: &str, known: &[String], list: &str) {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let guess = nearest(name, &known).map_or_else(
-        || "`vfio-run --help` lists the commands, `vfio-run man machine` the fields".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    );
+    let guess = nearest(name, &known).map_or_else(|| list.to_owned(), |near| format!("did you mean `{near}`?"));
     tracing::error!("there is no {what} `{name}`; {guess}");
 }

@@ -51,9 +51,17 @@ impl Explain<'_> {
                 let known = fields.homes(&name.replace('-', "_"));
                 let at = self.cursor(error);
                 let refused = self.refuse(at, &field, format!("`{name}` is no field's name"));
-                match known.is_empty() {
-                    true => refused,
-                    false => refused.help(format!("field names are written with `_`: `{}`", name.replace('-', "_"))),
+                match name.split_once('.') {
+                    _ if !known.is_empty() => {
+                        refused.help(format!("field names are written with `_`: `{}`", name.replace('-', "_")))
+                    }
+                    _ if name.starts_with(|first: char| first.is_ascii_digit()) => {
+                        refused.help(format!("a field's name comes before its value: `name: {name}`"))
+                    }
+                    Some((part, rest)) => {
+                        refused.help(format!("a field of a part is written in parentheses: `{part}: ({rest}: …)`"))
+                    }
+                    None => refused,
                 }
             }
             Error::Message(text) => match (value, text.rsplit_once("; ")) {
@@ -179,8 +187,12 @@ impl Explain<'_> {
         if bare != written && takes.contains(&format!("`{bare}")) {
             return refused.help(format!("write `{bare}` without quotes"));
         }
-        if bare != written && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
+        let plain = bare.parse::<i64>().is_ok() || matches!(bare, "true" | "false");
+        if bare != written && plain && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
             return refused.help("numbers, `true` and `false` are written without quotes");
+        }
+        if takes.contains("amount of memory") && written.parse::<u64>().is_ok() {
+            return refused.help(format!("write it with its unit: `\"{written} MiB\"`"));
         }
         match (takes.starts_with("text"), written.starts_with(['(', '[', '{'])) {
             (true, false) if shown.len() == written.len() => refused.help(format!("write `\"{written}\"`")),

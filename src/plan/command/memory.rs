@@ -192,7 +192,7 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
         }
         (_, Some(free)) if missing > free.as_bytes() => {
             let detail = format!(
-                "{pages} pages of {page} on NUMA node {node}: {} are there and {} MiB are free, {} MiB too few before caches are dropped",
+                "{pages} pages of {page} on NUMA node {node}: {} are free, and the node has {} MiB of free memory, {} MiB too little unless the kernel drops caches",
                 pool.free,
                 free.as_mib(),
                 (missing - free.as_bytes()).div_ceil(Size::MIB)

@@ -108,7 +108,7 @@ fn identity(draft: &mut Draft, pci: &Pci, given: &Given) {
         let places: Vec<String> =
             pci.functions.iter().filter(|f| f.ids == expected).map(|f| f.address.to_string()).collect();
         let now = match places.is_empty() {
-            true => "which is nowhere on this host".to_owned(),
+            true => "and this host has no such device".to_owned(),
             false => format!("which is at {} now", places.join(" and ")),
         };
         let detail = format!("{address} is {}, not {expected} as `expect` says, {now}", function.ids);

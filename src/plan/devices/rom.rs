@@ -13,7 +13,7 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
     let Some(path) = &given.entry.rom else {
         if given.function.is_gpu() && given.details.boot_vga == Some(true) {
             let detail = format!(
-                "the firmware showed its screen on {address}, so the ROM that is read from it may be changed; the file names none"
+                "the host's firmware used {address} for its screen and may have changed the ROM in the card's memory; the machine file names no ROM file"
             );
             let remedy =
                 format!("if the guest's screen stays black, save its ROM to a file for `{}.rom`", given.field());

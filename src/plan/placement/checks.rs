@@ -21,7 +21,7 @@ pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, cou
             "cpu.pinned",
             Soft,
             format!(
-                "the host has {} usable CPUs, too few to give each of {count} vCPUs its own and keep one; none is pinned",
+                "the host has {} usable CPUs, too few to give each of {count} vCPUs its own and the host one; no vCPU is pinned",
                 cores.usable().len()
             ),
             "lower `cpu: (vcpus: …)`, or let the program run on more CPUs",

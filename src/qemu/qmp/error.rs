@@ -45,7 +45,7 @@ pub enum QmpError {
         limit: usize,
     },
     /// More events than are kept.
-    #[error("QEMU sent more QMP events than are believed ({limit} bytes unread)")]
+    #[error("QEMU sent more QMP events than vfio-run keeps ({limit} bytes unread)")]
     Flood {
         /// The limit.
         limit: usize,

@@ -229,7 +229,7 @@ fn pci() {
         ),
         (r#"pci: ["01:00.*", "01:00.1"]"#, "m.ron:2:18: `0000:01:00.1` is listed twice, as `0000:01:00.*` before"),
         (r#"pci: [(address: "1:0.0", rebar: Size("3 MiB"))]"#, "m.ron:2:38: `rebar` cannot be 3 MiB"),
-        (r#"pci: [(address: "1:0.0", slot: 2)]"#, "m.ron:2:32: `slot` cannot be 2"),
+        (r#"pci: [(address: "1:0.0", slot: 2)]"#, "m.ron:2:32: `pci[0].slot` cannot be 2"),
         (r#"pci: [(address: "1:0.0", reset_method: "flr bus")]"#, r#"m.ron:2:40: `reset_method` cannot be "flr bus""#),
         (
             r#"pci: [(address: "1:0.0", properties: {"host": "2:0.0"})]"#,

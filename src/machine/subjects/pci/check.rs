@@ -46,8 +46,8 @@ impl Subject for Vec<PciDevice> {
             if let Some(slot) = device.slot {
                 let at = format!("{field}.slot");
                 if !FREE_SLOTS.contains(&slot) {
-                    problems.add(at, format!("`slot` cannot be {slot}")).allowed(format!(
-                        "{} to {}: the others are taken",
+                    problems.add(at, format!("`{field}.slot` cannot be {slot}")).allowed(format!(
+                        "{} to {}: vfio-run and QEMU use the other slots",
                         FREE_SLOTS.start(),
                         FREE_SLOTS.end()
                     ));

@@ -39,7 +39,7 @@ fn an_error_is_json_for_scripts() {
             "path": "m.ron", "message": "`memory.size` cannot be `16`",
             "line": 1, "column": 31, "width": 2, "field": "memory.size", "source": "(guest: Linux, memory: (size: 16))",
             "allowed": "text in double quotes: an amount of memory with a binary unit, such as \"16 GiB\"",
-            "help": "write `\"16\"`",
+            "help": "write it with its unit: `\"16 GiB\"`",
         })
     );
     let json = serde_json::to_value(read(Path::new("/nowhere/m.ron")).unwrap_err()).unwrap();

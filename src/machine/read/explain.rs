@@ -191,8 +191,9 @@ impl Explain<'_> {
         if bare != written && plain && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
             return refused.help("numbers, `true` and `false` are written without quotes");
         }
-        if takes.contains("amount of memory") && written.parse::<u64>().is_ok() {
-            return refused.help(format!("write it with its unit: `\"{written} MiB\"`"));
+        if let (true, Ok(number)) = (takes.contains("amount of memory"), written.parse::<u64>()) {
+            let unit = if number < 256 { "GiB" } else { "MiB" };
+            return refused.help(format!("write it with its unit: `\"{written} {unit}\"`"));
         }
         match (takes.starts_with("text"), written.starts_with(['(', '[', '{'])) {
             (true, false) if shown.len() == written.len() => refused.help(format!("write `\"{written}\"`")),

@@ -329,6 +329,8 @@ mod tests {
     const MASK: &str = "/sys/workqueue/cpumask";
     const IRQ: &str = "/proc/irq/30/smp_affinity_list";
     const ACTIONS: &str = "/sys/kernel/irq/30/actions";
+    const GOVERNOR: &str = "/sys/policy0/scaling_governor";
+    const PREFERENCE: &str = "/sys/policy0/energy_performance_preference";
     const THP: &str = "/sys/thp/enabled";
 
     /// How a kernel treats a limit that the other one is in the way of.
@@ -361,6 +363,8 @@ mod tests {
                 (IRQ, "0-7"),
                 (ACTIONS, "eth0"),
                 (THP, "always [madvise] never"),
+                (GOVERNOR, "powersave"),
+                (PREFERENCE, "balance_performance"),
             ];
             let files = files.map(|(path, text)| (PathBuf::from(path), text.to_owned()));
             Self {
@@ -445,6 +449,13 @@ mod tests {
                     }
                     self.now_says(THP, &chosen.join(" "));
                 }
+                GOVERNOR => {
+                    self.now_says(GOVERNOR, value);
+                    if value == "performance" {
+                        self.now_says(PREFERENCE, "performance");
+                    }
+                }
+                PREFERENCE if self.says(GOVERNOR) == "performance" => return Err(refuse(libc::EBUSY)),
                 path => self.now_says(path, value),
             }
             Ok(())
@@ -693,6 +704,24 @@ mod tests {
             kernel.now_says(ACTIONS, now);
             assert_eq!(change.restore(&kernel, &found).unwrap(), Undone::Restored, "{before:?} {now:?}");
             assert_eq!(kernel.says(IRQ), "0-7");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_sets_together_with_a_file_is_restored_after_it() {
+        for writes_left in 0..5 {
+            let kernel = Kernel::new(Limits::Clamped);
+            let before = kernel.all();
+            let forced = Setting { may_refuse: vec![libc::EBUSY], ..Setting::new(PREFERENCE, "performance") };
+            let change = writes(vec![Setting::new(GOVERNOR, "performance"), forced]);
+            let found = change.find(&kernel).unwrap();
+            change.set(&kernel, &found).unwrap();
+            assert_eq!([GOVERNOR, PREFERENCE].map(|path| kernel.says(path)), ["performance"; 2]);
+            kernel.writes_left.set(writes_left);
+            drop(change.restore(&kernel, &found));
+            kernel.writes_left.set(usize::MAX);
+            change.restore(&kernel, &found).unwrap();
+            assert_eq!(kernel.all(), before);
         }
     }
 

@@ -58,8 +58,18 @@ fn turn(draft: &mut Draft, row: &Row, value: &str) {
     let (count, path) = (found.len(), first.path.display());
     let files = if count == 1 { path.to_string() } else { format!("{path} and {} more", count - 1) };
     draft.yes(field, Hard, format!("{}: {files} can be set", row.knob.why));
-    let files = found.into_iter().map(|(setting, _)| setting).collect();
+    let mut files: Vec<Setting> = found.into_iter().map(|(setting, _)| setting).collect();
+    let forced = forced(row, tuning, &files);
+    files.extend(forced);
     draft.change(Writes { what: row.knob.what.to_owned(), files }, draft.file(field));
+}
+
+/// What the kernel sets together with these files. It comes after them, so that it is restored when they no longer force it.
+fn forced(row: &Row, tuning: &Tuning, files: &[Setting]) -> Vec<Setting> {
+    let Some((word, name)) = row.forces else { return Vec::new() };
+    let paths = files.iter().filter(|file| file.value == word).map(|file| file.path.with_file_name(name));
+    let setting = |path| Setting { may_be_missing: true, may_refuse: vec![libc::EBUSY], ..Setting::new(path, word) };
+    paths.filter(|path| tuning.files.contains_key(path)).map(setting).collect()
 }
 
 /// The words that the attribute takes, if they are known.

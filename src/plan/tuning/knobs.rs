@@ -20,6 +20,9 @@ pub(super) struct Row {
     pub same_as: Option<&'static str>,
     /// What the attribute takes.
     pub takes: Takes,
+    /// If a value of it makes the kernel set another attribute of the same folder to that word, which not every driver sets
+    /// back: that word, and the other's name.
+    pub forces: Option<(&'static str, &'static str)>,
 }
 
 /// What an attribute takes.
@@ -41,7 +44,8 @@ impl Row {
         };
         let beside = |file: &str, name| Path::new(file).with_file_name(name).to_string_lossy().into_owned();
         let files = self.knob.files.iter().flat_map(|file| {
-            let others = self.same_as.into_iter().chain(words).map(|name| beside(file, name));
+            let forced = self.forces.map(|(_, name)| name);
+            let others = self.same_as.into_iter().chain(words).chain(forced).map(|name| beside(file, name));
             std::iter::once((*file).to_owned()).chain(others)
         });
         files.collect()
@@ -49,7 +53,7 @@ impl Row {
 }
 
 const fn row(knob: Knob, asked: fn(&HostTuning) -> Option<String>) -> Row {
-    Row { knob, asked, same_as: None, takes: Takes::All }
+    Row { knob, asked, same_as: None, takes: Takes::All, forces: None }
 }
 
 fn number(switch: Option<bool>) -> Option<String> {
@@ -78,6 +82,8 @@ pub(super) const KNOBS: &[Row] = &[
     },
     Row {
         takes: Takes::WordsOf("scaling_available_governors"),
+        // amd-pstate keeps that preference when the governor is set back (`amd_pstate_epp_update_limit`).
+        forces: Some(("performance", "energy_performance_preference")),
         ..row(
             Knob {
                 field: "host.governor",

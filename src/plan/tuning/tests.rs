@@ -127,6 +127,8 @@ const CASES: &[Case] = &[
         &[
             ("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "performance"),
             ("/sys/devices/system/cpu/cpufreq/policy2/scaling_governor", "performance"),
+            ("/sys/devices/system/cpu/cpufreq/policy0/energy_performance_preference", "performance"),
+            ("/sys/devices/system/cpu/cpufreq/policy2/energy_performance_preference", "performance"),
         ],
         Compare::Text,
         false,

@@ -66,22 +66,27 @@ impl Split {
 
 /// Adds the changes that only prepare.
 pub(super) fn decide(draft: &mut Draft, placement: &Placement, given: &[PciAddress]) {
-    let (host, asked) = (draft.host, &draft.machine.host);
-    let fields = [(asked.workqueues, WORKQUEUES.field), (asked.irqs, IRQS.field)];
-    for field in fields.iter().filter_map(|(place, field)| place.map(|_| *field)) {
-        let Some(tuning) = &host.tuning else {
-            did_not_look(draft, field);
-            continue;
-        };
-        let Some(split) = Split::of(draft, placement) else {
-            no_split(draft, placement, field);
-            continue;
-        };
-        match field == WORKQUEUES.field {
-            true => workqueues(draft, tuning, &split),
-            false => irqs(draft, tuning, &split, given),
-        }
+    let asked = &draft.machine.host;
+    let (wants_workqueues, wants_irqs) = (asked.workqueues.is_some(), asked.irqs.is_some());
+    if wants_workqueues && let Some((tuning, split)) = grounds(draft, placement, WORKQUEUES.field) {
+        workqueues(draft, tuning, &split);
     }
+    if wants_irqs && let Some((tuning, split)) = grounds(draft, placement, IRQS.field) {
+        irqs(draft, tuning, &split, given);
+    }
+}
+
+/// What a field is decided by; says so if it is missing.
+fn grounds<'a>(draft: &mut Draft<'a>, placement: &Placement, field: &str) -> Option<(&'a Tuning, Split)> {
+    let Some(tuning) = &draft.host.tuning else {
+        did_not_look(draft, field);
+        return None;
+    };
+    let split = Split::of(draft, placement);
+    if split.is_none() {
+        no_split(draft, placement, field);
+    }
+    Some((tuning, split?))
 }
 
 /// Adds the change of the default for new interrupts.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{folders, lock};
+use super::folders;
+use super::lock::is_at;
 use crate::host::lease;
 use crate::plan::Plan;
 use crate::units::PciAddress;
@@ -158,11 +159,6 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
         }
     }
     Err(anyhow::anyhow!("{} keeps vanishing or being looked at; other launchers are ending", path.display()).into())
-}
-
-/// Whether this open file is the one at the path: it may have been removed, and another made there, since it was opened.
-fn is_at(file: &File, path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|there| lock::same(&there, file))
 }
 
 /// Removes what launchers left that died when all was put back and their leases were not yet given back. `run_dir`: where

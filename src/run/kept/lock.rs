@@ -51,7 +51,7 @@ impl Lock {
                     return Err(e).with_context(|| format!("cannot lock {}", path.display()));
                 }
             }
-            if std::fs::metadata(&path).is_ok_and(|m| same(&m, &file)) {
+            if is_at(&file, &path) {
                 file.set_len(0)?;
                 write!(file, "{}", std::process::id())?;
                 return Ok(Ok(Self { file, path }));
@@ -93,8 +93,10 @@ impl Owner {
     }
 }
 
-pub(in crate::run) fn same(meta: &std::fs::Metadata, file: &File) -> bool {
-    file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()))
+/// Whether this open file is the one at the path: it may have been removed, and another made there, since it was opened.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let (there, open) = (std::fs::symlink_metadata(path), file.metadata());
+    there.is_ok_and(|there| open.is_ok_and(|open| (open.dev(), open.ino()) == (there.dev(), there.ino())))
 }
 
 #[cfg(test)]

@@ -184,7 +184,24 @@ fn a_refused_start_is_told_in_json_lines_and_a_refused_rehearsal_as_a_value() {
 }
 
 #[test]
+#[ignore = "needs systemd-analyze"]
 fn systemd_takes_the_unit() {
+    each(|world| {
+        let machine = world.machine("shutdown_timeout: 33");
+        let unit = world.done(&["unit", machine.to_str().unwrap()]).with(0);
+        let name = format!("vfio-run-{}.service", world.name);
+        let path = world.file(&name, &unit.out);
+        let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output();
+        let output = output.expect("systemd-analyze is installed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        // It also complains about other units of the host.
+        let ours: Vec<&str> = said.lines().filter(|l| l.contains(&name)).collect();
+        assert!(ours.is_empty(), "{said}");
+    });
+}
+
+#[test]
+fn a_unit_is_printed_and_installed() {
     each(|world| {
         let machine = world.machine("shutdown_timeout: 33");
         let unit = world.done(&["unit", machine.to_str().unwrap()]).with(0);
@@ -192,16 +209,6 @@ fn systemd_takes_the_unit() {
         let name = format!("vfio-run-{}.service", world.name);
         let json = world.done(&["unit", "--json", machine.to_str().unwrap()]).with(0).json();
         assert_eq!(json["unit"], name.as_str());
-        let path = world.file(&name, &unit.out);
-        match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output() {
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                // It also complains about other units of the host.
-                let ours: Vec<&str> = said.lines().filter(|l| l.contains(&name)).collect();
-                assert!(ours.is_empty(), "{said}");
-            }
-            Err(error) => println!("skipped: systemd-analyze: {error}"),
-        }
         let installed = world.done(&["unit", "--install", machine.to_str().unwrap()]).with(0);
         let file = world.path(".config/systemd/user").join(&name);
         assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), unit.out.trim(), "{installed:?}");

@@ -340,7 +340,7 @@ fn machine_name() -> Known {
 }
 
 /// The definition without the hidden commands, for completions.
-pub fn shown() -> clap::Command {
+pub fn visible() -> clap::Command {
     let all = Cli::command();
     let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
     clap::Command::new("vfio-run")

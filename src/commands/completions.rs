@@ -12,7 +12,7 @@ const ASK: &str = "vfio-run status --names 2>/dev/null";
 pub fn script(shell: Shell) -> String {
     let mut text = Vec::new();
     // Into memory: the generator panics if it cannot write, as to a reader that went away.
-    clap_complete::generate(shell, &mut cli::shown(), "vfio-run", &mut text);
+    clap_complete::generate(shell, &mut cli::visible(), "vfio-run", &mut text);
     let text = String::from_utf8_lossy(&text);
     let names = cli::MACHINE_NAMES;
     match shell {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 
-use super::shared::pages::{shown, unknown, verb_help};
+use super::shared::pages::{unknown, verb_help, visible_verb};
 use crate::cli::{Cli, ManArgs, pages};
 use crate::units::exit;
 use crate::{manual, report};
@@ -52,7 +52,7 @@ fn roff(page: Option<&str>) -> Result<Option<Vec<u8>>> {
             program.build();
             program
         }
-        Some(name) => match (shown(name), manual::topic(name)) {
+        Some(name) => match (visible_verb(name), manual::topic(name)) {
             (Some(verb), _) => verb,
             (None, Some(topic)) => return Ok(Some(topic.roff().into_bytes())),
             (None, None) => return Ok(None),

@@ -7,11 +7,11 @@ use crate::machine::nearest;
 
 /// The help of a command, with styles; `None` if there is no such command.
 pub fn verb_help(verb: &str) -> Option<String> {
-    Some(shown(verb)?.render_long_help().ansi().to_string().trim_end().to_owned())
+    Some(visible_verb(verb)?.render_long_help().ansi().to_string().trim_end().to_owned())
 }
 
 /// A command that is not hidden, with the program's name before its own and the global options.
-pub fn shown(verb: &str) -> Option<clap::Command> {
+pub fn visible_verb(verb: &str) -> Option<clap::Command> {
     let mut program = Cli::command();
     program.build();
     program.find_subcommand(verb).filter(|command| !command.is_hide_set()).cloned()

@@ -8,7 +8,7 @@ use crate::journal::{Journal, UndoReport};
 use crate::plan::Plan;
 use crate::run::hooks;
 use crate::run::outcome::HookOutcome;
-use crate::units::Stage;
+use crate::units::{Stage, exit};
 
 /// Undoes every change that stands in the journal, between the hooks that still have to run. Calls `done` after each
 /// step. Returns what could not be undone, and which hooks failed.
@@ -26,7 +26,7 @@ pub(in crate::run) async fn restore_host(
             let reports = journal.undo_all(root);
             reports.iter().for_each(|report| done(RestoreStep::Undone(report)));
             left = reports.iter().filter_map(log_undo).collect();
-            outcome.code = if left.is_empty() { outcome.code } else { 5 };
+            outcome.code = if left.is_empty() { outcome.code } else { exit::NOT_RESTORED };
         }
         if let Some(plan) = plan {
             let begun = Instant::now();

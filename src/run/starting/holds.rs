@@ -1,4 +1,4 @@
-//! Opens the plan's holds, just before QEMU starts. QEMU inherits them without knowing, as it does `guest.lock`.
+//! Opens the plan's holds, before the host is changed. QEMU inherits them without knowing, as it does `guest.lock`.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

@@ -51,6 +51,8 @@ pub async fn start(
     if plan.uses_display_folder() {
         folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
     }
+    // Before anything is taken from the host, which may refuse them (polkit, another program's limit).
+    let holds = holds::open(root, plan).await?;
     make_changes(plan, root, journal, signals, crate::plan::trial(plan), &mut |_, _, _| {}).await?;
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     hooks::run_before_guest(plan, Stage::Ready, journal, signals).await?;
@@ -68,7 +70,6 @@ pub async fn start(
     command.args(plan.command.argv());
     // The numbers of the holds are of no interest to QEMU.
     let free = descriptors.iter().map(|(number, _)| number + 1).max().unwrap_or(3);
-    let holds = holds::open(root, plan).await?;
     for (number, descriptor) in descriptors.into_iter().chain((free..).zip(holds)) {
         command.fd(number, descriptor);
     }

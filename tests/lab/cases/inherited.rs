@@ -17,6 +17,9 @@ const LATENCY: &str = "od -A n -t d4 -N 4 /dev/cpu_dma_latency | tr -d ' '";
 const INHIBITORS: &str = "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager \
                           ListInhibitors";
 
+/// A machine with both holds, which tells when its devices are taken.
+const HELD: &str = "host: (cpu_latency_us: 20, no_sleep: true), hooks: (ready: [[\"/bin/touch\", \"/run/lab/taken\"]])";
+
 #[test]
 fn what_qemu_inherits_from_its_launcher() -> Result<()> {
     let lab = host("one-gpu", "debian13")?;
@@ -34,12 +37,17 @@ fn both_hold(lab: &Lab, when: &str) -> Result<()> {
 }
 
 fn holds_end_with_qemu_and_not_with_the_launcher(lab: &Lab) -> Result<()> {
-    let file = lab.install_machine("held", &machine("host: (cpu_latency_us: 20, no_sleep: true)"))?;
+    let file = lab.install_machine("held", &machine(HELD))?;
     // Asks QEMU what it can do, which all runs find in the cache.
     lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
     let (latency, inhibitors) = (lab.sh(LATENCY)?, lab.sh(INHIBITORS)?);
     ensure!(latency != "20" && !inhibitors.contains("vfio-run"), "{latency} {inhibitors}");
     let before = lab.snapshot_of_host()?;
+    // A hold that is refused costs nobody the screen.
+    let no_bus = "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/lab/none";
+    let refused = lab.run_for(&format!("{no_bus} /lab/bin/vfio-run -v {file}"), GUEST_BOOT)?;
+    ensure!(refused.status == 1 && refused.stderr.contains("the system bus cannot be reached"), "{refused}");
+    ensure!(lab.run("test -e /run/lab/taken")?.status != 0, "the devices were taken: {refused}");
     let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;
     job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
     both_hold(lab, "while the guest runs")?;

@@ -44,7 +44,7 @@ const NOWHERE: &str = "ffff:ff:1f.7";
 
 /// The trial of a plan; `None` if the run takes nothing from the host, so that a refusal of QEMU does no harm.
 pub fn trial(plan: &Plan) -> Option<Trial> {
-    if !plan.changes.iter().any(|planned| planned.change.nature().takes_from_host()) {
+    if plan.first_taking() == plan.changes.len() {
         return None;
     }
     let monitor = plan.descriptors.iter().find(|descriptor| descriptor.what == Inherited::Qmp)?.fd;

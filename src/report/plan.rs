@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::findings::findings;
 use super::table::Table;
-use crate::plan::{Cgroup, Inherited, Plan, trial};
+use crate::plan::{Cgroup, HelperAccount, Inherited, Plan, trial};
 
 /// The plan in short: the CPUs of each thread, the changes to the host, the processes.
 pub fn summary(plan: &Plan) -> String {
@@ -48,7 +48,8 @@ fn render(plan: &Plan, origins: bool) -> String {
     let hooks = plan.hooks.iter().map(|h| format!("{h} (at most {} s){}", h.timeout, because(&h.origin)));
     section("Hooks, in the order that they are run", lines(hooks));
     section("Kept for this machine", lines(plan.keep.iter().map(ToString::to_string)));
-    let helpers = plan.helpers.iter().map(|h| format!("{}{}", h.argv.join(" "), because(&h.origin)));
+    let helpers =
+        plan.helpers.iter().map(|h| format!("{}{}{}", h.argv.join(" "), runs_as(&h.account), because(&h.origin)));
     section("Helpers", lines(helpers));
     if let Some(account) = &plan.account {
         section("QEMU's account", format!("user {}, group {}, groups {:?}", account.uid, account.gid, account.groups));
@@ -88,6 +89,15 @@ fn placement(plan: &Plan) -> String {
         "{table}\nthe guest sees {} sockets × {} dies × {} cores × {} threads",
         t.sockets, t.dies, t.cores, t.threads
     )
+}
+
+/// The account of a helper, if it is not that of QEMU.
+fn runs_as(account: &HelperAccount) -> String {
+    match account {
+        HelperAccount::Qemu => String::new(),
+        HelperAccount::Launcher => " (as the launcher's user)".to_owned(),
+        HelperAccount::Other(account) => format!(" (as user {}, group {})", account.uid, account.gid),
+    }
 }
 
 fn inherited(what: &Inherited) -> String {

@@ -38,7 +38,7 @@ pub fn line(plan: &Plan) -> String {
     let folder = folder(&plan.descriptors);
     for helper in &plan.helpers {
         let socket = folder.join(format!("{}.sock", helper.name));
-        let joined = format!("clientfd={}", helper.fd);
+        let joined = format!("clientfd={}", helper.inherits.first().map_or(0, |end| end.fd));
         let words =
             helper.argv.iter().map(|word| quoted(&word.replace(&joined, &format!("path={}", socket.display()))));
         // swtpm listens before it leaves the foreground, so QEMU does not come too early.

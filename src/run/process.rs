@@ -27,6 +27,8 @@ pub struct Watched {
     pidfd: AsyncFd<OwnedFd>,
     /// When it was sent SIGKILL first.
     killed: OnceLock<Instant>,
+    /// How it ended, which the kernel tells once.
+    status: OnceLock<ExitStatus>,
 }
 
 /// A process that does not exit after SIGKILL.
@@ -44,7 +46,7 @@ impl Watched {
     pub fn child(pid: i32) -> Result<Self> {
         let raw = rustix::process::Pid::from_raw(pid).context("0 is no process")?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).with_context(|| format!("cannot watch process {pid}"))?;
-        Ok(Self { pid, pidfd: watch_readable(pidfd)?, killed: OnceLock::new() })
+        Ok(Self { pid, pidfd: watch_readable(pidfd)?, killed: OnceLock::new(), status: OnceLock::new() })
     }
 
     /// Watches a process by its number, if it is still the one that was started at `start_time` (see [`start_time`]).
@@ -79,13 +81,18 @@ impl Watched {
 
     /// How it ended, for a child that has; `None` for a process that is not ours.
     pub fn reap(&self) -> Option<ExitStatus> {
-        match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw(code << 8)),
-            Ok(WaitStatus::Signaled(_, signal, core)) => {
-                Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
-            }
-            Ok(_) | Err(Errno::ECHILD) | Err(_) => None,
+        // A number that was waited for may be another process's by now.
+        if let Some(status) = self.status.get() {
+            return Some(*status);
         }
+        let status = match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => ExitStatus::from_raw(code << 8),
+            Ok(WaitStatus::Signaled(_, signal, core)) => {
+                ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 })
+            }
+            Ok(_) | Err(Errno::ECHILD) | Err(_) => return None,
+        };
+        Some(*self.status.get_or_init(|| status))
     }
 
     /// Sends SIGKILL and waits until it is gone, no longer than [`END_LIMIT`] after it was first sent one.

@@ -1,10 +1,13 @@
 //! The processes of a run: QEMU and its helpers.
 
+use std::process::ExitStatus;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::journal::Record;
+use crate::run::kept::log::Log;
 use crate::run::process::Watched;
 
 /// How long a helper may take to exit after SIGTERM: swtpm writes its state.
@@ -17,9 +20,39 @@ pub struct Processes {
     pub qemu: Option<Watched>,
     /// The helpers with their names.
     pub helpers: Vec<(String, Watched)>,
+    /// The log from the helpers' start on, if this launcher started them.
+    pub helpers_log: Option<Log>,
+}
+
+/// A helper that ended before the guest ran.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} ended before the guest ran ({status}):{words}")]
+pub struct EarlyEnd {
+    name: String,
+    status: ExitStatus,
+    words: String,
+    /// Whether it failed, by its exit status.
+    pub is_failure: bool,
 }
 
 impl Processes {
+    /// Waits until a helper has ended; its index.
+    pub(in crate::run) async fn first_helper_ended(&self) -> usize {
+        std::future::poll_fn(|context| {
+            let ended = self.helpers.iter().position(|(_, helper)| helper.poll_ended(context).is_ready());
+            ended.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// A helper that has ended, while none should have; one that failed before one that did not.
+    pub(in crate::run) fn early_end(&self) -> Option<EarlyEnd> {
+        let ended = || self.helpers.iter().filter_map(|(name, helper)| Some((name, helper.reap()?)));
+        let (name, status) = ended().find(|(_, status)| !status.success()).or_else(|| ended().next())?;
+        let words = self.helpers_log.as_ref().map_or_else(String::new, Log::quote);
+        Some(EarlyEnd { name: name.clone(), status, words, is_failure: !status.success() })
+    }
+
     /// Kills QEMU if it still runs. Sends SIGTERM to the helpers, since swtpm has state to write, and kills those that do
     /// not exit. Returns a message for each process that not even SIGKILL ends.
     pub(in crate::run) async fn end_all(self) -> Vec<String> {

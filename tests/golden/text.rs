@@ -65,7 +65,9 @@ pub fn of(plan: &Plan) -> String {
         line(format!("  {keep:?}"));
     }
     for helper in &plan.helpers {
-        line(format!("  helper {} (fd {}): {}  # {}", helper.name, helper.fd, helper.argv.join(" "), helper.origin));
+        let fds: Vec<String> = helper.inherits.iter().map(|end| format!("fd {} {:?}", end.fd, end.what)).collect();
+        let (name, fds, argv) = (&helper.name, fds.join(", "), helper.argv.join(" "));
+        line(format!("  helper {name} ({fds}) as {:?}: {argv}  # {}", helper.account, helper.origin));
     }
     for descriptor in &plan.descriptors {
         line(format!("  fd {}: {:?}", descriptor.fd, descriptor.what));

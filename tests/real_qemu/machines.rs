@@ -38,6 +38,22 @@ fn a_tpm_comes_with_swtpm_and_goes_with_it() {
 }
 
 #[test]
+fn a_helper_that_ends_at_its_start_is_a_refusal_in_its_own_words() {
+    each(|world| {
+        let folder = world.path("bin");
+        std::fs::create_dir(&folder).unwrap();
+        let program = world.file("bin/swtpm", "#!/bin/sh\necho the state is locked >&2\nexit 7\n");
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let machine = world.machine("tpm: V2");
+        let mut command = world.command(&["run", machine.to_str().unwrap()]);
+        command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()));
+        let ended = world.start(command).ended().with(1);
+        assert!(ended.err.contains("swtpm ended before the guest ran (exit status: 7)"), "{ended:?}");
+        assert!(ended.err.contains("the state is locked"), "{ended:?}");
+    });
+}
+
+#[test]
 fn a_helper_that_dies_is_told() {
     each(|world| {
         let mut launcher = world.run(&world.machine("tpm: V2"));

@@ -1,11 +1,13 @@
 //! The plan as a value, and what it consists of.
 
 mod finding;
+mod helper;
 mod parts;
 mod paths;
 mod plan;
 
 pub use finding::{Finding, Place, Severity, Verdict};
-pub use parts::{Account, Descriptor, Helper, Inherited, Keep, PlannedChange};
+pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
+pub use parts::{Account, Descriptor, Inherited, Keep, PlannedChange};
 pub use paths::Paths;
 pub use plan::Plan;

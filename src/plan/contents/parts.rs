@@ -1,4 +1,4 @@
-//! What a plan consists of beside QEMU's command line: changes to the host, helpers, descriptors, files, the account.
+//! What a plan consists of beside QEMU's command line and its helpers: changes to the host, descriptors, files, the account.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,19 +14,6 @@ pub struct PlannedChange {
     /// What is done.
     pub change: Change,
     /// Why.
-    pub origin: Origin,
-}
-
-/// A helper process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Helper {
-    /// Its name in messages and logs: `swtpm`.
-    pub name: String,
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Number of the descriptor, in the helper, of its end of the socket pair that joins it and QEMU.
-    pub fd: i32,
-    /// Why it is there.
     pub origin: Origin,
 }
 
@@ -47,7 +34,7 @@ pub enum Inherited {
     Qmp,
     /// A listening UNIX socket that the launcher bound at this path, mode 0600.
     Listen(PathBuf),
-    /// One end of a connected socket pair; the other is the helper's of this name.
+    /// A connected socket; at its other end is the helper of this name.
     Helper(String),
     /// A device node of the host that the launcher opens for reading and writing, since QEMU's account may not.
     Device(PathBuf),

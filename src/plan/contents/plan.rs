@@ -72,6 +72,12 @@ impl Plan {
         hooks.fold(0, |sum: u32, hook| sum.saturating_add(hook.timeout))
     }
 
+    /// The first of its changes that takes something from the host: its index, else their number.
+    pub fn first_taking(&self) -> usize {
+        let takes = |planned: &PlannedChange| planned.change.nature().takes_from_host();
+        self.changes.iter().position(takes).unwrap_or(self.changes.len())
+    }
+
     /// Whether QEMU makes sockets of its own (VNC, SPICE).
     pub fn uses_display_folder(&self) -> bool {
         let folder = self.paths.display.to_string_lossy();

@@ -59,7 +59,7 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     let plan = plan_file::read(run_dir).ok();
     let _leases = leases::take_again(plan.as_ref())?;
     let helpers = recorded_helpers(journal.records())?;
-    stuck.extend(Processes { qemu: None, helpers }.end_all().await);
+    stuck.extend(Processes { helpers, ..Processes::default() }.end_all().await);
     let (mut left, warnings) = restore_host(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let all_ended = stuck.is_empty();

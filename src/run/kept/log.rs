@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::plan::Helper;
 use crate::qemu::command::CommandLine;
 
 /// How much of the log's end an error quotes.
-const QUOTE: u64 = 4096;
+const QUOTE: u64 = 64 * 1024;
 const QUOTE_LINES: usize = 12;
+/// A line that is longer is cut.
+const QUOTE_COLUMNS: usize = 1000;
+/// How the lines begin that are ours.
+const OURS: &str = concat!("vfio-run ", env!("CARGO_PKG_VERSION"), " ");
 /// A log that is longer than this is put aside before a run. A run writes some kilobytes, so this is many runs.
 const LIMIT: u64 = 1 << 20;
 
@@ -28,8 +33,14 @@ impl Log {
     /// Opens the log and writes QEMU's command line into it, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
         rotate(path);
-        let version = env!("CARGO_PKG_VERSION");
-        Self::begin(path, format!("vfio-run {version} starts {} {:?}", command.binary.display(), command.argv()))
+        Self::begin(path, format!("{OURS}starts {} {:?}", command.binary.display(), command.argv()))
+    }
+
+    /// The same for the helpers' command lines.
+    pub fn of_helpers(path: &Path, helpers: &[Helper]) -> Result<Self> {
+        rotate(path);
+        let lines: Vec<String> = helpers.iter().map(|h| format!("{OURS}starts {} {:?}", h.name, h.argv)).collect();
+        Self::begin(path, lines.join("\n"))
     }
 
     /// Opens the log for a part that begins with this line.
@@ -47,7 +58,8 @@ impl Log {
         Ok(self.file.try_clone()?)
     }
 
-    /// The last lines of this part, for an error about what wrote them; they end with the log's name.
+    /// The last lines of this part, for an error about what wrote them; they end with the log's name. Command lines of later
+    /// parts are not among them.
     pub fn quote(&self) -> String {
         let mut text = String::new();
         let read = || -> std::io::Result<Vec<u8>> {
@@ -60,10 +72,10 @@ impl Log {
         };
         if let Ok(bytes) = read() {
             let all = String::from_utf8_lossy(&bytes);
-            let lines: Vec<&str> = all.lines().collect();
+            let lines: Vec<&str> = all.lines().filter(|line| !line.starts_with(OURS)).collect();
             for line in &lines[lines.len().saturating_sub(QUOTE_LINES)..] {
                 // Escape sequences of a guest or device name must not reach a terminal.
-                let clean: String = line.chars().filter(|c| !c.is_control()).collect();
+                let clean: String = line.chars().filter(|c| !c.is_control()).take(QUOTE_COLUMNS).collect();
                 text.push_str("\n  ");
                 text.push_str(&clean);
             }
@@ -105,6 +117,22 @@ fn rotate(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quote_has_the_words_of_its_part_without_later_command_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        Log::begin(&path, "an earlier part".to_owned()).unwrap();
+        let log = Log::begin(&path, format!("{OURS}starts swtpm")).unwrap();
+        writeln!(log.output().unwrap(), "no \u{1b}[31mstate {}", "x".repeat(2 * QUOTE_COLUMNS)).unwrap();
+        Log::begin(&path, format!("{OURS}starts QEMU")).unwrap();
+        let quote = log.quote();
+        let lines: Vec<&str> = quote.lines().collect();
+        assert_eq!(lines.len(), 3, "{quote}");
+        assert!(lines[1].starts_with("  no [31mstate x"), "{quote}");
+        assert_eq!(lines[1].len(), 2 + QUOTE_COLUMNS);
+        assert_eq!(lines[2], format!("the whole log: {}", path.display()));
+    }
 
     #[test]
     fn a_long_log_is_put_aside_and_a_short_one_goes_on() {

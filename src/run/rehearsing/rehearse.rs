@@ -24,6 +24,7 @@ use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
 use crate::run::starting::claim::{Claim, Claimed, claim};
+use crate::run::starting::trial::run_trial;
 use crate::units::{Stage, exit};
 
 /// How long the host may take to come to rest after a handover: udev, consoles and units that follow by themselves.
@@ -198,9 +199,15 @@ impl Rehearsing<'_> {
         let mut made = |index: usize, change: &Change, took: Took| {
             round.note(index + 2, &change.to_string(), Side::There, besides(change, took));
         };
+        let (first_taking, all) = (plan.first_taking(), plan.changes.len());
+        make_changes(plan, 0..first_taking, self.root, journal, &mut self.signals, &mut made).await?;
         // QEMU's answer does not change from round to round.
-        let trial = if self.result.completed == 0 { trial(plan) } else { None };
-        make_changes(plan, self.root, journal, &mut self.signals, trial, &mut made).await?;
+        if self.result.completed == 0
+            && let Some(trial) = trial(plan)
+        {
+            run_trial(&trial, plan, &mut self.signals).await?;
+        }
+        make_changes(plan, first_taking..all, self.root, journal, &mut self.signals, &mut made).await?;
         vfio::ask(self.root, &plan.leases).context("the guest could not have its devices")?;
         let clock = Instant::now();
         hooks::run_before_guest(plan, Stage::Ready, journal, &mut self.signals).await?;

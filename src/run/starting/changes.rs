@@ -1,36 +1,29 @@
-//! Makes the plan's changes to the host, with the trial before the first that takes something from it.
+//! Makes the plan's changes to the host.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::trial;
 use crate::change::{Change, ChangeError, unattended};
 use crate::host::Root;
 use crate::journal::{Journal, MakeError, Took};
-use crate::plan::{Plan, Trial};
+use crate::plan::Plan;
 use crate::run::signals::{self, Signals};
 use crate::run::systemd_notify;
 
-/// Makes the plan's changes, in order, and calls `made` after each with its index and the time it took. The trial comes
-/// before the first change that takes something from the host.
+/// Makes these of the plan's changes, in order, and calls `made` after each with its index and the time it took.
 pub(in crate::run) async fn make_changes(
     plan: &Plan,
+    which: Range<usize>,
     root: &Root,
     journal: &mut Journal,
     signals: &mut Signals,
-    mut trial: Option<Trial>,
     made: &mut dyn FnMut(usize, &Change, Took),
 ) -> Result<()> {
-    for (index, planned) in plan.changes.iter().enumerate() {
+    for (index, planned) in plan.changes.iter().enumerate().take(which.end).skip(which.start) {
         let change = &planned.change;
         if let Some(signal) = signals.pending().await {
             bail!("{signal} came before all changes to the host were made");
-        }
-        if change.nature().takes_from_host()
-            && let Some(trial) = trial.take()
-        {
-            trial::run_trial(&trial, plan, signals).await?;
         }
         tracing::debug!("{change}");
         let result = match change.nature().takes_long {

@@ -1,18 +1,20 @@
-//! Waits until QEMU's monitor greets.
+//! Waits until QEMU's monitor answers.
 
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use qapi::qmp;
 
-use crate::qemu::Qmp;
+use crate::qemu::{Qmp, QmpError};
 use crate::run::kept::log::Log;
 use crate::run::process::Watched;
 
 /// How long a QEMU that closed its monitor may take to exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits for QEMU's greeting on its monitor. If QEMU exits instead, the error quotes what it said.
+/// Waits for QEMU's greeting on its monitor, and then for an answer: QEMU greets before it makes its devices, and answers
+/// after that. If QEMU exits instead, the error quotes what it said.
 pub(in crate::run) async fn wait_for_greeting(
     stream: UnixStream,
     qemu: &Watched,
@@ -22,7 +24,7 @@ pub(in crate::run) async fn wait_for_greeting(
     stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(stream)?;
     let error = tokio::select! {
-        greeted = Qmp::negotiate(stream, limit) => match greeted {
+        answered = answer(stream, limit) => match answered {
             Ok(qmp) => return Ok(qmp),
             Err(e) => anyhow::Error::new(e),
         },
@@ -37,4 +39,10 @@ pub(in crate::run) async fn wait_for_greeting(
         Some(status) => bail!("QEMU did not start ({status}):{}", log.quote()),
         None => Err(error.context(format!("QEMU did not start:{}", log.quote()))),
     }
+}
+
+async fn answer(stream: tokio::net::UnixStream, limit: Duration) -> Result<Qmp, QmpError> {
+    let mut qmp = Qmp::negotiate(stream, limit).await?;
+    qmp.execute_within(qmp::query_status {}, limit).await?;
+    Ok(qmp)
 }

@@ -1,16 +1,16 @@
 //! How QEMU and the helpers are started.
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 
 use crate::child::{Command, Session};
-use crate::plan::{Account, Cgroup, Helper, Plan};
+use crate::journal::{Journal, Record};
+use crate::plan::{Account, Cgroup, Plan};
 use crate::run::kept::log::Log;
-use crate::run::process::Watched;
+use crate::run::process::{Watched, start_time};
 
 /// The variables that QEMU's displays and sound need of the environment; it gets no others.
 const PASSED_ON: [&str; 11] = [
@@ -27,18 +27,9 @@ const PASSED_ON: [&str; 11] = [
     "PULSE_SERVER",
 ];
 
-/// Starts a helper with its end of the socket pair.
-pub(in crate::run) fn spawn_helper(helper: &Helper, end: OwnedFd, plan: &Plan, log: &Log) -> Result<Watched> {
-    let (program, arguments) = helper.argv.split_first().context("a helper without a program")?;
-    let mut command = Command::new(program);
-    command.args(arguments).fd(helper.fd, end);
-    prepare(&mut command, plan, log)?;
-    Watched::child(command.spawn()?.id() as i32)
-}
-
 /// What QEMU and the helpers have in common: no terminal, a session and an environment of their own, their own user,
-/// started on the emulator's CPUs in the guest's cgroup, output into the log.
-pub(in crate::run) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> Result<()> {
+/// started on the emulator's CPUs in the guest's cgroup, output into the log. `account`: `None` is ours.
+pub(in crate::run) fn prepare(command: &mut Command, plan: &Plan, account: Option<&Account>, log: &Log) -> Result<()> {
     command.env_clear().session(Session::Own).umask(0o077).affinity(&plan.placement.emulator);
     command.current_dir(Path::new("/"));
     if let Cgroup::Made(path) = &plan.cgroup {
@@ -53,8 +44,17 @@ pub(in crate::run) fn prepare(command: &mut Command, plan: &Plan, log: &Log) -> 
         }
     }
     command.stdout(Stdio::from(log.output()?)).stderr(Stdio::from(log.output()?));
-    if let Some(Account { uid, gid, groups }) = &plan.account {
+    if let Some(Account { uid, gid, groups }) = account {
         command.user(*uid, *gid, groups);
     }
+    Ok(())
+}
+
+/// Notes in the journal that a process was started.
+pub(in crate::run) fn note_start(journal: &mut Journal, name: &str, process: &Watched) -> Result<()> {
+    let pid = process.pid();
+    // If the process has exited already, the next wait finds that out; 0 matches no process.
+    let start_time = start_time(pid).unwrap_or(0);
+    journal.append(Record::Started { name: name.to_owned(), pid, start_time })?;
     Ok(())
 }

@@ -8,12 +8,13 @@ use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
 use super::changes::make_changes;
-use super::greeting::wait_for_greeting;
+use super::helpers::{start_helpers, wait_for_qemu};
 use super::holds;
 use super::scope;
 use super::sockets::{self, Sockets};
-use super::spawn::{prepare, spawn_helper};
+use super::spawn::{note_start, prepare};
 use super::threads::place_all;
+use super::trial::run_trial;
 use crate::child::Command;
 use crate::host::Root;
 use crate::host::pci::vfio;
@@ -23,9 +24,10 @@ use crate::qemu::Qmp;
 use crate::run::ending::restore::log_undo;
 use crate::run::hooks;
 use crate::run::kept::folders;
+use crate::run::kept::guest_lock;
 use crate::run::kept::log::Log;
 use crate::run::kept::state;
-use crate::run::process::{Watched, start_time};
+use crate::run::process::Watched;
 use crate::run::processes::Processes;
 use crate::run::signals::Signals;
 use crate::run::supervising::console::{self, Console};
@@ -33,9 +35,9 @@ use crate::run::supervising::event_loop::Running;
 use crate::run::supervising::switch_clock::SwitchClock;
 use crate::units::Stage;
 
-/// How long QEMU may take until it greets. If the guest's memory is reserved, QEMU touches every page of it first, which
+/// How long QEMU may take until it answers. If the guest's memory is reserved, QEMU touches every page of it first, which
 /// takes about a second for 10 GiB; much more than that on a busy host, so the limit is far away.
-const GREETING_LIMIT: Duration = Duration::from_secs(300);
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Carries the plan out up to the running guest. What was started is in `processes` also when this fails. If the plan has a
 /// dead-man switch and its time passes, the error is a [`crate::run::supervising::dead_man_switch::Missed`].
@@ -53,27 +55,29 @@ pub async fn start(
     }
     // Before anything is taken from the host, which may refuse them (polkit, another program's limit).
     let holds = holds::open(root, plan).await?;
-    make_changes(plan, root, journal, signals, crate::plan::trial(plan), &mut |_, _, _| {}).await?;
+    let (first_taking, all) = (plan.first_taking(), plan.changes.len());
+    make_changes(plan, 0..first_taking, root, journal, signals, &mut |_, _, _| {}).await?;
+    let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan)?;
+    start_helpers(plan, helpers, journal, processes)?;
+    if let Some(trial) = crate::plan::trial(plan) {
+        let tried = run_trial(&trial, plan, signals).await;
+        // A helper that cannot do its work has said so by now.
+        processes.early_end().map_or(tried, |ended| Err(ended.into()))?;
+    }
+    make_changes(plan, first_taking..all, root, journal, signals, &mut |_, _, _| {}).await?;
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     hooks::run_before_guest(plan, Stage::Ready, journal, signals).await?;
 
     let log = Log::open(&plan.paths.log, &plan.command)?;
-    let Sockets { qemu: descriptors, qmp, mut helpers } = sockets::make(&plan.descriptors, &plan.paths.run)?;
-    for helper in &plan.helpers {
-        let end =
-            helpers.iter().position(|(name, _)| *name == helper.name).context("the plan has no socket for a helper")?;
-        let child = spawn_helper(helper, helpers.swap_remove(end).1, plan, &log)?;
-        note_start(journal, &helper.name, &child)?;
-        processes.helpers.push((helper.name.clone(), child));
-    }
     let mut command = Command::new(&plan.command.binary);
     command.args(plan.command.argv());
-    // The numbers of the holds are of no interest to QEMU.
+    // The numbers of the lock and of the holds are of no interest to QEMU.
     let free = descriptors.iter().map(|(number, _)| number + 1).max().unwrap_or(3);
-    for (number, descriptor) in descriptors.into_iter().chain((free..).zip(holds)) {
+    let held = [guest_lock::take(&plan.paths.run)?].into_iter().chain(holds);
+    for (number, descriptor) in descriptors.into_iter().chain((free..).zip(held)) {
         command.fd(number, descriptor);
     }
-    prepare(&mut command, plan, &log)?;
+    prepare(&mut command, plan, plan.account.as_ref(), &log)?;
     // Only root may raise the limit; for others the check has looked at it.
     if plan.lock_memory && nix::unistd::geteuid().is_root() {
         command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
@@ -103,12 +107,12 @@ async fn run_guest(
 ) -> Result<(Qmp, Option<Console>)> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
     let mut qmp = tokio::select! {
-        greeted = wait_for_greeting(qmp, qemu, log, GREETING_LIMIT) => greeted?,
+        answered = wait_for_qemu(qmp, processes, log, ANSWER_LIMIT) => answered?,
         signal = signals.next() => bail!("{signal} came before the guest ran"),
     };
     if let Cgroup::Scope(name) = &plan.cgroup {
         let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
-        // After the greeting, so that a QEMU that refuses its arguments leaves no failed scope behind.
+        // After the answer, so that a QEMU that refuses its arguments leaves no failed scope behind.
         if let Err(error) =
             scope::enter(name, &format!("Guest of vfio-run: {}", plan.name), &pids.collect::<Vec<_>>()).await
         {
@@ -125,12 +129,4 @@ async fn run_guest(
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not continue the guest")?;
     Ok((qmp, console))
-}
-
-fn note_start(journal: &mut Journal, name: &str, process: &Watched) -> Result<()> {
-    let pid = process.pid();
-    // If the process has exited already, the next wait finds that out; 0 matches no process.
-    let start_time = start_time(pid).unwrap_or(0);
-    journal.append(Record::Started { name: name.to_owned(), pid, start_time })?;
-    Ok(())
 }

@@ -87,7 +87,7 @@ async fn try_properties(line: &CommandLine, plan: &Plan, log: &Log, signals: &mu
 fn command(line: &CommandLine, plan: &Plan, log: &Log) -> Result<Command> {
     let mut command = Command::new(&line.binary);
     command.args(line.argv());
-    prepare(&mut command, plan, log)?;
+    prepare(&mut command, plan, plan.account.as_ref(), log)?;
     command.death_signal(Signal::SIGKILL);
     Ok(command)
 }

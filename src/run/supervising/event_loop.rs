@@ -139,7 +139,7 @@ async fn run_loop(
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
             ended = qemu.ended() => { ended?; Wakeup::QemuEnded }
-            helper = first_ended(&processes.helpers) => Wakeup::HelperEnded(helper?),
+            helper = processes.first_helper_ended() => Wakeup::HelperEnded(helper),
             happened = relay(console.as_mut()) => Wakeup::Console(happened),
         };
         match wakeup {
@@ -423,17 +423,4 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// The index of a helper that has ended.
-async fn first_ended(helpers: &[(String, Watched)]) -> Result<usize> {
-    std::future::poll_fn(|context| {
-        for (index, (_, helper)) in helpers.iter().enumerate() {
-            if helper.poll_ended(context).is_ready() {
-                return std::task::Poll::Ready(Ok(index));
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
 }

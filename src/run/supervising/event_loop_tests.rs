@@ -63,7 +63,7 @@ async fn endless_events_do_not_starve_the_control_socket() {
         drop(closed.shutdown(std::net::Shutdown::Both));
         reply
     });
-    let mut processes = Processes { qemu: Some(qemu), helpers: Vec::new() };
+    let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
     let running = Running { qmp, log: None, console: None, switch: None };
     let mut signals = Signals::catch().unwrap();
     let outcome = supervise(&plan, running, "running", &mut processes, &mut signals).await;
@@ -92,7 +92,7 @@ async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
         let child = std::process::Command::new("true").spawn().unwrap();
         let qemu = Watched::child(child.id() as i32).unwrap();
         qemu.ended().await.unwrap();
-        let mut processes = Processes { qemu: Some(qemu), helpers: Vec::new() };
+        let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
         let running = Running { qmp, log: None, console: None, switch: None };
         let mut signals = Signals::catch().unwrap();
         let outcome = supervise(&plan, running, "running", &mut processes, &mut signals).await;

@@ -3,7 +3,7 @@
 use crate::machine::{Guest, Tpm};
 use crate::plan::Severity::Hard;
 use crate::plan::draft::{self, Draft};
-use crate::plan::{Helper, Inherited, Keep};
+use crate::plan::{Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep};
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
@@ -47,7 +47,8 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
     draft.helpers.push(Helper {
         name: Tpm::PROGRAM.to_owned(),
         argv: argv.to_vec(),
-        fd: HELPER_FD,
+        inherits: vec![HelperDescriptor { fd: HELPER_FD, what: HelperEnd::Connected }],
+        account: HelperAccount::Qemu,
         origin: origin.clone(),
     });
     let fd = draft.inherit(Inherited::Helper(Tpm::PROGRAM.to_owned()));

@@ -38,6 +38,14 @@ const MACHINES: &[(&str, &str)] = &[
         "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), display: Vnc(port: 5991, address: \"::1\"), \
           serial: File(\"DIR/ser, ial.log\"), rtc: LocalTime, extra_args: [\"-device\", \"virtio-balloon-pci\"])",
     ),
+    (
+        "drives",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\", balloon: true), display: Vnc(), video: Cirrus, disks: [\
+          (media: Cd), (media: Cd, bus: VirtioScsi), (file: \"DIR/a.raw\", sector: (logical: 4096)), \
+          (file: \"DIR/e.raw\", bus: VirtioScsi, sector: (logical: 4096, physical: 65536)), \
+          (file: \"DIR/f.raw\", bus: Nvme, sector: (logical: 4096)), \
+          (file: \"DIR/d, x'y.raw\", bus: Sata, sector: (physical: 4096))])",
+    ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "uefi",

@@ -48,6 +48,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("tuned", "laptop-4c", "7.2"),
     ("tuned", "xeon-2numa", "7.2"),
     ("vsock", "laptop-4c", "7.2"),
+    ("drives", "laptop-4c", "7.2"),
 ];
 
 #[test]

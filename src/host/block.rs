@@ -84,6 +84,36 @@ pub(super) fn capacity(root: &Root, (major, minor): Device) -> Option<u64> {
     root.parse::<u64>(format!("/sys/dev/block/{major}:{minor}/size"))?.checked_mul(512)
 }
 
+/// Major number of the nodes /dev/sg… (`SCSI_GENERIC_MAJOR` in the kernel's `include/uapi/linux/major.h`).
+const SCSI_GENERIC: u64 = 21;
+
+/// Whether a block device is a whole SCSI device; `None` if it is one that only may lead to such a device (multipath).
+pub(super) fn is_scsi_disk(root: &Root, (major, minor): Device) -> Option<bool> {
+    let folder = format!("/sys/dev/block/{major}:{minor}");
+    match () {
+        () if root.path(format!("{folder}/partition")).exists() => Some(false),
+        // The number of the SCSI device's type; other kinds of disks have no such file, or words in it.
+        () if root.parse::<u32>(format!("{folder}/device/type")).is_some() => Some(true),
+        () if root.path(format!("{folder}/dm")).exists() => None,
+        () => Some(false),
+    }
+}
+
+/// Whether a character device is the node by which programs send commands to a SCSI device.
+pub(super) fn is_scsi_generic((major, _): Device) -> bool {
+    major == SCSI_GENERIC
+}
+
+/// The disks that the node of a SCSI device belongs to: one or none.
+pub(super) fn disks_of_scsi_generic(root: &Root, (major, minor): Device) -> Vec<Device> {
+    if major != SCSI_GENERIC {
+        return Vec::new();
+    }
+    let folder = format!("/sys/dev/char/{major}:{minor}/device/block");
+    let number = |name: String| numbers(&root.text_up_to(format!("{folder}/{name}/dev"), 64)?);
+    root.names(&folder).into_iter().filter_map(number).collect()
+}
+
 /// Where the device, a partition of it, or what is built upon them (LVM, crypt, RAID) is mounted or used as swap.
 pub(super) fn mounted(root: &Root, device: Device, mounts: &Mounts) -> Vec<String> {
     let (devices, names) = with_dependents(root, device);
@@ -207,6 +237,24 @@ mod tests {
         assert_eq!(uses(laptop.path(), (8, 32)), ["btrfs 1234"]);
         assert_eq!(uses(laptop.path(), (8, 48)), ["swap"]);
         assert_eq!(uses(laptop.path(), (9, 9)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_scsi_device_is_known_by_its_type_and_the_disk_behind_its_node_is_found() {
+        let host = tree(&[
+            ("sys/dev/block/8:0/device/type", "0\n"),
+            ("sys/dev/block/8:1/partition", "1\n"),
+            ("sys/dev/block/179:0/device/type", "SD\n"),
+            ("sys/dev/block/254:0/dm/name", "mpatha\n"),
+            ("sys/dev/char/21:0/device/block/sda/dev", "8:0\n"),
+            ("sys/dev/char/21:1/device/type", "1\n"),
+        ]);
+        let root = Root::new(host.path());
+        let disks = [(8, 0), (8, 1), (179, 0), (254, 0), (259, 0)].map(|device| is_scsi_disk(&root, device));
+        assert_eq!(disks, [Some(true), Some(false), Some(false), None, Some(false)]);
+        assert_eq!(disks_of_scsi_generic(&root, (21, 0)), [(8, 0)]);
+        assert_eq!(disks_of_scsi_generic(&root, (21, 1)), []);
+        assert!(is_scsi_generic((21, 1)) && !is_scsi_generic((1, 3)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use read::{Lines, Place, Position, Refused, Source, nearest, parse, read};
 pub use schema::{Field, Fields, schema};
 pub use subjects::cpu::{Accelerator, Cpu, Topology};
 pub use subjects::dead_man_switch::{GiveBack, Sign};
-pub use subjects::disk::{Aio, Bus, Cache, Discard, Disk, Media};
+pub use subjects::disk::{Aio, Bus, Cache, Discard, Disk, Media, Sector};
 pub use subjects::display::{Display, Listen, Serial, Video};
 pub use subjects::firmware::{Firmware, Kernel, Uefi};
 pub use subjects::guest::{Guest, Rtc};

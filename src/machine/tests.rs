@@ -102,7 +102,8 @@ fn names_and_types() {
         ("cpu: [1]", "win11.ron:2:6: `cpu` cannot be `[`"),
         ("cpu: (topology: (threads: 2))", "win11.ron:2:17: missing field `cores` in `cpu.topology`"),
         ("disks: (file: \"x\")", "win11.ron:2:8: `disks` cannot be `(`"),
-        ("disks: [()]", "win11.ron:2:9: missing field `file` in `disks[0]`"),
+        ("disks: [()]", "win11.ron:2:9: `disks[0]` has no `file`"),
+        ("disks: [(media: Disk)]", "win11.ron:2:9: `disks[0]` has no `file`"),
         ("uuid: \"x\"", "win11.ron:2:7: `uuid` cannot be `\"x\"`"),
         ("guest: Linux", "win11.ron:2:1: field `guest` is given twice"),
         ("display: Vnc(port: 1, port: 2)", "win11.ron:2:23: field `port` in `display` is given twice"),
@@ -120,7 +121,8 @@ fn remedies() {
         ("cpu: (disks: [])", "help: `disks` is a field of the machine: move it out of `cpu`"),
         ("rtc: \"Utc\"", "help: write `Utc` without quotes"),
         ("display: Vnc", "help: write `Vnc()`, or name fields in it"),
-        ("disks: [()]", "help: add `file: \"disk.qcow2\"`"),
+        ("disks: [()]", "help: add `file: \"disk.qcow2\"`, or write `media: Cd` for an empty CD drive"),
+        ("give_back_unless: ()", "help: add `within: 120`"),
         ("user: 1000", "help: write `\"1000\"`"),
         ("display: Vnc(5900)", "help: a field's name comes before its value: `name: 5900`"),
         ("cpu.vcpus: 4", "help: a field of a part is written in parentheses: `cpu: (vcpus: …)`"),
@@ -223,7 +225,7 @@ fn the_machines_that_we_ship_are_valid() {
         names.push(source.machine.name);
     }
     names.sort();
-    assert_eq!(names, ["demo", "linux", "server", "single-gpu", "windows11"]);
+    assert_eq!(names, ["demo", "desk", "linux", "server", "single-gpu", "windows11"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn file() -> FileFact {
         format: Some(DiskFormat::Raw),
         direct_io: Some(true),
         mounted: vec![],
+        scsi: None,
         closed_folder: None,
         near: None,
     }
@@ -53,6 +54,37 @@ fn o_direct_is_given_up_where_the_file_system_refuses_it() {
     let plan = with_disk("/d.raw", "", FileFact { direct_io: Some(false), ..file() });
     assert!(says(&plan, r#""direct":false"#) && blocking(&plan).is_empty());
     assert!(plan.findings.iter().any(|finding| finding.key == "disk0.direct"));
+}
+
+#[test]
+fn an_empty_cd_drive_has_no_image_and_sectors_are_the_devices() {
+    let host = host(Shape::simple(4, 1));
+    let text = |disk: &str| format!("(guest: Other, memory: (size: \"1 GiB\"), disks: [({disk})])");
+    let empty = plan(&text("media: Cd, bus: VirtioScsi"), &host);
+    assert!(says(&empty, r#""driver":"scsi-cd","id":"disk0","bus":"scsi0.0","bootindex":1,"scsi-id":0}"#));
+    assert!(!says(&empty, "-image") && blocking(&empty).is_empty());
+    let sectors = with_disk("/d.raw", "sector: (logical: 4096)", file());
+    assert!(says(&sectors, r#""logical_block_size":4096,"physical_block_size":4096"#));
+}
+
+#[test]
+fn a_scsi_device_is_given_by_its_block_device_or_its_node() {
+    let node = |kind, scsi| FileFact { kind: Some(kind), scsi, mode: 0o600, format: None, direct_io: None, ..file() };
+    for (path, fact, driver, refused) in [
+        ("/dev/sdb", node(FileKind::Block, Some(true)), "scsi-block", vec![]),
+        ("/dev/sg3", node(FileKind::Character, Some(true)), "scsi-generic", vec![]),
+        ("/dev/sdb1", node(FileKind::Block, Some(false)), "scsi-block", vec!["disk0.scsi"]),
+        ("/dev/null", node(FileKind::Character, Some(false)), "scsi-generic", vec!["disk0.scsi"]),
+        ("/srv/disk.raw", file(), "scsi-block", vec!["disk0.scsi"]),
+        ("/dev/dm-0", node(FileKind::Block, None), "scsi-block", vec![]),
+    ] {
+        let plan = with_disk(path, "media: Lun", fact);
+        assert!(says(&plan, &format!(r#""driver":"{driver}""#)) && says(&plan, r#""driver":"host_device""#), "{path}");
+        assert!(!says(&plan, "write-cache") && !says(&plan, r#""discard":"unmap""#), "{path}");
+        assert_eq!(blocking(&plan), refused, "{path}");
+    }
+    let mounted = FileFact { mounted: vec!["/home".to_owned()], ..node(FileKind::Character, Some(true)) };
+    assert_eq!(blocking(&with_disk("/dev/sg3", "media: Lun", mounted)), ["disk0.mounted"]);
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn file(path: &Path) -> FileFact {
     let kind = match &*name {
         _ if name.contains("missing") => None,
         _ if name.contains("folder") => Some(FileKind::Other),
+        _ if name.starts_with("/dev/sg") => Some(FileKind::Character),
         _ if name.starts_with("/dev/") => Some(FileKind::Block),
         _ => Some(FileKind::File),
     };
@@ -59,6 +60,7 @@ fn file(path: &Path) -> FileFact {
         format: Some(if qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw }),
         direct_io: Some(!name.contains("scratch")),
         mounted: if name.contains("mounted") { vec!["/home".to_owned()] } else { vec![] },
+        scsi: matches!(kind, Some(FileKind::Block | FileKind::Character)).then_some(true),
         closed_folder: None,
         near: kind.is_none().then(|| path.with_file_name("present.qcow2")),
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Root;
-use crate::host::block::{Mounts, capacity, mounted};
+use crate::host::block::{Mounts, capacity, disks_of_scsi_generic, is_scsi_disk, is_scsi_generic, mounted};
 use crate::units::DiskFormat;
 
 /// One file as it is on the host.
@@ -31,6 +31,10 @@ pub struct FileFact {
     pub direct_io: Option<bool>,
     /// Where a block device, or a partition of it, is mounted or used as swap.
     pub mounted: Vec<String>,
+    /// Of a device node: whether it is a whole SCSI device, which takes the commands of SCSI. `None` for what is no device,
+    /// and if it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scsi: Option<bool>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
     /// If it does not exist: the most similar name in its folder, if one is similar.
@@ -77,6 +81,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             format: None,
             direct_io: None,
             mounted: Vec::new(),
+            scsi: None,
             closed_folder,
             near: near(&full).map(|name| path.with_file_name(name)),
         };
@@ -91,6 +96,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         format: None,
         direct_io: None,
         mounted: Vec::new(),
+        scsi: None,
         closed_folder,
         near: None,
     };
@@ -102,9 +108,18 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             // The guest writes the beginning of its disk, so what is found there proves nothing.
             fact.format = Some(DiskFormat::Raw);
             fact.mounted = mounted(root, device, mounts.get_or_insert_with(|| Mounts::read(root)));
+            fact.scsi = is_scsi_disk(root, device);
         }
         // Opening a character device can do things: a watchdog starts, a tape rewinds.
-        FileKind::Character | FileKind::Other => return fact,
+        FileKind::Character => {
+            let device = (nix::sys::stat::major(data.rdev()), nix::sys::stat::minor(data.rdev()));
+            fact.scsi = Some(is_scsi_generic(device));
+            for disk in disks_of_scsi_generic(root, device) {
+                fact.mounted.extend(mounted(root, disk, mounts.get_or_insert_with(|| Mounts::read(root))));
+            }
+            return fact;
+        }
+        FileKind::Other => return fact,
     }
     fact.direct_io = direct_io(&full);
     fact

@@ -32,6 +32,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("disks.bus", "Nvme"),
     ("disks.queues", "4"),
     ("disks.serial", "\"SSD0001\""),
+    ("disks.sector.logical", "4096"),
+    ("disks.sector.physical", "4096"),
     ("disks.boot", "1"),
     ("networks.mac", "\"52:54:00:12:34:56\""),
     ("networks.backend", "Bridge(\"br0\")"),
@@ -71,6 +73,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("give_back_unless.within", "120"),
     ("extra_args", "[\"-device\", \"usb-tablet\"]"),
 ];
+
+/// The field that nearly every value of this field has, though it need not be there.
+pub(super) fn nearly_always(path: &str) -> Option<&'static str> {
+    (path == "disks").then_some("file")
+}
 
 /// The value of a field.
 pub(super) fn of(path: &str) -> Option<&'static str> {

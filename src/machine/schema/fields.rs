@@ -220,11 +220,14 @@ impl Fields {
         Some(format!("{name}: {value}"))
     }
 
-    /// The fields of a part in parentheses: those that must be there, and this one.
+    /// The fields of a part in parentheses: those that must be there, or nearly always are, and this one.
     fn fields_with(&self, parent: &str, name: &str, value: &str) -> Option<String> {
         let node = self.element(parent)?;
         let mut fields = Vec::new();
-        for other in self.names(node).into_iter().filter(|other| *other == name || self.required(node, other)) {
+        let belongs = |other: &&str| {
+            *other == name || self.required(node, other) || examples::nearly_always(parent) == Some(*other)
+        };
+        for other in self.names(node).into_iter().filter(belongs) {
             let other_value =
                 if other == name { value.to_owned() } else { self.example(&format!("{parent}.{other}"))? };
             fields.push(format!("{other}: {other_value}"));

@@ -1,4 +1,4 @@
-//! Disks and CD images.
+//! Disks, CD drives, and SCSI devices of the host.
 
 mod check;
 
@@ -10,19 +10,21 @@ use serde::{Deserialize, Serialize};
 use crate::machine::explicit_none;
 use crate::units::DiskFormat;
 
-/// One disk or CD image.
+/// One disk, CD drive, or SCSI device of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// The image file or block device. Name a block device by `/dev/disk/by-id/…`, which stays the same.
-    pub file: PathBuf,
+    /// The image file or block device. Name a block device by `/dev/disk/by-id/…`, which stays the same. Left out with
+    /// `media: Cd`, the CD drive is empty.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
     /// QEMU's id for it, unique in the machine. Default: `disk0`, `disk1`, … by position.
     #[serde(default)]
     pub id: Option<String>,
-    /// Disk or CD. Default: `Cd` for a file that ends in `.iso`, else `Disk`.
+    /// Disk, CD, or a SCSI device of the host. Default: `Cd` for a file that ends in `.iso`, else `Disk`.
     #[serde(default)]
     pub media: Option<Media>,
-    /// The controller that the guest sees it on. Default: `VirtioBlk` for disks, `Sata` for CDs.
+    /// The controller that the guest sees it on. Default: `VirtioBlk` for disks, `Sata` for CDs, `VirtioScsi` for `Lun`.
     #[serde(default)]
     pub bus: Option<Bus>,
     /// The number of request queues of a virtio disk, or of the SCSI controller, 1 to 1022. Default: QEMU's, one a vCPU.
@@ -51,6 +53,9 @@ pub struct Disk {
     /// The serial number that the guest sees, at most 20 characters. Default: none; an NVMe disk has its id.
     #[serde(default)]
     pub serial: Option<String>,
+    /// The sizes of the sectors that the guest sees: `sector: (logical: 4096)`. Default: 512 bytes.
+    #[serde(default)]
+    pub sector: Option<Sector>,
     /// Its place in the boot order, 1 first; 0 if it is never booted. Default: by position.
     #[serde(default)]
     pub boot: Option<u32>,
@@ -59,22 +64,24 @@ pub struct Disk {
 impl Disk {
     /// Disk or CD: as given, else by the file's ending.
     pub fn media(&self) -> Media {
-        let iso = self.file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("iso"));
+        let ending = self.file.as_ref().and_then(|file| file.extension());
+        let iso = ending.is_some_and(|ending| ending.eq_ignore_ascii_case("iso"));
         self.media.unwrap_or(if iso { Media::Cd } else { Media::Disk })
     }
 
-    /// The controller: as given, else virtio for disks and SATA for CDs.
+    /// The controller: as given, else virtio for disks and SATA for CDs. SCSI devices are on a SCSI controller.
     pub fn bus(&self) -> Bus {
         self.bus.unwrap_or(match self.media() {
             Media::Disk => Bus::VirtioBlk,
             Media::Cd => Bus::Sata,
+            Media::Lun => Bus::VirtioScsi,
         })
     }
 
     /// The cache mode: as given, else O_DIRECT for disks and the page cache for CDs.
     pub fn cache(&self) -> Cache {
         self.cache.unwrap_or(match self.media() {
-            Media::Disk => Cache::None,
+            Media::Disk | Media::Lun => Cache::None,
             Media::Cd => Cache::Writeback,
         })
     }
@@ -90,13 +97,45 @@ impl Disk {
     }
 }
 
-/// Disk or CD.
+/// What kind of drive it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Media {
     /// A hard disk.
     Disk,
     /// A CD or DVD image, read only.
     Cd,
+    /// A SCSI device of the host (a logical unit), to which the guest sends its commands itself: a tape drive or a burner by
+    /// its node `/dev/sg…`, a whole disk by its block device. The kernel lets those commands through that it knows.
+    Lun,
+}
+
+/// The sizes of a disk's sectors, in bytes: powers of two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sector {
+    /// The unit in which the guest addresses the disk, 512 to 4096. SATA disks have 512, and SeaBIOS boots from no other.
+    /// Default 512.
+    #[serde(default)]
+    pub logical: Option<u32>,
+    /// The unit in which the disk is said to write, 512 to 65536 and not below `logical`: guests align to it. Default: as
+    /// `logical`.
+    #[serde(default)]
+    pub physical: Option<u32>,
+}
+
+impl Sector {
+    /// What QEMU has when nothing is said.
+    pub const DEFAULT: u32 = 512;
+
+    /// The logical size: as given, else 512.
+    pub fn logical(&self) -> u32 {
+        self.logical.unwrap_or(Self::DEFAULT)
+    }
+
+    /// The physical size: as given, else the logical one.
+    pub fn physical(&self) -> u32 {
+        self.physical.unwrap_or_else(|| self.logical())
+    }
 }
 
 /// The controller that a disk is on.

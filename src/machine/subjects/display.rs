@@ -53,6 +53,8 @@ pub enum Video {
     Virtio,
     /// `qxl-vga`, for SPICE.
     Qxl,
+    /// `cirrus-vga`: for guests older than Windows XP and Linux 3; slow, and small in its modes.
+    Cirrus,
 }
 
 /// What the first serial port is connected to.

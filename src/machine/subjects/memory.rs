@@ -27,6 +27,11 @@ pub struct Memory {
     /// Whether helper processes can map it, as virtiofsd must. Default: yes with huge pages, else no.
     #[serde(default)]
     pub shared: Option<bool>,
+    /// Whether the guest has a memory balloon (`virtio-balloon`): it gives pages that it does not use back to the host, and
+    /// `balloon` over QMP takes more from it. Default: no. A guest with devices in `pci`, or with huge pages, has none: all
+    /// of its memory stays in place.
+    #[serde(default)]
+    pub balloon: bool,
 }
 
 /// Which pages back the guest's memory.

@@ -2,7 +2,7 @@
 
 use super::super::draft::Draft;
 use super::decided::Decided;
-use super::devices::{disks, display, networks, passthrough, ports, tpm, vsock};
+use super::devices::{balloon, disks, display, networks, passthrough, ports, tpm, vsock};
 use super::{base, board, boot, cpu, extra, firmware, memory};
 
 /// Writes the command line. A new device goes to the end, before the words of the user.
@@ -23,6 +23,7 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     networks::write(draft);
     tpm::write(draft);
     ports::agent(draft);
+    balloon::write(draft);
     vsock::write(draft);
     extra::write(draft);
 }

@@ -76,7 +76,7 @@ pub(in crate::plan) fn reach(
     usage: Use,
 ) -> Option<FileFact> {
     let file = exists(draft, key, field, what, path)?;
-    if matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
+    if matches!(file.kind, Some(FileKind::File | FileKind::Block | FileKind::Character)) {
         may_open(draft, key, field, what, path, &file, usage);
     }
     Some(file)

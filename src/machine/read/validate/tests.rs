@@ -142,6 +142,32 @@ fn disks() {
             r#"disks: [(file: "a", bus: VirtioScsi, queues: 2), (file: "b", bus: VirtioScsi, queues: 3)]"#,
             "m.ron:2:87: `queues: 3` differs from the 2 of `disks[0]`",
         ),
+        ("disks: [(media: Cd), (media: Cd)]", "ok"),
+        (r#"disks: [(file: "/dev/sg0", media: Lun), (file: "/dev/sdb", media: Lun, queues: 2)]"#, "ok"),
+        (
+            r#"disks: [(file: "/dev/sg0", media: Lun, bus: Sata)]"#,
+            "m.ron:2:45: `bus: Sata` carries no commands of SCSI",
+        ),
+        (
+            r#"disks: [(file: "/dev/sg0", media: Lun, cache: Unsafe)]"#,
+            "m.ron:2:47: `media: Lun` has no `cache`: the guest speaks to the device itself",
+        ),
+        (r#"disks: [(file: "a", sector: (logical: 4096)), (file: "b", bus: Sata, sector: (physical: 4096))]"#, "ok"),
+        (r#"disks: [(file: "a", sector: (logical: 520))]"#, "m.ron:2:39: a logical sector cannot have 520 bytes"),
+        (r#"disks: [(file: "a", sector: (logical: 8192))]"#, "m.ron:2:39: a logical sector cannot have 8192 bytes"),
+        (
+            r#"disks: [(file: "a", bus: Sata, sector: (logical: 4096))]"#,
+            "m.ron:2:50: `bus: Sata` has no logical sectors of 4096 bytes",
+        ),
+        (
+            r#"disks: [(file: "a", sector: (physical: 131072))]"#,
+            "m.ron:2:40: a physical sector cannot have 131072 bytes",
+        ),
+        (
+            r#"disks: [(file: "a", sector: (logical: 4096, physical: 512))]"#,
+            "m.ron:2:55: a physical sector of 512 bytes is smaller than a logical one of 4096",
+        ),
+        (r#"disks: [(file: "a.iso", sector: (logical: 4096))]"#, "m.ron:2:33: a CD's sectors have 2048 bytes"),
         (&format!("disks: [{seven}]"), "m.ron:2:147: this is the seventh SATA disk"),
     ]);
 }
@@ -198,7 +224,7 @@ fn relative_paths_start_from_the_files_folder() {
     let kernel = machine.kernel.unwrap();
     assert_eq!(kernel.image, Path::new("/vm/conf/../k"));
     assert_eq!(kernel.initrd.unwrap(), Path::new("/boot/i"));
-    assert_eq!(machine.disks[0].file, Path::new("/vm/conf/d/x.qcow2"));
+    assert_eq!(machine.disks[0].file.as_deref(), Some(Path::new("/vm/conf/d/x.qcow2")));
     assert_eq!(machine.serial, crate::machine::Serial::File("/vm/conf/log".into()));
     assert_eq!(machine.qemu.unwrap(), Path::new("qemu-system-x86_64"));
     table(&[

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Aio, Bus, Cache, Disk, Media};
+use super::{Aio, Bus, Cache, Disk, Media, Sector};
 use crate::machine::problems::{Problems, consists_of};
 use crate::machine::subject::Subject;
 
@@ -16,6 +16,9 @@ const SATA_PORTS: usize = 6;
 /// virtio's limit of 1024 queues, less the control and event queues of SCSI.
 const MAX_QUEUES: u16 = 1022;
 const MAX_DISKS: usize = 64;
+/// Linux addresses no disk in units larger than a page.
+const MAX_LOGICAL: u32 = 4096;
+const MAX_PHYSICAL: u32 = 65536;
 
 impl Subject for Vec<Disk> {
     fn check(&self, problems: &mut Problems) {
@@ -31,7 +34,8 @@ impl Subject for Vec<Disk> {
     }
 
     fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
-        self.iter_mut().enumerate().map(|(i, disk)| (format!("disks[{i}].file"), &mut disk.file)).collect()
+        let files = self.iter_mut().enumerate().filter_map(|(i, disk)| Some((i, disk.file.as_mut()?)));
+        files.map(|(i, file)| (format!("disks[{i}].file"), file)).collect()
     }
 }
 
@@ -46,6 +50,11 @@ fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
             .allowed(format!("a letter, then letters, digits, `-`, `.` and `_`, at most {MAX_ID} characters"));
     }
     let (media, bus, cache) = (disk.media(), disk.bus(), disk.cache());
+    if disk.file.is_none() && media != Media::Cd {
+        problems
+            .add(format!("disks[{i}]"), format!("`disks[{i}]` has no `file`"))
+            .help("add `file: \"disk.qcow2\"`, or write `media: Cd` for an empty CD drive");
+    }
     if media == Media::Cd && matches!(bus, Bus::VirtioBlk | Bus::Nvme) {
         problems
             .add(field("bus"), format!("`bus: {bus:?}` has no CD drives"))
@@ -56,6 +65,12 @@ fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
         problems
             .add(field("read_only"), "a CD cannot be written")
             .help("leave `read_only` out, or write `media: Disk`");
+    }
+    if media == Media::Lun {
+        lun(i, disk, problems);
+    }
+    if let Some(sector) = &disk.sector {
+        sectors(i, sector, media, bus, problems);
     }
     if let Some(queues) = disk.queues {
         if !matches!(bus, Bus::VirtioBlk | Bus::VirtioScsi) {
@@ -86,6 +101,63 @@ fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
     }
 }
 
+/// What a SCSI device of the host cannot have, since the guest speaks to the device itself.
+fn lun(i: usize, disk: &Disk, problems: &mut Problems) {
+    if disk.bus() != Bus::VirtioScsi {
+        problems
+            .add(format!("disks[{i}].bus"), format!("`bus: {:?}` carries no commands of SCSI", disk.bus()))
+            .allowed("`VirtioScsi` with `media: Lun`");
+    }
+    for (field, given) in [
+        ("format", disk.format.is_some()),
+        ("cache", disk.cache.is_some()),
+        ("aio", disk.aio.is_some()),
+        ("discard", disk.discard.is_some()),
+        ("serial", disk.serial.is_some()),
+        ("sector", disk.sector.is_some()),
+    ] {
+        if given {
+            problems
+                .add(
+                    format!("disks[{i}].{field}"),
+                    format!("`media: Lun` has no `{field}`: the guest speaks to the device itself"),
+                )
+                .help(format!("leave `{field}` out, or write `media: Disk`"));
+        }
+    }
+}
+
+/// What is wrong with the sizes of sectors.
+fn sectors(i: usize, sector: &Sector, media: Media, bus: Bus, problems: &mut Problems) {
+    let field = |name: &str| format!("disks[{i}].sector.{name}");
+    let fits = |size: u32, most: u32| size.is_power_of_two() && (Sector::DEFAULT..=most).contains(&size);
+    if media == Media::Cd {
+        problems.add(format!("disks[{i}].sector"), "a CD's sectors have 2048 bytes").help("leave `sector` out");
+        return;
+    }
+    let (logical, physical) = (sector.logical(), sector.physical());
+    if !fits(logical, MAX_LOGICAL) {
+        problems
+            .add(field("logical"), format!("a logical sector cannot have {logical} bytes"))
+            .allowed("512, 1024, 2048 or 4096");
+    } else if bus == Bus::Sata && logical != Sector::DEFAULT {
+        problems
+            .add(field("logical"), format!("`bus: Sata` has no logical sectors of {logical} bytes"))
+            .allowed("512; other sizes with `VirtioBlk`, `VirtioScsi` or `Nvme`");
+    } else if sector.physical.is_some() && !fits(physical, MAX_PHYSICAL) {
+        problems
+            .add(field("physical"), format!("a physical sector cannot have {physical} bytes"))
+            .allowed(format!("a power of two from 512 to {MAX_PHYSICAL}"));
+    } else if physical < logical {
+        problems
+            .add(
+                field("physical"),
+                format!("a physical sector of {physical} bytes is smaller than a logical one of {logical}"),
+            )
+            .allowed("the logical size, or a multiple of it");
+    }
+}
+
 /// What disks of one machine must not share.
 fn together(disks: &[Disk], problems: &mut Problems) {
     let mut ids: BTreeMap<String, usize> = BTreeMap::new();
@@ -110,7 +182,8 @@ fn together(disks: &[Disk], problems: &mut Problems) {
                 .add(field("boot"), format!("`boot: {boot}` is already that of `disks[{first}]`"))
                 .allowed("each boot number once; 0 for disks that are never booted");
         }
-        if let Some(first) = files.insert(&disk.file, i)
+        if let Some(file) = &disk.file
+            && let Some(first) = files.insert(file, i)
             && !(disk.read_only() && disks[first].read_only())
         {
             problems

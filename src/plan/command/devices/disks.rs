@@ -1,4 +1,7 @@
-//! Disks and CD images: what the file leaves open is decided here, then each becomes its block nodes and its device.
+//! Disks, CD drives and SCSI devices: what the file leaves open is decided here, then each becomes its block nodes and its
+//! device.
+
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -37,7 +40,7 @@ pub(in crate::plan) fn resolve(machine: &Machine) -> Vec<Resolved<'_>> {
     let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
         let (id, media, bus) = (disk.id(index), disk.media(), disk.bus());
         let threaded = match bus {
-            Bus::VirtioBlk | Bus::VirtioScsi => disk.iothread.unwrap_or(media == Media::Disk),
+            Bus::VirtioBlk | Bus::VirtioScsi => disk.iothread.unwrap_or(media != Media::Cd),
             Bus::Sata | Bus::Nvme => false,
         };
         // A SCSI controller has one I/O thread for all its disks.
@@ -81,8 +84,8 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, disks: &[Resolved]) {
     let (mut sata, mut scsi) = (0, 0);
     for disk in disks {
         let field = format!("disks[{}]", disk.index);
-        blocks(draft, disk, &field);
-        let device = device(disk);
+        let kind = disk.disk.file.as_deref().and_then(|file| blocks(draft, disk, file, &field));
+        let device = device(disk, kind);
         let origin = draft.file(&field);
         match disk.bus {
             Bus::VirtioBlk | Bus::Nvme => draft.pcie_device(device, origin),
@@ -106,46 +109,66 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, disks: &[Resolved]) {
     }
 }
 
-/// The device that the guest sees.
-fn device(disk: &Resolved) -> Device {
-    let cd = disk.media == Media::Cd;
-    let driver = match (disk.bus, cd) {
-        (Bus::VirtioBlk, _) => "virtio-blk-pci",
-        (Bus::Nvme, _) => "nvme",
-        (Bus::VirtioScsi, false) => "scsi-hd",
-        (Bus::VirtioScsi, true) => "scsi-cd",
-        (Bus::Sata, false) => "ide-hd",
-        (Bus::Sata, true) => "ide-cd",
+/// The device that the guest sees. `kind` is what the file is, as far as it is known.
+fn device(disk: &Resolved, kind: Option<FileKind>) -> Device {
+    let drive = disk.disk.file.is_some().then(|| image_node(disk));
+    let driver = match (disk.media, disk.bus) {
+        // For any kind of device, by its generic node; the other one is for disks and CDs, by their block devices.
+        (Media::Lun, _) if kind == Some(FileKind::Character) => "scsi-generic",
+        (Media::Lun, _) => "scsi-block",
+        (_, Bus::VirtioBlk) => "virtio-blk-pci",
+        (_, Bus::Nvme) => "nvme",
+        (Media::Disk, Bus::VirtioScsi) => "scsi-hd",
+        (Media::Cd, Bus::VirtioScsi) => "scsi-cd",
+        (Media::Disk, Bus::Sata) => "ide-hd",
+        (Media::Cd, Bus::Sata) => "ide-cd",
     };
     // The nvme device must have a serial number.
     let serial = disk.disk.serial.clone().or_else(|| (disk.bus == Bus::Nvme).then(|| disk.id.clone()));
-    let device = Device::new(driver, &disk.id).with("drive", image_node(disk)).with_some("serial", serial);
+    let device = Device::new(driver, &disk.id).with_some("drive", drive).with_some("serial", serial);
     let device = device.with_some("bootindex", disk.boot);
+    if disk.media != Media::Disk {
+        return device;
+    }
     let cached = !matches!(disk.disk.cache(), Cache::Writethrough | Cache::Directsync);
-    let device = if cd { device } else { device.with("write-cache", if cached { "on" } else { "off" }) };
+    let device = device.with("write-cache", if cached { "on" } else { "off" });
+    let device = match disk.disk.sector {
+        Some(sector) => {
+            device.with("logical_block_size", sector.logical()).with("physical_block_size", sector.physical())
+        }
+        None => device,
+    };
     match disk.bus {
         Bus::VirtioBlk => device.with_some("iothread", disk.iothread.clone()).with_some("num-queues", disk.disk.queues),
         // Shown as a solid-state disk, so that the guest discards what it frees instead of defragmenting.
-        Bus::VirtioScsi | Bus::Sata if !cd && discards(disk) => device.with("rotation_rate", 1),
+        Bus::VirtioScsi | Bus::Sata if discards(disk) => device.with("rotation_rate", 1),
         _ => device,
     }
 }
 
 /// The two block nodes: how bytes are read, and what they mean. Named by position, since a node's name is at most 31
-/// characters long and an id may be longer.
-fn blocks(draft: &mut Draft, disk: &Resolved, field: &str) {
+/// characters long and an id may be longer. Returns what the file is, as far as it is known.
+fn blocks(draft: &mut Draft, disk: &Resolved, path: &Path, field: &str) -> Option<FileKind> {
     let key = disk.id.as_str();
     let at = |name: &str| format!("{field}.{name}");
     let usage = if disk.read_only { Use::Read } else { Use::Write };
-    let file = account::reach(draft, key, &at("file"), "the image", &disk.disk.file, usage);
+    let what = if disk.media == Media::Lun { "the SCSI device" } else { "the image" };
+    let file = account::reach(draft, key, &at("file"), what, path, usage);
     let kind = file.as_ref().and_then(|file| file.kind);
     if let Some(file) = &file {
-        check_file(draft, disk, file, &at("file"));
+        check_file(draft, disk, path, file, &at("file"));
     }
-    let cache = effective_cache(draft, disk, file.as_ref(), &at("file"));
+    let cache = match kind {
+        // The kernel opens a character device with O_DIRECT only if its driver knows it, which sg does not.
+        Some(FileKind::Character) => Cache::Writeback,
+        _ => effective_cache(draft, disk, path, file.as_ref(), &at("file")),
+    };
     let direct = matches!(cache, Cache::None | Cache::Directsync);
     let aio = aio(draft, disk, direct, &at("aio"));
-    let format = format(draft, disk, file.as_ref(), &at("format"));
+    let format = match disk.media {
+        Media::Lun => DiskFormat::Raw,
+        Media::Disk | Media::Cd => format(draft, disk, path, file.as_ref(), &at("format")),
+    };
     let common = || {
         let mut node = Map::new();
         node.insert("read-only".to_owned(), disk.read_only.into());
@@ -153,9 +176,10 @@ fn blocks(draft: &mut Draft, disk: &Resolved, field: &str) {
         node.insert("cache".to_owned(), json!({"direct": direct, "no-flush": cache == Cache::Unsafe}));
         node
     };
-    let driver = if kind == Some(FileKind::Block) { "host_device" } else { "file" };
+    let device = matches!(kind, Some(FileKind::Block | FileKind::Character)) || disk.media == Media::Lun;
+    let driver = if device { "host_device" } else { "file" };
     let mut bytes = node(driver, &file_node(disk), common());
-    bytes.insert("filename".to_owned(), draft::text(&disk.disk.file).into());
+    bytes.insert("filename".to_owned(), draft::text(path).into());
     bytes.insert("aio".to_owned(), aio.into());
     let mut image = node(format_name(format), &image_node(disk), common());
     image.insert("file".to_owned(), file_node(disk).into());
@@ -170,6 +194,7 @@ fn blocks(draft: &mut Draft, disk: &Resolved, field: &str) {
     let seen = by_fact(format!("the image is {}", format_name(format)));
     let origin = if disk.disk.format.is_some() { draft.file(&at("format")) } else { seen };
     draft.push(QemuOption::json("-blockdev", image, origin));
+    kind
 }
 
 fn node(driver: &str, name: &str, rest: Map<String, Value>) -> Map<String, Value> {
@@ -189,7 +214,7 @@ fn image_node(disk: &Resolved) -> String {
 }
 
 fn discards(disk: &Resolved) -> bool {
-    !disk.read_only && disk.disk.discard != Some(Discard::Ignore)
+    !disk.read_only && disk.media != Media::Lun && disk.disk.discard != Some(Discard::Ignore)
 }
 
 /// QEMU's name of a format.
@@ -201,11 +226,14 @@ pub(in crate::plan::command) fn format_name(format: DiskFormat) -> &'static str 
 }
 
 /// What must be so of the file for it to be this disk.
-fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) {
-    let shown = disk.disk.file.display();
-    if !matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
+fn check_file(draft: &mut Draft, disk: &Resolved, path: &Path, file: &FileFact, field: &str) {
+    let shown = path.display();
+    if disk.media == Media::Lun {
+        check_scsi(draft, disk, path, file, field);
+    } else if !matches!(file.kind, Some(FileKind::File | FileKind::Block)) {
         let detail = format!("{shown} is neither a file nor a block device");
-        draft.no(&format!("{}.kind", disk.id), Hard, detail, "name an image file or a block device");
+        let scsi = if file.scsi == Some(true) { ", or write `media: Lun` for this SCSI device" } else { "" };
+        draft.no(&format!("{}.kind", disk.id), Hard, detail, &format!("name an image file or a block device{scsi}"));
         draft.about(field);
     }
     if !file.mounted.is_empty() {
@@ -221,8 +249,28 @@ fn check_file(draft: &mut Draft, disk: &Resolved, file: &FileFact, field: &str) 
     }
 }
 
+/// Whether it is a SCSI device that can be given whole.
+fn check_scsi(draft: &mut Draft, disk: &Resolved, path: &Path, file: &FileFact, field: &str) {
+    let (key, shown) = (format!("{}.scsi", disk.id), path.display());
+    let scsi = match file.kind {
+        Some(FileKind::Block | FileKind::Character) => file.scsi,
+        _ => Some(false),
+    };
+    match scsi {
+        Some(true) => return draft.yes(&key, Hard, format!("{shown} is a SCSI device")),
+        Some(false) => {
+            let detail = format!("{shown} is no whole SCSI device, so it takes no commands of SCSI");
+            let remedy =
+                "name a disk such as /dev/disk/by-id/ata-… (no partition) or a node /dev/sg…, or write `media: Disk`";
+            draft.no(&key, Hard, detail, remedy);
+        }
+        None => draft.unknown(&key, Hard, format!("vfio-run cannot tell whether {shown} takes commands of SCSI")),
+    }
+    draft.about(field);
+}
+
 /// The cache mode; without O_DIRECT if the file system refuses it.
-fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &str) -> Cache {
+fn effective_cache(draft: &mut Draft, disk: &Resolved, path: &Path, file: Option<&FileFact>, field: &str) -> Cache {
     let wanted = disk.disk.cache();
     let buffered = match wanted {
         Cache::None => Cache::Writeback,
@@ -232,10 +280,7 @@ fn effective_cache(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, 
     if file.and_then(|file| file.direct_io) != Some(false) {
         return wanted;
     }
-    let detail = format!(
-        "the file system of {} refuses O_DIRECT, so the host caches the disk as well",
-        disk.disk.file.display()
-    );
+    let detail = format!("the file system of {} refuses O_DIRECT, so the host caches the disk as well", path.display());
     draft.no(
         &format!("{}.direct", disk.id),
         Soft,
@@ -276,20 +321,18 @@ fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'stati
 
 /// The image's format. A file that the guest may write is not believed to be qcow2 by its content alone: a guest could
 /// write such a header into a raw image, and the next start would open whatever host file it names.
-fn format(draft: &mut Draft, disk: &Resolved, file: Option<&FileFact>, field: &str) -> DiskFormat {
+fn format(draft: &mut Draft, disk: &Resolved, path: &Path, file: Option<&FileFact>, field: &str) -> DiskFormat {
     if let Some(format) = disk.disk.format {
         return format;
     }
     if file.is_some_and(|file| file.kind == Some(FileKind::Block)) {
         return DiskFormat::Raw;
     }
-    let named = disk.disk.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2"));
+    let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2"));
     match (file.and_then(|file| file.format), named) {
         (Some(DiskFormat::Qcow2), false) => {
-            let detail = format!(
-                "{} has the header of a qcow2 image, but its name does not end in .qcow2",
-                disk.disk.file.display()
-            );
+            let detail =
+                format!("{} has the header of a qcow2 image, but its name does not end in .qcow2", path.display());
             let remedy =
                 format!("write `format: Qcow2` if you made it so ({field}), `format: Raw` if a guest may have done it");
             draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);

@@ -123,6 +123,7 @@ fn card(draft: &mut Draft, shown: bool) {
         Video::Std => Some("VGA"),
         Video::Virtio => Some("virtio-vga"),
         Video::Qxl => Some("qxl-vga"),
+        Video::Cirrus => Some("cirrus-vga"),
     };
     if let Some(driver) = driver {
         let origin = draft.file_or(draft.machine.video.is_some(), "video", "what the guest family has a driver for");

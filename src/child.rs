@@ -20,12 +20,13 @@ use nix::sys::signal::Signal;
 use crate::units::CpuSet;
 
 /// What is set up in a child, in order; its number is what a failing child reports.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "start it",
     "enter its session",
     "enter its cgroup",
     "set its CPUs",
     "set its limits",
+    "leave our keyring",
     "set its groups",
     "set its group",
     "set its user",
@@ -38,13 +39,14 @@ const SESSION: u8 = 1;
 const CGROUP: u8 = 2;
 const AFFINITY: u8 = 3;
 const LIMITS: u8 = 4;
-const GROUPS: u8 = 5;
-const GROUP: u8 = 6;
-const USER: u8 = 7;
-const PRIVILEGES: u8 = 8;
-const DEATH_SIGNAL: u8 = 9;
-const ORPHAN: u8 = 10;
-const DESCRIPTORS: u8 = 11;
+const KEYRING: u8 = 5;
+const GROUPS: u8 = 6;
+const GROUP: u8 = 7;
+const USER: u8 = 8;
+const PRIVILEGES: u8 = 9;
+const DEATH_SIGNAL: u8 = 10;
+const ORPHAN: u8 = 11;
+const DESCRIPTORS: u8 = 12;
 
 /// A child that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -293,6 +295,11 @@ impl Setup {
             setrlimit(*resource, *soft, *hard).map_err(at(LIMITS))?;
         }
         if let Some((uid, gid, groups)) = &self.user {
+            match leave_session_keyring() {
+                // A kernel without keyrings, or one that keeps them from us, and so from the child.
+                Ok(()) | Err(nix::Error::ENOSYS | nix::Error::EPERM) => {}
+                Err(error) => return Err((KEYRING, error)),
+            }
             // SAFETY: the pointer and the length are those of a living vector. The raw calls act on this thread, which
             // is the only one after the fork; glibc's wrappers would look for others.
             unsafe {
@@ -359,6 +366,14 @@ fn dup_from(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
         let new = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest);
         if new == -1 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(new)) }
     }
+}
+
+/// Joins an empty session keyring of its own. The one that is inherited may hold keys of the login session, and who has it
+/// may search it whatever user it is by then (session-keyring(7)).
+fn leave_session_keyring() -> Result<(), nix::Error> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: without a name there is no pointer to anything.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) })
 }
 
 fn call_setpgid() -> libc::c_long {
@@ -472,6 +487,26 @@ mod tests {
         for line in ["Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65533\t65533\t65533\t65533\n", "Groups:\t65531 65532"]
         {
             assert!(text.contains(line), "{line:?} in {text}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn as_root_another_users_child_has_no_key_of_our_session() {
+        let (kind, name, key) = (c"user", c"vfio-run-test", b"hunter2");
+        leave_session_keyring().unwrap();
+        // SAFETY: two strings that end in zero, and bytes with their length; -3 is KEY_SPEC_SESSION_KEYRING.
+        let added = unsafe {
+            libc::syscall(libc::SYS_add_key, kind.as_ptr(), name.as_ptr(), key.as_ptr(), key.len(), -3 as libc::c_long)
+        };
+        check(added).unwrap();
+        for (other, kept) in [(false, true), (true, false)] {
+            let mut cat = Command::new("/bin/cat");
+            cat.arg("/proc/keys");
+            if other {
+                cat.user(65534, 65534, &[]);
+            }
+            assert_eq!(output(cat).contains("vfio-run-test"), kept, "as another user: {other}");
         }
     }
 

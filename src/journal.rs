@@ -16,7 +16,11 @@ use serde::{Deserialize, Serialize};
 use crate::change::locks::Locks;
 use crate::change::{Before, Change, ChangeError, FileError, Progress, Undone};
 use crate::host::Root;
+use crate::trusted;
 use crate::units::Stage;
+
+/// More than any journal.
+const MAX_LENGTH: u64 = 64 << 20;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +132,7 @@ impl Journal {
             .mode(0o600)
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(&path)?;
+        trusted::is_ours(&file, &path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
         let (records, whole) = parse(&text, &path)?;
@@ -140,7 +145,7 @@ impl Journal {
     /// Reads the journal of a machine without opening it for writing; `None`: there is none.
     pub fn read(run_dir: &Path) -> io::Result<Option<Vec<Record>>> {
         let path = run_dir.join(Self::FILE);
-        match std::fs::read(&path) {
+        match trusted::read(&path, MAX_LENGTH) {
             Ok(text) => Ok(Some(parse(&text, &path)?.0)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),

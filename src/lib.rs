@@ -20,4 +20,5 @@ pub mod qemu;
 pub mod report;
 pub mod run;
 pub mod systemd;
+pub mod trusted;
 pub mod units;

@@ -113,7 +113,7 @@ fn qemu_takes_every_line() {
 fn each(test: impl Fn(&str, Plan)) {
     for qemu in qemus() {
         let folder = tempfile::tempdir().unwrap();
-        let facts = QemuFacts::of(&qemu, folder.path(), Run).unwrap();
+        let facts = QemuFacts::of(&qemu, Some(folder.path()), Run).unwrap();
         for (name, text) in MACHINES {
             let case = format!("{name} on {}", facts.version);
             let folder = tempfile::tempdir().unwrap();

@@ -83,7 +83,7 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     let mark = folder.path().join("started");
     let launcher = format!("#!/bin/sh\n: > {}\nexec {} \"$@\"\n", mark.display(), real.unwrap().display());
     install(&binary, &launcher);
-    let facts = QemuFacts::of(&binary, &cache, Run).unwrap();
+    let facts = QemuFacts::of(&binary, Some(&cache), Run).unwrap();
     has_the_common(&facts);
     let kept = fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
@@ -94,14 +94,14 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     // From the cache the same, without starting it: the launcher leaves a mark.
     fs::remove_file(&mark).unwrap();
     let start = Instant::now();
-    assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap(), facts);
+    assert_eq!(QemuFacts::of(&binary, Some(&cache), Run).unwrap(), facts);
     assert!(!mark.exists(), "QEMU was started");
     println!("a warm read takes {:?} of {} bytes", start.elapsed(), fs::metadata(kept).unwrap().len());
 
     // Something else in its place is noticed, and what it fails with is told.
     let kept_text = fs::read_to_string(kept).unwrap();
     install(&binary, "#!/bin/sh\necho no such luck >&2\nexit 1\n");
-    let error = QemuFacts::of(&binary, &cache, Run).unwrap_err();
+    let error = QemuFacts::of(&binary, Some(&cache), Run).unwrap_err();
     assert!(matches!(error, ProbeError::Ask { .. }) && error.to_string().contains("no such luck"), "{error}");
     assert_eq!(fs::read_to_string(kept).unwrap(), kept_text);
 
@@ -109,7 +109,7 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     install(&binary, &launcher);
     for text in [&kept_text[..kept_text.len() / 2], r#"{"format":0}"#, ""] {
         fs::write(kept, text).unwrap();
-        assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap(), facts);
+        assert_eq!(QemuFacts::of(&binary, Some(&cache), Run).unwrap(), facts);
         assert!(fs::metadata(kept).unwrap().len() > 1024);
     }
 
@@ -117,18 +117,22 @@ fn real_qemu_is_asked_once_and_anew_when_it_changes() {
     let text = fs::read_to_string(kept).unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     fs::write(kept, text.replace(boot.trim(), "another").replace("\"q35\"", "\"kept\"")).unwrap();
-    let again = QemuFacts::of(&binary, &cache, Run).unwrap();
+    let again = QemuFacts::of(&binary, Some(&cache), Run).unwrap();
     assert!(again.machines.contains("kept"), "all was asked");
     assert_eq!(again.kvm_error, facts.kvm_error);
 
     // That KVM does not run is believed for a while: what stood in its way may be gone.
     let mut planted: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
     planted["facts"]["kvm_error"] = "planted".into();
+    planted["facts"]["binary"] = "/nowhere/another-qemu".into();
     fs::write(kept, planted.to_string()).unwrap();
-    assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap().kvm_error.as_deref(), Some("planted"));
+    let again = QemuFacts::of(&binary, Some(&cache), Run).unwrap();
+    assert_eq!(again.kvm_error.as_deref(), Some("planted"));
+    // Which program is run, no cache says.
+    assert_eq!(again.binary, facts.binary);
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     fs::File::options().write(true).open(kept).unwrap().set_modified(long_ago).unwrap();
-    assert_eq!(QemuFacts::of(&binary, &cache, Run).unwrap().kvm_error, facts.kvm_error);
+    assert_eq!(QemuFacts::of(&binary, Some(&cache), Run).unwrap().kvm_error, facts.kvm_error);
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn real_qemu_tries_kvm_only_where_that_matters_and_gives_up_soon() {
     );
     let ask = |trial| {
         let (start, _) = (Instant::now(), fs::remove_file(&tried));
-        let facts = QemuFacts::of(&binary, &cache, trial).unwrap();
+        let facts = QemuFacts::of(&binary, Some(&cache), trial).unwrap();
         let hung = facts.kvm_error.is_some_and(|error| error.contains("hung"));
         (hung, tried.exists(), start.elapsed())
     };
@@ -173,7 +177,7 @@ fn real_qemu_runs_the_smallest_guest_and_tells_a_cpu_of_32_bits() {
 fn real_qemu_answers_also_where_nothing_can_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    has_the_common(&QemuFacts::of(Path::new(QEMU), &folder.path().join("file/cache"), Run).unwrap());
+    has_the_common(&QemuFacts::of(Path::new(QEMU), Some(&folder.path().join("file/cache")), Run).unwrap());
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod launcher;
 mod machines;
 #[path = "real_qemu/orphan.rs"]
 mod orphan;
+#[path = "real_qemu/other_users.rs"]
+mod other_users;
 #[path = "real_qemu/rehearse.rs"]
 mod rehearse;
 #[path = "real_qemu/start.rs"]

@@ -13,7 +13,10 @@ use source::{Imports, Source};
 /// it.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["commands", "cli", "report"]),
-    ("commands", &["report", "run", "cli", "manual", "journal", "plan", "change", "qemu", "host", "machine", "units"]),
+    (
+        "commands",
+        &["report", "run", "cli", "manual", "journal", "plan", "change", "qemu", "host", "machine", "trusted", "units"],
+    ),
     ("report", &["run::rehearsing", "cli", "plan", "qemu::command", "host::pci", "units"]),
     (
         "run",
@@ -30,19 +33,21 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::pci::vfio",
             "machine",
             "child",
+            "trusted",
             "units",
         ],
     ),
     ("cli", &["manual", "change", "machine"]),
     ("manual", &["machine"]),
-    ("journal", &["change", "host::root", "units"]),
+    ("journal", &["change", "host::root", "trusted", "units"]),
     ("plan", &["change", "qemu", "host", "machine", "units"]),
     ("change", &["systemd", "host::root", "host::block", "host::pci::nodes", "host::pci::holders", "child", "units"]),
     ("systemd", &[]),
-    ("qemu", &["child", "units"]),
-    ("host", &["units"]),
+    ("qemu", &["child", "trusted", "units"]),
+    ("host", &["trusted", "units"]),
     ("machine", &["units"]),
     ("child", &["units"]),
+    ("trusted", &[]),
     ("units", &[]),
 ];
 

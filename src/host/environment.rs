@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use super::Root;
 
 /// The variables that facts depend on; others are not copied.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
     "HOME",
     "INVOCATION_ID",
     "PATH",
+    "SUDO_UID",
     "SYSTEMD_EXEC_PID",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",

@@ -85,7 +85,7 @@ impl Host {
         let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
         let process = Process::read(root, environment, &status);
         let leases = lease::folder(&process.run_dir);
-        let firmware = firmware::read(root, environment);
+        let firmware = firmware::read(root, environment, process.uid);
         let mut files = wanted.files.clone();
         if !wanted.kept.is_empty() {
             files.extend(wanted.kept.iter().map(|path| process.state_dir.join(path)));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::root::list;
 use super::{Environment, Root};
+use crate::trusted;
 use crate::units::CpuSet;
 
 /// This process, as far as a plan depends on it.
@@ -31,8 +32,12 @@ pub struct Process {
     pub state_dir: PathBuf,
     /// Where logs go: `/var/log/vfio-run`, or below `$XDG_STATE_HOME`.
     pub log_dir: PathBuf,
-    /// Where QEMU's answers are cached: `/var/cache/vfio-run`, or below `$XDG_CACHE_HOME`.
-    pub cache_dir: PathBuf,
+    /// Where QEMU's answers are cached: `/var/cache/vfio-run`, or below `$XDG_CACHE_HOME`. `None`: there is no place that
+    /// is surely our own, so they are not.
+    pub cache_dir: Option<PathBuf>,
+    /// What is wrong with the way to one of the folders above: others could exchange what is kept there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<String>,
 }
 
 /// What /proc/self/status says that facts need.
@@ -87,7 +92,9 @@ impl Process {
         let named =
             || groups.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path.to_owned());
         let units = unified.clone().filter(|path| path != "/").or_else(named).unwrap_or_default();
-        let [run_dir, state_dir, log_dir, cache_dir] = folders(root, environment, uid);
+        let ([run_dir, state_dir, log_dir], cache_dir) = folders(root, environment, uid);
+        // The ways of a captured host are those of another place.
+        let untrusted = if root.is_real() { untrusted([&run_dir, &state_dir, &log_dir]) } else { None };
         Self {
             uid,
             gid: status.gid.unwrap_or(environment.gid),
@@ -100,8 +107,14 @@ impl Process {
             state_dir,
             log_dir,
             cache_dir,
+            untrusted,
         }
     }
+}
+
+/// What is wrong with the way to the first of these folders that others could exchange.
+fn untrusted(folders: [&Path; 3]) -> Option<String> {
+    folders.into_iter().find_map(|folder| Some(trusted::way(folder).err()?.to_string()))
 }
 
 /// The service that we are the main process of. The cgroup alone can't tell: a script in a service, or a terminal of
@@ -129,10 +142,11 @@ fn memlock(root: &Root) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Folders for sockets and journals, for state, for logs and for the cache.
-fn folders(root: &Root, environment: &Environment, uid: u32) -> [PathBuf; 4] {
+/// Folders for sockets and journals, for state and for logs; and for the cache.
+fn folders(root: &Root, environment: &Environment, uid: u32) -> ([PathBuf; 3], Option<PathBuf>) {
     if uid == 0 {
-        return ["/run", "/var/lib", "/var/log", "/var/cache"].map(|folder| Path::new(folder).join("vfio-run"));
+        let below = |folder: &str| Path::new(folder).join("vfio-run");
+        return (["/run", "/var/lib", "/var/log"].map(below), Some(below("/var/cache")));
     }
     let temporary = PathBuf::from(format!("/tmp/vfio-run-{uid}"));
     let usual = PathBuf::from(format!("/run/user/{uid}"));
@@ -141,13 +155,10 @@ fn folders(root: &Root, environment: &Environment, uid: u32) -> [PathBuf; 4] {
         None if root.path(&usual).is_dir() => usual.join("vfio-run"),
         None => temporary.join("run"),
     };
-    let below = |name, below_home, last: &str| match environment.xdg(name, below_home) {
-        Some(folder) => folder.join("vfio-run"),
-        None => temporary.join(last),
-    };
-    let state = below("XDG_STATE_HOME", ".local/state", "state");
+    let below = |name, below_home| Some(environment.xdg(name, below_home)?.join("vfio-run"));
+    let state = below("XDG_STATE_HOME", ".local/state").unwrap_or_else(|| temporary.join("state"));
     let log = state.join("log");
-    [run, state, log, below("XDG_CACHE_HOME", ".cache", "cache")]
+    ([run, state, log], below("XDG_CACHE_HOME", ".cache"))
 }
 
 #[cfg(test)]
@@ -175,20 +186,21 @@ mod tests {
         let process = read(&[("proc/self/status", "Uid:\t1000\t0\t0\t0\nGid:\t0\t0\t0\t0\n")], &environment(&[]));
         assert_eq!(process.uid, 0);
         assert_eq!(process.run_dir, Path::new("/run/vfio-run"));
-        assert_eq!(process.cache_dir, Path::new("/var/cache/vfio-run"));
+        assert_eq!(process.cache_dir.unwrap(), Path::new("/var/cache/vfio-run"));
     }
 
     #[test]
     fn a_user_has_folders_of_their_own_with_or_without_xdg() {
         let process = read(&[], &environment(&[]));
         assert_eq!(process.run_dir, Path::new("/tmp/vfio-run-1000/run"));
+        assert_eq!(process.cache_dir, None);
         assert_eq!(process.log_dir, Path::new("/tmp/vfio-run-1000/state/log"));
         let home = environment(&[("HOME", "/home/u")]);
         let process = read(&[("run/user/1000/bus", "")], &home);
         assert_eq!(process.run_dir, Path::new("/run/user/1000/vfio-run"));
         assert_eq!(process.log_dir, Path::new("/home/u/.local/state/vfio-run/log"));
         let process = read(&[], &environment(&[("XDG_RUNTIME_DIR", "/r"), ("XDG_CACHE_HOME", "/c")]));
-        assert_eq!((process.run_dir, process.cache_dir), ("/r/vfio-run".into(), "/c/vfio-run".into()));
+        assert_eq!((process.run_dir, process.cache_dir), ("/r/vfio-run".into(), Some("/c/vfio-run".into())));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! The file is believed only while everything that the answers depend on is as it was: the binary, its modules, and
 //! for KVM the kernel's boot and the device. Anything else about the file that is odd means that QEMU is asked anew.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,9 +15,13 @@ use uuid::Uuid;
 
 use super::facts::QemuFacts;
 use super::probe::{self, KvmTrial, ProbeError, probe_kvm};
+use crate::trusted;
 
 /// To be raised whenever what is asked or how it is kept changes.
 const FORMAT: u32 = 3;
+
+/// More than any QEMU has to say.
+const MAX_LENGTH: u64 = 64 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -63,19 +67,23 @@ impl QemuFacts {
     /// What this binary can do: from the cache in this folder if that is still valid, else asked of the binary.
     ///
     /// If KVM is not to be tried, the answer says nothing of it; a cached answer about KVM stays for the next caller.
-    /// A cache that can't be written is a warning, not an error.
-    pub fn of(binary: &Path, cache_dir: &Path, trial: KvmTrial) -> Result<Self, ProbeError> {
+    /// A cache that can't be written is a warning, not an error; `None`: nothing is kept.
+    pub fn of(binary: &Path, cache_dir: Option<&Path>, trial: KvmTrial) -> Result<Self, ProbeError> {
         let path = probe::resolve(binary)?;
         let io = |source| ProbeError::Io { binary: path.clone(), source };
         // Taken before QEMU is asked: should it be replaced meanwhile, the answers are kept under the old identity.
         let identity = Identity::of(&path).map_err(io)?;
         let kvm = (trial == KvmTrial::Run).then(KvmIdentity::now);
-        let file = cache_dir.join(file_name(&path));
-        let facts = match read(&file) {
+        let file = cache_dir.map(|folder| folder.join(file_name(&path)));
+        let facts = match file.as_deref().and_then(|file| read(file, &path)) {
             Some(kept) if kept.binary == identity && trial == KvmTrial::Skip => {
                 return Ok(Self { kvm_error: None, ..kept.facts });
             }
-            Some(kept) if kept.binary == identity && kept.kvm == kvm && !outlived(&kept, &file) => {
+            Some(kept)
+                if kept.binary == identity
+                    && kept.kvm == kvm
+                    && !file.as_deref().is_some_and(|f| outlived(&kept, f)) =>
+            {
                 return Ok(kept.facts);
             }
             Some(kept) if kept.binary == identity => {
@@ -89,7 +97,9 @@ impl QemuFacts {
             }
         };
         let kept = Kept { format: FORMAT, binary: identity, kvm, facts };
-        if let Err(error) = write(cache_dir, &file, &kept) {
+        if let Some((folder, file)) = cache_dir.zip(file.as_deref())
+            && let Err(error) = write(folder, file, &kept)
+        {
             tracing::warn!(file = %file.display(), %error, "cannot cache what QEMU can do; vfio-run asks QEMU at each start");
         }
         Ok(kept.facts)
@@ -144,19 +154,18 @@ fn file_name(binary: &Path) -> String {
     format!("qemu-{}.json", Uuid::new_v5(&Uuid::NAMESPACE_URL, binary.as_os_str().as_bytes()).simple())
 }
 
-fn read(file: &Path) -> Option<Kept> {
+/// What was kept for this binary. Only a file of our own is believed: what it says becomes QEMU's command line. The name of
+/// the program that is run never comes from it.
+fn read(file: &Path, binary: &Path) -> Option<Kept> {
     // Another format has another shape, or else its number tells.
-    let kept: Kept = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let mut kept: Kept = serde_json::from_slice(&trusted::read(file, MAX_LENGTH).ok()?).ok()?;
+    kept.facts.binary = binary.to_owned();
     (kept.format == FORMAT).then_some(kept)
 }
 
 /// Writes whole or not at all, readable to its owner alone.
 fn write(folder: &Path, file: &Path, kept: &Kept) -> io::Result<()> {
-    if !folder.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        // The mode above passes the umask, which may have taken more away than others' rights.
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
+    trusted::folder(folder, 0o700, None)?;
     // Two of us may write at once; each has its own temporary file, and the last rename wins.
     let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
     let result = (|| {

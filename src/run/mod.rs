@@ -21,7 +21,7 @@ pub use kept::last_failure::LastFailure;
 pub use kept::launcher::Launcher;
 pub use kept::leases::sweep as sweep_leases;
 pub use kept::lock::{Lock, Owner};
-pub use kept::plan_file::PLAN_FILE;
+pub use kept::plan_file::read as kept_plan;
 pub use lifecycle::{adopt, run};
 pub use outcome::{HOOK_OUTCOMES, Outcome, Report};
 pub use rehearsing::{Leak, Rehearsal, Side, Spread, Step, rehearse};

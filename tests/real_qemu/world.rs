@@ -15,7 +15,7 @@ use super::guest;
 use super::launcher::{Ended, Launcher, Output, wait_for};
 
 /// Whom root starts the program as: `nobody` everywhere.
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// Where a test takes place.
 pub struct World {
@@ -46,6 +46,12 @@ pub fn each_as_root(test: impl Fn(&World)) {
         test(&world);
         world.is_clean();
     }
+}
+
+/// Does a test as another user than root, which root must start: it makes files of several users.
+pub fn each_of_nobody(test: impl Fn(&World)) {
+    assert!(Uid::effective().is_root(), "this test changes owners, for which it must be root");
+    each(test);
 }
 
 fn qemus() -> Vec<PathBuf> {

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::host;
 use crate::journal::Record;
-use crate::plan::Plan;
-use crate::run::{self, PLAN_FILE};
+use crate::run;
+use crate::trusted;
 use crate::units::machine_state;
 
 /// What a launcher does that cannot be asked. Before the guest runs, or is taken over, there is no control socket yet, and
@@ -25,6 +25,7 @@ pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str 
 /// The machines that have a run directory, in order of their names.
 pub fn names() -> Result<Vec<String>> {
     let folder = host::run_dir();
+    trusted::way(&folder)?;
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -43,12 +44,14 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
     if !crate::machine::is_name(name) {
         bail!("{name:?} is no machine's name");
     }
-    Ok(host::run_dir().join(name))
+    let folder = host::run_dir().join(name);
+    trusted::way(&folder)?;
+    Ok(folder)
 }
 
 /// How long the machine's guest may take to power off, and the hooks after it.
 pub fn shutdown_limit(run_dir: &Path) -> Duration {
-    let plan = std::fs::read(run_dir.join(PLAN_FILE)).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
+    let plan = run::kept_plan(run_dir).ok();
     // The launcher also waits for the hooks that come after the guest.
     Duration::from_secs(plan.map_or(90, |p| u64::from(p.hooks_limit(false)) + u64::from(p.shutdown_timeout)))
 }

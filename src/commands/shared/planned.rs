@@ -31,7 +31,7 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     // What QEMU says of KVM here does not hold for a captured host.
     let tries = captured.is_none() && plan::tries_kvm(&source.machine, &here.kvm);
     let trial = if tries { KvmTrial::Run } else { KvmTrial::Skip };
-    let facts = QemuFacts::of(&binary, &here.process.cache_dir, trial).map_err(|error| {
+    let facts = QemuFacts::of(&binary, here.process.cache_dir.as_deref(), trial).map_err(|error| {
         let place = source.lines.at("qemu").map_or_else(String::new, |at| format!("{}:{}:{}: ", file.display(), at.line, at.column));
         let remedy = "install QEMU (Debian: qemu-system-x86), or name its binary in the machine file: `qemu: \"/…/qemu-system-x86_64\"`";
         NoQemu(format!("{place}{:#}\n     → {remedy}", anyhow::Error::from(error)))

@@ -47,9 +47,13 @@ const MAX_LENGTH: usize = 256 << 10;
 
 /// The descriptors in order of priority. The same name in an earlier folder overrides, an empty file masks, and the
 /// order is that of the names, not of the folders (QEMU `docs/interop/firmware.json`, "@Firmware").
-pub(in crate::host) fn read(root: &Root, environment: &Environment) -> Vec<Descriptor> {
+///
+/// A descriptor names files that are copied and read with our rights, so root (`uid` 0) takes only the system's: its `HOME`
+/// may be another user's (`sudo -E`).
+pub(in crate::host) fn read(root: &Root, environment: &Environment, uid: u32) -> Vec<Descriptor> {
+    let own = environment.xdg("XDG_CONFIG_HOME", ".config").filter(|_| uid != 0);
     let folders = [
-        environment.xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("qemu/firmware")),
+        own.map(|folder| folder.join("qemu/firmware")),
         Some("/etc/qemu/firmware".into()),
         Some("/usr/share/qemu/firmware".into()),
     ];
@@ -173,6 +177,10 @@ mod tests {
     }"#;
 
     fn read_files(files: &[(&str, &str)]) -> Vec<Descriptor> {
+        read_files_as(1000, files)
+    }
+
+    fn read_files_as(uid: u32, files: &[(&str, &str)]) -> Vec<Descriptor> {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = folder.path().join(path);
@@ -180,7 +188,16 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let variables = [("HOME".to_owned(), "/home/u".into())].into();
-        read(&Root::new(folder.path()), &Environment { variables, ..Environment::default() })
+        read(&Root::new(folder.path()), &Environment { variables, ..Environment::default() }, uid)
+    }
+
+    #[test]
+    fn root_takes_no_descriptor_of_a_users() {
+        let files = [("home/u/.config/qemu/firmware/10-a.json", DEBIAN), ("etc/qemu/firmware/20-b.json", DEBIAN)];
+        assert_eq!(read_files_as(1000, &files).len(), 2);
+        let found = read_files_as(0, &files);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].path, Path::new("/etc/qemu/firmware/20-b.json"));
     }
 
     #[test]

@@ -1,9 +1,19 @@
-//! Whether root follows a machine file that others can change: it names programs that root runs.
+//! Whether the program follows files that others can change: the machine file, which names programs that root runs, and
+//! what it keeps itself.
 
 use crate::plan::Severity;
 use crate::plan::draft::Draft;
 
 pub(in crate::plan) fn check(draft: &mut Draft) {
+    machine_file(draft);
+    if let Some(untrusted) = &draft.host.process.untrusted {
+        let remedy =
+            "set `XDG_RUNTIME_DIR` and `HOME` to folders of your own, as a login does; or remove what others made";
+        draft.no("folders.owner", Severity::Hard, untrusted.clone(), remedy);
+    }
+}
+
+fn machine_file(draft: &mut Draft) {
     let Some(found) = draft.host.machine_file.clone().filter(|_| draft.host.process.uid == 0) else { return };
     let path = found.path.display();
     let detail = format!(
@@ -30,5 +40,15 @@ mod tests {
             assert_eq!(found.is_some(), warned, "{uid} {open}");
             assert!(found.is_none_or(|finding| !finding.blocks()));
         }
+    }
+    #[test]
+    fn what_others_could_exchange_is_no_place_to_keep_anything() {
+        let mut host = host(Shape::simple(4, 1));
+        let machine = "(guest: Other, memory: (size: \"1 GiB\"))";
+        let found = |host: &_| plan(machine, host).findings.into_iter().find(|f| f.key == "folders.owner");
+        assert!(found(&host).is_none());
+        host.process.untrusted = Some("/tmp/vfio-run-1000 belongs to user 1001".to_owned());
+        let finding = found(&host).unwrap();
+        assert!(finding.blocks() && finding.sentence().contains("belongs to user 1001"));
     }
 }

@@ -1,18 +1,20 @@
 //! Why a machine's last start failed, kept beside its log until a start succeeds. A user whose screen went black and came
 //! back finds it in `vfio-run status` and `check`, also after a reboot.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::folders::shared_folder;
 use crate::journal::Record;
 use crate::run::kept::plan_file::PLAN_FILE;
 use crate::run::outcome::Outcome;
+use crate::trusted;
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
@@ -72,10 +74,7 @@ impl Stage {
 impl LastFailure {
     /// That of the machine with this log, if its last start failed; `None` also if the file cannot be read.
     pub fn of(log: &Path) -> Option<Self> {
-        let path = path(log);
-        let size = std::fs::metadata(&path).ok()?.len();
-        let text = (size <= MAX_SIZE).then(|| std::fs::read(&path).ok()).flatten()?;
-        serde_json::from_slice(&text).ok()
+        serde_json::from_slice(&trusted::read(&path(log), MAX_SIZE).ok()?).ok()
     }
 
     /// The names of the machines whose logs are in this folder and whose last start failed, in order.
@@ -158,7 +157,7 @@ fn store(log: &Path, error: String, records: &[Record], left: &[String]) {
 fn write_file(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
     // A start that fails early has no log yet, nor a folder for it.
     let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    shared_folder(folder)?;
     let part = path.with_extension("failure-part");
     let mut file = OpenOptions::new()
         .write(true)

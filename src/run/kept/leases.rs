@@ -119,7 +119,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
     let path = lease::path(folder, address);
     // A launcher that ends removes the file, and with the last one the folders; then they are made anew.
     for _ in 0..TRIES {
-        folders::make_shared_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        folders::shared_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let opened = OpenOptions::new()
             .read(true)
             .write(true)

@@ -1,12 +1,13 @@
 //! The machine's log: QEMU's and the helpers' output, and the command lines that produced it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::folders::shared_folder;
 use crate::plan::Helper;
 use crate::qemu::command::CommandLine;
 
@@ -87,11 +88,7 @@ impl Log {
 /// Opens the machine's log for appending, mode 0600.
 fn open_log(path: &Path) -> Result<File> {
     if let Some(folder) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        shared_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     OpenOptions::new()
         .append(true)

@@ -5,9 +5,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::plan::Plan;
+use crate::trusted;
 
 /// Its name in the run directory.
 pub const PLAN_FILE: &str = "plan.json";
+/// More than any plan.
+const MAX_LENGTH: u64 = 64 << 20;
 
 /// Writes the plan into its run directory.
 pub fn write(plan: &Plan) -> Result<()> {
@@ -18,6 +21,6 @@ pub fn write(plan: &Plan) -> Result<()> {
 /// Reads the plan of this run directory.
 pub fn read(run_dir: &Path) -> Result<Plan> {
     let path = run_dir.join(PLAN_FILE);
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = trusted::read(&path, MAX_LENGTH).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not a plan that vfio-run wrote", path.display()))
 }

@@ -70,7 +70,7 @@ fn bare_start(plan: &Plan, folder: &Path) -> f64 {
                 UnixListener::bind(path).unwrap().into()
             }
             Inherited::Helper(name) => panic!("the bench's machine has no helper {name}"),
-            Inherited::Device(node) => panic!("the bench's machine has no device {}", node.display()),
+            other => panic!("the bench's machine has no {other:?}"),
         };
         command.fd(descriptor.fd, end);
     }

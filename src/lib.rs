@@ -15,6 +15,7 @@ pub mod host;
 pub mod journal;
 pub mod machine;
 pub mod manual;
+pub mod netlink;
 pub mod plan;
 pub mod qemu;
 pub mod report;

@@ -46,6 +46,11 @@ const MACHINES: &[(&str, &str)] = &[
           (file: \"DIR/f.raw\", bus: Nvme, sector: (logical: 4096)), \
           (file: \"DIR/d, x'y.raw\", bus: Sata, sector: (physical: 4096))])",
     ),
+    (
+        "cards",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), networks: [(link: Down), (model: E1000e), (model: E1000), \
+          (model: Rtl8139), (model: Vmxnet3)])",
+    ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "uefi",

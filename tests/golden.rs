@@ -185,7 +185,7 @@ fn every_plan_holds_together() {
         let fds: Vec<i32> = plan.descriptors.iter().map(|descriptor| descriptor.fd).collect();
         assert_eq!(fds, (3..3 + fds.len() as i32).collect::<Vec<_>>(), "{case}: descriptors without gaps");
         for fd in fds {
-            let uses = plan.command.options.iter().filter(|option| option.fd() == Some(fd)).count();
+            let uses = plan.command.options.iter().filter(|option| option.fds().contains(&fd)).count();
             assert_eq!(uses, 1, "{case}: descriptor {fd} is used once");
         }
         for helper in &plan.helpers {

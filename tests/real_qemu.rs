@@ -24,6 +24,8 @@ mod huge_pages;
 mod launcher;
 #[path = "real_qemu/machines.rs"]
 mod machines;
+#[path = "real_qemu/networks.rs"]
+mod networks;
 #[path = "real_qemu/orphan.rs"]
 mod orphan;
 #[path = "real_qemu/other_users.rs"]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{firmware, images, unit_file, writable};
 use super::{
-    Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Pci, Process, Root, Tuning, WantedTuning,
-    WantedUnit, Writable, environment, lease, pci, process,
+    Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, Root, Tuning,
+    WantedTuning, WantedUnit, Writable, environment, lease, pci, process,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -42,6 +42,9 @@ pub struct Host {
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
+    /// The network interfaces, if the machine uses any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
@@ -66,6 +69,8 @@ pub struct Wanted {
     pub pci: Option<pci::WantedPci>,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
+    /// Whether the network interfaces are looked at.
+    pub network: bool,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
     /// The machine file.
@@ -98,6 +103,7 @@ impl Host {
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
+            network: wanted.network.then(|| Network::read(root)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
@@ -155,6 +161,7 @@ mod tests {
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
             tuning: Some(WantedTuning::default()),
+            network: true,
             unit: None,
             machine_file: None,
         };

@@ -10,6 +10,7 @@ mod holders;
 pub mod kvm;
 pub mod lease;
 mod memory;
+mod network;
 pub mod pci;
 mod process;
 mod root;
@@ -24,6 +25,7 @@ pub use files::{Descriptor, Feature, FileFact, FileKind, InstalledUnit, WantedUn
 pub use holders::holders;
 pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
+pub use network::{Interface, InterfaceKind, Network, TunFlags};
 pub use pci::Pci;
 pub use process::{Process, log_dir, run_dir};
 pub use root::Root;

@@ -21,4 +21,6 @@ pub struct Named {
     pub roms: Vec<PathBuf>,
     /// Units of users' service managers.
     pub user_units: Vec<String>,
+    /// Whether the host's network interfaces matter.
+    pub network: bool,
 }

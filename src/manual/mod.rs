@@ -26,6 +26,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "troubleshooting", section: 7, text: include_str!("troubleshooting.md") },
     Topic { name: "stopping", section: 7, text: include_str!("stopping.md") },
     Topic { name: "service", section: 7, text: include_str!("service.md") },
+    Topic { name: "network", section: 7, text: include_str!("network.md") },
     Topic { name: "hooks", section: 7, text: include_str!("hooks.md") },
     Topic { name: "files", section: 7, text: include_str!("files.md") },
     Topic { name: "json", section: 7, text: include_str!("json.md") },

@@ -42,6 +42,8 @@ pub(super) struct Draft<'a> {
     pub helpers: Vec<Helper>,
     /// Descriptors that QEMU inherits, without gaps from [`FIRST_FD`] on.
     pub descriptors: Vec<Descriptor>,
+    /// Network cards whose cable is unplugged before the guest runs, by their ids.
+    pub unplugged: Vec<String>,
     /// What the checks have found so far.
     pub findings: Vec<Finding>,
     /// The guest's root ports so far.
@@ -68,6 +70,7 @@ impl<'a> Draft<'a> {
             keep: Vec::new(),
             helpers: Vec::new(),
             descriptors: Vec::new(),
+            unplugged: Vec::new(),
             findings: Vec::new(),
             ports: RootPorts::default(),
         }

@@ -34,7 +34,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);
     let holds = holds::decide(&mut draft);
-    let Draft { paths, account, options, changes, keep, helpers, descriptors, findings, .. } = draft;
+    let Draft { paths, account, options, changes, keep, helpers, descriptors, unplugged, findings, .. } = draft;
     Plan {
         name: machine.name.clone(),
         uuid: machine.uuid(),
@@ -47,6 +47,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         keep,
         helpers,
         descriptors,
+        unplugged,
         command: CommandLine { binary: qemu.binary.clone(), options },
         account,
         cgroup,

@@ -114,6 +114,7 @@ pub fn host(shape: Shape) -> Host {
         accounts: BTreeMap::new(),
         pci: None,
         tuning: None,
+        network: None,
         installed_unit: None,
         machine_file: None,
     }
@@ -122,7 +123,7 @@ pub fn host(shape: Shape) -> Host {
 /// A QEMU that has what plans use.
 pub fn qemu() -> QemuFacts {
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect();
-    let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e \
+    let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e e1000 rtl8139 vmxnet3 \
                    VGA virtio-vga qxl-vga qemu-xhci usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
                    tpm-crb";
     let options =

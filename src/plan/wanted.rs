@@ -11,6 +11,7 @@ pub fn wanted_by_any() -> Wanted {
     Wanted {
         programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()],
         tuning: Some(super::tuning::wanted_by_any()),
+        network: true,
         ..Wanted::default()
     }
 }
@@ -34,6 +35,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         kept,
         pci,
         tuning,
+        network: named.network,
         ..Wanted::default()
     }
 }

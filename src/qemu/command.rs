@@ -147,13 +147,14 @@ impl QemuOption {
         }
     }
 
-    /// The number of the descriptor that it names, by `fd=` or `vhostfd`, if it names one.
-    pub fn fd(&self) -> Option<i32> {
-        let text = match &self.value {
-            OptionValue::Json(object) => object.get("vhostfd")?.as_str(),
-            _ => self.get("fd"),
+    /// The numbers of the descriptors that it names, by `fd` and `vhostfd`, or several by `fds` and `vhostfds`.
+    pub fn fds(&self) -> Vec<i32> {
+        let text = |key: &str| match &self.value {
+            OptionValue::Json(object) => object.get(key)?.as_str(),
+            _ => self.get(key),
         };
-        text?.parse().ok()
+        let texts = ["fd", "fds", "vhostfd", "vhostfds"].into_iter().filter_map(text);
+        texts.flat_map(|numbers| numbers.split(':')).filter_map(|number| number.parse().ok()).collect()
     }
 
     /// Name and value as separate words.

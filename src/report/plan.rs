@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::findings::findings;
 use super::table::Table;
-use crate::plan::{Cgroup, HelperAccount, Inherited, Plan, trial};
+use crate::plan::{Cgroup, HelperAccount, Inherited, Plan, Tap, trial};
 
 /// The plan in short: the CPUs of each thread, the changes to the host, the processes.
 pub fn summary(plan: &Plan) -> String {
@@ -106,6 +106,13 @@ fn inherited(what: &Inherited) -> String {
         Inherited::Listen(path) => format!("listens on {}", path.display()),
         Inherited::Helper(name) => format!("joined to {name}"),
         Inherited::Device(path) => format!("{}, opened by the launcher", path.display()),
+        Inherited::Tap(Tap { name, port: None, .. }) => format!("the tap device {name}, opened by the launcher"),
+        Inherited::Tap(Tap { name, port: Some(port), .. }) => {
+            format!("the tap device {name} on {}, made by the launcher; it goes with QEMU", port.bridge)
+        }
+        Inherited::BridgeHelper { program, bridge } => {
+            format!("a tap device on {bridge}, made by {}; it goes with QEMU", program.display())
+        }
     }
 }
 

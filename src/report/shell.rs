@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Descriptor, Inherited, Keep, Plan};
+use crate::plan::{Descriptor, Inherited, Keep, Plan, Tap, TapPort};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
 /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -52,7 +52,7 @@ pub fn line(plan: &Plan) -> String {
 fn folder(descriptors: &[Descriptor]) -> PathBuf {
     let bound = descriptors.iter().find_map(|descriptor| match &descriptor.what {
         Inherited::Listen(path) => path.parent(),
-        Inherited::Qmp | Inherited::Helper(_) | Inherited::Device(_) => None,
+        _ => None,
     });
     bound.unwrap_or(Path::new("/tmp")).to_owned()
 }
@@ -60,7 +60,7 @@ fn folder(descriptors: &[Descriptor]) -> PathBuf {
 /// The option with `path=` in place of the `fd=` of an inherited descriptor.
 fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> QemuOption {
     let mut option = option.clone();
-    let inherited = option.fd().and_then(|fd| descriptors.iter().find(|d| d.fd == fd));
+    let inherited = option.fds().first().and_then(|fd| descriptors.iter().find(|d| d.fd == *fd));
     let Some(inherited) = inherited else { return option };
     let (path, server) = match &inherited.what {
         Inherited::Listen(path) => (path.clone(), false),
@@ -74,6 +74,13 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             }
             return option;
         }
+        Inherited::Tap(Tap { port: Some(TapPort { bridge, .. }), .. }) | Inherited::BridgeHelper { bridge, .. } => {
+            // Its default helper makes the device; as root, and outside of the sandbox.
+            return instead(option, &[("type", "bridge"), ("br", bridge)]);
+        }
+        Inherited::Tap(tap) => {
+            return instead(option, &[("ifname", &tap.name), ("script", "no"), ("downscript", "no")]);
+        }
     };
     if let OptionValue::Keys { keys, .. } = &mut option.value {
         for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {
@@ -82,6 +89,15 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         }
     }
     if server { option.with("server", "on").with("wait", "off") } else { option }
+}
+
+/// A `-netdev` that opens for itself what it would inherit.
+fn instead(mut option: QemuOption, members: &[(&str, &str)]) -> QemuOption {
+    if let OptionValue::Json(object) = &mut option.value {
+        object.retain(|key, _| !["fd", "fds", "vhost", "vhostfd", "vhostfds"].contains(&key.as_str()));
+        object.extend(members.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())));
+    }
+    option
 }
 
 /// A word as a POSIX shell reads it back.
@@ -96,6 +112,8 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::qemu::device::Device;
     use crate::units::Origin;
@@ -119,6 +137,8 @@ mod tests {
         let chardev =
             |id: &str, fd: &str| QemuOption::keys("-chardev", Some("socket"), origin()).with("id", id).with("fd", fd);
         let vsock = Device::new("vhost-vsock-pci", "v").with("guest-cid", 42).with_descriptor("vhostfd", 6);
+        let tap = json!({"type": "tap", "id": "net0", "fds": "7:8", "vhost": true, "vhostfds": "9:10"});
+        let tap = QemuOption::json("-netdev", tap.as_object().unwrap().clone(), origin());
         let line = CommandLine {
             binary: "/usr/bin/qemu".into(),
             options: vec![
@@ -126,7 +146,8 @@ mod tests {
                 chardev("qmp", "3"),
                 chardev("serial", "4").with("server", "on"),
                 chardev("tpm", "5"),
-                QemuOption::keys("-netdev", Some("tap"), origin()).with("fd", "9"),
+                QemuOption::keys("-netdev", Some("tap"), origin()).with("fd", "99"),
+                tap,
                 vsock.option(origin()),
             ],
         };
@@ -135,6 +156,7 @@ mod tests {
             Descriptor { fd: 4, what: Inherited::Listen("/run/my vm/serial.sock".into()) },
             Descriptor { fd: 5, what: Inherited::Helper("swtpm".to_owned()) },
             Descriptor { fd: 6, what: Inherited::Device("/dev/vhost-vsock".into()) },
+            Descriptor { fd: 7, what: Inherited::Tap(Tap { name: "tap0".to_owned(), multi_queue: true, port: None }) },
         ];
         assert_eq!(
             command(&line, &descriptors),
@@ -142,7 +164,8 @@ mod tests {
              -chardev 'socket,id=qmp,path=/run/my vm/qmp-0.sock,server=on,wait=off' \
              -chardev 'socket,id=serial,path=/run/my vm/serial.sock,server=on' \
              -chardev 'socket,id=tpm,path=/run/my vm/swtpm.sock' \
-             -netdev tap,fd=9 \
+             -netdev tap,fd=99 \
+             -netdev '{\"type\":\"tap\",\"id\":\"net0\",\"ifname\":\"tap0\",\"script\":\"no\",\"downscript\":\"no\"}' \
              -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}'"
         );
     }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use vfio_run::host::pci::{Image, Rom};
-use vfio_run::host::{Attribute, FileFact, FileKind, Host, Irq, Tuning, WantedTuning};
+use vfio_run::host::{
+    Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, TunFlags, Tuning, WantedTuning,
+};
 use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
 use vfio_run::qemu::QemuFacts;
@@ -109,6 +111,18 @@ fn tuning(wanted: &WantedTuning, online: &CpuSet) -> Tuning {
     }
 }
 
+/// The interfaces of a host: a card on a bridge, and a tap device.
+fn network() -> Network {
+    let tun = InterfaceKind::Tun { flags: TunFlags(0x5002), owner: Some(1000), group: None };
+    let kinds = [("br0", InterfaceKind::Bridge), ("eth0", InterfaceKind::Ethernet), ("tap0", tun)];
+    let interfaces = kinds.into_iter().zip(2..).map(|((name, kind), index)| {
+        let address = Some(format!("00:00:5e:00:53:{index:02x}"));
+        let master = (name != "br0").then(|| "br0".to_owned());
+        (name.to_owned(), Interface { index, kind, up: true, address, mtu: Some(1500), master })
+    });
+    Network { interfaces: interfaces.collect() }
+}
+
 /// All that a plan is made from.
 pub struct Inputs {
     source: Source,
@@ -128,6 +142,7 @@ impl Inputs {
         let wanted = plan::wanted(&source.machine);
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
         host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));
+        host.network = wanted.network.then(network);
         if let (Some(pci), Some(wanted)) = (&mut host.pci, wanted.pci) {
             pci.roms = wanted.roms.into_iter().map(|path| (path.clone(), rom(&path))).collect();
         }

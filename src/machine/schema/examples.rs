@@ -37,6 +37,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("disks.boot", "1"),
     ("networks.mac", "\"52:54:00:12:34:56\""),
     ("networks.backend", "Bridge(\"br0\")"),
+    ("networks.queues", "networks: [(backend: Bridge(\"br0\"), queues: 2)]"),
     ("pci", "[\"01:00.*\"]"),
     ("pci.address", "\"01:00.*\""),
     ("pci.expect", "\"10de:2684\""),

@@ -2,7 +2,6 @@
 
 use super::super::draft::{Draft, by_default};
 use super::super::{Inherited, Severity};
-use crate::machine::Backend;
 use crate::qemu::command::QemuOption;
 
 /// Name, UUID, sandbox, messages; and nothing that QEMU would add by itself.
@@ -27,19 +26,6 @@ fn sandbox(draft: &mut Draft) {
     if !draft.qemu.options.contains_key("sandbox") {
         let detail = format!("{} has no seccomp sandbox", draft.qemu.binary.display());
         draft.no("qemu.sandbox", Severity::Soft, detail, "use a QEMU that is built with libseccomp");
-        return;
-    }
-    let networks = draft.machine.networks.as_deref().unwrap_or_default();
-    if let Some(index) = networks.iter().position(|network| matches!(network.backend, Backend::Bridge(_))) {
-        // Any seccomp filter comes with `no_new_privs` (libseccomp's default), under which the helper's setuid bit is
-        // void; so there is no sandbox with it, whatever is allowed inside.
-        draft.no(
-            "qemu.sandbox",
-            Severity::Soft,
-            "QEMU runs without its seccomp sandbox: the bridge helper is a setuid program, which the sandbox forbids",
-            "make a tap device on the bridge and name it: `backend: Tap(\"tap0\")`",
-        );
-        draft.about(&format!("networks[{index}].backend"));
         return;
     }
     let mut sandbox = QemuOption::keys("-sandbox", Some("on"), by_default("a guest that takes QEMU over gains little"));

@@ -20,7 +20,7 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     ports::serial(draft);
     disks::write(draft, &decided.disks);
     passthrough::write(draft, decided.devices, &firmware);
-    networks::write(draft);
+    networks::write(draft, decided.placement.vcpus.len());
     tpm::write(draft);
     ports::agent(draft);
     balloon::write(draft);

@@ -38,6 +38,37 @@ pub enum Inherited {
     Helper(String),
     /// A device node of the host that the launcher opens for reading and writing, since QEMU's account may not.
     Device(PathBuf),
+    /// A queue of a tap device; each queue of the same device is a descriptor of its own.
+    Tap(Tap),
+    /// The tap device that QEMU's bridge helper makes for the launcher (QEMU's `qemu-bridge-helper.c`).
+    BridgeHelper {
+        /// The helper.
+        program: PathBuf,
+        /// The bridge.
+        bridge: String,
+    },
+}
+
+/// A tap device, as the launcher makes or opens it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    /// Its name.
+    pub name: String,
+    /// Whether it is of the kind that may have more than one queue.
+    pub multi_queue: bool,
+    /// If the launcher makes it, what it is made: the kernel removes it with its last descriptor. `None`: it is there.
+    pub port: Option<TapPort>,
+}
+
+/// A tap device as a bridge's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapPort {
+    /// The bridge.
+    pub bridge: String,
+    /// The device's own MAC address, which is not the guest's.
+    pub address: String,
+    /// The bridge's largest packet, in bytes: a bridge takes the smallest of its ports'.
+    pub mtu: Option<u32>,
 }
 
 /// A file or folder that is made once for the machine and never overwritten.

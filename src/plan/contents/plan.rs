@@ -41,6 +41,9 @@ pub struct Plan {
     pub descriptors: Vec<Descriptor>,
     /// QEMU's command line.
     pub command: CommandLine,
+    /// Network cards whose cable is unplugged before the guest runs, by their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplugged: Vec<String>,
     /// The account that QEMU and the helpers run as; `None`: ours.
     pub account: Option<Account>,
     /// The cgroup that QEMU lives in.

@@ -10,6 +10,7 @@ mod scope;
 pub(super) mod sockets;
 mod spawn;
 pub(super) mod start;
+mod taps;
 pub(super) mod threads;
 pub mod transient_unit;
 pub(super) mod trial;

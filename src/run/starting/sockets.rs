@@ -1,5 +1,5 @@
-//! The sockets that QEMU and its helpers inherit: the launcher binds or pairs them before it starts these processes, so
-//! that no process has to wait for a socket to appear.
+//! What QEMU and its helpers inherit: the launcher binds, pairs or opens it before it starts these processes, so that no
+//! process has to wait for a socket to appear.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::taps;
 use crate::plan::{Descriptor, Helper, HelperDescriptor, HelperEnd, Inherited, Plan};
 
 /// The descriptors of QEMU and the helpers under their numbers, and our ends of those that have one.
@@ -33,7 +34,7 @@ pub fn make(plan: &Plan) -> Result<Sockets> {
         helpers.push(join(helper, &plan.paths.run, &mut joined)?);
     }
     let mut qemu = Vec::new();
-    for Descriptor { fd, what } in &plan.descriptors {
+    for (index, Descriptor { fd, what }) in plan.descriptors.iter().enumerate() {
         let end = match what {
             Inherited::Qmp => monitor.take().context("the plan has two monitors for the launcher")?,
             Inherited::Listen(path) => OwnedFd::from(listen(path)?),
@@ -43,6 +44,11 @@ pub fn make(plan: &Plan) -> Result<Sockets> {
                 .open(path)
                 .with_context(|| format!("cannot open {} for the guest", path.display()))?
                 .into(),
+            Inherited::Tap(tap) => {
+                let first = plan.descriptors.iter().take(index).all(|earlier| earlier.what != *what);
+                taps::open_queue(tap, first)?
+            }
+            Inherited::BridgeHelper { program, bridge } => taps::by_helper(program, bridge)?,
             Inherited::Helper(name) => {
                 joined.remove(name.as_str()).with_context(|| format!("the plan has no helper {name}"))?
             }

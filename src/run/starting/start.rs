@@ -124,6 +124,10 @@ async fn run_guest(
     for report in journal.settle(root) {
         log_undo(&report);
     }
+    for name in &plan.unplugged {
+        let unplug = qmp::set_link { name: name.clone(), up: false };
+        qmp.execute(unplug).await.with_context(|| format!("QEMU did not unplug the cable of {name}"))?;
+    }
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;
     journal.append(Record::Running)?;

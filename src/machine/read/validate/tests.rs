@@ -189,6 +189,19 @@ fn networks() {
             r#"m.ron:2:46: "52:54:00:AA:BB:CC" is already the address of `networks[0]`"#,
         ),
         (r#"networks: [(backend: Tap("tap0,script=x"))]"#, "ok"),
+        (r#"networks: [(backend: Tap("tap%d"))]"#, r#"m.ron:2:26: "tap%d" cannot be a network interface"#),
+        (
+            r#"networks: [(backend: Tap("t0")), (backend: Tap("t0"))]"#,
+            r#"m.ron:2:48: "t0" is already the tap device of `networks[0]`"#,
+        ),
+        (r#"networks: [(backend: Bridge("br0"), queues: 8, link: Down)]"#, "ok"),
+        (r#"networks: [(backend: Bridge("br0"), queues: 0)]"#, "m.ron:2:45: `queues` cannot be 0"),
+        (r#"networks: [(backend: Bridge("br0"), queues: 9)]"#, "m.ron:2:45: `queues` cannot be 9"),
+        ("networks: [(queues: 2)]", "m.ron:2:21: a card of this model or backend has no `queues`"),
+        (
+            r#"networks: [(backend: Bridge("br0"), model: E1000e, queues: 2)]"#,
+            "m.ron:2:60: a card of this model or backend has no `queues`",
+        ),
         (
             r#"networks: [(backend: Tap("a-much-too-long-name"))]"#,
             r#"m.ron:2:26: "a-much-too-long-name" cannot be a network interface"#,

@@ -1,76 +1,93 @@
-//! Network cards.
+//! Network cards, and what is at their other ends: one file a backend.
 
-use serde_json::Value;
+mod bridge;
+mod card;
+mod tap;
+mod taps;
 
-use crate::machine::{Backend, Network, NetworkModel};
-use crate::plan::Severity::{Hard, Soft};
+use serde_json::Map;
+
+use card::{Card, Connected};
+
+use crate::machine::{Backend, Link, Network, NetworkModel};
+use crate::plan::Severity::Hard;
 use crate::plan::draft::{Draft, by_default};
+use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
+use crate::units::Origin;
 
-/// What a machine has that says nothing of networks.
-const DEFAULT: Network = Network { backend: Backend::User, model: NetworkModel::Virtio, mac: None };
+/// The largest packet of an ordinary Ethernet, which every card assumes.
+const ORDINARY_MTU: u32 = 1500;
 
-/// `-netdev` and the card of each network.
-pub(in crate::plan::command) fn write(draft: &mut Draft) {
-    let default = [DEFAULT];
+/// `-netdev` and the card of each network. `vcpus`: how many vCPUs there are.
+pub(in crate::plan::command) fn write(draft: &mut Draft, vcpus: usize) {
+    let default = [Network::default()];
     let networks = draft.machine.networks.as_deref().unwrap_or(&default);
     for (index, network) in networks.iter().enumerate() {
-        let id = format!("net{index}");
         let origin = match draft.machine.networks {
             Some(_) => draft.file(&format!("networks[{index}]")),
             None => by_default("a network card with QEMU's user-mode network"),
         };
-        let backend = backend(draft, &id, network);
-        if let Some(backend) = &backend {
-            draft.push(QemuOption::json("-netdev", backend.clone(), origin.clone()));
-        }
-        let driver = match network.model {
-            NetworkModel::Virtio => "virtio-net-pci",
-            NetworkModel::E1000e => "e1000e",
-        };
         let mac = network.mac.clone().unwrap_or_else(|| mac(draft, index));
-        let card = Device::new(driver, &id).with("mac", mac);
-        let card = card.with_some("netdev", backend.is_some().then(|| id.clone()));
-        // No boot ROM: the network is not booted from, and the ROM's file may not be installed.
-        draft.pcie_device(card.with("romfile", ""), origin);
+        // No machine has more vCPUs than fit.
+        let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
+        let card = Card { index, id: format!("net{index}"), network, mac, vcpus };
+        let connected = match &network.backend {
+            Backend::None => None,
+            Backend::User => {
+                let (props, role) = (Map::new(), Role::Plain);
+                Some(Connected { kind: "user", props, role, queues: 1, mtu: None })
+            }
+            Backend::Bridge(bridge) => Some(bridge::connect(draft, &card, bridge)),
+            Backend::Tap(name) => Some(tap::connect(draft, &card, name)),
+        };
+        if let Some(connected) = &connected {
+            netdev(draft, &card, connected, origin.clone());
+        }
+        device(draft, card, connected.as_ref(), origin);
     }
 }
 
-/// The `-netdev` object, or `None` for a card that is not connected.
-fn backend(draft: &mut Draft, id: &str, network: &Network) -> Option<serde_json::Map<String, Value>> {
-    let (kind, props): (&str, Vec<(&str, Value)>) = match &network.backend {
-        Backend::None => return None,
-        Backend::User => ("user", vec![]),
-        Backend::Bridge(bridge) => {
-            let detail = format!("vfio-run cannot tell whether QEMU's bridge helper may use {bridge}");
-            draft.unknown(
-                &format!("{id}.bridge"),
-                Soft,
-                format!("{detail}: it must be setuid root and /etc/qemu/bridge.conf must hold `allow {bridge}`"),
-            );
-            ("bridge", vec![("br", bridge.as_str().into())])
-        }
-        Backend::Tap(tap) => {
-            if let Some(account) = &draft.account {
-                let uid = account.uid;
-                let detail = format!("{tap} must belong to QEMU's account: `ip tuntap add {tap} mode tap user {uid}`");
-                draft.unknown(&format!("{id}.tap"), Soft, detail);
-            }
-            ("tap", vec![("ifname", tap.as_str().into()), ("script", "no".into()), ("downscript", "no".into())])
-        }
-    };
-    if !draft.qemu.netdevs.contains(kind) {
-        let detail = format!("{} has no network backend `{kind}`", draft.qemu.binary.display());
+/// The `-netdev` option, after a check that the binary has its type.
+fn netdev(draft: &mut Draft, card: &Card, connected: &Connected, origin: Origin) {
+    if !draft.qemu.netdevs.contains(connected.kind) {
+        let detail = format!("{} has no network backend `{}`", draft.qemu.binary.display(), connected.kind);
         let known: Vec<&str> = draft.qemu.netdevs.iter().map(String::as_str).collect();
-        draft.no(&format!("{id}.backend"), Hard, detail, &format!("it has {}", known.join(", ")));
-        draft.about(&format!("networks[{}].backend", id.trim_start_matches("net")));
+        draft.no(&card.key("backend"), Hard, detail, &format!("it has {}", known.join(", ")));
+        draft.about(&card.field("backend"));
     }
-    let mut object = serde_json::Map::new();
-    object.insert("type".to_owned(), kind.into());
-    object.insert("id".to_owned(), id.into());
-    object.extend(props.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    Some(object)
+    let mut object = Map::new();
+    object.insert("type".to_owned(), connected.kind.into());
+    object.insert("id".to_owned(), card.id.clone().into());
+    object.extend(connected.props.clone());
+    draft.push(QemuOption::json("-netdev", object, origin).with_role(connected.role.clone()));
+}
+
+fn device(draft: &mut Draft, card: Card, connected: Option<&Connected>, origin: Origin) {
+    let driver = match card.network.model {
+        NetworkModel::Virtio => "virtio-net-pci",
+        NetworkModel::E1000e => "e1000e",
+        NetworkModel::E1000 => "e1000",
+        NetworkModel::Rtl8139 => "rtl8139",
+        NetworkModel::Vmxnet3 => "vmxnet3",
+    };
+    let mut device = Device::new(driver, &card.id).with("mac", card.mac);
+    device = device.with_some("netdev", connected.map(|_| card.id.clone()));
+    if card.network.model == NetworkModel::Virtio {
+        let queues = connected.map_or(1, |connected| connected.queues);
+        if queues > 1 {
+            // An interrupt for each direction of each queue, one for the control queue, one for its configuration.
+            device = device.with("mq", true).with("vectors", 2 * queues + 2);
+        }
+        let mtu = connected.and_then(|connected| connected.mtu).filter(|mtu| *mtu != ORDINARY_MTU);
+        device = device.with_some("host_mtu", mtu);
+    }
+    if card.network.link == Link::Down {
+        draft.unplugged.push(card.id);
+    }
+    // No boot ROM: the network is not booted from, and the ROM's file may not be installed.
+    draft.pcie_device(device.with("romfile", ""), origin);
 }
 
 /// A MAC address that stays the same for this machine's card: QEMU's prefix, then the machine's UUID, which is a hash or
@@ -82,3 +99,6 @@ fn mac(draft: &Draft, index: usize) -> String {
     let last = bytes[15].wrapping_add(index as u8);
     format!("52:54:00:{:02x}:{:02x}:{last:02x}", bytes[13], bytes[14])
 }
+
+#[cfg(test)]
+mod tests;

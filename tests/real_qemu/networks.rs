@@ -1,0 +1,135 @@
+//! Network cards on a bridge and on tap devices of the host's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use super::launcher::wait_for;
+use super::talk::Serial;
+use super::world::{World, each_as_root};
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// An interface of the test's own, which goes with it.
+struct Interface(String);
+
+impl Interface {
+    fn new(world: &World, letter: char, made: impl Fn(&str) -> String) -> Self {
+        let name = format!("{letter}{}", world.name);
+        ip(&made(&name));
+        let own = Self(name);
+        ip(&format!("link set {} up", own.0));
+        own
+    }
+
+    fn file(&self, name: &str) -> String {
+        read(&self.path().join(name))
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/sys/class/net").join(&self.0)
+    }
+
+    /// The interfaces that are its ports.
+    fn ports(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path().join("brif")).unwrap().flatten();
+        let mut ports: Vec<_> = entries.map(|entry| Path::new("/sys/class/net").join(entry.file_name())).collect();
+        ports.sort();
+        ports
+    }
+}
+
+impl Drop for Interface {
+    fn drop(&mut self) {
+        drop(Command::new("ip").args(["link", "del", &self.0]).output());
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+#[test]
+#[ignore = "needs root and a kernel with bridges and tap devices"]
+fn a_tap_on_a_bridge_is_there_as_long_as_qemu_whoever_dies() {
+    each_as_root(|world| {
+        let bridge = Interface::new(world, 'b', |name| format!("link add {name} mtu 1400 type bridge"));
+        let address = bridge.file("address");
+        let card = format!("backend: Bridge(\"{}\")", bridge.0);
+        let machine = world.machine(&format!(
+            "cpu: (vcpus: 2), networks: [({card}, queues: 2), ({card}, model: E1000), (link: Down)]"
+        ));
+        let mut launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        let qemu = world.pid("qemu");
+        let status = std::fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
+        assert!(status.contains("\nSeccomp:\t2\n") && !status.contains("\nUid:\t0\t"), "{status}");
+
+        let ports = bridge.ports();
+        let [first, second] = ports.as_slice() else { panic!("{ports:?}") };
+        for port in &ports {
+            assert_eq!(read(&port.join("mtu")), "1400");
+            // IFF_UP.
+            assert!(read(&port.join("flags")).ends_with('3'), "{}", read(&port.join("flags")));
+            // Somebody has it open.
+            assert_eq!(read(&port.join("carrier")), "1");
+        }
+        let open = std::fs::read_dir(format!("/proc/{qemu}/fd")).unwrap().flatten();
+        let targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        assert_eq!(
+            targets.filter(|target| target == Path::new("/dev/net/tun")).count(),
+            3,
+            "a descriptor for each queue"
+        );
+        assert_eq!(bridge.file("address"), address);
+        assert_eq!(bridge.file("mtu"), "1400");
+
+        launcher.signal(Signal::SIGKILL);
+        assert_eq!(launcher.ended().code, None);
+        guest.type_in("?").says("HERE");
+        assert_eq!(bridge.ports(), ports);
+        guest.type_in("q");
+        world.guest_has_ended();
+        wait_for("the tap devices' end", || bridge.ports().is_empty().then_some(()));
+        assert!(!first.exists() && !second.exists());
+        world.done(&["recover", &world.name]).with(0);
+    });
+}
+
+#[test]
+#[ignore = "needs root and a kernel with tap devices"]
+fn a_tap_device_that_is_there_stays_and_one_that_is_open_is_refused_before_anything_else() {
+    each_as_root(|world| {
+        let tap = Interface::new(world, 't', |name| format!("tuntap add {name} mode tap multi_queue"));
+        let machine = world.machine(&format!("networks: [(backend: Tap(\"{}\"), queues: 2)]", tap.0));
+        let mut launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        assert_eq!(tap.file("carrier"), "1");
+        guest.type_in("q");
+        assert_eq!(launcher.ended().code, Some(0));
+        assert_eq!(tap.file("carrier"), "0");
+        drop(tap);
+
+        let tap = Interface::new(world, 't', |name| format!("tuntap add {name} mode tap"));
+        let machine = world.machine(&format!("networks: [(backend: Tap(\"{}\"))]", tap.0));
+        let mut launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        let text = std::fs::read_to_string(&machine).unwrap().replace(&world.name, &format!("{}b", world.name));
+        let other = world.file("other.ron", text.replace(&format!("t{}b", world.name), &tap.0));
+        let refused = world.run(&other).ended();
+        let words = format!("another program has the tap device {} open", tap.0);
+        assert!(refused.err.contains(&words), "{}", refused.err);
+        guest.type_in("q");
+        assert_eq!(launcher.ended().code, Some(0));
+    });
+}

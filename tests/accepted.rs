@@ -53,6 +53,17 @@ const MACHINES: &[(&str, &str)] = &[
     ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
+        "identity",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), battery: true, acpi_tables: [\"DIR/ta, ble.aml\"], \
+          smbios: Fields(bios: (vendor: \"A\", version: \"1\", date: \"04/01/2014\", release: \"5.17\"), \
+          system: (manufacturer: \"A, B\", product: \"A\", version: \"A\", serial: \"A\", sku: \"A\", family: \"A\"), \
+          board: (manufacturer: \"A\", product: \"A\", version: \"A\", serial: \"A\", asset: \"A\", location: \"A\"), \
+          chassis: (manufacturer: \"A\", version: \"A\", serial: \"A\", asset: \"A\", sku: \"A\"), \
+          processor: (socket_prefix: \"A\", manufacturer: \"A\", version: \"A\", serial: \"A\", asset: \"A\", part: \"A\", \
+          max_speed: 4800, current_speed: 3600), memory: (locator_prefix: \"A\", bank: \"A\", manufacturer: \"A\", \
+          serial: \"A\", asset: \"A\", part: \"A\", speed: 3200), oem_strings: [\"a\", \"b,c=d\"]))",
+    ),
+    (
         "uefi",
         "(guest: Linux, accelerator: Tcg, memory: (size: \"256 MiB\"), firmware: Uefi(secure_boot: true, enrolled_keys: false))",
     ),
@@ -126,6 +137,7 @@ fn each(test: impl Fn(&str, Plan)) {
             for file in ["a.raw", "c.iso", "d, x'y.raw", "e.raw", "f.raw"] {
                 std::fs::File::create(folder.path().join(file)).unwrap().set_len(1 << 20).unwrap();
             }
+            std::fs::copy("src/run/starting/contents/battery.aml", folder.path().join("ta, ble.aml")).unwrap();
             let image = folder.path().join("b.qcow2");
             let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
             assert!(made.unwrap().success());
@@ -157,6 +169,9 @@ fn qemu_takes_every_trial() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = vfio_run::child::Command::new(&trial.command.binary);
         command.args(trial.command.argv()).fd(trial.monitor, theirs.into()).stderr(Stdio::piped());
+        for (number, content) in vfio_run::run::contents::make(&Root::new("/"), &plan).unwrap() {
+            command.fd(number, content);
+        }
         let mut qemu = Ended(command.spawn().unwrap());
         // No helper of it runs, and nobody waits for one.
         let answered = talk(ours);

@@ -49,6 +49,9 @@ const CASES: &[(&str, &str, &str)] = &[
     ("tuned", "xeon-2numa", "7.2"),
     ("vsock", "laptop-4c", "7.2"),
     ("drives", "laptop-4c", "7.2"),
+    ("identity", "laptop-4c", "10.0"),
+    ("identity", "debian13-one-gpu", "7.2"),
+    ("named", "laptop-4c", "7.2"),
 ];
 
 #[test]

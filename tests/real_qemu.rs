@@ -20,10 +20,14 @@ mod hooks;
 mod host;
 #[path = "real_qemu/huge_pages.rs"]
 mod huge_pages;
+#[path = "real_qemu/identity.rs"]
+mod identity;
 #[path = "real_qemu/launcher.rs"]
 mod launcher;
 #[path = "real_qemu/machines.rs"]
 mod machines;
+#[path = "real_qemu/memory.rs"]
+mod memory;
 #[path = "real_qemu/networks.rs"]
 mod networks;
 #[path = "real_qemu/orphan.rs"]

@@ -29,6 +29,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "qemu::command",
             "qemu::qmp",
             "host::root",
+            "host::acpi",
+            "host::smbios",
             "host::lease",
             "host::holders",
             "host::pci::vfio",

@@ -1,14 +1,15 @@
 //! All facts about the host together, and which of them are read for a machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::acpi::{self, AcpiTable};
 use super::files::{firmware, images, unit_file, writable};
 use super::{
     Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, Root, Tuning,
-    WantedTuning, WantedUnit, Writable, environment, lease, pci, process,
+    WantedTuning, WantedUnit, Writable, environment, lease, pci, process, smbios,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -45,6 +46,13 @@ pub struct Host {
     /// The network interfaces, if the machine uses any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// The files with ACPI tables that the machine names; `None`: it could not be read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub acpi_tables: BTreeMap<PathBuf, Option<AcpiTable>>,
+    /// The types of structures that the host's SMBIOS tables have, if the machine wants them and they can be read. Not what
+    /// stands in them: serial numbers belong in no captured host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smbios: Option<BTreeSet<u8>>,
     /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
@@ -71,6 +79,10 @@ pub struct Wanted {
     pub tuning: Option<WantedTuning>,
     /// Whether the network interfaces are looked at.
     pub network: bool,
+    /// Files with ACPI tables.
+    pub acpi_tables: Vec<PathBuf>,
+    /// The host's SMBIOS tables.
+    pub smbios: bool,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
     /// The machine file.
@@ -104,6 +116,8 @@ impl Host {
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
+            acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
+            smbios: if wanted.smbios { smbios::types(root) } else { None },
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
@@ -162,6 +176,8 @@ mod tests {
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
             tuning: Some(WantedTuning::default()),
             network: true,
+            acpi_tables: vec!["/etc/passwd".into()],
+            smbios: true,
             unit: None,
             machine_file: None,
         };

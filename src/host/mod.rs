@@ -1,6 +1,7 @@
 //! Facts about the host, read under an injectable root. One reader a subject; a fact that can't be read is *unknown*
 //! (`None`), never *no*.
 
+pub mod acpi;
 mod block;
 mod cpus;
 mod environment;
@@ -15,8 +16,10 @@ pub mod pci;
 mod process;
 mod root;
 mod sessions;
+pub mod smbios;
 mod tuning;
 
+pub use acpi::AcpiTable;
 pub(crate) use block::is_claimed;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use environment::Environment;

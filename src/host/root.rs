@@ -1,7 +1,7 @@
 //! The file system root that facts are read under, and tolerant, bounded reading below it.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +50,18 @@ impl Root {
     pub fn text_up_to(&self, path: impl AsRef<Path>, limit: usize) -> Option<String> {
         let file = open(&self.path(path))?;
         Some(String::from_utf8_lossy(&read(file, limit)?).trim().to_owned())
+    }
+
+    /// All bytes of a regular file; an error if there are more than `limit`.
+    pub fn bytes(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Vec<u8>> {
+        let options = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = OpenOptions::new().read(true).custom_flags(options).open(self.path(path))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > limit { Err(io::Error::other(format!("it has more than {limit} bytes"))) } else { Ok(bytes) }
     }
 
     /// A file's text parsed, or `None` if it can't be read or does not parse.
@@ -145,6 +157,9 @@ mod tests {
         assert_eq!(root.text("/loop"), None);
         assert_eq!(root.text("/"), None);
         assert_eq!(root.text("/missing"), None);
+        assert_eq!(root.bytes("/junk", 4).unwrap(), [0xff, 0xfe, b'x', b'\n']);
+        assert_eq!(root.bytes("/junk", 3).unwrap_err().to_string(), "it has more than 3 bytes");
+        assert_eq!(root.bytes("/", 3).unwrap_err().to_string(), "it is no regular file");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::explicit_none;
 use super::subject::Subject;
+use super::subjects::acpi::{AcpiTables, Licence};
 use super::subjects::cpu::{Accelerator, Cpu};
 use super::subjects::dead_man_switch::GiveBack;
 use super::subjects::disk::Disk;
@@ -21,6 +22,7 @@ use super::subjects::host::HostTuning;
 use super::subjects::memory::Memory;
 use super::subjects::network::Network;
 use super::subjects::pci::{self, PciDevice};
+use super::subjects::smbios::Smbios;
 use super::subjects::tpm::Tpm;
 use super::subjects::vsock::Vsock;
 
@@ -34,7 +36,8 @@ pub struct Machine {
     /// Name: letters, digits, `-`, `_` and `.`, at most 48 characters. Default: the file's name without `.ron`.
     #[serde(default)]
     pub name: String,
-    /// The machine's UUID, seen by the guest (SMBIOS). Default: derived from the name, so it never changes.
+    /// The machine's UUID, seen by the guest (SMBIOS). Default: derived from the name, so it never changes; with
+    /// `smbios: Host` the guest sees the host's.
     #[serde(default)]
     pub uuid: Option<Uuid>,
     /// The guest's family, which chooses the defaults: clock, Hyper-V interfaces, firmware, TPM.
@@ -89,6 +92,19 @@ pub struct Machine {
     /// The trusted platform module (TPM). Default `Auto`: TPM 2.0 for Windows 11, none for others.
     #[serde(default)]
     pub tpm: Tpm,
+    /// What the guest reads in its SMBIOS tables: maker, model, serial numbers. Default `Qemu`.
+    #[serde(default)]
+    pub smbios: Smbios,
+    /// Files with ACPI tables that the guest gets beside QEMU's own, one table each, header included. Default: none.
+    #[serde(default)]
+    pub acpi_tables: AcpiTables,
+    /// The licence for Windows that the guest finds in its ACPI tables. Default `None`.
+    #[serde(default)]
+    pub licence: Licence,
+    /// Whether the guest sees a battery, full and plugged in: drivers of laptops' graphics cards refuse to start without one
+    /// (Code 43).
+    #[serde(default)]
+    pub battery: bool,
     /// Sockets between programs of the host and of the guest (vsock). Default `None`.
     #[serde(default)]
     pub vsock: Vsock,
@@ -136,7 +152,7 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, serial, tpm, vsock, host, give_back_unless,
+    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, serial, tpm, smbios, acpi_tables, licence, vsock, host, give_back_unless,
 }
 
 impl Machine {

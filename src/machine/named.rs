@@ -19,6 +19,10 @@ pub struct Named {
     pub slots: Vec<PciSlot>,
     /// Files with ROMs of PCI devices; they are among `files` too.
     pub roms: Vec<PathBuf>,
+    /// Files with ACPI tables; they are among `files` too.
+    pub acpi_tables: Vec<PathBuf>,
+    /// The host's SMBIOS tables.
+    pub smbios: bool,
     /// Units of users' service managers.
     pub user_units: Vec<String>,
     /// Whether the host's network interfaces matter.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Account, Descriptor, Finding, Helper, Inherited, Keep, Paths, PlannedChange, Severity, Verdict};
+use super::{Account, Content, Descriptor, Finding, Helper, Inherited, Keep, Paths, PlannedChange, Severity, Verdict};
 use crate::change::Change;
 use crate::host::Host;
 use crate::machine::Machine;
@@ -193,6 +193,11 @@ impl<'a> Draft<'a> {
         let fd = FIRST_FD + i32::try_from(self.descriptors.len()).unwrap_or(i32::MAX - FIRST_FD);
         self.descriptors.push(Descriptor { fd, what });
         fd
+    }
+
+    /// Lets QEMU inherit a file in memory; the path by which QEMU opens it.
+    pub fn content(&mut self, content: Content) -> String {
+        format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Content(content)))
     }
 
     /// A `-chardev` on a socket that the launcher binds and QEMU listens on.

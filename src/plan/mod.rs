@@ -23,8 +23,8 @@ mod wanted;
 pub use accelerator::tries_kvm;
 pub use command::AGENT;
 pub use contents::{
-    Account, Descriptor, Finding, Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep, Paths, Place,
-    Plan, PlannedChange, Severity, Tap, TapPort, Verdict,
+    Account, Content, Descriptor, Finding, Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep, Paths,
+    Place, Plan, PlannedChange, Severity, Tap, TapPort, Verdict,
 };
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};

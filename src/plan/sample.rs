@@ -115,6 +115,8 @@ pub fn host(shape: Shape) -> Host {
         pci: None,
         tuning: None,
         network: None,
+        acpi_tables: BTreeMap::new(),
+        smbios: None,
         installed_unit: None,
         machine_file: None,
     }

@@ -36,6 +36,8 @@ pub fn wanted(machine: &Machine) -> Wanted {
         pci,
         tuning,
         network: named.network,
+        acpi_tables: named.acpi_tables,
+        smbios: named.smbios,
         ..Wanted::default()
     }
 }

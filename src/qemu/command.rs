@@ -64,6 +64,9 @@ impl CommandLine {
 }
 
 impl QemuOption {
+    /// What the path of an inherited descriptor begins with; its number follows.
+    pub const FD_PATH: &str = "/proc/self/fd/";
+
     /// An option without a value.
     pub fn flag(name: &str, origin: Origin) -> Self {
         Self { name: name.to_owned(), value: OptionValue::None, origin, parts: Vec::new(), role: Role::Plain }
@@ -147,14 +150,16 @@ impl QemuOption {
         }
     }
 
-    /// The numbers of the descriptors that it names, by `fd` and `vhostfd`, or several by `fds` and `vhostfds`.
+    /// The numbers of the descriptors that it names, by `fd` and `vhostfd`, several by `fds` and `vhostfds`, or as the
+    /// path of a `file`.
     pub fn fds(&self) -> Vec<i32> {
         let text = |key: &str| match &self.value {
             OptionValue::Json(object) => object.get(key)?.as_str(),
             _ => self.get(key),
         };
         let texts = ["fd", "fds", "vhostfd", "vhostfds"].into_iter().filter_map(text);
-        texts.flat_map(|numbers| numbers.split(':')).filter_map(|number| number.parse().ok()).collect()
+        let path = text("file").and_then(|file| file.strip_prefix(Self::FD_PATH));
+        texts.chain(path).flat_map(|numbers| numbers.split(':')).filter_map(|number| number.parse().ok()).collect()
     }
 
     /// Name and value as separate words.

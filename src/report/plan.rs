@@ -113,6 +113,7 @@ fn inherited(what: &Inherited) -> String {
         Inherited::BridgeHelper { program, bridge } => {
             format!("a tap device on {bridge}, made by {}; it goes with QEMU", program.display())
         }
+        Inherited::Content(content) => format!("in memory: {content}"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Descriptor, Inherited, Keep, Plan, Tap, TapPort};
+use crate::plan::{Content, Descriptor, Inherited, Keep, Plan, Tap, TapPort};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
 /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -12,7 +12,7 @@ pub fn command(line: &CommandLine, descriptors: &[Descriptor]) -> String {
     let folder = folder(descriptors);
     let mut words = quoted(&line.binary.to_string_lossy());
     for option in line.options.iter().filter(|option| option.name != "-S") {
-        let option = without_descriptor(option, descriptors, &folder);
+        let Some(option) = without_descriptor(option, descriptors, &folder) else { continue };
         for word in option.words() {
             words.push(' ');
             words.push_str(&quoted(&word));
@@ -57,11 +57,11 @@ fn folder(descriptors: &[Descriptor]) -> PathBuf {
     bound.unwrap_or(Path::new("/tmp")).to_owned()
 }
 
-/// The option with `path=` in place of the `fd=` of an inherited descriptor.
-fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> QemuOption {
+/// The option with `path=` in place of the `fd=` of an inherited descriptor; `None` for a file in memory that is nowhere else.
+fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> Option<QemuOption> {
     let mut option = option.clone();
     let inherited = option.fds().first().and_then(|fd| descriptors.iter().find(|d| d.fd == *fd));
-    let Some(inherited) = inherited else { return option };
+    let Some(inherited) = inherited else { return Some(option) };
     let (path, server) = match &inherited.what {
         Inherited::Listen(path) => (path.clone(), false),
         // Nobody is at the other end, so QEMU waits for a client.
@@ -72,15 +72,20 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             if let OptionValue::Json(object) = &mut option.value {
                 object.remove("vhostfd");
             }
-            return option;
+            return Some(option);
         }
         Inherited::Tap(Tap { port: Some(TapPort { bridge, .. }), .. }) | Inherited::BridgeHelper { bridge, .. } => {
             // Its default helper makes the device; as root, and outside of the sandbox.
-            return instead(option, &[("type", "bridge"), ("br", bridge)]);
+            return Some(instead(option, &[("type", "bridge"), ("br", bridge)]));
         }
         Inherited::Tap(tap) => {
-            return instead(option, &[("ifname", &tap.name), ("script", "no"), ("downscript", "no")]);
+            return Some(instead(option, &[("ifname", &tap.name), ("script", "no"), ("downscript", "no")]));
         }
+        Inherited::Content(Content::AcpiTable(path)) => {
+            option.set("file", path.to_string_lossy());
+            return Some(option);
+        }
+        Inherited::Content(Content::Battery | Content::HostSmbios { .. }) => return None,
     };
     if let OptionValue::Keys { keys, .. } = &mut option.value {
         for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {
@@ -88,7 +93,7 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             *value = path.to_string_lossy().into_owned();
         }
     }
-    if server { option.with("server", "on").with("wait", "off") } else { option }
+    Some(if server { option.with("server", "on").with("wait", "off") } else { option })
 }
 
 /// A `-netdev` that opens for itself what it would inherit.
@@ -149,6 +154,8 @@ mod tests {
                 QemuOption::keys("-netdev", Some("tap"), origin()).with("fd", "99"),
                 tap,
                 vsock.option(origin()),
+                QemuOption::keys("-acpitable", None, origin()).with("file", "/proc/self/fd/8"),
+                QemuOption::keys("-smbios", None, origin()).with("file", "/proc/self/fd/9"),
             ],
         };
         let descriptors = [
@@ -157,6 +164,8 @@ mod tests {
             Descriptor { fd: 5, what: Inherited::Helper("swtpm".to_owned()) },
             Descriptor { fd: 6, what: Inherited::Device("/dev/vhost-vsock".into()) },
             Descriptor { fd: 7, what: Inherited::Tap(Tap { name: "tap0".to_owned(), multi_queue: true, port: None }) },
+            Descriptor { fd: 8, what: Inherited::Content(Content::AcpiTable("/a,b.aml".into())) },
+            Descriptor { fd: 9, what: Inherited::Content(Content::HostSmbios { kind: 1, uuid: None }) },
         ];
         assert_eq!(
             command(&line, &descriptors),
@@ -166,7 +175,8 @@ mod tests {
              -chardev 'socket,id=tpm,path=/run/my vm/swtpm.sock' \
              -netdev tap,fd=99 \
              -netdev '{\"type\":\"tap\",\"id\":\"net0\",\"ifname\":\"tap0\",\"script\":\"no\",\"downscript\":\"no\"}' \
-             -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}'"
+             -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}' \
+             -acpitable file=/a,,b.aml"
         );
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::{
-    Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, TunFlags, Tuning, WantedTuning,
+    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, TunFlags, Tuning,
+    WantedTuning,
 };
 use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
@@ -123,6 +124,13 @@ fn network() -> Network {
     Network { interfaces: interfaces.collect() }
 }
 
+/// An ACPI table that a machine names, as its name tells.
+fn acpi_table(path: &Path) -> AcpiTable {
+    let name = path.file_stem().unwrap().to_string_lossy();
+    let signature = if name.len() == 4 { name.to_uppercase() } else { "SSDT".to_owned() };
+    AcpiTable { signature: Some(signature), length: 85, size: if name == "cut" { 84 } else { 85 }, sums_up: true }
+}
+
 /// All that a plan is made from.
 pub struct Inputs {
     source: Source,
@@ -143,6 +151,11 @@ impl Inputs {
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
         host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));
         host.network = wanted.network.then(network);
+        // Root alone may read what the kernel shows of the host's.
+        let readable = |path: &Path| host.process.uid == 0 || !path.starts_with("/sys/firmware");
+        let tables = wanted.acpi_tables.into_iter();
+        host.acpi_tables = tables.map(|path| (path.clone(), readable(&path).then(|| acpi_table(&path)))).collect();
+        host.smbios = (wanted.smbios && host.process.uid == 0).then(|| [0, 1, 2, 3, 4, 11, 17].into());
         if let (Some(pci), Some(wanted)) = (&mut host.pci, wanted.pci) {
             pci.roms = wanted.roms.into_iter().map(|path| (path.clone(), rom(&path))).collect();
         }

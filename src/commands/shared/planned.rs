@@ -38,7 +38,10 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     })?;
     let host = match captured {
         // What the machine names is looked for here; a captured host does not know of it.
-        Some(path) => Host { files: here.files, accounts: here.accounts, ..read_host(path)? },
+        Some(path) => {
+            let Host { files, accounts, acpi_tables, smbios, .. } = here;
+            Host { files, accounts, acpi_tables, smbios, ..read_host(path)? }
+        }
         None => here,
     };
     let lines = |field: &str| source.lines.line(field);

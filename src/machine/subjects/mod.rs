@@ -1,5 +1,6 @@
 //! The subjects of a machine file, one file each: its types, and what it says about itself.
 
+pub(super) mod acpi;
 pub(super) mod cpu;
 pub(super) mod dead_man_switch;
 pub(super) mod disk;
@@ -12,5 +13,6 @@ pub(super) mod host;
 pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod pci;
+pub(super) mod smbios;
 pub(super) mod tpm;
 pub(super) mod vsock;

@@ -1,6 +1,7 @@
 //! QEMU's command line, one file a subject: each adds its options, and with them the changes, helpers and findings that
 //! the subject needs.
 
+mod acpi;
 mod base;
 mod board;
 mod boot;
@@ -11,6 +12,7 @@ mod enlightenments;
 mod extra;
 mod firmware;
 mod memory;
+mod smbios;
 mod write;
 
 pub(super) use decided::Decided;

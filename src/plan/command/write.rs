@@ -3,7 +3,7 @@
 use super::super::draft::Draft;
 use super::decided::Decided;
 use super::devices::{balloon, disks, display, networks, passthrough, ports, tpm, vsock};
-use super::{base, board, boot, cpu, extra, firmware, memory};
+use super::{acpi, base, board, boot, cpu, extra, firmware, memory, smbios};
 
 /// Writes the command line. A new device goes to the end, before the words of the user.
 pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
@@ -16,6 +16,8 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     board::clock(draft, decided);
     firmware::write(draft, &firmware);
     boot::write(draft);
+    smbios::write(draft, &firmware);
+    acpi::write(draft);
     display::write(draft);
     ports::serial(draft);
     disks::write(draft, &decided.disks);

@@ -47,6 +47,27 @@ pub enum Inherited {
         /// The bridge.
         bridge: String,
     },
+    /// A file in memory, which the launcher fills.
+    Content(Content),
+}
+
+/// What stands in a file in memory that QEMU opens as `/proc/self/fd/N`. The plan says where it comes from, never what it is:
+/// plans are shown and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// The ACPI table in this file.
+    AcpiTable(PathBuf),
+    /// The ACPI table of a battery that is always full.
+    Battery,
+    /// A structure of the host's SMBIOS tables.
+    HostSmbios {
+        /// The number of its type.
+        kind: u8,
+        /// The UUID that a system's has in place of the host's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uuid: Option<uuid::Uuid>,
+    },
 }
 
 /// A tap device, as the launcher makes or opens it.
@@ -94,6 +115,19 @@ pub struct Account {
     pub gid: u32,
     /// Supplementary groups: just the one that owns `/dev/kvm`, if QEMU needs it.
     pub groups: Vec<u32>,
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AcpiTable(path) => write!(f, "the ACPI table {}", path.display()),
+            Self::Battery => f.write_str("the ACPI table of a battery"),
+            Self::HostSmbios { kind, uuid } => {
+                write!(f, "the host's SMBIOS structure of type {kind}")?;
+                uuid.map_or(Ok(()), |uuid| write!(f, ", with the UUID {uuid}"))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Keep {

@@ -24,6 +24,7 @@ use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
 use crate::run::starting::claim::{Claim, Claimed, claim};
+use crate::run::starting::contents;
 use crate::run::starting::trial::run_trial;
 use crate::units::{Stage, exit};
 
@@ -205,7 +206,8 @@ impl Rehearsing<'_> {
         if self.result.completed == 0
             && let Some(trial) = trial(plan)
         {
-            run_trial(&trial, plan, &mut self.signals).await?;
+            let contents = contents::make(self.root, plan)?;
+            run_trial(&trial, plan, &contents, &mut self.signals).await?;
         }
         make_changes(plan, first_taking..all, self.root, journal, &mut self.signals, &mut made).await?;
         vfio::ask(self.root, &plan.leases).context("the guest could not have its devices")?;

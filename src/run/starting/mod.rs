@@ -3,6 +3,7 @@
 mod affinity;
 pub(super) mod changes;
 pub(super) mod claim;
+pub mod contents;
 mod greeting;
 mod helpers;
 mod holds;

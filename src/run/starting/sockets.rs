@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::contents::Contents;
 use super::taps;
 use crate::plan::{Descriptor, Helper, HelperDescriptor, HelperEnd, Inherited, Plan};
 
@@ -24,8 +25,8 @@ pub struct Sockets {
     pub helpers: Vec<Vec<(i32, OwnedFd)>>,
 }
 
-/// Makes all that QEMU and the helpers inherit.
-pub fn make(plan: &Plan) -> Result<Sockets> {
+/// Makes all that QEMU and the helpers inherit, but for the files in memory, which are there.
+pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
     let (qmp, theirs) = UnixStream::pair()?;
     let mut monitor = Some(OwnedFd::from(theirs));
     let mut helpers = Vec::new();
@@ -49,6 +50,10 @@ pub fn make(plan: &Plan) -> Result<Sockets> {
                 taps::open_queue(tap, first)?
             }
             Inherited::BridgeHelper { program, bridge } => taps::by_helper(program, bridge)?,
+            Inherited::Content(content) => {
+                let made = contents.iter().position(|(number, _)| number == fd);
+                contents.swap_remove(made.with_context(|| format!("there is no file in memory with {content}"))?).1
+            }
             Inherited::Helper(name) => {
                 joined.remove(name.as_str()).with_context(|| format!("the plan has no helper {name}"))?
             }

@@ -8,6 +8,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
 use super::changes::make_changes;
+use super::contents;
 use super::helpers::{start_helpers, wait_for_qemu};
 use super::holds;
 use super::scope;
@@ -55,16 +56,18 @@ pub async fn start(
     }
     // Before anything is taken from the host, which may refuse them (polkit, another program's limit).
     let holds = holds::open(root, plan).await?;
+    let contents = contents::make(root, plan)?;
     let (first_taking, all) = (plan.first_taking(), plan.changes.len());
     make_changes(plan, 0..first_taking, root, journal, signals, &mut |_, _, _| {}).await?;
-    let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan)?;
+    let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents::again(&contents)?)?;
     start_helpers(plan, helpers, journal, processes)?;
     if let Some(trial) = crate::plan::trial(plan) {
-        let tried = run_trial(&trial, plan, signals).await;
+        let tried = run_trial(&trial, plan, &contents, signals).await;
         // A helper that cannot do its work has said so by now.
         processes.early_end().map_or(tried, |ended| Err(ended.into()))?;
     }
     make_changes(plan, first_taking..all, root, journal, signals, &mut |_, _, _| {}).await?;
+    drop(contents);
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     hooks::run_before_guest(plan, Stage::Ready, journal, signals).await?;
 

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use qapi::qmp;
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::contents::{self, Contents};
 use super::greeting::wait_for_greeting;
 use super::spawn::prepare;
 use crate::child::Command;
@@ -40,12 +41,15 @@ impl Drop for TrialQemu {
 }
 
 /// Starts QEMU for a moment. An error is QEMU's refusal in its own words, or a signal that came meanwhile.
-pub async fn run_trial(trial: &Trial, plan: &Plan, signals: &mut Signals) -> Result<()> {
+pub async fn run_trial(trial: &Trial, plan: &Plan, contents: &Contents, signals: &mut Signals) -> Result<()> {
     tracing::debug!("a trial of QEMU's command line");
     let log = Log::open(&plan.paths.log, &trial.command)?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = command(&trial.command, plan, &log)?;
     command.fd(trial.monitor, theirs.into());
+    for (number, content) in contents::again(contents)? {
+        command.fd(number, content);
+    }
     let qemu = TrialQemu(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
         let mut qmp = wait_for_greeting(ours, &qemu.0, &log, LIMIT).await?;

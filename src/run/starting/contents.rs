@@ -1,0 +1,140 @@
+//! What QEMU reads as files in memory (`/proc/self/fd/N`): the launcher fills them before the host is changed. QEMU's account
+//! then needs no right to the files that they come from, and no secret stands in a list of arguments.
+
+mod smbios;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context as _, Result};
+use nix::unistd::{Gid, Uid, fchown};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
+
+use crate::host::{Root, acpi};
+use crate::plan::{Account, Content, Descriptor, Inherited, Plan};
+
+/// A battery and a mains adapter, from `battery.asl`.
+const BATTERY: &[u8] = include_bytes!("contents/battery.aml");
+
+/// The files in memory, each with the number that it has in QEMU.
+pub type Contents = Vec<(i32, OwnedFd)>;
+
+/// Makes those of a plan.
+pub fn make(root: &Root, plan: &Plan) -> Result<Contents> {
+    fill(root, &plan.descriptors, plan.account.as_ref())
+}
+
+fn fill(root: &Root, descriptors: &[Descriptor], account: Option<&Account>) -> Result<Contents> {
+    let contents = descriptors.iter().filter_map(|descriptor| match &descriptor.what {
+        Inherited::Content(content) => Some((descriptor.fd, content)),
+        _ => None,
+    });
+    let made = contents.map(|(number, content)| Ok((number, sealed(&bytes(root, content)?, account)?)));
+    made.collect()
+}
+
+/// Other descriptors of the same files, for another QEMU.
+pub(super) fn again(contents: &Contents) -> Result<Contents> {
+    contents.iter().map(|(number, fd)| Ok((*number, fd.try_clone()?))).collect()
+}
+
+fn bytes(root: &Root, content: &Content) -> Result<Vec<u8>> {
+    match content {
+        Content::AcpiTable(path) => {
+            acpi::read(root, path).with_context(|| format!("cannot read the ACPI table {}", path.display()))
+        }
+        Content::Battery => Ok(BATTERY.to_vec()),
+        Content::HostSmbios { kind, uuid } => {
+            let structure = crate::host::smbios::structure(root, *kind);
+            let structure = structure.context("cannot read the host's SMBIOS tables")?;
+            Ok(smbios::for_guest(structure, *uuid))
+        }
+    }
+}
+
+/// A file in memory that QEMU's account alone can open, and nobody can change.
+fn sealed(bytes: &[u8], account: Option<&Account>) -> Result<OwnedFd> {
+    let made = || -> std::io::Result<OwnedFd> {
+        let fd = memfd_create("vfio-run-content", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut file = File::from(fd);
+        file.write_all(bytes)?;
+        fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        fchmod(&file, Mode::RUSR)?;
+        if let Some(account) = account {
+            fchown(&file, Some(Uid::from_raw(account.uid)), Some(Gid::from_raw(account.gid)))?;
+        }
+        Ok(file.into())
+    };
+    made().context("cannot make a file in memory for QEMU")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    fn open_again(fd: &OwnedFd) -> File {
+        File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap()
+    }
+
+    #[test]
+    fn a_content_can_be_read_from_its_beginning_again_and_never_written() {
+        let fd = sealed(b"secret", None).unwrap();
+        for _ in 0..2 {
+            let mut text = String::new();
+            open_again(&fd).read_to_string(&mut text).unwrap();
+            assert_eq!(text, "secret");
+        }
+        assert_eq!(open_again(&fd).metadata().unwrap().permissions().mode() & 0o777, 0o400);
+        let mut file = File::from(fd);
+        assert!(file.write_all(b"x").is_err());
+        assert!(file.set_len(1).is_err());
+    }
+
+    #[test]
+    fn a_plans_contents_have_their_numbers_and_what_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        std::fs::write(folder.path().join("t.aml"), "table").unwrap();
+        let descriptor = |fd, content| Descriptor { fd, what: Inherited::Content(content) };
+        let descriptors = [
+            Descriptor { fd: 3, what: Inherited::Qmp },
+            descriptor(4, Content::AcpiTable("/t.aml".into())),
+            descriptor(5, Content::Battery),
+        ];
+        let made = fill(&root, &descriptors, None).unwrap();
+        assert_eq!(made.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [4, 5]);
+        let mut text = String::new();
+        open_again(&again(&made).unwrap()[0].1).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "table");
+        let missing = fill(&root, &[descriptor(3, Content::AcpiTable("/no.aml".into()))], None).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read the ACPI table /no.aml");
+        let missing = fill(&root, &[descriptor(3, Content::HostSmbios { kind: 1, uuid: None })], None).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read the host's SMBIOS tables");
+    }
+
+    #[test]
+    fn the_battery_is_a_whole_table() {
+        assert_eq!(&BATTERY[..4], b"SSDT");
+        assert_eq!(u32::from_le_bytes(BATTERY[4..8].try_into().unwrap()) as usize, BATTERY.len());
+        assert_eq!(BATTERY.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+    }
+
+    #[test]
+    #[ignore = "needs iasl (package acpica-tools): scripts/test runs it"]
+    fn the_battery_is_what_its_source_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/run/starting/contents/battery.asl");
+        let out = folder.path().join("battery");
+        let compiled = Command::new("iasl").arg("-p").arg(&out).arg(source).output().unwrap();
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        // The header has the compiler's version, and a checksum that depends on it.
+        assert_eq!(std::fs::read(out.with_extension("aml")).unwrap()[36..], BATTERY[36..]);
+    }
+}

@@ -51,6 +51,18 @@ const MACHINES: &[(&str, &str)] = &[
         "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), networks: [(link: Down), (model: E1000e), (model: E1000), \
           (model: Rtl8139), (model: Vmxnet3)])",
     ),
+    (
+        "sound",
+        "(guest: Windows10, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), display: Spice, audio: Spice(microphone: true))",
+    ),
+    (
+        "sound-usb",
+        "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), display: Spice, audio: Spice(card: Usb))",
+    ),
+    (
+        "sound-ac97",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), display: Spice, audio: Spice(card: Ac97))",
+    ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "identity",

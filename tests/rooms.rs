@@ -31,6 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::root",
             "host::acpi",
             "host::smbios",
+            "host::desktop",
             "host::lease",
             "host::holders",
             "host::pci::vfio",

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use super::Root;
 
 /// The variables that facts depend on; others are not copied.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "HOME",
     "INVOCATION_ID",
     "PATH",
+    "PKEXEC_UID",
     "SUDO_UID",
     "SYSTEMD_EXEC_PID",
     "XDG_CACHE_HOME",

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::acpi::{self, AcpiTable};
 use super::files::{firmware, images, unit_file, writable};
 use super::{
-    Cpus, Descriptor, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, Root, Tuning,
-    WantedTuning, WantedUnit, Writable, environment, lease, pci, process, smbios,
+    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, Root, Tuning,
+    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process, smbios,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -53,6 +53,9 @@ pub struct Host {
     /// stands in them: serial numbers belong in no captured host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios: Option<BTreeSet<u8>>,
+    /// The desktop's user and that user's sound servers, if the machine needs them and there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desktop: Option<Desktop>,
     /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
@@ -83,6 +86,8 @@ pub struct Wanted {
     pub acpi_tables: Vec<PathBuf>,
     /// The host's SMBIOS tables.
     pub smbios: bool,
+    /// The desktop's user; `None`: not looked for.
+    pub desktop: Option<WantedDesktop>,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
     /// The machine file.
@@ -118,6 +123,7 @@ impl Host {
             network: wanted.network.then(|| Network::read(root)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
+            desktop: wanted.desktop.as_ref().and_then(|wanted| Desktop::read(root, environment, &process, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
@@ -178,6 +184,7 @@ mod tests {
             network: true,
             acpi_tables: vec!["/etc/passwd".into()],
             smbios: true,
+            desktop: None,
             unit: None,
             machine_file: None,
         };

@@ -4,6 +4,7 @@
 pub mod acpi;
 mod block;
 mod cpus;
+pub mod desktop;
 mod environment;
 mod facts;
 mod files;
@@ -22,6 +23,7 @@ mod tuning;
 pub use acpi::AcpiTable;
 pub(crate) use block::is_claimed;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
+pub use desktop::{Desktop, WantedDesktop};
 pub use environment::Environment;
 pub use facts::{Host, Wanted};
 pub use files::{Descriptor, Feature, FileFact, FileKind, InstalledUnit, WantedUnit, Writable};

@@ -21,12 +21,23 @@ pub struct Session {
     pub kind: Option<String>,
     /// `seat0`; `None` for one over the network.
     pub seat: Option<String>,
+    /// Whether it is the one that its seat shows.
+    #[serde(default)]
+    pub active: bool,
+    /// `user`, or `greeter` for the screen on which people log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 impl Session {
     /// Whether it is on a graphical screen, and so ends with the display manager.
     pub fn is_graphical(&self) -> bool {
         matches!(self.kind.as_deref(), Some("wayland" | "x11" | "mir"))
+    }
+
+    /// Whether it is the screen on which people log in.
+    pub fn is_greeter(&self) -> bool {
+        self.class.as_deref() == Some("greeter")
     }
 }
 
@@ -62,7 +73,9 @@ pub(super) fn sessions(root: &Root) -> Vec<Session> {
         let text = root.text_up_to(format!("{folder}/{id}"), 16 << 10)?;
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         let uid = value("UID")?.parse().ok()?;
-        Some(Session { uid, kind: value("TYPE").map(str::to_owned), seat: value("SEAT").map(str::to_owned), id })
+        let word = |key| value(key).map(str::to_owned);
+        let active = value("ACTIVE") == Some("1");
+        Some(Session { uid, kind: word("TYPE"), seat: word("SEAT"), active, class: word("CLASS"), id })
     });
     sessions.collect()
 }
@@ -72,26 +85,51 @@ pub(super) fn managers(root: &Root) -> Vec<Manager> {
     let managers = slices.filter_map(|slice| {
         let uid: u32 = slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()?;
         let group = root.path(format!("/sys/fs/cgroup/user.slice/{slice}/user@{uid}.service"));
-        let name = group.is_dir().then(|| account(root, uid).map(|(name, _)| name))?;
+        let name = group.is_dir().then(|| account(root, uid).map(|account| account.name))?;
         let lingers = name.as_ref().is_some_and(|name| root.path(format!("/var/lib/systemd/linger/{name}")).exists());
         Some(Manager { uid, name, lingers })
     });
     managers.collect()
 }
 
-/// Name and home of a user.
-pub(super) fn account(root: &Root, uid: u32) -> Option<(String, PathBuf)> {
+/// What the system knows of a user.
+pub(super) struct UserAccount {
+    /// Name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Home folder.
+    pub home: PathBuf,
+}
+
+/// The account with this user id.
+pub(super) fn account(root: &Root, uid: u32) -> Option<UserAccount> {
     if root.is_real() {
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
-        return Some((user.name, user.dir));
+        return Some(UserAccount { name: user.name, uid, gid: user.gid.as_raw(), home: user.dir });
     }
-    let passwd = root.text("/etc/passwd")?;
-    passwd.lines().find_map(|line| {
+    of_passwd(root, |account| account.uid == uid)
+}
+
+/// The user id of the account with this name.
+pub(super) fn uid(root: &Root, name: &str) -> Option<u32> {
+    if root.is_real() {
+        return Some(nix::unistd::User::from_name(name).ok().flatten()?.uid.as_raw());
+    }
+    of_passwd(root, |account| account.name == name).map(|account| account.uid)
+}
+
+fn of_passwd(root: &Root, is_it: impl Fn(&UserAccount) -> bool) -> Option<UserAccount> {
+    let accounts = root.text("/etc/passwd")?;
+    let mut accounts = accounts.lines().filter_map(|line| {
         let mut fields = line.split(':');
-        let name = fields.next()?;
-        let home = (fields.nth(1)?.parse() == Ok(uid)).then(|| fields.nth(2))??;
-        Some((name.to_owned(), home.into()))
-    })
+        let name = fields.next()?.to_owned();
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(UserAccount { name, uid, gid, home: fields.nth(1)?.into() })
+    });
+    accounts.find(is_it)
 }
 
 /// Those of these units that some user's service manager finds a file of.
@@ -100,7 +138,9 @@ pub(super) fn known_units(root: &Root, managers: &[Manager], units: &[String]) -
     for manager in managers.iter().filter(|_| !units.is_empty()) {
         let own = PathBuf::from(format!("/run/user/{}/systemd", manager.uid));
         folders.extend(OWN_FOLDERS.map(|name| own.join(name)));
-        folders.extend(account(root, manager.uid).into_iter().flat_map(|(_, home)| HOME_FOLDERS.map(|f| home.join(f))));
+        folders.extend(
+            account(root, manager.uid).into_iter().flat_map(|account| HOME_FOLDERS.map(|f| account.home.join(f))),
+        );
     }
     let is_known = |unit: &&String| {
         let template =
@@ -124,7 +164,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        put("run/systemd/sessions/3", "# private\nUID=1000\nUSER=alice\nTYPE=wayland\nSEAT=seat0\n");
+        put("run/systemd/sessions/3", "# private\nUID=1000\nUSER=alice\nACTIVE=1\nTYPE=wayland\nSEAT=seat0\n");
         put("run/systemd/sessions/3.ref", "");
         put("run/systemd/sessions/7", "UID=1001\nTYPE=tty\nREMOTE=1\n");
         put("run/systemd/sessions/8", "junk");
@@ -139,6 +179,7 @@ mod tests {
         assert_eq!(sessions.iter().map(|s| (s.id.as_str(), s.uid)).collect::<Vec<_>>(), [("3", 1000), ("7", 1001)]);
         assert_eq!(sessions.iter().map(Session::is_graphical).collect::<Vec<_>>(), [true, false]);
         assert_eq!(sessions[1].seat, None);
+        assert_eq!(sessions.iter().map(|s| s.active).collect::<Vec<_>>(), [true, false]);
         let managers = managers(&root);
         assert_eq!(managers, [Manager { uid: 1000, name: Some("alice".to_owned()), lingers: true }]);
         let units = ["pipewire.socket", "app@x.service", "typo.service"].map(str::to_owned);

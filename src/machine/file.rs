@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::explicit_none;
 use super::subject::Subject;
 use super::subjects::acpi::{AcpiTables, Licence};
+use super::subjects::audio::Audio;
 use super::subjects::cpu::{Accelerator, Cpu};
 use super::subjects::dead_man_switch::GiveBack;
 use super::subjects::disk::Disk;
@@ -86,6 +87,10 @@ pub struct Machine {
     /// The emulated graphics card. Default: none without a display, else `Virtio` for Linux and `Std` for others.
     #[serde(default, deserialize_with = "explicit_none::written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
+    /// The server that plays the guest's sound: `Auto`, or `Auto(microphone: true)`. Default `None`: no sound card, since a
+    /// graphics card that is passed through has sound of its own.
+    #[serde(default)]
+    pub audio: Audio,
     /// What the guest's first serial port is connected to. Default `None`: there is no port.
     #[serde(default)]
     pub serial: Serial,
@@ -152,7 +157,8 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, serial, tpm, smbios, acpi_tables, licence, vsock, host, give_back_unless,
+    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, audio, serial, tpm, smbios, acpi_tables, licence, vsock,
+    host, give_back_unless,
 }
 
 impl Machine {

@@ -19,6 +19,7 @@ pub use named::Named;
 pub use read::{Lines, Place, Position, Refused, Source, nearest, parse, read};
 pub use schema::{Field, Fields, schema};
 pub use subjects::acpi::{AcpiTables, Licence};
+pub use subjects::audio::{Audio, Sound, SoundCard, SoundServer};
 pub use subjects::cpu::{Accelerator, Cpu, Topology};
 pub use subjects::dead_man_switch::{GiveBack, Sign};
 pub use subjects::disk::{Aio, Bus, Cache, Discard, Disk, Media, Sector};

@@ -15,6 +15,10 @@ pub struct Named {
     pub accounts: Vec<String>,
     /// Files that are kept for the machine from run to run, by their names in its folder.
     pub kept: Vec<&'static str>,
+    /// Whether the desktop's user is to be found, and that user's sound servers.
+    pub desktop: bool,
+    /// The account that is meant by it, by name or number; `None`: whose desktop it is.
+    pub desktop_user: Option<String>,
     /// PCI devices.
     pub slots: Vec<PciSlot>,
     /// Files with ROMs of PCI devices; they are among `files` too.

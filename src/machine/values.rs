@@ -7,7 +7,8 @@ use super::file::Machine;
 use super::named::Named;
 use super::problems::{Problems, consists_of};
 use super::subject;
-use super::subjects::display::Video;
+use super::subjects::audio::Audio;
+use super::subjects::display::{Display, Video};
 
 /// Long enough for a name that people type, short enough that a UNIX socket's path (108 bytes) holds it.
 const MAX_NAME: usize = 48;
@@ -50,6 +51,11 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
                 .add(format!("extra_args[{i}]"), format!("`{arg}` would take QEMU away from its launcher"))
                 .help("for a machine in the background, see `vfio-run unit`");
         }
+    }
+    if matches!(machine.audio, Audio::Spice(_)) && !matches!(machine.display, Display::Spice(_)) {
+        problems
+            .add("audio", "`audio: Spice` sends sound to a SPICE client, and the machine has no SPICE server")
+            .help("write `display: Spice`, or `audio: Auto` for the desktop's own sound server");
     }
     if let Some(display) = machine.display.needs_card().filter(|_| machine.video == Some(Video::None)) {
         problems

@@ -24,6 +24,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "machine", section: 5, text: include_str!("machine.md") },
     Topic { name: "handover", section: 7, text: include_str!("handover.md") },
     Topic { name: "identity", section: 7, text: include_str!("identity.md") },
+    Topic { name: "sound", section: 7, text: include_str!("sound.md") },
     Topic { name: "troubleshooting", section: 7, text: include_str!("troubleshooting.md") },
     Topic { name: "stopping", section: 7, text: include_str!("stopping.md") },
     Topic { name: "service", section: 7, text: include_str!("service.md") },

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Account, Content, Descriptor, Finding, Helper, Inherited, Keep, Paths, PlannedChange, Severity, Verdict};
+use super::{
+    Account, Content, Descriptor, Finding, Helper, Inherited, Keep, Paths, PlannedChange, Severity, Variable, Verdict,
+};
 use crate::change::Change;
 use crate::host::Host;
 use crate::machine::Machine;
@@ -44,6 +46,8 @@ pub(super) struct Draft<'a> {
     pub descriptors: Vec<Descriptor>,
     /// Network cards whose cable is unplugged before the guest runs, by their ids.
     pub unplugged: Vec<String>,
+    /// What QEMU's environment has beside what the launcher passes on.
+    pub environment: Vec<Variable>,
     /// What the checks have found so far.
     pub findings: Vec<Finding>,
     /// The guest's root ports so far.
@@ -71,6 +75,7 @@ impl<'a> Draft<'a> {
             helpers: Vec::new(),
             descriptors: Vec::new(),
             unplugged: Vec::new(),
+            environment: Vec::new(),
             findings: Vec::new(),
             ports: RootPorts::default(),
         }
@@ -198,6 +203,11 @@ impl<'a> Draft<'a> {
     /// Lets QEMU inherit a file in memory; the path by which QEMU opens it.
     pub fn content(&mut self, content: Content) -> String {
         format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Content(content)))
+    }
+
+    /// Sets a variable of QEMU's environment.
+    pub fn variable(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
+        self.environment.push(Variable { name: name.to_owned(), value: value.into(), origin });
     }
 
     /// A `-chardev` on a socket that the launcher binds and QEMU listens on.

@@ -31,10 +31,13 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     if let Some(moves) = &moves {
         cgroup = cgroup::of_unit(&mut draft, first_changes, &moves.unit);
     }
+    command::finish(&mut draft);
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);
     let holds = holds::decide(&mut draft);
-    let Draft { paths, account, options, changes, keep, helpers, descriptors, unplugged, findings, .. } = draft;
+    let Draft {
+        paths, account, options, changes, keep, helpers, descriptors, unplugged, environment, findings, ..
+    } = draft;
     Plan {
         name: machine.name.clone(),
         uuid: machine.uuid(),
@@ -48,6 +51,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         helpers,
         descriptors,
         unplugged,
+        environment,
         command: CommandLine { binary: qemu.binary.clone(), options },
         account,
         cgroup,

@@ -24,7 +24,7 @@ pub use accelerator::tries_kvm;
 pub use command::AGENT;
 pub use contents::{
     Account, Content, Descriptor, Finding, Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep, Paths,
-    Place, Plan, PlannedChange, Severity, Tap, TapPort, Verdict,
+    Place, Plan, PlannedChange, Severity, Tap, TapPort, Variable, Verdict,
 };
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};

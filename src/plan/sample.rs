@@ -117,6 +117,7 @@ pub fn host(shape: Shape) -> Host {
         network: None,
         acpi_tables: BTreeMap::new(),
         smbios: None,
+        desktop: None,
         installed_unit: None,
         machine_file: None,
     }
@@ -127,7 +128,7 @@ pub fn qemu() -> QemuFacts {
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect();
     let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e e1000 rtl8139 vmxnet3 \
                    VGA virtio-vga qxl-vga qemu-xhci usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
-                   tpm-crb";
+                   tpm-crb ich9-intel-hda hda-output hda-duplex usb-audio AC97";
     let options =
         [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
     QemuFacts {
@@ -139,7 +140,7 @@ pub fn qemu() -> QemuFacts {
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),
         objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin"),
         netdevs: set("user tap bridge"),
-        audiodevs: set("none"),
+        audiodevs: set("none pa alsa spice"),
         displays: set("none gtk"),
         blockdevs: set("file host_device raw qcow2"),
         aio: set("threads native io_uring"),

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | devices of the host (`vfio-pci`, `usb-host`, evdev) | the host still uses them, and QEMU would grab a keyboard |
 //! | what a helper serves (TPM, shared folders) | no helper runs yet, and none may meet two QEMUs |
+//! | sound is played nowhere | the sound server would see a client come and go |
 //! | listening sockets become `null` | nobody may connect to the trial |
 //! | preallocation and locking of memory | the memory is mapped, and reserved from a pool of huge pages, but not touched |
 //!
@@ -101,6 +102,11 @@ fn tamed(option: &QemuOption) -> Option<QemuOption> {
             let id = member(option, "id").unwrap_or_default();
             Some(QemuOption::keys(&option.name, Some("null"), option.origin.clone()).with("id", id))
         }
+        Role::Sound => {
+            let kept = [("driver", "none"), ("id", member(option, "id").unwrap_or_default())];
+            let object = kept.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            Some(QemuOption::json(&option.name, object, option.origin.clone()))
+        }
         Role::Touches(members) => {
             let mut option = option.clone();
             let OptionValue::Json(object) = &mut option.value else { return None };
@@ -157,6 +163,13 @@ mod tests {
     #[test]
     fn what_a_helper_serves_is_left_out_with_what_needs_it() {
         assert!(!words("tpm: V2").contains("tpm"));
+    }
+
+    #[test]
+    fn sound_is_played_nowhere_and_the_card_stays() {
+        let words = words("audio: Alsa()");
+        assert!(words.contains(r#"-audiodev {"driver":"none","id":"audio0"} "#), "{words}");
+        assert!(words.contains("hda-output"), "{words}");
     }
 
     #[test]

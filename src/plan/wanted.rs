@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::host::Wanted;
 use crate::host::pci::WantedPci;
+use crate::host::{Wanted, WantedDesktop};
 use crate::machine::{Machine, QEMU, Tpm};
 
 /// What a plan for any machine may ask about, for a host that is captured before there is one.
@@ -12,6 +12,7 @@ pub fn wanted_by_any() -> Wanted {
         programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()],
         tuning: Some(super::tuning::wanted_by_any()),
         network: true,
+        desktop: Some(WantedDesktop::default()),
         ..Wanted::default()
     }
 }
@@ -27,6 +28,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         user_units: named.user_units,
     });
     let kept = named.kept.iter().map(|name| Path::new(&machine.name).join(name)).collect();
+    let desktop = named.desktop.then_some(WantedDesktop { user: named.desktop_user });
     let tuning = super::tuning::wanted(&machine.host);
     Wanted {
         files: named.files,
@@ -38,6 +40,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         network: named.network,
         acpi_tables: named.acpi_tables,
         smbios: named.smbios,
+        desktop,
         ..Wanted::default()
     }
 }

@@ -16,6 +16,8 @@ pub enum Role {
     Helper,
     /// It is a socket that QEMU listens on: nobody can connect to the trial's.
     Listens,
+    /// It plays on a sound server of the host's: the trial's plays nowhere.
+    Sound,
     /// It touches or locks the host's memory, by these members of its value; the trial goes without them. If none is
     /// named, the option as a whole does, and the trial goes without it.
     Touches(Vec<String>),

@@ -62,6 +62,8 @@ fn render(plan: &Plan, origins: bool) -> String {
             Cgroup::Scope(name) => format!("{name}, made by systemd"),
         },
     );
+    let variables = plan.environment.iter().map(|v| format!("{}={}{}", v.name, v.value, because(&v.origin)));
+    section("QEMU's environment", lines(variables));
     let inherited = plan.descriptors.iter().map(|d| format!("{}: {}", d.fd, inherited(&d.what)));
     section("Descriptors that QEMU inherits", lines(inherited));
     let options = plan.command.options.iter().map(|o| {
@@ -114,6 +116,10 @@ fn inherited(what: &Inherited) -> String {
             format!("a tap device on {bridge}, made by {}; it goes with QEMU", program.display())
         }
         Inherited::Content(content) => format!("in memory: {content}"),
+        Inherited::SoundServer { server, socket, uid, .. } => {
+            format!("{} of user {uid}, {}", server.name(), socket.display())
+        }
+        Inherited::Cookie { path, .. } => format!("a copy of {}", path.display()),
     }
 }
 

@@ -11,11 +11,13 @@ use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 pub fn command(line: &CommandLine, descriptors: &[Descriptor]) -> String {
     let folder = folder(descriptors);
     let mut words = quoted(&line.binary.to_string_lossy());
+    let files: Vec<(String, String)> = descriptors.iter().filter_map(file).collect();
     for option in line.options.iter().filter(|option| option.name != "-S") {
         let Some(option) = without_descriptor(option, descriptors, &folder) else { continue };
         for word in option.words() {
             words.push(' ');
-            words.push_str(&quoted(&word));
+            let by_path = files.iter().rev().fold(word, |word, (descriptor, path)| word.replace(descriptor, path));
+            words.push_str(&quoted(&by_path));
         }
     }
     words
@@ -44,8 +46,21 @@ pub fn line(plan: &Plan) -> String {
         // swtpm listens before it leaves the foreground, so QEMU does not come too early.
         lines.push(format!("{} --daemon", words.collect::<Vec<_>>().join(" ")));
     }
-    lines.push(command(&plan.command, &plan.descriptors));
+    let files: Vec<(String, String)> = plan.descriptors.iter().filter_map(file).collect();
+    let variables = plan.environment.iter().map(|variable| {
+        let value = files.iter().find(|(descriptor, _)| *descriptor == variable.value).map(|(_, path)| path);
+        format!("{}={} ", variable.name, quoted(value.unwrap_or(&variable.value)))
+    });
+    lines.push(variables.collect::<String>() + &command(&plan.command, &plan.descriptors));
     lines.join(" && ")
+}
+
+/// The path by which QEMU has an inherited file, and that of the file itself.
+fn file(descriptor: &Descriptor) -> Option<(String, String)> {
+    let (Inherited::SoundServer { socket: path, .. } | Inherited::Cookie { path, .. }) = &descriptor.what else {
+        return None;
+    };
+    Some((format!("{}{}", QemuOption::FD_PATH, descriptor.fd), path.to_string_lossy().into_owned()))
 }
 
 /// Where the machine's sockets are: beside the first that the launcher binds.
@@ -67,6 +82,7 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         // Nobody is at the other end, so QEMU waits for a client.
         Inherited::Qmp => (folder.join("qmp-0.sock"), true),
         Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
+        Inherited::SoundServer { .. } | Inherited::Cookie { .. } => return Some(option),
         Inherited::Device(_) => {
             // QEMU knows the node, and opens it itself if it is not given a descriptor.
             if let OptionValue::Json(object) = &mut option.value {

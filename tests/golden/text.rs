@@ -72,6 +72,9 @@ pub fn of(plan: &Plan) -> String {
     for descriptor in &plan.descriptors {
         line(format!("  fd {}: {:?}", descriptor.fd, descriptor.what));
     }
+    for variable in &plan.environment {
+        line(format!("  env {}={}  # {}", variable.name, variable.value, variable.origin));
+    }
     line(format!("\n{}", plan.command.binary.display()));
     for option in &plan.command.options {
         line(format!("  {} {}", option.name, option.value.written().unwrap_or_default()));

@@ -106,7 +106,7 @@ pub(super) fn of_functions(root: &Root, nodes: &BTreeMap<PciAddress, Vec<Node>>)
 /// Finds the names of the holders' users.
 pub(super) fn name_users<'a>(root: &Root, holders: impl IntoIterator<Item = &'a mut Holder>) {
     for holder in holders {
-        holder.user = holder.uid.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| printable(&name));
+        holder.user = holder.uid.and_then(|uid| sessions::account(root, uid)).map(|account| printable(&account.name));
     }
 }
 
@@ -191,7 +191,7 @@ fn describe(root: &Root, pid: i32) -> Holder {
         user: None,
         unit,
         manager,
-        manager_name: manager.and_then(|uid| sessions::account(root, uid)).map(|(name, _)| name),
+        manager_name: manager.and_then(|uid| sessions::account(root, uid)).map(|account| account.name),
         session: session.map(str::to_owned),
         nodes: Vec::new(),
     }

@@ -11,6 +11,7 @@ use serde_path_to_error::Segment;
 use super::lines::{self, Lines, Position, Value};
 use super::refused::Refused;
 use super::tokens::Span;
+use super::words::Completed;
 use crate::machine::schema::Fields;
 
 /// The file that an error is about.
@@ -18,6 +19,8 @@ use crate::machine::schema::Fields;
 pub(super) struct Explain<'a> {
     pub path: &'a Path,
     pub text: &'a str,
+    /// What `ron` read.
+    pub completed: &'a Completed<'a>,
     pub lines: &'a Lines,
 }
 
@@ -102,7 +105,7 @@ impl Explain<'_> {
             line: u32::try_from(p.line).unwrap_or(u32::MAX),
             column: u32::try_from(p.col).unwrap_or(u32::MAX),
         };
-        let start = lines::byte_at(self.text, at(error.span.end));
+        let start = self.completed.original(lines::byte_at(&self.completed.text, at(error.span.end)));
         let end = start + self.text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
         Span { start, end }
     }
@@ -172,11 +175,10 @@ impl Explain<'_> {
             return self.refuse(value.head, field, format!("{subject} cannot be `{shown}`"));
         };
         let bare = written.trim_matches('"');
-        // A variant that holds fields, without its parentheses: `display: Vnc`.
+        // A variant that holds fields or a number, without its parentheses: `vsock: Cid`.
         if takes.contains(&format!("`{bare}(…)`")) && bare == written {
-            return self
-                .refuse(value.head, field, format!("{subject}: `{bare}` takes fields in parentheses"))
-                .help(format!("write `{bare}()`, or name fields in it"));
+            let message = format!("{subject}: `{bare}` takes a value in parentheses");
+            return self.refuse(value.head, field, message).help(format!("write `{bare}(…)`"));
         }
         if takes.contains(&format!("`{bare}(\"…\")`")) && bare == written {
             return self

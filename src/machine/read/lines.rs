@@ -35,6 +35,8 @@ pub(super) struct Value {
     pub key: Option<Span>,
     /// The value, or what it begins with: the name before its parentheses, or its bracket.
     pub head: Span,
+    /// Whether it is a name without parentheses.
+    pub bare: bool,
     /// Where the first of the two begins.
     at: Position,
 }
@@ -152,7 +154,8 @@ impl Lines {
             return Err(Excess { what: "too many values", allowed: "at most 16384", span: token.span });
         }
         self.first.entry(path.clone()).or_insert(self.values.len());
-        self.values.push(Value { path, key, head: token.span, at });
+        let bare = token.kind == Kind::Name && key != Some(token.span) && open.kind == Kind::Name;
+        self.values.push(Value { path, key, head: token.span, bare, at });
         Ok(())
     }
 
@@ -182,6 +185,11 @@ impl Lines {
         let inner = ends_in_variant.then(|| join(&plain, "0"));
         let index = inner.and_then(|inner| self.first.get(&inner)).or_else(|| self.first.get(&plain))?;
         self.values.get(*index)
+    }
+
+    /// The names without parentheses, in the order of the file.
+    pub(super) fn bare(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter().filter(|value| value.bare)
     }
 
     /// Every value with this path; more than one if a field was written twice.

@@ -6,6 +6,7 @@ mod refused;
 mod source;
 mod tokens;
 mod validate;
+mod words;
 
 pub use explain::nearest;
 pub use lines::{Lines, Position};

@@ -10,6 +10,7 @@ use super::explain::Explain;
 use super::lines::Lines;
 use super::refused::Refused;
 use super::validate;
+use super::words::Completed;
 use crate::machine::file::Machine;
 
 /// A machine file that was read and found valid.
@@ -77,9 +78,10 @@ fn parse_machine(path: &Path, text: &str, lines: &Lines) -> Result<Machine, Refu
     // Not UNWRAP_NEWTYPES: no type of the file needs it.
     let options =
         ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_VARIANT_NEWTYPES);
-    let explain = Explain { path, text, lines };
-    let mut reader =
-        ron::Deserializer::from_str_with_options(text, &options).map_err(|error| explain.error(&error, None))?;
+    let completed = Completed::new(text, lines);
+    let explain = Explain { path, text, completed: &completed, lines };
+    let mut reader = ron::Deserializer::from_str_with_options(&completed.text, &options)
+        .map_err(|error| explain.error(&error, None))?;
     let machine = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| explain.error(&reader.span_error(error.inner().clone()), Some(error.path())))?;
     reader.end().map_err(|error| explain.error(&reader.span_error(error), None))?;

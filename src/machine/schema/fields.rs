@@ -87,6 +87,16 @@ impl Fields {
         of_one.chain(plain.iter().filter_map(unit))
     }
 
+    /// The names that a value of the field can be and that take fields, none of which must be written.
+    #[cfg(test)]
+    pub fn words_with_fields(&self, path: &str) -> Vec<String> {
+        let node = self.get(path).map(|node| self.follow(node));
+        let variants = node.into_iter().flat_map(|node| self.variants(node));
+        let free = |inner: &Value| inner.get("properties").is_some() && inner.get("required").is_none();
+        let words = variants.filter(|(_, inner)| inner.is_some_and(|inner| free(self.follow(inner))));
+        words.map(|(name, _)| name.to_owned()).collect()
+    }
+
     /// What a value of the field looks like, in RON's words.
     pub fn takes(&self, path: &str) -> Option<String> {
         let node = self.follow(self.get(path)?);

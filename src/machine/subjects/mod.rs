@@ -1,6 +1,7 @@
 //! The subjects of a machine file, one file each: its types, and what it says about itself.
 
 pub(super) mod acpi;
+pub(super) mod audio;
 pub(super) mod cpu;
 pub(super) mod dead_man_switch;
 pub(super) mod disk;

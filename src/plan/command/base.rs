@@ -2,6 +2,7 @@
 
 use super::super::draft::{Draft, by_default};
 use super::super::{Inherited, Severity};
+use crate::machine::Audio;
 use crate::qemu::command::QemuOption;
 
 /// Name, UUID, sandbox, messages; and nothing that QEMU would add by itself.
@@ -30,7 +31,9 @@ fn sandbox(draft: &mut Draft) {
     }
     let mut sandbox = QemuOption::keys("-sandbox", Some("on"), by_default("a guest that takes QEMU over gains little"));
     for class in ["obsolete", "elevateprivileges", "spawn", "resourcecontrol"] {
-        if draft.option_has("sandbox", class) {
+        // The library of JACK's clients wants a thread of real time, and fails without one.
+        let needed = class == "resourcecontrol" && matches!(draft.machine.audio, Audio::Jack(_));
+        if !needed && draft.option_has("sandbox", class) {
             sandbox.set(class, "deny");
         }
     }

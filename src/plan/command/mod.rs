@@ -18,4 +18,4 @@ mod write;
 pub(super) use decided::Decided;
 pub(super) use devices::disks;
 pub use devices::ports::AGENT;
-pub(super) use write::write;
+pub(super) use write::{finish, write};

@@ -2,10 +2,10 @@
 
 use super::super::draft::Draft;
 use super::decided::Decided;
-use super::devices::{balloon, disks, display, networks, passthrough, ports, tpm, vsock};
+use super::devices::{audio, balloon, disks, display, networks, passthrough, ports, tpm, vsock};
 use super::{acpi, base, board, boot, cpu, extra, firmware, memory, smbios};
 
-/// Writes the command line. A new device goes to the end, before the words of the user.
+/// Writes the command line but for its end. A new device goes last.
 pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     base::process(draft);
     base::monitors(draft);
@@ -27,5 +27,10 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     ports::agent(draft);
     balloon::write(draft);
     vsock::write(draft);
+}
+
+/// Writes the end of the command line: what depends on what is stopped on the host, and the words of the user.
+pub(in super::super) fn finish(draft: &mut Draft) {
+    audio::write(draft);
     extra::write(draft);
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
+use crate::machine::SoundServer;
 use crate::units::Origin;
 
 /// One host change with the reason that it is in the plan.
@@ -36,6 +37,24 @@ pub enum Inherited {
     Listen(PathBuf),
     /// A connected socket; at its other end is the helper of this name.
     Helper(String),
+    /// The socket of a user's sound server, which QEMU can do nothing with but connect to it (`O_PATH`).
+    SoundServer {
+        /// What it speaks.
+        server: SoundServer,
+        /// Its path.
+        socket: PathBuf,
+        /// The user.
+        uid: u32,
+        /// The file by which clients prove to PulseAudio that they may connect.
+        cookie: Option<PathBuf>,
+    },
+    /// A copy, in memory, of that file.
+    Cookie {
+        /// Its path.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+    },
     /// A device node of the host that the launcher opens for reading and writing, since QEMU's account may not.
     Device(PathBuf),
     /// A queue of a tap device; each queue of the same device is a descriptor of its own.
@@ -106,6 +125,17 @@ pub enum Keep {
     },
 }
 
+/// A variable of QEMU's environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Why it is set.
+    pub origin: Origin,
+}
+
 /// The account that QEMU runs as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
@@ -113,7 +143,7 @@ pub struct Account {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups: just the one that owns `/dev/kvm`, if QEMU needs it.
+    /// Supplementary groups: the one that owns `/dev/kvm`, if QEMU needs it, and the one of sound cards that it plays on.
     pub groups: Vec<u32>,
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::GiveBack;
 use crate::plan::{
-    Account, Cgroup, Descriptor, Finding, Helper, Keep, Move, Paths, Placement, PlannedChange, PlannedHold, PlannedHook,
+    Account, Cgroup, Descriptor, Finding, Helper, Keep, Move, Paths, Placement, PlannedChange, PlannedHold,
+    PlannedHook, Variable,
 };
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
@@ -39,6 +40,9 @@ pub struct Plan {
     pub helpers: Vec<Helper>,
     /// Descriptors that QEMU inherits.
     pub descriptors: Vec<Descriptor>,
+    /// What QEMU's environment has beside what the launcher passes on of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<Variable>,
     /// QEMU's command line.
     pub command: CommandLine,
     /// Network cards whose cable is unplugged before the guest runs, by their ids.

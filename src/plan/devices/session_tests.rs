@@ -7,7 +7,13 @@ use crate::host::{Manager, Session};
 use crate::plan::{Cgroup, Move, Plan, Verdict};
 
 fn session(id: &str, kind: &str, seat: Option<&str>) -> Session {
-    Session { id: id.to_owned(), uid: 1000, kind: Some(kind.to_owned()), seat: seat.map(str::to_owned) }
+    Session {
+        id: id.to_owned(),
+        uid: 1000,
+        kind: Some(kind.to_owned()),
+        seat: seat.map(str::to_owned),
+        ..Session::default()
+    }
 }
 
 fn of_alice(comm: &str, unit: &str) -> Holder {

@@ -9,6 +9,7 @@ mod helpers;
 mod holds;
 mod scope;
 pub(super) mod sockets;
+mod sound;
 mod spawn;
 pub(super) mod start;
 mod taps;

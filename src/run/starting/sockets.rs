@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::contents::Contents;
+use super::sound;
 use super::taps;
 use crate::plan::{Descriptor, Helper, HelperDescriptor, HelperEnd, Inherited, Plan};
 
@@ -54,6 +55,10 @@ pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
                 let made = contents.iter().position(|(number, _)| number == fd);
                 contents.swap_remove(made.with_context(|| format!("there is no file in memory with {content}"))?).1
             }
+            Inherited::SoundServer { server, socket, uid, cookie } => {
+                sound::server(*server, socket, *uid, cookie.as_deref())?
+            }
+            Inherited::Cookie { path, uid } => sound::cookie(path, *uid, plan.account.as_ref())?,
             Inherited::Helper(name) => {
                 joined.remove(name.as_str()).with_context(|| format!("the plan has no helper {name}"))?
             }

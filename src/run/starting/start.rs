@@ -81,6 +81,9 @@ pub async fn start(
         command.fd(number, descriptor);
     }
     prepare(&mut command, plan, plan.account.as_ref(), &log)?;
+    for variable in &plan.environment {
+        command.env(&variable.name, &variable.value);
+    }
     // Only root may raise the limit; for others the check has looked at it.
     if plan.lock_memory && nix::unistd::geteuid().is_root() {
         command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);

@@ -13,6 +13,7 @@ use super::console::{Console, ConsoleEvent};
 use super::control::{self, Reply, Request};
 use super::dead_man_switch::Verdict;
 use super::drop_startup_pages::drop_startup_pages;
+use super::log_limit::{LogLimit, cut_when_full};
 use super::signs_of_life;
 use super::switch_clock::SwitchClock;
 use crate::machine::Sign;
@@ -63,6 +64,7 @@ enum Wakeup {
     DeadlineReached,
     PlaceNewThreads,
     LookForLife,
+    LogCut(std::io::Result<()>),
 }
 
 /// What a started guest is supervised with.
@@ -108,6 +110,7 @@ async fn run_loop(
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
     clients.set_nonblocking(true)?;
     let mut clients = Some(UnixListener::from_std(clients)?);
+    let mut log_limit = LogLimit::watch(&plan.paths.log);
     let Running { qmp, log, mut console, switch } = running;
     let mut guest = Guest {
         plan,
@@ -141,6 +144,7 @@ async fn run_loop(
             ended = qemu.ended() => { ended?; Wakeup::QemuEnded }
             helper = processes.first_helper_ended() => Wakeup::HelperEnded(helper),
             happened = relay(console.as_mut()) => Wakeup::Console(happened),
+            cut = cut_when_full(log_limit.as_ref()) => Wakeup::LogCut(cut),
         };
         match wakeup {
             Wakeup::QemuEnded => break,
@@ -173,6 +177,13 @@ async fn run_loop(
                     Step::GiveUp => break,
                     step => guest.take_step(step).await,
                 }
+            }
+            Wakeup::LogCut(Ok(())) => {
+                tracing::warn!("the log of {name} grew without end and was cut: {}", plan.paths.log.display())
+            }
+            Wakeup::LogCut(Err(error)) => {
+                tracing::warn!("the log of {name} may grow without end: {error}");
+                log_limit = None;
             }
             Wakeup::LookForLife => guest.look_for_life().await,
             Wakeup::PlaceNewThreads => {

@@ -7,6 +7,7 @@ mod drop_startup_pages;
 pub(super) mod event_loop;
 #[cfg(test)]
 mod event_loop_tests;
+mod log_limit;
 pub(super) mod reach_guest;
 mod signs_of_life;
 mod stdout;

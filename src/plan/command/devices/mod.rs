@@ -1,5 +1,6 @@
 //! The guest's devices on QEMU's command line.
 
+pub(super) mod audio;
 pub(super) mod balloon;
 pub(in crate::plan) mod disks;
 pub(super) mod display;

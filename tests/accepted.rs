@@ -63,6 +63,16 @@ const MACHINES: &[(&str, &str)] = &[
         "sound-ac97",
         "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), display: Spice, audio: Spice(card: Ac97))",
     ),
+    (
+        "spice",
+        "(guest: Windows10, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), video: Qxl, video_memory: \"64 MiB\", \
+          display: Spice(password_file: \"DIR/pw\", usb_redirection: 8))",
+    ),
+    (
+        "vnc-tls",
+        "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), video: Cirrus, video_memory: \"8 MiB\", \
+          display: Vnc(port: 5992, password_file: \"DIR/pw\", clipboard: true, tls: (cert: \"DIR/host.pem\", key: \"DIR/host.key\")))",
+    ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "identity",
@@ -150,6 +160,13 @@ fn each(test: impl Fn(&str, Plan)) {
                 std::fs::File::create(folder.path().join(file)).unwrap().set_len(1 << 20).unwrap();
             }
             std::fs::copy("src/run/starting/contents/battery.aml", folder.path().join("ta, ble.aml")).unwrap();
+            std::fs::write(folder.path().join("pw"), "geheim12").unwrap();
+            let certificate = [
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=a", "-keyout", "host.key", "-out",
+                "host.pem",
+            ];
+            let made = Command::new("openssl").args(certificate).current_dir(folder.path()).output().unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             let image = folder.path().join("b.qcow2");
             let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
             assert!(made.unwrap().success());
@@ -233,6 +250,12 @@ fn prepare(plan: &Plan) {
             Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
             Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
         }
+    }
+    for link in &plan.links {
+        std::fs::create_dir_all(link.at.parent().unwrap()).unwrap();
+        drop(std::fs::remove_file(&link.at));
+        // The pasted line replaces it with one to the file itself.
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", link.fd), &link.at).unwrap();
     }
 }
 

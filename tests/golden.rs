@@ -49,6 +49,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("tuned", "xeon-2numa", "7.2"),
     ("vsock", "laptop-4c", "7.2"),
     ("sound", "debian13-desktop", "10.0"),
+    ("screens", "laptop-4c", "7.2"),
+    ("rendered", "debian13-desktop", "10.0"),
     ("drives", "laptop-4c", "7.2"),
     ("identity", "laptop-4c", "10.0"),
     ("identity", "debian13-one-gpu", "7.2"),
@@ -195,7 +197,8 @@ fn every_plan_holds_together() {
             });
             let by_number = plan.command.options.iter().filter(|option| option.fds().contains(&fd));
             let by_variable = plan.environment.iter().filter(|variable| variable.value == own);
-            let uses = by_number.count() + by_path.count() + by_variable.count();
+            let by_link = plan.links.iter().filter(|link| link.fd == fd);
+            let uses = by_number.count() + by_path.count() + by_variable.count() + by_link.count();
             assert_eq!(uses, 1, "{case}: descriptor {fd} is used once");
         }
         for helper in &plan.helpers {

@@ -36,6 +36,8 @@ mod orphan;
 mod other_users;
 #[path = "real_qemu/rehearse.rs"]
 mod rehearse;
+#[path = "real_qemu/screens.rs"]
+mod screens;
 #[path = "real_qemu/start.rs"]
 mod start;
 #[path = "real_qemu/stopping.rs"]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::acpi::{self, AcpiTable};
 use super::files::{firmware, images, unit_file, writable};
 use super::{
-    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, Root, Tuning,
-    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process, smbios,
+    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, RenderNode,
+    Root, Tuning, WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process, render_nodes,
+    smbios,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -40,6 +41,9 @@ pub struct Host {
     /// PCI devices, if the machine has any passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<Pci>,
+    /// The nodes of GPUs that render, if the machine has one render for the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub render_nodes: Option<Vec<RenderNode>>,
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -78,6 +82,8 @@ pub struct Wanted {
     pub kept: Vec<PathBuf>,
     /// Functions that are to be looked at closely; `None`: PCI is not looked at.
     pub pci: Option<pci::WantedPci>,
+    /// Whether the GPUs that render are looked for.
+    pub render_nodes: bool,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
     /// Whether the network interfaces are looked at.
@@ -119,6 +125,7 @@ impl Host {
             kvm: Kvm::read(root, &cpus),
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
+            render_nodes: wanted.render_nodes.then(|| render_nodes::read(root)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
@@ -180,6 +187,7 @@ mod tests {
             accounts: vec!["root".into(), "nobody at all".into()],
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
+            render_nodes: true,
             tuning: Some(WantedTuning::default()),
             network: true,
             acpi_tables: vec!["/etc/passwd".into()],

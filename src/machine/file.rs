@@ -26,6 +26,7 @@ use super::subjects::pci::{self, PciDevice};
 use super::subjects::smbios::Smbios;
 use super::subjects::tpm::Tpm;
 use super::subjects::vsock::Vsock;
+use crate::units::Size;
 
 /// One virtual machine, as its file describes it.
 ///
@@ -87,6 +88,10 @@ pub struct Machine {
     /// The emulated graphics card. Default: none without a display, else `Virtio` for Linux and `Std` for others.
     #[serde(default, deserialize_with = "explicit_none::written", skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
+    /// The memory of the emulated card's picture, a power of two from `"4 MiB"`: for `video: Std`, `Qxl` (up to 512 MiB) and
+    /// `Cirrus` (up to 16 MiB). 2560×1440 needs 16 MiB, 3840×2160 needs 32 MiB. Default: QEMU's own, 16 MiB and for Cirrus 4 MiB.
+    #[serde(default)]
+    pub video_memory: Option<Size>,
     /// The server that plays the guest's sound: `Auto`, or `Auto(microphone: true)`. Default `None`: no sound card, since a
     /// graphics card that is passed through has sound of its own.
     #[serde(default)]
@@ -157,8 +162,8 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, audio, serial, tpm, smbios, acpi_tables, licence, vsock,
-    host, give_back_unless,
+    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, video, audio, serial, tpm, smbios, acpi_tables,
+    licence, vsock, host, give_back_unless,
 }
 
 impl Machine {

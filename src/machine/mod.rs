@@ -23,7 +23,7 @@ pub use subjects::audio::{Audio, Sound, SoundCard, SoundServer};
 pub use subjects::cpu::{Accelerator, Cpu, Topology};
 pub use subjects::dead_man_switch::{GiveBack, Sign};
 pub use subjects::disk::{Aio, Bus, Cache, Discard, Disk, Media, Sector};
-pub use subjects::display::{Display, Listen, Serial, Video};
+pub use subjects::display::{Display, Listen, Rendering, Serial, Tls, Video, Window};
 pub use subjects::firmware::{Firmware, Kernel, Uefi};
 pub use subjects::guest::{Guest, Rtc};
 pub use subjects::handover::{DisplayManager, Handover, Holders};

@@ -27,6 +27,8 @@ pub struct Named {
     pub acpi_tables: Vec<PathBuf>,
     /// The host's SMBIOS tables.
     pub smbios: bool,
+    /// Whether the GPUs that render are looked for.
+    pub render_nodes: bool,
     /// Units of users' service managers.
     pub user_units: Vec<String>,
     /// Whether the host's network interfaces matter.

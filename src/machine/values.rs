@@ -57,6 +57,21 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
             .add("audio", "`audio: Spice` sends sound to a SPICE client, and the machine has no SPICE server")
             .help("write `display: Spice`, or `audio: Auto` for the desktop's own sound server");
     }
+    if let Some(memory) = machine.video_memory {
+        Video::check_memory(machine.video.as_ref(), memory, problems);
+    }
+    if matches!(machine.video, Some(Video::VirtioGl(_))) && machine.display == Display::None {
+        problems
+            .add("video", "`video: VirtioGl` needs a `display` that renders")
+            .help("write `display: Gtk`, `Spice` or `Vnc`, or `EglHeadless` for a guest without a screen");
+    }
+    if let (Some(Video::VirtioGl(_)), Display::Gtk(window) | Display::Sdl(window)) = (&machine.video, &machine.display)
+        && window.gl == Some(false)
+    {
+        problems
+            .add("display.gl", "`gl: false` contradicts `video: VirtioGl`")
+            .help("leave `gl` out, or write `video: Virtio`");
+    }
     if let Some(display) = machine.display.needs_card().filter(|_| machine.video == Some(Video::None)) {
         problems
             .add("video", format!("`video: None` leaves `display: {display}` nothing to show"))

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{
-    Account, Content, Descriptor, Finding, Helper, Inherited, Keep, Paths, PlannedChange, Severity, Variable, Verdict,
+    Account, Content, Descriptor, Finding, Helper, Inherited, Keep, Link, Paths, PlannedChange, Severity, Variable,
+    Verdict, Viewer,
 };
 use crate::change::Change;
 use crate::host::Host;
@@ -48,6 +49,10 @@ pub(super) struct Draft<'a> {
     pub unplugged: Vec<String>,
     /// What QEMU's environment has beside what the launcher passes on.
     pub environment: Vec<Variable>,
+    /// Whom the screen's socket is given to.
+    pub viewer: Option<Viewer>,
+    /// Links that QEMU must find in the display folder.
+    pub links: Vec<Link>,
     /// What the checks have found so far.
     pub findings: Vec<Finding>,
     /// The guest's root ports so far.
@@ -76,6 +81,8 @@ impl<'a> Draft<'a> {
             descriptors: Vec::new(),
             unplugged: Vec::new(),
             environment: Vec::new(),
+            viewer: None,
+            links: Vec::new(),
             findings: Vec::new(),
             ports: RootPorts::default(),
         }
@@ -200,14 +207,14 @@ impl<'a> Draft<'a> {
         fd
     }
 
-    /// Lets QEMU inherit a file in memory; the path by which QEMU opens it.
-    pub fn content(&mut self, content: Content) -> String {
-        format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Content(content)))
-    }
-
     /// Sets a variable of QEMU's environment.
     pub fn variable(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
         self.environment.push(Variable { name: name.to_owned(), value: value.into(), origin });
+    }
+
+    /// Lets QEMU inherit a file in memory; the path by which QEMU opens it.
+    pub fn content(&mut self, content: Content) -> String {
+        format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Content(content)))
     }
 
     /// A `-chardev` on a socket that the launcher binds and QEMU listens on.

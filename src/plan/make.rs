@@ -36,7 +36,19 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     dead_man_switch::check(&mut draft);
     let holds = holds::decide(&mut draft);
     let Draft {
-        paths, account, options, changes, keep, helpers, descriptors, unplugged, environment, findings, ..
+        paths,
+        account,
+        options,
+        changes,
+        keep,
+        helpers,
+        descriptors,
+        unplugged,
+        environment,
+        viewer,
+        links,
+        findings,
+        ..
     } = draft;
     Plan {
         name: machine.name.clone(),
@@ -58,6 +70,8 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         lock_memory: !addresses.is_empty(),
         leases: addresses,
         moves,
+        viewer,
+        links,
         console: machine.serial == Serial::Console,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),

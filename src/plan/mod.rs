@@ -23,8 +23,8 @@ mod wanted;
 pub use accelerator::tries_kvm;
 pub use command::AGENT;
 pub use contents::{
-    Account, Content, Descriptor, Finding, Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep, Paths,
-    Place, Plan, PlannedChange, Severity, Tap, TapPort, Variable, Verdict,
+    Account, Content, Descriptor, Finding, Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep, Link,
+    Paths, Place, Plan, PlannedChange, Severity, Tap, TapPort, Variable, Verdict, Viewer,
 };
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};

@@ -113,6 +113,7 @@ pub fn host(shape: Shape) -> Host {
         files: BTreeMap::new(),
         accounts: BTreeMap::new(),
         pci: None,
+        render_nodes: None,
         tuning: None,
         network: None,
         acpi_tables: BTreeMap::new(),
@@ -127,7 +128,7 @@ pub fn host(shape: Shape) -> Host {
 pub fn qemu() -> QemuFacts {
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect();
     let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e e1000 rtl8139 vmxnet3 \
-                   VGA virtio-vga qxl-vga qemu-xhci usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
+                   VGA virtio-vga virtio-vga-gl qxl-vga cirrus-vga qemu-xhci usb-redir usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
                    tpm-crb ich9-intel-hda hda-output hda-duplex usb-audio AC97";
     let options =
         [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
@@ -138,10 +139,11 @@ pub fn qemu() -> QemuFacts {
         q35_properties: set("hpet smm vmport"),
         object_properties: BTreeMap::new(),
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),
-        objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin"),
+        objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin secret tls-creds-x509"),
         netdevs: set("user tap bridge"),
         audiodevs: set("none pa alsa spice"),
-        displays: set("none gtk"),
+        displays: set("none gtk egl-headless"),
+        chardevs: set("socket file spicevmc qemu-vdagent"),
         blockdevs: set("file host_device raw qcow2"),
         aio: set("threads native io_uring"),
         spice: true,

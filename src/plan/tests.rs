@@ -16,6 +16,7 @@ fn file() -> FileFact {
         mounted: vec![],
         scsi: None,
         closed_folder: None,
+        pem: None,
         near: None,
     }
 }
@@ -147,13 +148,13 @@ fn a_window_of_roots_is_told_that_no_desktop_shows_it() {
     let verdict = |text: &str, host: &Host| {
         plan(text, host).findings.into_iter().find(|f| f.key == "display.desktop").map(|f| f.ok)
     };
-    let (window, owned) = ("display: Gtk", "display: Gtk, user: \"0\"");
+    let (window, owned) = ("display: Gtk()", "display: Gtk(), user: \"0\"");
     let machine = |rest: &str| format!("(guest: Linux, memory: (size: \"1 GiB\"), firmware: Bios, {rest})");
     assert_eq!(verdict(&machine(window), &host), None);
     host.process.uid = 0;
     assert_eq!(verdict(&machine(window), &host), Some(Verdict::No));
     assert_eq!(verdict(&machine(owned), &host), Some(Verdict::No));
-    assert_eq!(verdict(&machine("display: Gtk, user: \"1000\""), &host), Some(Verdict::Unknown));
+    assert_eq!(verdict(&machine("display: Gtk(), user: \"1000\""), &host), Some(Verdict::Unknown));
     assert_eq!(verdict(&machine("display: Vnc()"), &host), None);
 }
 

@@ -10,6 +10,7 @@ use crate::machine::{Machine, QEMU, Tpm};
 pub fn wanted_by_any() -> Wanted {
     Wanted {
         programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()],
+        render_nodes: true,
         tuning: Some(super::tuning::wanted_by_any()),
         network: true,
         desktop: Some(WantedDesktop::default()),
@@ -36,6 +37,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         accounts: named.accounts,
         kept,
         pci,
+        render_nodes: named.render_nodes,
         tuning,
         network: named.network,
         acpi_tables: named.acpi_tables,

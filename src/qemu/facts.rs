@@ -30,6 +30,9 @@ pub struct QemuFacts {
     pub audiodevs: BTreeSet<String>,
     /// `-display` types: `none`, `gtk`, `sdl`.
     pub displays: BTreeSet<String>,
+    /// `-chardev` backends: `socket`, `spicevmc`, `qemu-vdagent`.
+    #[serde(default)]
+    pub chardevs: BTreeSet<String>,
     /// `-blockdev` drivers: `qcow2`, `host_device`, `io_uring`.
     pub blockdevs: BTreeSet<String>,
     /// `aio` modes of `-blockdev driver=file`.

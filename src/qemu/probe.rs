@@ -263,8 +263,8 @@ async fn ask(qmp: &mut Qmp<UnixStream>) -> Result<QemuFacts, QmpError> {
 
     // SPICE is a module if it is packaged apart; this backend comes with it.
     let backends = qmp.execute_raw("query-chardev-backends", json!({})).await?;
-    let is_spice = |backend: &Value| words(backend, "name").as_deref() == Some("spicevmc");
-    facts.spice = schema.has_command("query-spice") && backends.as_array().into_iter().flatten().any(is_spice);
+    facts.chardevs = backends.as_array().into_iter().flatten().filter_map(|backend| words(backend, "name")).collect();
+    facts.spice = schema.has_command("query-spice") && facts.chardevs.contains("spicevmc");
 
     facts.kvm_present = qmp.execute(qmp::query_kvm {}).await?.present;
     Ok(facts)

@@ -66,6 +66,10 @@ fn render(plan: &Plan, origins: bool) -> String {
     section("QEMU's environment", lines(variables));
     let inherited = plan.descriptors.iter().map(|d| format!("{}: {}", d.fd, inherited(&d.what)));
     section("Descriptors that QEMU inherits", lines(inherited));
+    let screen =
+        plan.viewer.iter().map(|viewer| format!("{} is given to user {}", viewer.socket.display(), viewer.uid));
+    let links = plan.links.iter().map(|link| format!("{} leads to descriptor {}", link.at.display(), link.fd));
+    section("The screen's folder", lines(screen.chain(links)));
     let options = plan.command.options.iter().map(|o| {
         let value = o.value.written().map_or_else(String::new, |v| format!(" {v}"));
         format!("{}{value}{}", o.name, because(&o.origin))

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Content, Descriptor, Inherited, Keep, Plan, Tap, TapPort};
+use crate::plan::{Content, Descriptor, Inherited, Keep, Link, Plan, Tap, TapPort};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
 /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -36,6 +36,15 @@ pub fn line(plan: &Plan) -> String {
             Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
             Keep::Copy { from, to } => format!("cp -n {} {}", path(from), path(to)),
         });
+    }
+    for Link { at, fd } in &plan.links {
+        let file = plan.descriptors.iter().find_map(|descriptor| match &descriptor.what {
+            Inherited::Content(Content::Pem { file, .. }) if descriptor.fd == *fd => Some(file),
+            _ => None,
+        });
+        if let (Some(file), Some(folder)) = (file, at.parent()) {
+            lines.push(format!("mkdir -p {} && ln -sf {} {}", path(folder), path(file), path(at)));
+        }
     }
     let folder = folder(&plan.descriptors);
     for helper in &plan.helpers {
@@ -101,7 +110,14 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             option.set("file", path.to_string_lossy());
             return Some(option);
         }
-        Inherited::Content(Content::Battery | Content::HostSmbios { .. }) => return None,
+        Inherited::Content(Content::Password(path)) => {
+            // QEMU takes the line's end for a part of the password.
+            if let OptionValue::Json(object) = &mut option.value {
+                object.insert("file".to_owned(), path.to_string_lossy().into());
+            }
+            return Some(option);
+        }
+        Inherited::Content(Content::Pem { .. } | Content::Battery | Content::HostSmbios { .. }) => return None,
     };
     if let OptionValue::Keys { keys, .. } = &mut option.value {
         for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::{
-    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, TunFlags, Tuning,
-    WantedTuning,
+    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, RenderNode, TunFlags,
+    Tuning, WantedTuning,
 };
 use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
@@ -65,6 +65,8 @@ fn file(path: &Path) -> FileFact {
         mounted: if name.contains("mounted") { vec!["/home".to_owned()] } else { vec![] },
         scsi: matches!(kind, Some(FileKind::Block | FileKind::Character)).then_some(true),
         closed_folder: None,
+        pem: Some(vec![if name.contains("key") { "PRIVATE KEY" } else { "CERTIFICATE" }.to_owned()])
+            .filter(|_| name.ends_with(".pem")),
         near: kind.is_none().then(|| path.with_file_name("present.qcow2")),
     }
 }
@@ -149,6 +151,8 @@ impl Inputs {
         let source = source(machine);
         let wanted = plan::wanted(&source.machine);
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
+        let gpu = || RenderNode { path: "/dev/dri/renderD128".into(), address: None, uid: 0, gid: 106, mode: 0o660 };
+        host.render_nodes = wanted.render_nodes.then(|| vec![gpu()]);
         host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));
         host.network = wanted.network.then(network);
         // Root alone may read what the kernel shows of the host's.

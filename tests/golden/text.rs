@@ -75,6 +75,12 @@ pub fn of(plan: &Plan) -> String {
     for variable in &plan.environment {
         line(format!("  env {}={}  # {}", variable.name, variable.value, variable.origin));
     }
+    if let Some(viewer) = &plan.viewer {
+        line(format!("  {} for user {}", viewer.socket.display(), viewer.uid));
+    }
+    for link in &plan.links {
+        line(format!("  {} -> fd {}", link.at.display(), link.fd));
+    }
     line(format!("\n{}", plan.command.binary.display()));
     for option in &plan.command.options {
         line(format!("  {} {}", option.name, option.value.written().unwrap_or_default()));

@@ -37,6 +37,10 @@ pub struct FileFact {
     pub scsi: Option<bool>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
+    /// What a file that is no larger than certificates and keys has in PEM's form (RFC 7468): `CERTIFICATE`, `PRIVATE KEY`.
+    /// `None` if it is larger, or could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pem: Option<Vec<String>>,
     /// If it does not exist: the most similar name in its folder, if one is similar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near: Option<PathBuf>,
@@ -58,6 +62,10 @@ pub enum FileKind {
 
 /// More names than these are not compared with that of a missing file.
 const MAX_NAMES: usize = 4096;
+/// Longer than a chain of certificates is.
+const MAX_PEM: u64 = 64 << 10;
+/// More parts than these are not named.
+const MAX_LABELS: usize = 8;
 /// The first bytes of a qcow2 image (QEMU `docs/interop/qcow2.txt`).
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
@@ -83,6 +91,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             mounted: Vec::new(),
             scsi: None,
             closed_folder,
+            pem: None,
             near: near(&full).map(|name| path.with_file_name(name)),
         };
     };
@@ -98,10 +107,14 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         mounted: Vec::new(),
         scsi: None,
         closed_folder,
+        pem: None,
         near: None,
     };
     match kind {
-        FileKind::File => fact.format = image_format(&full),
+        FileKind::File => {
+            fact.format = image_format(&full);
+            fact.pem = Some(fact.size).filter(|size| *size <= MAX_PEM).and_then(|_| pem_labels(&full));
+        }
         FileKind::Block => {
             let device = (nix::sys::stat::major(data.rdev()), nix::sys::stat::minor(data.rdev()));
             fact.size = capacity(root, device).unwrap_or(0);
@@ -154,6 +167,17 @@ fn image_format(path: &Path) -> Option<DiskFormat> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     file.take(4).read_to_end(&mut start).ok()?;
     Some(if start == QCOW2_MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+}
+
+/// The labels of the parts in PEM's form; nothing of what they hold.
+fn pem_labels(path: &Path) -> Option<Vec<String>> {
+    let mut text = Vec::new();
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    file.take(MAX_PEM).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let label = |line: &str| Some(line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----")?.to_owned());
+    let is_label = |label: &String| label.len() <= 40 && label.bytes().all(|c| c.is_ascii_uppercase() || c == b' ');
+    Some(text.lines().filter_map(label).filter(is_label).take(MAX_LABELS).collect())
 }
 
 /// Tries O_DIRECT: a file system without it refuses the open with EINVAL (open(2)).
@@ -210,6 +234,19 @@ mod tests {
         assert_eq!(look(folder.path(), "/b.qcow2").format, Some(DiskFormat::Raw));
         let empty = look(folder.path(), "/empty");
         assert_eq!((empty.kind, empty.size, empty.format), (Some(FileKind::File), 0, Some(DiskFormat::Raw)));
+    }
+
+    #[test]
+    fn a_certificate_is_told_by_its_label_and_nothing_of_it_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = "Bag\n-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----\r\n-----BEGIN CERTIFICATE-----\r\n";
+        std::fs::write(folder.path().join("key.pem"), key).unwrap();
+        std::fs::write(folder.path().join("der"), b"0\x82\x01").unwrap();
+        std::fs::File::create(folder.path().join("disk")).unwrap().set_len(1 << 20).unwrap();
+        let labels = ["RSA PRIVATE KEY", "CERTIFICATE"].map(str::to_owned).to_vec();
+        assert_eq!(look(folder.path(), "/key.pem").pem, Some(labels));
+        assert_eq!(look(folder.path(), "/der").pem, Some(vec![]));
+        assert_eq!(look(folder.path(), "/disk").pem, None);
     }
 
     #[test]

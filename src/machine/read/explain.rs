@@ -117,7 +117,9 @@ impl Explain<'_> {
     fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let (found, (parent, _)) = (lines::cut(found), split(field));
         let place = inside(parent);
-        let near = nearest(found, expected);
+        // The beginning of a name is too far from a long one to count as mistyped: `password` for `password_file`.
+        let begun = || expected.iter().copied().find(|known| found.len() >= 4 && known.starts_with(found));
+        let near = nearest(found, expected).or_else(begun);
         let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let refused = self
             .refuse(span, field, format!("unknown field `{found}`{place}{guess}"))

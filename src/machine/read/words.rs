@@ -9,9 +9,10 @@ use super::lines::Lines;
 /// that reading a machine file does not build the schema; a test compares the two.
 const WORDS: &[(&str, &[&str])] = &[
     ("audio", &["Auto", "PipeWire", "Pulse", "Jack", "Alsa", "Spice"]),
-    ("display", &["Vnc", "Spice"]),
+    ("display", &["Vnc", "Spice", "Gtk", "Sdl"]),
     ("firmware", &["Uefi"]),
     ("smbios", &["Fields"]),
+    ("video", &["VirtioGl"]),
 ];
 /// What is added behind a name.
 const PARENTHESES: &str = "()";

@@ -18,13 +18,15 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     boot::write(draft);
     smbios::write(draft, &firmware);
     acpi::write(draft);
-    display::write(draft);
+    let given: Vec<_> = decided.devices.given.iter().map(|given| given.address()).collect();
+    display::write(draft, &given);
     ports::serial(draft);
     disks::write(draft, &decided.disks);
     passthrough::write(draft, decided.devices, &firmware);
     networks::write(draft, decided.placement.vcpus.len());
     tpm::write(draft);
     ports::agent(draft);
+    display::agent(draft);
     balloon::write(draft);
     vsock::write(draft);
 }

@@ -8,6 +8,6 @@ mod plan;
 
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
-pub use parts::{Account, Content, Descriptor, Inherited, Keep, PlannedChange, Tap, TapPort, Variable};
+pub use parts::{Account, Content, Descriptor, Inherited, Keep, Link, PlannedChange, Tap, TapPort, Variable, Viewer};
 pub use paths::Paths;
 pub use plan::Plan;

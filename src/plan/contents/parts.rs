@@ -75,6 +75,15 @@ pub enum Inherited {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
+    /// The only line of this file, a password.
+    Password(PathBuf),
+    /// This file, which has a part in PEM's form (RFC 7468).
+    Pem {
+        /// The file.
+        file: PathBuf,
+        /// What the part's label ends with: `CERTIFICATE`, `PRIVATE KEY`.
+        label: String,
+    },
     /// The ACPI table in this file.
     AcpiTable(PathBuf),
     /// The ACPI table of a battery that is always full.
@@ -109,6 +118,24 @@ pub struct TapPort {
     pub address: String,
     /// The bridge's largest packet, in bytes: a bridge takes the smallest of its ports'.
     pub mtu: Option<u32>,
+}
+
+/// The user who looks at the screen by a UNIX socket that QEMU makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Viewer {
+    /// User id.
+    pub uid: u32,
+    /// The socket, in the display folder.
+    pub socket: PathBuf,
+}
+
+/// A symbolic link in a folder of the display folder, by which QEMU finds a file in memory under the name that it looks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The link.
+    pub at: PathBuf,
+    /// The number of the file's descriptor in QEMU.
+    pub fd: i32,
 }
 
 /// A file or folder that is made once for the machine and never overwritten.
@@ -151,6 +178,8 @@ impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AcpiTable(path) => write!(f, "the ACPI table {}", path.display()),
+            Self::Password(path) => write!(f, "the password in {}", path.display()),
+            Self::Pem { file, label } => write!(f, "{} ({label})", file.display()),
             Self::Battery => f.write_str("the ACPI table of a battery"),
             Self::HostSmbios { kind, uuid } => {
                 write!(f, "the host's SMBIOS structure of type {kind}")?;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::GiveBack;
 use crate::plan::{
-    Account, Cgroup, Descriptor, Finding, Helper, Keep, Move, Paths, Placement, PlannedChange, PlannedHold,
-    PlannedHook, Variable,
+    Account, Cgroup, Descriptor, Finding, Helper, Keep, Link, Move, Paths, Placement, PlannedChange, PlannedHold,
+    PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
@@ -61,6 +61,12 @@ pub struct Plan {
     /// The unit that the launcher moves to before it changes anything, if the changes would end it where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moves: Option<Move>,
+    /// Whom the VNC or SPICE socket is given to; `None`: to nobody but QEMU's account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewer: Option<Viewer>,
+    /// Links that QEMU must find in the display folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).
     pub console: bool,
     /// Seconds from the first request to power off until the guest is ended by force.

@@ -24,8 +24,8 @@ use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
 use crate::run::starting::claim::{Claim, Claimed, claim};
-use crate::run::starting::contents;
 use crate::run::starting::trial::run_trial;
+use crate::run::starting::{contents, display};
 use crate::units::{Stage, exit};
 
 /// How long the host may take to come to rest after a handover: udev, consoles and units that follow by themselves.
@@ -206,6 +206,7 @@ impl Rehearsing<'_> {
         if self.result.completed == 0
             && let Some(trial) = trial(plan)
         {
+            display::prepare(plan)?;
             let contents = contents::make(self.root, plan)?;
             run_trial(&trial, plan, &contents, &mut self.signals).await?;
         }

@@ -7,12 +7,17 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::{Gid, Uid, fchown};
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 
 use crate::host::{Root, acpi};
 use crate::plan::{Account, Content, Descriptor, Inherited, Plan};
+
+/// More than a line that anybody types.
+const MAX_PASSWORD: usize = 4096;
+/// More than a chain of certificates has.
+const MAX_PEM: usize = 1 << 20;
 
 /// A battery and a mains adapter, from `battery.asl`.
 const BATTERY: &[u8] = include_bytes!("contents/battery.aml");
@@ -44,6 +49,14 @@ fn bytes(root: &Root, content: &Content) -> Result<Vec<u8>> {
         Content::AcpiTable(path) => {
             acpi::read(root, path).with_context(|| format!("cannot read the ACPI table {}", path.display()))
         }
+        Content::Password(path) => {
+            let line = root.bytes(path, MAX_PASSWORD).map_err(Into::into).and_then(password);
+            line.with_context(|| format!("cannot use the password in {}", path.display()))
+        }
+        Content::Pem { file, label } => {
+            let text = root.bytes(file, MAX_PEM).map_err(Into::into).and_then(|text| pem(text, label));
+            text.with_context(|| format!("cannot use {} for TLS", file.display()))
+        }
         Content::Battery => Ok(BATTERY.to_vec()),
         Content::HostSmbios { kind, uuid } => {
             let structure = crate::host::smbios::structure(root, *kind);
@@ -51,6 +64,29 @@ fn bytes(root: &Root, content: &Content) -> Result<Vec<u8>> {
             Ok(smbios::for_guest(structure, *uuid))
         }
     }
+}
+
+/// The password that a file holds: its only line, without its end.
+fn password(mut line: Vec<u8>) -> Result<Vec<u8>> {
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    }
+    ensure!(!line.is_empty(), "it is empty");
+    ensure!(!line.iter().any(u8::is_ascii_control), "it has more than one line, or characters that nobody types");
+    Ok(line)
+}
+
+/// A file that has a part with such a label in PEM's form.
+fn pem(text: Vec<u8>, label: &str) -> Result<Vec<u8>> {
+    let lossy = String::from_utf8_lossy(&text);
+    let has = lossy
+        .lines()
+        .any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{label}-----")));
+    ensure!(has, "it has no {label} in PEM's form");
+    Ok(text)
 }
 
 /// A file in memory that QEMU's account alone can open, and nobody can change.
@@ -117,6 +153,24 @@ mod tests {
         assert_eq!(missing.to_string(), "cannot read the ACPI table /no.aml");
         let missing = fill(&root, &[descriptor(3, Content::HostSmbios { kind: 1, uuid: None })], None).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read the host's SMBIOS tables");
+    }
+
+    #[test]
+    fn a_password_is_one_line_without_its_end() {
+        let read = |text: &str| password(text.as_bytes().to_vec()).map(|line| String::from_utf8(line).unwrap());
+        for text in ["s e c", "s e c\n", "s e c\r\n"] {
+            assert_eq!(read(text).unwrap(), "s e c");
+        }
+        for text in ["", "\n", "a\nb\n", "a\0b", "a\n\n"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_for_tls_has_what_it_is_for() {
+        let key = b"-----BEGIN EC PRIVATE KEY-----\r\nAAAA\r\n-----END EC PRIVATE KEY-----\r\n".to_vec();
+        assert_eq!(pem(key.clone(), "PRIVATE KEY").unwrap(), key);
+        assert_eq!(pem(key, "CERTIFICATE").unwrap_err().to_string(), "it has no CERTIFICATE in PEM's form");
     }
 
     #[test]

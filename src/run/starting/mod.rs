@@ -4,6 +4,7 @@ mod affinity;
 pub(super) mod changes;
 pub(super) mod claim;
 pub mod contents;
+pub(super) mod display;
 mod greeting;
 mod helpers;
 mod holds;

@@ -9,6 +9,7 @@ use qapi::qmp;
 
 use super::changes::make_changes;
 use super::contents;
+use super::display;
 use super::helpers::{start_helpers, wait_for_qemu};
 use super::holds;
 use super::scope;
@@ -24,7 +25,6 @@ use crate::plan::{Cgroup, Plan};
 use crate::qemu::Qmp;
 use crate::run::ending::restore::log_undo;
 use crate::run::hooks;
-use crate::run::kept::folders;
 use crate::run::kept::guest_lock;
 use crate::run::kept::log::Log;
 use crate::run::kept::state;
@@ -51,9 +51,7 @@ pub async fn start(
 ) -> Result<Running> {
     hooks::run_before_guest(plan, Stage::Before, journal, signals).await?;
     state::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
-    if plan.uses_display_folder() {
-        folders::private_folder(&plan.paths.display, plan.account.as_ref())?;
-    }
+    display::prepare(plan)?;
     // Before anything is taken from the host, which may refuse them (polkit, another program's limit).
     let holds = holds::open(root, plan).await?;
     let contents = contents::make(root, plan)?;
@@ -134,6 +132,7 @@ async fn run_guest(
         let unplug = qmp::set_link { name: name.clone(), up: false };
         qmp.execute(unplug).await.with_context(|| format!("QEMU did not unplug the cable of {name}"))?;
     }
+    display::give_socket(plan);
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;
     journal.append(Record::Running)?;

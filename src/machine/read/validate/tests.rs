@@ -220,6 +220,40 @@ fn screen() {
         (r#"display: Vnc(address: "::1")"#, "m.ron:2:23: `display` has an `address` but no `port`"),
         ("display: Gtk, video: None", "m.ron:2:22: `video: None` leaves `display: Gtk` nothing to show"),
         ("display: Spice(), video: None", "ok"),
+        ("display: Gtk(gl: true), video: VirtioGl", "ok"),
+        ("display: Gtk(gl: false), video: VirtioGl", "m.ron:2:18: `gl: false` contradicts `video: VirtioGl`"),
+        ("video: VirtioGl", "m.ron:2:8: `video: VirtioGl` needs a `display` that renders"),
+        ("display: EglHeadless, video: VirtioGl(render_node: \"/dev/dri/renderD128\")", "ok"),
+        (
+            "display: EglHeadless, video: None",
+            "m.ron:2:30: `video: None` leaves `display: EglHeadless` nothing to show",
+        ),
+        (r#"display: Spice(for_user: "alice", password_file: "pw", clipboard: false, usb_redirection: 8)"#, "ok"),
+        ("display: Spice(usb_redirection: 9)", "m.ron:2:33: `usb_redirection` cannot be 9"),
+        ("display: Vnc(usb_redirection: 1)", "m.ron:2:31: VNC redirects no USB devices"),
+        (r#"display: Vnc(for_user: "a b")"#, r#"m.ron:2:24: `for_user` cannot be "a b""#),
+        (
+            r#"display: Vnc(port: 5900, for_user: "a")"#,
+            "m.ron:2:36: `for_user` has no effect with a `port`, which every user of the host reaches",
+        ),
+        (r#"display: Vnc(port: 5900, tls: (cert: "c", key: "k"))"#, "ok"),
+        (r#"display: Vnc(tls: (cert: "c", key: "k"))"#, "m.ron:2:19: `display` has `tls` but no `port`"),
+        (r#"display: Vnc(port: 5900, tls: (cert: "c"))"#, "m.ron:2:31: missing field `key` in `display.tls`"),
+        (
+            r#"display: Vnc(password: "x")"#,
+            "m.ron:2:14: unknown field `password` in `display`; did you mean `password_file`?",
+        ),
+        (
+            r#"display: Vnc(password_file: "~/pw")"#,
+            "m.ron:2:29: `display.password_file`: `~` is not your home folder here",
+        ),
+        (r#"display: Spice, video: Qxl, video_memory: "64 MiB""#, "ok"),
+        (r#"display: Spice, video: Qxl, video_memory: "48 MiB""#, "m.ron:2:43: `video_memory` cannot be 48 MiB"),
+        (r#"display: Spice, video: Cirrus, video_memory: "32 MiB""#, "m.ron:2:46: `video_memory` cannot be 32 MiB"),
+        (
+            r#"display: Spice, video_memory: "32 MiB""#,
+            "m.ron:2:31: only the cards `Std`, `Qxl` and `Cirrus` have memory of a size to choose",
+        ),
     ]);
 }
 

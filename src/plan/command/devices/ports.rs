@@ -7,8 +7,9 @@ use crate::machine::{Guest, Serial, Sign};
 use crate::plan::Severity::Hard;
 use crate::plan::draft::{self, Draft, by_default};
 use crate::plan::process::account::{self, Use};
-use crate::qemu::command::QemuOption;
+use crate::qemu::command::{OptionValue, QemuOption};
 use crate::qemu::device::Device;
+use crate::units::Origin;
 
 /// The first serial port.
 pub(in crate::plan::command) fn serial(draft: &mut Draft) {
@@ -66,7 +67,20 @@ pub(in crate::plan::command) fn agent(draft: &mut Draft) {
     }
     let origin = draft.file_or(wanted, "give_back_unless.sign", "the guest agent's channel, `qga.sock`");
     draft.listening_chardev(AGENT, draft.paths.run.join("qga.sock"), origin.clone());
-    draft.pcie_device(Device::new("virtio-serial-pci", "channels0"), origin.clone());
-    let port = Device::new("virtserialport", "agent-port").on("channels0.0").with("chardev", AGENT);
-    draft.device(port.with("name", "org.qemu.guest_agent.0"), origin);
+    channel(draft, "agent-port", AGENT, "org.qemu.guest_agent.0", origin);
+}
+
+/// A channel between the guest and a chardev, under the name by which the guest's program looks for it. The controller of all
+/// channels comes with the first.
+pub(in crate::plan::command) fn channel(draft: &mut Draft, port: &str, chardev: &str, name: &str, origin: Origin) {
+    const CONTROLLER: &str = "channels0";
+    let is_there = draft.options.iter().any(|option| match &option.value {
+        OptionValue::Json(object) => object.get("id").is_some_and(|id| id == CONTROLLER),
+        _ => false,
+    });
+    if !is_there {
+        draft.pcie_device(Device::new("virtio-serial-pci", CONTROLLER), origin.clone());
+    }
+    let port = Device::new("virtserialport", port).on(format!("{CONTROLLER}.0")).with("chardev", chardev);
+    draft.device(port.with("name", name), origin);
 }

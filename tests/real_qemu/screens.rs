@@ -1,0 +1,208 @@
+//! Screens as clients meet them: who may connect to a socket, what VNC and SPICE make of passwords, whose certificate they
+//! show.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::unistd::{Uid, setfsuid};
+
+use super::launcher::LIMIT;
+use super::talk::Serial;
+use super::world::{World, each, each_as_root, own};
+
+/// The password that is right.
+const PASSWORD: &str = "geheim12";
+/// Two users who may not do what the other may.
+const ALICE: u32 = 4242;
+const MALLORY: u32 = 4243;
+
+#[test]
+fn vnc_takes_the_right_password_and_no_other() {
+    each(|world| {
+        world.file("pw", format!("{PASSWORD}\n"));
+        let mut launcher = world.run(&world.machine("display: Vnc(password_file: \"pw\")"));
+        launcher.tells(" runs (");
+        let socket = world.display_dir().join("vnc.sock");
+        assert_eq!([vnc_result(&socket, "wrong"), vnc_result(&socket, PASSWORD)], [1, 0]);
+        let argv = world.processes();
+        assert!(argv.iter().all(|(_, arguments)| !arguments.contains(PASSWORD)), "{argv:?}");
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn spice_takes_the_right_password_and_no_other() {
+    each(|world| {
+        world.file("pw", PASSWORD);
+        let fields = "guest: Linux, firmware: Bios, display: Spice(password_file: \"pw\", clipboard: true, usb_redirection: 2), \
+                      video: Qxl, video_memory: \"32 MiB\"";
+        let mut launcher = world.run(&world.machine(fields));
+        launcher.tells(" runs (");
+        let socket = world.display_dir().join("spice.sock");
+        // SPICE_LINK_ERR_OK, SPICE_LINK_ERR_PERMISSION_DENIED.
+        assert_eq!([spice_result(world, &socket, "wrong"), spice_result(world, &socket, PASSWORD)], [7, 0]);
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_server_with_tls_shows_the_hosts_certificate() {
+    each(|world| {
+        let (cert, key) = (world.path("host.pem"), world.path("host.key"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=vfio-run-test", "-days", "2"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        own(&key);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let tls = "tls: (cert: \"host.pem\", key: \"host.key\")";
+
+        let port = free_port();
+        let mut launcher = world.run(&world.machine(&format!("display: Spice(port: {port}, {tls})")));
+        launcher.tells(" runs (");
+        assert!(certificate(port).contains("vfio-run-test"), "{}", certificate(port));
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+        world.is_clean();
+
+        let port = free_port();
+        let mut launcher = world.run(&world.machine(&format!("display: Vnc(port: {port}, {tls})")));
+        launcher.tells(" runs (");
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // VeNCrypt, and nothing without encryption.
+        assert_eq!(vnc_security(&mut stream), [19]);
+        drop(stream);
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+        world.is_clean();
+
+        world.file("host.key", "no key");
+        let refused = world.run(&world.machine(&format!("display: Vnc(port: {port}, {tls})"))).ended();
+        assert!(refused.code != Some(0) && refused.err.contains("it has no PRIVATE KEY"), "{refused:?}");
+    });
+}
+
+#[test]
+#[ignore = "must be root, to give a socket to another user"]
+fn roots_socket_is_one_users_alone() {
+    each_as_root(|world| {
+        let machine = world.machine(&format!("display: Vnc(for_user: \"{ALICE}\")"));
+        let mut launcher = world.run(&machine);
+        launcher.tells(" runs (");
+        let socket = world.display_dir().join("vnc.sock");
+        let meta = std::fs::metadata(&socket).unwrap();
+        assert!(meta.file_type().is_socket());
+        assert_eq!((meta.uid(), meta.mode() & 0o077), (ALICE, 0));
+        assert_eq!(std::fs::metadata(world.display_dir()).unwrap().mode() & 0o777, 0o711);
+        let reached = |uid| connect_as(uid, &socket).map(|mut stream| vnc_security(&mut stream));
+        assert_eq!(reached(ALICE).unwrap(), [1]);
+        assert_eq!(reached(MALLORY).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        // The screen can still be reached when the launcher is gone.
+        launcher.signal(nix::sys::signal::Signal::SIGKILL);
+        launcher.ended();
+        assert_eq!(reached(ALICE).unwrap(), [1]);
+        let mut adopted = world.start(world.command(&["recover", "--adopt", &world.name]));
+        adopted.tells(&world.name);
+        assert_eq!(reached(ALICE).unwrap(), [1]);
+        Serial::of(world).type_in("q");
+        adopted.ended().with(0);
+    });
+}
+
+/// Connects as another user: the kernel judges by the thread's user id for files.
+fn connect_as(uid: u32, socket: &Path) -> std::io::Result<UnixStream> {
+    std::thread::scope(|scope| {
+        let connected = scope.spawn(|| {
+            setfsuid(Uid::from_raw(uid));
+            UnixStream::connect(socket)
+        });
+        connected.join().unwrap()
+    })
+}
+
+/// The version, and the security types that a VNC server offers (RFC 6143, section 7.1).
+fn vnc_security(stream: &mut (impl std::io::Read + std::io::Write)) -> Vec<u8> {
+    let mut version = [0; 12];
+    stream.read_exact(&mut version).unwrap();
+    assert_eq!(&version, b"RFB 003.008\n");
+    stream.write_all(&version).unwrap();
+    let mut number = [0];
+    stream.read_exact(&mut number).unwrap();
+    let mut types = vec![0; number[0].into()];
+    stream.read_exact(&mut types).unwrap();
+    types
+}
+
+/// What a VNC server says to a password: 0 for yes.
+fn vnc_result(socket: &Path, password: &str) -> u32 {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(vnc_security(&mut stream), [2], "VNC authentication, and nothing without a password");
+    stream.write_all(&[2]).unwrap();
+    let mut challenge = [0; 16];
+    stream.read_exact(&mut challenge).unwrap();
+    // DES whose key has the bits of each byte in reverse.
+    let mut key = [0u8; 8];
+    key.iter_mut().zip(password.bytes()).for_each(|(bits, letter)| *bits = letter.reverse_bits());
+    let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let arguments = ["enc", "-des-ecb", "-nopad", "-provider", "legacy", "-provider", "default", "-K", &key];
+    stream.write_all(&openssl(&arguments, &challenge)).unwrap();
+    let mut result = [0; 4];
+    stream.read_exact(&mut result).unwrap();
+    u32::from_be_bytes(result)
+}
+
+/// What a SPICE server says to a password: 0 for yes (SPICE protocol 1.0, chapter 11: links).
+fn spice_result(world: &World, socket: &Path, password: &str) -> u32 {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let number = |value: u32| value.to_le_bytes().to_vec();
+    // The main channel, for a client without capabilities.
+    let message: Vec<u8> = [number(0), vec![1, 0], number(0), number(0), number(18)].concat();
+    let head = [b"REDQ".to_vec(), number(2), number(2), number(message.len() as u32)].concat();
+    stream.write_all(&[head, message].concat()).unwrap();
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head[..4], b"REDQ");
+    let mut reply = vec![0; u32::from_le_bytes(head[12..].try_into().unwrap()) as usize];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..4], [0; 4], "no error");
+    let key = world.file("spice.der", &reply[4..4 + 162]);
+    let arguments = ["pkeyutl", "-encrypt", "-pubin", "-keyform", "DER", "-pkeyopt", "rsa_padding_mode:oaep", "-inkey"];
+    let arguments: Vec<&str> = arguments.into_iter().chain([key.to_str().unwrap()]).collect();
+    stream.write_all(&openssl(&arguments, format!("{password}\0").as_bytes())).unwrap();
+    let mut result = [0; 4];
+    stream.read_exact(&mut result).unwrap();
+    u32::from_le_bytes(result)
+}
+
+/// What the server at this port shows of itself.
+fn certificate(port: u16) -> String {
+    let shown = openssl(&["s_client", "-connect", &format!("127.0.0.1:{port}")], b"");
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new("openssl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("openssl is installed");
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
+/// A port that nobody listens on, from those that VNC can have.
+fn free_port() -> u16 {
+    (5900..).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vfio_run::change::StopUnit;
-use vfio_run::host::{FileKind, Host, Root};
+use vfio_run::host::{FileKind, Host, Root, Virtiofsd};
 use vfio_run::machine;
-use vfio_run::plan::{self, Inherited, Keep, Plan, PlannedChange, Trial};
+use vfio_run::plan::{self, Helper, Inherited, Keep, Plan, PlannedChange, Trial};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::device::Device;
@@ -72,6 +72,12 @@ const MACHINES: &[(&str, &str)] = &[
         "vnc-tls",
         "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), video: Cirrus, video_memory: \"8 MiB\", \
           display: Vnc(port: 5992, password_file: \"DIR/pw\", clipboard: true, tls: (cert: \"DIR/host.pem\", key: \"DIR/host.key\")))",
+    ),
+    (
+        // By virtiofsd if there is one that serves users, else by 9p.
+        "shares",
+        "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), shares: [(tag: \"a\", folder: \"DIR\"), \
+          (tag: \"b\", folder: \"DIR\", read_only: true, kind: NineP)])",
     ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
@@ -172,11 +178,19 @@ fn each(test: impl Fn(&str, Plan)) {
             assert!(made.unwrap().success());
             let source = machine::parse(Path::new(&format!("/{name}.ron")), &text.replace("DIR", dir)).unwrap();
             let mut host = Host::read(&Root::new("/"), &plan::wanted(&source.machine));
+            if let Some(folder) = std::env::var_os("VFIO_RUN_VIRTIOFSD").filter(|_| source.machine.named().virtiofsd) {
+                let options = ["--fd", "--shared-dir", "--readonly", "--translate-gid", "--translate-uid"];
+                host.virtiofsd = Some(Virtiofsd {
+                    program: Path::new(&folder).join("virtiofsd"),
+                    options: options.map(str::to_owned).into(),
+                    user_namespaces: Some(true),
+                });
+            }
             host.process.run_dir = folder.path().join("run/vfio-run");
             host.process.state_dir = folder.path().join("state");
             // What the account may do is another matter.
             host.process.uid = 1;
-            host.files.values_mut().for_each(|file| file.mode = 0o666);
+            host.files.values_mut().for_each(|file| file.mode = 0o777);
             // What the kernel here may lack is a matter of `start`.
             let nodes = host.files.iter_mut().filter(|(path, _)| path.starts_with("/dev"));
             nodes.for_each(|(_, file)| file.kind = file.kind.or(Some(FileKind::Character)));
@@ -216,7 +230,7 @@ fn qemu_takes_every_trial() {
 /// Prepares what a run would, starts the line, talks to it, and sees it end well.
 fn start(case: &str, plan: &Plan) {
     prepare(plan);
-    let _helpers: Vec<Ended> = plan.helpers.iter().map(|helper| listening(plan, &helper.name, &helper.argv)).collect();
+    let _helpers: Vec<Ended> = plan.helpers.iter().map(|helper| listening(plan, helper)).collect();
     let line = vfio_run::report::shell_command(&plan.command, &plan.descriptors);
     let shell = Command::new("sh").args(["-c", &format!("exec {line}")]).stderr(Stdio::piped()).spawn().unwrap();
     let mut qemu = Ended(shell);
@@ -260,10 +274,9 @@ fn prepare(plan: &Plan) {
 }
 
 /// A helper that listens where the pasted line looks for it, in place of the descriptor that it would inherit.
-fn listening(plan: &Plan, name: &str, argv: &[String]) -> Ended {
-    let socket = plan.paths.run.join(format!("{name}.sock"));
-    let argv: Vec<String> =
-        argv.iter().map(|word| word.replace("clientfd=3", &format!("path={}", socket.display()))).collect();
+fn listening(plan: &Plan, helper: &Helper) -> Ended {
+    let socket = plan.paths.run.join(format!("{}.sock", helper.name));
+    let argv = vfio_run::report::shell_helper(helper, &socket);
     let helper = Ended(Command::new(&argv[0]).args(&argv[1..]).spawn().unwrap());
     wait_for(&socket);
     helper

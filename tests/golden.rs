@@ -55,6 +55,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("identity", "laptop-4c", "10.0"),
     ("identity", "debian13-one-gpu", "7.2"),
     ("named", "laptop-4c", "7.2"),
+    ("shares", "laptop-4c", "7.2"),
+    ("shares", "xeon-2numa", "10.0"),
 ];
 
 #[test]

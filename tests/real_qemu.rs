@@ -38,6 +38,8 @@ mod other_users;
 mod rehearse;
 #[path = "real_qemu/screens.rs"]
 mod screens;
+#[path = "real_qemu/shares.rs"]
+mod shares;
 #[path = "real_qemu/start.rs"]
 mod start;
 #[path = "real_qemu/stopping.rs"]

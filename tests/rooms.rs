@@ -49,7 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("systemd", &[]),
     ("netlink", &[]),
     ("qemu", &["child", "trusted", "units"]),
-    ("host", &["trusted", "units"]),
+    ("host", &["child", "trusted", "units"]),
     ("machine", &["units"]),
     ("child", &["units"]),
     ("trusted", &[]),

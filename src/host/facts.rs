@@ -9,8 +9,8 @@ use super::acpi::{self, AcpiTable};
 use super::files::{firmware, images, unit_file, writable};
 use super::{
     Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, RenderNode,
-    Root, Tuning, WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process, render_nodes,
-    smbios,
+    Root, Tuning, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process,
+    render_nodes, smbios,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -44,6 +44,9 @@ pub struct Host {
     /// The nodes of GPUs that render, if the machine has one render for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub render_nodes: Option<Vec<RenderNode>>,
+    /// The virtiofsd that is installed, if a machine may need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtiofsd: Option<Virtiofsd>,
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -84,6 +87,8 @@ pub struct Wanted {
     pub pci: Option<pci::WantedPci>,
     /// Whether the GPUs that render are looked for.
     pub render_nodes: bool,
+    /// Whether virtiofsd is looked for, and asked what it can do.
+    pub virtiofsd: bool,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
     /// Whether the network interfaces are looked at.
@@ -126,6 +131,7 @@ impl Host {
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             render_nodes: wanted.render_nodes.then(|| render_nodes::read(root)),
+            virtiofsd: wanted.virtiofsd.then(|| Virtiofsd::find(root, environment)).flatten(),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
@@ -188,6 +194,7 @@ mod tests {
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
             render_nodes: true,
+            virtiofsd: true,
             tuning: Some(WantedTuning::default()),
             network: true,
             acpi_tables: vec!["/etc/passwd".into()],

@@ -20,6 +20,7 @@ mod root;
 mod sessions;
 pub mod smbios;
 mod tuning;
+mod virtiofsd;
 
 pub use acpi::AcpiTable;
 pub(crate) use block::is_claimed;
@@ -38,3 +39,4 @@ pub use render_nodes::RenderNode;
 pub use root::Root;
 pub use sessions::{Manager, Session};
 pub use tuning::{Attribute, Irq, Tuning, WantedTuning};
+pub use virtiofsd::Virtiofsd;

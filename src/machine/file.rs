@@ -23,6 +23,7 @@ use super::subjects::host::HostTuning;
 use super::subjects::memory::Memory;
 use super::subjects::network::Network;
 use super::subjects::pci::{self, PciDevice};
+use super::subjects::share::Share;
 use super::subjects::smbios::Smbios;
 use super::subjects::tpm::Tpm;
 use super::subjects::vsock::Vsock;
@@ -118,6 +119,9 @@ pub struct Machine {
     /// Sockets between programs of the host and of the guest (vsock). Default `None`.
     #[serde(default)]
     pub vsock: Vsock,
+    /// Folders of the host that the guest mounts: `shares: [(tag: "data", folder: "/srv/data")]`. Default: none.
+    #[serde(default)]
+    pub shares: Vec<Share>,
     /// What the host does for as long as the guest runs: `host: (governor: "performance", no_sleep: true)`. Default: nothing.
     #[serde(default)]
     pub host: HostTuning,
@@ -163,7 +167,7 @@ macro_rules! subjects {
 
 subjects! {
     cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, video, audio, serial, tpm, smbios, acpi_tables,
-    licence, vsock, host, give_back_unless,
+    licence, vsock, shares, host, give_back_unless,
 }
 
 impl Machine {

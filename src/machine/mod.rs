@@ -32,6 +32,7 @@ pub use subjects::host::{Frequency, HostTuning, Place as HostPlace, ThpDefrag};
 pub use subjects::memory::{Memory, Pages};
 pub use subjects::network::{Backend, Link, Network, NetworkModel};
 pub use subjects::pci::{PciDevice, Property, Rebar, Revive};
+pub use subjects::share::{Share, ShareKind, ShareOwner};
 pub use subjects::smbios::{Smbios, SmbiosFields, SmbiosValue};
 pub use subjects::tpm::Tpm;
 pub use subjects::vsock::Vsock;

@@ -19,6 +19,8 @@ pub struct Named {
     pub desktop: bool,
     /// The account that is meant by it, by name or number; `None`: whose desktop it is.
     pub desktop_user: Option<String>,
+    /// Whether virtiofsd may be needed.
+    pub virtiofsd: bool,
     /// PCI devices.
     pub slots: Vec<PciSlot>,
     /// Files with ROMs of PCI devices; they are among `files` too.

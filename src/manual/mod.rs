@@ -31,6 +31,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "service", section: 7, text: include_str!("service.md") },
     Topic { name: "network", section: 7, text: include_str!("network.md") },
     Topic { name: "hooks", section: 7, text: include_str!("hooks.md") },
+    Topic { name: "shares", section: 7, text: include_str!("shares.md") },
     Topic { name: "files", section: 7, text: include_str!("files.md") },
     Topic { name: "json", section: 7, text: include_str!("json.md") },
     Topic { name: "exit-codes", section: 7, text: include_str!("exit-codes.md") },

@@ -114,6 +114,7 @@ pub fn host(shape: Shape) -> Host {
         accounts: BTreeMap::new(),
         pci: None,
         render_nodes: None,
+        virtiofsd: None,
         tuning: None,
         network: None,
         acpi_tables: BTreeMap::new(),

@@ -11,6 +11,7 @@ pub fn wanted_by_any() -> Wanted {
     Wanted {
         programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()],
         render_nodes: true,
+        virtiofsd: true,
         tuning: Some(super::tuning::wanted_by_any()),
         network: true,
         desktop: Some(WantedDesktop::default()),
@@ -38,6 +39,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         kept,
         pci,
         render_nodes: named.render_nodes,
+        virtiofsd: named.virtiofsd,
         tuning,
         network: named.network,
         acpi_tables: named.acpi_tables,

@@ -17,5 +17,5 @@ pub use pager::{page, text_width};
 pub use plan::{explained, summary};
 pub use print::{complain, json, print, say};
 pub use rehearsal::rehearsal;
-pub use shell::{command as shell_command, line as shell_line};
+pub use shell::{command as shell_command, helper_at as shell_helper, line as shell_line};
 pub use table::Table;

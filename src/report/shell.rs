@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Content, Descriptor, Inherited, Keep, Link, Plan, Tap, TapPort};
+use crate::plan::{Content, Descriptor, Helper, HelperEnd, Inherited, Keep, Link, Plan, Tap, TapPort};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
 /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -49,11 +49,15 @@ pub fn line(plan: &Plan) -> String {
     let folder = folder(&plan.descriptors);
     for helper in &plan.helpers {
         let socket = folder.join(format!("{}.sock", helper.name));
-        let joined = format!("clientfd={}", helper.inherits.first().map_or(0, |end| end.fd));
-        let words =
-            helper.argv.iter().map(|word| quoted(&word.replace(&joined, &format!("path={}", socket.display()))));
-        // swtpm listens before it leaves the foreground, so QEMU does not come too early.
-        lines.push(format!("{} --daemon", words.collect::<Vec<_>>().join(" ")));
+        let words = helper_at(helper, &socket).iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        lines.push(match helper.inherits.first().map(|end| end.what) {
+            // swtpm listens before it leaves the foreground, so QEMU does not come too early.
+            Some(HelperEnd::Connected) => format!("{words} --daemon"),
+            Some(HelperEnd::Listening) => {
+                format!("{{ {words} & }} && until [ -S {} ]; do sleep 0.1; done", path(&socket))
+            }
+            None => format!("{{ {words} & }}"),
+        });
     }
     let files: Vec<(String, String)> = plan.descriptors.iter().filter_map(file).collect();
     let variables = plan.environment.iter().map(|variable| {
@@ -70,6 +74,17 @@ fn file(descriptor: &Descriptor) -> Option<(String, String)> {
         return None;
     };
     Some((format!("{}{}", QemuOption::FD_PATH, descriptor.fd), path.to_string_lossy().into_owned()))
+}
+
+/// A helper's command line with a socket of this path, at which it listens, in place of the descriptor that it inherits.
+pub fn helper_at(helper: &Helper, socket: &Path) -> Vec<String> {
+    let fd = helper.inherits.first().map_or(0, |end| end.fd);
+    let socket = socket.display();
+    let in_place = |word: &String| match word.strip_prefix("--fd=") {
+        Some(number) if number == fd.to_string() => format!("--socket-path={socket}"),
+        _ => word.replace(&format!("clientfd={fd}"), &format!("path={socket}")),
+    };
+    helper.argv.iter().map(in_place).collect()
 }
 
 /// Where the machine's sockets are: beside the first that the launcher binds.
@@ -152,6 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plan::{HelperAccount, HelperDescriptor};
     use crate::qemu::device::Device;
     use crate::units::Origin;
 
@@ -167,6 +183,22 @@ mod tests {
         let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let back: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
         assert_eq!(back, words);
+    }
+
+    #[test]
+    fn a_helper_listens_at_a_path() {
+        let helper = |argv: &[&str], what| Helper {
+            name: "a".to_owned(),
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            inherits: vec![HelperDescriptor { fd: 3, what }],
+            account: HelperAccount::Qemu,
+            origin: origin(),
+        };
+        let socket = Path::new("/run/a.sock");
+        let swtpm = helper(&["swtpm", "--ctrl", "type=unixio,clientfd=3"], HelperEnd::Connected);
+        assert_eq!(helper_at(&swtpm, socket), ["swtpm", "--ctrl", "type=unixio,path=/run/a.sock"]);
+        let virtiofsd = helper(&["virtiofsd", "--fd=3", "--shared-dir=/--fd=3"], HelperEnd::Listening);
+        assert_eq!(helper_at(&virtiofsd, socket), ["virtiofsd", "--socket-path=/run/a.sock", "--shared-dir=/--fd=3"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::{
     AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, RenderNode, TunFlags,
-    Tuning, WantedTuning,
+    Tuning, Virtiofsd, WantedTuning,
 };
 use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
@@ -44,7 +44,7 @@ fn file(path: &Path) -> FileFact {
     let name = path.to_string_lossy();
     let kind = match &*name {
         _ if name.contains("missing") => None,
-        _ if name.contains("folder") => Some(FileKind::Other),
+        _ if name.contains("folder") || name.contains("shared") => Some(FileKind::Folder),
         _ if name.starts_with("/dev/sg") => Some(FileKind::Character),
         _ if name.starts_with("/dev/") => Some(FileKind::Block),
         _ => Some(FileKind::File),
@@ -52,11 +52,11 @@ fn file(path: &Path) -> FileFact {
     let qcow2 = name.ends_with(".qcow2");
     FileFact {
         kind,
-        uid: 0,
-        gid: 0,
+        uid: if name.contains("shared") { 1000 } else { 0 },
+        gid: if name.contains("shared") { 1000 } else { 0 },
         mode: match &*name {
             _ if name.contains("secret") => 0o600,
-            _ if name.contains("/bin/") => 0o755,
+            _ if name.contains("/bin/") || kind == Some(FileKind::Folder) => 0o755,
             _ => 0o644,
         },
         size: 1 << 30,
@@ -68,6 +68,16 @@ fn file(path: &Path) -> FileFact {
         pem: Some(vec![if name.contains("key") { "PRIVATE KEY" } else { "CERTIFICATE" }.to_owned()])
             .filter(|_| name.ends_with(".pem")),
         near: kind.is_none().then(|| path.with_file_name("present.qcow2")),
+    }
+}
+
+/// The virtiofsd of Debian 13.
+fn virtiofsd() -> Virtiofsd {
+    let options = ["fd", "modcaps", "readonly", "sandbox", "shared-dir", "translate-gid", "translate-uid"];
+    Virtiofsd {
+        program: "/usr/libexec/virtiofsd".into(),
+        options: options.map(|option| format!("--{option}")).into(),
+        user_namespaces: Some(true),
     }
 }
 
@@ -153,6 +163,7 @@ impl Inputs {
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
         let gpu = || RenderNode { path: "/dev/dri/renderD128".into(), address: None, uid: 0, gid: 106, mode: 0o660 };
         host.render_nodes = wanted.render_nodes.then(|| vec![gpu()]);
+        host.virtiofsd = wanted.virtiofsd.then(virtiofsd);
         host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));
         host.network = wanted.network.then(network);
         // Root alone may read what the kernel shows of the host's.

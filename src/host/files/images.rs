@@ -56,7 +56,9 @@ pub enum FileKind {
     Block,
     /// A character device.
     Character,
-    /// A folder, socket or anything else that is no image.
+    /// A folder.
+    Folder,
+    /// A socket or anything else that is no image.
     Other,
 }
 
@@ -132,7 +134,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             }
             return fact;
         }
-        FileKind::Other => return fact,
+        FileKind::Folder | FileKind::Other => return fact,
     }
     fact.direct_io = direct_io(&full);
     fact
@@ -157,6 +159,7 @@ fn kind(data: &Metadata) -> FileKind {
         () if kind.is_file() => FileKind::File,
         () if kind.is_block_device() => FileKind::Block,
         () if kind.is_char_device() => FileKind::Character,
+        () if kind.is_dir() => FileKind::Folder,
         () => FileKind::Other,
     }
 }
@@ -257,7 +260,7 @@ mod tests {
         assert_eq!(look(folder.path(), "/missing").kind, None);
         assert_eq!(look(folder.path(), "/self").kind, None);
         assert_eq!(look(folder.path(), "/fifo").kind, Some(FileKind::Other));
-        assert_eq!(look(folder.path(), "/").kind, Some(FileKind::Other));
+        assert_eq!(look(folder.path(), "/").kind, Some(FileKind::Folder));
         let null = look(Path::new("/"), "/dev/null");
         assert_eq!((null.kind, null.format, null.direct_io), (Some(FileKind::Character), None, None));
     }

@@ -98,6 +98,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("host.governor", "\"performance\""),
     ("host.energy_preference", "\"performance\""),
     ("host.halt_poll_ns", "400000"),
+    ("shares", "[(tag: \"data\", folder: \"/srv/data\")]"),
+    ("shares.tag", "\"data\""),
+    ("shares.folder", "\"/srv/data\""),
     ("user", "\"vm\""),
     ("host.cpu_latency_us", "20"),
     ("shutdown_timeout", "300"),
@@ -168,7 +171,7 @@ mod tests {
             let written = |line: &&String| source.lines.at(line).is_some();
             let mut places = vec![path.clone()];
             // The path with a place in each list on the way.
-            for name in ["disks", "networks", "pci", "before", "ready", "running", "ended", "restored"] {
+            for name in ["disks", "networks", "pci", "shares", "before", "ready", "running", "ended", "restored"] {
                 places.push(places[places.len() - 1].replacen(&format!("{name}."), &format!("{name}[0]."), 1));
             }
             assert!(places.iter().any(|place| written(&place)), "{path} is not in {text}");

@@ -24,7 +24,8 @@ pub struct Memory {
     /// The host's NUMA nodes that it comes from: `"0,1"`. Default: the nodes of the vCPUs' CPUs, if the host has several.
     #[serde(default)]
     pub nodes: Option<CpuSet>,
-    /// Whether helper processes can map it, as virtiofsd must. Default: yes with huge pages, else no.
+    /// Whether helper processes can map it, as virtiofsd must. Default: yes with huge pages or
+    /// with `shares` that need it, else no.
     #[serde(default)]
     pub shared: Option<bool>,
     /// Whether the guest has a memory balloon (`virtio-balloon`): it gives pages that it does not use back to the host, and

@@ -14,6 +14,7 @@ pub(super) mod host;
 pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod pci;
+pub(super) mod share;
 pub(super) mod smbios;
 pub(super) mod tpm;
 pub(super) mod vsock;

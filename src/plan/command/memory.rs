@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::{Placement, Severity};
+use super::devices::shares;
 use crate::change::HugePages;
 use crate::host::Node;
 use crate::machine::Pages;
@@ -26,13 +27,16 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
     draft.push(QemuOption::text("-m", written, draft.file("memory.size")));
 
     let (nodes, why) = nodes(draft, placement);
-    let shared = memory.shared.unwrap_or(memory.pages != Pages::Normal);
+    let shared = memory.shared.unwrap_or(memory.pages != Pages::Normal || shares::need_shared_memory(draft));
     let mut props: Vec<(&'static str, Value)> = vec![("size", bytes.into())];
     let mut role = Role::Plain;
     let (kind, mut origin) = match memory.pages {
         // Anonymous memory, which the kernel makes transparent huge pages of.
         Pages::Normal if !shared => ("memory-backend-ram", by_default("anonymous memory, with transparent huge pages")),
-        Pages::Normal => ("memory-backend-memfd", draft.file("memory.shared")),
+        Pages::Normal => {
+            let why = "virtiofsd must be able to map it";
+            ("memory-backend-memfd", draft.file_or(memory.shared.is_some(), "memory.shared", why))
+        }
         Pages::Huge(size) => {
             props.push(("hugetlb", true.into()));
             props.push(("hugetlbsize", size.as_bytes().into()));

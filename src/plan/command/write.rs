@@ -2,7 +2,7 @@
 
 use super::super::draft::Draft;
 use super::decided::Decided;
-use super::devices::{audio, balloon, disks, display, networks, passthrough, ports, tpm, vsock};
+use super::devices::{audio, balloon, disks, display, networks, passthrough, ports, shares, tpm, vsock};
 use super::{acpi, base, board, boot, cpu, extra, firmware, memory, smbios};
 
 /// Writes the command line but for its end. A new device goes last.
@@ -29,6 +29,7 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     display::agent(draft);
     balloon::write(draft);
     vsock::write(draft);
+    shares::write(draft);
 }
 
 /// Writes the end of the command line: what depends on what is stopped on the host, and the words of the user.

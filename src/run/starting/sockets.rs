@@ -79,7 +79,7 @@ fn join<'a>(helper: &'a Helper, run: &Path, joined: &mut BTreeMap<&'a str, Owned
             }
             HelperEnd::Listening => {
                 // The name is there for a moment, in a folder that nobody else may enter.
-                let path = run.join(format!("{}.sock", helper.name));
+                let path = run.join("helper.sock");
                 let listener = listen(&path)?;
                 let qemus = UnixStream::connect(&path);
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;

@@ -7,5 +7,6 @@ pub(super) mod display;
 pub(super) mod networks;
 pub(super) mod passthrough;
 pub(super) mod ports;
+pub(super) mod shares;
 pub(super) mod tpm;
 pub(super) mod vsock;

@@ -33,7 +33,7 @@ fn file(draft: &mut Draft, path: &Path) {
     const FIELD: &str = "serial";
     let shown = path.display();
     match draft.host.files.get(path).map(|file| file.kind) {
-        Some(Some(FileKind::Block | FileKind::Other)) => {
+        Some(Some(FileKind::Block | FileKind::Folder | FileKind::Other)) => {
             let detail = format!("{shown} is not a file that QEMU could append to");
             draft.no("serial.file", Hard, detail, "name a file");
             draft.about(FIELD);

@@ -81,6 +81,16 @@ const MACHINES: &[(&str, &str)] = &[
     ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
+        "parts",
+        "(guest: Linux, accelerator: Tcg, memory: (size: \"256 MiB\"), firmware: Uefi(secure_boot: false, mmio_window: \"64 GiB\"), \
+          cpu: (phys_bits: 39), watchdog: (device: I6300esb, action: InjectNmi), panic_device: (action: Pause), boot_menu: 5, \
+          serial: Socket, second_serial: File(\"DIR/second.log\"), sleep: (s3: false, s4: true), apple_smc: (key_file: \"DIR/osk\"))",
+    ),
+    (
+        "itco",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), watchdog: (), panic_device: (), second_serial: Socket)",
+    ),
+    (
         "identity",
         "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), battery: true, acpi_tables: [\"DIR/ta, ble.aml\"], \
           smbios: Fields(bios: (vendor: \"A\", version: \"1\", date: \"04/01/2014\", release: \"5.17\"), \
@@ -173,6 +183,7 @@ fn each(test: impl Fn(&str, Plan)) {
             ];
             let made = Command::new("openssl").args(certificate).current_dir(folder.path()).output().unwrap();
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            std::fs::write(folder.path().join("osk"), "k".repeat(64)).unwrap();
             let image = folder.path().join("b.qcow2");
             let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
             assert!(made.unwrap().success());

@@ -57,6 +57,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("named", "laptop-4c", "7.2"),
     ("shares", "laptop-4c", "7.2"),
     ("shares", "xeon-2numa", "10.0"),
+    ("parts", "laptop-4c", "10.0"),
+    ("parts", "debian13-one-gpu", "7.2"),
 ];
 
 #[test]

@@ -10,13 +10,14 @@ use uuid::Uuid;
 use super::explicit_none;
 use super::subject::Subject;
 use super::subjects::acpi::{AcpiTables, Licence};
+use super::subjects::apple_smc::AppleSmc;
 use super::subjects::audio::Audio;
 use super::subjects::cpu::{Accelerator, Cpu};
 use super::subjects::dead_man_switch::GiveBack;
 use super::subjects::disk::Disk;
-use super::subjects::display::{Display, Serial, Video};
+use super::subjects::display::{Display, SecondSerial, Serial, Video};
 use super::subjects::firmware::{Firmware, Kernel, Uefi};
-use super::subjects::guest::{Guest, Rtc};
+use super::subjects::guest::{Guest, Rtc, Sleep};
 use super::subjects::handover::Handover;
 use super::subjects::hooks::Hooks;
 use super::subjects::host::HostTuning;
@@ -27,6 +28,7 @@ use super::subjects::share::Share;
 use super::subjects::smbios::Smbios;
 use super::subjects::tpm::Tpm;
 use super::subjects::vsock::Vsock;
+use super::subjects::watchdog::{PanicDevice, Watchdog};
 use crate::units::Size;
 
 /// One virtual machine, as its file describes it.
@@ -51,7 +53,7 @@ pub struct Machine {
     /// KVM or emulation. Default `Auto`: KVM if it works, else emulation with a warning.
     #[serde(default)]
     pub accelerator: Accelerator,
-    /// QEMU machine type. Default: `q35`, whose version follows the QEMU binary.
+    /// QEMU machine type, one of those with PCI Express. Default: `q35`, whose version follows the QEMU binary.
     #[serde(default)]
     pub machine_type: Option<String>,
     /// Virtual CPUs and the host CPUs that QEMU's threads run on. Default: two vCPUs, placed by the program.
@@ -100,6 +102,12 @@ pub struct Machine {
     /// What the guest's first serial port is connected to. Default `None`: there is no port.
     #[serde(default)]
     pub serial: Serial,
+    /// What the guest's second serial port is connected to. Default `None`: there is no port.
+    #[serde(default)]
+    pub second_serial: SecondSerial,
+    /// Seconds for which the firmware waits for a key that opens its boot menu, 1 to 60. Default: it does not wait.
+    #[serde(default)]
+    pub boot_menu: Option<u32>,
     /// The trusted platform module (TPM). Default `Auto`: TPM 2.0 for Windows 11, none for others.
     #[serde(default)]
     pub tpm: Tpm,
@@ -116,6 +124,18 @@ pub struct Machine {
     /// (Code 43).
     #[serde(default)]
     pub battery: bool,
+    /// Apple's system management controller, which macOS looks for: `apple_smc: (key_file: "osk")`. Default: none.
+    #[serde(default)]
+    pub apple_smc: Option<AppleSmc>,
+    /// A watchdog: `watchdog: ()`. Default: none.
+    #[serde(default)]
+    pub watchdog: Option<Watchdog>,
+    /// A device by which the guest's kernel tells that it panicked: `panic_device: ()`. Default: none.
+    #[serde(default)]
+    pub panic_device: Option<PanicDevice>,
+    /// Whether the guest may sleep: `sleep: (s3: false)`. Default: not for Windows; others may.
+    #[serde(default)]
+    pub sleep: Sleep,
     /// Sockets between programs of the host and of the guest (vsock). Default `None`.
     #[serde(default)]
     pub vsock: Vsock,
@@ -166,8 +186,8 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, video, audio, serial, tpm, smbios, acpi_tables,
-    licence, vsock, shares, host, give_back_unless,
+    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, video, audio, serial, second_serial, tpm, smbios,
+    acpi_tables, licence, apple_smc, vsock, shares, host, give_back_unless,
 }
 
 impl Machine {

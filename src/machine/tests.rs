@@ -25,7 +25,7 @@ fn an_error_shows_the_line_and_the_remedy() {
          4 | \tcpu: ( vcpu: 8),\n  \
            | \t       ^^^^\n  \
            = allowed: the fields in `cpu` are `vcpus`, `pin`, `emulator`, `iothreads`, `model`, `features`, \
-         `nested`, `topology`, `hide_kvm`"
+         `nested`, `phys_bits`, `topology`, `hide_kvm`"
     );
 }
 
@@ -309,7 +309,7 @@ fn a_long_name_is_cut() {
 #[test]
 fn every_field_is_a_subject_or_a_plain_value() {
     // A value of these needs no file of its own: what is wrong with it is in `values.rs`, if anything can be.
-    const PLAIN: [&str; 12] = [
+    const PLAIN: [&str; 16] = [
         "name",
         "uuid",
         "guest",
@@ -317,7 +317,11 @@ fn every_field_is_a_subject_or_a_plain_value() {
         "accelerator",
         "machine_type",
         "video_memory",
+        "boot_menu",
         "battery",
+        "watchdog",
+        "panic_device",
+        "sleep",
         "rtc",
         "user",
         "shutdown_timeout",

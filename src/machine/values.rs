@@ -13,6 +13,8 @@ use super::subjects::display::{Display, Video};
 /// Long enough for a name that people type, short enough that a UNIX socket's path (108 bytes) holds it.
 const MAX_NAME: usize = 48;
 const MAX_SHUTDOWN: u32 = 3600;
+/// QEMU's `splash-time` has 16 bits of milliseconds.
+const MAX_BOOT_MENU: u32 = 60;
 /// The name that QEMU has if the machine names none.
 pub const QEMU: &str = "qemu-system-x86_64";
 
@@ -30,6 +32,21 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
             .add("machine_type", format!("`machine_type` cannot be {kind:?}"))
             .allowed("the name alone, such as \"q35\" or \"pc-q35-7.2\"")
             .help("its options go into `extra_args`: [\"-machine\", \"hpet=off\"]");
+    }
+    if let Some(kind) = machine.machine_type.as_deref().filter(|kind| is_other_board(kind)) {
+        problems
+            .add(
+                "machine_type",
+                format!("`machine_type` cannot be {kind:?}: it has no PCI Express, which the devices of a plan need"),
+            )
+            .allowed("\"q35\", or one of its versions, such as \"pc-q35-7.2\"")
+            .help("leave it out; `vfio-run man identity` tells how an installed Windows moves from i440fx to q35");
+    }
+    if let Some(seconds) = machine.boot_menu.filter(|seconds| !(1..=MAX_BOOT_MENU).contains(seconds)) {
+        problems
+            .add("boot_menu", format!("`boot_menu` cannot be {seconds}"))
+            .allowed(format!("1 to {MAX_BOOT_MENU} seconds"))
+            .help("leave it out for no menu");
     }
     if let Some(user) = &machine.user {
         let bad_start = user.is_empty() || user.starts_with(['-', '.']);
@@ -77,6 +94,12 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
             .add("video", format!("`video: None` leaves `display: {display}` nothing to show"))
             .help("leave `video` out, or write `display: None`");
     }
+}
+
+/// Whether QEMU knows this board and it is another than q35. (One that QEMU does not know is the plan's to tell.)
+fn is_other_board(kind: &str) -> bool {
+    let pc = kind == "pc" || kind.starts_with("pc-") && !kind.starts_with("pc-q35-");
+    pc || matches!(kind, "isapc" | "microvm" | "none")
 }
 
 fn name(name: &str, problems: &mut Problems) {

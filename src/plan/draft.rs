@@ -187,7 +187,8 @@ impl<'a> Draft<'a> {
         self.push(QemuOption::json("-object", object, origin).with_role(role));
     }
 
-    fn need_driver(&mut self, driver: &str) {
+    /// Checks that the binary has a driver.
+    pub fn need_driver(&mut self, driver: &str) {
         let key = format!("qemu.device.{driver}");
         if !self.qemu.devices.contains_key(driver) && self.findings.iter().all(|f| f.key != key) {
             let detail = format!("{} has no device `{driver}`", self.qemu.binary.display());

@@ -130,7 +130,7 @@ pub fn qemu() -> QemuFacts {
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect();
     let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e e1000 rtl8139 vmxnet3 \
                    VGA virtio-vga virtio-vga-gl qxl-vga cirrus-vga qemu-xhci usb-redir usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
-                   tpm-crb ich9-intel-hda hda-output hda-duplex usb-audio AC97";
+                   tpm-crb tpm-tis i6300esb pvpanic isa-applesmc ich9-intel-hda hda-output hda-duplex usb-audio AC97";
     let options =
         [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
     QemuFacts {
@@ -151,7 +151,7 @@ pub fn qemu() -> QemuFacts {
         vnc: true,
         cpu_models: set("host max EPYC Skylake-Client"),
         cpu_properties: set(
-            "host-phys-bits migratable invtsc topoext host-cache-info kvm svm hv-relaxed hv-vapic hv-time \
+            "host-phys-bits phys-bits migratable invtsc topoext host-cache-info kvm svm hv-relaxed hv-vapic hv-time \
              hv-spinlocks hv-vendor-id hv-xmm-input hv-avic hv-no-nonarch-coresharing hv-evmcs hv-passthrough",
         ),
         options: options.into_iter().map(|(name, words)| (name.to_owned(), set(words))).collect(),

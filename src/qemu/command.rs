@@ -67,6 +67,9 @@ impl QemuOption {
     /// What the path of an inherited descriptor begins with; its number follows.
     pub const FD_PATH: &str = "/proc/self/fd/";
 
+    /// What the path of a set of descriptors begins with; its number follows. A descriptor is in the set of its own number.
+    pub const FD_SET: &str = "/dev/fdset/";
+
     /// An option without a value.
     pub fn flag(name: &str, origin: Origin) -> Self {
         Self { name: name.to_owned(), value: OptionValue::None, origin, parts: Vec::new(), role: Role::Plain }
@@ -151,14 +154,18 @@ impl QemuOption {
     }
 
     /// The numbers of the descriptors that it names, by `fd` and `vhostfd`, several by `fds` and `vhostfds`, or as the
-    /// path of a `file`.
+    /// path of a file.
     pub fn fds(&self) -> Vec<i32> {
         let text = |key: &str| match &self.value {
             OptionValue::Json(object) => object.get(key)?.as_str(),
             _ => self.get(key),
         };
         let texts = ["fd", "fds", "vhostfd", "vhostfds"].into_iter().filter_map(text);
-        let path = text("file").and_then(|file| file.strip_prefix(Self::FD_PATH));
+        let path = match &self.value {
+            OptionValue::Text(text) => Some(text.as_str()),
+            _ => text("file"),
+        };
+        let path = path.and_then(|path| path.strip_prefix(Self::FD_PATH));
         texts.chain(path).flat_map(|numbers| numbers.split(':')).filter_map(|number| number.parse().ok()).collect()
     }
 

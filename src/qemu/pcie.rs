@@ -8,6 +8,8 @@ use super::device::Device;
 
 /// Where the emulated graphics card is, before all root ports: firmware looks at the slots in order.
 pub const VIDEO_ADDR: &str = "f.0";
+/// Where a watchdog on the conventional bus is.
+pub const WATCHDOG_ADDR: &str = "e.0";
 /// The first slot of `pcie.0` that root ports take. Those below it stay free for devices that the user adds by hand
 /// without an address: QEMU makes them before all that is written as JSON, and puts them into the first free slot.
 const FIRST_SLOT: u32 = 0x10;

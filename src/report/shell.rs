@@ -99,6 +99,14 @@ fn folder(descriptors: &[Descriptor]) -> PathBuf {
 /// The option with `path=` in place of the `fd=` of an inherited descriptor; `None` for a file in memory that is nowhere else.
 fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> Option<QemuOption> {
     let mut option = option.clone();
+    if let OptionValue::Keys { keys, .. } = &mut option.value {
+        for (_, value) in keys {
+            let number = value.strip_prefix(QemuOption::FD_SET).and_then(|number| number.parse::<i32>().ok());
+            if let Some(Inherited::Device(node)) = descriptors.iter().find(|d| Some(d.fd) == number).map(|d| &d.what) {
+                *value = node.to_string_lossy().into_owned();
+            }
+        }
+    }
     let inherited = option.fds().first().and_then(|fd| descriptors.iter().find(|d| d.fd == *fd));
     let Some(inherited) = inherited else { return Some(option) };
     let (path, server) = match &inherited.what {
@@ -107,6 +115,7 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         Inherited::Qmp => (folder.join("qmp-0.sock"), true),
         Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
         Inherited::SoundServer { .. } | Inherited::Cookie { .. } => return Some(option),
+        Inherited::Device(_) if option.name == "-add-fd" => return None,
         Inherited::Device(_) => {
             // QEMU knows the node, and opens it itself if it is not given a descriptor.
             if let OptionValue::Json(object) = &mut option.value {
@@ -132,7 +141,9 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             }
             return Some(option);
         }
-        Inherited::Content(Content::Pem { .. } | Content::Battery | Content::HostSmbios { .. }) => return None,
+        Inherited::Content(
+            Content::AppleSmc(_) | Content::Pem { .. } | Content::Battery | Content::HostSmbios { .. },
+        ) => return None,
     };
     if let OptionValue::Keys { keys, .. } = &mut option.value {
         for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {
@@ -220,6 +231,8 @@ mod tests {
                 vsock.option(origin()),
                 QemuOption::keys("-acpitable", None, origin()).with("file", "/proc/self/fd/8"),
                 QemuOption::keys("-smbios", None, origin()).with("file", "/proc/self/fd/9"),
+                QemuOption::keys("-add-fd", None, origin()).with("fd", "6").with("set", "6"),
+                QemuOption::keys("-tpmdev", Some("passthrough"), origin()).with("path", "/dev/fdset/6"),
             ],
         };
         let descriptors = [
@@ -240,7 +253,8 @@ mod tests {
              -netdev tap,fd=99 \
              -netdev '{\"type\":\"tap\",\"id\":\"net0\",\"ifname\":\"tap0\",\"script\":\"no\",\"downscript\":\"no\"}' \
              -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}' \
-             -acpitable file=/a,,b.aml"
+             -acpitable file=/a,,b.aml \
+             -tpmdev passthrough,path=/dev/vhost-vsock"
         );
     }
 }

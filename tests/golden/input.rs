@@ -46,6 +46,7 @@ fn file(path: &Path) -> FileFact {
         _ if name.contains("missing") => None,
         _ if name.contains("folder") || name.contains("shared") => Some(FileKind::Folder),
         _ if name.starts_with("/dev/sg") => Some(FileKind::Character),
+        _ if name.starts_with("/dev/tpm") => Some(FileKind::Character),
         _ if name.starts_with("/dev/") => Some(FileKind::Block),
         _ => Some(FileKind::File),
     };
@@ -59,7 +60,7 @@ fn file(path: &Path) -> FileFact {
             _ if name.contains("/bin/") || kind == Some(FileKind::Folder) => 0o755,
             _ => 0o644,
         },
-        size: 1 << 30,
+        size: if name.ends_with("/osk") { 64 } else { 1 << 30 },
         format: Some(if qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw }),
         direct_io: Some(!name.contains("scratch")),
         mounted: if name.contains("mounted") { vec!["/home".to_owned()] } else { vec![] },

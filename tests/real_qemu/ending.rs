@@ -141,11 +141,24 @@ fn a_killed_qemu_is_told_with_its_log() {
 #[test]
 fn a_panic_of_the_guest_is_a_crash() {
     each(|world| {
-        let launcher = world.run(&world.machine("extra_args: [\"-device\", \"pvpanic\"]"));
+        let launcher = world.run(&world.machine("panic_device: ()"));
         let mut guest = Serial::of(world);
         guest.says("HELLO").type_in("p");
         let ended = launcher.ended().with(4);
         assert!(ended.err.contains("panicked") && ended.err.contains("crashed"), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_guest_that_panicked_can_be_looked_at() {
+    each(|world| {
+        let mut launcher = world.run(&world.machine("panic_device: (action: Pause)"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("p");
+        launcher.tells("panicked");
+        assert_eq!(Qmp::of(world).ask("query-status")["status"], "guest-panicked");
+        world.done(&["stop", "--force", &world.name]).with(0);
+        launcher.ended().with(4);
     });
 }
 

@@ -1,10 +1,18 @@
 //! What the guest finds in its SMBIOS and ACPI tables, as its firmware has laid them out.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::ttyname;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::memory::{self, Structure};
 use super::talk::{Qmp, Serial};
-use super::world::{World, each, each_as_root};
+use super::world::{World, each, each_as_root, own};
 
 /// The table of a battery, which is a table as good as any.
 const TABLE: &[u8] = include_bytes!("../../src/run/starting/contents/battery.aml");
@@ -134,5 +142,73 @@ fn the_host_is_seen_with_its_licence_and_nobody_else_reads_it() {
             assert!(checked.out.contains(words), "{checked:?}");
         }
         assert!(!world.run_dir().exists());
+    });
+}
+
+/// A terminal whose other end answers as a TPM 2.0 does that knows no command: QEMU asks it what it is.
+fn fake_tpm(world: &World) -> PathBuf {
+    let pair = openpty(None, None).unwrap();
+    let mut mode = tcgetattr(&pair.slave).unwrap();
+    cfmakeraw(&mut mode);
+    tcsetattr(&pair.slave, SetArg::TCSANOW, &mode).unwrap();
+    let node = ttyname(&pair.slave).unwrap();
+    // As root the program may open it anyway, and QEMU may not.
+    if !world.is_root() {
+        own(&node);
+    }
+    let mut chip = File::from(pair.master);
+    std::thread::spawn(move || {
+        // It stays open as long as somebody may answer.
+        let _open = pair.slave;
+        let mut command = [0; 4096];
+        // TPM2_ST_NO_SESSIONS, ten bytes, a response code.
+        while chip.read(&mut command).is_ok_and(|length| length > 0)
+            && chip.write_all(&[0x80, 0x01, 0, 0, 0, 10, 0, 0, 1, 0]).is_ok()
+        {}
+    });
+    node
+}
+
+/// QEMU's account may not open the node: the launcher does.
+fn has_the_hosts_tpm(world: &World) {
+    let node = fake_tpm(world);
+    let machine = world.machine(&format!("tpm: Passthrough(\"{}\")", node.display()));
+    let launcher = world.run(&machine);
+    let mut guest = Serial::of(world);
+    guest.says("HELLO");
+    let tpm = Qmp::of(world).ask("query-tpm");
+    assert_eq!((&tpm[0]["model"], &tpm[0]["options"]["type"]), (&json!("tpm-tis"), &json!("passthrough")), "{tpm}");
+    end(launcher, &mut guest);
+    let machine = world.machine("tpm: Passthrough(\"/dev/no-tpm\")");
+    let refused = world.run(&machine).ended().with(3);
+    assert!(refused.err.contains("this host has no TPM at /dev/no-tpm"), "{refused:?}");
+}
+
+#[test]
+fn the_hosts_tpm_reaches_the_guest_by_a_descriptor() {
+    each(has_the_hosts_tpm);
+}
+
+#[test]
+#[ignore = "needs root, to run QEMU as a user of its own"]
+fn so_it_does_with_a_qemu_that_may_not_open_it() {
+    each_as_root(has_the_hosts_tpm);
+}
+
+#[test]
+fn apples_controller_has_the_key_and_no_argument_has_it() {
+    each(|world| {
+        let key = "k".repeat(64);
+        world.file("osk", format!("{key}\n"));
+        let launcher =
+            world.run(&world.machine("serial: Socket, apple_smc: (key_file: \"osk\"), second_serial: Socket"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        let property = json!({ "path": "/machine/peripheral/apple-smc0", "property": "osk" });
+        assert_eq!(Qmp::of(world).ask_with("qom-get", property), key);
+        assert!(world.run_dir().join("serial-2.sock").exists());
+        let arguments = std::fs::read(format!("/proc/{}/cmdline", world.pid("qemu"))).unwrap();
+        assert!(!String::from_utf8_lossy(&arguments).contains(&key) && !world.log().contains(&key));
+        end(launcher, &mut guest);
     });
 }

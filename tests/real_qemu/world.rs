@@ -156,6 +156,11 @@ impl World {
         path
     }
 
+    /// Whether the program runs as root.
+    pub fn is_root(&self) -> bool {
+        self.root
+    }
+
     /// Where the program keeps what belongs to the run.
     pub fn run_dir(&self) -> PathBuf {
         match self.root {

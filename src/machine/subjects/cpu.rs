@@ -11,6 +11,8 @@ use crate::units::CpuSet;
 
 /// The most that any QEMU's q35 takes (since 9.0).
 const MAX_VCPUS: u32 = 4096;
+/// What QEMU's `phys-bits` takes (`x86_cpu_realizefn()` in its `target/i386/cpu.c`).
+const PHYS_BITS: std::ops::RangeInclusive<u32> = 32..=52;
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +53,10 @@ pub struct Cpu {
     /// KVM allows.
     #[serde(default)]
     pub nested: Option<bool>,
+    /// How many bits a physical address of the guest has, 32 to 52: fewer than the CPU's if the IOMMU has fewer. Default: the
+    /// host's with KVM.
+    #[serde(default)]
+    pub phys_bits: Option<u32>,
     /// The topology that the guest sees. Default: derived from the placement.
     #[serde(default)]
     pub topology: Option<Topology>,
@@ -106,6 +112,13 @@ impl Subject for Cpu {
                 .help("features go into `features`: [\"+topoext\", \"-svm\"]");
         }
         features(&self.features, problems);
+        if let Some(bits) = self.phys_bits.filter(|bits| !PHYS_BITS.contains(bits)) {
+            problems.add("cpu.phys_bits", format!("`cpu.phys_bits` cannot be {bits}")).allowed(format!(
+                "{} to {}",
+                PHYS_BITS.start(),
+                PHYS_BITS.end()
+            ));
+        }
     }
 }
 

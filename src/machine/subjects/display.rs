@@ -132,6 +132,19 @@ pub enum Serial {
     Socket,
 }
 
+/// What the second serial port is connected to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub enum SecondSerial {
+    /// Nothing; there is no port.
+    #[default]
+    None,
+    /// A file that QEMU appends to: `File("debug.log")`.
+    File(PathBuf),
+    /// A UNIX socket `serial-2.sock` in the machine's run directory.
+    Socket,
+}
+
 impl Display {
     /// Its name, if it shows nothing without a graphics card. SPICE without a card still carries input and sound, as Looking
     /// Glass wants.
@@ -267,6 +280,15 @@ impl Subject for Serial {
         match self {
             Self::File(path) => vec![("serial.File".to_owned(), path)],
             Self::None | Self::Console | Self::Socket => Vec::new(),
+        }
+    }
+}
+
+impl Subject for SecondSerial {
+    fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
+        match self {
+            Self::File(path) => vec![("second_serial.File".to_owned(), path)],
+            Self::None | Self::Socket => Vec::new(),
         }
     }
 }

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::machine::named::Named;
 use crate::machine::problems::Problems;
 use crate::machine::subject::Subject;
+use crate::units::Size;
 
 /// x86's `COMMAND_LINE_SIZE` is 2048 with its NUL.
 const MAX_CMDLINE: usize = 2047;
+
+/// What OVMF takes for its window (`PlatformGetFirstNonAddress()` in edk2's `OvmfPkg/Library/PlatformInitLib`).
+const MMIO_WINDOW: std::ops::RangeInclusive<u64> = 1 << 30..=1 << 44;
 
 /// The guest's firmware.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +45,10 @@ pub struct Uefi {
     /// The template of the variable store, which vfio-run copies once for the machine; needs `code`.
     #[serde(default)]
     pub vars: Option<PathBuf>,
+    /// How much of the address space UEFI keeps for the 64-bit memory ranges of PCI devices, 1 GiB to 16 TiB. Default: what
+    /// the devices in `pci` need, if UEFI would keep less.
+    #[serde(default)]
+    pub mmio_window: Option<Size>,
 }
 
 /// A Linux kernel that QEMU starts directly.
@@ -74,6 +82,12 @@ impl Subject for Firmware {
                     .allowed("both or neither: a code image and the variable store's template belong together")
                     .help("leave both out to have a pair chosen from /usr/share/qemu/firmware");
             }
+        }
+        if let Some(window) = uefi.mmio_window.filter(|size| !MMIO_WINDOW.contains(&size.as_bytes())) {
+            problems
+                .add("firmware.mmio_window", format!("`firmware.mmio_window` cannot be \"{window}\""))
+                .allowed("1 GiB to 16 TiB")
+                .help("leave it out: it follows from the devices in `pci`");
         }
         if uefi.secure_boot == Some(false) && uefi.enrolled_keys == Some(true) {
             problems

@@ -31,3 +31,15 @@ pub enum Rtc {
     /// The host's local time, as Windows expects.
     LocalTime,
 }
+
+/// Which states of sleep the guest's firmware offers (ACPI).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sleep {
+    /// Suspend to RAM. Few devices that are passed through wake up again. Default: no for Windows, yes for others.
+    #[serde(default)]
+    pub s3: Option<bool>,
+    /// Suspend to disk, after which the guest ends. Default: no for Windows, yes for others.
+    #[serde(default)]
+    pub s4: Option<bool>,
+}

@@ -1,6 +1,7 @@
 //! The subjects of a machine file, one file each: its types, and what it says about itself.
 
 pub(super) mod acpi;
+pub(super) mod apple_smc;
 pub(super) mod audio;
 pub(super) mod cpu;
 pub(super) mod dead_man_switch;
@@ -18,3 +19,4 @@ pub(super) mod share;
 pub(super) mod smbios;
 pub(super) mod tpm;
 pub(super) mod vsock;
+pub(super) mod watchdog;

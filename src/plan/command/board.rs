@@ -82,10 +82,13 @@ pub(super) fn clock(draft: &mut Draft, decided: &Decided) {
             by_default("ticks of the old timer are not re-injected: nobody counts them, and it would inhibit AVIC");
         draft.push(QemuOption::global("kvm-pit", "lost_tick_policy", "discard", why));
     }
-    if windows {
-        for state in ["disable_s3", "disable_s4"] {
-            let why = by_default("Windows does not sleep: few passed-through devices wake up again");
-            draft.push(QemuOption::global("ICH9-LPC", state, "1", why));
+    let asked = draft.machine.sleep;
+    for (name, property, asked) in [("s3", "disable_s3", asked.s3), ("s4", "disable_s4", asked.s4)] {
+        if asked.is_some() || windows {
+            let why = "Windows does not sleep: few passed-through devices wake up again";
+            let origin = draft.file_or(asked.is_some(), &format!("sleep.{name}"), why);
+            let disabled = if asked == Some(true) { "0" } else { "1" };
+            draft.push(QemuOption::global("ICH9-LPC", property, disabled, origin));
         }
     }
 }

@@ -8,7 +8,13 @@ use crate::qemu::command::QemuOption;
 pub(super) fn write(draft: &mut Draft) {
     // Only what has a boot index is tried, so stale entries can't send the guest into the network.
     let origin = by_default("only the plan's devices are booted from, in its order");
-    draft.push(QemuOption::keys("-boot", None, origin).with("strict", "on").with("menu", "off"));
+    let mut boot = QemuOption::keys("-boot", None, origin).with("strict", "on").with("menu", "off");
+    if let Some(seconds) = draft.machine.boot_menu {
+        boot.set_from("menu", "on", draft.file("boot_menu"));
+        // Milliseconds; UEFI takes them for its own menu.
+        boot.set_from("splash-time", (seconds * 1000).to_string(), draft.file("boot_menu"));
+    }
+    draft.push(boot);
     let Some(kernel) = &draft.machine.kernel else { return };
     let files = [
         ("-kernel", "image", "the kernel's image", Some(&kernel.image)),

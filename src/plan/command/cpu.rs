@@ -48,6 +48,7 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
     if kvm && matches!(model, "host" | "max") {
         nested(draft, &mut cpu);
     }
+    phys_bits(draft, kvm, &mut cpu);
     features(draft, &mut cpu);
     draft.push(cpu);
     smp(draft, decided);
@@ -57,8 +58,10 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
 fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: bool) {
     let host = &draft.host.cpus;
     let flag = |name: &str| host.flags.iter().any(|flag| flag == name);
-    let why = "the host's address width: without it large memory and large GPU windows have no place";
-    draft.set_cpu(cpu, "host-phys-bits", "on", by_default(why));
+    if draft.machine.cpu.phys_bits.is_none() {
+        let why = "the host's address width: without it large memory and large GPU windows have no place";
+        draft.set_cpu(cpu, "host-phys-bits", "on", by_default(why));
+    }
     if !passthrough {
         return;
     }
@@ -99,6 +102,21 @@ fn nested(draft: &mut Draft, cpu: &mut QemuOption) {
             &format!("write `options {module} {name}=1` to /etc/modprobe.d/kvm.conf and load the module again"),
         );
         draft.about("cpu.nested");
+    }
+}
+
+/// The width of an address, as the user wants it. KVM cannot give a guest more than the host has.
+fn phys_bits(draft: &mut Draft, kvm: bool, cpu: &mut QemuOption) {
+    let Some(bits) = draft.machine.cpu.phys_bits else { return };
+    let origin = draft.file("cpu.phys_bits");
+    // The model `host` has it on by itself.
+    draft.set_cpu(cpu, "host-phys-bits", "off", origin.clone());
+    cpu.set_from("phys-bits", bits.to_string(), origin);
+    let host = draft.host.pci.as_ref().and_then(|pci| pci.address_bits);
+    if let Some(host) = host.filter(|host| kvm && bits > *host) {
+        let detail = format!("a physical address of this CPU has {host} bits, so the guest's cannot have {bits}");
+        draft.no("cpu.phys_bits", Hard, detail, "leave `phys_bits` out: it is the host's then");
+        draft.about("cpu.phys_bits");
     }
 }
 

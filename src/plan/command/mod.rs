@@ -2,6 +2,7 @@
 //! the subject needs.
 
 mod acpi;
+mod apple_smc;
 mod base;
 mod board;
 mod boot;
@@ -13,6 +14,8 @@ mod extra;
 mod firmware;
 mod memory;
 mod smbios;
+mod watchdog;
+mod window;
 mod write;
 
 pub(super) use decided::Decided;

@@ -3,7 +3,7 @@
 use super::super::draft::Draft;
 use super::decided::Decided;
 use super::devices::{audio, balloon, disks, display, networks, passthrough, ports, shares, tpm, vsock};
-use super::{acpi, base, board, boot, cpu, extra, firmware, memory, smbios};
+use super::{acpi, apple_smc, base, board, boot, cpu, extra, firmware, memory, smbios, watchdog, window};
 
 /// Writes the command line but for its end. A new device goes last.
 pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
@@ -21,8 +21,10 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     let given: Vec<_> = decided.devices.given.iter().map(|given| given.address()).collect();
     display::write(draft, &given);
     ports::serial(draft);
+    ports::second_serial(draft);
     disks::write(draft, &decided.disks);
-    passthrough::write(draft, decided.devices, &firmware);
+    passthrough::write(draft, decided.devices);
+    window::write(draft, decided.accelerator.kvm, &firmware, decided.devices);
     networks::write(draft, decided.placement.vcpus.len());
     tpm::write(draft);
     ports::agent(draft);
@@ -30,6 +32,8 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     balloon::write(draft);
     vsock::write(draft);
     shares::write(draft);
+    watchdog::write(draft);
+    apple_smc::write(draft);
 }
 
 /// Writes the end of the command line: what depends on what is stopped on the host, and the words of the user.

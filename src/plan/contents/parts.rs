@@ -88,6 +88,8 @@ pub enum Content {
     AcpiTable(PathBuf),
     /// The ACPI table of a battery that is always full.
     Battery,
+    /// A configuration for `-readconfig` with Apple's controller and the key in this file.
+    AppleSmc(PathBuf),
     /// A structure of the host's SMBIOS tables.
     HostSmbios {
         /// The number of its type.
@@ -180,6 +182,7 @@ impl fmt::Display for Content {
             Self::AcpiTable(path) => write!(f, "the ACPI table {}", path.display()),
             Self::Password(path) => write!(f, "the password in {}", path.display()),
             Self::Pem { file, label } => write!(f, "{} ({label})", file.display()),
+            Self::AppleSmc(path) => write!(f, "Apple's controller with the key in {}", path.display()),
             Self::Battery => f.write_str("the ACPI table of a battery"),
             Self::HostSmbios { kind, uuid } => {
                 write!(f, "the host's SMBIOS structure of type {kind}")?;

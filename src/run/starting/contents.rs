@@ -6,12 +6,14 @@ mod smbios;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::{Gid, Uid, fchown};
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 
 use crate::host::{Root, acpi};
+use crate::machine::AppleSmc;
 use crate::plan::{Account, Content, Descriptor, Inherited, Plan};
 
 /// More than a line that anybody types.
@@ -57,6 +59,7 @@ fn bytes(root: &Root, content: &Content) -> Result<Vec<u8>> {
             let text = root.bytes(file, MAX_PEM).map_err(Into::into).and_then(|text| pem(text, label));
             text.with_context(|| format!("cannot use {} for TLS", file.display()))
         }
+        Content::AppleSmc(path) => apple_smc(root, path),
         Content::Battery => Ok(BATTERY.to_vec()),
         Content::HostSmbios { kind, uuid } => {
             let structure = crate::host::smbios::structure(root, *kind);
@@ -89,6 +92,17 @@ fn pem(text: Vec<u8>, label: &str) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// A configuration file of QEMU's; it has no way to quote a quote.
+fn apple_smc(root: &Root, path: &Path) -> Result<Vec<u8>> {
+    let key = root.bytes(path, AppleSmc::KEY as usize + 2);
+    let key = key.with_context(|| format!("cannot read the key {}", path.display()))?;
+    let key = key.trim_ascii_end();
+    let plain = key.iter().all(|byte| *byte != b'"' && (*byte == b' ' || byte.is_ascii_graphic()));
+    let text = std::str::from_utf8(key).ok().filter(|text| plain && text.len() as u64 == AppleSmc::KEY);
+    let text = text.with_context(|| format!("{} is no key of {} characters", path.display(), AppleSmc::KEY))?;
+    Ok(format!("[device \"apple-smc0\"]\n  driver = \"{}\"\n  osk = \"{text}\"\n", AppleSmc::DRIVER).into_bytes())
+}
+
 /// A file in memory that QEMU's account alone can open, and nobody can change.
 fn sealed(bytes: &[u8], account: Option<&Account>) -> Result<OwnedFd> {
     let made = || -> std::io::Result<OwnedFd> {
@@ -110,7 +124,6 @@ mod tests {
     use std::io::Read as _;
     use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::path::Path;
     use std::process::Command;
 
     use super::*;
@@ -171,6 +184,24 @@ mod tests {
         let key = b"-----BEGIN EC PRIVATE KEY-----\r\nAAAA\r\n-----END EC PRIVATE KEY-----\r\n".to_vec();
         assert_eq!(pem(key.clone(), "PRIVATE KEY").unwrap(), key);
         assert_eq!(pem(key, "CERTIFICATE").unwrap_err().to_string(), "it has no CERTIFICATE in PEM's form");
+    }
+
+    #[test]
+    fn a_key_is_64_characters_that_a_configuration_can_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let config = |key: &str| {
+            std::fs::write(folder.path().join("osk"), key).unwrap();
+            bytes(&root, &Content::AppleSmc("/osk".into())).map(|bytes| String::from_utf8(bytes).unwrap())
+        };
+        let key = "k".repeat(64);
+        let expected = format!("[device \"apple-smc0\"]\n  driver = \"isa-applesmc\"\n  osk = \"{key}\"\n");
+        for written in [key.clone(), format!("{key}\n"), format!("{key}\r\n")] {
+            assert_eq!(config(&written).unwrap(), expected);
+        }
+        for bad in [&key[1..], &format!("{key}x"), &format!("\"{}", &key[1..]), &format!("\n{}", &key[1..]), ""] {
+            assert_eq!(config(bad).unwrap_err().to_string(), "/osk is no key of 64 characters", "{bad}");
+        }
     }
 
     #[test]

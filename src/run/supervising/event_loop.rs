@@ -221,6 +221,10 @@ impl Guest<'_> {
             "RESUME" => self.set_state(machine_state::RUNNING),
             "SUSPEND" => self.set_state(machine_state::SUSPENDED),
             "GUEST_PANICKED" => tracing::error!(event = "panic", "the guest of {name} panicked"),
+            "WATCHDOG" => {
+                let action = event.text("action").unwrap_or("unknown");
+                tracing::warn!(event = "watchdog", action, "the watchdog of {name} was not set in time ({action})");
+            }
             "BLOCK_IO_ERROR" => {
                 let device = event.text("device").filter(|d| !d.is_empty()).or(event.text("node-name")).unwrap_or("?");
                 let reason = event.text("reason").unwrap_or("unknown reason");

@@ -4,11 +4,8 @@ use serde_json::Value;
 
 use crate::host::pci::Link;
 use crate::machine::Property;
-use crate::plan::Severity::Hard;
-use crate::plan::command::firmware::Firmware;
 use crate::plan::devices::{Devices, Given};
-use crate::plan::draft::{self, Draft, by_fact};
-use crate::qemu::command::QemuOption;
+use crate::plan::draft::{self, Draft};
 use crate::qemu::device::Device;
 
 /// QEMU's words for the speed of a link, with those of the kernel.
@@ -16,13 +13,9 @@ const SPEEDS: [(&str, &str); 6] =
     [("2.5 ", "2_5"), ("5.0 ", "5"), ("8.0 ", "8"), ("16.0 ", "16"), ("32.0 ", "32"), ("64.0 ", "64")];
 /// The widths that a root port of QEMU can have.
 const WIDTHS: [u32; 6] = [1, 2, 4, 8, 16, 32];
-/// OVMF's window for 64-bit ranges is this much smaller than the address space (2^(bits - 3)), and it takes no more than
-/// this many bits into account (`PlatformDynamicMmioWindow()` in edk2).
-const WINDOW_SHARE: u32 = 3;
-const WINDOW_BITS: u32 = 46;
 
 /// Root ports and devices.
-pub(in crate::plan::command) fn write(draft: &mut Draft, devices: &Devices, firmware: &Firmware) {
+pub(in crate::plan::command) fn write(draft: &mut Draft, devices: &Devices) {
     let mut cards: Vec<Vec<Given>> = Vec::new();
     for given in &devices.given {
         let place = |g: &Given| (g.address().domain, g.address().bus, g.address().device);
@@ -34,9 +27,6 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, devices: &Devices, firm
     for mut card in cards {
         card.sort_by_key(|given| given.address().function);
         write_card(draft, &card);
-    }
-    if matches!(firmware, Firmware::Flash(_)) {
-        window(draft, devices);
     }
 }
 
@@ -100,31 +90,4 @@ fn with_link(draft: &Draft, port: Device, link: Option<&Link>) -> Device {
     let width = link.max_width.and_then(|lanes| WIDTHS.iter().rev().find(|width| **width <= lanes));
     let port = port.with_some("x-speed", speed.filter(|_| known("x-speed")));
     port.with_some("x-width", width.map(ToString::to_string).filter(|_| known("x-width")))
-}
-
-/// Tells OVMF how much room 64-bit ranges need, if it would leave too little. Source: `OvmfPkg/Library/PlatformInitLib`.
-fn window(draft: &mut Draft, devices: &Devices) {
-    let wide = devices.given.iter().flat_map(|given| &given.details.bars).filter(|bar| bar.memory && bar.wide);
-    // Each range lies at a multiple of its size.
-    let sum = wide.fold(0u64, |sum, bar| sum.saturating_add(bar.size.as_bytes().next_power_of_two()));
-    let needed = sum.saturating_mul(2).checked_next_power_of_two().unwrap_or(1 << 51);
-    let Some(bits) = draft.host.pci.as_ref().and_then(|pci| pci.address_bits) else { return };
-    // Without pages of 1 GiB, OVMF stays within 40 bits.
-    let pages = draft.host.cpus.flags.iter().any(|flag| flag == "pdpe1gb");
-    let bits = bits.min(if pages { WINDOW_BITS } else { 40 });
-    let room = 1u64 << bits.saturating_sub(WINDOW_SHARE).min(60);
-    if needed <= room {
-        return;
-    }
-    if needed >= 1 << bits.min(60) {
-        let detail =
-            format!("the devices' memory ranges need {} GiB, more than {bits} address bits leave", needed >> 30);
-        draft.no("pci.window", Hard, detail, "give the guest fewer devices, or `rebar: Size(\"256 MiB\")`");
-        return draft.about("pci");
-    }
-    let mib = needed >> 20;
-    let origin =
-        by_fact(format!("the devices' 64-bit ranges need {mib} MiB, and the firmware would leave {} MiB", room >> 20));
-    let option = QemuOption::keys("-fw_cfg", None, origin).with("name", "opt/ovmf/X-PciMmio64Mb");
-    draft.push(option.with("string", mib.to_string()));
 }

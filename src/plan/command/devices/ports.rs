@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::host::FileKind;
-use crate::machine::{Guest, Serial, Sign};
+use crate::machine::{Guest, SecondSerial, Serial, Sign};
 use crate::plan::Severity::Hard;
 use crate::plan::draft::{self, Draft, by_default};
 use crate::plan::process::account::{self, Use};
@@ -19,32 +19,48 @@ pub(in crate::plan::command) fn serial(draft: &mut Draft) {
         Serial::Console | Serial::Socket => {
             draft.listening_chardev("serial0", draft.paths.run.join("serial.sock"), origin.clone());
         }
-        Serial::File(path) => {
-            file(draft, path);
-            let chardev = QemuOption::keys("-chardev", Some("file"), origin.clone()).with("id", "serial0");
-            draft.push(chardev.with("path", draft::text(path)).with("append", "on"));
-        }
+        Serial::File(path) => file(draft, "serial", "serial0", path),
     }
     draft.device(Device::new("isa-serial", "com0").with("chardev", "serial0"), origin);
 }
 
+/// The second serial port, also if there is no first.
+pub(in crate::plan::command) fn second_serial(draft: &mut Draft) {
+    const FIELD: &str = "second_serial";
+    match &draft.machine.second_serial {
+        SecondSerial::None => return,
+        SecondSerial::Socket => {
+            draft.listening_chardev("serial1", draft.paths.run.join("serial-2.sock"), draft.file(FIELD));
+        }
+        SecondSerial::File(path) => file(draft, FIELD, "serial1", path),
+    }
+    // Without a number it would be the first.
+    draft.device(Device::new("isa-serial", "com1").with("chardev", "serial1").with("index", 1), draft.file(FIELD));
+}
+
+/// A port's output in a file.
+fn file(draft: &mut Draft, field: &str, chardev: &str, path: &Path) {
+    reach_file(draft, field, path);
+    let option = QemuOption::keys("-chardev", Some("file"), draft.file(field)).with("id", chardev);
+    draft.push(option.with("path", draft::text(path)).with("append", "on"));
+}
+
 /// QEMU opens the file itself, so it must be able to; it makes a file that is not there.
-fn file(draft: &mut Draft, path: &Path) {
-    const FIELD: &str = "serial";
+fn reach_file(draft: &mut Draft, field: &str, path: &Path) {
     let shown = path.display();
     match draft.host.files.get(path).map(|file| file.kind) {
         Some(Some(FileKind::Block | FileKind::Folder | FileKind::Other)) => {
             let detail = format!("{shown} is not a file that QEMU could append to");
-            draft.no("serial.file", Hard, detail, "name a file");
-            draft.about(FIELD);
+            draft.no(&format!("{field}.file"), Hard, detail, "name a file");
+            draft.about(field);
         }
         Some(None) if draft.account.is_some() => {
             let detail = format!("{shown} does not exist, and QEMU's account may not create it");
-            draft.no("serial.file", Hard, detail, &format!("create it: `touch {shown}`"));
-            draft.about(FIELD);
+            draft.no(&format!("{field}.file"), Hard, detail, &format!("create it: `touch {shown}`"));
+            draft.about(field);
         }
         Some(Some(_)) => {
-            account::reach(draft, FIELD, FIELD, "the serial port's file", path, Use::Write);
+            account::reach(draft, field, field, "the serial port's file", path, Use::Write);
         }
         Some(None) | None => {}
     }

@@ -1,8 +1,12 @@
-//! The TPM: swtpm beside QEMU, joined by a socket pair, its state kept for the machine.
+//! The TPM: swtpm beside QEMU, joined by a socket pair, its state kept for the machine; or the host's.
 
+use std::path::Path;
+
+use crate::host::FileKind;
 use crate::machine::{Guest, Tpm};
 use crate::plan::Severity::Hard;
 use crate::plan::draft::{self, Draft};
+use crate::plan::process::permission::may_open;
 use crate::plan::{Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep};
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
@@ -13,14 +17,64 @@ const HELPER_FD: i32 = 3;
 
 /// The TPM, if the machine has one.
 pub(in crate::plan::command) fn write(draft: &mut Draft) {
-    let wanted = match draft.machine.tpm {
-        Tpm::V2 => true,
-        Tpm::None => false,
-        Tpm::Auto => draft.machine.guest == Guest::Windows11,
-    };
-    if !wanted {
-        return;
+    match &draft.machine.tpm {
+        Tpm::V2 => emulated(draft),
+        Tpm::Auto if draft.machine.guest == Guest::Windows11 => emulated(draft),
+        Tpm::Passthrough(node) => of_host(draft, node),
+        Tpm::Auto | Tpm::None => {}
     }
+}
+
+/// The host's, opened by the launcher. QEMU opens it by its number in a set of descriptors, which is all that it takes for a
+/// TPM; the node's owner stays who it is.
+fn of_host(draft: &mut Draft, node: &Path) {
+    check_node(draft, node);
+    let origin = draft.file("tpm");
+    let fd = draft.inherit(Inherited::Device(node.to_owned())).to_string();
+    let set = QemuOption::keys("-add-fd", None, origin.clone()).with("fd", &*fd).with("set", &*fd);
+    draft.push(set.with_role(Role::HostDevice));
+    let path = format!("{}{fd}", QemuOption::FD_SET);
+    let backend =
+        QemuOption::keys("-tpmdev", Some("passthrough"), origin.clone()).with("id", "tpm0").with("path", path);
+    // Only commands of a TPM 1.2 can be cancelled, by a file that is root's; without it they end by themselves.
+    draft.push(backend.with("cancel-path", "/dev/null").with_role(Role::HostDevice));
+    // It serves both versions of TPMs.
+    draft.device(Device::new("tpm-tis", "tpm-tis0").with("tpmdev", "tpm0"), origin);
+}
+
+fn check_node(draft: &mut Draft, node: &Path) {
+    const KEY: &str = "tpm.node";
+    let shown = node.display();
+    let Some(file) = draft.host.files.get(node).cloned() else {
+        return draft.unknown(KEY, Hard, format!("vfio-run did not look for {shown}"));
+    };
+    let emulated = "write `tpm: V2` for one that swtpm emulates";
+    match (file.kind, may_open(&file, &draft.host.process)) {
+        (None, _) => {
+            let remedy = format!("switch the TPM on in the firmware's setup, or {emulated}");
+            draft.no(KEY, Hard, format!("this host has no TPM at {shown}"), &remedy);
+        }
+        (Some(FileKind::Character), Some(true)) => {
+            return draft.yes(
+                KEY,
+                Hard,
+                format!("the guest gets the host's TPM {shown}, which the host is without meanwhile"),
+            );
+        }
+        (Some(FileKind::Character), None) => {
+            return draft.unknown(KEY, Hard, format!("whether you can open {shown} depends on your groups"));
+        }
+        (Some(FileKind::Character), Some(false)) => {
+            let detail =
+                format!("you cannot open {shown} (owner {}, group {}, mode {:o})", file.uid, file.gid, file.mode);
+            draft.no(KEY, Hard, detail, &format!("start as root, or {emulated}"));
+        }
+        (Some(_), _) => draft.no(KEY, Hard, format!("{shown} is no TPM"), &format!("name its node, or {emulated}")),
+    }
+    draft.about("tpm");
+}
+
+fn emulated(draft: &mut Draft) {
     let origin = draft.file_or(draft.machine.tpm == Tpm::V2, "tpm", "Windows 11 wants a TPM 2.0");
     let program = draft.host.programs.get(Tpm::PROGRAM).cloned();
     match &program {
@@ -57,4 +111,37 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
     draft
         .push(QemuOption::keys("-tpmdev", Some("emulator"), origin.clone()).with("id", "tpm0").with("chardev", "tpm0"));
     draft.device(Device::new("tpm-crb", "tpm-crb0").with("tpmdev", "tpm0"), origin);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::FileFact;
+    use crate::plan::Verdict;
+    use crate::plan::sample::{Shape, host, plan};
+
+    #[test]
+    fn the_hosts_tpm_is_a_descriptor_in_a_set() {
+        for (us, kind, mode, expected) in [
+            (0, Some(FileKind::Character), 0o600, Verdict::Yes),
+            (1000, Some(FileKind::Character), 0o600, Verdict::No),
+            (1000, Some(FileKind::Character), 0o660, Verdict::Unknown),
+            (0, Some(FileKind::File), 0o600, Verdict::No),
+            (0, None, 0, Verdict::No),
+        ] {
+            let mut host = host(Shape::simple(4, 1));
+            (host.process.uid, host.process.gid) = (us, us);
+            host.files.insert("/dev/tpm0".into(), FileFact { kind, mode, gid: 59, ..FileFact::default() });
+            let plan = plan("(guest: Windows11, memory: (size: \"1 GiB\"), tpm: Passthrough(\"/dev/tpm0\"))", &host);
+            let found = plan.findings.iter().find(|finding| finding.key == "tpm.node").unwrap();
+            assert_eq!(found.ok, expected, "{us} {kind:?} {mode:o}");
+            let opened = Inherited::Device("/dev/tpm0".into());
+            let fd = plan.descriptors.iter().find(|descriptor| descriptor.what == opened).unwrap().fd;
+            let argv = plan.command.argv().join(" ");
+            let words = format!(
+                "-add-fd fd={fd},set={fd} -tpmdev passthrough,id=tpm0,path=/dev/fdset/{fd},cancel-path=/dev/null -device {{\"driver\":\"tpm-tis\""
+            );
+            assert!(argv.contains(&words) && plan.helpers.is_empty(), "{argv}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 
-use crate::machine::{Fields, nearest};
+use crate::machine::{Fields, UsbDevice, nearest};
 use crate::manual;
 
 const AFTER_HELP: &str = "\
@@ -156,6 +156,15 @@ pub enum Command {
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
     Alive(AliveArgs),
+    /// Give a running guest a USB device of the host's
+    ///
+    /// The guest keeps it until it ends, also when the device is unplugged and plugged in again, or until `detach`. The
+    /// machine must have a USB controller: `usb: []` in its file is enough.
+    Attach(DeviceArgs),
+    /// Take a USB device from a running guest and give it back to the host
+    ///
+    /// A device that the machine file names is the guest's again at its next start.
+    Detach(DeviceArgs),
     /// Restore what a killed launcher left behind on the host
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
@@ -268,6 +277,16 @@ pub struct AliveArgs {
     /// The machine's name
     #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: String,
+}
+
+/// `attach` and `detach`.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// The USB device: vendor and product as `lsusb` shows them (046d:c547), or its port (3-2.1)
+    pub device: UsbDevice,
 }
 
 /// `recover`.

@@ -69,6 +69,30 @@ pub enum Record {
         /// The stage.
         stage: Stage,
     },
+    /// QEMU was given a device of the host over its monitor.
+    Given {
+        /// QEMU's id for it.
+        id: String,
+        /// What tells the host's device from every other: `3-2.1#7`.
+        device: String,
+    },
+    /// QEMU has it no longer.
+    Withdrawn {
+        /// QEMU's id for it.
+        id: String,
+    },
+    /// Somebody gave the running guest another device, which a launcher that takes over must know.
+    Attached {
+        /// QEMU's id for it.
+        id: String,
+        /// The device as the plan would have it.
+        device: serde_json::Value,
+    },
+    /// Somebody took a device from the running guest for good.
+    Detached {
+        /// QEMU's id for it.
+        id: String,
+    },
     /// The run is a rehearsal, which starts no guest: `vfio-run rehearse`.
     Rehearsal,
 }
@@ -268,6 +292,10 @@ pub fn open_changes(records: &[Record]) -> Vec<Open> {
             | Record::Running
             | Record::Hooks { .. }
             | Record::HooksDone { .. }
+            | Record::Given { .. }
+            | Record::Withdrawn { .. }
+            | Record::Attached { .. }
+            | Record::Detached { .. }
             | Record::Rehearsal => {}
         }
     }

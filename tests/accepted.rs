@@ -102,6 +102,11 @@ const MACHINES: &[(&str, &str)] = &[
           serial: \"A\", asset: \"A\", part: \"A\", speed: 3200), oem_strings: [\"a\", \"b,c=d\"]))",
     ),
     (
+        "desk",
+        "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), display: Vnc(), usb: [\"046d:c547\", \"3-2.1\"], \
+          input: [(keyboard: \"/dev/input/by-id/missing-event-kbd\", toggle: CtrlScrollLock)])",
+    ),
+    (
         "uefi",
         "(guest: Linux, accelerator: Tcg, memory: (size: \"256 MiB\"), firmware: Uefi(secure_boot: true, enrolled_keys: false))",
     ),

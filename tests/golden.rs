@@ -59,6 +59,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("shares", "xeon-2numa", "10.0"),
     ("parts", "laptop-4c", "10.0"),
     ("parts", "debian13-one-gpu", "7.2"),
+    ("usb", "laptop-4c", "7.2"),
 ];
 
 #[test]

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
-use vfio_run::change::{Cgroup, Change, ChangeError, FileError, HugePages, Own, Setting, Write, Writes, unattended};
+use vfio_run::change::{
+    Cgroup, Change, ChangeError, FileError, HugePages, NodeFolder, Own, Setting, TakeUsb, Write, Writes, unattended,
+};
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
 use vfio_run::units::{Size, Stage};
@@ -35,6 +37,10 @@ impl Host {
         host.put(&format!("{POOL}/free_hugepages"), &pool.1.min(pool.0).to_string());
         host.put(&format!("{POOL}/surplus_hugepages"), "0");
         host.put("sys/fs/cgroup/cgroup.procs", "");
+        // A USB device whose interface has no driver.
+        host.put("sys/bus/usb/devices/1-1/bConfigurationValue", "1");
+        host.put("sys/bus/usb/devices/1-1:1.0/bInterfaceClass", "ff");
+        host.put("dev/null", "");
         std::fs::create_dir_all(host.run()).unwrap();
         host
     }
@@ -116,7 +122,12 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         let files: BTreeMap<usize, String> = files.into_iter().collect();
         Writes { what: "tune".to_owned(), files: files.into_iter().map(setting).collect() }.into()
     });
-    proptest::collection::vec(prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup], 1..6)
+    let nodes = (0..2u32).prop_map(|n| NodeFolder::of(&format!("guest{n}")).into());
+    let usb = (1..3u32).prop_map(|n| TakeUsb { port: format!("1-{n}").parse().unwrap() }.into());
+    proptest::collection::vec(
+        prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb],
+        1..6,
+    )
 }
 
 fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {

@@ -22,6 +22,8 @@ mod host;
 mod huge_pages;
 #[path = "real_qemu/identity.rs"]
 mod identity;
+#[path = "real_qemu/late.rs"]
+mod late;
 #[path = "real_qemu/launcher.rs"]
 mod launcher;
 #[path = "real_qemu/machines.rs"]

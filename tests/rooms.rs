@@ -34,6 +34,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::desktop",
             "host::lease",
             "host::holders",
+            "host::input",
+            "host::usb",
             "host::pci::vfio",
             "machine",
             "child",

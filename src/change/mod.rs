@@ -11,6 +11,12 @@ mod record;
 mod step;
 mod wait;
 
+/// What the people in front of the host use, shared with the guest: USB devices, keyboards, mice.
+mod desk {
+    pub mod node_folder;
+    pub mod take_usb;
+}
+
 /// Changes to the host as a whole: attributes, memory, owners of files, cgroups.
 mod host {
     pub mod cgroup;
@@ -60,6 +66,8 @@ pub use step::{Effect, Nature, Observed, Progress, Step, unattended};
 use crate::host::Root;
 
 step::changes! {
+    desk::node_folder::NodeFolder,
+    desk::take_usb::TakeUsb,
     host::cgroup::Cgroup,
     host::huge_pages::HugePages,
     host::own::Own,

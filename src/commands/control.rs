@@ -1,4 +1,4 @@
-//! `vfio-run stop NAME` and `vfio-run alive NAME`.
+//! The verbs that ask a running launcher: `vfio-run stop NAME`, `alive NAME`, `attach NAME DEVICE`, `detach NAME DEVICE`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::shared::machines;
-use crate::cli::{AliveArgs, OutputArgs, StopArgs};
+use crate::cli::{AliveArgs, DeviceArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
 use crate::run::Launcher;
 use crate::run::control::{Request, ask};
@@ -28,7 +28,7 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
     loop {
         // One that has just taken the lock has not written its number yet.
         launcher = launcher.or_else(|| Launcher::of(&run_dir));
-        if !asked && ask(&run_dir, request)?.is_some() {
+        if !asked && ask(&run_dir, &request)?.is_some() {
             tracing::info!("waiting until {} has ended", args.name);
             asked = true;
         }
@@ -86,7 +86,7 @@ fn end_unattended(name: &str, run_dir: &Path, launcher: Option<&Launcher>) -> Re
 pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
     let name = &args.name;
     let run_dir = supervised(name, "and asks for a sign of life anew")?;
-    let Some(reply) = ask(&run_dir, Request::Alive)? else {
+    let Some(reply) = ask(&run_dir, &Request::Alive)? else {
         let records = Journal::read(&run_dir)?.unwrap_or_default();
         bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
     };
@@ -94,6 +94,34 @@ pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
         report::json(&serde_json::json!({ "name": name, "state": reply.state }))?;
     } else {
         tracing::info!("{name} keeps its devices ({})", reply.state);
+    }
+    Ok(exit::OK)
+}
+
+/// Gives a running guest a USB device.
+pub fn attach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
+    device(args, Request::Attach(args.device.clone()), "attached", output)
+}
+
+/// Takes a USB device from a running guest.
+pub fn detach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
+    device(args, Request::Detach(args.device.clone()), "detached", output)
+}
+
+fn device(args: &DeviceArgs, request: Request, done: &str, output: OutputArgs) -> Result<u8> {
+    let name = &args.name;
+    let run_dir = supervised(name, "and then takes requests for devices")?;
+    let Some(reply) = ask(&run_dir, &request)? else {
+        let records = Journal::read(&run_dir)?.unwrap_or_default();
+        bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
+    };
+    match (reply.refused, reply.device) {
+        (Some(why), _) => bail!("not {done}: {why}"),
+        (None, Some(device)) if output.json => {
+            report::json(&serde_json::json!({ "name": name, "state": reply.state, done: device }))?;
+        }
+        (None, Some(device)) => tracing::info!("{done}: {device}"),
+        (None, None) => bail!("the launcher of {name} is of another version, and knows no such request"),
     }
     Ok(exit::OK)
 }

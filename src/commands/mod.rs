@@ -50,6 +50,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Status(args) => status::status(&args, output),
         Command::Stop(args) => control::stop(&args, output),
         Command::Alive(args) => control::alive(&args, output),
+        Command::Attach(args) => control::attach(&args, output),
+        Command::Detach(args) => control::detach(&args, output),
         Command::Rehearse(args) => rehearse::rehearse(&args, output),
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),

@@ -127,7 +127,7 @@ fn look(name: &str) -> Result<Option<Status>> {
     });
     let mut status = Status { qemu, changes, ..Status::new(name, "") };
     if let Some(owner) = run::Lock::owner(&run_dir) {
-        match ask(&run_dir, Request::Status) {
+        match ask(&run_dir, &Request::Status) {
             Ok(Some(reply)) => {
                 status.state = reply.state;
                 status.launcher = Some(reply.launcher);

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::acpi::{self, AcpiTable};
 use super::files::{firmware, images, unit_file, writable};
+use super::input::Inputs;
+use super::usb::Plugged;
 use super::{
     Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, RenderNode,
     Root, Tuning, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process,
-    render_nodes, smbios,
+    render_nodes, smbios, usb,
 };
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
@@ -47,6 +49,12 @@ pub struct Host {
     /// The virtiofsd that is installed, if a machine may need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtiofsd: Option<Virtiofsd>,
+    /// USB devices that are plugged in, if the machine has some of them or of `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usb: Option<Vec<Plugged>>,
+    /// Keyboards, mice and other event devices, if the machine has some of them or of `usb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Inputs>,
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -89,6 +97,8 @@ pub struct Wanted {
     pub render_nodes: bool,
     /// Whether virtiofsd is looked for, and asked what it can do.
     pub virtiofsd: bool,
+    /// Paths of event devices; `None`: neither USB devices nor event devices are looked at.
+    pub desk: Option<Vec<PathBuf>>,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
     /// Whether the network interfaces are looked at.
@@ -132,6 +142,8 @@ impl Host {
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             render_nodes: wanted.render_nodes.then(|| render_nodes::read(root)),
             virtiofsd: wanted.virtiofsd.then(|| Virtiofsd::find(root, environment)).flatten(),
+            usb: wanted.desk.as_ref().map(|_| usb::plugged(root, &leases)),
+            input: wanted.desk.as_ref().map(|paths| Inputs::read(root, paths)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
@@ -195,6 +207,7 @@ mod tests {
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),
             render_nodes: true,
             virtiofsd: true,
+            desk: Some(vec![]),
             tuning: Some(WantedTuning::default()),
             network: true,
             acpi_tables: vec!["/etc/passwd".into()],

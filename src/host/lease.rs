@@ -3,10 +3,9 @@
 //! The launcher holds the lock, so the lock ends with the launcher, however that dies. A file that nobody has locked
 //! counts only while the machine that it names has a journal: its launcher did not restore the device.
 
+use std::fmt::Display;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-
-use crate::units::PciAddress;
 
 /// The journal's name in a run directory (`Journal::FILE`).
 const JOURNAL: &str = "journal";
@@ -16,14 +15,14 @@ pub fn folder(run_dir: &Path) -> PathBuf {
     run_dir.join(".leases")
 }
 
-/// The lease of a device in the folder of leases.
-pub fn path(folder: &Path, address: PciAddress) -> PathBuf {
-    folder.join(address.to_string())
+/// The lease of a device in the folder of leases: a PCI function by its address, a USB device by `usb-` and its port.
+pub fn path(folder: &Path, device: impl Display) -> PathBuf {
+    folder.join(device.to_string())
 }
 
 /// The machine whose launcher holds the device's lease.
-pub fn holder(folder: &Path, address: PciAddress) -> Option<String> {
-    let path = path(folder, address);
+pub fn holder(folder: &Path, device: impl Display) -> Option<String> {
+    let path = path(folder, device);
     let file = File::open(&path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()),
@@ -32,8 +31,8 @@ pub fn holder(folder: &Path, address: PciAddress) -> Option<String> {
 }
 
 /// The machine that had the device and did not restore it: its launcher died, or failed to.
-pub fn left_by(folder: &Path, address: PciAddress) -> Option<String> {
-    let path = path(folder, address);
+pub fn left_by(folder: &Path, device: impl Display) -> Option<String> {
+    let path = path(folder, device);
     let file = File::open(&path).ok()?;
     file.try_lock_shared().ok()?;
     let name = std::fs::read_to_string(path).ok()?.trim().to_owned();

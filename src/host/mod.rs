@@ -9,6 +9,7 @@ mod environment;
 mod facts;
 mod files;
 mod holders;
+pub mod input;
 pub mod kvm;
 pub mod lease;
 mod memory;
@@ -20,6 +21,7 @@ mod root;
 mod sessions;
 pub mod smbios;
 mod tuning;
+pub mod usb;
 mod virtiofsd;
 
 pub use acpi::AcpiTable;

@@ -21,12 +21,14 @@ use super::subjects::guest::{Guest, Rtc, Sleep};
 use super::subjects::handover::Handover;
 use super::subjects::hooks::Hooks;
 use super::subjects::host::HostTuning;
+use super::subjects::input::Input;
 use super::subjects::memory::Memory;
 use super::subjects::network::Network;
 use super::subjects::pci::{self, PciDevice};
 use super::subjects::share::Share;
 use super::subjects::smbios::Smbios;
 use super::subjects::tpm::Tpm;
+use super::subjects::usb::{self, UsbDevice};
 use super::subjects::vsock::Vsock;
 use super::subjects::watchdog::{PanicDevice, Watchdog};
 use crate::units::Size;
@@ -78,6 +80,19 @@ pub struct Machine {
     #[serde(default, deserialize_with = "pci::list")]
     #[schemars(schema_with = "pci::list_schema")]
     pub pci: Vec<PciDevice>,
+    /// USB devices of the host that the guest is given, each an id, a port, or fields in parentheses; also when they are
+    /// plugged in later, or again. With `[]` the guest has a USB controller and no device. Default: neither.
+    #[serde(default, deserialize_with = "usb::list")]
+    #[schemars(schema_with = "usb::list_schema")]
+    pub usb: Option<Vec<UsbDevice>>,
+    /// The host's keyboard and mouse, which the guest has until both Ctrl keys are pressed together, and again after the next
+    /// time (evdev). `Auto`, or a list of event devices. Default: the guest has none of them.
+    #[serde(default)]
+    pub input: Option<Input>,
+    /// Whether the guest has a keyboard and a mouse of virtio, beside those of PS/2. Windows needs a driver for them. Default:
+    /// with `input` for Linux guests, else not.
+    #[serde(default)]
+    pub virtio_input: Option<bool>,
     /// What vfio-run stops and ends on the host to free the devices in `pci`. Default: what it finds using them.
     #[serde(default)]
     pub handover: Handover,
@@ -186,7 +201,7 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, handover, hooks, display, video, audio, serial, second_serial, tpm, smbios,
+    cpu, memory, firmware, kernel, disks, networks, pci, usb, input, handover, hooks, display, video, audio, serial, second_serial, tpm, smbios,
     acpi_tables, licence, apple_smc, vsock, shares, host, give_back_unless,
 }
 

@@ -31,6 +31,10 @@ pub struct Named {
     pub smbios: bool,
     /// Whether the GPUs that render are looked for.
     pub render_nodes: bool,
+    /// Whether it has USB devices or event devices of the host.
+    pub desk: bool,
+    /// Event devices; they are among `files` too.
+    pub inputs: Vec<PathBuf>,
     /// Units of users' service managers.
     pub user_units: Vec<String>,
     /// Whether the host's network interfaces matter.

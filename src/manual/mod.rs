@@ -25,6 +25,8 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "display", section: 7, text: include_str!("display.md") },
     Topic { name: "handover", section: 7, text: include_str!("handover.md") },
     Topic { name: "identity", section: 7, text: include_str!("identity.md") },
+    Topic { name: "usb", section: 7, text: include_str!("usb.md") },
+    Topic { name: "input", section: 7, text: include_str!("input.md") },
     Topic { name: "sound", section: 7, text: include_str!("sound.md") },
     Topic { name: "troubleshooting", section: 7, text: include_str!("troubleshooting.md") },
     Topic { name: "stopping", section: 7, text: include_str!("stopping.md") },

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{
-    Account, Content, Descriptor, Finding, Helper, Inherited, Keep, Link, Paths, PlannedChange, Severity, Variable,
-    Verdict, Viewer,
+    Account, Content, Descriptor, Finding, Helper, Inherited, Keep, LateDevice, Link, Paths, PlannedChange, Severity,
+    Variable, Verdict, Viewer,
 };
 use crate::change::Change;
 use crate::host::Host;
@@ -43,6 +43,8 @@ pub(super) struct Draft<'a> {
     pub keep: Vec<Keep>,
     /// Programs beside QEMU.
     pub helpers: Vec<Helper>,
+    /// Devices that QEMU is given just before the guest runs.
+    pub late: Vec<LateDevice>,
     /// Descriptors that QEMU inherits, without gaps from [`FIRST_FD`] on.
     pub descriptors: Vec<Descriptor>,
     /// Network cards whose cable is unplugged before the guest runs, by their ids.
@@ -78,6 +80,7 @@ impl<'a> Draft<'a> {
             changes: Vec::new(),
             keep: Vec::new(),
             helpers: Vec::new(),
+            late: Vec::new(),
             descriptors: Vec::new(),
             unplugged: Vec::new(),
             environment: Vec::new(),
@@ -171,20 +174,22 @@ impl<'a> Draft<'a> {
         origin: Origin,
         role: Role,
     ) {
-        if !self.qemu.objects.contains(kind) {
-            self.no(
-                &format!("qemu.object.{kind}"),
-                Severity::Hard,
-                format!("{} has no object type `{kind}`", self.qemu.binary.display()),
-                "install a QEMU that has it, or name one in `qemu`",
-            );
-            self.about("qemu");
-        }
+        self.need_object(kind);
         let mut object = Map::new();
         object.insert("qom-type".to_owned(), kind.into());
         object.insert("id".to_owned(), id.into());
         object.extend(props.into_iter().map(|(key, value)| (key.to_owned(), value)));
         self.push(QemuOption::json("-object", object, origin).with_role(role));
+    }
+
+    /// Checks that the binary has an object type.
+    pub fn need_object(&mut self, kind: &str) {
+        let key = format!("qemu.object.{kind}");
+        if !self.qemu.objects.contains(kind) && self.findings.iter().all(|f| f.key != key) {
+            let detail = format!("{} has no object type `{kind}`", self.qemu.binary.display());
+            self.no(&key, Severity::Hard, detail, "install a QEMU that has it, or name one in `qemu`");
+            self.about("qemu");
+        }
     }
 
     /// Checks that the binary has a driver.

@@ -1,7 +1,10 @@
 //! Small hosts, QEMUs and machines for unit tests.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use crate::host::input::EventDevice;
+use crate::host::usb::Plugged;
 use crate::host::{Cache, CacheKind, CoreKind, Cpu, Cpus, Host, Kvm, Memory, Node, Process};
 use crate::machine::Machine;
 use crate::qemu::QemuFacts;
@@ -115,6 +118,8 @@ pub fn host(shape: Shape) -> Host {
         pci: None,
         render_nodes: None,
         virtiofsd: None,
+        usb: None,
+        input: None,
         tuning: None,
         network: None,
         acpi_tables: BTreeMap::new(),
@@ -130,7 +135,7 @@ pub fn qemu() -> QemuFacts {
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect();
     let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e e1000 rtl8139 vmxnet3 \
                    VGA virtio-vga virtio-vga-gl qxl-vga cirrus-vga qemu-xhci usb-redir usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
-                   tpm-crb tpm-tis i6300esb pvpanic isa-applesmc ich9-intel-hda hda-output hda-duplex usb-audio AC97";
+                   tpm-crb tpm-tis i6300esb pvpanic isa-applesmc ich9-intel-hda hda-output hda-duplex usb-audio AC97 usb-host virtio-keyboard-pci virtio-mouse-pci";
     let options =
         [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
     QemuFacts {
@@ -140,7 +145,7 @@ pub fn qemu() -> QemuFacts {
         q35_properties: set("hpet smm vmport"),
         object_properties: BTreeMap::new(),
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),
-        objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin secret tls-creds-x509"),
+        objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin input-linux secret tls-creds-x509"),
         netdevs: set("user tap bridge"),
         audiodevs: set("none pa alsa spice"),
         displays: set("none gtk egl-headless"),
@@ -175,4 +180,38 @@ pub fn machine(text: &str) -> Machine {
 /// The plan of a machine's text.
 pub fn plan(text: &str, host: &Host) -> super::Plan {
     super::plan(&machine(text), &|_| None, host, &qemu())
+}
+
+/// A USB device in a port.
+pub fn plugged(port: &str, ids: &str) -> Plugged {
+    let number = port.bytes().last().unwrap() - b'0';
+    Plugged {
+        port: port.parse().unwrap(),
+        bus: 1,
+        number,
+        ids: ids.parse().unwrap(),
+        name: format!("Device {number}"),
+        hub: false,
+        configured: true,
+        keyboard: false,
+        controller: "00:14.0".parse().ok(),
+        usable: None,
+        mounted: vec![],
+        lease: None,
+    }
+}
+
+/// A keyboard or mouse, `event3`, with udev's link below by-id.
+pub fn event_device(event: &str, link: &str, keyboard: bool) -> EventDevice {
+    EventDevice {
+        event: event.to_owned(),
+        input: event.replace("event", "input"),
+        name: format!("Device of {event}"),
+        links: [Path::new("/dev/input/by-id").join(link)].into_iter().filter(|_| !link.is_empty()).collect(),
+        keyboard,
+        mouse: !keyboard,
+        seat: "seat0".to_owned(),
+        usb: None,
+        usable: None,
+    }
 }

@@ -15,6 +15,7 @@ pub fn wanted_by_any() -> Wanted {
         tuning: Some(super::tuning::wanted_by_any()),
         network: true,
         desktop: Some(WantedDesktop::default()),
+        desk: Some(Vec::new()),
         ..Wanted::default()
     }
 }
@@ -40,6 +41,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         pci,
         render_nodes: named.render_nodes,
         virtiofsd: named.virtiofsd,
+        desk: named.desk.then_some(named.inputs),
         tuning,
         network: named.network,
         acpi_tables: named.acpi_tables,

@@ -153,6 +153,20 @@ impl QemuOption {
         }
     }
 
+    /// Whether it is a device of this driver.
+    pub fn is_device(&self, driver: &str) -> bool {
+        let OptionValue::Json(object) = &self.value else { return false };
+        self.name == "-device" && object.get("driver").is_some_and(|found| found == driver)
+    }
+
+    /// Whether this is its id.
+    pub fn has_id(&self, id: &str) -> bool {
+        match &self.value {
+            OptionValue::Json(object) => object.get("id").is_some_and(|found| found == id),
+            _ => self.get("id") == Some(id),
+        }
+    }
+
     /// The numbers of the descriptors that it names, by `fd` and `vhostfd`, several by `fds` and `vhostfds`, or as the
     /// path of a file.
     pub fn fds(&self) -> Vec<i32> {

@@ -75,6 +75,11 @@ fn render(plan: &Plan, origins: bool) -> String {
         format!("{}{value}{}", o.name, because(&o.origin))
     });
     section(&plan.command.binary.display().to_string(), lines(options));
+    let late = plan.late.iter().map(|late| {
+        let needed = if late.needed { "; it must be there" } else { "" };
+        format!("{}: {late}{needed}{}", late.id, because(&late.origin))
+    });
+    section("Given to QEMU just before the guest runs, and again when plugged in", lines(late));
     section("Findings", findings(&plan.findings, origins));
     text.truncate(text.trim_end().len());
     text

@@ -16,6 +16,7 @@ use crate::run::hooks::RunningHooks;
 use crate::run::kept::last_failure;
 use crate::run::kept::leases::Leases;
 use crate::run::kept::lock::Lock;
+use crate::run::late::{Access, LateDevices};
 use crate::run::outcome::{Outcome, Report};
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
@@ -47,7 +48,8 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         Ok(running) => {
             last_failure::remove(&plan.paths.log);
             let hooks = RunningHooks::start(plan, processes.qemu.as_ref().map(Watched::pid));
-            let outcome = supervise(plan, running, machine_state::RUNNING, &mut processes, &mut signals).await;
+            let outcome =
+                supervise(plan, running, machine_state::RUNNING, &mut processes, &mut signals, &mut journal).await;
             warnings = hooks.end().await;
             outcome
         }
@@ -75,10 +77,11 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
     plan.console &= console;
     let running = Running {
         console: console::connect(&plan, &mut qmp).await,
+        late: LateDevices::of_running(&mut Access { plan: &plan, qmp: &mut qmp, journal: &mut journal }, root).await?,
         switch: plan.give_back_unless.filter(|_| !event_loop::was_alive(run_dir)).map(SwitchClock::start),
         qmp,
         log: None,
     };
-    let outcome = supervise(&plan, running, state.name(), &mut processes, signals).await;
+    let outcome = supervise(&plan, running, state.name(), &mut processes, signals, &mut journal).await;
     Ok(finish(lock, journal, root, processes, &plan, outcome).await)
 }

@@ -3,6 +3,7 @@
 mod ending;
 mod hooks;
 mod kept;
+mod late;
 mod lifecycle;
 mod outcome;
 pub mod process;

@@ -11,6 +11,8 @@ mod pci_slot;
 mod printable;
 mod size;
 mod stage;
+mod usb_ids;
+mod usb_port;
 
 pub use cpu_set::CpuSet;
 pub use disk_format::DiskFormat;
@@ -21,6 +23,8 @@ pub use pci_slot::PciSlot;
 pub use printable::printable;
 pub use size::Size;
 pub use stage::Stage;
+pub use usb_ids::UsbIds;
+pub use usb_port::UsbPort;
 
 /// A value's text was not of the form that its type takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use vfio_run::host::input::{EventDevice, Inputs as Events};
 use vfio_run::host::pci::{Image, Rom};
+use vfio_run::host::usb::Plugged;
 use vfio_run::host::{
     AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, RenderNode, TunFlags,
     Tuning, Virtiofsd, WantedTuning,
@@ -144,6 +146,51 @@ fn acpi_table(path: &Path) -> AcpiTable {
     AcpiTable { signature: Some(signature), length: 85, size: if name == "cut" { 84 } else { 85 }, sums_up: true }
 }
 
+/// What is plugged into a desk: a hub with a receiver (keyboard and mouse), a game pad, a stick that is mounted.
+fn plugged() -> Vec<Plugged> {
+    let device = |port: &str, number, ids: &str, name: &str| Plugged {
+        port: port.parse().unwrap(),
+        bus: 3,
+        number,
+        ids: ids.parse().unwrap(),
+        name: name.to_owned(),
+        hub: name.contains("Hub"),
+        configured: true,
+        keyboard: name.contains("Receiver"),
+        controller: "00:14.0".parse().ok(),
+        usable: Some(!name.contains("Gamepad")),
+        mounted: if name.contains("DataTraveler") { vec!["/media/stick".to_owned()] } else { vec![] },
+        lease: None,
+    };
+    vec![
+        device("3-1", 2, "046d:c21d", "Logitech Gamepad F310"),
+        device("3-2", 3, "05e3:0610", "GenesysLogic USB2.1 Hub"),
+        device("3-2.1", 4, "046d:c547", "Logitech USB Receiver"),
+        device("3-3", 5, "0951:1666", "Kingston DataTraveler 3.0"),
+    ]
+}
+
+/// The event devices of that desk.
+fn events(paths: &[PathBuf]) -> Events {
+    let device = |number: u32, link: &str| EventDevice {
+        event: format!("event{number}"),
+        input: format!("input{}", number + 4),
+        name: "Logitech USB Receiver".to_owned(),
+        links: vec![Path::new("/dev/input/by-id").join(link)],
+        keyboard: link.ends_with("kbd"),
+        mouse: link.ends_with("mouse"),
+        seat: "seat0".to_owned(),
+        usb: "3-2.1".parse().ok(),
+        usable: Some(true),
+    };
+    let devices = vec![device(3, "usb-Logitech_Receiver-event-kbd"), device(4, "usb-Logitech_M90-event-mouse")];
+    let named = paths.iter().filter_map(|path| {
+        let found = devices.iter().find(|device| device.links.contains(path))?;
+        Some((path.clone(), found.event.clone()))
+    });
+    Events { named: named.collect(), devices }
+}
+
 /// All that a plan is made from.
 pub struct Inputs {
     source: Source,
@@ -172,6 +219,8 @@ impl Inputs {
         let tables = wanted.acpi_tables.into_iter();
         host.acpi_tables = tables.map(|path| (path.clone(), readable(&path).then(|| acpi_table(&path)))).collect();
         host.smbios = (wanted.smbios && host.process.uid == 0).then(|| [0, 1, 2, 3, 4, 11, 17].into());
+        host.usb = wanted.desk.as_ref().map(|_| plugged());
+        host.input = wanted.desk.as_deref().map(events);
         if let (Some(pci), Some(wanted)) = (&mut host.pci, wanted.pci) {
             pci.roms = wanted.roms.into_iter().map(|path| (path.clone(), rom(&path))).collect();
         }

@@ -61,6 +61,10 @@ pub fn of(plan: &Plan) -> String {
     for planned in &plan.holds {
         line(format!("  hold: {}  # {}", planned.hold, planned.origin));
     }
+    for late in &plan.late {
+        let (id, what, needed) = (&late.id, &late.what, if late.needed { ", needed" } else { "" });
+        line(format!("  late {id}: {}{needed}  # {}", serde_json::to_string(what).unwrap(), late.origin));
+    }
     for keep in &plan.keep {
         line(format!("  {keep:?}"));
     }

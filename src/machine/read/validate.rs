@@ -30,6 +30,9 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
     let mut problems = Problems::default();
     values::check(machine, &mut problems);
     machine.subjects().for_each(|subject| subject.check(&mut problems));
+    if let (Some(input), Some(Value { head, .. })) = (&machine.input, lines.get("input")) {
+        input.check_word(text.get(head.start..head.end).unwrap_or_default(), &mut problems);
+    }
     values::check_path(machine, &mut problems);
     for (field, path) in machine.clone().subjects_mut().flat_map(|subject| subject.paths()) {
         problems.path(&field, path);

@@ -47,6 +47,17 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pci.revive", "[Reset, Bus, Rescan]"),
     ("pci.slot", "26"),
     ("pci.properties", "{\"x-no-mmap\": true}"),
+    ("usb", "[\"046d:c547\"]"),
+    ("usb.id", "\"046d:c547\""),
+    ("usb.port", "\"3-2.1\""),
+    ("usb.optional", "usb: [(id: \"046d:c547\", optional: false)]"),
+    ("input", "Auto"),
+    ("input.keyboard", "\"/dev/input/by-id/usb-Logitech_K120-event-kbd\""),
+    ("input.mouse", "\"/dev/input/by-id/usb-Logitech_M90-event-mouse\""),
+    ("input.toggle", "input: [(keyboard: \"/dev/input/by-id/usb-Logitech_K120-event-kbd\", toggle: ScrollLock)]"),
+    ("input.repeat", "input: [(keyboard: \"/dev/input/by-id/usb-Logitech_K120-event-kbd\", repeat: false)]"),
+    ("input.grab_all", "input: [(keyboard: \"/dev/input/by-id/usb-Logitech_K120-event-kbd\", grab_all: false)]"),
+    ("input.optional", "input: [(keyboard: \"/dev/input/by-id/usb-Logitech_K120-event-kbd\", optional: false)]"),
     ("handover", "(holders: End)"),
     ("handover.display_manager", "Unit(\"sddm.service\")"),
     ("handover.units", "[\"nvidia-persistenced.service\"]"),
@@ -176,7 +187,9 @@ mod tests {
             let written = |line: &&String| source.lines.at(line).is_some();
             let mut places = vec![path.clone()];
             // The path with a place in each list on the way.
-            for name in ["disks", "networks", "pci", "shares", "before", "ready", "running", "ended", "restored"] {
+            for name in [
+                "disks", "networks", "pci", "shares", "usb", "input", "before", "ready", "running", "ended", "restored",
+            ] {
                 places.push(places[places.len() - 1].replacen(&format!("{name}."), &format!("{name}[0]."), 1));
             }
             assert!(places.iter().any(|place| written(&place)), "{path} is not in {text}");

@@ -110,7 +110,9 @@ impl Fields {
             })
             .collect();
         if !variants.is_empty() {
-            return Some(variants.join(", "));
+            // A word or a list, as `input`.
+            let or_list = if node.get("items").is_some() { ", or a list in brackets: `[ … ]`" } else { "" };
+            return Some(variants.join(", ") + or_list);
         }
         // A text or fields, as an entry of `pci`; a list or fields, as one of `hooks`.
         if let Some([short, _]) = node.get("type").and_then(Value::as_array).map(Vec::as_slice) {

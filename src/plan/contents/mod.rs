@@ -2,12 +2,14 @@
 
 mod finding;
 mod helper;
+mod late;
 mod parts;
 mod paths;
 mod plan;
 
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
+pub use late::{Late, LateDevice, LateInput, LateUsb, assign_usb};
 pub use parts::{Account, Content, Descriptor, Inherited, Keep, Link, PlannedChange, Tap, TapPort, Variable, Viewer};
 pub use paths::Paths;
 pub use plan::Plan;

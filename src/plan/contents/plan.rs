@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::GiveBack;
 use crate::plan::{
-    Account, Cgroup, Descriptor, Finding, Helper, Keep, Link, Move, Paths, Placement, PlannedChange, PlannedHold,
-    PlannedHook, Variable, Viewer,
+    Account, Cgroup, Descriptor, Finding, Helper, Keep, LateDevice, Link, Move, Paths, Placement, PlannedChange,
+    PlannedHold, PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
@@ -48,6 +48,10 @@ pub struct Plan {
     /// Network cards whose cable is unplugged before the guest runs, by their ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unplugged: Vec<String>,
+    /// Devices of the host that QEMU is given just before the guest runs, and again each time that they are plugged in, in
+    /// this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<LateDevice>,
     /// The account that QEMU and the helpers run as; `None`: ours.
     pub account: Option<Account>,
     /// The cgroup that QEMU lives in.

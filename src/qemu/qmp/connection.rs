@@ -8,6 +8,7 @@
 //! the process. Specification: `docs/interop/qmp-spec.rst` in QEMU's source.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use qapi::qmp::QmpCommand;
@@ -179,6 +180,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         Some(event)
     }
 
+    /// Waits until an event of this kind has come, in the deadline. It stays among those that [`Self::next_event`] gives.
+    pub async fn wait_for_event(&mut self, is: impl Fn(&Event) -> bool, deadline: Duration) -> Result<(), QmpError> {
+        let wait = async {
+            while !self.events.iter().any(|(event, _)| is(event)) {
+                self.receive().await?;
+            }
+            Ok(())
+        };
+        timeout(deadline, wait)
+            .await
+            .unwrap_or_else(|_| Err(QmpError::Deadline { command: "event".into(), after: deadline }))
+    }
+
     async fn greeting(&mut self) -> Result<Version, QmpError> {
         let (message, _) = self.wire.receive().await?;
         let Some(qemu) = message.pointer("/QMP/version/qemu") else {
@@ -203,6 +217,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     }
 
     async fn converse<A: Serialize>(&mut self, name: &str, arguments: &A) -> Result<Value, QmpError> {
+        let (line, id) = self.line(name, arguments)?;
+        self.wire.send(line).await?;
+        self.reply(name, id).await
+    }
+
+    /// A command's line, and the id that its reply will have.
+    fn line<A: Serialize>(&mut self, name: &str, arguments: &A) -> Result<(Vec<u8>, u64), QmpError> {
         #[derive(Serialize)]
         struct Line<'a, A> {
             execute: &'a str,
@@ -215,7 +236,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         let line = serde_json::to_vec(&Line { execute: name, arguments, id }).map_err(|error| {
             QmpError::Unexpected { command: name.to_owned(), detail: format!("arguments: {error}") }
         })?;
-        self.wire.send(line).await?;
+        Ok((line, id))
+    }
+
+    /// Waits for the reply to the command of this id.
+    async fn reply(&mut self, name: &str, id: u64) -> Result<Value, QmpError> {
         loop {
             let Some(mut reply) = self.receive().await? else { continue };
             match reply.get("id") {
@@ -262,5 +287,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         self.event_bytes += bytes;
         self.events.push_back((event, bytes));
         Ok(None)
+    }
+}
+
+impl Qmp<UnixStream> {
+    /// [`Self::execute_raw`] with a descriptor that QEMU gets a duplicate of: `add-fd`, `getfd`.
+    pub async fn execute_with_fd(
+        &mut self,
+        name: &str,
+        arguments: Value,
+        fd: BorrowedFd<'_>,
+    ) -> Result<Value, QmpError> {
+        let converse = async {
+            let (line, id) = self.line(name, &arguments)?;
+            self.wire.send_with(line, fd).await?;
+            self.reply(name, id).await
+        };
+        match timeout(DEADLINE, converse).await {
+            Ok(answer) => answer,
+            Err(_) => Err(QmpError::Deadline { command: name.to_owned(), after: DEADLINE }),
+        }
     }
 }

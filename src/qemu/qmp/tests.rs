@@ -264,3 +264,61 @@ async fn an_idle_connection_is_not_woken() {
     assert!(timeout(4 * SOON, counted).await.is_err());
     assert!(polls <= 2, "{polls}");
 }
+
+#[tokio::test]
+async fn a_descriptor_goes_along_with_its_command() {
+    use std::io::{IoSliceMut, Write as _};
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use tokio::net::UnixStream;
+
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"of the host").unwrap();
+    let peer = std::thread::spawn(move || {
+        let mut said = &theirs;
+        let hear = || {
+            let mut text = [0; 512];
+            let mut space = nix::cmsg_space!([std::os::fd::RawFd; 2]);
+            let mut parts = [IoSliceMut::new(&mut text)];
+            let got = recvmsg::<()>(theirs.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
+            let fds: usize = got
+                .cmsgs()
+                .unwrap()
+                .map(|m| match m {
+                    ControlMessageOwned::ScmRights(fds) => fds.len(),
+                    _ => 0,
+                })
+                .sum();
+            let bytes = got.bytes;
+            (serde_json::from_slice::<Value>(&text[..bytes]).unwrap(), fds)
+        };
+        said.write_all(GREETING.as_bytes()).unwrap();
+        said.write_all(b"\r\n").unwrap();
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let (command, fds) = hear();
+            told.push((command["execute"].as_str().unwrap().to_owned(), fds));
+            writeln!(said, "{}", json!({ "return": { "fdset-id": 4 }, "id": command["id"] })).unwrap();
+        }
+        told
+    });
+    let mut qmp = Qmp::negotiate(UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
+    let answer = qmp.execute_with_fd("add-fd", json!({}), file.as_fd()).await.unwrap();
+    assert_eq!(answer["fdset-id"], 4);
+    assert_eq!(peer.join().unwrap(), [("qmp_capabilities".to_owned(), 0), ("add-fd".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn an_event_that_was_waited_for_is_still_read() {
+    let (mut qmp, mut peer) = connected(4096).await;
+    peer.say(r#"{"event":"RESET"}"#).await;
+    peer.say(r#"{"event":"DEVICE_DELETED","data":{"device":"usb-1"}}"#).await;
+    let is = |id: &'static str| move |event: &super::Event| event.text("device") == Some(id);
+    qmp.wait_for_event(is("usb-1"), LONG).await.unwrap();
+    assert!(matches!(qmp.wait_for_event(is("usb-2"), SOON).await, Err(QmpError::Deadline { .. })));
+    assert_eq!(qmp.next_event().await.unwrap().name, "RESET");
+    assert_eq!(qmp.next_event().await.unwrap().name, "DEVICE_DELETED");
+}

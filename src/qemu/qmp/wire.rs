@@ -1,9 +1,12 @@
 //! Lines of JSON over a byte stream, such that a dropped future never loses or halves a message.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
 
 use super::error::QmpError;
 
@@ -53,13 +56,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Writes one line. A line whose writing was cut short is finished first, because QEMU has its beginning; one
     /// that was never begun is forgotten.
-    pub(super) async fn send(&mut self, mut line: Vec<u8>) -> Result<(), QmpError> {
+    pub(super) async fn send(&mut self, line: Vec<u8>) -> Result<(), QmpError> {
+        self.queue(line).await?;
+        self.flush().await
+    }
+
+    /// Finishes a line whose writing was cut short, and keeps this one to be written next.
+    async fn queue(&mut self, mut line: Vec<u8>) -> Result<(), QmpError> {
         if self.sent > 0 {
             self.flush().await?;
         }
         line.push(b'\n');
         self.outgoing = line;
-        self.flush().await
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), QmpError> {
@@ -124,6 +133,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Ok(None)
             }
         }
+    }
+}
+
+impl Wire<UnixStream> {
+    /// As [`Self::send`], with a descriptor that QEMU gets a duplicate of. It goes with the line's first byte, so a line
+    /// whose writing was cut short has taken it along.
+    pub(super) async fn send_with(&mut self, line: Vec<u8>, fd: BorrowedFd<'_>) -> Result<(), QmpError> {
+        self.queue(line).await?;
+        let fds = [fd.as_raw_fd()];
+        let sent = self.stream.async_io(Interest::WRITABLE, || {
+            let (text, rights) = ([IoSlice::new(&self.outgoing)], [ControlMessage::ScmRights(&fds)]);
+            Ok(sendmsg::<()>(self.stream.as_raw_fd(), &text, &rights, MsgFlags::MSG_NOSIGNAL, None)?)
+        });
+        self.sent = sent.await.map_err(closed_or)?;
+        self.flush().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! The devices of a run, leased: held locked by the launcher, so that no other machine takes them meanwhile.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,7 +13,6 @@ use super::folders;
 use super::lock::is_at;
 use crate::host::lease;
 use crate::plan::Plan;
-use crate::units::PciAddress;
 
 /// How often a launcher tries to take a lease whose file vanishes, or that another process looks at, at that moment.
 const TRIES: u32 = 50;
@@ -27,7 +27,7 @@ pub struct Leases {
 
 /// The lease of one device: a locked file.
 #[derive(Debug)]
-struct Lease {
+pub(in crate::run) struct Lease {
     /// Locked for as long as it is open.
     _file: File,
     path: PathBuf,
@@ -39,20 +39,18 @@ struct Lease {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Another machine's launcher has it.
-    #[error("the machine {owner} has {address}; `vfio-run stop {owner}` ends it")]
+    #[error("the machine {owner} has {device}; `vfio-run stop {owner}` ends it")]
     Held {
         /// The device.
-        address: PciAddress,
+        device: String,
         /// That machine.
         owner: String,
     },
     /// Another machine had it and has not restored it; its undo would take the device from the next guest.
-    #[error(
-        "{address} still belongs to {owner}: its launcher died before restoring it. Run `vfio-run recover {owner}`"
-    )]
+    #[error("{device} still belongs to {owner}: its launcher died before restoring it. Run `vfio-run recover {owner}`")]
     Left {
         /// The device.
-        address: PciAddress,
+        device: String,
         /// That machine.
         owner: String,
     },
@@ -68,10 +66,33 @@ impl Drop for Lease {
         if self.path.parent().is_some_and(|folder| lease::has_journal(folder, &self.name)) {
             return;
         }
+        self.remove();
+    }
+}
+
+impl Lease {
+    /// Takes the lease of a device that comes and goes while the guest runs.
+    pub(in crate::run) fn take(plan: &Plan, device: &str) -> Result<Self, LeaseError> {
+        let folder = folder_of(plan)?;
+        is_free(&folder, device, &plan.name)?;
+        take(&folder, device, &plan.name)
+    }
+
+    /// Gives back the lease of a device that the guest no longer has, though the machine still runs.
+    pub(in crate::run) fn release(self) {
+        self.remove();
+    }
+
+    fn remove(&self) {
         // A lease that stays counts for nothing without its lock.
         drop(std::fs::remove_file(&self.path));
         self.path.parent().map(remove_if_empty);
     }
+}
+
+/// The folder of leases of the user whose machine this is.
+fn folder_of(plan: &Plan) -> Result<PathBuf> {
+    Ok(lease::folder(plan.paths.run.parent().context("a run directory lies in a folder")?))
 }
 
 impl Leases {
@@ -80,8 +101,7 @@ impl Leases {
         if plan.leases.is_empty() {
             return Ok(Self::default());
         }
-        let run_dir = plan.paths.run.parent().context("a run directory lies in a folder")?;
-        let folder = lease::folder(run_dir);
+        let folder = folder_of(plan)?;
         // All are looked at first, so that a refusal leaves no trace.
         plan.leases.iter().try_for_each(|address| is_free(&folder, *address, &plan.name))?;
         let leases = plan.leases.iter().map(|address| take(&folder, *address, &plan.name));
@@ -105,18 +125,20 @@ pub(in crate::run) fn take_again(plan: Option<&Plan>) -> Result<Leases> {
 }
 
 /// Whether no other machine has the device, or left it bound for its guest.
-fn is_free(folder: &Path, address: PciAddress, name: &str) -> Result<(), LeaseError> {
-    if let Some(owner) = lease::holder(folder, address) {
-        return Err(LeaseError::Held { address, owner });
+fn is_free(folder: &Path, device: impl Display, name: &str) -> Result<(), LeaseError> {
+    let device = device.to_string();
+    if let Some(owner) = lease::holder(folder, &device) {
+        return Err(LeaseError::Held { device, owner });
     }
-    match lease::left_by(folder, address).filter(|owner| owner != name) {
-        Some(owner) => Err(LeaseError::Left { address, owner }),
+    match lease::left_by(folder, &device).filter(|owner| owner != name) {
+        Some(owner) => Err(LeaseError::Left { device, owner }),
         None => Ok(()),
     }
 }
 
-fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseError> {
-    let path = lease::path(folder, address);
+fn take(folder: &Path, device: impl Display, name: &str) -> Result<Lease, LeaseError> {
+    let device = device.to_string();
+    let path = lease::path(folder, &device);
     // A launcher that ends removes the file, and with the last one the folders; then they are made anew.
     for _ in 0..TRIES {
         folders::shared_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -134,8 +156,8 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
         };
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => match lease::holder(folder, address) {
-                Some(owner) => return Err(LeaseError::Held { address, owner }),
+            Err(TryLockError::WouldBlock) => match lease::holder(folder, &device) {
+                Some(owner) => return Err(LeaseError::Held { device, owner }),
                 // Somebody only looks, and is done when there is a processor for it.
                 None => {
                     std::thread::sleep(LOOK);
@@ -149,7 +171,7 @@ fn take(folder: &Path, address: PciAddress, name: &str) -> Result<Lease, LeaseEr
         if is_at(&file, &path) {
             let before = std::io::read_to_string(&file).unwrap_or_default();
             if !before.is_empty() && before != name {
-                tracing::warn!("{address} was leased by the machine {before:?}, whose launcher died; taking it over");
+                tracing::warn!("{device} was leased by the machine {before:?}, whose launcher died; taking it over");
             }
             file.set_len(0)
                 .and_then(|()| file.rewind())
@@ -193,6 +215,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::units::PciAddress;
 
     #[test]
     fn a_device_goes_to_one_machine_and_the_other_learns_whom() {
@@ -209,7 +232,7 @@ mod tests {
         assert!(!run_dirs.exists());
         // What a dead launcher wrote counts no more, and goes when somebody recovers; what is held stays.
         let held = take(&leases, address, "win11").unwrap();
-        let dead = lease::path(&leases, "01:00.1".parse().unwrap());
+        let dead = lease::path(&leases, "0000:01:00.1");
         std::fs::write(&dead, "linux").unwrap();
         sweep(&run_dirs);
         assert!(held.path.exists() && !dead.exists());
@@ -227,6 +250,20 @@ mod tests {
         let said = std::fs::read_to_string(said).unwrap();
         let words = "0000:01:00.0 was leased by the machine \"a dead machine\", whose launcher died; taking it over";
         assert!(said.contains("WARN") && said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn a_device_that_is_unplugged_is_nobodys_though_its_machine_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = lease::folder(folder.path());
+        std::fs::create_dir(folder.path().join("win11")).unwrap();
+        drop(crate::journal::Journal::open(&folder.path().join("win11")).unwrap());
+        let held = take(&leases, "usb-3-2.1", "win11").unwrap();
+        let refused = is_free(&leases, "usb-3-2.1", "linux").unwrap_err().to_string();
+        assert_eq!(refused, "the machine win11 has usb-3-2.1; `vfio-run stop win11` ends it");
+        held.release();
+        is_free(&leases, "usb-3-2.1", "linux").unwrap();
+        assert!(!leases.exists());
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::run::hooks;
 use crate::run::kept::guest_lock;
 use crate::run::kept::log::Log;
 use crate::run::kept::state;
+use crate::run::late::{Access, LateDevices};
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
 use crate::run::signals::Signals;
@@ -92,11 +93,11 @@ pub async fn start(
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;
     let guest_runs = run_guest(plan, root, journal, signals, processes, qmp, &log);
-    let (qmp, console) = match &switch {
+    let (qmp, console, late) = match &switch {
         Some(switch) => switch.in_time(guest_runs).await??,
         None => guest_runs.await?,
     };
-    Ok(Running { qmp, log: Some(log), console, switch })
+    Ok(Running { qmp, log: Some(log), console, switch, late })
 }
 
 /// From QEMU's start to the guest's first instruction.
@@ -108,7 +109,7 @@ async fn run_guest(
     processes: &Processes,
     qmp: UnixStream,
     log: &Log,
-) -> Result<(Qmp, Option<Console>)> {
+) -> Result<(Qmp, Option<Console>, LateDevices)> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
     let mut qmp = tokio::select! {
         answered = wait_for_qemu(qmp, processes, log, ANSWER_LIMIT) => answered?,
@@ -135,7 +136,10 @@ async fn run_guest(
     display::give_socket(plan);
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;
+    // As late as can be: QEMU takes each from the host at once.
+    let mut late = LateDevices::new(plan, root);
+    late.give_first(&mut Access { plan, qmp: &mut qmp, journal }).await?;
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not continue the guest")?;
-    Ok((qmp, console))
+    Ok((qmp, console, late))
 }

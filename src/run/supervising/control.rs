@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use crate::machine::UsbDevice;
+
 /// What can be asked of a launcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// How is it?
@@ -22,6 +24,10 @@ pub enum Request {
     Stop,
     /// End the guest without asking it.
     Force,
+    /// Give the guest a USB device.
+    Attach(UsbDevice),
+    /// Take a USB device from the guest.
+    Detach(UsbDevice),
 }
 
 /// A launcher's answer.
@@ -33,6 +39,12 @@ pub struct Reply {
     pub launcher: i32,
     /// QEMU's process id.
     pub qemu: i32,
+    /// The device that was attached or detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Why what was asked for was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// The longest request that is read.
@@ -74,7 +86,7 @@ pub async fn answer(mut stream: UnixStream, reply: &Reply) {
 
 /// Asks a launcher. `None` if none listens: the socket is there only while a launcher attends to its guest, neither
 /// before it runs nor while the host is being restored.
-pub fn ask(run: &Path, request: Request) -> Result<Option<Reply>> {
+pub fn ask(run: &Path, request: &Request) -> Result<Option<Reply>> {
     let path = path(run);
     let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
         Ok(stream) => stream,
@@ -83,7 +95,7 @@ pub fn ask(run: &Path, request: Request) -> Result<Option<Reply>> {
     };
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut reply = String::new();
     let talk = stream.write_all(&line).and_then(|()| BufReader::new(stream.take(64 * 1024)).read_line(&mut reply));

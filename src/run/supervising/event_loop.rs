@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use qapi::qmp;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
@@ -16,11 +16,13 @@ use super::drop_startup_pages::drop_startup_pages;
 use super::log_limit::{LogLimit, cut_when_full};
 use super::signs_of_life;
 use super::switch_clock::SwitchClock;
+use crate::journal::Journal;
 use crate::machine::Sign;
 use crate::plan::Plan;
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::ending::escalation::{self, Ending, Step};
 use crate::run::kept::log::Log;
+use crate::run::late::{Access, LateDevices};
 use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
@@ -49,6 +51,9 @@ struct Guest<'a> {
     state: String,
     /// The dead-man switch, if there is one.
     switch: Option<SwitchClock>,
+    /// Devices that come and go.
+    late: LateDevices,
+    journal: &'a mut Journal,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     reason: Option<String>,
 }
@@ -65,6 +70,7 @@ enum Wakeup {
     PlaceNewThreads,
     LookForLife,
     LogCut(std::io::Result<()>),
+    DevicesChanged,
 }
 
 /// What a started guest is supervised with.
@@ -77,6 +83,8 @@ pub struct Running {
     pub console: Option<Console>,
     /// The dead-man switch, its time running.
     pub switch: Option<SwitchClock>,
+    /// Devices that come and go while the guest runs.
+    pub(in crate::run) late: LateDevices,
 }
 
 /// Whether an earlier launcher of this run saw a sign of life.
@@ -91,8 +99,9 @@ pub async fn supervise(
     state: &str,
     processes: &mut Processes,
     signals: &mut Signals,
+    journal: &mut Journal,
 ) -> Outcome {
-    match run_loop(plan, running, state, processes, signals).await {
+    match run_loop(plan, running, state, processes, signals, journal).await {
         Ok(outcome) => outcome,
         // Without a launcher the guest would run on, and nothing would restore the host: `finish` ends it.
         Err(error) => Outcome::Crashed(format!("the launcher failed, so it ended the guest: {error:#}")),
@@ -105,13 +114,14 @@ async fn run_loop(
     state: &str,
     processes: &mut Processes,
     signals: &mut Signals,
+    journal: &mut Journal,
 ) -> Result<Outcome> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to supervise")?;
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
     clients.set_nonblocking(true)?;
     let mut clients = Some(UnixListener::from_std(clients)?);
     let mut log_limit = LogLimit::watch(&plan.paths.log);
-    let Running { qmp, log, mut console, switch } = running;
+    let Running { qmp, log, mut console, switch, late } = running;
     let mut guest = Guest {
         plan,
         qemu,
@@ -121,6 +131,8 @@ async fn run_loop(
         deadline: None,
         state: state.to_owned(),
         switch,
+        late,
+        journal,
         reason: None,
     };
     let name = &plan.name;
@@ -139,6 +151,7 @@ async fn run_loop(
             () = until(guest.deadline) => Wakeup::DeadlineReached,
             () = until(next_look) => Wakeup::PlaceNewThreads,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
+            () = guest.late.changed() => Wakeup::DevicesChanged,
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
             ended = qemu.ended() => { ended?; Wakeup::QemuEnded }
@@ -186,6 +199,7 @@ async fn run_loop(
                 log_limit = None;
             }
             Wakeup::LookForLife => guest.look_for_life().await,
+            Wakeup::DevicesChanged => guest.follow_devices().await,
             Wakeup::PlaceNewThreads => {
                 threads::place_kernel_threads(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
@@ -272,6 +286,12 @@ impl Guest<'_> {
                 self.force_quit().await;
             }
         }
+    }
+
+    /// Gives QEMU what was plugged in, and takes from it what is gone.
+    async fn follow_devices(&mut self) {
+        let Self { plan, qmp: Some(qmp), late, journal, .. } = self else { return };
+        late.reconcile(&mut Access { plan, qmp, journal }).await;
     }
 
     fn set_state(&mut self, state: &str) {
@@ -366,6 +386,7 @@ impl Guest<'_> {
 
     async fn answer_client(&mut self, mut stream: tokio::net::UnixStream) {
         let Some(request) = control::read(&mut stream).await else { return };
+        let (mut device, mut refused) = (None, None);
         match request {
             Request::Status => {}
             // A second `stop` may come from somebody else, so it does not count as a second request.
@@ -376,11 +397,28 @@ impl Guest<'_> {
                 self.disarm();
                 self.force_quit().await;
             }
+            Request::Attach(_) | Request::Detach(_) => match self.attach_or_detach(&request).await {
+                Ok(name) => device = Some(name),
+                Err(error) => refused = Some(format!("{error:#}")),
+            },
         }
         let stopping = self.ending.requested() && self.state == machine_state::RUNNING;
         let state = if stopping { machine_state::STOPPING } else { &self.state };
         let launcher = std::process::id() as i32;
-        control::answer(stream, &Reply { state: state.to_owned(), launcher, qemu: self.qemu.pid() }).await;
+        control::answer(stream, &Reply { state: state.to_owned(), launcher, qemu: self.qemu.pid(), device, refused })
+            .await;
+    }
+
+    /// Gives the guest a device or takes one from it; which it is.
+    async fn attach_or_detach(&mut self, request: &Request) -> Result<String> {
+        let Self { plan, qmp, late, journal, .. } = self;
+        let qmp = qmp.as_mut().context("QEMU has closed its monitor")?;
+        let mut access = Access { plan, qmp, journal };
+        match request {
+            Request::Attach(device) => late.attach(&mut access, device).await,
+            Request::Detach(device) => late.detach(&mut access, device).await,
+            _ => bail!("this is no request for a device"),
+        }
     }
 
     fn outcome(&self, log: Option<&Log>) -> Outcome {

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::control::{self, Request};
 use super::event_loop::{Running, supervise};
+use crate::host::Root;
+use crate::journal::Journal;
 use crate::plan::sample::{self, Shape};
 use crate::qemu::Qmp;
+use crate::run::late::LateDevices;
 use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
@@ -58,15 +61,17 @@ async fn endless_events_do_not_starve_the_control_socket() {
             std::thread::sleep(Duration::from_millis(1));
         }
         // If the loop read events first, this would wait for ever.
-        let reply = control::ask(&run, Request::Status);
+        let reply = control::ask(&run, &Request::Status);
         drop(child.kill().and_then(|()| child.wait()));
         drop(closed.shutdown(std::net::Shutdown::Both));
         reply
     });
     let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-    let running = Running { qmp, log: None, console: None, switch: None };
+    let running =
+        Running { qmp, log: None, console: None, switch: None, late: LateDevices::new(&plan, &Root::new("/")) };
     let mut signals = Signals::catch().unwrap();
-    let outcome = supervise(&plan, running, "running", &mut processes, &mut signals).await;
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
     assert!(matches!(outcome, Outcome::Crashed(_)), "{outcome:?}");
     assert_eq!(asks.join().unwrap().unwrap().unwrap().state, "running");
     assert!(sends.join().unwrap().is_err());
@@ -93,9 +98,11 @@ async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
         let qemu = Watched::child(child.id() as i32).unwrap();
         qemu.ended().await.unwrap();
         let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-        let running = Running { qmp, log: None, console: None, switch: None };
+        let running =
+            Running { qmp, log: None, console: None, switch: None, late: LateDevices::new(&plan, &Root::new("/")) };
         let mut signals = Signals::catch().unwrap();
-        let outcome = supervise(&plan, running, "running", &mut processes, &mut signals).await;
+        let mut journal = Journal::open(folder.path()).unwrap();
+        let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
         assert!(matches!(&outcome, Outcome::ShutDown(reason) if reason == "guest-shutdown"), "{outcome:?}");
     }
 }

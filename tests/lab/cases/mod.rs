@@ -15,6 +15,7 @@ mod commands;
 mod crash;
 mod data;
 mod dead_man_switch;
+mod desk;
 mod failures;
 mod handover;
 mod hygiene;

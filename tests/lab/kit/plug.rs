@@ -36,8 +36,7 @@ impl Lab {
         }
         if disk {
             self.add_disk("stick", "usb.img", 16 << 20)?;
-            let stick =
-                json!({ "driver": "usb-storage", "bus": "usb.0", "port": "3", "drive": "stick", "serial": "LABSTICK" });
+            let stick = json!({ "driver": "usb-storage", "id": "disk", "bus": "usb.0", "port": "3", "drive": "stick", "serial": "LABSTICK" });
             self.plug(stick)?;
             there += " && ls /dev/disk/by-id/usb-*LABSTICK*";
         }

@@ -1,13 +1,11 @@
 //! The graphics card, and, if there is a screen, a pointer that needs no grab and the USB devices that a client redirects.
 
 use crate::machine::{Display, Guest, Video};
+use crate::plan::command::devices::usb;
 use crate::plan::draft::{Draft, by_default};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::qemu::pcie::VIDEO_ADDR;
-
-/// The most ports of each speed that QEMU's controller has. It would put a hub of 12 Mb/s on the last free one.
-const USB_PORTS: u32 = 15;
 
 /// Card, pointer and redirected devices.
 pub(super) fn write(draft: &mut Draft, shown: bool) {
@@ -35,9 +33,8 @@ pub(super) fn write(draft: &mut Draft, shown: bool) {
     }
     if shown {
         let why = "a pointer that follows the host's without being caught";
-        let ports = |device: Device| device.with("p2", USB_PORTS).with("p3", USB_PORTS);
-        draft.pcie_device(ports(Device::new("qemu-xhci", "usb0")), by_default(why));
-        draft.device(Device::new("usb-tablet", "tablet0").on("usb0.0"), by_default(why));
+        let bus = usb::controller(draft, by_default(why));
+        draft.device(Device::new("usb-tablet", "tablet0").on(bus).with("port", usb::POINTER), by_default(why));
     }
     if let Display::Spice(listen) = &machine.display {
         let origin = draft.file("display.usb_redirection");

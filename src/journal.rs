@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::change::locks::Locks;
-use crate::change::{Before, Change, ChangeError, FileError, Progress, Undone};
+use crate::change::{Before, Change, ChangeError, Progress, Undone};
 use crate::host::Root;
 use crate::trusted;
 use crate::units::Stage;
@@ -140,6 +140,8 @@ pub struct Journal {
     length: u64,
     /// Whether part of another record may stand behind it.
     torn: bool,
+    /// Why the undoing of a change could not be written down.
+    unnoted: Option<io::Error>,
 }
 
 impl Journal {
@@ -163,7 +165,7 @@ impl Journal {
         // A torn line would swallow the next record.
         file.set_len(whole as u64)?;
         sync_folder(run_dir)?;
-        Ok(Self { path, file, records, length: whole as u64, torn: false })
+        Ok(Self { path, file, records, length: whole as u64, torn: false, unnoted: None })
     }
 
     /// Reads the journal of a machine without opening it for writing; `None`: there is none.
@@ -243,18 +245,25 @@ impl Journal {
         let mut locks = Locks::ask(root, open.iter().map(|o| (&o.change, &o.before)));
         for open in open {
             let begun = Instant::now();
-            let mut result = locks.undo(root, &open.change, &open.before);
+            let result = locks.undo(root, &open.change, &open.before);
             let change = begun.elapsed();
-            if let Ok(how) = &result
-                && let Err(error) = self.append(Record::Undone { seq: open.seq, how: how.clone() })
-            {
-                // It is undone, but the journal says otherwise: undoing it again does no harm, but the user must know.
-                result = Err(FileError::Io { action: "write", path: self.path.clone(), error }.into());
+            if let Ok(how) = &result {
+                let undone = Record::Undone { seq: open.seq, how: how.clone() };
+                if let Err(error) = self.append(undone.clone()) {
+                    // It is undone all the same: if all are, the journal goes. Else it is undone again, which does no harm.
+                    self.records.push(undone);
+                    self.unnoted = Some(error);
+                }
             }
             let took = Took { whole: begun.elapsed(), change };
             reports.push(UndoReport { seq: open.seq, change: open.change, result, took });
         }
         reports
+    }
+
+    /// Why the undoing of a change could not be written down, as on a full /run: it was undone, and the file does not say so.
+    pub fn unnoted(&self) -> Option<&io::Error> {
+        self.unnoted.as_ref()
     }
 
     /// Removes the journal if no change in it may stand any more. Returns whether it did.

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod qemu;
 pub mod report;
 pub mod run;
+pub mod streams;
 pub mod systemd;
 pub mod trusted;
 pub mod units;

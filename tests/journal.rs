@@ -274,6 +274,42 @@ fn a_failed_undo_stays_in_the_journal_and_the_rest_is_undone() {
     assert_eq!(std::fs::read_to_string(host.folder.path().join("root/sys/knob1")).unwrap(), "b");
 }
 
+/// The environment variable of the process in which the journal has no room at the end.
+const NO_ROOM: &str = "VFIO_RUN_TEST_NO_ROOM";
+
+#[test]
+fn what_was_undone_and_could_not_be_noted_leaves_no_journal() {
+    if std::env::var_os(NO_ROOM).is_none() {
+        let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+        itself.args(["--exact", "what_was_undone_and_could_not_be_noted_leaves_no_journal"]).env(NO_ROOM, "");
+        let output = itself.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let host = Host::new(&["a".into(), "b".into()], (0, 0));
+    let before = host.state();
+    let mut journal = host.journal();
+    for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
+        journal.make(&host.root(), &write(knob, value), &unattended).unwrap();
+    }
+    assert!(journal.unnoted().is_none());
+    let length = std::fs::metadata(host.run().join(Journal::FILE)).unwrap().len();
+    let mut signal = SigSet::empty();
+    signal.add(Signal::SIGXFSZ);
+    signal.thread_block().unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, length, hard).unwrap();
+    let reports = journal.undo_all(&host.root());
+    setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
+    assert!(reports.iter().all(|report| report.result.is_ok()), "{reports:?}");
+    assert_eq!(host.state(), before);
+    assert!(journal.unnoted().is_some());
+    // Whoever reads the file meanwhile undoes it once more, which does nothing.
+    assert_eq!(open_changes(&Journal::read(&host.run()).unwrap().unwrap()).len(), 2);
+    assert!(journal.close().unwrap());
+    assert!(!host.run().join(Journal::FILE).exists());
+}
+
 #[test]
 fn a_long_change_can_be_stopped_between_its_steps_and_is_undone() {
     let host = Host::new(&[], (3, 1));

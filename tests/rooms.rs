@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "commands",
         &["report", "run", "cli", "manual", "journal", "plan", "change", "qemu", "host", "machine", "trusted", "units"],
     ),
-    ("report", &["run::rehearsing", "cli", "plan", "qemu::command", "host::pci", "units"]),
+    ("report", &["run::rehearsing", "cli", "plan", "qemu::command", "host::pci", "streams", "units"]),
     (
         "run",
         &[
@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::pci::vfio",
             "machine",
             "child",
+            "streams",
             "trusted",
             "units",
         ],
@@ -54,6 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("host", &["child", "trusted", "units"]),
     ("machine", &["units"]),
     ("child", &["units"]),
+    ("streams", &[]),
     ("trusted", &[]),
     ("units", &[]),
 ];

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::shared::machines;
+use super::recover::log_recovered;
+use super::shared::outcome::block_on;
+use super::shared::{machines, planned};
 use crate::cli::{AliveArgs, DeviceArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
-use crate::run::Launcher;
 use crate::run::control::{Request, ask};
+use crate::run::{Launcher, Orphan, Recovered};
 use crate::units::{exit, machine_state};
 use crate::{report, run};
 
@@ -20,7 +22,11 @@ const POLL: Duration = Duration::from_millis(50);
 /// Asks the guest to power off and waits until the launcher has put the host back. A launcher whose guest does not run is
 /// asked by a signal, unless it is about to end anyway.
 pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
-    let run_dir = supervised(&args.name, "then stop it")?;
+    let run_dir = machines::run_dir(&args.name)?;
+    if args.force && run::Lock::owner(&run_dir).is_none() && run::guest_lives(&run_dir) {
+        return end_orphan(&args.name, &run_dir, output);
+    }
+    let run_dir = supervised(&args.name, "then stop it; `vfio-run stop --force` ends it as it is")?;
     let request = if args.force { Request::Force } else { Request::Stop };
     // The launcher itself ends the guest when its time is up; this limit is for a launcher that hangs.
     let deadline = Instant::now() + machines::shutdown_limit(&run_dir) + GRACE;
@@ -44,15 +50,27 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
         }
     }
     let restored = run::Lock::owner(&run_dir).is_some() || !run::is_run_dir(&run_dir);
-    if output.json {
-        report::json(&serde_json::json!({ "name": args.name, "stopped": true, "restored": restored }))?;
-    }
+    show_stopped(&args.name, restored, output)?;
     if !restored {
         let name = &args.name;
         tracing::error!("{name} has ended and not all of the host is as it was; `vfio-run recover {name}` tries again");
         return Ok(exit::NOT_RESTORED);
     }
     Ok(exit::OK)
+}
+
+fn show_stopped(name: &str, restored: bool, output: OutputArgs) -> Result<()> {
+    if output.json {
+        report::json(&serde_json::json!({ "name": name, "stopped": true, "restored": restored }))?;
+    }
+    Ok(())
+}
+
+/// Ends a guest that has no launcher, whether or not it still answers, and restores the host.
+fn end_orphan(name: &str, run_dir: &Path, output: OutputArgs) -> Result<u8> {
+    let recovered = block_on(run::recover(run_dir, &planned::root(), Orphan::Ends))?;
+    show_stopped(name, matches!(&recovered, Recovered::Restored { left } if left.is_empty()), output)?;
+    Ok(log_recovered(name, &recovered).1)
 }
 
 /// Waits a moment for the launcher's end. The lock alone is not enough: a rehearsal releases it between rounds.

@@ -5,7 +5,8 @@ use anyhow::{Result, bail};
 use super::shared::outcome::{block_on, log_outcome};
 use super::shared::{machines, planned};
 use crate::cli::{OutputArgs, RecoverArgs};
-use crate::run::{self, Recovered};
+use crate::journal::Journal;
+use crate::run::{self, Orphan, Recovered};
 use crate::units::exit;
 use crate::{host, report};
 
@@ -23,7 +24,7 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
     for name in &names {
         let run_dir = machines::run_dir(name)?;
         // One machine that cannot be recovered must not keep the others from it.
-        let (word, its_code) = match block_on(run::recover(&run_dir, &planned::root())) {
+        let (word, its_code) = match block_on(run::recover(&run_dir, &planned::root(), Orphan::GoesOn)) {
             Ok(recovered) => log_recovered(name, &recovered),
             Err(error) => {
                 tracing::error!("{name}: {error:#}");
@@ -42,7 +43,7 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
     Ok(code)
 }
 
-fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
+pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
     match recovered {
         Recovered::Nothing => {
             tracing::info!("{name} left nothing behind");
@@ -66,7 +67,7 @@ fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
         Recovered::GuestRuns => {
             tracing::error!(
                 "the guest of {name} runs without a launcher, and undoing the changes now would crash it; \
-                 `vfio-run recover --adopt {name}` supervises it again"
+                 `vfio-run recover --adopt {name}` supervises it again, `vfio-run stop --force {name}` ends it"
             );
             ("guest-runs", exit::NOT_STARTED)
         }
@@ -75,7 +76,7 @@ fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
 
 fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
     let run_dir = machines::run_dir(name)?;
-    if !run_dir.exists() {
+    if !run::is_run_dir(&run_dir) {
         bail!("{name} does not run");
     }
     let lock = match run::Lock::take(&run_dir)? {
@@ -86,6 +87,11 @@ fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
         }
     };
     if !run::guest_lives(&run_dir) {
+        // It ended, and its launcher with it, since the look above.
+        if Journal::read(&run_dir)?.is_none() {
+            lock.remove_folder()?;
+            bail!("{name} does not run");
+        }
         bail!("the guest of {name} does not run; `vfio-run recover {name}` restores the host");
     }
     let report = block_on(run::adopt(lock, &run_dir, &planned::root(), !output.json))?;

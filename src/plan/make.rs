@@ -1,7 +1,7 @@
 //! The plan as a whole: the order in which its parts are decided, since later ones build on earlier ones.
 
 use super::draft::Draft;
-use super::process::{account, cgroup, trust};
+use super::process::{account, cgroup, sockets, trust};
 use super::{Plan, accelerator, command, dead_man_switch, devices, holds, hooks, placement, tuning};
 use crate::host::Host;
 use crate::machine::{Machine, Serial};
@@ -35,6 +35,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);
     let holds = holds::decide(&mut draft);
+    sockets::check(&mut draft);
     let Draft {
         paths,
         account,

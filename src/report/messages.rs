@@ -13,6 +13,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry;
 
 use crate::cli::OutputArgs;
+use crate::streams::{self, Which};
 use crate::units::printable;
 
 /// Sets up where messages go for the rest of the process.
@@ -112,8 +113,14 @@ impl Fields {
             Level::WARN => ("warning: ", AnsiColor::Yellow.on_default().bold()),
             _ => ("", Style::new()),
         };
-        let mut out = anstream::stderr().lock();
-        writeln!(out, "vfio-run: {style}{word}{style:#}{}", self.message)
+        let styled = |text: &str| -> std::io::Result<Vec<u8>> {
+            let choice = anstream::AutoStream::choice(&std::io::stderr());
+            let mut line = anstream::AutoStream::new(Vec::new(), choice);
+            writeln!(line, "vfio-run: {text}")?;
+            Ok(line.into_inner())
+        };
+        let line = styled(&format!("{style}{word}{style:#}{}", self.message))?;
+        streams::message(Which::Err, &line, |lost| styled(&words_for_lost(lost)).unwrap_or_default())
     }
 
     fn write_json(self, level: Level) -> std::io::Result<()> {
@@ -140,9 +147,19 @@ pub fn error_line(event: &str, message: &str, field: &str, value: serde_json::Va
 }
 
 fn write_line(line: &serde_json::Value) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+    let lost = |lost| {
+        let level = Level::WARN.as_str().to_lowercase();
+        format!("{}\n", serde_json::json!({ "level": level, "message": words_for_lost(lost) })).into_bytes()
+    };
+    streams::message(Which::Out, format!("{line}\n").as_bytes(), lost)
+}
+
+/// In place of messages that nobody took.
+fn words_for_lost(lost: u64) -> String {
+    match lost {
+        1 => "1 message was lost, since nobody read it".to_owned(),
+        n => format!("{n} messages were lost, since nobody read them"),
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,11 @@ pub async fn adopt(lock: Lock, run_dir: &Path, root: &Root, console: bool) -> Re
 
 async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signals, console: bool) -> Result<Report> {
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
-    let ReachedGuest { mut plan, mut qmp, mut processes, state } = reach_guest(run_dir, &mut journal, root).await?;
+    let reached = reach_guest(run_dir, &mut journal, root).await.with_context(|| {
+        let name = run_dir.file_name().unwrap_or_default().display();
+        format!("the guest cannot be taken over; `vfio-run stop --force {name}` ends it and restores the host")
+    })?;
+    let ReachedGuest { mut plan, mut qmp, mut processes, state } = reached;
     // The guest has the device either way; a launcher that took its lease meanwhile finds that out itself.
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;

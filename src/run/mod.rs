@@ -15,7 +15,7 @@ mod supervising;
 mod systemd_notify;
 mod watch_fd;
 
-pub use ending::recover::{Recovered, recover};
+pub use ending::recover::{Orphan, Recovered, recover};
 pub use kept::folders::is_run_dir;
 pub use kept::guest_lock::guest_lives;
 pub use kept::last_failure::LastFailure;

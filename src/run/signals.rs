@@ -3,25 +3,36 @@
 use std::sync::OnceLock;
 
 use anyhow::Result;
+use nix::sys::signal::{SigHandler, Signal as StopSignal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signal of a terminal that was closed.
 pub const HANG_UP: &str = "SIGHUP";
 
-/// SIGINT, SIGTERM and SIGHUP (the terminal was closed), from the moment on that this was made.
+/// SIGINT, SIGTERM, SIGQUIT (Ctrl-\\) and SIGHUP (the terminal was closed), from the moment on that this was made.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    quit: Signal,
     hang_up: Signal,
+    /// Nobody has a reason to send them; they are no reason to leave the guest alone.
+    _ignored: [Signal; 2],
 }
 
 impl Signals {
     /// Catches them from now on.
     pub fn catch() -> Result<Self> {
+        for stops in [StopSignal::SIGTTOU, StopSignal::SIGTTIN] {
+            // SAFETY: no handler is installed. In the background (`&`), a message to a terminal with `tostop`, or a look at
+            // what is typed, would stop this process; with these ignored they fail or go on (termios(3)).
+            unsafe { nix::sys::signal::signal(stops, SigHandler::SigIgn)? };
+        }
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
             hang_up: signal(SignalKind::hangup())?,
         })
     }
@@ -31,6 +42,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = self.quit.recv() => "SIGQUIT",
             _ = self.hang_up.recv() => HANG_UP,
         }
     }

@@ -6,6 +6,16 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// The same, and no longer than so many bytes; three dots stand for the rest.
+pub fn printable_up_to(text: &str, bytes: usize) -> String {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let rest = if end < text.len() { "…" } else { "" };
+    printable(&text[..end]) + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -16,5 +26,7 @@ mod tests {
             printable("Maus \u{1b}[2J\nerror: x\u{9b}1m\u{7f}é"),
             "Maus \u{fffd}[2J\u{fffd}error: x\u{fffd}1m\u{fffd}é"
         );
+        assert_eq!(printable_up_to("Maus", 4), "Maus");
+        assert_eq!(printable_up_to("aé\n", 2), "a…");
     }
 }

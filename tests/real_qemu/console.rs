@@ -14,6 +14,7 @@ use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use nix::unistd::Pid;
 
 use super::launcher::wait_for;
+use super::talk::Serial;
 use super::world::{World, each, own};
 
 /// A terminal with the program in it.
@@ -211,6 +212,58 @@ fn a_reader_that_pauses_holds_up_nothing_and_misses_nothing() {
         });
         world.done(&["stop", &world.name]).with(0);
         assert_eq!(launcher.wait().unwrap().code(), Some(0));
+    });
+}
+
+/// Ends a guest whose launcher has nobody who reads its messages.
+fn ends_all_the_same(world: &World, mut command: Command) {
+    let mut launcher = command.spawn().unwrap();
+    wait_for("its supervision", || {
+        let status = world.done(&["status", &world.name, "--json"]).json();
+        (status[0]["state"] == "running").then_some(())
+    });
+    // Many messages: each reset has one.
+    let mut guest = Serial::of(world);
+    guest.says("HELLO");
+    for _ in 0..3 {
+        guest.type_in("r").says("HELLO");
+    }
+    world.done(&["stop", &world.name]).with(0);
+    assert_eq!(launcher.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_keep_the_guest_from_its_end() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        for json in [false, true] {
+            let (_reader, mut writer) = std::io::pipe().unwrap();
+            nix::fcntl::fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+            writer.write_all(&[b'.'; 4096]).unwrap();
+            let mut command = world.command(&["run", machine.to_str().unwrap()]);
+            if json {
+                command.arg("--json").stdout(writer).stderr(Stdio::null());
+            } else {
+                command.stdout(Stdio::null()).stderr(writer);
+            }
+            ends_all_the_same(world, command);
+        }
+    });
+}
+
+#[test]
+fn a_terminal_in_ctrl_s_does_not_keep_the_guest_from_its_end() {
+    each(|world| {
+        for own_terminal in [true, false] {
+            let pty = openpty(None, None).unwrap();
+            if own_terminal {
+                own(&nix::unistd::ttyname(&pty.slave).unwrap());
+            }
+            nix::sys::termios::tcflow(&pty.slave, nix::sys::termios::FlowArg::TCOOFF).unwrap();
+            let mut command = world.command(&["run", world.machine("serial: Socket").to_str().unwrap()]);
+            command.stdout(Stdio::null()).stderr(Stdio::from(pty.slave.try_clone().unwrap()));
+            ends_all_the_same(world, command);
+        }
     });
 }
 

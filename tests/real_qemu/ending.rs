@@ -30,10 +30,14 @@ fn a_reboot_stays_in_the_same_run() {
 #[test]
 fn sigterm_presses_the_power_button() {
     each(|world| {
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
             let launcher = world.run(&world.machine("serial: Socket"));
             let mut guest = Serial::of(world);
             guest.says("HELLO");
+            // These mean nothing, and are no reason to leave the guest alone.
+            launcher.signal(Signal::SIGUSR1);
+            launcher.signal(Signal::SIGUSR2);
+            guest.type_in("?").says("HERE");
             launcher.signal(signal);
             guest.says("BUTTON");
             launcher.ended().with(0);

@@ -129,6 +129,56 @@ fn a_paused_orphan_is_adopted_as_what_it_is() {
 }
 
 #[test]
+fn a_guest_that_hangs_and_lost_its_launcher_is_ended_by_force() {
+    each(|world| {
+        let guest = orphan(world, "tpm: V2");
+        let qemu = nix::unistd::Pid::from_raw(world.pid("qemu"));
+        nix::sys::signal::kill(qemu, Signal::SIGSTOP).unwrap();
+        for arguments in [vec!["stop", &world.name], vec!["recover", &world.name]] {
+            let refused = world.done(&arguments).with(1);
+            assert!(refused.err.contains("stop --force"), "{refused:?}");
+        }
+        let stopped = world.done(&["stop", "--force", "--json", &world.name]).with(0).json();
+        assert_eq!(stopped, serde_json::json!({ "name": world.name, "stopped": true, "restored": true }));
+        assert!(!world.run_dir().exists());
+        drop(guest);
+    });
+}
+
+#[test]
+fn a_guest_that_let_go_of_its_lock_is_still_there() {
+    each(|world| {
+        let mut guest = orphan(world, "serial: Socket");
+        // As if QEMU had unlocked it.
+        std::fs::remove_file(world.run_dir().join("guest.lock")).unwrap();
+        let status = world.done(&["status", "--json", &world.name]).with(0).json();
+        assert_eq!(status[0]["state"], "unsupervised");
+        world.done(&["recover", &world.name]).with(1);
+        guest.type_in("?").says("HERE");
+        let launcher = world.run(&world.path("machine.ron"));
+        let qemu = world.pid("qemu");
+        supervised(world, &launcher, qemu, &mut guest);
+        guest.type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_takeover_that_comes_too_late_leaves_nothing() {
+    each(|world| {
+        let folder = world.run_dir();
+        std::fs::create_dir_all(&folder).unwrap();
+        for path in [folder.parent().unwrap(), &folder, &world.file("run/vfio-run/lock", "")] {
+            super::world::own(path);
+        }
+        std::fs::rename(world.path("run/vfio-run/lock"), folder.join("lock")).unwrap();
+        let adopt = world.done(&["recover", "--adopt", &world.name]).with(1);
+        assert!(adopt.err.contains("does not run"), "{adopt:?}");
+        assert!(!folder.exists());
+    });
+}
+
+#[test]
 fn what_a_dead_run_left_is_put_back_by_the_next() {
     each(|world| {
         let mut guest = orphan(world, "serial: Socket");

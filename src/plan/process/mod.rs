@@ -4,4 +4,5 @@ pub(super) mod account;
 pub(super) mod cgroup;
 pub(super) mod permission;
 pub(super) mod session;
+pub(super) mod sockets;
 pub(super) mod trust;

@@ -19,7 +19,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::error::QmpError;
-use super::wire::Wire;
+use super::wire::{Cost, Wire};
+use crate::units::printable_up_to;
 
 /// How long a command may take unless the caller says otherwise. QEMU answers within milliseconds unless its main loop
 /// is stuck, for example on storage that does not answer.
@@ -28,10 +29,31 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// The longest line that is believed unless the caller says otherwise. `query-cpus-fast` of 1024 vCPUs is a quarter.
 pub const LINE_LIMIT: usize = 1024 * 1024;
 
-/// How much text of events is kept while nobody reads them. QEMU is not trusted: a guest may have taken it over.
+/// How much memory events take at most while nobody reads them. QEMU is not trusted: a guest may have taken it over.
 const EVENT_LIMIT: usize = 4 * 1024 * 1024;
 
-/// Something that happened in QEMU, as it said it.
+/// How long an event may be whose details are kept. Those that QEMU has take some hundred bytes.
+const DETAILS_LIMIT: usize = 16 * 1024;
+
+/// How much of QEMU's words is kept.
+const WORDS_LIMIT: usize = 4096;
+
+/// Words of QEMU's that a terminal can take, cut where they are too many.
+fn words(text: &str) -> String {
+    printable_up_to(text, WORDS_LIMIT)
+}
+
+/// Makes all texts of a value such words.
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = words(text),
+        Value::Array(values) => values.iter_mut().for_each(clean),
+        Value::Object(values) => values.values_mut().for_each(clean),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Something that happened in QEMU, as it said it, without control characters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// `SHUTDOWN`, `RESET`, `DEVICE_DELETED`…
@@ -64,9 +86,12 @@ impl Event {
         .ok()
     }
 
-    fn read(mut message: Map<String, Value>) -> Option<Self> {
+    fn read(mut message: Map<String, Value>, cost: Cost) -> Option<Self> {
         let Some(Value::String(name)) = message.remove("event") else { return None };
-        let data = message.remove("data").unwrap_or_else(|| Value::Object(Map::new()));
+        let name = words(&name);
+        let data = message.remove("data").filter(|_| cost.bytes <= DETAILS_LIMIT);
+        let mut data = data.unwrap_or_else(|| Value::Object(Map::new()));
+        clean(&mut data);
         // QEMU writes -1 if it could not read the clock; that is no u64.
         let part = |key| message.get("timestamp").and_then(|t| t.get(key)).and_then(Value::as_u64);
         let timestamp = part("seconds")
@@ -104,7 +129,7 @@ pub struct Qmp<S = UnixStream> {
     wire: Wire<S>,
     version: Version,
     next_id: u64,
-    /// Events that came while a reply was waited for, each with its length.
+    /// Events that came while a reply was waited for, each with the memory that it takes.
     events: VecDeque<(Event, usize)>,
     event_bytes: usize,
 }
@@ -143,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     pub async fn execute_within<C: QmpCommand>(&mut self, command: C, deadline: Duration) -> Result<C::Ok, QmpError> {
         let reply = self.converse_within(C::NAME, &command, deadline).await?;
         serde_json::from_value(reply)
-            .map_err(|error| QmpError::Unexpected { command: C::NAME.into(), detail: error.to_string() })
+            .map_err(|error| QmpError::Unexpected { command: C::NAME.into(), detail: words(&error.to_string()) })
     }
 
     /// Runs a command by name within [`DEADLINE`], its answer as it came: for commands and answers that qapi's types
@@ -201,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         };
         let number = |key| qemu.get(key).and_then(Value::as_u64).unwrap_or_default();
         let package = message.pointer("/QMP/version/package").and_then(Value::as_str).unwrap_or_default();
-        Ok(Version { numbers: (number("major"), number("minor"), number("micro")), package: package.to_owned() })
+        Ok(Version { numbers: (number("major"), number("minor"), number("micro")), package: words(package) })
     }
 
     async fn converse_within<A: Serialize>(
@@ -255,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
             return match (reply.remove("return"), reply.get("error")) {
                 (Some(value), _) => Ok(value),
                 (None, Some(error)) => {
-                    let word = |key| error.get(key).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+                    let word = |key| words(error.get(key).and_then(Value::as_str).unwrap_or("unknown"));
                     Err(QmpError::Refused { command: name.to_owned(), class: word("class"), detail: word("desc") })
                 }
                 (None, None) => Err(QmpError::Unexpected {
@@ -268,15 +293,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
 
     /// Reads one message. Events are queued and give `None`.
     async fn receive(&mut self) -> Result<Option<Map<String, Value>>, QmpError> {
-        let (message, bytes) = self.wire.receive().await?;
+        let (message, cost) = self.wire.receive().await?;
         let Value::Object(message) = message else { return Ok(None) };
         if !message.contains_key("event") {
             return Ok(Some(message));
         }
-        let Some(event) = Event::read(message) else {
-            tracing::warn!("QMP: ignored an event without a name");
+        let Some(event) = Event::read(message, cost) else {
+            tracing::debug!("QMP: ignored an event without a name");
             return Ok(None);
         };
+        // Details that were not kept cost nothing.
+        let bytes = if cost.bytes <= DETAILS_LIMIT { cost.parsed } else { size_of::<Event>() + WORDS_LIMIT };
         if self.event_bytes + bytes > EVENT_LIMIT {
             // A guest can cause many of one kind (`BLOCK_IO_ERROR`); what must not be lost is the first of another.
             if self.events.iter().any(|(queued, _)| queued.name == event.name) {

@@ -44,6 +44,12 @@ pub enum QmpError {
         /// The limit.
         limit: usize,
     },
+    /// Lines that are no messages, again and again.
+    #[error("QEMU sent {lines} lines that are no QMP messages")]
+    Garbled {
+        /// How many.
+        lines: u32,
+    },
     /// More events than are kept.
     #[error("QEMU sent more QMP events than vfio-run keeps ({limit} bytes unread)")]
     Flood {

@@ -248,7 +248,68 @@ async fn a_flood_of_one_event_is_cut_and_one_of_another_is_not_lost() {
     while qmp.queued_event().is_some() {
         kept += 1;
     }
-    assert!((3000..5000).contains(&kept), "{kept}");
+    assert!((1500..4000).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn words_that_a_terminal_would_obey_reach_nobody() {
+    let (mut qmp, mut peer) = connected(4096).await;
+    let evil = "no\u{1b}]0;title\u{7}\nvfio-run: the host is as it was";
+    let clean = "no\u{fffd}]0;title\u{fffd}\u{fffd}vfio-run: the host is as it was";
+    let script = async {
+        let (_, id) = peer.hear().await;
+        let event = json!({ "event": format!("A{evil}"), "data": { "reason": evil, "deep": [{ "x": evil }] } });
+        peer.say(&event.to_string()).await;
+        let error = json!({ "error": { "class": evil, "desc": evil.to_owned() + &"x".repeat(900_000) }, "id": id });
+        peer.say(&error.to_string()).await;
+        let (_, id) = peer.hear().await;
+        peer.answer(&id, json!({ "status": evil, "running": true })).await;
+    };
+    let ask = async {
+        let refused = qmp.execute_raw("x", json!({})).await.unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("QEMU refused `x`: {clean}xxx")) && refused.ends_with("x…"), "{refused}");
+        assert!(refused.len() < 5000);
+        let unexpected = qmp.execute(qmp::query_status {}).await.unwrap_err().to_string();
+        assert!(unexpected.contains(clean), "{unexpected}");
+        let event = qmp.queued_event().unwrap();
+        assert_eq!(event.name, format!("A{clean}"));
+        assert_eq!(event.data, json!({ "reason": clean, "deep": [{ "x": clean }] }));
+    };
+    tokio::join!(ask, script);
+}
+
+#[tokio::test]
+async fn lines_that_cost_much_memory_are_not_parsed() {
+    let (mut qmp, mut peer) = connected(64 * 1024).await;
+    let script = async {
+        let (_, id) = peer.hear().await;
+        // Some 300 MB as values, from one line of 1 MiB.
+        let objects = vec!["{\"\":0}"; 130_000].join(",");
+        peer.say(&format!("{{\"return\":[{objects}],\"id\":{id}}}")).await;
+        for _ in 0..3 {
+            // An event that nobody knows: its name is enough.
+            let objects = vec!["{\"\":0}"; 3_000].join(",");
+            peer.say(&format!("{{\"event\":\"BIG\",\"data\":{{\"all\":[{objects}]}}}}")).await;
+        }
+        peer.answer(&id, json!(1)).await;
+    };
+    let (answer, ()) = tokio::join!(qmp.execute_raw_within("x", json!({}), 6 * LONG), script);
+    assert_eq!(answer.unwrap(), json!(1));
+    let event = qmp.queued_event().unwrap();
+    assert_eq!((event.name.as_str(), event.data), ("BIG", json!({})));
+}
+
+#[tokio::test]
+async fn endless_garbage_ends_the_conversation() {
+    let (mut qmp, mut peer) = connected(64 * 1024).await;
+    let script = async {
+        peer.hear().await;
+        for _ in 0..200 {
+            peer.say("garbage").await;
+        }
+    };
+    let (answer, ()) = tokio::join!(qmp.execute_raw("x", json!({})), script);
+    assert!(matches!(answer, Err(QmpError::Garbled { lines: 101 })), "{answer:?}");
 }
 
 #[tokio::test]

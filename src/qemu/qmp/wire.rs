@@ -13,6 +13,37 @@ use super::error::QmpError;
 /// How much is read at once. QEMU writes its replies in pieces of this order.
 const CHUNK: usize = 16 * 1024;
 
+/// How many lines that are no messages are passed over.
+const MOST_GARBLED: u32 = 100;
+/// How much memory a line may take when it is parsed, in multiples of the longest line that is believed. QEMU's largest
+/// answers take about 20.
+const MOST_PARSED: usize = 24;
+
+/// What a line costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    /// Its length.
+    pub(super) bytes: usize,
+    /// About how much memory it takes when it is parsed; never much less than it does. Empty objects in a list are the
+    /// worst: 3 bytes each in the line.
+    pub(super) parsed: usize,
+}
+
+impl Cost {
+    /// An object's table, and a value of any kind, in bytes.
+    const OBJECT: usize = 512;
+    const VALUE: usize = 80;
+
+    fn of(line: &[u8]) -> Self {
+        let parsed = line.iter().map(|byte| match byte {
+            b'{' => Self::OBJECT,
+            b'[' | b',' => Self::VALUE,
+            _ => 1,
+        });
+        Self { bytes: line.len(), parsed: parsed.sum() }
+    }
+}
+
 /// A stream cut into lines. All state lives here and not in the futures, so each of them may be dropped at any await.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
@@ -25,6 +56,8 @@ pub(super) struct Wire<S> {
     skipping: bool,
     /// The longest line that is believed.
     pub(super) limit: usize,
+    /// Lines that were passed over.
+    garbled: u32,
     /// The command being written.
     outgoing: Vec<u8>,
     /// How much of it is written.
@@ -33,11 +66,13 @@ pub(super) struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn new(stream: S, limit: usize) -> Self {
-        Self { stream, incoming: Vec::new(), searched: 0, skipping: false, limit, outgoing: Vec::new(), sent: 0 }
+        let (incoming, outgoing) = (Vec::new(), Vec::new());
+        Self { stream, incoming, searched: 0, skipping: false, limit, garbled: 0, outgoing, sent: 0 }
     }
 
-    /// The next line that holds a JSON object. Lines that do not are warned of and passed over.
-    pub(super) async fn receive(&mut self) -> Result<(Value, usize), QmpError> {
+    /// The next line that holds a JSON object, and about how much memory that takes. Lines that do not are passed over, but
+    /// not for ever.
+    pub(super) async fn receive(&mut self) -> Result<(Value, Cost), QmpError> {
         loop {
             let Some(line) = self.next_line()? else {
                 self.fill().await?;
@@ -46,10 +81,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            match serde_json::from_slice::<Value>(&line) {
-                Ok(value @ Value::Object(_)) => return Ok((value, line.len())),
-                Ok(_) => tracing::warn!(bytes = line.len(), "QMP: ignored a line that is no JSON object"),
-                Err(error) => tracing::warn!(bytes = line.len(), %error, "QMP: ignored a line that is no JSON"),
+            let cost = Cost::of(&line);
+            let why = if cost.parsed > self.limit.saturating_mul(MOST_PARSED) {
+                "takes too much memory"
+            } else {
+                match serde_json::from_slice::<Value>(&line) {
+                    Ok(value @ Value::Object(_)) => return Ok((value, cost)),
+                    Ok(_) => "is no JSON object",
+                    Err(_) => "is no JSON",
+                }
+            };
+            if self.garbled == 0 {
+                tracing::warn!(bytes = line.len(), "QMP: ignored a line that {why}, and further such lines");
+            }
+            self.garbled += 1;
+            if self.garbled > MOST_GARBLED {
+                return Err(QmpError::Garbled { lines: self.garbled });
             }
         }
     }

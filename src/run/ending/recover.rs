@@ -10,6 +10,7 @@ use super::restore::restore_host;
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::run::kept::folders::{self, is_run_dir};
+use crate::run::kept::launcher::holds;
 use crate::run::kept::lock::Lock;
 use crate::run::kept::{guest_lock, last_failure, leases, plan_file};
 use crate::run::outcome::RECOVERED;
@@ -36,9 +37,18 @@ pub enum Recovered {
     GuestRuns,
 }
 
+/// What becomes of a guest that runs without a launcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphan {
+    /// It goes on, and the host stays as it is.
+    GoesOn,
+    /// It is ended without being asked: it may not answer any more.
+    Ends,
+}
+
 /// Restores what the machine of this run directory changed on the host. Ends a QEMU that was started and never ran its
-/// guest; leaves a guest that runs alone.
-pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
+/// guest.
+pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Recovered> {
     if !is_run_dir(run_dir) {
         return Ok(Recovered::Nothing);
     }
@@ -49,12 +59,16 @@ pub async fn recover(run_dir: &Path, root: &Root) -> Result<Recovered> {
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     let mut stuck = Vec::new();
     if guest_lock::guest_lives(run_dir) {
-        if journal.records().contains(&Record::Running) && !never_continued(run_dir).await {
+        if orphan == Orphan::Ends {
+            tracing::warn!(event = "kill", "killing QEMU, which has no launcher");
+        } else if journal.records().contains(&Record::Running) && !never_continued(run_dir).await {
             return Ok(Recovered::GuestRuns);
+        } else {
+            tracing::info!("QEMU was started and never ran the guest; killing it");
         }
-        tracing::info!("QEMU was started and never ran the guest; killing it");
-        stuck = end_qemu_before_guest(run_dir, &journal).await?;
+        stuck = end_qemu(run_dir, &journal).await?;
     }
+    guest_lock::empty(run_dir);
     // The launcher may have died before it wrote its plan, and so before it took leases.
     let plan = plan_file::read(run_dir).ok();
     let _leases = leases::take_again(plan.as_ref())?;
@@ -87,16 +101,17 @@ async fn never_continued(run_dir: &Path) -> bool {
     matches!(ask.await, Ok(RunState::prelaunch))
 }
 
-/// Ends a QEMU whose guest has not executed an instruction. Its number may not have reached the journal. Returns the
-/// message if not even SIGKILL ends it.
-async fn end_qemu_before_guest(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
-    let found: Vec<Watched> = match recorded_qemu(journal.records()) {
-        Some(found) => found?.into_iter().collect(),
-        None => {
-            let holders = crate::host::holders(&run_dir.join(guest_lock::GUEST_LOCK));
-            holders.into_iter().map(Watched::child).collect::<Result<_>>()?
-        }
-    };
+/// Ends QEMU. Its number may not have reached the journal, and there may be processes that it made. Returns the message if
+/// not even SIGKILL ends it.
+async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
+    let mut found: Vec<Watched> = recorded_qemu(journal.records()).transpose()?.flatten().into_iter().collect();
+    let lock = run_dir.join(guest_lock::GUEST_LOCK);
+    if let Ok(file) = std::fs::metadata(&lock) {
+        // Not who only asks whether it is locked.
+        let holders = crate::host::holders(&lock).into_iter().filter(|pid| holds(*pid, &file));
+        // One that has ended meanwhile is not missed.
+        found.extend(holders.filter_map(|pid| Watched::child(pid).ok()));
+    }
     let mut stuck = Vec::new();
     for process in &found {
         stuck.extend(process.end("QEMU").await.err().map(|stuck| stuck.to_string()));
@@ -104,7 +119,7 @@ async fn end_qemu_before_guest(run_dir: &Path, journal: &Journal) -> Result<Vec<
     let deadline = Instant::now() + REACH_LIMIT;
     while stuck.is_empty() && guest_lock::guest_lives(run_dir) {
         if Instant::now() > deadline {
-            bail!("QEMU, which never ran the guest, does not exit");
+            bail!("QEMU does not exit");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -26,6 +26,9 @@ pub(in crate::run) async fn restore_host(
             let reports = journal.undo_all(root);
             reports.iter().for_each(|report| done(RestoreStep::Undone(report)));
             left = reports.iter().filter_map(log_undo).collect();
+            if let Some(error) = journal.unnoted() {
+                warnings.push(format!("what was undone could not be noted in the journal: {error}"));
+            }
             outcome.code = if left.is_empty() { outcome.code } else { exit::NOT_RESTORED };
         }
         if let Some(plan) = plan {

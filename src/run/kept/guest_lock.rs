@@ -1,25 +1,88 @@
 //! `guest.lock`: a file in the run directory that is locked for as long as the machine's QEMU runs.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+
+use crate::journal::Journal;
+use crate::run::process::start_time;
+use crate::run::processes::last_qemu;
 
 /// Its name in the run directory.
 pub const GUEST_LOCK: &str = "guest.lock";
 
 /// Opens and locks the file. The lock belongs to the open file that QEMU inherits, not to a process, so it stands exactly
-/// as long as QEMU runs, even when the launcher dies (flock(2)).
+/// as long as QEMU runs, even when the launcher dies (flock(2)). It is open for reading alone: a QEMU that a guest has taken
+/// over could fill /run through it, and the journal would find no room.
 pub(in crate::run) fn take(run: &Path) -> Result<OwnedFd> {
     let path = run.join(GUEST_LOCK);
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let flags = libc::O_CREAT | libc::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).mode(0o600).custom_flags(flags).open(&path);
+    let file = file.with_context(|| format!("cannot make {}", path.display()))?;
     file.try_lock().map_err(|e| anyhow::anyhow!("cannot lock {}: {e}", path.display()))?;
     Ok(file.into())
 }
 
-/// Whether a QEMU of this machine runs, with or without a launcher.
+/// Whether a QEMU of this machine runs, with or without a launcher: one that holds the lock, or that the journal names. A
+/// QEMU that a guest has taken over can let go of the lock, and then still has the devices.
 pub fn guest_lives(run: &Path) -> bool {
+    is_locked(run) || recorded_qemu_lives(run)
+}
+
+fn is_locked(run: &Path) -> bool {
     let Ok(file) = File::open(run.join(GUEST_LOCK)) else { return false };
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}
+
+fn recorded_qemu_lives(run: &Path) -> bool {
+    let records = Journal::read(run).ok().flatten().unwrap_or_default();
+    last_qemu(&records).is_some_and(|(pid, started)| start_time(pid) == Some(started))
+}
+
+/// Makes room on /run that a QEMU took through the lock (version 0.1.0 gave it a descriptor that could write).
+pub(in crate::run) fn empty(run: &Path) {
+    let opened = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(run.join(GUEST_LOCK));
+    // There is none if QEMU was never started.
+    drop(opened.and_then(|file| file.set_len(0)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::Command;
+
+    use super::*;
+    use crate::journal::Record;
+
+    #[test]
+    fn qemu_can_lock_and_not_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = File::from(take(dir.path()).unwrap());
+        assert!(is_locked(dir.path()) && take(dir.path()).is_err());
+        assert!((&lock).write(b"x").is_err() && lock.set_len(1).is_err());
+        drop(lock);
+        assert!(!guest_lives(dir.path()));
+        std::fs::write(dir.path().join(GUEST_LOCK), "much").unwrap();
+        empty(dir.path());
+        assert_eq!(std::fs::metadata(dir.path().join(GUEST_LOCK)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_qemu_that_let_go_of_the_lock_still_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id() as i32;
+        let mut journal = Journal::open(dir.path()).unwrap();
+        for started in [0, start_time(pid).unwrap()] {
+            assert!(!guest_lives(dir.path()));
+            journal.append(Record::Started { name: "qemu".to_owned(), pid, start_time: started }).unwrap();
+        }
+        assert!(guest_lives(dir.path()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!guest_lives(dir.path()));
+    }
 }

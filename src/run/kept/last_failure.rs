@@ -15,9 +15,13 @@ use crate::journal::Record;
 use crate::run::kept::plan_file::PLAN_FILE;
 use crate::run::outcome::Outcome;
 use crate::trusted;
+use crate::units::{printable, printable_up_to};
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
+/// How much of an error is kept.
+const MAX_LINES: usize = 32;
+const MAX_LINE: usize = 4096;
 /// More than any such file.
 const MAX_SIZE: u64 = 256 << 10;
 
@@ -92,18 +96,27 @@ impl LastFailure {
     /// For people: when, at which stage, why, and which log has more.
     pub fn describe(&self, name: &str) -> String {
         let when = self.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
+        // What QEMU and other programs said is in it; no line of theirs may look like one of ours.
+        let mut lines = self.error.lines().map(|line| printable(line.trim_start()));
         let mut text = format!(
-            "the last start of {name}, {when}, failed {}: {}\n  {} changes to the host were undone; log: {}",
+            "the last start of {name}, {when}, failed {}: {}",
             self.stage.words(),
-            self.error,
-            self.undone.len(),
-            self.log.display()
+            lines.next().unwrap_or_default()
         );
+        lines.for_each(|line| text.push_str(&format!("\n    {line}")));
+        let (undone, log) = (self.undone.len(), self.log.display());
+        text.push_str(&format!("\n  {undone} changes to the host were undone; log: {log}"));
         for left in &self.left {
-            text.push_str(&format!("\n  not restored then: {left}"));
+            text.push_str(&format!("\n  not restored then: {}", printable(left)));
         }
         text
     }
+}
+
+/// An error's words, cut after so many lines and bytes that the file is always read again.
+fn bounded(error: &str) -> String {
+    let lines = error.lines().take(MAX_LINES).map(|line| printable_up_to(line, MAX_LINE));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn path(log: &Path) -> PathBuf {
@@ -142,7 +155,7 @@ fn store(log: &Path, error: String, records: &[Record], left: &[String]) {
     let failure = LastFailure {
         time: Timestamp::now(),
         stage: Stage::of(records),
-        error,
+        error: bounded(&error),
         undone: records.iter().filter_map(undone).collect(),
         left: left.to_vec(),
         log: log.to_owned(),
@@ -211,6 +224,10 @@ mod tests {
         let told = known.describe("win.11");
         assert!(told.contains("failed while the host was being prepared: could not stop gdm.service: no\n"), "{told}");
         assert!(told.ends_with("not restored then: the rest"), "{told}");
+        let words = "no\u{1b}[2J\nvfio-run: the host is as it was\n".to_owned() + &"x\n".repeat(200_000);
+        write(&log, &Outcome::Crashed(words), &records, &[]);
+        let told = LastFailure::of(&log).unwrap().describe("win.11");
+        assert!(!told.contains('\u{1b}') && told.contains("\n    vfio-run: the host"), "{told}");
         remove(&log);
         assert_eq!(LastFailure::of(&log), None);
         // There is nothing to remove.

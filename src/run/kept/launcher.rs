@@ -56,7 +56,7 @@ impl Launcher {
 
 /// Whether a process holds the lock of this file: an open description of it has one, as its `fdinfo` tells
 /// (proc_pid_fdinfo(5)). A process that only asks whether the file is locked has it open too, but without an exclusive lock.
-fn holds(pid: i32, file: &Metadata) -> bool {
+pub(in crate::run) fn holds(pid: i32, file: &Metadata) -> bool {
     let folder = format!("/proc/{pid}/fd");
     let locked = |number: &str| {
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();

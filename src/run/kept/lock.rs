@@ -9,11 +9,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::folders::{ATTEMPTS, LOCK_FILE, private_folder, remove_empty_parent};
+use crate::streams;
 
 /// The lock that the launcher of a machine holds for as long as it lives.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    /// Locked for as long as it is open.
+    _file: File,
     path: PathBuf,
 }
 
@@ -26,7 +28,11 @@ impl Lock {
         let path = run.join(Self::FILE);
         // A launcher that ends removes the folder; a launcher that opened the lock just before holds a file without a name.
         for attempt in 0..ATTEMPTS {
-            private_folder(run, None)?;
+            match private_folder(run, None) {
+                // Launchers that end removed it again and again.
+                Err(error) if is_missing(&error) => continue,
+                other => other?,
+            }
             let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -54,7 +60,9 @@ impl Lock {
             if is_at(&file, &path) {
                 file.set_len(0)?;
                 write!(file, "{}", std::process::id())?;
-                return Ok(Ok(Self { file, path }));
+                // From here on the host depends on us, and never on somebody who reads our messages.
+                streams::lose_messages_rather_than_wait();
+                return Ok(Ok(Self { _file: file, path }));
             }
         }
         bail!("{} keeps vanishing; another vfio-run is cleaning up there", path.display())
@@ -71,13 +79,41 @@ impl Lock {
     }
 
     /// Removes the run directory with all that is in it, then lets the lock go.
+    ///
+    /// The lock's file goes last: from then on another launcher may move in, whose files are not ours to remove.
     pub fn remove_folder(self) -> Result<()> {
         let run = self.path.parent().context("a lock lies in a folder")?;
-        std::fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))?;
+        let emptied = || -> std::io::Result<()> {
+            for entry in std::fs::read_dir(run)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => std::fs::remove_dir_all(entry.path())?,
+                    false if entry.path() == self.path => {}
+                    false => std::fs::remove_file(entry.path())?,
+                }
+            }
+            std::fs::remove_file(&self.path)
+        };
+        emptied().with_context(|| format!("cannot remove {}", run.display()))?;
+        match std::fs::remove_dir(run) {
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                return Err(e).with_context(|| format!("cannot remove {}", run.display()));
+            }
+            _ => {}
+        }
         remove_empty_parent(run);
-        drop(self.file);
         Ok(())
     }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        streams::wait_for_readers_shortly();
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::NotFound)
 }
 
 /// Who holds a machine's lock.
@@ -115,6 +151,32 @@ mod tests {
         assert!(!run.exists());
         assert_eq!(Lock::owner(&run), None);
         Lock::take(&run).unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_launcher_that_ends_takes_nothing_of_the_next_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("machines/a");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut runs = 0;
+                    while runs < 50 {
+                        let Ok(lock) = Lock::take(&run).unwrap() else { continue };
+                        for name in ["journal", "plan.json"] {
+                            let path = run.join(name);
+                            assert!(!path.exists());
+                            std::fs::write(path, "").unwrap();
+                        }
+                        std::fs::create_dir(run.join("folder")).unwrap();
+                        assert!(run.join("journal").exists() && Lock::owner(&run).is_some());
+                        lock.remove_folder().unwrap();
+                        runs += 1;
+                    }
+                });
+            }
+        });
+        assert!(!run.exists());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
     if guest_lock::guest_lives(run_dir) {
         return Ok(Claim::GuestRuns(lock));
     }
+    guest_lock::empty(run_dir);
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     let earlier = plan_file::read(run_dir).ok();
     let earlier_leases = match leases::take_again(earlier.as_ref()) {

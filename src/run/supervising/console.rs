@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,7 +18,7 @@ use tokio::net::UnixStream;
 
 use crate::plan::Plan;
 use crate::qemu::Qmp;
-use crate::run::supervising::stdout::{self, Output};
+use crate::run::supervising::stdout::Output;
 use crate::run::watch_fd::watch_readable;
 
 /// Ctrl-], as telnet and virsh have it.
@@ -76,10 +77,11 @@ impl Console {
             .with_context(|| format!("cannot reach the serial port at {}", socket.display()))?;
         stream.set_nonblocking(true)?;
         let stdin = std::io::stdin();
-        let terminal = if stdin.is_terminal() { Some(RawTerminal::enter()?) } else { None };
-        let input = stdin.as_fd().try_clone_to_owned().and_then(watch_readable).ok();
+        // In the background (`&`) the terminal is the shell's: neither its settings nor what is typed there is ours.
+        let is_ours = !tcgetpgrp(&stdin).is_ok_and(|group| group != getpgrp());
+        let terminal = if stdin.is_terminal() && is_ours { Some(RawTerminal::enter()?) } else { None };
+        let input = stdin.as_fd().try_clone_to_owned().and_then(watch_readable).ok().filter(|_| is_ours);
         let output = Output::standard()?;
-        stdout::drop_messages_rather_than_wait();
         Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, output, pending: Vec::new() })
     }
 

@@ -16,6 +16,7 @@ use super::drop_startup_pages::drop_startup_pages;
 use super::log_limit::{LogLimit, cut_when_full};
 use super::signs_of_life;
 use super::switch_clock::SwitchClock;
+use super::throttle::{Shown, Throttle};
 use crate::journal::Journal;
 use crate::machine::Sign;
 use crate::plan::Plan;
@@ -54,6 +55,8 @@ struct Guest<'a> {
     /// Devices that come and go.
     late: LateDevices,
     journal: &'a mut Journal,
+    /// How many of QEMU's events are shown.
+    throttle: Throttle,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     reason: Option<String>,
 }
@@ -133,6 +136,7 @@ async fn run_loop(
         switch,
         late,
         journal,
+        throttle: Throttle::new(Instant::now()),
         reason: None,
     };
     let name = &plan.name;
@@ -219,21 +223,31 @@ async fn run_loop(
 impl Guest<'_> {
     /// Handles an event of QEMU's.
     fn on_event(&mut self, event: &Event) {
-        let name = &self.plan.name;
+        let name = self.plan.name.as_str();
         if let Some(sign) = signs_of_life::sign_of_event(event) {
             self.on_sign_of_life(sign);
         }
+        if event.name == "SHUTDOWN" {
+            self.reason = Some(event.text("reason").unwrap_or("unknown").to_owned());
+        }
         match event.name.as_str() {
-            "SHUTDOWN" => {
-                let reason = event.text("reason").unwrap_or("unknown").to_owned();
-                tracing::info!(event = "shutdown", reason, "{name} shuts down ({reason})");
-                self.reason = Some(reason);
-                self.set_state(machine_state::SHUTDOWN);
-            }
-            "RESET" => tracing::info!(event = "reset", "{name} restarts"),
+            "SHUTDOWN" => self.set_state(machine_state::SHUTDOWN),
             "STOP" => self.set_state(machine_state::PAUSED),
             "RESUME" => self.set_state(machine_state::RUNNING),
             "SUSPEND" => self.set_state(machine_state::SUSPENDED),
+            _ => {}
+        }
+        let told =
+            matches!(event.name.as_str(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED" | "WATCHDOG" | "BLOCK_IO_ERROR");
+        if told && !self.may_be_shown() {
+            return;
+        }
+        match event.name.as_str() {
+            "SHUTDOWN" => {
+                let reason = self.reason.as_deref().unwrap_or_default();
+                tracing::info!(event = "shutdown", reason, "{name} shuts down ({reason})");
+            }
+            "RESET" => tracing::info!(event = "reset", "{name} restarts"),
             "GUEST_PANICKED" => tracing::error!(event = "panic", "the guest of {name} panicked"),
             "WATCHDOG" => {
                 let action = event.text("action").unwrap_or("unknown");
@@ -245,6 +259,24 @@ impl Guest<'_> {
                 tracing::error!(event = "io-error", "disk {device} of {name} failed: {reason}");
             }
             other => tracing::debug!("QEMU: {other} {}", event.data),
+        }
+    }
+
+    /// Whether one more event is shown to people and to systemd.
+    fn may_be_shown(&mut self) -> bool {
+        let name = &self.plan.name;
+        match self.throttle.decide(Instant::now()) {
+            Shown::Yes { after } => {
+                if after > 0 {
+                    tracing::warn!("{after} events of {name} were not shown");
+                }
+                true
+            }
+            Shown::NoMore => {
+                tracing::warn!("{name} has so many events that not all of them are shown from now on");
+                false
+            }
+            Shown::No => false,
         }
     }
 
@@ -296,9 +328,11 @@ impl Guest<'_> {
 
     fn set_state(&mut self, state: &str) {
         if self.state != state {
-            tracing::debug!("{} is {state}", self.plan.name);
-            systemd_notify::status(state);
             self.state = state.to_owned();
+            if self.may_be_shown() {
+                tracing::debug!("{} is {state}", self.plan.name);
+                systemd_notify::status(state);
+            }
         }
     }
 

@@ -12,3 +12,4 @@ pub(super) mod reach_guest;
 mod signs_of_life;
 mod stdout;
 pub(super) mod switch_clock;
+pub(super) mod throttle;

@@ -1,40 +1,10 @@
-//! Standard output that the event loop never waits for: a terminal behind a dead connection, or a reader that pauses, must
-//! not hold it up. The descriptor that we share with our parent shell is not set to non-blocking, since that would hold
-//! for the shell too; a terminal is opened once more instead.
+//! The guest's console output, for which the event loop never waits.
 
-use std::fs::OpenOptions;
-use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::run::watch_fd::watch_writable;
-
-/// How much is written at once after poll(2) has reported the descriptor writable. A pipe has room for more; a terminal may
-/// have room for less, which matters only if it cannot be opened once more.
-const AT_ONCE: usize = 128;
-
-/// Drops messages that a terminal does not take at once from now on. Otherwise the launcher would wait for ever once the
-/// guest's output has filled the terminal, and the host would not be restored.
-pub fn drop_messages_rather_than_wait() {
-    if let Some(own) = opened_once_more(&io::stderr()) {
-        // If this fails, standard error is as it was.
-        let _ = nix::unistd::dup2_stderr(own);
-    }
-}
-
-/// The terminal behind a descriptor, without the flags that others have set, or rely on.
-fn opened_once_more(fd: &(impl AsFd + IsTerminal)) -> Option<OwnedFd> {
-    if !fd.is_terminal() {
-        return None;
-    }
-    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    // A terminal of another user's cannot be opened.
-    OpenOptions::new().write(true).custom_flags(flags).open(path).ok().map(OwnedFd::from)
-}
+use crate::streams::{opened_once_more, write_now};
 
 /// Standard output, and what it has not taken yet.
 #[derive(Debug)]
@@ -66,14 +36,14 @@ impl Output {
     /// Waits until all was taken, or the reader has gone, which is no reason to end the guest. Can be dropped and called
     /// again. Watches the descriptor only while it takes nothing.
     pub async fn flush(&mut self) {
-        if write_now(&self.fd, &mut self.pending) {
+        if write_now(self.fd.as_fd(), &mut self.pending) {
             return;
         }
         let room = self.fd.try_clone().and_then(watch_writable);
         while let Ok(room) = &room
             && let Ok(mut ready) = room.writable().await
         {
-            if write_now(&self.fd, &mut self.pending) {
+            if write_now(self.fd.as_fd(), &mut self.pending) {
                 return;
             }
             ready.clear_ready();
@@ -81,24 +51,6 @@ impl Output {
         // What cannot be watched, such as a file, always has room; it is not known how this one could be written.
         self.pending.clear();
     }
-}
-
-/// Writes what is taken at once. Returns whether there is nothing left to write.
-fn write_now(fd: &OwnedFd, pending: &mut Vec<u8>) -> bool {
-    while !pending.is_empty() {
-        let mut room = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut room, PollTimeout::ZERO) == Ok(0) {
-            return false;
-        }
-        match nix::unistd::write(fd, &pending[..pending.len().min(AT_ONCE)]) {
-            Ok(n) => drop(pending.drain(..n)),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return false,
-            // The reader has gone.
-            Err(_) => pending.clear(),
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::units::exit;
 /// Does what the arguments say and returns the exit code.
 pub fn execute(cli: Cli) -> u8 {
     let (output, lines) = (cli.output, cli.messages().json);
-    dispatch(cli).unwrap_or_else(|error| match error.downcast_ref::<Refused>() {
+    let code = dispatch(cli).unwrap_or_else(|error| match error.downcast_ref::<Refused>() {
         Some(refused) => {
             match serde_json::to_value(refused) {
                 Ok(value) if lines => report::error_line("error", &refused.to_string(), "error", value),
@@ -38,7 +38,14 @@ pub fn execute(cli: Cli) -> u8 {
             tracing::error!(event = "error", "{error:#}");
             if error.is::<shared::planned::NoQemu>() { exit::REFUSED } else { exit::NOT_STARTED }
         }
-    })
+    });
+    match report::unwritten() {
+        Some(error) => {
+            tracing::error!(event = "error", "cannot write to standard output: {error}");
+            code.max(exit::NOT_STARTED)
+        }
+        None => code,
+    }
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {

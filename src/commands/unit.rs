@@ -1,13 +1,17 @@
 //! `vfio-run unit FILE`.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::unistd::Uid;
 
 use super::shared::unit_file;
 use crate::cli::{OutputArgs, UnitArgs};
+use crate::host::Environment;
 use crate::machine;
 use crate::report;
 use crate::run::transient_unit::Waits;
@@ -36,9 +40,7 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
         return Ok(exit::OK);
     }
     let folder = folder()?;
-    std::fs::create_dir_all(&folder)?;
-    let path = folder.join(&name);
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let path = install(&folder, &name, &text)?;
     tracing::info!("wrote {}", path.display());
     reload();
     let user = if Uid::effective().is_root() { "" } else { " --user" };
@@ -49,13 +51,35 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
     Ok(exit::OK)
 }
 
+/// Writes the unit whole or not at all, and never through a link: a unit that is masked is a link to `/dev/null`.
+fn install(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let shown = path.display();
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    if let Ok(target) = std::fs::read_link(&path) {
+        if target == Path::new("/dev/null") {
+            bail!("{shown} is masked; `systemctl unmask {name}` allows it");
+        }
+        bail!("{shown} is a link to {}; remove the link, or print the unit without `--install`", target.display());
+    }
+    let part = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&part, &path)
+    };
+    written().inspect_err(|_| drop(std::fs::remove_file(&part))).with_context(|| format!("cannot write {shown}"))?;
+    Ok(path)
+}
+
 fn folder() -> Result<PathBuf> {
     if Uid::effective().is_root() {
         return Ok(PathBuf::from("/etc/systemd/system"));
     }
-    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let config = config.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
-    Ok(config.context("neither XDG_CONFIG_HOME nor HOME is set")?.join("systemd/user"))
+    // Relative ones are ignored, as everywhere.
+    let config = Environment::of_this_process().xdg("XDG_CONFIG_HOME", ".config");
+    Ok(config.context("neither XDG_CONFIG_HOME nor HOME is an absolute path")?.join("systemd/user"))
 }
 
 /// Has systemd read the unit; if it does not run, the next boot will.
@@ -68,5 +92,28 @@ fn reload() {
         Ok(status) if status.success() => {}
         Ok(status) => tracing::warn!("systemctl daemon-reload: {status}"),
         Err(error) => tracing::warn!("cannot run systemctl ({error}); run `systemctl daemon-reload`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_written_whole_and_never_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("systemd/user");
+        let path = install(&folder, "a.service", "one").unwrap();
+        install(&folder, "a.service", "two").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        std::fs::remove_file(&path).unwrap();
+        for (target, words) in [("/dev/null", "is masked"), ("elsewhere", "is a link to elsewhere")] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            let refused = install(&folder, "a.service", "three").unwrap_err().to_string();
+            assert!(refused.contains(words), "{refused}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert!(!folder.join("elsewhere").exists());
     }
 }

@@ -53,9 +53,9 @@ impl Environment {
     }
 
     /// A variable that names a folder by an absolute path; the XDG Base Directory Specification has relative ones
-    /// ignored.
+    /// ignored. So is one that is not UTF-8, which no plan could name.
     pub fn folder(&self, name: &str) -> Option<PathBuf> {
-        self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute())
+        self.variable(name).and_then(OsStr::to_str).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
     /// The folder that an XDG variable names, or its place below the home folder.

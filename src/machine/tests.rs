@@ -170,7 +170,7 @@ fn what_is_no_machine_file_is_refused() {
         (dir.path().join("none.ron"), "cannot be read: No such file or directory (os error 2)"),
         (dir.path().to_owned(), "is a directory, not a machine file"),
         (fifo, "is not a regular file, not a machine file"),
-        (write("binary.ron", b"(\n\xff)"), "is not text: line 2 is not UTF-8"),
+        (write("binary.ron", b"(\n\xff)"), "this is not UTF-8, so the file is not text"),
         (write("large.ron", &vec![b' '; (1 << 20) + 1]), "is too large for a machine file"),
     ] {
         assert_eq!(read(&path).unwrap_err().message, expected);

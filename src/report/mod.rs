@@ -15,7 +15,7 @@ pub use findings::findings;
 pub use messages::{error_line, install as install_messages};
 pub use pager::{page, text_width};
 pub use plan::{explained, summary};
-pub use print::{complain, json, print, say};
+pub use print::{complain, json, print, say, unwritten};
 pub use rehearsal::rehearsal;
 pub use shell::{command as shell_command, helper_at as shell_helper, line as shell_line};
 pub use table::Table;

@@ -1,29 +1,46 @@
 //! What was asked for, on standard output; what is wrong with what the user wrote, on standard error.
 
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
+
 use anyhow::Result;
 use serde::Serialize;
 
-/// Prints a value as JSON, for scripts. A reader that went away is no error.
+/// Why what was asked for could not be written.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Prints a value as JSON, for scripts.
 pub fn json(value: &impl Serialize) -> Result<()> {
     say(&serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
-/// Prints lines that were asked for on standard output. A reader that went away (`| head`) is no error.
+/// Prints lines that were asked for on standard output. A reader that went away (`| head`) is no error; any other makes
+/// [`unwritten`] say so.
 pub fn say(text: &str) {
-    use std::io::Write as _;
-    drop(writeln!(anstream::stdout(), "{text}"));
+    let mut out = anstream::stdout();
+    note(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
 /// Prints a text that was made whole before, as [`say`] does.
 pub fn print(text: &[u8]) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(text).and_then(|()| out.flush()));
+    let mut out = io::stdout().lock();
+    note(out.write_all(text).and_then(|()| out.flush()));
+}
+
+fn note(written: io::Result<()>) {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => drop(UNWRITTEN.set(error.to_string())),
+        _ => {}
+    }
+}
+
+/// Why something that was asked for could not be written, such as a full disk.
+pub fn unwritten() -> Option<&'static str> {
+    UNWRITTEN.get().map(String::as_str)
 }
 
 /// Prints what is wrong with what the user wrote, as it is, on standard error.
 pub fn complain(text: &str) {
-    use std::io::Write as _;
     drop(writeln!(anstream::stderr(), "{text}"));
 }

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -84,8 +85,11 @@ impl Hooks {
         let shown = format!("the hook {hook}");
         tracing::info!(event = "hook", stage = hook.stage.name(), "{shown}");
         systemd_notify::status(&shown);
-        let log = Log::begin(&self.log, format!("vfio-run {} runs {shown}", env!("CARGO_PKG_VERSION")))?;
-        let child = self.start(hook, &log).with_context(|| format!("{shown} could not be started"))?;
+        // A full disk keeps no hook from its work: what one before the guest did, this one may have to undo.
+        let log = Log::begin(&self.log, format!("vfio-run {} runs {shown}", env!("CARGO_PKG_VERSION")));
+        let log = log.inspect_err(|error| tracing::warn!("the output of {shown} is lost: {error:#}")).ok();
+        let quote = || log.as_ref().map_or_else(String::new, Log::quote);
+        let child = self.start(hook, log.as_ref()).with_context(|| format!("{shown} could not be started"))?;
         let limit = Duration::from_secs(hook.timeout.into());
         let late = tokio::select! {
             ended = child.ended() => {
@@ -97,22 +101,25 @@ impl Hooks {
         };
         if let Some(why) = late {
             end(&child).await;
-            bail!("{shown} {why}:{}", log.quote());
+            bail!("{shown} {why}:{}", quote());
         }
         match child.reap() {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!("{shown} failed ({status}):{}", log.quote()),
+            Some(status) => bail!("{shown} failed ({status}):{}", quote()),
             None => bail!("{shown} ended and its exit status is lost"),
         }
     }
 
-    fn start(&self, hook: &PlannedHook, log: &Log) -> Result<Watched> {
+    fn start(&self, hook: &PlannedHook, log: Option<&Log>) -> Result<Watched> {
         let (program, arguments) = hook.argv.split_first().context("it names no program")?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir("/").session(Session::Own);
         // A hook must not go on working on a host that is being restored after its launcher died.
         command.death_signal(Signal::SIGTERM);
-        command.stdout(log.output()?).stderr(log.output()?);
+        match log {
+            Some(log) => command.stdout(log.output()?).stderr(log.output()?),
+            None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+        };
         for (name, value) in &self.environment {
             match value {
                 Some(value) => command.env(name, value),

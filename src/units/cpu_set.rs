@@ -144,8 +144,9 @@ impl fmt::Display for CpuSet {
         let mut cpus = self.0.iter().copied().peekable();
         while let Some(first) = cpus.next() {
             let mut last = first;
-            while cpus.next_if_eq(&(last + 1)).is_some() {
-                last += 1;
+            // A captured host may name any number.
+            while let Some(next) = last.checked_add(1).and_then(|next| cpus.next_if_eq(&next)) {
+                last = next;
             }
             f.write_str(separator)?;
             match last - first {
@@ -175,6 +176,7 @@ mod tests {
         for text in ["", "0", "0-3", "0-3,8", "4-11,16,18-19"] {
             assert_eq!(text.parse::<CpuSet>().unwrap().to_string(), text);
         }
+        assert_eq!(CpuSet::from_iter([u32::MAX, u32::MAX - 1]).to_string(), "4294967294-4294967295");
         assert_eq!("3, 1 ,2\n".parse::<CpuSet>().unwrap().to_string(), "1-3");
     }
 

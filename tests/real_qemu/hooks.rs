@@ -56,6 +56,23 @@ fn hooks_run_at_their_stages_in_order_and_their_output_is_in_the_log() {
 }
 
 #[test]
+fn hooks_that_are_owed_need_no_log() {
+    each(|world| {
+        let launcher = world.run(&world.machine(&hooks(world, &[])));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        wait_for("the hook of the running guest", || notes(world).contains(&"running qemu".to_owned()).then_some(()));
+        // As good as a disk that is full.
+        let log = world.state_dir().with_file_name("log").join(format!("{}.log", world.name));
+        std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+        guest.type_in("q");
+        let ended = launcher.ended().with(0);
+        assert_eq!(notes(world)[3..], ["ended shut-down0", "restored shut-down0"]);
+        assert!(ended.err.contains("the output of the hook"), "{ended:?}");
+    });
+}
+
+#[test]
 fn a_hook_that_fails_before_the_guest_stops_the_start_and_its_counterparts_still_run() {
     each(|world| {
         for (stage, noted) in [

@@ -70,6 +70,8 @@ impl Step for Cgroup {
             !matches!(&removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
         });
         removed.map_err(FileError::io("remove", &self.path))?;
+        // The group of all machines goes with its last one: the kernel refuses it while there is another.
+        path.parent().filter(|parent| parent.ends_with("vfio-run")).map(std::fs::remove_dir);
         Ok(Undone::Restored)
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Root;
+use crate::trusted;
 use crate::units::PciIds;
 
 /// The largest expansion ROM that a device can have is 16 MiB.
@@ -44,7 +45,7 @@ impl Rom {
 /// Reads a ROM file; `None` if it can't be read.
 pub(super) fn read(root: &Root, path: &Path) -> Option<Rom> {
     use std::io::Read as _;
-    let file = std::fs::File::open(root.path(path)).ok()?;
+    let file = trusted::open_data(&root.path(path)).ok()?;
     let mut bytes = Vec::new();
     file.take(MAX_ROM as u64).read_to_end(&mut bytes).ok()?;
     Some(parse(&bytes))
@@ -107,6 +108,17 @@ mod tests {
         let rom = parse(&bytes);
         assert_eq!((rom.offset, rom.images.len(), rom.has_uefi()), (Some(1024), 2, true));
         assert_eq!(rom.images[0].ids.to_string(), "10de:2684");
+    }
+
+    #[test]
+    fn only_a_file_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rom"), image_bytes(1, 0, true)).unwrap();
+        nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let root = Root::new(folder.path());
+        assert_eq!(read(&root, Path::new("/rom")).unwrap().images.len(), 1);
+        assert_eq!(read(&root, Path::new("/fifo")), None);
+        assert_eq!(read(&Root::new("/"), Path::new("/dev/zero")), None);
     }
 
     #[test]

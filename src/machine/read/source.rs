@@ -9,6 +9,7 @@ use ron::extensions::Extensions;
 use super::explain::Explain;
 use super::lines::Lines;
 use super::refused::Refused;
+use super::tokens::Span;
 use super::validate;
 use super::words::Completed;
 use crate::machine::file::Machine;
@@ -31,6 +32,10 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// Reads and validates a machine file. Nothing is looked up that the file names: that is the plan's work.
 pub fn read(path: &Path) -> Result<Source, Refused> {
+    // The plan that a run keeps is JSON, and names the file.
+    if std::path::absolute(path).is_ok_and(|path| path.to_str().is_none()) {
+        return Err(Refused::file(path, "has a path that is not UTF-8").help("rename the file, or the folder"));
+    }
     parse(path, &read_text(path)?)
 }
 
@@ -57,8 +62,10 @@ fn read_text(path: &Path) -> Result<String, Refused> {
         return Err(Refused::file(path, "is too large for a machine file").allowed("at most 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        Refused::file(path, format!("is not text: line {line} is not UTF-8")).help("save the file as UTF-8")
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let what = "this is not UTF-8, so the file is not text";
+        Refused::at(path, &text, Span { start: valid, end: valid }, what).help("save the file as UTF-8")
     })
 }
 

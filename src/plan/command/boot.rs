@@ -23,7 +23,9 @@ pub(super) fn write(draft: &mut Draft) {
     for (option, name, what, path) in files {
         let Some(path) = path else { continue };
         let field = format!("kernel.{name}");
-        account::reach(draft, &field, &field, what, path, Use::Read);
+        if let Some(file) = account::reach(draft, &field, &field, what, path, Use::Read) {
+            account::is_file(draft, &field, &field, what, path, &file);
+        }
         draft.push(QemuOption::text(option, draft::text(path), draft.file(&field)));
     }
     if !kernel.cmdline.is_empty() {

@@ -69,8 +69,14 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
     let secure = asked.secure_boot.unwrap_or(guest == Guest::Windows11);
     let enrolled = asked.enrolled_keys.unwrap_or(secure);
     if let (Some(code), Some(template)) = (&asked.code, &asked.vars) {
-        account::reach(draft, "firmware.code", "firmware.code", "the firmware's code", code, Use::Read);
-        account::exists(draft, "firmware.vars", "firmware.vars", "the variable store's template", template);
+        let (key, what) = ("firmware.code", "the firmware's code");
+        if let Some(file) = account::reach(draft, key, key, what, code, Use::Read) {
+            account::is_file(draft, key, key, what, code, &file);
+        }
+        let (key, what) = ("firmware.vars", "the variable store's template");
+        if let Some(file) = account::exists(draft, key, key, what, template) {
+            account::is_file(draft, key, key, what, template, &file);
+        }
         let (code_format, vars_format) = (image_format(draft, code), image_format(draft, template));
         let origin = draft.file("firmware.code");
         let (code, template) = (code.clone(), template.clone());

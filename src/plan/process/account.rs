@@ -102,6 +102,15 @@ pub(in crate::plan) fn exists(draft: &mut Draft, key: &str, field: &str, what: &
     Some(file)
 }
 
+/// Checks that it is a regular file, of which QEMU, or the launcher, reads the whole. A FIFO would wait for ever.
+pub(in crate::plan) fn is_file(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, file: &FileFact) {
+    if file.kind != Some(FileKind::File) {
+        let detail = format!("{what} {} is no regular file", path.display());
+        draft.no(&format!("{key}.kind"), Severity::Hard, detail, &format!("name a file in `{field}`"));
+        draft.about(field);
+    }
+}
+
 fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, file: &FileFact, usage: Use) {
     let (own_uid, own_gid) = (draft.host.process.uid, draft.host.process.gid);
     let account = draft.account.clone();

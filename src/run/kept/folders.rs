@@ -44,10 +44,47 @@ fn made(path: &Path, mode: u32, owner: Option<&Account>) -> Result<()> {
 
 /// Removes the folder of the sockets that QEMU made itself, which it leaves there when it is killed.
 pub fn remove_display(path: &Path) {
-    match std::fs::remove_dir_all(path) {
+    match remove_tree(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => tracing::warn!("cannot remove {}: {e}", path.display()),
         Err(_) => {}
         Ok(()) => remove_empty_parent(path),
+    }
+}
+
+/// Removes a folder with all that is in it, however deep it is: each level below the first is moved up first, so that this
+/// needs no descriptor, and no part of a path, for each. Follows no links.
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    let mut moved = 0_u64;
+    loop {
+        let mut empty = true;
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            empty = false;
+            if !entry.file_type()?.is_dir() {
+                std::fs::remove_file(entry.path())?;
+                continue;
+            }
+            for inner in std::fs::read_dir(entry.path())? {
+                let inner = inner?;
+                if inner.file_type()?.is_dir() {
+                    // QEMU is gone, so nobody makes this name meanwhile; one that it made is passed over.
+                    let up = loop {
+                        moved += 1;
+                        let up = path.join(format!(".removed-{moved}"));
+                        if std::fs::symlink_metadata(&up).is_err() {
+                            break up;
+                        }
+                    };
+                    std::fs::rename(inner.path(), up)?;
+                } else {
+                    std::fs::remove_file(inner.path())?;
+                }
+            }
+            std::fs::remove_dir(entry.path())?;
+        }
+        if empty {
+            return std::fs::remove_dir(path);
+        }
     }
 }
 
@@ -76,6 +113,27 @@ mod tests {
         std::fs::create_dir(&run).unwrap();
         private_folder(&run, None).unwrap();
         assert_eq!(std::fs::metadata(&run).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_of_any_depth_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, other) = (dir.path().join("display"), dir.path().join("other"));
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("kept"), "").unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&other, folder.join("link")).unwrap();
+        // Deeper than a path is long, and than there are descriptors.
+        let mut at = rustix::fs::open(&folder, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+        for _ in 0..5000 {
+            rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
+            rustix::fs::symlinkat(&other, &at, "link2").unwrap();
+            at = rustix::fs::openat(&at, "d", rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+        }
+        drop(at);
+        std::fs::create_dir(folder.join(".removed-1")).unwrap();
+        remove_display(&folder);
+        assert!(!folder.exists() && other.join("kept").exists());
     }
 
     #[test]

@@ -79,7 +79,12 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
             return Ok(Claim::Refused(Report::refused(refused.into(), Vec::new())));
         }
     };
-    plan_file::write(plan)?;
+    if let Err(error) = plan_file::write(plan) {
+        // Nothing was done yet, so nothing stays that looks like a run whose launcher was killed.
+        journal.close()?;
+        lock.remove_folder()?;
+        return Err(error);
+    }
     Ok(Claim::Claimed(Claimed { leases, journal, lock }))
 }
 

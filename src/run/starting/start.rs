@@ -111,10 +111,26 @@ async fn run_guest(
     log: &Log,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
-    let mut qmp = tokio::select! {
+    let qmp = tokio::select! {
         answered = wait_for_qemu(qmp, processes, log, ANSWER_LIMIT) => answered?,
         signal = signals.next() => bail!("{signal} came before the guest ran"),
     };
+    // Each question has its own limit, and a signal need not wait for any.
+    tokio::select! {
+        runs = continue_guest(plan, root, journal, processes, qemu, qmp) => runs,
+        signal = signals.next() => bail!("{signal} came before the guest ran"),
+    }
+}
+
+/// From QEMU's answer to the guest's first instruction.
+async fn continue_guest(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    processes: &Processes,
+    qemu: &Watched,
+    mut qmp: Qmp,
+) -> Result<(Qmp, Option<Console>, LateDevices)> {
     if let Cgroup::Scope(name) = &plan.cgroup {
         let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
         // After the answer, so that a QEMU that refuses its arguments leaves no failed scope behind.

@@ -11,7 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{
-    Cgroup, Change, ChangeError, FileError, HugePages, NodeFolder, Own, Setting, TakeUsb, Write, Writes, unattended,
+    Cgroup, Change, ChangeError, FileError, HugePages, NodeFolder, Own, Setting, SharedFile, TakeUsb, Write, Writes,
+    unattended,
 };
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
@@ -115,6 +116,10 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         Own { path: format!("/sys/knob{knob}").into(), uid, gid }.into()
     });
     let cgroup = (0..2u32).prop_map(|n| Cgroup { path: format!("/sys/fs/cgroup/guest{n}").into() }.into());
+    // Made but once, since one that is there is refused.
+    let shared = (0..1u32 << 30, 0..4096u64).prop_map(move |(n, size)| {
+        SharedFile { path: format!("/sys/shared{n}").into(), size, uid, gid, mode: 0o660 }.into()
+    });
     let many = proptest::collection::vec((0..6usize, "[a-z0-9]{1,8}"), 1..6).prop_map(|files| {
         // Of the six, two are missing.
         let setting =
@@ -125,7 +130,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let nodes = (0..2u32).prop_map(|n| NodeFolder::of(&format!("guest{n}")).into());
     let usb = (1..3u32).prop_map(|n| TakeUsb { port: format!("1-{n}").parse().unwrap() }.into());
     proptest::collection::vec(
-        prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb],
+        prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb, 1 => shared],
         1..6,
     )
 }

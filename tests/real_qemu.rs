@@ -40,6 +40,8 @@ mod other_users;
 mod rehearse;
 #[path = "real_qemu/screens.rs"]
 mod screens;
+#[path = "real_qemu/shared_memory.rs"]
+mod shared_memory;
 #[path = "real_qemu/shares.rs"]
 mod shares;
 #[path = "real_qemu/start.rs"]

@@ -23,6 +23,7 @@ mod host {
     pub mod huge_pages;
     pub mod knob;
     pub mod own;
+    pub mod shared_file;
     pub mod write;
     pub mod writes;
 }
@@ -71,6 +72,7 @@ step::changes! {
     host::cgroup::Cgroup,
     host::huge_pages::HugePages,
     host::own::Own,
+    host::shared_file::SharedFile,
     host::write::Write,
     host::writes::Writes,
     pci::bind_driver::BindDriver,

@@ -14,6 +14,7 @@ use super::{
     Root, Tuning, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process,
     render_nodes, smbios, usb,
 };
+use crate::units::Size;
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
 /// `vfio-run host --json` can be planned for elsewhere.
@@ -68,6 +69,9 @@ pub struct Host {
     /// stands in them: serial numbers belong in no captured host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios: Option<BTreeSet<u8>>,
+    /// The memory of the kernel module kvmfr (Looking Glass), if it is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kvmfr: Option<Size>,
     /// The desktop's user and that user's sound servers, if the machine needs them and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desktop: Option<Desktop>,
@@ -148,6 +152,7 @@ impl Host {
             network: wanted.network.then(|| Network::read(root)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
+            kvmfr: kvmfr(root),
             desktop: wanted.desktop.as_ref().and_then(|wanted| Desktop::read(root, environment, &process, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
@@ -159,6 +164,13 @@ impl Host {
             memory,
         }
     }
+}
+
+/// The size that the module has its first device make, in MiB (`static_size_mb`, one number a device).
+fn kvmfr(root: &Root) -> Option<Size> {
+    let sizes = root.text_up_to("/sys/module/kvmfr/parameters/static_size_mb", 4096)?;
+    let first: u64 = sizes.split(',').next()?.parse().ok()?;
+    first.checked_mul(Size::MIB).map(Size::bytes)
 }
 
 /// User and group id of each account that the system knows (getpwnam(3)), wherever it keeps them.

@@ -22,6 +22,7 @@ use super::subjects::handover::Handover;
 use super::subjects::hooks::Hooks;
 use super::subjects::host::HostTuning;
 use super::subjects::input::Input;
+use super::subjects::looking_glass::LookingGlass;
 use super::subjects::memory::Memory;
 use super::subjects::network::Network;
 use super::subjects::pci::{self, PciDevice};
@@ -114,6 +115,12 @@ pub struct Machine {
     /// graphics card that is passed through has sound of its own.
     #[serde(default)]
     pub audio: Audio,
+    /// Looking Glass, by the size of the guest's screen: `looking_glass: (width: 2560, height: 1440)`. Default: none.
+    #[serde(default)]
+    pub looking_glass: Option<LookingGlass>,
+    /// Whether the guest's sound goes into shared memory, `/dev/shm/scream-NAME`, for Scream's driver for Windows. Default: no.
+    #[serde(default)]
+    pub scream: bool,
     /// What the guest's first serial port is connected to. Default `None`: there is no port.
     #[serde(default)]
     pub serial: Serial,
@@ -201,8 +208,8 @@ macro_rules! subjects {
 }
 
 subjects! {
-    cpu, memory, firmware, kernel, disks, networks, pci, usb, input, handover, hooks, display, video, audio, serial, second_serial, tpm, smbios,
-    acpi_tables, licence, apple_smc, vsock, shares, host, give_back_unless,
+    cpu, memory, firmware, kernel, disks, networks, pci, usb, input, handover, hooks, display, video, audio, looking_glass, serial,
+    second_serial, tpm, smbios, acpi_tables, licence, apple_smc, vsock, shares, host, give_back_unless,
 }
 
 impl Machine {
@@ -222,6 +229,11 @@ impl Machine {
             Firmware::Auto => Some(Uefi::default()),
             Firmware::Uefi(asked) => Some(asked.clone()),
         }
+    }
+
+    /// The memory that Scream's driver plays into.
+    pub fn scream_file(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/scream-{}", self.name))
     }
 
     /// QEMU's machine type: the one given, else the one with PCI Express.

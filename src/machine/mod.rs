@@ -31,6 +31,7 @@ pub use subjects::handover::{DisplayManager, Handover, Holders};
 pub use subjects::hooks::{Hook, Hooks};
 pub use subjects::host::{Frequency, HostTuning, Place as HostPlace, ThpDefrag};
 pub use subjects::input::{Input, InputDevice, Toggle};
+pub use subjects::looking_glass::LookingGlass;
 pub use subjects::memory::{Memory, Pages};
 pub use subjects::network::{Backend, Link, Network, NetworkModel};
 pub use subjects::pci::{PciDevice, Property, Rebar, Revive};

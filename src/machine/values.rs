@@ -130,6 +130,10 @@ pub(super) fn check_path(machine: &Machine, problems: &mut Problems) {
 }
 
 pub(super) fn named(machine: &Machine, named: &mut Named) {
+    if machine.scream {
+        named.files.push(machine.scream_file());
+        named.desktop = true;
+    }
     named
         .programs
         .push(machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned()));

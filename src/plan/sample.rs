@@ -124,6 +124,7 @@ pub fn host(shape: Shape) -> Host {
         network: None,
         acpi_tables: BTreeMap::new(),
         smbios: None,
+        kvmfr: None,
         desktop: None,
         installed_unit: None,
         machine_file: None,
@@ -135,7 +136,8 @@ pub fn qemu() -> QemuFacts {
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect();
     let devices = "pcie-root-port virtio-blk-pci virtio-scsi-pci scsi-hd scsi-cd scsi-block scsi-generic virtio-balloon-pci ide-hd ide-cd nvme virtio-net-pci e1000e e1000 rtl8139 vmxnet3 \
                    VGA virtio-vga virtio-vga-gl qxl-vga cirrus-vga qemu-xhci usb-redir usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
-                   tpm-crb tpm-tis i6300esb pvpanic isa-applesmc ich9-intel-hda hda-output hda-duplex usb-audio AC97 usb-host virtio-keyboard-pci virtio-mouse-pci";
+                   tpm-crb tpm-tis i6300esb pvpanic isa-applesmc ich9-intel-hda hda-output hda-duplex usb-audio AC97 usb-host virtio-keyboard-pci virtio-mouse-pci \
+                   ivshmem-plain";
     let options =
         [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
     QemuFacts {
@@ -145,7 +147,9 @@ pub fn qemu() -> QemuFacts {
         q35_properties: set("hpet smm vmport"),
         object_properties: BTreeMap::new(),
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),
-        objects: set("memory-backend-ram memory-backend-memfd iothread rng-builtin input-linux secret tls-creds-x509"),
+        objects: set(
+            "memory-backend-ram memory-backend-file memory-backend-memfd iothread rng-builtin input-linux secret tls-creds-x509",
+        ),
         netdevs: set("user tap bridge"),
         audiodevs: set("none pa alsa spice"),
         displays: set("none gtk egl-headless"),

@@ -13,6 +13,7 @@ pub(super) mod handover;
 pub(super) mod hooks;
 pub(super) mod host;
 pub(super) mod input;
+pub(super) mod looking_glass;
 pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod pci;

@@ -2,7 +2,9 @@
 
 use super::super::draft::Draft;
 use super::decided::Decided;
-use super::devices::{audio, balloon, disks, display, input, networks, passthrough, ports, shares, tpm, usb, vsock};
+use super::devices::{
+    audio, balloon, disks, display, input, networks, passthrough, ports, shared_memory, shares, tpm, usb, vsock,
+};
 use super::{acpi, apple_smc, base, board, boot, cpu, extra, firmware, memory, smbios, watchdog, window};
 
 /// Writes the command line but for its end. A new device goes last.
@@ -36,6 +38,7 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     apple_smc::write(draft);
     usb::write(draft);
     input::write(draft);
+    shared_memory::write(draft);
 }
 
 /// Writes the end of the command line: what depends on what is stopped on the host, and the words of the user.

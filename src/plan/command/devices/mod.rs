@@ -8,6 +8,7 @@ pub(super) mod input;
 pub(super) mod networks;
 pub(super) mod passthrough;
 pub(super) mod ports;
+pub(super) mod shared_memory;
 pub(super) mod shares;
 pub(super) mod tpm;
 pub(super) mod usb;

@@ -90,7 +90,7 @@ fn a_server_with_tls_shows_the_hosts_certificate() {
 
         world.file("host.key", "no key");
         let refused = world.run(&world.machine(&format!("display: Vnc(port: {port}, {tls})"))).ended();
-        assert!(refused.code != Some(0) && refused.err.contains("it has no PRIVATE KEY"), "{refused:?}");
+        assert!(refused.code != Some(0) && refused.err.contains("host.key has no PRIVATE KEY"), "{refused:?}");
     });
 }
 

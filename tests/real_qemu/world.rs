@@ -221,7 +221,8 @@ impl World {
         ];
         for (key, value) in defaults {
             let given = fields.match_indices(key).any(|(at, _)| {
-                fields[at + key.len()..].starts_with(':') && !fields[..at].ends_with(|c: char| c.is_alphanumeric())
+                fields[at + key.len()..].starts_with(':')
+                    && !fields[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
             });
             if !given {
                 text.push_str(&format!("    {key}: {value},\n"));

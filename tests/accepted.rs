@@ -11,7 +11,7 @@ use serde_json::Value;
 use vfio_run::change::StopUnit;
 use vfio_run::host::{FileKind, Host, Root, Virtiofsd};
 use vfio_run::machine;
-use vfio_run::plan::{self, Helper, Inherited, Keep, Plan, PlannedChange, Trial};
+use vfio_run::plan::{self, Content, Helper, Inherited, Keep, Plan, PlannedChange, Trial};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::device::Device;
@@ -208,7 +208,9 @@ fn each(test: impl Fn(&str, Plan)) {
             host.process.uid = 1;
             host.files.values_mut().for_each(|file| file.mode = 0o777);
             // What the kernel here may lack is a matter of `start`.
+            // Keyboards and mice may be absent: they come late.
             let nodes = host.files.iter_mut().filter(|(path, _)| path.starts_with("/dev"));
+            let nodes = nodes.filter(|(path, _)| !path.starts_with("/dev/input"));
             nodes.for_each(|(_, file)| file.kind = file.kind.or(Some(FileKind::Character)));
             let plan = plan::plan(&source.machine, &|_| None, &host, &facts);
             let blocking: Vec<_> = plan.findings.iter().filter(|finding| finding.blocks()).collect();
@@ -246,6 +248,15 @@ fn qemu_takes_every_trial() {
 /// Prepares what a run would, starts the line, talks to it, and sees it end well.
 fn start(case: &str, plan: &Plan) {
     prepare(plan);
+    for link in &plan.links {
+        // As the pasted line has it, which hands nothing over.
+        let file = plan.descriptors.iter().find_map(|descriptor| match &descriptor.what {
+            Inherited::Content(Content::Pem { file, .. }) if descriptor.fd == link.fd => Some(file),
+            _ => None,
+        });
+        std::fs::remove_file(&link.at).unwrap();
+        std::os::unix::fs::symlink(file.unwrap(), &link.at).unwrap();
+    }
     let _helpers: Vec<Ended> = plan.helpers.iter().map(|helper| listening(plan, helper)).collect();
     let line = vfio_run::report::shell_command(&plan.command, &plan.descriptors);
     let shell = Command::new("sh").args(["-c", &format!("exec {line}")]).stderr(Stdio::piped()).spawn().unwrap();
@@ -265,8 +276,9 @@ fn start(case: &str, plan: &Plan) {
     }
     assert!(answered.is_some_and(|status| status.contains("\"running\": true")), "{case}: {errors}\n{line}");
     assert!(status.success(), "{case}: {status}: {errors}\n{line}");
-    // A card that is not connected is meant.
-    let warnings: Vec<&str> = errors.lines().filter(|line| !line.is_empty() && !line.contains("has no peer")).collect();
+    // A card that is not connected is meant, and so is AC97 without the microphone, which that card opens unasked.
+    let meant = |line: &&str| line.contains("has no peer") || line.contains("Failed to create voice `ac97.");
+    let warnings: Vec<&str> = errors.lines().filter(|line| !line.is_empty() && !meant(line)).collect();
     assert!(warnings.is_empty(), "{case}: {warnings:?}\n{line}");
 }
 
@@ -284,7 +296,6 @@ fn prepare(plan: &Plan) {
     for link in &plan.links {
         std::fs::create_dir_all(link.at.parent().unwrap()).unwrap();
         drop(std::fs::remove_file(&link.at));
-        // The pasted line replaces it with one to the file itself.
         std::os::unix::fs::symlink(format!("/proc/self/fd/{}", link.fd), &link.at).unwrap();
     }
 }

@@ -34,10 +34,11 @@ impl Interface {
         Path::new("/sys/class/net").join(&self.0)
     }
 
-    /// The interfaces that are its ports.
+    /// The launcher's tap devices that are its ports.
     fn ports(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.path().join("brif")).unwrap().flatten();
-        let mut ports: Vec<_> = entries.map(|entry| Path::new("/sys/class/net").join(entry.file_name())).collect();
+        let names = entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with("vfio-"));
+        let mut ports: Vec<_> = names.map(|name| Path::new("/sys/class/net").join(name)).collect();
         ports.sort();
         ports
     }
@@ -58,7 +59,12 @@ fn read(path: &Path) -> String {
 fn a_tap_on_a_bridge_is_there_as_long_as_qemu_whoever_dies() {
     each_as_root(|world| {
         let bridge = Interface::new(world, 'b', |name| format!("link add {name} mtu 1400 type bridge"));
+        // A port that stays, whose address the bridge has.
+        let cable =
+            Interface::new(world, 'c', |name| format!("link add {name} mtu 1400 type veth peer name d{}", world.name));
+        ip(&format!("link set {} master {}", cable.0, bridge.0));
         let address = bridge.file("address");
+        assert_eq!(address, cable.file("address"));
         let card = format!("backend: Bridge(\"{}\")", bridge.0);
         let machine = world.machine(&format!(
             "cpu: (vcpus: 2), networks: [({card}, queues: 2), ({card}, model: E1000), (link: Down)]"

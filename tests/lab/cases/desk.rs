@@ -22,6 +22,9 @@ const D: u32 = 32;
 const LISTEN: &str = "while set -- $(dd bs=24 count=1 2>/dev/null | od -A n -j 16 -t u2) && [ \"$3\" ]; do \
                       echo \"KEY $1 $2 $3\"; done </dev/input/by-id/*event-kbd >/run/lab/keys";
 
+/// What is named after a number that the kernel counts up with each plugging.
+const PLUGGED_ANEW: &[&str] = &["dev /dev/disk/by-diskseq/", "dev /dev/bus/usb/"];
+
 fn machine() -> String {
     format!(
         r#"(
@@ -109,7 +112,7 @@ fn disk_and_keys_come_and_go(lab: &Lab) -> Result<()> {
     lab.unplug("disk")?;
     plug_disk(lab, "3")?;
     lab.wait_until("head -c 1 /dev/sda >/dev/null && udevadm settle", SOON)?;
-    let left = before.diff(&lab.snapshot_of_host()?).except(&["dev /dev/disk/by-diskseq/"]);
+    let left = before.diff(&lab.snapshot_of_host()?).except(PLUGGED_ANEW);
     ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())
 }
@@ -141,7 +144,7 @@ fn a_launcher_that_takes_over_and_a_death_leave_the_host_its_devices(lab: &Lab) 
     let recovered = lab.run("/lab/bin/vfio-run recover -v desk")?;
     ensure!(recovered.status == 0, "{recovered}");
     lab.wait_until("head -c 1 /dev/sda >/dev/null && udevadm settle", SOON)?;
-    let left = before.diff(&lab.snapshot_of_host()?).except(&["dev /dev/disk/by-diskseq/"]);
+    let left = before.diff(&lab.snapshot_of_host()?).except(PLUGGED_ANEW);
     ensure!(left.is_empty(), "left behind:\n{left}\n{recovered}");
     Ok(())
 }

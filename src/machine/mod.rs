@@ -9,6 +9,7 @@ mod read;
 mod schema;
 mod subject;
 mod subjects;
+mod text_or_fields;
 mod values;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod cpu_set;
 mod disk_format;
 pub mod exit;
+mod ids;
 pub mod machine_state;
 mod origin;
 mod pci_address;

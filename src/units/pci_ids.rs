@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::ids::pair;
 use super::{ParseUnitError, as_string};
 
 /// Vendor and device id of a PCI function, or those of its subsystem, as `lspci -n` writes them.
@@ -18,13 +19,7 @@ impl FromStr for PciIds {
     type Err = ParseUnitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let four = |s: &str| {
-            (s.len() == 4 && s.bytes().all(|b| b.is_ascii_hexdigit()))
-                .then(|| u16::from_str_radix(s, 16).ok())
-                .flatten()
-        };
-        let ids = text.trim().split_once(':').and_then(|(vendor, device)| Some((four(vendor)?, four(device)?)));
-        let (vendor, device) = ids.ok_or_else(|| ParseUnitError {
+        let (vendor, device) = pair(text).ok_or_else(|| ParseUnitError {
             read: text.to_owned(),
             what: "a pair of PCI ids",
             allowed: "write vendor:device as `lspci -n` does, such as \"10de:2684\"",

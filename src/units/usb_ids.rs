@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::ids::pair;
 use super::{ParseUnitError, as_string};
 
 /// Vendor and product id of a USB device, as `lsusb` writes them.
@@ -18,12 +19,7 @@ impl FromStr for UsbIds {
     type Err = ParseUnitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let four = |s: &str| {
-            let digits = s.len() == 4 && s.bytes().all(|b| b.is_ascii_hexdigit());
-            digits.then(|| u16::from_str_radix(s, 16).ok()).flatten()
-        };
-        let ids = text.trim().split_once(':').and_then(|(vendor, product)| Some((four(vendor)?, four(product)?)));
-        let (vendor, product) = ids.ok_or_else(|| ParseUnitError {
+        let (vendor, product) = pair(text).ok_or_else(|| ParseUnitError {
             read: text.to_owned(),
             what: "a pair of USB ids",
             allowed: "write vendor:product as `lsusb` does, such as \"046d:c547\"",

@@ -3,17 +3,15 @@
 mod check;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::machine::explicit_none;
-use crate::units::{PciIds, PciSlot, Size};
+use crate::machine::text_or_fields::{FromText, TextOrFields};
+use crate::units::{ParseUnitError, PciIds, PciSlot, Size};
 
 /// A PCI device that is passed through to the guest, with its functions at the numbers that they have on the card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -106,34 +104,17 @@ impl PciDevice {
     }
 }
 
-/// An entry of the list: a text is an address, and fields are all that can be said.
-struct Written(PciDevice);
+impl FromText for PciDevice {
+    const EXPECTED: &str = "an address or fields";
 
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Written;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an address or fields")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Written, E> {
-                text.parse().map(|address| Written(PciDevice::at(address))).map_err(E::custom)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-                PciDevice::deserialize(MapAccessDeserializer::new(map)).map(Written)
-            }
-        }
-        from.deserialize_any(Either)
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map(Self::at).map_err(|error: ParseUnitError| error.to_string())
     }
 }
 
 /// Reads the list.
 pub(in crate::machine) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PciDevice>, D::Error> {
-    Ok(Vec::<Written>::deserialize(from)?.into_iter().map(|Written(device)| device).collect())
+    Ok(Vec::<TextOrFields<_>>::deserialize(from)?.into_iter().map(|TextOrFields(device)| device).collect())
 }
 
 /// What the list takes: for a text the pattern counts, for an object the fields.

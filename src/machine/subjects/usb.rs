@@ -3,14 +3,13 @@
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::machine::named::Named;
 use crate::machine::problems::Problems;
 use crate::machine::subject::Subject;
+use crate::machine::text_or_fields::{FromText, TextOrFields};
 use crate::units::{UsbIds, UsbPort};
 
 /// The guest's controller has 15 ports, and one is for the pointer of an emulated screen.
@@ -76,58 +75,36 @@ impl Subject for Vec<UsbDevice> {
     }
 }
 
-/// An entry of the list: a text is an id or a port, and fields are all that can be said.
-struct Written(UsbDevice);
+impl FromText for UsbDevice {
+    const EXPECTED: &str = "an id, a port or fields";
 
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Written;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an id, a port or fields")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Written, E> {
-                short(text).map(Written).map_err(E::custom)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-                UsbDevice::deserialize(MapAccessDeserializer::new(map)).map(Written)
-            }
-        }
-        from.deserialize_any(Either)
-    }
-}
-
-/// A device by its id or its port alone.
-fn short(text: &str) -> Result<UsbDevice, String> {
-    if let Ok(port) = text.parse() {
-        return Ok(UsbDevice { port: Some(port), ..UsbDevice::default() });
-    }
-    match text.parse() {
-        Ok(id) => Ok(UsbDevice { id: Some(id), ..UsbDevice::default() }),
-        Err(_) => Err(format!(
-            "{text:?} is not a USB device; write vendor:product as `lsusb` does, such as \"046d:c547\", or a port, such as \
-             \"3-2.1\""
-        )),
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
     }
 }
 
 impl std::str::FromStr for UsbDevice {
     type Err = String;
 
-    /// Reads `046d:c547` or `3-2.1`.
+    /// Reads `046d:c547` or `3-2.1`: a device by its id or its port alone.
     fn from_str(text: &str) -> Result<Self, String> {
-        short(text)
+        if let Ok(port) = text.parse() {
+            return Ok(Self { port: Some(port), ..Self::default() });
+        }
+        match text.parse() {
+            Ok(id) => Ok(Self { id: Some(id), ..Self::default() }),
+            Err(_) => Err(format!(
+                "{text:?} is not a USB device; write vendor:product as `lsusb` does, such as \"046d:c547\", or a port, such as \
+                 \"3-2.1\""
+            )),
+        }
     }
 }
 
 /// Reads the list.
 pub(in crate::machine) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<UsbDevice>>, D::Error> {
-    let written = Option::<Vec<Written>>::deserialize(from)?;
-    Ok(written.map(|list| list.into_iter().map(|Written(device)| device).collect()))
+    let written = Option::<Vec<TextOrFields<_>>>::deserialize(from)?;
+    Ok(written.map(|list| list.into_iter().map(|TextOrFields(device)| device).collect()))
 }
 
 /// What the list takes: for a text the pattern counts, for an object the fields.

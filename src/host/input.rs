@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Root;
-use super::usb::usable;
 use crate::units::{UsbPort, printable};
 
 /// The folder of all event devices, each a link through the device that it is on.
@@ -115,7 +114,6 @@ fn device(root: &Root, event: String, links: &[(String, PathBuf)]) -> Option<Eve
     let (keys, rel, abs) = (bits("key"), bits("rel"), bits("abs"));
     let key = |code: usize| keys.get(code / 64).is_some_and(|word| word >> (code % 64) & 1 == 1);
     let both = |axes: &[u64]| axes.first().is_some_and(|word| word & X_AND_Y == X_AND_Y);
-    let path = std::fs::read_link(root.path(&folder)).unwrap_or_default();
     let numbers = root.text_up_to(format!("{folder}/dev"), TEXT).unwrap_or_default();
     let known = root.text_up_to(format!("/run/udev/data/c{numbers}"), 16 << 10).unwrap_or_default();
     let seat = known.lines().find_map(|line| line.strip_prefix("E:ID_SEAT="));
@@ -127,8 +125,8 @@ fn device(root: &Root, event: String, links: &[(String, PathBuf)]) -> Option<Eve
         keyboard: keys.first().is_some_and(|word| word & LETTERS == LETTERS),
         mouse: key(BTN_LEFT) && (both(&rel) || both(&abs) && !key(BTN_TOOL_FINGER)),
         seat: printable(seat.unwrap_or(SEAT)),
-        usb: path.iter().filter_map(|part| part.to_str()?.parse().ok()).next_back(),
-        usable: usable(root, &Path::new("/dev/input").join(&event)),
+        usb: root.device_of(&folder),
+        usable: root.may_use(&Path::new("/dev/input").join(&event)),
         event,
     })
 }

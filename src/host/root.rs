@@ -6,6 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
+
 use crate::units::CpuSet;
 
 /// More than any file below /sys or /proc that is read whole; what lies beyond is not looked at.
@@ -78,6 +81,23 @@ impl Root {
     pub fn link(&self, path: impl AsRef<Path>) -> Option<String> {
         let target = std::fs::read_link(self.path(path)).ok()?;
         Some(target.file_name()?.to_str()?.to_owned())
+    }
+
+    /// The device of a bus on which this entry of a class in /sys hangs: of the folders on the way to it the last whose name
+    /// reads as one (a PCI address, a USB port); those before it are what that device is plugged into.
+    pub fn device_of<T: std::str::FromStr>(&self, entry: impl AsRef<Path>) -> Option<T> {
+        let device = std::fs::canonicalize(self.path(entry)).ok()?;
+        device.iter().filter_map(|part| part.to_str()?.parse().ok()).next_back()
+    }
+
+    /// Whether this process may read and write the file, by whatever right: mode, group or access list. `None`: it is not
+    /// there, or this is not the running host.
+    pub fn may_use(&self, file: &Path) -> Option<bool> {
+        if !self.is_real() || !file.exists() {
+            return None;
+        }
+        let rights = AccessFlags::R_OK | AccessFlags::W_OK;
+        Some(faccessat(AT_FDCWD, file, rights, AtFlags::AT_EACCESS).is_ok())
     }
 
     /// Names of a folder's entries, sorted; none if it can't be read.

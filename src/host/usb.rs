@@ -65,8 +65,17 @@ impl Plugged {
 
     /// The name of its lease.
     pub fn lease_name(&self) -> String {
-        format!("usb-{}", self.port)
+        lease_name(self.port.as_str())
     }
+}
+
+/// The name of the lease of a device by its [`Plugged::identity`].
+pub fn lease_of(identity: &str) -> String {
+    lease_name(identity.split('#').next().unwrap_or_default())
+}
+
+fn lease_name(port: &str) -> String {
+    format!("usb-{port}")
 }
 
 impl std::fmt::Display for Plugged {
@@ -99,8 +108,6 @@ fn read(root: &Root, port: UsbPort) -> Option<Plugged> {
     let folder = format!("{DEVICES}/{port}");
     let text = |name: &str| root.text_up_to(format!("{folder}/{name}"), TEXT);
     let words: Vec<String> = [text("manufacturer"), text("product")].into_iter().flatten().collect();
-    let path = std::fs::read_link(root.path(&folder)).unwrap_or_default();
-    let controller = path.iter().filter_map(|part| part.to_str()?.parse::<PciAddress>().ok()).next_back();
     let interfaces = root.names(&folder).into_iter().filter(|name| name.contains(':'));
     let keyboard = interfaces.into_iter().any(|interface| {
         let code = |name: &str| code(&root.text_up_to(format!("{folder}/{interface}/{name}"), TEXT)?);
@@ -115,13 +122,13 @@ fn read(root: &Root, port: UsbPort) -> Option<Plugged> {
         configured: text("bConfigurationValue").is_some_and(|value| !value.is_empty())
             && root.link(format!("{folder}/driver")).is_some(),
         keyboard,
-        controller,
+        controller: root.device_of(&folder),
         usable: None,
         mounted: Vec::new(),
         lease: None,
         port,
     };
-    device.usable = usable(root, &device.node());
+    device.usable = root.may_use(&device.node());
     Some(device)
 }
 
@@ -130,23 +137,11 @@ fn code(text: &str) -> Option<u8> {
     u8::from_str_radix(text, 16).ok()
 }
 
-/// Whether this process may read and write the node, by whatever right: mode, group or access list.
-pub(super) fn usable(root: &Root, node: &Path) -> Option<bool> {
-    use nix::fcntl::{AT_FDCWD, AtFlags};
-    use nix::unistd::{AccessFlags, faccessat};
-    if !root.is_real() || !node.exists() {
-        return None;
-    }
-    let rights = AccessFlags::R_OK | AccessFlags::W_OK;
-    Some(faccessat(AT_FDCWD, node, rights, AtFlags::AT_EACCESS).is_ok())
-}
-
 /// The disks on these devices by their numbers, each with the index of its device.
 fn disks(root: &Root, devices: &[Plugged]) -> Vec<(usize, (u64, u64))> {
     let mut found = Vec::new();
     for name in root.names(BLOCK) {
-        let Ok(path) = std::fs::read_link(root.path(BLOCK).join(&name)) else { continue };
-        let port = path.iter().filter_map(|part| part.to_str()?.parse::<UsbPort>().ok()).next_back();
+        let port: Option<UsbPort> = root.device_of(format!("{BLOCK}/{name}"));
         let Some(index) = port.and_then(|port| devices.iter().position(|device| device.port == port)) else { continue };
         let numbers = root.text_up_to(format!("{BLOCK}/{name}/dev"), TEXT);
         let numbers = numbers.as_deref().and_then(|text| text.split_once(':'));

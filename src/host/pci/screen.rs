@@ -97,12 +97,7 @@ fn console(root: &Root, name: String) -> Option<Console> {
 fn framebuffers(root: &Root) -> Vec<(String, Option<PciAddress>)> {
     let names = root.names("/sys/class/graphics").into_iter();
     let numbered = names.filter(|name| name.strip_prefix("fb").is_some_and(|n| n.parse::<u32>().is_ok()));
-    let maker = |name: &str| {
-        let device = std::fs::canonicalize(root.path(format!("/sys/class/graphics/{name}/device"))).ok()?;
-        // The last function on the way is the card; those before it are ports.
-        device.components().filter_map(|part| part.as_os_str().to_str()?.parse().ok()).next_back()
-    };
-    numbered.map(|name| (name.clone(), maker(&name))).collect()
+    numbered.map(|name| (name.clone(), root.device_of(format!("/sys/class/graphics/{name}/device")))).collect()
 }
 
 /// A line such as `    e0000000-e02fffff : BOOTFB`. Users other than root see zeros.

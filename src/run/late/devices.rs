@@ -118,8 +118,11 @@ impl LateDevices {
     /// Those of a guest that another launcher started, with what QEMU has of them now.
     pub async fn of_running(access: &mut Access<'_>, root: &Root) -> Result<Self> {
         let mut late = Self::new(access.plan, root);
+        let mut noted = BTreeMap::new();
         for record in access.journal.records() {
             match record {
+                Record::Given { id, device } => drop(noted.insert(id.clone(), device.clone())),
+                Record::Withdrawn { id } => drop(noted.remove(id)),
                 Record::Attached { device, .. } => match LateDevice::deserialize(device) {
                     Ok(device) => late.slots.push(Slot::new(device)),
                     Err(error) => tracing::warn!("a device that was attached is not followed any more: {error}"),
@@ -132,22 +135,13 @@ impl LateDevices {
         if late.slots.is_empty() {
             return Ok(late);
         }
-        let mut noted = BTreeMap::new();
-        for record in access.journal.records() {
-            match record {
-                Record::Given { id, device } => drop(noted.insert(id.clone(), device.clone())),
-                Record::Withdrawn { id } => drop(noted.remove(id)),
-                _ => {}
-            }
-        }
         let mut there = children(access.qmp, "/machine/peripheral").await?;
         there.extend(children(access.qmp, "/objects").await?);
         for slot in late.slots.iter_mut().filter(|slot| there.contains(&slot.device.id)) {
             match noted.remove(&slot.device.id) {
                 Some(identity) => {
-                    let port = identity.split('#').next().unwrap_or_default();
                     if let Late::Usb(_) = slot.device.what {
-                        let taken = Lease::take(access.plan, &format!("usb-{port}"));
+                        let taken = Lease::take(access.plan, &usb::lease_of(&identity));
                         slot.lease = taken.inspect_err(|error| tracing::warn!("{error:#}")).ok();
                     }
                     slot.has = Some(identity);

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::units::CpuSet;
 
 /// What is set up in a child, in order; its number is what a failing child reports.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "start it",
     "enter its session",
     "enter its cgroup",
@@ -34,6 +35,7 @@ const STEPS: [&str; 13] = [
     "tie its end to ours",
     "tie its end to ours (we are gone)",
     "hand over its descriptors",
+    "make a user namespace",
 ];
 const SESSION: u8 = 1;
 const CGROUP: u8 = 2;
@@ -47,6 +49,7 @@ const PRIVILEGES: u8 = 9;
 const DEATH_SIGNAL: u8 = 10;
 const ORPHAN: u8 = 11;
 const DESCRIPTORS: u8 = 12;
+const NAMESPACE: u8 = 13;
 
 /// A child that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,11 @@ pub struct SpawnError {
     /// The kernel's answer.
     #[source]
     pub source: io::Error,
+}
+
+impl SpawnError {
+    /// The step at which a user namespace is made.
+    pub const NAMESPACE: &str = STEPS[NAMESPACE as usize];
 }
 
 /// Which session and process group a child joins.
@@ -91,6 +99,7 @@ struct Setup {
     limits: Vec<(Resource, u64, u64)>,
     user: Option<(libc::uid_t, libc::gid_t, Vec<libc::gid_t>)>,
     no_new_privileges: bool,
+    user_namespace: bool,
     death_signal: Option<Signal>,
     parent: libc::pid_t,
     /// Sources, all numbered above the highest target, with their targets.
@@ -202,6 +211,13 @@ impl Command {
         self
     }
 
+    /// Has it run in a user namespace of its own, in which nobody has a name. The step that fails if that is refused is
+    /// [`SpawnError::NAMESPACE`].
+    pub fn user_namespace(&mut self) -> &mut Self {
+        self.setup.user_namespace = true;
+        self
+    }
+
     /// Forbids it and its children privileges from set-user-id programs. QEMU's bridge helper is one.
     pub fn no_new_privileges(&mut self) -> &mut Self {
         self.setup.no_new_privileges = true;
@@ -307,6 +323,10 @@ impl Setup {
                 check(libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid)).map_err(at(GROUP))?;
                 check(libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid)).map_err(at(USER))?;
             }
+        }
+        if self.user_namespace {
+            // The kernel wants a process of one thread, which a child is.
+            nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(at(NAMESPACE))?;
         }
         if self.no_new_privileges {
             nix::sys::prctl::set_no_new_privs().map_err(at(PRIVILEGES))?;

@@ -79,6 +79,12 @@ const MACHINES: &[(&str, &str)] = &[
         "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), shares: [(tag: \"a\", folder: \"DIR\"), \
           (tag: \"b\", folder: \"DIR\", read_only: true, kind: NineP)])",
     ),
+    (
+        "forwards",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), networks: [\
+          (forward: [\"127.0.0.1:47811:80\", \"udp 127.0.0.1:47812-47813:5000-5001\"]), (model: E1000e), \
+          (backend: Slirp, forward: [\"127.0.0.1:47814:80\", \"udp 127.0.0.1:47814\"])])",
+    ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "parts",

@@ -60,6 +60,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("parts", "laptop-4c", "10.0"),
     ("parts", "debian13-one-gpu", "7.2"),
     ("usb", "laptop-4c", "7.2"),
+    ("forwards", "laptop-4c", "7.2"),
 ];
 
 #[test]

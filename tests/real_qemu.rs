@@ -36,6 +36,8 @@ mod networks;
 mod orphan;
 #[path = "real_qemu/other_users.rs"]
 mod other_users;
+#[path = "real_qemu/passt.rs"]
+mod passt;
 #[path = "real_qemu/rehearse.rs"]
 mod rehearse;
 #[path = "real_qemu/screens.rs"]

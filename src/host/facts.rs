@@ -10,9 +10,9 @@ use super::files::{firmware, images, unit_file, writable};
 use super::input::Inputs;
 use super::usb::Plugged;
 use super::{
-    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Pci, Process, RenderNode,
-    Root, Tuning, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment, lease, pci, process,
-    render_nodes, smbios, usb,
+    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Passt, Pci, Process,
+    RenderNode, Root, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment,
+    lease, pci, process, render_nodes, smbios, usb,
 };
 use crate::units::Size;
 
@@ -56,6 +56,9 @@ pub struct Host {
     /// Keyboards, mice and other event devices, if the machine has some of them or of `usb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Inputs>,
+    /// What a network without privileges depends on, if the machine has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_network: Option<UserNetwork>,
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -103,6 +106,8 @@ pub struct Wanted {
     pub virtiofsd: bool,
     /// Paths of event devices; `None`: neither USB devices nor event devices are looked at.
     pub desk: Option<Vec<PathBuf>>,
+    /// Whether the machine has a network without privileges.
+    pub user_network: bool,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
     /// Whether the network interfaces are looked at.
@@ -138,6 +143,8 @@ impl Host {
             files.extend(wanted.kept.iter().map(|path| process.state_dir.join(path)));
             files.extend(firmware.iter().map(|descriptor| descriptor.vars.clone()));
         }
+        let programs = environment::find_programs(root, environment, &wanted.programs);
+        let passt = programs.get(Passt::PROGRAM).map(PathBuf::as_path);
         Self {
             kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
             cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
@@ -148,6 +155,7 @@ impl Host {
             virtiofsd: wanted.virtiofsd.then(|| Virtiofsd::find(root, environment)).flatten(),
             usb: wanted.desk.as_ref().map(|_| usb::plugged(root, &leases)),
             input: wanted.desk.as_ref().map(|paths| Inputs::read(root, paths)),
+            user_network: wanted.user_network.then(|| UserNetwork::read(root, passt)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
@@ -157,7 +165,7 @@ impl Host {
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
-            programs: environment::find_programs(root, environment, &wanted.programs),
+            programs,
             files: images::read(root, &files),
             accounts: accounts(&wanted.accounts),
             cpus,
@@ -220,6 +228,7 @@ mod tests {
             render_nodes: true,
             virtiofsd: true,
             desk: Some(vec![]),
+            user_network: true,
             tuning: Some(WantedTuning::default()),
             network: true,
             acpi_tables: vec!["/etc/passwd".into()],

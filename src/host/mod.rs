@@ -22,6 +22,7 @@ mod sessions;
 pub mod smbios;
 mod tuning;
 pub mod usb;
+mod user_network;
 mod virtiofsd;
 
 pub use acpi::AcpiTable;
@@ -41,4 +42,5 @@ pub use render_nodes::RenderNode;
 pub use root::Root;
 pub use sessions::{Manager, Session};
 pub use tuning::{Attribute, Irq, Tuning, WantedTuning};
+pub use user_network::{Listening, Passt, UserNetwork};
 pub use virtiofsd::Virtiofsd;

@@ -120,6 +120,7 @@ pub fn host(shape: Shape) -> Host {
         virtiofsd: None,
         usb: None,
         input: None,
+        user_network: None,
         tuning: None,
         network: None,
         acpi_tables: BTreeMap::new(),
@@ -150,7 +151,7 @@ pub fn qemu() -> QemuFacts {
         objects: set(
             "memory-backend-ram memory-backend-file memory-backend-memfd iothread rng-builtin input-linux secret tls-creds-x509",
         ),
-        netdevs: set("user tap bridge"),
+        netdevs: set("user tap bridge stream socket"),
         audiodevs: set("none pa alsa spice"),
         displays: set("none gtk egl-headless"),
         chardevs: set("socket file spicevmc qemu-vdagent"),

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use crate::host::pci::WantedPci;
-use crate::host::{Wanted, WantedDesktop};
-use crate::machine::{Machine, QEMU, Tpm};
+use crate::host::{Passt, Wanted, WantedDesktop};
+use crate::machine::{Backend, Machine, QEMU, Tpm};
 
 /// What a plan for any machine may ask about, for a host that is captured before there is one.
 pub fn wanted_by_any() -> Wanted {
     Wanted {
-        programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned()],
+        programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned(), Passt::PROGRAM.to_owned()],
         render_nodes: true,
         virtiofsd: true,
+        user_network: true,
         tuning: Some(super::tuning::wanted_by_any()),
         network: true,
         desktop: Some(WantedDesktop::default()),
@@ -33,9 +34,18 @@ pub fn wanted(machine: &Machine) -> Wanted {
     let kept = named.kept.iter().map(|name| Path::new(&machine.name).join(name)).collect();
     let desktop = named.desktop.then_some(WantedDesktop { user: named.desktop_user });
     let tuning = super::tuning::wanted(&machine.host);
+    // A machine that says nothing of networks has one of these.
+    let networks = machine.networks.as_deref();
+    let wants =
+        |backend| networks.map_or(backend == Backend::User, |list| list.iter().any(|one| one.backend == backend));
+    let mut programs = named.programs;
+    if wants(Backend::User) {
+        programs.push(Passt::PROGRAM.to_owned());
+    }
     Wanted {
         files: named.files,
-        programs: named.programs,
+        programs,
+        user_network: wants(Backend::User) || wants(Backend::Slirp),
         accounts: named.accounts,
         kept,
         pci,

@@ -167,8 +167,8 @@ impl QemuOption {
         }
     }
 
-    /// The numbers of the descriptors that it names, by `fd` and `vhostfd`, several by `fds` and `vhostfds`, or as the
-    /// path of a file.
+    /// The numbers of the descriptors that it names, by `fd`, `vhostfd` or an address of that type, several by `fds` and
+    /// `vhostfds`, or as the path of a file.
     pub fn fds(&self) -> Vec<i32> {
         let text = |key: &str| match &self.value {
             OptionValue::Json(object) => object.get(key)?.as_str(),
@@ -180,7 +180,13 @@ impl QemuOption {
             _ => text("file"),
         };
         let path = path.and_then(|path| path.strip_prefix(Self::FD_PATH));
-        texts.chain(path).flat_map(|numbers| numbers.split(':')).filter_map(|number| number.parse().ok()).collect()
+        let address = match &self.value {
+            OptionValue::Json(object) => object.get("addr").filter(|address| address["type"] == "fd"),
+            _ => None,
+        };
+        let address = address.and_then(|address| address["str"].as_str());
+        let numbers = texts.chain(address).chain(path).flat_map(|numbers| numbers.split(':'));
+        numbers.filter_map(|number| number.parse().ok()).collect()
     }
 
     /// Name and value as separate words.

@@ -52,8 +52,8 @@ pub fn line(plan: &Plan) -> String {
         let words = helper_at(helper, &socket).iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         lines.push(match helper.inherits.first().map(|end| end.what) {
             // swtpm listens before it leaves the foreground, so QEMU does not come too early.
-            Some(HelperEnd::Connected) => format!("{words} --daemon"),
-            Some(HelperEnd::Listening) => {
+            Some(HelperEnd::Connected) if !stays_in_foreground(helper) => format!("{words} --daemon"),
+            Some(HelperEnd::Connected | HelperEnd::Listening) => {
                 format!("{{ {words} & }} && until [ -S {} ]; do sleep 0.1; done", path(&socket))
             }
             None => format!("{{ {words} & }}"),
@@ -76,6 +76,11 @@ fn file(descriptor: &Descriptor) -> Option<(String, String)> {
     Some((format!("{}{}", QemuOption::FD_PATH, descriptor.fd), path.to_string_lossy().into_owned()))
 }
 
+/// Whether the helper was told to stay in the foreground, as passt is.
+fn stays_in_foreground(helper: &Helper) -> bool {
+    helper.argv.iter().any(|word| word == "--foreground")
+}
+
 /// A helper's command line with a socket of this path, at which it listens, in place of the descriptor that it inherits.
 pub fn helper_at(helper: &Helper, socket: &Path) -> Vec<String> {
     let fd = helper.inherits.first().map_or(0, |end| end.fd);
@@ -84,7 +89,11 @@ pub fn helper_at(helper: &Helper, socket: &Path) -> Vec<String> {
         Some(number) if number == fd.to_string() => format!("--socket-path={socket}"),
         _ => word.replace(&format!("clientfd={fd}"), &format!("path={socket}")),
     };
-    helper.argv.iter().map(in_place).collect()
+    let mut argv: Vec<String> = helper.argv.iter().map(in_place).collect();
+    if let Some(at) = argv.windows(2).position(|words| words[0] == "--fd" && words[1] == fd.to_string()) {
+        argv.splice(at..at + 2, ["--socket".to_owned(), socket.to_string()]);
+    }
+    argv
 }
 
 /// Where the machine's sockets are: beside the first that the launcher binds.
@@ -145,6 +154,9 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             Content::AppleSmc(_) | Content::Pem { .. } | Content::Battery | Content::HostSmbios { .. },
         ) => return None,
     };
+    if let OptionValue::Json(object) = &mut option.value {
+        object.insert("addr".to_owned(), serde_json::json!({ "type": "unix", "path": path }));
+    }
     if let OptionValue::Keys { keys, .. } = &mut option.value {
         for (key, value) in keys.iter_mut().filter(|(key, _)| key == "fd") {
             *key = "path".to_owned();

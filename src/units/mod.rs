@@ -3,6 +3,7 @@
 mod cpu_set;
 mod disk_format;
 pub mod exit;
+mod forward;
 mod ids;
 pub mod machine_state;
 mod origin;
@@ -17,6 +18,7 @@ mod usb_port;
 
 pub use cpu_set::CpuSet;
 pub use disk_format::DiskFormat;
+pub use forward::{Forward, Protocol};
 pub use origin::Origin;
 pub use pci_address::PciAddress;
 pub use pci_ids::PciIds;

@@ -6,10 +6,10 @@ use vfio_run::host::input::{EventDevice, Inputs as Events};
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::usb::Plugged;
 use vfio_run::host::{
-    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, RenderNode, TunFlags,
-    Tuning, Virtiofsd, WantedTuning,
+    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, Passt, RenderNode,
+    TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
 };
-use vfio_run::machine::{self, Source};
+use vfio_run::machine::{self, Machine, Source};
 use vfio_run::plan::{self, Plan};
 use vfio_run::qemu::QemuFacts;
 use vfio_run::units::{CpuSet, DiskFormat};
@@ -191,6 +191,23 @@ fn events(paths: &[PathBuf]) -> Events {
     Events { named: named.collect(), devices }
 }
 
+/// Whether ports of the host lead to the guest.
+fn has_forward(machine: &Machine) -> bool {
+    machine.networks.iter().flatten().any(|network| !network.forward.is_empty())
+}
+
+/// A host with passt and systemd's resolver.
+fn user_network() -> UserNetwork {
+    let options = ["--fd", "--no-map-gw", "--dns-host"].map(str::to_owned).into();
+    UserNetwork {
+        passt: Some(Passt { path: "/usr/bin/passt".into(), options, user_namespaces: Some(true) }),
+        name_servers: vec!["127.0.0.53".parse().unwrap()],
+        default_route: Some(true),
+        first_port: Some(1024),
+        listening: vec![],
+    }
+}
+
 /// All that a plan is made from.
 pub struct Inputs {
     source: Source,
@@ -212,6 +229,7 @@ impl Inputs {
         let gpu = || RenderNode { path: "/dev/dri/renderD128".into(), address: None, uid: 0, gid: 106, mode: 0o660 };
         host.render_nodes = wanted.render_nodes.then(|| vec![gpu()]);
         host.virtiofsd = wanted.virtiofsd.then(virtiofsd);
+        host.user_network = has_forward(&source.machine).then(user_network);
         host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));
         host.network = wanted.network.then(network);
         // Root alone may read what the kernel shows of the host's.

@@ -36,6 +36,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("disks.sector.physical", "4096"),
     ("disks.boot", "1"),
     ("networks.mac", "\"52:54:00:12:34:56\""),
+    ("networks.forward", "networks: [(forward: [\"tcp 3389\", \"8080:80\"])]"),
     ("networks.backend", "Bridge(\"br0\")"),
     ("networks.queues", "networks: [(backend: Bridge(\"br0\"), queues: 2)]"),
     ("pci", "[\"01:00.*\"]"),

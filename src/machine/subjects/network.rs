@@ -1,10 +1,12 @@
 //! Network cards.
 
 mod check;
+mod forward;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::units::Forward;
 /// One network card.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,15 +27,24 @@ pub struct Network {
     /// Whether the cable is plugged in when the guest starts. Default `Up`.
     #[serde(default, skip_serializing_if = "Link::is_up")]
     pub link: Link,
+    /// Ports of the host that lead to the guest: `["tcp 3389", "8080:80", "udp 127.0.0.1:5000:5001", "6000-6010"]`. TCP
+    /// unless it says `udp`; on all addresses of the host unless it names one; the same port in the guest unless one follows.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forward: Vec<Forward>,
 }
 
 /// What a network card is connected to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Backend {
-    /// QEMU's user-mode network: outgoing connections through the host, no privileges needed.
+    /// Connections through the host, which need no privileges: by the program passt if it is installed and works, else as
+    /// `Slirp`. With passt the guest has the host's own addresses, and does not reach the programs of the host.
     #[default]
     User,
+    /// The same inside QEMU: slower, with addresses of its own (10.0.2.15), and the guest reaches all that the host listens
+    /// on, also what is for the host alone, at 10.0.2.2.
+    Slirp,
     /// A bridge of the host's: `Bridge("br0")`. As root vfio-run makes a tap device on it, which goes with the guest; for
     /// other users QEMU's bridge helper does.
     Bridge(String),

@@ -57,6 +57,11 @@ pub enum HelperAccount {
 }
 
 impl Helper {
+    /// What the guest is without when a helper of this name has ended while it runs.
+    pub fn lost_with(name: &str) -> Option<&'static str> {
+        name.starts_with("passt-").then_some("its network card has no connection until the machine is started again")
+    }
+
     /// The account to change to; `None`: the launcher's.
     pub fn runs_as<'a>(&'a self, qemu: Option<&'a Account>) -> Option<&'a Account> {
         match &self.account {

@@ -19,7 +19,7 @@ use super::switch_clock::SwitchClock;
 use super::throttle::{Shown, Throttle};
 use crate::journal::Journal;
 use crate::machine::Sign;
-use crate::plan::Plan;
+use crate::plan::{Helper, Plan};
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::ending::escalation::{self, Ending, Step};
 use crate::run::kept::log::Log;
@@ -174,7 +174,8 @@ async fn run_loop(
             Wakeup::HelperEnded(index) => {
                 let (name, _) = processes.helpers.swap_remove(index);
                 if !guest.ending.requested() && guest.reason.is_none() {
-                    tracing::error!("{name} exited while the guest runs; see {}", plan.paths.log.display());
+                    let lost = Helper::lost_with(&name).map_or_else(String::new, |lost| format!(": {lost}"));
+                    tracing::error!("{name} exited while the guest runs{lost}; see {}", plan.paths.log.display());
                 }
             }
             Wakeup::Signal(signal) => {

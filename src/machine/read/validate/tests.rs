@@ -228,6 +228,21 @@ fn networks() {
             r#"networks: [(backend: Tap("a-much-too-long-name"))]"#,
             r#"m.ron:2:26: "a-much-too-long-name" cannot be a network interface"#,
         ),
+        (r#"networks: [(forward: ["tcp 3389", "udp 3389", "127.0.0.1:8080:80", "127.0.0.2:8080:80"])]"#, "ok"),
+        (r#"networks: [(backend: Slirp, forward: ["6000-6010"])]"#, "ok"),
+        (
+            r#"networks: [(forward: ["0:80"])]"#,
+            r#"m.ron:2:23: `networks[0].forward[0]`: "0:80" is not a port of the host that leads to the guest"#,
+        ),
+        (
+            r#"networks: [(backend: Tap("tap0"), forward: ["80"])]"#,
+            "m.ron:2:44: a network of this `backend` has no `forward`",
+        ),
+        (
+            r#"networks: [(forward: ["8080:80"]), (forward: ["8000-9000"])]"#,
+            "m.ron:2:47: port 8080 of the host already leads to the guest by `networks[0].forward[0]`",
+        ),
+        (r#"networks: [(forward: ["1-2000"])]"#, "m.ron:2:23: 2000 ports are too many"),
     ]);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Backend, Network, NetworkModel};
+use super::{Backend, Network, NetworkModel, forward};
 use crate::machine::named::Named;
 use crate::machine::problems::Problems;
 use crate::machine::subject::Subject;
@@ -35,6 +35,7 @@ fn cards(networks: &[Network], problems: &mut Problems) {
             .add(format!("networks[{MAX_NETWORKS}]"), format!("{} network cards are too many", networks.len()))
             .allowed(format!("at most {MAX_NETWORKS}"));
     }
+    forward::check_together(networks, problems);
     let mut macs = BTreeMap::new();
     let mut taps = BTreeMap::new();
     for (i, network) in networks.iter().enumerate() {
@@ -46,6 +47,7 @@ fn cards(networks: &[Network], problems: &mut Problems) {
             problems.add(format!("networks[{i}].backend.Tap"), words);
         }
         queues(i, network, problems);
+        forward::check_backend(i, network, problems);
         if let Some(written) = &network.mac {
             let field = format!("networks[{i}].mac");
             match mac(written) {
@@ -68,7 +70,7 @@ fn interface(i: usize, backend: &Backend, problems: &mut Problems) {
     let (kind, name) = match backend {
         Backend::Bridge(name) => ("Bridge", name),
         Backend::Tap(name) => ("Tap", name),
-        Backend::User | Backend::None => return,
+        Backend::User | Backend::Slirp | Backend::None => return,
     };
     if !is_interface(name) {
         problems

@@ -4,6 +4,7 @@ mod bridge;
 mod card;
 mod tap;
 mod taps;
+mod user;
 
 use serde_json::Map;
 
@@ -12,7 +13,6 @@ use card::{Card, Connected};
 use crate::machine::{Backend, Link, Network, NetworkModel};
 use crate::plan::Severity::Hard;
 use crate::plan::draft::{Draft, by_default};
-use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::units::Origin;
@@ -35,10 +35,7 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, vcpus: usize) {
         let card = Card { index, id: format!("net{index}"), network, mac, vcpus };
         let connected = match &network.backend {
             Backend::None => None,
-            Backend::User => {
-                let (props, role) = (Map::new(), Role::Plain);
-                Some(Connected { kind: "user", props, role, queues: 1, mtu: None })
-            }
+            Backend::User | Backend::Slirp => Some(user::connect(draft, &card, &origin)),
             Backend::Bridge(bridge) => Some(bridge::connect(draft, &card, bridge)),
             Backend::Tap(name) => Some(tap::connect(draft, &card, name)),
         };

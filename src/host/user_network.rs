@@ -1,0 +1,273 @@
+//! What a network of the guest's without privileges depends on: passt and what it can do here, the host's name servers and
+//! routes, and the ports that are taken.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+
+use super::Root;
+use crate::child::{self, Command, Session, SpawnError};
+use crate::units::Protocol;
+
+/// How long passt may take to print its options: milliseconds, except on a host that has no time for it.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How much of what it prints is read.
+const WORDS: u64 = 64 * 1024;
+/// passt does not run as root; its rights are asked for as this user, whom no file belongs to (`nobody`).
+const NOBODY: u32 = 65534;
+/// More sockets than these are not read.
+const MAX_SOCKETS: usize = 65536;
+/// `TCP_LISTEN` of the kernel's `include/net/tcp_states.h`; a UDP socket that is bound has the number of `TCP_CLOSE`.
+const LISTENS: (u8, u8) = (10, 7);
+
+/// What a network without privileges depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNetwork {
+    /// passt, if it is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passt: Option<Passt>,
+    /// The name servers of /etc/resolv.conf.
+    pub name_servers: Vec<IpAddr>,
+    /// Whether a route leads beyond the host's own networks. `None` if it could not be read.
+    pub default_route: Option<bool>,
+    /// The lowest port that a user other than root may listen on. `None` if it could not be read.
+    pub first_port: Option<u16>,
+    /// The ports that programs listen on.
+    pub listening: Vec<Listening>,
+}
+
+/// passt as it is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passt {
+    /// The program.
+    pub path: PathBuf,
+    /// Its long options, with their dashes. Empty if it could not be asked.
+    pub options: BTreeSet<String>,
+    /// Whether a user other than root may make the user namespace that it locks itself up in. `None` if that could not be
+    /// asked.
+    pub user_namespaces: Option<bool>,
+}
+
+/// A port that a program listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listening {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The address; unspecified: all.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+impl UserNetwork {
+    /// Reads it; `passt` is the program, if it was found.
+    pub(super) fn read(root: &Root, passt: Option<&Path>) -> Self {
+        let resolv = root.text_up_to("/etc/resolv.conf", WORDS as usize).unwrap_or_default();
+        Self {
+            passt: passt.map(|path| Passt::ask(root, path)),
+            name_servers: name_servers(&resolv),
+            default_route: default_route(root),
+            first_port: root.parse("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
+            listening: listening(root),
+        }
+    }
+}
+
+impl Passt {
+    /// The program's name.
+    pub const PROGRAM: &str = "passt";
+
+    /// Asks the program for its options, in a user namespace such as it will make.
+    fn ask(root: &Root, path: &Path) -> Self {
+        let unknown = Self { path: path.to_owned(), options: BTreeSet::new(), user_namespaces: None };
+        if !root.is_real() {
+            return unknown;
+        }
+        match options(path) {
+            Ok(options) => Self { options, user_namespaces: Some(true), ..unknown },
+            Err(Some(error)) if error.step == SpawnError::NAMESPACE => Self { user_namespaces: Some(false), ..unknown },
+            Err(_) => unknown,
+        }
+    }
+}
+
+/// What it prints as its options. The error is there if it could not be started.
+fn options(path: &Path) -> Result<BTreeSet<String>, Option<SpawnError>> {
+    let mut printed = File::from(memfd_create("passt", MemfdFlags::CLOEXEC).map_err(|_| None)?);
+    let (out, errors) = (printed.try_clone().map_err(|_| None)?, printed.try_clone().map_err(|_| None)?);
+    let mut command = Command::new(path);
+    command.arg("--help").env_clear().stdout(out).stderr(errors);
+    command.session(Session::Own).death_signal(Signal::SIGKILL).user_namespace();
+    if nix::unistd::geteuid().is_root() {
+        command.user(NOBODY, NOBODY, &[]);
+    }
+    let mut child = command.spawn().map_err(Some)?;
+    if !matches!(child::wait_until(&mut child, Instant::now() + LIMIT), Ok(Some(_))) {
+        drop(child.kill());
+        drop(child.wait());
+        return Err(None);
+    }
+    let mut text = Vec::new();
+    printed.rewind().and_then(|()| printed.take(WORDS).read_to_end(&mut text)).map_err(|_| None)?;
+    Ok(long_options(&String::from_utf8_lossy(&text)))
+}
+
+/// The options in a text such as `  -f, --foreground  Don't run in background`.
+fn long_options(help: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_whitespace() || c == ',';
+    let first_words =
+        help.lines().flat_map(|line| line.trim_start().split(word).filter(|word| !word.is_empty()).take(2));
+    first_words.filter(|word| word.len() > 2 && word.starts_with("--")).map(str::to_owned).collect()
+}
+
+/// The addresses after `nameserver`; that of an interface (`fe80::1%eth0`) is read without it.
+fn name_servers(resolv: &str) -> Vec<IpAddr> {
+    let address = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let address = (words.next() == Some("nameserver")).then(|| words.next())??;
+        address.split('%').next()?.parse().ok()
+    };
+    resolv.lines().filter_map(address).collect()
+}
+
+/// Whether there is a default route that is in use, by /proc/net/route or ipv6_route (proc_pid_net(5)).
+fn default_route(root: &Root) -> Option<bool> {
+    const UP: u32 = 1;
+    let (v4, v6) = (root.text("/proc/net/route"), root.text("/proc/net/ipv6_route"));
+    if v4.is_none() && v6.is_none() {
+        return None;
+    }
+    let up =
+        |flags: Option<&&str>| flags.and_then(|flags| u32::from_str_radix(flags, 16).ok()).is_some_and(|f| f & UP != 0);
+    let zero = |text: Option<&&str>| text.is_some_and(|text| text.bytes().all(|byte| byte == b'0'));
+    // Interface, destination, gateway, flags, …, mask at the eighth place.
+    let by_v4 = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        zero(words.get(1)) && zero(words.get(7)) && up(words.get(3))
+    };
+    // Destination and its length, source and its length, next hop, metric, counters, flags, interface. The kernel has a
+    // route of its own on `lo` for what has none.
+    let by_v6 = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        zero(words.first()) && zero(words.get(1)) && up(words.get(8)) && words.get(9).is_some_and(|name| *name != "lo")
+    };
+    Some(v4.unwrap_or_default().lines().any(by_v4) || v6.unwrap_or_default().lines().any(by_v6))
+}
+
+/// The ports that programs listen on, by /proc/net/tcp and its kin (proc_pid_net(5)).
+fn listening(root: &Root) -> Vec<Listening> {
+    let mut found = BTreeSet::new();
+    for (file, protocol, state) in [
+        ("tcp", Protocol::Tcp, LISTENS.0),
+        ("tcp6", Protocol::Tcp, LISTENS.0),
+        ("udp", Protocol::Udp, LISTENS.1),
+        ("udp6", Protocol::Udp, LISTENS.1),
+    ] {
+        let text = root.text(format!("/proc/net/{file}")).unwrap_or_default();
+        found.extend(text.lines().skip(1).take(MAX_SOCKETS).filter_map(|line| socket(line, protocol, state)));
+    }
+    found.into_iter().collect()
+}
+
+/// A line such as `0: 0100007F:1F90 00000000:0000 0A …`; addresses are 32-bit words in the host's byte order.
+fn socket(line: &str, protocol: Protocol, wanted: u8) -> Option<Listening> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (local, _, state) = (words.next()?, words.next()?, words.next()?);
+    let (address, port) = local.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    if u8::from_str_radix(state, 16).ok()? != wanted || port == 0 {
+        return None;
+    }
+    let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let address = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
+        32 => {
+            let mut bytes = [0; 16];
+            for (index, part) in bytes.chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&word(index * 8)?);
+            }
+            IpAddr::V6(Ipv6Addr::from(bytes))
+        }
+        _ => return None,
+    };
+    Some(Listening { protocol, address, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn the_options_of_both_releases_are_read() {
+        let help = "Usage: passt [OPTION]...\n\n  -d, --debug\t\tBe verbose\n      --trace\t\tsays --more\n  --no-map-gw\t\tDon't\n\
+                    \t  -F, --fd FD\t\tUse --x\nFailed to send 31 bytes to syslog\n";
+        let options: Vec<String> = long_options(help).into_iter().collect();
+        assert_eq!(options, ["--debug", "--fd", "--no-map-gw", "--trace"]);
+    }
+
+    #[test]
+    fn routes_name_servers_and_ports_are_read_and_nonsense_is_not() {
+        let host = tree(&[
+            (
+                "etc/resolv.conf",
+                "# nameserver 1.1.1.1\nsearch x\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\nnameserver x\n",
+            ),
+            (
+                "proc/net/route",
+                "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\teth0\n\
+                 eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+            ),
+            ("proc/sys/net/ipv4/ip_unprivileged_port_start", "1024\n"),
+            (
+                "proc/net/tcp",
+                "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0\n   1: 0100007F:1F91 0100007F:1F90 01 0\n\
+                 junk\n",
+            ),
+            ("proc/net/udp6", "  sl\n  0: 00000000000000000000000001000000:0035 0:0 07 0\n"),
+        ]);
+        let read = UserNetwork::read(&Root::new(host.path()), None);
+        let addresses: Vec<IpAddr> = ["127.0.0.53", "fe80::1"].map(|text| text.parse().unwrap()).to_vec();
+        assert_eq!((read.name_servers, read.default_route, read.first_port), (addresses, Some(true), Some(1024)));
+        let listening = |protocol, address: &str, port| Listening { protocol, address: address.parse().unwrap(), port };
+        let expected = [listening(Protocol::Tcp, "127.0.0.1", 8080), listening(Protocol::Udp, "::1", 53)];
+        assert_eq!(read.listening, expected);
+    }
+
+    #[test]
+    fn only_a_default_route_that_is_up_leads_on() {
+        let routed = |v4: &str, v6: &str| {
+            default_route(&Root::new(tree(&[("proc/net/route", v4), ("proc/net/ipv6_route", v6)]).path()))
+        };
+        let zero = "0".repeat(32);
+        assert_eq!(routed("eth0 00000000 0 0002 0 0 0 00000000", ""), Some(false));
+        assert_eq!(routed("eth0 0002A8C0 0 0001 0 0 0 00FFFFFF", ""), Some(false));
+        assert_eq!(routed("", &format!("{zero} 00 {zero} 00 fe80 400 1 0 00450003 eth0")), Some(true));
+        assert_eq!(routed("", &format!("{zero} 00 {zero} 00 {zero} ffffffff 1 0 00200200 lo")), Some(false));
+        let nothing = tempfile::tempdir().unwrap();
+        assert_eq!(default_route(&Root::new(nothing.path())), None);
+    }
+
+    #[test]
+    fn a_program_is_asked_in_a_user_namespace() {
+        let asked = Passt::ask(&Root::new("/"), Path::new("/bin/ls"));
+        assert!(asked.user_namespaces == Some(false) || asked.options.contains("--all"), "{asked:?}");
+        assert_eq!(Passt::ask(&Root::new("/"), Path::new("/no/passt")).user_namespaces, None);
+    }
+}

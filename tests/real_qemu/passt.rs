@@ -1,0 +1,77 @@
+//! Networks by passt: a port of the host leads to the guest's card, and what is said of passt's end.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::launcher::wait_for;
+use super::talk::Serial;
+use super::world::each;
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_port_of_the_host_leads_to_the_guests_card_and_passt_goes_with_qemu() {
+    each(|world| {
+        let (port, frames) = (free_port(), world.path("state/frames"));
+        let dump = format!("filter-dump,id=dump0,netdev=net0,file={}", frames.display());
+        let machine = format!(
+            "networks: [(forward: [\"127.0.0.1:{port}:80\"], mac: \"52:54:00:00:00:07\")], extra_args: [\"-object\", {dump:?}]"
+        );
+        let mut launcher = world.run(&world.machine(&machine));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        let passt = world.pid("passt-net0");
+        let link = wait_for("the link's frames", || {
+            // The guest has no driver and answers nobody, so passt gives up after a while; what counts is what it sent.
+            drop(TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(5)));
+            let bytes = std::fs::read(&frames).unwrap_or_default();
+            let wanted = |ether: &[u8]| ether.get(..2) == Some(&[0x08, 0x06]) || to_port_80(ether);
+            // The frame of a first packet: to all or to the card, from passt, then its kind.
+            bytes.windows(14 + 40).any(|frame| wanted(&frame[12..])).then_some(())
+        });
+        assert_eq!(link, ());
+        guest.type_in("?").says("HERE").type_in("q");
+        launcher.ended().with(0);
+        assert!(!std::path::Path::new(&format!("/proc/{passt}")).exists(), "passt is left");
+    });
+}
+
+/// Whether it is the rest of an IPv4 frame that opens a TCP connection to port 80.
+fn to_port_80(ether: &[u8]) -> bool {
+    ether.get(..3) == Some(&[0x08, 0x00, 0x45]) && ether.get(11) == Some(&6) && ether.get(24..26) == Some(&[0, 80])
+}
+
+#[test]
+fn a_port_that_is_taken_is_a_refusal() {
+    each(|world| {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let machine = world.machine(&format!("networks: [(forward: [\"127.0.0.1:{port}:80\"])]"));
+        let refused = world.done(&["run", machine.to_str().unwrap()]).with(3);
+        assert!(
+            refused.err.contains(&format!("a program listens on tcp port {port} of the host already")),
+            "{refused:?}"
+        );
+    });
+}
+
+#[test]
+fn a_passt_that_dies_is_told_and_the_guest_goes_on() {
+    each(|world| {
+        let mut launcher = world.run(&world.machine("networks: [()]"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        kill(Pid::from_raw(world.pid("passt-net0")), Signal::SIGKILL).unwrap();
+        launcher.tells("passt-net0 exited while the guest runs: its network card has no connection");
+        guest.type_in("?").says("HERE").type_in("q");
+        launcher.ended().with(0);
+    });
+}

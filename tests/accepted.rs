@@ -48,7 +48,7 @@ const MACHINES: &[(&str, &str)] = &[
     ),
     (
         "cards",
-        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), networks: [(link: Down), (model: E1000e), (model: E1000), \
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), networks: [(link: Down), (forward: [\"127.0.0.1:48022:22\", \"udp 48023:53\"], model: E1000e), (model: E1000), \
           (model: Rtl8139), (model: Vmxnet3)])",
     ),
     (

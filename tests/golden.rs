@@ -33,6 +33,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("buses", "ryzen-5800x3d", "7.2"),
     ("buses", "epyc-9754x2-512", "10.0"),
     ("bridge", "xeon-2numa", "7.2"),
+    ("networks", "xeon-2numa", "10.0"),
     ("bad-pins", "ryzen-1600", "7.2"),
     ("impossible", "container-2c", "7.2"),
     ("seed-13700k", "core-i7-13700k", "7.2"),

@@ -11,8 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{
-    Cgroup, Change, ChangeError, FileError, HugePages, NodeFolder, Own, Setting, SharedFile, TakeUsb, Write, Writes,
-    unattended,
+    Cgroup, Change, ChangeError, FileError, HugePages, Macvtap, MacvtapMode, Nat, NodeFolder, Own, Setting, SharedFile,
+    TakeUsb, Write, Writes, unattended,
 };
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
@@ -42,6 +42,11 @@ impl Host {
         host.put("sys/bus/usb/devices/1-1/bConfigurationValue", "1");
         host.put("sys/bus/usb/devices/1-1:1.0/bInterfaceClass", "ff");
         host.put("dev/null", "");
+        for (file, text) in [("ifindex", "2"), ("iflink", "2"), ("address", "52:54:00:00:00:01")] {
+            host.put(&format!("sys/class/net/eth0/{file}"), text);
+        }
+        host.put("proc/sys/net/ipv4/conf/eth0/forwarding", "0");
+        host.put("run/vfio-run/test/journal", "");
         std::fs::create_dir_all(host.run()).unwrap();
         host
     }
@@ -120,6 +125,22 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let shared = (0..1u32 << 30, 0..4096u64).prop_map(move |(n, size)| {
         SharedFile { path: format!("/sys/shared{n}").into(), size, uid, gid, mode: 0o660 }.into()
     });
+    let macvtap = (0..2u32).prop_map(|n| {
+        let (name, address) = (format!("vfio-{n}"), format!("52:54:00:00:01:{n:02}"));
+        Macvtap { name, parent: "eth0".to_owned(), mode: MacvtapMode::Bridge, address }.into()
+    });
+    let nat = Just(()).prop_map(|()| {
+        let nat = Nat {
+            machine: "test".to_owned(),
+            run: "/run/vfio-run/test".into(),
+            subnet: "192.168.177.0/24".parse().unwrap(),
+            uplinks: vec!["eth0".to_owned(), "gone".to_owned()],
+            guest: None,
+            dnsmasq: "dnsmasq".into(),
+            nft: "nft".into(),
+        };
+        nat.into()
+    });
     let many = proptest::collection::vec((0..6usize, "[a-z0-9]{1,8}"), 1..6).prop_map(|files| {
         // Of the six, two are missing.
         let setting =
@@ -129,10 +150,23 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     });
     let nodes = (0..2u32).prop_map(|n| NodeFolder::of(&format!("guest{n}")).into());
     let usb = (1..3u32).prop_map(|n| TakeUsb { port: format!("1-{n}").parse().unwrap() }.into());
-    proptest::collection::vec(
-        prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb, 1 => shared],
-        1..6,
-    )
+    let any = prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb, 1 => shared, 1 => macvtap, 1 => nat];
+    proptest::collection::vec(any, 1..6)
+        .prop_map(|mut changes: Vec<Change>| {
+            // A network interface is made once.
+            let mut made = Vec::new();
+            changes.retain(|change| match change {
+                Change::Macvtap(macvtap) => {
+                    !made.contains(&macvtap.name) && {
+                        made.push(macvtap.name.clone());
+                        true
+                    }
+                }
+                _ => true,
+            });
+            changes
+        })
+        .prop_filter("nothing is left", |changes| !changes.is_empty())
 }
 
 fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {

@@ -30,6 +30,8 @@ mod launcher;
 mod machines;
 #[path = "real_qemu/memory.rs"]
 mod memory;
+#[path = "real_qemu/nat.rs"]
+mod nat;
 #[path = "real_qemu/networks.rs"]
 mod networks;
 #[path = "real_qemu/orphan.rs"]

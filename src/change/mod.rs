@@ -28,6 +28,16 @@ mod host {
     pub mod writes;
 }
 
+/// Changes to the network: interfaces, and the network that machines share.
+mod network {
+    mod dnsmasq;
+    mod found;
+    pub mod macvtap;
+    pub mod nat;
+    mod nft;
+    mod shared;
+}
+
 /// Changes to PCI functions: their drivers, modules, memory ranges and device nodes.
 mod pci {
     pub mod bind_driver;
@@ -55,10 +65,12 @@ mod systemd {
 
 pub use compare::Compare;
 pub use error::{
-    ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, RecordError, UnitError,
+    ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, NetworkError, RecordError, UnitError,
 };
 pub use host::knob::Knob;
 pub use host::writes::{Setting, UNMOVABLE_IRQ};
+pub use network::macvtap::MacvtapMode;
+pub use network::nat::NatGuest;
 pub use pci::remove_module::{Bound, FoundModule};
 pub use pci::revive::Rung;
 pub use record::{Before, Undone};
@@ -75,6 +87,8 @@ step::changes! {
     host::shared_file::SharedFile,
     host::write::Write,
     host::writes::Writes,
+    network::macvtap::Macvtap,
+    network::nat::Nat,
     pci::bind_driver::BindDriver,
     pci::free_nodes::FreeNodes,
     pci::remove_module::RemoveModule,

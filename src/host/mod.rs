@@ -35,7 +35,7 @@ pub use files::{Descriptor, Feature, FileFact, FileKind, InstalledUnit, WantedUn
 pub use holders::holders;
 pub use kvm::{Kvm, KvmVerdict};
 pub use memory::{HugePages, Memory, Node};
-pub use network::{Interface, InterfaceKind, Network, TunFlags};
+pub use network::{Interface, InterfaceKind, Network, Route, TunFlags};
 pub use pci::Pci;
 pub use process::{Process, log_dir, run_dir};
 pub use render_nodes::RenderNode;

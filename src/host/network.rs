@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Root;
+use crate::units::Subnet;
 
 const FOLDER: &str = "/sys/class/net";
 /// More interfaces than these are not looked at.
@@ -18,6 +19,18 @@ const UP: u32 = 1;
 pub struct Network {
     /// The interfaces by name.
     pub interfaces: BTreeMap<String, Interface>,
+    /// The IPv4 routes of the main table.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where it leads; the default route leads to all addresses.
+    pub subnet: Subnet,
+    /// By which interface.
+    pub interface: String,
 }
 
 /// One network interface.
@@ -85,7 +98,20 @@ impl Network {
     /// Reads all interfaces; those that vanish meanwhile are left out.
     pub fn read(root: &Root) -> Self {
         let names = root.names(FOLDER).into_iter().take(MAX);
-        Self { interfaces: names.filter_map(|name| Some((name.clone(), Interface::read(root, &name)?))).collect() }
+        let interfaces = names.filter_map(|name| Some((name.clone(), Interface::read(root, &name)?))).collect();
+        let routes = root.text("/proc/net/route").unwrap_or_default();
+        Self { interfaces, routes: routes.lines().skip(1).take(MAX).filter_map(Route::parse).collect() }
+    }
+}
+
+impl Route {
+    /// A line of `/proc/net/route` (`fib_route_seq_show()` in the kernel's `net/ipv4/fib_trie.c`): interface, destination,
+    /// gateway, flags, three counts, mask. Addresses are numbers in hexadecimal, in this machine's order of bytes.
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok().map(u32::from_be);
+        let prefix = u8::try_from(number(7)?.leading_ones()).ok()?;
+        Some(Self { subnet: Subnet::of(number(1)?.into(), prefix)?, interface: (*words.first()?).to_owned() })
     }
 }
 
@@ -152,7 +178,14 @@ mod tests {
         put("torn", &[("flags", "?"), ("ifindex", "9")]);
         std::os::unix::fs::symlink("../br0", root.path(format!("{FOLDER}/eth0/master"))).unwrap();
 
+        let routes = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
+                      eth0 00000000 0102000A 0003 0 0 0 00000000 0 0 0\nbr0 0000A8C0 00000000 0001 0 0 0 0000FFFF 0 0 0\ntorn";
+        std::fs::create_dir_all(root.path("/proc/net")).unwrap();
+        std::fs::write(root.path("/proc/net/route"), routes).unwrap();
+
         let network = Network::read(&root);
+        let routes: Vec<_> = network.routes.iter().map(|r| format!("{} {}", r.interface, r.subnet)).collect();
+        assert_eq!(routes, ["eth0 0.0.0.0/0", "br0 192.168.0.0/16"]);
         let of = |name: &str| &network.interfaces[name];
         assert_eq!(network.interfaces.len(), 5);
         let kinds = ["lo", "br0", "eth0", "wlan0"].map(|name| of(name).kind);

@@ -34,7 +34,7 @@ pub use subjects::host::{Frequency, HostTuning, Place as HostPlace, ThpDefrag};
 pub use subjects::input::{Input, InputDevice, Toggle};
 pub use subjects::looking_glass::LookingGlass;
 pub use subjects::memory::{Memory, Pages};
-pub use subjects::network::{Backend, Link, Network, NetworkModel};
+pub use subjects::network::{Backend, Link, MacvtapMode, MacvtapPort, Network, NetworkModel};
 pub use subjects::pci::{PciDevice, Property, Rebar, Revive};
 pub use subjects::share::{Share, ShareKind, ShareOwner};
 pub use subjects::smbios::{Smbios, SmbiosFields, SmbiosValue};

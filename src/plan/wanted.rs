@@ -9,7 +9,7 @@ use crate::machine::{Backend, Machine, QEMU, Tpm};
 /// What a plan for any machine may ask about, for a host that is captured before there is one.
 pub fn wanted_by_any() -> Wanted {
     Wanted {
-        programs: vec![QEMU.to_owned(), Tpm::PROGRAM.to_owned(), Passt::PROGRAM.to_owned()],
+        programs: [QEMU, Tpm::PROGRAM, Passt::PROGRAM, Backend::DNSMASQ, Backend::NFT].map(str::to_owned).into(),
         render_nodes: true,
         virtiofsd: true,
         user_network: true,

@@ -121,6 +121,7 @@ fn inherited(what: &Inherited) -> String {
         Inherited::Tap(Tap { name, port: Some(port), .. }) => {
             format!("the tap device {name} on {}, made by the launcher; it goes with QEMU", port.bridge)
         }
+        Inherited::Macvtap(name) => format!("the macvtap device {name}"),
         Inherited::BridgeHelper { program, bridge } => {
             format!("a tap device on {bridge}, made by {}; it goes with QEMU", program.display())
         }

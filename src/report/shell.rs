@@ -136,6 +136,8 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             // Its default helper makes the device; as root, and outside of the sandbox.
             return Some(instead(option, &[("type", "bridge"), ("br", bridge)]));
         }
+        // Only a descriptor leads to it; QEMU says so.
+        Inherited::Macvtap(_) => return Some(option),
         Inherited::Tap(tap) => {
             return Some(instead(option, &[("ifname", &tap.name), ("script", "no"), ("downscript", "no")]));
         }

@@ -13,6 +13,7 @@ mod pci_slot;
 mod printable;
 mod size;
 mod stage;
+mod subnet;
 mod usb_ids;
 mod usb_port;
 
@@ -26,6 +27,7 @@ pub use pci_slot::PciSlot;
 pub use printable::{printable, printable_up_to};
 pub use size::Size;
 pub use stage::Stage;
+pub use subnet::Subnet;
 pub use usb_ids::UsbIds;
 pub use usb_port::UsbPort;
 

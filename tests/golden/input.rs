@@ -6,7 +6,7 @@ use vfio_run::host::input::{EventDevice, Inputs as Events};
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::usb::Plugged;
 use vfio_run::host::{
-    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, Passt, RenderNode,
+    AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, Passt, RenderNode, Route,
     TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
 };
 use vfio_run::machine::{self, Machine, Source};
@@ -130,13 +130,23 @@ fn tuning(wanted: &WantedTuning, online: &CpuSet) -> Tuning {
 /// The interfaces of a host: a card on a bridge, and a tap device.
 fn network() -> Network {
     let tun = InterfaceKind::Tun { flags: TunFlags(0x5002), owner: Some(1000), group: None };
-    let kinds = [("br0", InterfaceKind::Bridge), ("eth0", InterfaceKind::Ethernet), ("tap0", tun)];
+    let kinds = [
+        ("br0", InterfaceKind::Bridge),
+        ("eth0", InterfaceKind::Ethernet),
+        ("eth1", InterfaceKind::Ethernet),
+        ("tap0", tun),
+    ];
     let interfaces = kinds.into_iter().zip(2..).map(|((name, kind), index)| {
         let address = Some(format!("00:00:5e:00:53:{index:02x}"));
-        let master = (name != "br0").then(|| "br0".to_owned());
+        let master = ["eth0", "tap0"].contains(&name).then(|| "br0".to_owned());
         (name.to_owned(), Interface { index, kind, up: true, address, mtu: Some(1500), master })
     });
-    Network { interfaces: interfaces.collect() }
+    let route =
+        |subnet: &str, interface: &str| Route { subnet: subnet.parse().unwrap(), interface: interface.to_owned() };
+    Network {
+        interfaces: interfaces.collect(),
+        routes: vec![route("0.0.0.0/0", "br0"), route("192.168.1.0/24", "br0")],
+    }
 }
 
 /// An ACPI table that a machine names, as its name tells.
@@ -239,6 +249,9 @@ impl Inputs {
         host.smbios = (wanted.smbios && host.process.uid == 0).then(|| [0, 1, 2, 3, 4, 11, 17].into());
         host.usb = wanted.desk.as_ref().map(|_| plugged());
         host.input = wanted.desk.as_deref().map(events);
+        for program in wanted.programs.iter().filter(|program| ["dnsmasq", "nft"].contains(&program.as_str())) {
+            host.programs.insert(program.clone(), format!("/usr/sbin/{program}").into());
+        }
         if let (Some(pci), Some(wanted)) = (&mut host.pci, wanted.pci) {
             pci.roms = wanted.roms.into_iter().map(|path| (path.clone(), rom(&path))).collect();
         }

@@ -139,3 +139,53 @@ fn a_tap_device_that_is_there_stays_and_one_that_is_open_is_refused_before_anyth
         assert_eq!(launcher.ended().code, Some(0));
     });
 }
+
+#[test]
+#[ignore = "needs root and a kernel with macvtap"]
+fn a_macvtap_device_is_removed_after_the_guest_and_after_a_crash() {
+    each_as_root(|world| {
+        // A cable with both ends here.
+        let card = Interface::new(world, 'm', |name| format!("link add {name} type veth peer name n{}", world.name));
+        let before = interfaces();
+        let fields =
+            format!("networks: [(backend: Macvtap(interface: \"{}\"), mac: \"52:54:00:0a:0b:0c\", queues: 2)]", card.0);
+        let machine = world.machine(&format!("cpu: (vcpus: 2), {fields}"));
+        for killed in [false, true] {
+            let mut launcher = world.run(&machine);
+            let mut guest = Serial::of(world);
+            guest.says("HELLO");
+            launcher.tells(" runs (");
+            let made: Vec<_> = interfaces().into_iter().filter(|name| !before.contains(name)).collect();
+            let [made] = made.as_slice() else { panic!("{made:?}") };
+            let made = Path::new("/sys/class/net").join(made);
+            assert_eq!(read(&made.join("address")), "52:54:00:0a:0b:0c");
+            let index = read(&made.join("ifindex"));
+            let open = std::fs::read_dir(format!("/proc/{}/fd", world.pid("qemu"))).unwrap().flatten();
+            let targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+            let node = |target: &PathBuf| target.to_string_lossy().contains(&format!("/dev/tap{index}"));
+            let own = |target: &PathBuf| target.to_string_lossy().contains(&format!("/dev/vfio-run-{index}"));
+            assert_eq!(targets.filter(|target| node(target) || own(target)).count(), 2);
+            if killed {
+                launcher.signal(Signal::SIGKILL);
+                assert_eq!(launcher.ended().code, None);
+                guest.type_in("q");
+                world.guest_has_ended();
+                assert_ne!(interfaces(), before);
+                world.done(&["recover", &world.name]).with(0);
+            } else {
+                guest.type_in("q");
+                assert_eq!(launcher.ended().code, Some(0));
+            }
+            assert_eq!(interfaces(), before);
+        }
+    });
+}
+
+fn interfaces() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/class/net").unwrap().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    // Those of other tests come and go.
+    names.retain(|name| !name.contains("test-") || name.starts_with(['m', 'n']));
+    names
+}

@@ -28,7 +28,7 @@ fn a_port_of_the_host_leads_to_the_guests_card_and_passt_goes_with_qemu() {
         guest.says("HELLO");
         launcher.tells(" runs (");
         let passt = world.pid("passt-net0");
-        let link = wait_for("the link's frames", || {
+        wait_for("the link's frames", || {
             // The guest has no driver and answers nobody, so passt gives up after a while; what counts is what it sent.
             drop(TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(5)));
             let bytes = std::fs::read(&frames).unwrap_or_default();
@@ -36,7 +36,6 @@ fn a_port_of_the_host_leads_to_the_guests_card_and_passt_goes_with_qemu() {
             // The frame of a first packet: to all or to the card, from passt, then its kind.
             bytes.windows(14 + 40).any(|frame| wanted(&frame[12..])).then_some(())
         });
-        assert_eq!(link, ());
         guest.type_in("?").says("HERE").type_in("q");
         launcher.ended().with(0);
         assert!(!std::path::Path::new(&format!("/proc/{passt}")).exists(), "passt is left");

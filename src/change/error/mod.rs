@@ -5,6 +5,7 @@ mod function;
 mod held;
 mod huge_pages;
 mod module;
+mod network;
 mod record;
 mod unit;
 
@@ -13,6 +14,7 @@ pub use function::FunctionError;
 pub use held::HeldError;
 pub use huge_pages::HugePagesError;
 pub use module::ModuleError;
+pub use network::NetworkError;
 pub use record::RecordError;
 pub use unit::UnitError;
 
@@ -37,6 +39,9 @@ pub enum ChangeError {
     /// A kernel module could not be loaded or removed.
     #[error(transparent)]
     Module(#[from] ModuleError),
+    /// The network that machines share could not be made or removed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A unit could not be stopped or started.
     #[error(transparent)]
     Unit(#[from] UnitError),

@@ -6,7 +6,8 @@ mod forward;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units::Forward;
+use crate::units::{Forward, Subnet};
+
 /// One network card.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +25,10 @@ pub struct Network {
     /// vhost-net serves them.
     #[serde(default)]
     pub queues: Option<u32>,
+    /// The addresses of the network that `Nat` makes: `"192.168.77.0/24"`. Default: the first of 192.168.177.0/24 and those
+    /// after it that the host has no route to.
+    #[serde(default)]
+    pub subnet: Option<Subnet>,
     /// Whether the cable is plugged in when the guest starts. Default `Up`.
     #[serde(default, skip_serializing_if = "Link::is_up")]
     pub link: Link,
@@ -50,11 +55,46 @@ pub enum Backend {
     Bridge(String),
     /// A tap device that exists already: `Tap("tap0")`.
     Tap(String),
+    /// The network of one of the host's cards, without a bridge: `Macvtap(interface: "eth0")`. The host itself and the guest
+    /// cannot reach one another by it. Needs root.
+    Macvtap(MacvtapPort),
+    /// A network that the machines of this host share, with DHCP and names, whose packets leave under the host's address;
+    /// libvirt's, if that is up. The first machine makes it, the last one removes it. Needs root, dnsmasq and nft.
+    Nat,
     /// Not connected.
     None,
 }
 
+/// A macvtap device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MacvtapPort {
+    /// The host's network card: `"eth0"`.
+    pub interface: String,
+    /// How packets pass between guests on the same card. Default `Bridge`.
+    #[serde(default)]
+    pub mode: MacvtapMode,
+}
+
+/// How a macvtap device passes packets on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MacvtapMode {
+    /// To guests on the same card directly.
+    #[default]
+    Bridge,
+    /// Always to the switch outside, which must send back what is for another guest of this host.
+    Vepa,
+    /// Never to guests on the same card.
+    Private,
+    /// The guest has the card to itself, and its MAC address.
+    Passthru,
+}
+
 impl Backend {
+    /// The program that gives the guests of `Nat` their addresses and names.
+    pub const DNSMASQ: &str = "dnsmasq";
+    /// The program that sets the rules of `Nat`.
+    pub const NFT: &str = "nft";
     /// The kernel's device by which a process makes or opens a tap device.
     pub const TUN: &str = "/dev/net/tun";
     /// The kernel's device that serves the queues of a card without QEMU.
@@ -65,7 +105,7 @@ impl Backend {
 
     /// Whether a tap device of the host's is at its other end.
     pub fn is_tap(&self) -> bool {
-        matches!(self, Self::Bridge(_) | Self::Tap(_))
+        matches!(self, Self::Bridge(_) | Self::Tap(_) | Self::Macvtap(_) | Self::Nat)
     }
 }
 

@@ -59,6 +59,8 @@ pub enum Inherited {
     Device(PathBuf),
     /// A queue of a tap device; each queue of the same device is a descriptor of its own.
     Tap(Tap),
+    /// A queue of the macvtap device of this name; each queue is a descriptor of its own.
+    Macvtap(String),
     /// The tap device that QEMU's bridge helper makes for the launcher (QEMU's `qemu-bridge-helper.c`).
     BridgeHelper {
         /// The helper.

@@ -50,6 +50,7 @@ pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
                 let first = plan.descriptors.iter().take(index).all(|earlier| earlier.what != *what);
                 taps::open_queue(tap, first)?
             }
+            Inherited::Macvtap(name) => taps::open_macvtap(name)?,
             Inherited::BridgeHelper { program, bridge } => taps::by_helper(program, bridge)?,
             Inherited::Content(content) => {
                 let made = contents.iter().position(|(number, _)| number == fd);

@@ -6,18 +6,20 @@ use std::fs::File;
 use std::io::{self, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::net::if_::if_nametoindex;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::child::{self, Command, Session};
 use crate::machine::Backend;
-use crate::netlink::{Link, Netlink};
+use crate::netlink::{self, Link, Netlink};
 use crate::plan::{Tap, TapPort};
 
 /// How long QEMU's bridge helper may take: it makes a few system calls.
@@ -86,18 +88,36 @@ fn attach(name: &str, flags: libc::c_int) -> io::Result<OwnedFd> {
 fn join(name: &str, port: &TapPort) -> Result<()> {
     let bridge = if_nametoindex(port.bridge.as_str()).with_context(|| format!("there is no {}", port.bridge))?;
     let index = if_nametoindex(name)?;
-    let mut link = Link::default().address(mac(&port.address)?).on_bridge(bridge).up();
+    let address = netlink::mac(&port.address).with_context(|| format!("{:?} is no MAC address", port.address))?;
+    let mut link = Link::default().address(address).on_bridge(bridge).up();
     if let Some(mtu) = port.mtu {
         link = link.mtu(mtu);
     }
     Ok(Netlink::open()?.set(index, link)?)
 }
 
-/// A MAC address as its bytes.
-fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
-    let bytes = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
-    bytes.with_context(|| format!("{text:?} is no MAC address"))
+/// A queue of the macvtap device of this name. The kernel makes its node; where nobody keeps one in /dev, it is made for this
+/// moment.
+pub(super) fn open_macvtap(name: &str) -> Result<OwnedFd> {
+    let index = if_nametoindex(name).with_context(|| format!("there is no macvtap device {name}"))?;
+    let node = PathBuf::from(format!("/dev/tap{index}"));
+    let open = |node: &Path| File::options().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(node);
+    let opened = match open(&node) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let numbers = std::fs::read_to_string(format!("/sys/class/net/{name}/tap{index}/dev"));
+            let numbers = numbers.with_context(|| format!("the kernel has no device for {name}"))?;
+            let numbers = numbers.trim().split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+            let (major, minor) = numbers.with_context(|| format!("the device of {name} has no number"))?;
+            let own = PathBuf::from(format!("/dev/vfio-run-{index}"));
+            mknod(&own, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, makedev(major, minor))
+                .with_context(|| format!("cannot make {}", own.display()))?;
+            let opened = open(&own);
+            std::fs::remove_file(&own).with_context(|| format!("cannot remove {}", own.display()))?;
+            opened
+        }
+        other => other,
+    };
+    Ok(opened.with_context(|| format!("cannot open {}", node.display()))?.into())
 }
 
 /// The tap device that QEMU's bridge helper makes: it sends the descriptor over a socket that it inherits. It is started
@@ -151,11 +171,5 @@ mod tests {
         assert_eq!(error, "/bin/false made no tap device on br0: ");
         let error = by_helper(Path::new("/bin/true"), "br0").unwrap_err();
         assert!(error.to_string().contains("sent no descriptor"), "{error:#}");
-    }
-
-    #[test]
-    fn an_address_is_six_bytes() {
-        assert_eq!(mac("fe:54:00:00:0a:ff").unwrap(), [0xfe, 0x54, 0, 0, 0x0a, 0xff]);
-        assert!(mac("fe:54").is_err() && mac("fe:54:00:00:0a:fg").is_err());
     }
 }

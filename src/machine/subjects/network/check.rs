@@ -22,6 +22,9 @@ impl Subject for Vec<Network> {
             named.network = true;
             named.files.extend([Backend::TUN, Backend::VHOST].map(PathBuf::from));
         }
+        if self.iter().any(|network| network.backend == Backend::Nat) {
+            named.programs.extend([Backend::DNSMASQ, Backend::NFT].map(str::to_owned));
+        }
         if self.iter().any(|network| matches!(network.backend, Backend::Bridge(_))) {
             named.files.extend(Backend::BRIDGE_HELPERS.map(PathBuf::from));
         }
@@ -36,6 +39,7 @@ fn cards(networks: &[Network], problems: &mut Problems) {
             .allowed(format!("at most {MAX_NETWORKS}"));
     }
     forward::check_together(networks, problems);
+    one_nat(networks, problems);
     let mut macs = BTreeMap::new();
     let mut taps = BTreeMap::new();
     for (i, network) in networks.iter().enumerate() {
@@ -48,6 +52,7 @@ fn cards(networks: &[Network], problems: &mut Problems) {
         }
         queues(i, network, problems);
         forward::check_backend(i, network, problems);
+        subnet(i, network, problems);
         if let Some(written) = &network.mac {
             let field = format!("networks[{i}].mac");
             match mac(written) {
@@ -70,12 +75,39 @@ fn interface(i: usize, backend: &Backend, problems: &mut Problems) {
     let (kind, name) = match backend {
         Backend::Bridge(name) => ("Bridge", name),
         Backend::Tap(name) => ("Tap", name),
-        Backend::User | Backend::Slirp | Backend::None => return,
+        Backend::Macvtap(port) => ("Macvtap.interface", &port.interface),
+        Backend::User | Backend::Slirp | Backend::Nat | Backend::None => return,
     };
     if !is_interface(name) {
         problems
             .add(format!("networks[{i}].backend.{kind}"), format!("{name:?} cannot be a network interface"))
             .allowed("1 to 15 characters without `/`, `:` and blanks");
+    }
+}
+
+/// What only the network that the machines share has.
+fn subnet(i: usize, network: &Network, problems: &mut Problems) {
+    let is_nat = network.backend == Backend::Nat;
+    let Some(subnet) = network.subnet else { return };
+    let field = format!("networks[{i}].subnet");
+    if !is_nat {
+        problems
+            .add(field, "only the backend `Nat` has a `subnet`")
+            .help("write `backend: Nat`, or leave `subnet` out");
+    } else if !subnet.host(0).is_private() || !(8..=28).contains(&subnet.prefix()) {
+        problems
+            .add(field, format!("`subnet` cannot be {subnet}"))
+            .allowed("a private network of 16 addresses or more: one in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16");
+    }
+}
+
+/// A machine has one card on the network that the machines share.
+fn one_nat(networks: &[Network], problems: &mut Problems) {
+    let mut nats = networks.iter().enumerate().filter(|(_, network)| network.backend == Backend::Nat);
+    if let Some((i, _)) = nats.nth(1) {
+        problems
+            .add(format!("networks[{i}].backend"), "a machine has one card on the shared network of `Nat`")
+            .help("leave one out, or connect it to a bridge: `backend: Bridge(\"br0\")`");
     }
 }
 
@@ -87,7 +119,7 @@ fn queues(i: usize, network: &Network, problems: &mut Problems) {
     } else if queues > 1 && (network.model != NetworkModel::Virtio || !network.backend.is_tap()) {
         problems
             .add(field, "a card of this model or backend has no `queues`")
-            .help("`queues` is for the model `Virtio` on a tap device: `backend: Bridge(\"br0\")` or `Tap(\"tap0\")`");
+            .help("`queues` is for the model `Virtio` on a tap device, such as that of `backend: Bridge(\"br0\")`");
     }
 }
 

@@ -8,10 +8,10 @@ const MAX_PORTS: u32 = 1024;
 
 /// Refuses forwards through what has none.
 pub(super) fn check_backend(i: usize, network: &Network, problems: &mut Problems) {
-    if !network.forward.is_empty() && !matches!(network.backend, Backend::User | Backend::Slirp) {
+    if !network.forward.is_empty() && !matches!(network.backend, Backend::User | Backend::Slirp | Backend::Nat) {
         problems
             .add(format!("networks[{i}].forward"), "a network of this `backend` has no `forward`")
-            .allowed("`forward` with `backend: User` or `Slirp`")
+            .allowed("`forward` with `backend: User`, `Slirp` or `Nat`")
             .help("on a bridge or tap the guest has an address of its own, at which others reach all of its ports");
     }
 }

@@ -2,6 +2,8 @@
 
 mod bridge;
 mod card;
+mod macvtap;
+mod nat;
 mod tap;
 mod taps;
 mod user;
@@ -32,10 +34,12 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, vcpus: usize) {
         let mac = network.mac.clone().unwrap_or_else(|| mac(draft, index));
         // No machine has more vCPUs than fit.
         let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
-        let card = Card { index, id: format!("net{index}"), network, mac, vcpus };
+        let mut card = Card { index, id: format!("net{index}"), network, mac, vcpus };
         let connected = match &network.backend {
             Backend::None => None,
             Backend::User | Backend::Slirp => Some(user::connect(draft, &card, &origin)),
+            Backend::Macvtap(port) => Some(macvtap::connect(draft, &mut card, port)),
+            Backend::Nat => Some(nat::connect(draft, &card)),
             Backend::Bridge(bridge) => Some(bridge::connect(draft, &card, bridge)),
             Backend::Tap(name) => Some(tap::connect(draft, &card, name)),
         };

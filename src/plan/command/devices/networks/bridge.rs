@@ -15,24 +15,22 @@ use crate::plan::{Inherited, Tap, TapPort};
 pub(super) fn connect(draft: &mut Draft, card: &Card, bridge: &str) -> Connected {
     let mtu = check(draft, card, bridge);
     taps::tun(draft, card);
-    if draft.host.process.uid != 0 {
-        return by_helper(draft, card, bridge, mtu);
+    match draft.host.process.uid {
+        0 => port(draft, card, bridge, mtu),
+        _ => by_helper(draft, card, bridge, mtu),
     }
+}
+
+/// A tap device that the launcher makes on the bridge, which may be one that is not there yet.
+pub(super) fn port(draft: &mut Draft, card: &Card, bridge: &str, mtu: Option<u32>) -> Connected {
     let vhost = taps::vhost(draft, card);
     let queues = taps::queues(card, vhost);
     let tap = Tap {
-        name: name(draft, card.index),
+        name: taps::name(draft, card.index),
         multi_queue: queues > 1,
         port: Some(TapPort { bridge: bridge.to_owned(), address: address(&card.mac), mtu }),
     };
     taps::connect(draft, queues, vhost, mtu, |_| Inherited::Tap(tap.clone()))
-}
-
-/// The tap device's name: it names the machine, and the card by its place.
-fn name(draft: &Draft, index: usize) -> String {
-    let uuid = draft.machine.uuid();
-    let bytes = uuid.as_bytes();
-    format!("vfio-{:02x}{:02x}{:02x}-{index}", bytes[13], bytes[14], bytes[15])
 }
 
 /// The tap device's own MAC address: the guest's with the highest first byte. A bridge whose address nobody has set takes the

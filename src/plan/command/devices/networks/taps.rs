@@ -16,6 +16,13 @@ use crate::qemu::Role;
 /// that run them are few.
 const SENSIBLE_QUEUES: u32 = 4;
 
+/// The name of a tap device that is ours to make: it names the machine, and the card by its place.
+pub(super) fn name(draft: &Draft, index: usize) -> String {
+    let uuid = draft.machine.uuid();
+    let bytes = uuid.as_bytes();
+    format!("vfio-{:02x}{:02x}{:02x}-{index}", bytes[13], bytes[14], bytes[15])
+}
+
 /// How many queues the card has on a tap device that may have more than one.
 pub(super) fn queues(card: &Card, vhost: bool) -> u32 {
     match (card.network.model, card.network.queues) {

@@ -1,4 +1,5 @@
-use crate::host::{FileFact, FileKind, Host, Interface, InterfaceKind, Network, TunFlags};
+use crate::change::{Change, Macvtap, MacvtapMode, Nat};
+use crate::host::{FileFact, FileKind, Host, Interface, InterfaceKind, Network, Route, TunFlags};
 use crate::machine::Backend;
 use crate::plan::sample::{Shape, host, plan};
 use crate::plan::{Inherited, Plan, Verdict};
@@ -19,12 +20,22 @@ fn desk(us: u32) -> Host {
         ("eth0", eth0),
         ("br0", Interface { mtu: Some(9000), ..interface(3, InterfaceKind::Bridge, true) }),
         ("br-old", interface(4, InterfaceKind::Bridge, false)),
+        (
+            "eth1",
+            Interface { address: Some("52:54:00:00:0e:01".to_owned()), ..interface(9, InterfaceKind::Ethernet, true) },
+        ),
         ("tap0", interface(5, tun(TAP, Some(1000)), true)),
         ("tap1", interface(6, tun(QUEUES, None), false)),
         ("tun0", interface(7, tun(0x1001, None), true)),
         ("wlan0", interface(8, InterfaceKind::Wireless, true)),
     ];
-    host.network = Some(Network { interfaces: interfaces.map(|(name, it)| (name.to_owned(), it)).into() });
+    let route =
+        |subnet: &str, interface: &str| Route { subnet: subnet.parse().unwrap(), interface: interface.to_owned() };
+    let routes = vec![route("0.0.0.0/0", "br0"), route("192.168.177.0/25", "br0")];
+    host.network = Some(Network { interfaces: interfaces.map(|(name, it)| (name.to_owned(), it)).into(), routes });
+    for program in [Backend::DNSMASQ, Backend::NFT] {
+        host.programs.insert(program.to_owned(), format!("/usr/sbin/{program}").into());
+    }
     let node = |mode| FileFact { kind: Some(FileKind::Character), gid: 106, mode, ..FileFact::default() };
     host.files.insert(Backend::TUN.into(), node(0o666));
     host.files.insert(Backend::VHOST.into(), node(0o660));
@@ -190,4 +201,119 @@ fn a_card_whose_cable_is_unplugged_is_named_for_the_monitor() {
     let plan = on(&desk(0), "link: Down, model: Rtl8139");
     assert_eq!(plan.unplugged, ["net0"]);
     assert!(option(&plan, "-device", r#""driver":"rtl8139","id":"net0""#).is_some());
+}
+
+#[test]
+fn a_macvtap_device_is_a_change_and_has_the_guest_s_address() {
+    let plan = on(&desk(0), r#"backend: Macvtap(interface: "eth1", mode: Vepa), mac: "52:54:00:00:00:07""#);
+    let [change] = plan.changes.as_slice() else { panic!("{:?}", plan.changes) };
+    let Change::Macvtap(Macvtap { name, parent, mode, address }) = &change.change else { panic!("{change:?}") };
+    assert_eq!((parent.as_str(), *mode, address.as_str()), ("eth1", MacvtapMode::Vepa, "52:54:00:00:00:07"));
+    let queues = plan.descriptors.iter().filter(|d| d.what == Inherited::Macvtap(name.clone())).count();
+    assert_eq!(queues, 2);
+    assert!(option(&plan, "-netdev", r#""fds":"6:7","vhost":true,"vhostfds":"8:9""#).is_some());
+    let words = "net0.macvtap.host: the host and the guest cannot reach one another by eth1, only others can > if they must, add \
+                 a second card: `networks: […, (backend: User)]`";
+    assert_eq!(told(&plan), [words]);
+
+    let plan = on(&desk(0), r#"backend: Macvtap(interface: "eth1", mode: Passthru)"#);
+    assert!(option(&plan, "-device", r#""mac":"52:54:00:00:0e:01""#).is_some());
+    let written = r#"backend: Macvtap(interface: "eth1", mode: Passthru), mac: "52:54:00:00:00:07""#;
+    assert!(told(&on(&desk(0), written))[0].starts_with("net0.macvtap.mac: in the mode `Passthru` the guest has"));
+}
+
+#[test]
+fn an_interface_that_takes_no_macvtap_device_is_told() {
+    for (us, interface, words) in [
+        (0, "eth7", "net0.macvtap: there is no network interface eth7 > did you mean `Macvtap(interface: \"eth1\")`?"),
+        (
+            0,
+            "eth0",
+            "net0.macvtap: no macvtap device can be made on eth0: eth0 is a port of br0 > write `backend: Bridge(\"br0\")`",
+        ),
+        (
+            0,
+            "wlan0",
+            "net0.macvtap.wireless: most access points take one MAC address from wlan0, and refuse that of the guest > write `backend: User`",
+        ),
+        (
+            1000,
+            "eth1",
+            "net0.macvtap.host: the host and the guest cannot reach one another by eth1, only others can > if they must, add a second card: `networks: […, (backend: User)]`",
+        ),
+    ] {
+        let said = told(&on(&desk(us), &format!("backend: Macvtap(interface: {interface:?})")));
+        assert_eq!(said.first().map(String::as_str), Some(words));
+        assert!(us == 0 || said[1].starts_with("net0.macvtap.root: only root can make a macvtap device"), "{said:?}");
+    }
+}
+
+/// The change by which a machine joins the shared network.
+fn nat(plan: &Plan) -> &Nat {
+    let found = plan.changes.iter().find_map(|planned| match &planned.change {
+        Change::Nat(nat) => Some(nat),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("{:?}", plan.changes))
+}
+
+#[test]
+fn the_shared_network_has_addresses_to_which_the_host_has_no_route() {
+    let plan = on(&desk(0), "backend: Nat");
+    assert_eq!(told(&plan), [""; 0]);
+    let joined = nat(&plan);
+    assert_eq!(
+        (joined.subnet.to_string(), joined.uplinks.as_slice()),
+        ("192.168.178.0/24".to_owned(), &["br0".to_owned()][..])
+    );
+    assert_eq!(joined.guest, None);
+    assert!(plan.descriptors.iter().any(|d| {
+        matches!(&d.what, Inherited::Tap(tap) if tap.port.as_ref().is_some_and(|port| port.bridge == Nat::BRIDGE))
+    }));
+
+    // The next machine takes it as it is.
+    let mut host = desk(0);
+    let made = Route { subnet: "10.9.0.0/16".parse().unwrap(), interface: Nat::BRIDGE.to_owned() };
+    host.network.as_mut().unwrap().routes.push(made);
+    assert_eq!(nat(&on(&host, "backend: Nat")).subnet.to_string(), "10.9.0.0/16");
+    let said = told(&on(&host, r#"backend: Nat, subnet: "10.8.0.0/16""#));
+    assert!(
+        said[0].starts_with("net0.nat.subnet: another machine has made the shared network with 10.9.0.0/16"),
+        "{said:?}"
+    );
+    let said = told(&on(&desk(0), r#"backend: Nat, subnet: "192.168.177.0/24""#));
+    let words = "net0.nat.subnet: the host reaches 192.168.177.0/25 by br0, so the guests cannot have 192.168.177.0/24 > write \
+                 `subnet: \"192.168.178.0/24\"`, or leave it out";
+    assert_eq!(said, [words]);
+}
+
+#[test]
+fn a_card_to_which_ports_lead_keeps_its_address() {
+    let plan = on(&desk(0), r#"backend: Nat, forward: ["2222:22"], mac: "52:54:00:00:00:07""#);
+    let guest = nat(&plan).guest.as_ref().unwrap();
+    assert_eq!((guest.mac.as_str(), guest.forward.len()), ("52:54:00:00:00:07", 1));
+    assert!(nat(&plan).subnet.overlaps(crate::units::Subnet::of(guest.address, 32).unwrap()));
+}
+
+#[test]
+fn what_the_shared_network_lacks_is_told_and_libvirts_is_joined() {
+    let mut host = desk(0);
+    host.programs.clear();
+    host.network.as_mut().unwrap().routes.clear();
+    let said = told(&on(&host, "backend: Nat"));
+    let keys: Vec<&str> = said.iter().filter_map(|said| said.split(':').next()).collect();
+    assert_eq!(keys, ["net0.nat.uplink", "net0.nat.dnsmasq", "net0.nat.nft"]);
+    assert!(said[1].ends_with("> install it (Debian: package `dnsmasq-base`), or write `backend: User`"), "{said:?}");
+    assert!(
+        told(&on(&desk(1000), "backend: Nat"))[0].starts_with("net0.nat: only root can make a network > start as root")
+    );
+    let mut host = desk(0);
+    let bridge = host.network.as_ref().unwrap().interfaces["br0"].clone();
+    let interfaces = &mut host.network.as_mut().unwrap().interfaces;
+    interfaces.extend([("virbr0".to_owned(), bridge.clone()), ("docker0".to_owned(), bridge)]);
+    let plan = on(&host, "backend: Nat");
+    assert!(plan.changes.is_empty() && told(&plan).is_empty(), "{:?}", told(&plan));
+    // Ports lead only into a network of ours.
+    let said = told(&on(&host, r#"backend: Nat, forward: ["80"]"#));
+    assert!(said[0].starts_with("net0.nat.docker: Docker's firewall may drop"), "{said:?}");
 }

@@ -311,18 +311,20 @@ fn prepare(plan: &Plan) {
 /// A helper that listens where the pasted line looks for it, in place of the descriptor that it would inherit.
 fn listening(plan: &Plan, helper: &Helper) -> Ended {
     let socket = plan.paths.run.join(format!("{}.sock", helper.name));
-    let argv = vfio_run::report::shell_helper(helper, &socket);
-    let helper = Ended(Command::new(&argv[0]).args(&argv[1..]).spawn().unwrap());
-    wait_for(&socket);
-    helper
-}
-
-fn wait_for(path: &Path) -> bool {
+    let mut argv = vfio_run::report::shell_helper(helper, &socket);
+    if helper.is_passt() {
+        argv.extend(["--runas".to_owned(), format!("{}:{}", nix::unistd::getuid(), nix::unistd::getgid())]);
+    }
+    // Without a syslog passt complains of that instead.
+    let errors = if helper.is_passt() { Stdio::null() } else { Stdio::inherit() };
+    let mut helper = Ended(Command::new(&argv[0]).args(&argv[1..]).stderr(errors).spawn().unwrap());
     let start = Instant::now();
-    while !path.exists() && start.elapsed() < Duration::from_secs(10) {
+    while !socket.exists() {
+        let ended = helper.0.try_wait().unwrap();
+        assert!(ended.is_none() && start.elapsed() < Duration::from_secs(10), "{argv:?} does not listen: {ended:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
-    path.exists()
+    helper
 }
 
 /// Connects to the monitor as soon as it is there.

@@ -49,12 +49,16 @@ pub fn line(plan: &Plan) -> String {
     let folder = folder(&plan.descriptors);
     for helper in &plan.helpers {
         let socket = folder.join(format!("{}.sock", helper.name));
-        let words = helper_at(helper, &socket).iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        let mut words = helper_at(helper, &socket).iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        if helper.is_passt() {
+            words.push_str(" --runas \"$(id -u):$(id -g)\"");
+        }
         lines.push(match helper.inherits.first().map(|end| end.what) {
             // swtpm listens before it leaves the foreground, so QEMU does not come too early.
-            Some(HelperEnd::Connected) if !stays_in_foreground(helper) => format!("{words} --daemon"),
+            Some(HelperEnd::Connected) if !helper.is_passt() => format!("{words} --daemon"),
             Some(HelperEnd::Connected | HelperEnd::Listening) => {
-                format!("{{ {words} & }} && until [ -S {} ]; do sleep 0.1; done", path(&socket))
+                let socket = path(&socket);
+                format!("{{ {words} & }} && until [ -S {socket} ] || ! kill -0 $!; do sleep 0.1; done")
             }
             None => format!("{{ {words} & }}"),
         });
@@ -76,12 +80,8 @@ fn file(descriptor: &Descriptor) -> Option<(String, String)> {
     Some((format!("{}{}", QemuOption::FD_PATH, descriptor.fd), path.to_string_lossy().into_owned()))
 }
 
-/// Whether the helper was told to stay in the foreground, as passt is.
-fn stays_in_foreground(helper: &Helper) -> bool {
-    helper.argv.iter().any(|word| word == "--foreground")
-}
-
 /// A helper's command line with a socket of this path, at which it listens, in place of the descriptor that it inherits.
+/// passt needs `--runas UID:GID` too ([`Helper::is_passt`]).
 pub fn helper_at(helper: &Helper, socket: &Path) -> Vec<String> {
     let fd = helper.inherits.first().map_or(0, |end| end.fd);
     let socket = socket.display();

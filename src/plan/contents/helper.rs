@@ -57,6 +57,12 @@ pub enum HelperAccount {
 }
 
 impl Helper {
+    /// Whether it is passt. A user who starts its command line must tell it `--runas UID:GID`: as root it would become
+    /// `nobody`, who may not make a socket in the machine's folder, and passt of 2023-03 goes on without one.
+    pub fn is_passt(&self) -> bool {
+        self.name.starts_with("passt-")
+    }
+
     /// What the guest is without when a helper of this name has ended while it runs.
     pub fn lost_with(name: &str) -> Option<&'static str> {
         name.starts_with("passt-").then_some("its network card has no connection until the machine is started again")

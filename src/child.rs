@@ -492,7 +492,7 @@ mod tests {
         let error = nowhere.spawn().unwrap_err();
         assert_eq!(error.to_string(), "cannot start /bin/true: could not set its CPUs");
         // With 3 as a target, std's own error pipe must not have been run over.
-        let mut missing = Command::new("/nonexistent");
+        let mut missing = Command::new("/nonexistent/program");
         missing.fd(3, pipe_with("")).fd(4, pipe_with("")).fd(5, pipe_with(""));
         let error = missing.spawn().unwrap_err();
         assert_eq!((error.step, error.source.kind()), ("start it", io::ErrorKind::NotFound));

@@ -93,6 +93,8 @@ pub enum Record {
         /// QEMU's id for it.
         id: String,
     },
+    /// The guest restarts, and QEMU, which has ended, is started anew.
+    Relaunch,
     /// The run is a rehearsal, which starts no guest: `vfio-run rehearse`.
     Rehearsal,
 }
@@ -213,7 +215,11 @@ impl Journal {
     /// Makes a change: intent and old value on disk first, then the host, then the read-back, then `Done`.
     pub fn make(&mut self, root: &Root, change: &Change, progress: Progress<'_>) -> Result<Took, MakeError> {
         let begun = Instant::now();
-        let seq = 1 + self.records.iter().filter(|r| matches!(r, Record::Intent { .. })).count() as u32;
+        let numbers = self.records.iter().filter_map(|record| match record {
+            Record::Intent { seq, .. } => Some(*seq),
+            _ => None,
+        });
+        let seq = 1 + numbers.max().unwrap_or(0);
         let before = change.capture(root)?;
         self.append(Record::Intent { seq, change: change.clone(), before: before.clone() })?;
         let applied = Instant::now();
@@ -261,6 +267,38 @@ impl Journal {
         reports
     }
 
+    /// Leaves out what no longer matters when QEMU and its helpers have ended and are to be started anew: a guest may restart
+    /// without end. The new file replaces the old one in one step.
+    pub fn shorten(&mut self) -> io::Result<()> {
+        let standing: Vec<u32> = self.open_changes().iter().map(|open| open.seq).collect();
+        let matters = |record: &Record| match record {
+            Record::Intent { seq, .. } | Record::Done { seq } => standing.contains(seq),
+            Record::Undone { .. } | Record::Started { .. } | Record::Running => false,
+            Record::Given { .. } | Record::Withdrawn { .. } | Record::Relaunch => false,
+            Record::Hooks { .. } | Record::HooksDone { .. } | Record::Rehearsal => true,
+            Record::Attached { .. } | Record::Detached { .. } => true,
+        };
+        let mut records: Vec<Record> = self.records.iter().filter(|record| matters(record)).cloned().collect();
+        records.push(Record::Relaunch);
+        let mut text = Vec::new();
+        for record in &records {
+            serde_json::to_writer(&mut text, record)?;
+            text.push(b'\n');
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let new = self.path.with_extension("new");
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = options.open(&new)?;
+        // One may be left of a launcher that died.
+        file.set_len(0)?;
+        file.write_all(&text).and_then(|()| file.sync_data())?;
+        std::fs::rename(&new, &self.path)?;
+        sync_folder(folder)?;
+        (self.file, self.length, self.torn, self.records) = (file, text.len() as u64, false, records);
+        Ok(())
+    }
+
     /// Why the undoing of a change could not be written down, as on a full /run: it was undone, and the file does not say so.
     pub fn unnoted(&self) -> Option<&io::Error> {
         self.unnoted.as_ref()
@@ -287,6 +325,12 @@ pub enum MakeError {
     Journal(#[from] io::Error),
 }
 
+/// Whether the guest was let go in the QEMU that was started last, or is about to be started.
+pub fn guest_ran(records: &[Record]) -> bool {
+    let last = records.iter().rev().find(|record| matches!(record, Record::Running | Record::Relaunch));
+    last == Some(&Record::Running)
+}
+
 /// The changes in a journal's records that may stand.
 pub fn open_changes(records: &[Record]) -> Vec<Open> {
     let mut open: Vec<Open> = Vec::new();
@@ -299,6 +343,7 @@ pub fn open_changes(records: &[Record]) -> Vec<Open> {
             Record::Done { .. }
             | Record::Started { .. }
             | Record::Running
+            | Record::Relaunch
             | Record::Hooks { .. }
             | Record::HooksDone { .. }
             | Record::Given { .. }

@@ -242,6 +242,29 @@ proptest! {
     }
 
     #[test]
+    fn a_journal_that_was_shortened_undoes_the_same((values, pool) in hosts(), changes in changes()) {
+        let host = Host::new(&values, pool);
+        let before = host.state();
+        let mut journal = host.journal();
+        for some in changes.chunks(3) {
+            for change in some {
+                journal.make(&host.root(), change, &unattended).unwrap();
+            }
+            journal.settle(&host.root());
+            journal.append(Record::Running).unwrap();
+            journal.shorten().unwrap();
+            prop_assert_eq!(journal.records().last(), Some(&Record::Relaunch));
+        }
+        let open = journal.open_changes();
+        prop_assert!(journal.records().len() <= 2 * open.len() + 1, "{:?}", journal.records());
+        prop_assert_eq!(host.journal().open_changes(), open);
+        drop(journal);
+        host.recover();
+        prop_assert_eq!(host.state(), before);
+        prop_assert_eq!(std::fs::read_dir(host.run()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_torn_last_line_is_a_change_that_was_never_begun(cut in 1..200usize) {
         let host = Host::new(&["a".into(), "b".into(), "c".into(), "d".into()], (0, 0));
         let mut journal = host.journal();

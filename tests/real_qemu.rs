@@ -42,6 +42,8 @@ mod other_users;
 mod passt;
 #[path = "real_qemu/rehearse.rs"]
 mod rehearse;
+#[path = "real_qemu/relaunch.rs"]
+mod relaunch;
 #[path = "real_qemu/screens.rs"]
 mod screens;
 #[path = "real_qemu/shared_memory.rs"]

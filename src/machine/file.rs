@@ -26,6 +26,7 @@ use super::subjects::looking_glass::LookingGlass;
 use super::subjects::memory::Memory;
 use super::subjects::network::Network;
 use super::subjects::pci::{self, PciDevice};
+use super::subjects::reboot::OnReboot;
 use super::subjects::share::Share;
 use super::subjects::smbios::Smbios;
 use super::subjects::tpm::Tpm;
@@ -170,6 +171,9 @@ pub struct Machine {
     /// The time that the guest's hardware clock shows. Default: `LocalTime` for Windows, `Utc` for others.
     #[serde(default)]
     pub rtc: Option<Rtc>,
+    /// What happens when the guest restarts: `Relaunch` starts QEMU anew, with the devices reset in between. Default `Reset`.
+    #[serde(default)]
+    pub on_reboot: OnReboot,
     /// The account that QEMU runs as when root starts the machine: a name, or a user id as text. Default: a user id of
     /// its own, from 61184 to 65519.
     #[serde(default)]

@@ -36,6 +36,7 @@ pub use subjects::looking_glass::LookingGlass;
 pub use subjects::memory::{Memory, Pages};
 pub use subjects::network::{Backend, Link, MacvtapMode, MacvtapPort, Network, NetworkModel};
 pub use subjects::pci::{PciDevice, Property, Rebar, Revive};
+pub use subjects::reboot::OnReboot;
 pub use subjects::share::{Share, ShareKind, ShareOwner};
 pub use subjects::smbios::{Smbios, SmbiosFields, SmbiosValue};
 pub use subjects::tpm::Tpm;

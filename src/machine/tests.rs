@@ -309,7 +309,7 @@ fn a_long_name_is_cut() {
 #[test]
 fn every_field_is_a_subject_or_a_plain_value() {
     // A value of these needs no file of its own: what is wrong with it is in `values.rs`, if anything can be.
-    const PLAIN: [&str; 18] = [
+    const PLAIN: [&str; 19] = [
         "name",
         "uuid",
         "guest",
@@ -323,6 +323,7 @@ fn every_field_is_a_subject_or_a_plain_value() {
         "panic_device",
         "sleep",
         "rtc",
+        "on_reboot",
         "user",
         "shutdown_timeout",
         "extra_args",

@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::process::{account, cgroup, sockets, trust};
 use super::{Plan, accelerator, command, dead_man_switch, devices, holds, hooks, placement, tuning};
 use crate::host::Host;
-use crate::machine::{Machine, Serial};
+use crate::machine::{Machine, OnReboot, Serial};
 use crate::qemu::QemuFacts;
 use crate::qemu::command::CommandLine;
 
@@ -76,6 +76,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         viewer,
         links,
         console: machine.serial == Serial::Console,
+        relaunch: machine.on_reboot == OnReboot::Relaunch,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),
         give_back_unless: machine.give_back_unless,

@@ -20,12 +20,12 @@ use crate::run::late::{Access, LateDevices};
 use crate::run::outcome::{Outcome, Report};
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
-use crate::run::signals::Signals;
+use crate::run::signals::{Asked, Signals};
 use crate::run::starting::claim::{Claim, Claimed, claim};
-use crate::run::starting::start::start;
+use crate::run::starting::start::{start, start_again};
 use crate::run::supervising::console;
 use crate::run::supervising::dead_man_switch::Missed;
-use crate::run::supervising::event_loop::{self, Running, supervise};
+use crate::run::supervising::event_loop::{self, Ended, Running, supervise};
 use crate::run::supervising::reach_guest::{ReachedGuest, reach_guest};
 use crate::run::supervising::switch_clock::SwitchClock;
 use crate::units::machine_state;
@@ -48,8 +48,8 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         Ok(running) => {
             last_failure::remove(&plan.paths.log);
             let hooks = RunningHooks::start(plan, processes.qemu.as_ref().map(Watched::pid));
-            let outcome =
-                supervise(plan, running, machine_state::RUNNING, &mut processes, &mut signals, &mut journal).await;
+            let state = machine_state::RUNNING;
+            let outcome = attend(plan, root, running, state, &mut journal, &mut signals, &mut processes).await;
             warnings = hooks.end().await;
             outcome
         }
@@ -86,6 +86,39 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
         qmp,
         log: None,
     };
-    let outcome = supervise(&plan, running, state.name(), &mut processes, signals, &mut journal).await;
+    let outcome = attend(&plan, root, running, state.name(), &mut journal, signals, &mut processes).await;
     Ok(finish(lock, journal, root, processes, &plan, outcome).await)
+}
+
+/// Supervises the guest, and starts QEMU anew as often as it restarts, if the plan wants that, until it has ended for good.
+/// `state` is QEMU's run state.
+async fn attend(
+    plan: &Plan,
+    root: &Root,
+    mut running: Running,
+    mut state: &str,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    processes: &mut Processes,
+) -> Outcome {
+    let name = &plan.name;
+    loop {
+        let switch = match supervise(plan, running, state, processes, signals, journal).await {
+            Ended::For(outcome) => return outcome,
+            Ended::Restarts { switch } => switch,
+        };
+        tracing::info!(event = "relaunch", "{name} restarts: QEMU is started anew");
+        running = match start_again(plan, root, journal, signals, processes, switch).await {
+            Ok(running) => running,
+            // The guest had ended in good order by then.
+            Err(error) if error.is::<Asked>() => {
+                tracing::info!("{error:#}");
+                return Outcome::ShutDown("guest-reset".to_owned());
+            }
+            Err(error) => {
+                return Outcome::Crashed(format!("{name} restarted, and QEMU could not be started anew: {error:#}"));
+            }
+        };
+        state = machine_state::RUNNING;
+    }
 }

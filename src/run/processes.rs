@@ -55,7 +55,7 @@ impl Processes {
 
     /// Kills QEMU if it still runs. Sends SIGTERM to the helpers, since swtpm has state to write, and kills those that do
     /// not exit. Returns a message for each process that not even SIGKILL ends.
-    pub(in crate::run) async fn end_all(self) -> Vec<String> {
+    pub(in crate::run) async fn end_all(&self) -> Vec<String> {
         let mut stuck = Vec::new();
         if let Some(qemu) = &self.qemu {
             stuck.extend(qemu.end("QEMU").await.err());

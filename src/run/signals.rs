@@ -9,6 +9,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The signal of a terminal that was closed.
 pub const HANG_UP: &str = "SIGHUP";
 
+/// A signal asked for the end before the guest ran.
+#[derive(Debug, thiserror::Error)]
+#[error("{signal} came before {before}")]
+pub struct Asked {
+    /// Its name.
+    pub signal: &'static str,
+    /// What was still to come.
+    pub before: &'static str,
+}
+
+impl Asked {
+    /// The signal of this name came before the guest ran.
+    pub fn before_guest(signal: &'static str) -> Self {
+        Self { signal, before: "the guest ran" }
+    }
+}
+
 /// SIGINT, SIGTERM, SIGQUIT (Ctrl-\\) and SIGHUP (the terminal was closed), from the moment on that this was made.
 #[derive(Debug)]
 pub struct Signals {

@@ -2,7 +2,7 @@
 
 use super::super::draft::{Draft, by_default};
 use super::super::{Inherited, Severity};
-use crate::machine::Audio;
+use crate::machine::{Audio, OnReboot};
 use crate::qemu::command::QemuOption;
 
 /// Name, UUID, sandbox, messages; and nothing that QEMU would add by itself.
@@ -18,9 +18,23 @@ pub(super) fn process(draft: &mut Draft) {
     draft.push(QemuOption::flag("-nodefaults", by_default("the plan names every device")));
     draft.push(QemuOption::flag("-no-user-config", by_default("no other file adds to the plan")));
     draft.push(QemuOption::flag("-S", by_default("no vCPU runs before its thread is placed")));
+    if machine.on_reboot == OnReboot::Relaunch {
+        relaunch(draft);
+    }
     sandbox(draft);
     let origin = by_default("log lines with time and machine");
     draft.push(QemuOption::keys("-msg", None, origin).with("timestamp", "on").with("guest-name", "on"));
+}
+
+/// QEMU ends when the guest restarts, so that the launcher can start it anew.
+fn relaunch(draft: &mut Draft) {
+    const FIELD: &str = "on_reboot";
+    if !draft.option_has("action", "reboot") {
+        let detail = format!("{} cannot end when the guest restarts (`-action reboot=`)", draft.qemu.binary.display());
+        draft.no("qemu.action", Severity::Hard, detail, "leave `on_reboot` out, or use QEMU 6.0 or newer");
+        return draft.about(FIELD);
+    }
+    draft.push(QemuOption::keys("-action", None, draft.file(FIELD)).with("reboot", "shutdown"));
 }
 
 fn sandbox(draft: &mut Draft) {

@@ -73,6 +73,9 @@ pub struct Plan {
     pub links: Vec<Link>,
     /// Whether the launcher joins its terminal to the guest's serial port (by the `serial.sock` among `descriptors`).
     pub console: bool,
+    /// Whether QEMU is started anew when the guest restarts, in place of a reset.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relaunch: bool,
     /// Seconds from the first request to power off until the guest is ended by force.
     pub shutdown_timeout: u32,
     /// What the guest must show, and when, to keep the devices.

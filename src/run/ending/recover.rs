@@ -8,7 +8,7 @@ use qapi::qmp::{self, RunState};
 
 use super::restore::restore_host;
 use crate::host::Root;
-use crate::journal::{Journal, Record};
+use crate::journal::{self, Journal};
 use crate::run::kept::folders::{self, is_run_dir};
 use crate::run::kept::launcher::holds;
 use crate::run::kept::lock::Lock;
@@ -61,7 +61,7 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
     if guest_lock::guest_lives(run_dir) {
         if orphan == Orphan::Ends {
             tracing::warn!(event = "kill", "killing QEMU, which has no launcher");
-        } else if journal.records().contains(&Record::Running) && !never_continued(run_dir).await {
+        } else if journal::guest_ran(journal.records()) && !never_continued(run_dir).await {
             return Ok(Recovered::GuestRuns);
         } else {
             tracing::info!("QEMU was started and never ran the guest; killing it");

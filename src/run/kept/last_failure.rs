@@ -56,7 +56,10 @@ pub enum Stage {
 
 impl Stage {
     fn of(records: &[Record]) -> Self {
-        let started = |record: &Record| matches!(record, Record::Started { name, .. } if name == "qemu");
+        let started = |record: &Record| match record {
+            Record::Started { name, .. } => name == "qemu",
+            record => *record == Record::Relaunch,
+        };
         if records.contains(&Record::Running) {
             Self::Running
         } else if records.iter().any(started) {

@@ -95,10 +95,21 @@ fn note(journal: &mut Journal, record: Record) {
 }
 
 impl LateDevices {
-    /// Those of the plan, none given yet. From now on changes are heard of.
-    pub fn new(plan: &Plan, root: &Root) -> Self {
+    /// Those of the plan, and those that were attached since by these records of the journal; none is given yet. From now on
+    /// changes are heard of.
+    pub fn new(plan: &Plan, root: &Root, records: &[Record]) -> Self {
         let mut late =
             Self { slots: plan.late.iter().cloned().map(Slot::new).collect(), uevents: None, root: root.clone() };
+        for record in records {
+            match record {
+                Record::Attached { device, .. } => match LateDevice::deserialize(device) {
+                    Ok(device) => late.slots.push(Slot::new(device)),
+                    Err(error) => tracing::warn!("a device that was attached is not followed any more: {error}"),
+                },
+                Record::Detached { id } => late.slots.retain(|slot| slot.device.id != *id),
+                _ => {}
+            }
+        }
         late.listen();
         late
     }
@@ -117,23 +128,19 @@ impl LateDevices {
 
     /// Those of a guest that another launcher started, with what QEMU has of them now.
     pub async fn of_running(access: &mut Access<'_>, root: &Root) -> Result<Self> {
-        let mut late = Self::new(access.plan, root);
+        let mut late = Self::new(access.plan, root, access.journal.records());
+        if late.slots.is_empty() {
+            return Ok(late);
+        }
         let mut noted = BTreeMap::new();
         for record in access.journal.records() {
             match record {
                 Record::Given { id, device } => drop(noted.insert(id.clone(), device.clone())),
                 Record::Withdrawn { id } => drop(noted.remove(id)),
-                Record::Attached { device, .. } => match LateDevice::deserialize(device) {
-                    Ok(device) => late.slots.push(Slot::new(device)),
-                    Err(error) => tracing::warn!("a device that was attached is not followed any more: {error}"),
-                },
-                Record::Detached { id } => late.slots.retain(|slot| slot.device.id != *id),
+                // Those were of a QEMU that has ended.
+                Record::Relaunch => noted.clear(),
                 _ => {}
             }
-        }
-        late.listen();
-        if late.slots.is_empty() {
-            return Ok(late);
         }
         let mut there = children(access.qmp, "/machine/peripheral").await?;
         there.extend(children(access.qmp, "/objects").await?);
@@ -354,7 +361,7 @@ mod tests {
     fn without_late_devices_nothing_is_listened_to() {
         let host = crate::plan::sample::host(crate::plan::sample::Shape::simple(4, 1));
         let plan = crate::plan::sample::plan("(guest: Other, memory: (size: \"1 GiB\"))", &host);
-        let late = LateDevices::new(&plan, &Root::new("/"));
+        let late = LateDevices::new(&plan, &Root::new("/"), &[]);
         assert!(late.uevents.is_none() && late.slots.is_empty());
     }
 }

@@ -2,13 +2,13 @@
 
 use std::ops::{ControlFlow, Range};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::change::{Change, ChangeError, unattended};
 use crate::host::Root;
 use crate::journal::{Journal, MakeError, Took};
 use crate::plan::Plan;
-use crate::run::signals::{self, Signals};
+use crate::run::signals::{self, Asked, Signals};
 use crate::run::systemd_notify;
 
 /// Makes these of the plan's changes, in order, and calls `made` after each with its index and the time it took.
@@ -23,7 +23,7 @@ pub(in crate::run) async fn make_changes(
     for (index, planned) in plan.changes.iter().enumerate().take(which.end).skip(which.start) {
         let change = &planned.change;
         if let Some(signal) = signals.pending().await {
-            bail!("{signal} came before all changes to the host were made");
+            return Err(stopped(signal));
         }
         tracing::debug!("{change}");
         let result = match change.nature().takes_long {
@@ -32,11 +32,15 @@ pub(in crate::run) async fn make_changes(
         };
         if let Err(MakeError::Change(ChangeError::Stopped)) = result {
             let signal = signals.pending().await.unwrap_or("a signal");
-            bail!("{signal} came before all changes to the host were made");
+            return Err(stopped(signal));
         }
         made(index, change, result.with_context(|| format!("could not {change}"))?);
     }
     Ok(())
+}
+
+fn stopped(signal: &'static str) -> anyhow::Error {
+    Asked { signal, before: "all changes to the host were made" }.into()
 }
 
 /// Makes a change that takes long: shows its progress, and stops when a signal comes.

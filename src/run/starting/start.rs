@@ -1,5 +1,6 @@
 //! From a plan to a guest whose every thread is in its place, and only then to its first instruction.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -31,10 +32,11 @@ use crate::run::kept::state;
 use crate::run::late::{Access, LateDevices};
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
-use crate::run::signals::Signals;
+use crate::run::signals::{Asked, Signals};
 use crate::run::supervising::console::{self, Console};
-use crate::run::supervising::event_loop::Running;
+use crate::run::supervising::event_loop::{self, Running};
 use crate::run::supervising::switch_clock::SwitchClock;
+use crate::run::systemd_notify;
 use crate::units::Stage;
 
 /// How long QEMU may take until it answers. If the guest's memory is reserved, QEMU touches every page of it first, which
@@ -69,7 +71,62 @@ pub async fn start(
     drop(contents);
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     hooks::run_before_guest(plan, Stage::Ready, journal, signals).await?;
+    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch: None }).await
+}
 
+/// Starts QEMU anew when it has ended because the guest restarts. The host stays as the plan made it, less what QEMU lets go
+/// with its end: its helpers, its holds, and the pages that were reserved for it. A dead-man switch that still waits goes on
+/// to wait, so that a guest that restarts without end does not keep the devices.
+pub async fn start_again(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    processes: &mut Processes,
+    switch: Option<SwitchClock>,
+) -> Result<Running> {
+    // From here on the guest counts as one that does not run yet, for every process that reads the journal.
+    journal.append(Record::Relaunch)?;
+    systemd_notify::status("the guest restarts");
+    let stuck = processes.end_all().await;
+    if !stuck.is_empty() {
+        bail!(stuck.join("; "));
+    }
+    *processes = Processes::default();
+    event_loop::forget_alive(&plan.paths.run);
+    journal.shorten()?;
+    display::prepare(plan)?;
+    let holds = holds::open(root, plan).await?;
+    for index in (0..plan.changes.len()).filter(|index| plan.changes[*index].change.nature().settles_at_start) {
+        make_changes(plan, index..index + 1, root, journal, signals, &mut |_, _, _| {}).await?;
+    }
+    if let Some(signal) = signals.pending().await {
+        return Err(Asked::before_guest(signal).into());
+    }
+    let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents::make(root, plan)?)?;
+    start_helpers(plan, helpers, journal, processes)?;
+    vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
+    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch }).await
+}
+
+/// What QEMU inherits, our end of its monitor, and the dead-man switch that waits already.
+struct Handed {
+    descriptors: Vec<(i32, OwnedFd)>,
+    qmp: UnixStream,
+    holds: Vec<OwnedFd>,
+    switch: Option<SwitchClock>,
+}
+
+/// Starts QEMU on a host that is ready, up to the running guest.
+async fn boot(
+    plan: &Plan,
+    root: &Root,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    processes: &mut Processes,
+    handed: Handed,
+) -> Result<Running> {
+    let Handed { descriptors, qmp, holds, switch } = handed;
     let log = Log::open(&plan.paths.log, &plan.command)?;
     let mut command = Command::new(&plan.command.binary);
     command.args(plan.command.argv());
@@ -88,7 +145,7 @@ pub async fn start(
         command.rlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
     // The time counts from here on, since the screen is black from now on whether or not QEMU gets as far as the guest.
-    let switch = plan.give_back_unless.map(SwitchClock::start);
+    let switch = switch.or_else(|| plan.give_back_unless.map(SwitchClock::start));
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;
@@ -113,12 +170,12 @@ async fn run_guest(
     let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
     let qmp = tokio::select! {
         answered = wait_for_qemu(qmp, processes, log, ANSWER_LIMIT) => answered?,
-        signal = signals.next() => bail!("{signal} came before the guest ran"),
+        signal = signals.next() => return Err(Asked::before_guest(signal).into()),
     };
     // Each question has its own limit, and a signal need not wait for any.
     tokio::select! {
         runs = continue_guest(plan, root, journal, processes, qemu, qmp) => runs,
-        signal = signals.next() => bail!("{signal} came before the guest ran"),
+        signal = signals.next() => Err(Asked::before_guest(signal).into()),
     }
 }
 
@@ -153,7 +210,7 @@ async fn continue_guest(
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;
     // As late as can be: QEMU takes each from the host at once.
-    let mut late = LateDevices::new(plan, root);
+    let mut late = LateDevices::new(plan, root, journal.records());
     late.give_first(&mut Access { plan, qmp: &mut qmp, journal }).await?;
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not continue the guest")?;

@@ -2,6 +2,7 @@
 //! console. It sleeps until one of them is ready.
 
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -95,6 +96,24 @@ pub fn was_alive(run_dir: &Path) -> bool {
     run_dir.join(ALIVE_FILE).exists()
 }
 
+/// Forgets that a sign of life was seen: the guest restarts, and must show one again.
+pub fn forget_alive(run_dir: &Path) {
+    // Mostly there is none.
+    drop(std::fs::remove_file(run_dir.join(ALIVE_FILE)));
+}
+
+/// How QEMU's end is meant.
+#[derive(Debug)]
+pub enum Ended {
+    /// The guest has ended.
+    For(Outcome),
+    /// The guest restarts, and the plan wants a new QEMU for that.
+    Restarts {
+        /// The dead-man switch, if it still waits.
+        switch: Option<SwitchClock>,
+    },
+}
+
 /// Waits until the guest has ended and says how. `state` is QEMU's run state.
 pub async fn supervise(
     plan: &Plan,
@@ -103,11 +122,11 @@ pub async fn supervise(
     processes: &mut Processes,
     signals: &mut Signals,
     journal: &mut Journal,
-) -> Outcome {
+) -> Ended {
     match run_loop(plan, running, state, processes, signals, journal).await {
-        Ok(outcome) => outcome,
+        Ok(ended) => ended,
         // Without a launcher the guest would run on, and nothing would restore the host: `finish` ends it.
-        Err(error) => Outcome::Crashed(format!("the launcher failed, so it ended the guest: {error:#}")),
+        Err(error) => Ended::For(Outcome::Crashed(format!("the launcher failed, so it ended the guest: {error:#}"))),
     }
 }
 
@@ -118,7 +137,7 @@ async fn run_loop(
     processes: &mut Processes,
     signals: &mut Signals,
     journal: &mut Journal,
-) -> Result<Outcome> {
+) -> Result<Ended> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to supervise")?;
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
     clients.set_nonblocking(true)?;
@@ -218,7 +237,7 @@ async fn run_loop(
         console.show_final_output().await;
     }
     drop(console);
-    Ok(guest.outcome(log.as_ref()))
+    Ok(guest.ended(log.as_ref()))
 }
 
 impl Guest<'_> {
@@ -456,8 +475,23 @@ impl Guest<'_> {
         }
     }
 
-    fn outcome(&self, log: Option<&Log>) -> Outcome {
+    fn ended(mut self, log: Option<&Log>) -> Ended {
         let status = self.qemu.reap();
+        // `ShutdownCause` of a restart: the guest's own, or one over QMP. Only a launcher that is its parent has a status.
+        let restarts = matches!(self.reason.as_deref(), Some("guest-reset" | "host-qmp-system-reset"));
+        let missed = self.switch.as_ref().and_then(|switch| switch.switch.missed());
+        if self.plan.relaunch
+            && restarts
+            && status.is_none_or(|status| status.success())
+            && !self.ending.requested()
+            && missed.is_none()
+        {
+            return Ended::Restarts { switch: self.switch.take() };
+        }
+        Ended::For(self.outcome(status, log))
+    }
+
+    fn outcome(&self, status: Option<ExitStatus>, log: Option<&Log>) -> Outcome {
         let name = &self.plan.name;
         let quote = || match log {
             Some(log) => log.quote(),

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::control::{self, Request};
-use super::event_loop::{Running, supervise};
+use super::event_loop::{Ended, Running, supervise};
 use crate::host::Root;
 use crate::journal::Journal;
 use crate::plan::sample::{self, Shape};
@@ -69,11 +69,11 @@ async fn endless_events_do_not_starve_the_control_socket() {
     });
     let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
     let running =
-        Running { qmp, log: None, console: None, switch: None, late: LateDevices::new(&plan, &Root::new("/")) };
+        Running { qmp, log: None, console: None, switch: None, late: LateDevices::new(&plan, &Root::new("/"), &[]) };
     let mut signals = Signals::catch().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
     let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
-    assert!(matches!(outcome, Outcome::Crashed(_)), "{outcome:?}");
+    assert!(matches!(outcome, Ended::For(Outcome::Crashed(_))), "{outcome:?}");
     assert_eq!(asks.join().unwrap().unwrap().unwrap().state, "running");
     assert!(sends.join().unwrap().is_err());
 }
@@ -99,11 +99,16 @@ async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
         let qemu = Watched::child(child.id() as i32).unwrap();
         qemu.ended().await.unwrap();
         let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-        let running =
-            Running { qmp, log: None, console: None, switch: None, late: LateDevices::new(&plan, &Root::new("/")) };
+        let running = Running {
+            qmp,
+            log: None,
+            console: None,
+            switch: None,
+            late: LateDevices::new(&plan, &Root::new("/"), &[]),
+        };
         let mut signals = Signals::catch().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
         let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
-        assert!(matches!(&outcome, Outcome::ShutDown(reason) if reason == "guest-shutdown"), "{outcome:?}");
+        assert!(matches!(&outcome, Ended::For(Outcome::ShutDown(reason)) if reason == "guest-shutdown"), "{outcome:?}");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use qapi::qmp::{self, RunState};
 
 use crate::host::Root;
-use crate::journal::{Journal, Record};
+use crate::journal::{self, Journal, Record};
 use crate::plan::{Inherited, Plan};
 use crate::qemu::Qmp;
 use crate::run::ending::restore::log_undo;
@@ -39,7 +39,7 @@ pub(in crate::run) async fn reach_guest(run_dir: &Path, journal: &mut Journal, r
     let mut qmp = connect_monitor(&plan).await?;
     threads::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
     let mut state = qmp.execute(qmp::query_status {}).await?.status;
-    if !journal.records().contains(&Record::Running) {
+    if !journal::guest_ran(journal.records()) {
         for report in journal.settle(root) {
             log_undo(&report);
         }

@@ -11,8 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{
-    Cgroup, Change, ChangeError, FileError, HugePages, Macvtap, MacvtapMode, Nat, NodeFolder, Own, Setting, SharedFile,
-    TakeUsb, Write, Writes, unattended,
+    Cgroup, Change, ChangeError, FileError, HugePages, KernelThreads, Macvtap, MacvtapMode, Nat, NodeFolder, Own,
+    Setting, SharedFile, TakeUsb, Write, Writes, affinity, unattended,
 };
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
@@ -47,6 +47,11 @@ impl Host {
         }
         host.put("proc/sys/net/ipv4/conf/eth0/forwarding", "0");
         host.put("run/vfio-run/test/journal", "");
+        // The thread of this test stands for one of the kernel's.
+        let own = nix::unistd::gettid();
+        let flags = 0x0020_0040;
+        host.put("proc/2/task/2/children", &own.to_string());
+        host.put(&format!("proc/{own}/stat"), &format!("{own} (kswapd0) S 2 0 0 0 -1 {flags} {} 7", "0 ".repeat(12)));
         std::fs::create_dir_all(host.run()).unwrap();
         host
     }
@@ -81,6 +86,7 @@ impl Host {
         }
         let mut files = Files::new();
         walk(&self.folder.path().join("root"), &mut files);
+        files.insert("CPUs of kswapd0".into(), affinity::read(0).unwrap().to_string());
         files
     }
 
@@ -149,8 +155,15 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         Writes { what: "tune".to_owned(), files: files.into_iter().map(setting).collect() }.into()
     });
     let nodes = (0..2u32).prop_map(|n| NodeFolder::of(&format!("guest{n}")).into());
+    // The second can only be made of the CPUs that the first left.
+    let cpus: Vec<u32> = affinity::read(0).unwrap().iter().collect();
+    let threads = (0..cpus.len()).prop_map(move |n| {
+        let to = cpus.iter().copied().find(|cpu| *cpu != cpus[n]).unwrap_or(cpus[n]);
+        KernelThreads { away_from: [cpus[n]].into_iter().collect(), to: [to].into_iter().collect() }.into()
+    });
     let usb = (1..3u32).prop_map(|n| TakeUsb { port: format!("1-{n}").parse().unwrap() }.into());
-    let any = prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb, 1 => shared, 1 => macvtap, 1 => nat];
+    let others = prop_oneof![macvtap, nat, threads];
+    let any = prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb, 1 => shared, 2 => others];
     proptest::collection::vec(any, 1..6)
         .prop_map(|mut changes: Vec<Change>| {
             // A network interface is made once.

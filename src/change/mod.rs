@@ -1,6 +1,7 @@
 //! Each thing that can be done to a host, with its undo and its read-back: one file a change, below its subject. A change is
 //! data, and so is what it found before it was made, so any process can undo it from the journal after any crash.
 
+pub mod affinity;
 pub mod attribute;
 mod compare;
 mod error;
@@ -21,6 +22,7 @@ mod desk {
 mod host {
     pub mod cgroup;
     pub mod huge_pages;
+    pub mod kernel_threads;
     pub mod knob;
     pub mod own;
     pub mod shared_file;
@@ -59,6 +61,7 @@ mod screen {
 
 /// Changes to units of systemd, of the system and of users.
 mod systemd {
+    pub mod stop_irqbalance;
     pub mod stop_unit;
     pub mod stop_user_unit;
 }
@@ -83,6 +86,7 @@ step::changes! {
     desk::take_usb::TakeUsb,
     host::cgroup::Cgroup,
     host::huge_pages::HugePages,
+    host::kernel_threads::KernelThreads,
     host::own::Own,
     host::shared_file::SharedFile,
     host::write::Write,
@@ -97,6 +101,7 @@ step::changes! {
     screen::hide_card::HideCard,
     screen::leave_console::LeaveConsole,
     screen::release_boot_screen::ReleaseBootScreen,
+    systemd::stop_irqbalance::StopIrqbalance,
     systemd::stop_unit::StopUnit,
     systemd::stop_user_unit::StopUserUnit,
 }

@@ -11,15 +11,21 @@ use super::Root;
 use crate::units::{CpuSet, PciAddress};
 
 const POLICIES: &str = "/sys/devices/system/cpu/cpufreq";
+const CPUS: &str = "/sys/devices/system/cpu";
 const DEVICES: &str = "/sys/bus/pci/devices";
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WantedTuning {
-    /// Attributes; `{n}` stands for the number of each policy of cpufreq.
+    /// Attributes; `{n}` stands for the number of each policy of cpufreq, [`Self::EACH_CPU`] for that of each CPU.
     pub files: Vec<String>,
     /// Whether the interrupts are read.
     pub irqs: bool,
+}
+
+impl WantedTuning {
+    /// Stands for the number of each CPU.
+    pub const EACH_CPU: &str = "{cpu}";
 }
 
 /// What can be tuned.
@@ -37,6 +43,9 @@ pub struct Tuning {
     /// Whether irqbalance runs, which moves interrupts.
     #[serde(default)]
     pub irqbalance: bool,
+    /// The unit of systemd's that it runs in, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irqbalance_unit: Option<String>,
 }
 
 /// An attribute.
@@ -66,21 +75,54 @@ pub struct Irq {
 
 impl Tuning {
     pub(super) fn read(root: &Root, wanted: &WantedTuning) -> Self {
-        let policies: CpuSet =
-            root.names(POLICIES).iter().filter_map(|name| name.strip_prefix("policy")?.parse::<u32>().ok()).collect();
-        let paths = wanted.files.iter().flat_map(|file| match file.contains("{n}") {
-            true => policies.iter().map(|number| file.replace("{n}", &number.to_string())).collect(),
-            false => vec![file.clone()],
+        let policies = numbers(root, POLICIES, "policy");
+        let cpus = wanted.files.iter().any(|file| file.contains(WantedTuning::EACH_CPU));
+        let cpus = if cpus { numbers(root, CPUS, "cpu") } else { CpuSet::new() };
+        let filled = |file: &String, sign: &str, numbers: &CpuSet| {
+            numbers.iter().map(|number| file.replace(sign, &number.to_string())).collect::<Vec<_>>()
+        };
+        let paths = wanted.files.iter().flat_map(|file| match file {
+            file if file.contains("{n}") => filled(file, "{n}", &policies),
+            file if file.contains(WantedTuning::EACH_CPU) => filled(file, WantedTuning::EACH_CPU, &cpus),
+            file => vec![file.clone()],
         });
         // The policy of a CPU that is offline cannot be read (EBUSY).
         let files = paths.filter_map(|path| Some((path.clone().into(), Attribute::read(root, Path::new(&path))?)));
+        let files = files.collect();
+        let balancer = if wanted.irqs { irqbalance(root) } else { None };
         Self {
-            files: files.collect(),
+            files,
             policies,
             irqs: if wanted.irqs { irqs(root) } else { Vec::new() },
-            irqbalance: wanted.irqs && root.names("/run/irqbalance").iter().any(|name| name.starts_with("irqbalance")),
+            irqbalance: balancer.is_some(),
+            irqbalance_unit: balancer.flatten(),
         }
     }
+}
+
+/// The numbers in the names of a folder that begin so.
+fn numbers(root: &Root, folder: &str, prefix: &str) -> CpuSet {
+    root.names(folder).iter().filter_map(|name| name.strip_prefix(prefix)?.parse::<u32>().ok()).collect()
+}
+
+/// Whether irqbalance runs: its socket has its process number in its name. Then the unit of systemd's that it is in, if it
+/// is in one.
+fn irqbalance(root: &Root) -> Option<Option<String>> {
+    let sockets = root.names("/run/irqbalance");
+    let mut numbers = sockets.iter().filter_map(|name| {
+        let number = name.strip_prefix("irqbalance")?.strip_suffix(".sock")?;
+        number.parse::<u32>().ok()
+    });
+    // A socket may be left of one that was killed.
+    let number =
+        numbers.find(|number| root.text_up_to(format!("/proc/{number}/comm"), 64).is_some_and(is_irqbalance))?;
+    let cgroup = root.text_up_to(format!("/proc/{number}/cgroup"), 4096).unwrap_or_default();
+    let group = cgroup.lines().find_map(|line| line.strip_prefix("0::/system.slice/"));
+    Some(group.filter(|unit| unit.ends_with(".service") && !unit.contains('/')).map(str::to_owned))
+}
+
+fn is_irqbalance(name: String) -> bool {
+    name == "irqbalance"
 }
 
 impl Attribute {
@@ -128,7 +170,12 @@ mod tests {
             ("proc/irq/31/smp_affinity_list", "no list\n"),
             ("sys/kernel/irq/30/actions", "nvme0q1\n"),
             ("sys/bus/pci/devices/0000:01:00.0/msi_irqs/30", "msix\n"),
+            ("run/irqbalance/irqbalance12.sock", ""),
             ("run/irqbalance/irqbalance4711.sock", ""),
+            ("proc/4711/comm", "irqbalance\n"),
+            ("proc/4711/cgroup", "0::/system.slice/irqbalance.service\n"),
+            ("sys/devices/system/cpu/cpu1/power/pm_qos_resume_latency_us", "0\n"),
+            ("sys/devices/system/cpu/cpuidle/power/pm_qos_resume_latency_us", "0\n"),
         ] {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -142,6 +189,7 @@ mod tests {
             "/proc/sys/kernel/numa_balancing",
             "/proc/sys/kernel/missing",
             "/sys/module/kvm/parameters/halt_poll_ns",
+            "/sys/devices/system/cpu/cpu{cpu}/power/pm_qos_resume_latency_us",
         ];
         let wanted = WantedTuning { files: files.map(str::to_owned).to_vec(), irqs: true };
         let tuning = Tuning::read(&root, &wanted);
@@ -151,6 +199,7 @@ mod tests {
             said.collect::<Vec<_>>(),
             [
                 ("/proc/sys/kernel/numa_balancing", "1", false),
+                ("/sys/devices/system/cpu/cpu1/power/pm_qos_resume_latency_us", "0", false),
                 ("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave", false),
                 ("/sys/devices/system/cpu/cpufreq/policy10/scaling_governor", "performance", false),
                 ("/sys/module/kvm/parameters/halt_poll_ns", "200000", true),
@@ -159,7 +208,13 @@ mod tests {
         let irqs = tuning.irqs.iter().map(|irq| (irq.number, irq.cpus.to_string(), irq.actions.as_deref()));
         assert_eq!(irqs.collect::<Vec<_>>(), [(9, "0-3".to_owned(), None), (30, "2".to_owned(), Some("nvme0q1"))]);
         assert_eq!(tuning.irqs.iter().map(|irq| irq.device.is_some()).collect::<Vec<_>>(), [false, true]);
-        assert!(tuning.irqbalance);
+        assert_eq!((tuning.irqbalance, tuning.irqbalance_unit.as_deref()), (true, Some("irqbalance.service")));
+        for (group, unit) in [("0::/irqbalance", None), ("0::/user.slice/a.service", None)] {
+            std::fs::write(folder.path().join("proc/4711/cgroup"), group).unwrap();
+            assert_eq!(irqbalance(&root), Some(unit));
+        }
+        std::fs::remove_dir_all(folder.path().join("proc/4711")).unwrap();
+        assert_eq!(irqbalance(&root), None, "what is left of one that was killed");
         assert_eq!(serde_json::from_str::<Tuning>(&serde_json::to_string(&tuning).unwrap()).unwrap(), tuning);
 
         let asked = WantedTuning { irqs: false, ..wanted };

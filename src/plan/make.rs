@@ -26,6 +26,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     command::write(&mut draft, &decided);
     let addresses: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     tuning::decide(&mut draft, &placement, &addresses);
+    let device_irqs = tuning::decide_device_irqs(&mut draft, &placement, &devices);
     // Last, since a screen that is gone is the worst time for anything else to fail.
     let moves = devices::make(&mut draft, &devices);
     if let Some(moves) = &moves {
@@ -59,6 +60,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         paths,
         placement,
         changes,
+        device_irqs,
         holds,
         hooks,
         keep,

@@ -35,4 +35,5 @@ pub use placement::Placement;
 pub use process::cgroup::Cgroup;
 pub use process::session::Move;
 pub use trial::{Trial, trial};
+pub use tuning::DeviceIrqs;
 pub use wanted::{wanted, wanted_by_any};

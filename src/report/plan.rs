@@ -38,6 +38,8 @@ fn render(plan: &Plan, origins: bool) -> String {
         let before = first.map_or_else(String::new, |change| format!(", before: {change}"));
         section("Trial", format!("QEMU must accept its command line, without the host's devices and stopped{before}"));
     }
+    let irqs = plan.device_irqs.iter().map(|irqs| format!("those of {} go to CPUs {}", irqs.device, irqs.cpus));
+    section("Interrupts of the guest's devices", lines(irqs));
     let holds = plan.holds.iter().map(|h| format!("{}{}", h.hold, because(&h.origin)));
     section("Held for as long as QEMU runs", lines(holds));
     if let Some(switch) = plan.give_back_unless {

@@ -1,7 +1,8 @@
 //! A run from the lock to the undo: claims the machine, starts it, supervises it, restores the host.
 //!
 //! All of it is on one thread in one event loop, which sleeps in the kernel while the guest runs: nothing is polled, and no
-//! timer runs unless somebody has asked the guest to end or its dead-man switch waits for a sign of life.
+//! timer runs unless somebody has asked the guest to end or its dead-man switch waits for a sign of life, or for the few
+//! looks after a start or restart (`supervising/device_irqs.rs`, `starting/threads.rs`).
 
 use std::path::Path;
 
@@ -85,6 +86,7 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
         switch: plan.give_back_unless.filter(|_| !event_loop::was_alive(run_dir)).map(SwitchClock::start),
         qmp,
         log: None,
+        root: root.clone(),
     };
     let outcome = attend(&plan, root, running, state.name(), &mut journal, signals, &mut processes).await;
     Ok(finish(lock, journal, root, processes, &plan, outcome).await)

@@ -96,7 +96,10 @@ fn rom(path: &Path) -> Option<Rom> {
 /// What a host with these CPUs says of what a machine tunes, with a cpufreq policy for two of the CPUs.
 fn tuning(wanted: &WantedTuning, online: &CpuSet) -> Tuning {
     let policies: CpuSet = online.iter().take(1).chain(online.iter().next_back()).collect();
-    let paths = wanted.files.iter().flat_map(|file| policies.iter().map(|n| file.replace("{n}", &n.to_string())));
+    let paths = wanted.files.iter().flat_map(|file| match file.contains(WantedTuning::EACH_CPU) {
+        true => online.iter().map(|n| file.replace(WantedTuning::EACH_CPU, &n.to_string())).collect::<Vec<_>>(),
+        false => policies.iter().map(|n| file.replace("{n}", &n.to_string())).collect(),
+    });
     let files = paths.filter_map(|path| {
         let text = match path.rsplit('/').next().unwrap() {
             "scaling_governor" => "powersave".to_owned(),
@@ -107,6 +110,9 @@ fn tuning(wanted: &WantedTuning, online: &CpuSet) -> Tuning {
             "energy_performance_available_preferences" => "performance balance_performance power".to_owned(),
             "defrag" => "always defer defer+madvise [madvise] never".to_owned(),
             "halt_poll_ns" => "200000".to_owned(),
+            "ignore_msrs" => "N".to_owned(),
+            "report_ignored_msrs" => "Y".to_owned(),
+            "watchdog_cpumask" => online.to_string(),
             "cpumask" | "cpumask_requested" | "default_smp_affinity" => online.mask(),
             // As on a host whose CPUs do not notice split locks.
             "split_lock_mitigate" => return None,
@@ -124,6 +130,7 @@ fn tuning(wanted: &WantedTuning, online: &CpuSet) -> Tuning {
         policies,
         irqs: if wanted.irqs { irqs.to_vec() } else { vec![] },
         irqbalance: true,
+        irqbalance_unit: Some("irqbalance.service".to_owned()),
     }
 }
 

@@ -123,6 +123,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("host.governor", "\"performance\""),
     ("host.energy_preference", "\"performance\""),
     ("host.halt_poll_ns", "400000"),
+    ("host.stat_interval", "10"),
+    ("host.guest_cpu_latency_us", "20"),
     ("shares", "[(tag: \"data\", folder: \"/srv/data\")]"),
     ("shares.tag", "\"data\""),
     ("shares.folder", "\"/srv/data\""),

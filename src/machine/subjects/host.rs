@@ -10,6 +10,8 @@ use crate::machine::subject::Subject;
 
 /// One second; no idle state takes that long to leave.
 const MAX_LATENCY: u32 = 1_000_000;
+/// With `0` the kernel would stop for good to sum up on a CPU; nobody needs figures that are older than an hour.
+const STAT_INTERVAL: std::ops::RangeInclusive<u32> = 1..=3600;
 /// Longer than any name of a governor or preference (`CPUFREQ_NAME_LEN` is 16).
 const MAX_WORD: usize = 32;
 
@@ -70,16 +72,65 @@ pub struct HostTuning {
     /// more CPU time. `0` ends the waiting. It holds for all guests of the host. Default: stays as it is (200000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halt_poll_ns: Option<u32>,
+    /// Whether KVM answers a guest that reads or writes a register of the CPU (MSR) which it does not know as if there were
+    /// one that reads as 0, in place of an exception (`/sys/module/kvm/parameters/ignore_msrs`). macOS and some programs in
+    /// Windows stop at that exception. It holds for all guests of the host. Default: stays as it is (`false`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_msrs: Option<bool>,
+    /// Whether the kernel's log gets a line for each such access (`/sys/module/kvm/parameters/report_ignored_msrs`), which
+    /// some guests make thousands of times a second. Default: stays as it is (`true`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report_ignored_msrs: Option<bool>,
+    /// How often in seconds the kernel sums its counters of memory up on each CPU that has changed some
+    /// (`/proc/sys/vm/stat_interval`), `10` for example. Each time takes a moment of the guest's CPUs too. Figures of
+    /// `/proc/vmstat` are as old as that. Default: stays as it is (1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stat_interval: Option<u32>,
+    /// Whether timers move from idle CPUs to busy ones (`/proc/sys/kernel/timer_migration`), which those of the vCPUs are.
+    /// With `false` a timer of the host's rings on the CPU that set it; idle CPUs then wake more often. Default: stays as it
+    /// is (`true`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer_migration: Option<bool>,
+    /// As `cpu_latency_us`, but for the CPUs of the vCPUs alone (`power/pm_qos_resume_latency_us` of each): the rest of the
+    /// host sleeps as deeply as ever. With `0` they do not sleep at all. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_cpu_latency_us: Option<u32>,
     /// `Away`: work that the kernel may do on any CPU (unbound workqueues) stays off the CPUs of the vCPUs. The vCPUs need
     /// CPUs of their own. Default: such work runs on all CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workqueues: Option<Place>,
     /// `Away`: interrupts of the host's devices, and interrupts that devices ask for during the run, stay off the CPUs of
     /// the vCPUs. Interrupts that the kernel distributes itself (queues of NVMe disks, for example) refuse to move; they
-    /// come to a CPU only if a program there uses the device. The vCPUs need CPUs of their own. Default: interrupts stay
-    /// where they are.
+    /// come to a CPU only if a program there uses the device. irqbalance, which would move them back, is stopped for the
+    /// run if it is a unit of systemd's. The vCPUs need CPUs of their own. Default: interrupts stay where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub irqs: Option<Place>,
+    /// `Away`: threads of the kernel that may run on any CPU stay off the CPUs of the vCPUs (kswapd, khugepaged, those of
+    /// file systems; not those that belong to one CPU each). Threads that the kernel makes later start on all CPUs; those of
+    /// the guest's first second are moved too. The vCPUs need CPUs of their own. Default: they run on all CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_threads: Option<Place>,
+    /// `Away`: the kernel does not watch the CPUs of the vCPUs for programs that never let go of them
+    /// (`/proc/sys/kernel/watchdog_cpumask`): that watch takes a moment of each every four seconds. The vCPUs need CPUs of
+    /// their own. Default: all CPUs are watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Place>,
+    /// Which CPUs get the interrupts of the devices that are passed through. `Near`: those of the vCPUs, on the device's
+    /// NUMA node if there are some, so that an interrupt need not wake a second CPU first. The guest's driver asks for them
+    /// when it starts, and anew after each restart, and no event tells of that: vfio-run looks a few times in the minute
+    /// after each, and then never again of its own. `Anywhere`: vfio-run leaves them where the kernel puts them. Default:
+    /// `Near` if each vCPU has a CPU of its own and root starts the machine; it changes nothing of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_irqs: Option<DevicePlace>,
+}
+
+/// Which CPUs get the interrupts of devices that are passed through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DevicePlace {
+    /// Those of the vCPUs.
+    Near,
+    /// Those that the kernel chooses.
+    Anywhere,
 }
 
 /// The frequency that no CPU falls below.
@@ -133,10 +184,21 @@ impl HostTuning {
 
 impl Subject for HostTuning {
     fn check(&self, problems: &mut Problems) {
-        if let Some(latency) = self.cpu_latency_us.filter(|latency| *latency > MAX_LATENCY) {
-            problems
-                .add("host.cpu_latency_us", format!("`host.cpu_latency_us` cannot be {latency}"))
-                .allowed(format!("0 to {MAX_LATENCY} microseconds"));
+        for (field, latency) in
+            [("host.cpu_latency_us", self.cpu_latency_us), ("host.guest_cpu_latency_us", self.guest_cpu_latency_us)]
+        {
+            if let Some(latency) = latency.filter(|latency| *latency > MAX_LATENCY) {
+                problems
+                    .add(field, format!("`{field}` cannot be {latency}"))
+                    .allowed(format!("0 to {MAX_LATENCY} microseconds"));
+            }
+        }
+        if let Some(seconds) = self.stat_interval.filter(|seconds| !STAT_INTERVAL.contains(seconds)) {
+            problems.add("host.stat_interval", format!("`host.stat_interval` cannot be {seconds}")).allowed(format!(
+                "{} to {} seconds",
+                STAT_INTERVAL.start(),
+                STAT_INTERVAL.end()
+            ));
         }
         for (field, word) in [("host.governor", &self.governor), ("host.energy_preference", &self.energy_preference)] {
             let is_word = |word: &str| !word.is_empty() && word.len() <= MAX_WORD && consists_of(word, "_-");
@@ -173,6 +235,10 @@ mod tests {
             ("halt_poll_ns: -1", Some("halt_poll_ns")),
             ("frequency: Max, workqueues: Away, irqs: Away, thp_defrag: DeferMadvise", None),
             ("irqs: Near", Some("Near")),
+            ("device_irqs: Near, kernel_threads: Away, watchdog: Away", None),
+            ("guest_cpu_latency_us: 1000001", Some("`host.guest_cpu_latency_us` cannot be 1000001")),
+            ("stat_interval: 0", Some("`host.stat_interval` cannot be 0")),
+            ("stat_interval: 3601", Some("1 to 3600 seconds")),
         ] {
             let text = format!("(guest: Linux, memory: (size: \"1 GiB\"), host: ({written}))");
             let error = parse(Path::new("m.ron"), &text).err().map(|error| error.to_string());

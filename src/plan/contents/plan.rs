@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::GiveBack;
 use crate::plan::{
-    Account, Cgroup, Descriptor, Finding, Helper, Keep, LateDevice, Link, Move, Paths, Placement, PlannedChange,
-    PlannedHold, PlannedHook, Variable, Viewer,
+    Account, Cgroup, Descriptor, DeviceIrqs, Finding, Helper, Keep, LateDevice, Link, Move, Paths, Placement,
+    PlannedChange, PlannedHold, PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
@@ -28,6 +28,9 @@ pub struct Plan {
     pub placement: Placement,
     /// What is done to the host, in order; undone in reverse.
     pub changes: Vec<PlannedChange>,
+    /// The CPUs for the interrupts of the devices that the guest has, once its drivers have asked for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_irqs: Vec<DeviceIrqs>,
     /// What the host does for as long as QEMU runs, with descriptors that QEMU inherits; nothing to undo.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<PlannedHold>,

@@ -1,9 +1,11 @@
-//! Keeps the host's work and interrupts off the CPUs of the vCPUs.
+//! Keeps the host's work, its threads and its interrupts off the CPUs of the vCPUs.
 //!
 //! What is written to the default for new interrupts is also what a driver that gets its device back would find, so that
 //! comes after the handover of devices and is undone before it. The interrupts of those devices are left alone: they end
-//! with their drivers. Sources: `Documentation/core-api/irq/irq-affinity.rst`, `kernel/irq/proc.c`,
-//! `Documentation/core-api/workqueue.rst`.
+//! with their drivers. irqbalance is stopped before any is moved: over its socket it can be told which interrupts to leave
+//! alone (`settings ban irqs`), but only those that there are already, and never which CPUs. Sources:
+//! `Documentation/core-api/irq/irq-affinity.rst`, `kernel/irq/proc.c`, `Documentation/core-api/workqueue.rst`,
+//! `Documentation/admin-guide/lockup-watchdogs.rst`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +13,9 @@ use super::super::Placement;
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::checks::{did_not_look, may_write};
-use crate::change::{Compare, Knob, Setting, UNMOVABLE_IRQ, Writes};
+use crate::change::{Compare, KernelThreads, Knob, Setting, StopIrqbalance, UNMOVABLE_IRQ, Writes};
 use crate::host::{Irq, Tuning};
+use crate::machine::{HostPlace, HostTuning};
 use crate::units::{CpuSet, PciAddress};
 
 /// The CPUs of unbound workqueues. That of writeback stays: the kernel keeps it within this one.
@@ -39,6 +42,26 @@ pub(super) const NEW_IRQS: Knob = Knob {
     compare: Compare::CpuMask,
     ..Knob::new("keep new interrupts off the vCPUs' CPUs", "each would stop a vCPU")
 };
+
+/// The CPUs that are watched for programs that never let go.
+const WATCHDOG: Knob = Knob {
+    field: "host.watchdog",
+    files: &["/proc/sys/kernel/watchdog_cpumask"],
+    compare: Compare::CpuList,
+    ..Knob::new("keep the kernel's watchdog off the vCPUs' CPUs", "its check takes a moment of each vCPU")
+};
+const KERNEL_THREADS: &str = "host.kernel_threads";
+
+/// What asks for something to be kept away.
+type Asked = fn(&HostTuning) -> Option<HostPlace>;
+
+/// The attributes that must be read to decide, with what asks for them.
+pub(super) const ATTRIBUTES: &[(&[&str], Asked)] = &[
+    (WORKQUEUES.files, |host| host.workqueues),
+    (&[REQUESTED], |host| host.workqueues),
+    (NEW_IRQS.files, |host| host.irqs),
+    (WATCHDOG.files, |host| host.watchdog),
+];
 
 /// The CPUs of the vCPUs, and the others of the host.
 struct Split {
@@ -67,12 +90,25 @@ impl Split {
 /// Adds the changes that only prepare.
 pub(super) fn decide(draft: &mut Draft, placement: &Placement, given: &[PciAddress]) {
     let asked = &draft.machine.host;
-    let (wants_workqueues, wants_irqs) = (asked.workqueues.is_some(), asked.irqs.is_some());
-    if wants_workqueues && let Some((tuning, split)) = grounds(draft, placement, WORKQUEUES.field) {
+    if asked.workqueues.is_some()
+        && let Some((tuning, split)) = grounds(draft, placement, WORKQUEUES.field)
+    {
         workqueues(draft, tuning, &split);
     }
-    if wants_irqs && let Some((tuning, split)) = grounds(draft, placement, IRQS.field) {
+    if asked.watchdog.is_some()
+        && let Some((tuning, split)) = grounds(draft, placement, WATCHDOG.field)
+    {
+        watchdog(draft, tuning, &split);
+    }
+    if asked.irqs.is_some()
+        && let Some((tuning, split)) = grounds(draft, placement, IRQS.field)
+    {
         irqs(draft, tuning, &split, given);
+    }
+    if asked.kernel_threads.is_some()
+        && let Some((_, split)) = grounds(draft, placement, KERNEL_THREADS)
+    {
+        kernel_threads(draft, split);
     }
 }
 
@@ -116,8 +152,11 @@ fn no_split(draft: &mut Draft, placement: &Placement, field: &str) {
 /// The mask in the knob's file and the setting that takes the vCPUs' CPUs out of it.
 fn narrowed(knob: &Knob, tuning: &Tuning, split: &Split) -> Option<(PathBuf, Setting)> {
     let setting = knob.settings("", &CpuSet::new()).pop()?;
-    let mask = CpuSet::from_mask(&tuning.files.get(&setting.path)?.text)?;
-    let value = split.without_guest(&mask)?.mask();
+    let text = &tuning.files.get(&setting.path)?.text;
+    let value = match knob.compare {
+        Compare::CpuList => split.without_guest(&text.parse().ok()?)?.to_string(),
+        _ => split.without_guest(&CpuSet::from_mask(text)?)?.mask(),
+    };
     Some((setting.path.clone(), Setting { value, ..setting }))
 }
 
@@ -144,6 +183,33 @@ fn workqueues(draft: &mut Draft, tuning: &Tuning, split: &Split) {
     }
 }
 
+fn watchdog(draft: &mut Draft, tuning: &Tuning, split: &Split) {
+    let (field, path) = (WATCHDOG.field, Path::new(WATCHDOG.files[0]));
+    let Some(attribute) = tuning.files.get(path) else {
+        let detail = format!("this host has no {}: its kernel has no such watchdog", path.display());
+        draft.no(field, Soft, detail, &format!("leave `{field}` out"));
+        return draft.about(field);
+    };
+    let Some((path, setting)) = narrowed(&WATCHDOG, tuning, split) else {
+        return draft.yes(field, Hard, format!("the kernel's watchdog stays off CPUs {} already", split.guest));
+    };
+    if may_write(draft, field, &path, attribute) {
+        draft.yes(field, Hard, format!("the kernel's watchdog stays off CPUs {}: {}", split.guest, WATCHDOG.why));
+        push(draft, &WATCHDOG, vec![setting]);
+    }
+}
+
+fn kernel_threads(draft: &mut Draft, split: Split) {
+    let field = KERNEL_THREADS;
+    if draft.host.process.uid != 0 {
+        let detail = "only root may move threads of the kernel";
+        draft.no(field, Hard, detail, &format!("start as root, or leave `{field}` out"));
+        return draft.about(field);
+    }
+    draft.yes(field, Hard, format!("threads of the kernel that can move stay off CPUs {}", split.guest));
+    draft.change(KernelThreads { away_from: split.guest, to: split.host }, draft.file(field));
+}
+
 fn irqs(draft: &mut Draft, tuning: &Tuning, split: &Split, given: &[PciAddress]) {
     let (field, default) = (IRQS.field, Path::new(NEW_IRQS.files[0]));
     let Some(attribute) = tuning.files.get(default) else {
@@ -156,13 +222,27 @@ fn irqs(draft: &mut Draft, tuning: &Tuning, split: &Split, given: &[PciAddress])
     let settings: Vec<Setting> = tuning.irqs.iter().filter_map(|irq| moved(irq, split, given)).collect();
     let detail = format!("{} interrupts may reach CPUs {}: {}", settings.len(), split.guest, IRQS.why);
     draft.yes(field, Hard, detail);
+    irqbalance(draft, tuning);
     if !settings.is_empty() {
         push(draft, &IRQS, settings);
     }
-    if tuning.irqbalance {
-        let detail = "irqbalance runs and may move interrupts back to the vCPUs' CPUs";
-        draft.no("host.irqs.irqbalance", Soft, detail, "stop it for the run: `systemctl stop irqbalance`");
-        draft.about(field);
+}
+
+/// irqbalance moves interrupts back at its next look, within ten seconds, and those of the guest's devices too.
+fn irqbalance(draft: &mut Draft, tuning: &Tuning) {
+    let (field, key) = (IRQS.field, "host.irqs.irqbalance");
+    match &tuning.irqbalance_unit {
+        Some(unit) => {
+            draft.yes(key, Soft, format!("{unit}, which would move interrupts back, is stopped for the run"));
+            draft.change(StopIrqbalance { unit: unit.clone() }, draft.file(field));
+        }
+        None if tuning.irqbalance => {
+            let detail =
+                "irqbalance runs outside of any unit of systemd's and may move interrupts back to the vCPUs' CPUs";
+            draft.no(key, Soft, detail, "stop it for the run, for example as a hook of `before`");
+            draft.about(field);
+        }
+        None => {}
     }
 }
 

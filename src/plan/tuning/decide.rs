@@ -5,7 +5,7 @@ use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::away;
 use super::checks::{did_not_look, may_write};
-use super::knobs::{KNOBS, Row, Takes};
+use super::knobs::{KNOBS, Per, Row, Takes};
 use crate::change::{Setting, Writes};
 use crate::host::{Attribute, Tuning};
 use crate::units::PciAddress;
@@ -14,18 +14,22 @@ use crate::units::PciAddress;
 pub(in super::super) fn decide(draft: &mut Draft, placement: &Placement, given: &[PciAddress]) {
     for row in KNOBS {
         if let Some(value) = (row.asked)(&draft.machine.host) {
-            turn(draft, row, &value);
+            turn(draft, placement, row, &value);
         }
     }
     away::decide(draft, placement, given);
 }
 
-fn turn(draft: &mut Draft, row: &Row, value: &str) {
+fn turn(draft: &mut Draft, placement: &Placement, row: &Row, value: &str) {
     let (field, host) = (row.knob.field, draft.host);
     let Some(tuning) = &host.tuning else { return did_not_look(draft, field) };
+    let numbers = match row.per {
+        Per::Policy => tuning.policies.clone(),
+        Per::GuestCpu => placement.vcpu_set(),
+    };
     let found: Vec<(Setting, &Attribute)> = row
         .knob
-        .settings(value, &tuning.policies)
+        .settings(value, &numbers)
         .into_iter()
         .filter_map(|mut setting| {
             let attribute = tuning.files.get(&setting.path)?;

@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use crate::change::{Compare, Knob};
+use crate::host::WantedTuning;
 use crate::machine::HostTuning;
 
 /// A row of the table.
@@ -20,9 +21,20 @@ pub(super) struct Row {
     pub same_as: Option<&'static str>,
     /// What the attribute takes.
     pub takes: Takes,
+    /// What `{n}` in its files stands for.
+    pub per: Per,
     /// If a value of it makes the kernel set another attribute of the same folder to that word, which not every driver sets
     /// back: that word, and the other's name.
     pub forces: Option<(&'static str, &'static str)>,
+}
+
+/// What a row has a file for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Per {
+    /// Each policy of cpufreq.
+    Policy,
+    /// Each CPU that a vCPU may run on.
+    GuestCpu,
 }
 
 /// What an attribute takes.
@@ -48,12 +60,20 @@ impl Row {
             let others = self.same_as.into_iter().chain(words).chain(forced).map(|name| beside(file, name));
             std::iter::once((*file).to_owned()).chain(others)
         });
-        files.collect()
+        match self.per {
+            Per::Policy => files.collect(),
+            Per::GuestCpu => files.map(|file| file.replace("{n}", WantedTuning::EACH_CPU)).collect(),
+        }
     }
 }
 
 const fn row(knob: Knob, asked: fn(&HostTuning) -> Option<String>) -> Row {
-    Row { knob, asked, same_as: None, takes: Takes::All, forces: None }
+    Row { knob, asked, same_as: None, takes: Takes::All, per: Per::Policy, forces: None }
+}
+
+/// A switch of a module, as it reads back.
+fn letter(switch: Option<bool>) -> Option<String> {
+    switch.map(|on| if on { "Y" } else { "N" }.to_owned())
 }
 
 fn number(switch: Option<bool>) -> Option<String> {
@@ -167,4 +187,65 @@ pub(super) const KNOBS: &[Row] = &[
         },
         |host| host.halt_poll_ns.map(|time| time.to_string()),
     ),
+    row(
+        Knob {
+            field: "host.ignore_msrs",
+            files: &["/sys/module/kvm/parameters/ignore_msrs"],
+            ..Knob::new(
+                "set what KVM does about unknown registers",
+                "a guest that uses a register which KVM does not know gets an exception",
+            )
+        },
+        |host| letter(host.ignore_msrs),
+    ),
+    row(
+        Knob {
+            field: "host.report_ignored_msrs",
+            files: &["/sys/module/kvm/parameters/report_ignored_msrs"],
+            ..Knob::new(
+                "set whether KVM reports unknown registers",
+                "each line that a guest's access writes to the kernel's log takes the vCPU's time",
+            )
+        },
+        |host| letter(host.report_ignored_msrs),
+    ),
+    row(
+        Knob {
+            field: "host.stat_interval",
+            files: &["/proc/sys/vm/stat_interval"],
+            compare: Compare::Number,
+            may_be_missing: true,
+            ..Knob::new(
+                "set how often counters of memory are summed up",
+                "the kernel does so on each CPU, also on the vCPUs'",
+            )
+        },
+        |host| host.stat_interval.map(|seconds| seconds.to_string()),
+    ),
+    row(
+        Knob {
+            field: "host.timer_migration",
+            files: &["/proc/sys/kernel/timer_migration"],
+            compare: Compare::Number,
+            may_be_missing: true,
+            ..Knob::new("set whether timers move to busy CPUs", "timers of the host's would ring on the vCPUs' CPUs")
+        },
+        |host| number(host.timer_migration),
+    ),
+    // `0` stands for no limit, and `n/a` for a latency of zero (`Documentation/ABI/testing/sysfs-devices-power`).
+    Row {
+        per: Per::GuestCpu,
+        ..row(
+            Knob {
+                field: "host.guest_cpu_latency_us",
+                files: &["/sys/devices/system/cpu/cpu{n}/power/pm_qos_resume_latency_us"],
+                may_be_missing: true,
+                ..Knob::new(
+                    "keep the vCPUs' CPUs from deep sleep",
+                    "a CPU that sleeps deeply takes long to wake for the guest",
+                )
+            },
+            |host| host.guest_cpu_latency_us.map(|us| if us == 0 { "n/a".to_owned() } else { us.to_string() }),
+        )
+    },
 ];

@@ -3,6 +3,7 @@
 mod away;
 mod checks;
 mod decide;
+mod device_irqs;
 mod knobs;
 #[cfg(test)]
 mod tests;
@@ -10,4 +11,6 @@ mod wanted;
 
 pub(super) use away::decide_after_devices;
 pub(super) use decide::decide;
+pub use device_irqs::DeviceIrqs;
+pub(super) use device_irqs::decide_device_irqs;
 pub(super) use wanted::{wanted, wanted_by_any};

@@ -10,6 +10,7 @@ use crate::plan::{Plan, Severity, Verdict};
 
 const POLICY: &str = "/sys/devices/system/cpu/cpufreq/policy";
 const WORKQUEUE: &str = "/sys/devices/virtual/workqueue/cpumask";
+const WATCHDOG: &str = "/proc/sys/kernel/watchdog_cpumask";
 const DEFAULT: &str = "/proc/irq/default_smp_affinity";
 
 /// What a host with four CPUs and two policies says.
@@ -20,6 +21,14 @@ fn files() -> Vec<(String, &'static str)> {
         ("/sys/kernel/mm/ksm/run".to_owned(), "1"),
         ("/sys/kernel/mm/transparent_hugepage/defrag".to_owned(), "always defer defer+madvise [madvise] never"),
         ("/sys/module/kvm/parameters/halt_poll_ns".to_owned(), "200000"),
+        ("/sys/module/kvm/parameters/ignore_msrs".to_owned(), "N"),
+        ("/sys/module/kvm/parameters/report_ignored_msrs".to_owned(), "Y"),
+        ("/proc/sys/vm/stat_interval".to_owned(), "1"),
+        ("/proc/sys/kernel/timer_migration".to_owned(), "1"),
+        (WATCHDOG.to_owned(), "0-3"),
+        ("/sys/devices/system/cpu/cpu1/power/pm_qos_resume_latency_us".to_owned(), "0"),
+        ("/sys/devices/system/cpu/cpu2/power/pm_qos_resume_latency_us".to_owned(), "0"),
+        ("/sys/devices/system/cpu/cpu3/power/pm_qos_resume_latency_us".to_owned(), "100"),
         (WORKQUEUE.to_owned(), "f"),
         (DEFAULT.to_owned(), "f"),
         ("/proc/irq/9/smp_affinity_list".to_owned(), "0-3"),
@@ -154,7 +163,29 @@ const CASES: &[Case] = &[
         false,
     ),
     ("halt_poll_ns", "400000", &[("/sys/module/kvm/parameters/halt_poll_ns", "400000")], Compare::Number, false),
+    ("ignore_msrs", "true", &[("/sys/module/kvm/parameters/ignore_msrs", "Y")], Compare::Text, false),
+    ("report_ignored_msrs", "false", &[("/sys/module/kvm/parameters/report_ignored_msrs", "N")], Compare::Text, false),
+    ("stat_interval", "10", &[("/proc/sys/vm/stat_interval", "10")], Compare::Number, true),
+    ("timer_migration", "false", &[("/proc/sys/kernel/timer_migration", "0")], Compare::Number, true),
+    (
+        "guest_cpu_latency_us",
+        "20",
+        &[
+            ("/sys/devices/system/cpu/cpu2/power/pm_qos_resume_latency_us", "20"),
+            ("/sys/devices/system/cpu/cpu3/power/pm_qos_resume_latency_us", "20"),
+        ],
+        Compare::Text,
+        true,
+    ),
 ];
+
+/// What is kept off the vCPUs' CPUs.
+const AWAY: &[&str] = &["workqueues", "irqs", "watchdog", "kernel_threads"];
+
+/// All of them, as a machine file asks for it.
+fn all_away() -> String {
+    AWAY.iter().map(|field| format!("{field}: Away")).collect::<Vec<_>>().join(", ")
+}
 
 #[test]
 fn each_knob_writes_its_files_and_only_if_the_machine_says_so() {
@@ -208,22 +239,25 @@ fn what_the_host_does_not_offer_or_lets_nobody_write_forbids_the_start() {
     assert!(remedy.unwrap().contains("(performance, powersave)"));
 
     let all = CASES.iter().map(|(field, value, ..)| format!("{field}: {value}")).collect::<Vec<_>>().join(", ");
-    let all = format!("{all}, workqueues: Away, irqs: Away");
+    let all = format!("{all}, {}", all_away());
     let tuning = tuning(tree(&files()).path());
     let others = plan_with(Some(tuning.clone()), &all, "cpu: (pin: \"2-3\")", 1000);
     let mut read_only = tuning;
     read_only.files.values_mut().for_each(|file| file.read_only = true);
-    for (plan, words) in
-        [(others, "only root may write to "), (plan_on(Some(read_only), &all), "this kernel lets nobody write")]
+    for (plan, words) in [(others, "only root may "), (plan_on(Some(read_only), &all), "this kernel lets nobody write")]
     {
-        for field in CASES.iter().map(|(field, ..)| *field).chain(["workqueues", "irqs"]) {
+        for field in CASES.iter().map(|(field, ..)| *field).chain(AWAY.iter().copied()) {
+            // Threads are no attribute.
+            if field == "kernel_threads" && words.starts_with("this kernel") {
+                continue;
+            }
             let (severity, verdict, detail) = finding(&plan, &format!("host.{field}"));
             assert_eq!((severity, verdict), (Severity::Hard, Verdict::No));
             assert!(detail.starts_with(words), "{detail}");
         }
         assert_eq!(written(&plan), []);
     }
-    for field in CASES.iter().map(|(field, ..)| *field).chain(["workqueues", "irqs"]) {
+    for field in CASES.iter().map(|(field, ..)| *field).chain(AWAY.iter().copied()) {
         assert_eq!(finding(&plan_on(None, &all), &format!("host.{field}")).1, Verdict::Unknown, "{field}");
     }
 }
@@ -260,7 +294,17 @@ fn work_and_interrupts_stay_off_the_vcpus_cpus() {
     let mut tuning = tuning(tree(&files()).path());
     tuning.irqbalance = true;
     let plan = plan_on(Some(tuning), "irqs: Away");
-    assert_eq!(finding(&plan, "host.irqs.irqbalance").0, Severity::Soft);
+    let (severity, verdict, _) = finding(&plan, "host.irqs.irqbalance");
+    assert_eq!((severity, verdict), (Severity::Soft, Verdict::No));
+    // A unit can be stopped, before any interrupt is moved.
+    let mut tuning = self::tuning(tree(&files()).path());
+    (tuning.irqbalance, tuning.irqbalance_unit) = (true, Some("irqbalance.service".to_owned()));
+    let plan = plan_on(Some(tuning), "irqs: Away");
+    assert_eq!(finding(&plan, "host.irqs.irqbalance").1, Verdict::Yes);
+    let words = plan.changes.iter().map(|planned| planned.change.to_string());
+    let order: Vec<bool> = words.filter(|w| w.contains("interrupts")).map(|w| w.starts_with("stop")).collect();
+    assert_eq!(order, [true, false, false]);
+    assert_eq!(plan.first_taking(), plan.changes.len(), "nobody notices that irqbalance was stopped");
 }
 
 #[test]
@@ -298,14 +342,44 @@ fn what_is_away_already_is_not_written_and_a_narrower_mask_stays_narrow() {
 fn vcpus_without_cpus_of_their_own_or_with_all_of_them_leave_nothing_to_go_to() {
     for (cpu, words) in [("cpu: (vcpus: 9)", "no CPUs of their own"), ("cpu: (pin: \"0-3\")", "all CPUs of the host")] {
         let tuning = tuning(tree(&files()).path());
-        let plan = plan_with(Some(tuning), "workqueues: Away, irqs: Away", cpu, 0);
-        for field in ["host.workqueues", "host.irqs"] {
-            let (severity, verdict, detail) = finding(&plan, field);
+        let plan = plan_with(Some(tuning), &all_away(), cpu, 0);
+        for field in AWAY {
+            let (severity, verdict, detail) = finding(&plan, &format!("host.{field}"));
             assert_eq!((severity, verdict), (Severity::Hard, Verdict::No));
             assert!(detail.contains(words), "{detail}");
         }
         assert_eq!(written(&plan), []);
+        assert!(!plan.changes.iter().any(|planned| matches!(planned.change, Change::KernelThreads(_))));
     }
+}
+
+#[test]
+fn the_watchdog_and_threads_of_the_kernel_stay_off_the_vcpus_cpus() {
+    let plan = plan("watchdog: Away, kernel_threads: Away");
+    assert_eq!(written(&plan), [(WATCHDOG.to_owned(), "0-1".to_owned())]);
+    assert_eq!(writes(&plan)[0].files[0].compare, Compare::CpuList);
+    let moved = plan.changes.iter().find_map(|planned| match &planned.change {
+        Change::KernelThreads(threads) => Some((threads.away_from.to_string(), threads.to.to_string())),
+        _ => None,
+    });
+    assert_eq!(moved, Some(("2-3".to_owned(), "0-1".to_owned())));
+    let with = |watched: Option<&str>| {
+        let mut tuning = tuning(tree(&files()).path());
+        tuning.files.remove(Path::new(WATCHDOG));
+        let attribute = |text: &str| Attribute { text: text.to_owned(), read_only: false };
+        tuning.files.extend(watched.map(|text| (PathBuf::from(WATCHDOG), attribute(text))));
+        let plan = plan_on(Some(tuning), "watchdog: Away");
+        assert_eq!(written(&plan), []);
+        let (severity, verdict, _) = finding(&plan, "host.watchdog");
+        (severity, verdict)
+    };
+    assert_eq!(with(Some("0")), (Severity::Hard, Verdict::Yes));
+    assert_eq!(with(None), (Severity::Soft, Verdict::No));
+}
+
+#[test]
+fn the_vcpus_cpus_do_not_sleep_at_all_with_a_latency_of_zero() {
+    assert!(written(&plan("guest_cpu_latency_us: 0")).iter().all(|(_, value)| value == "n/a"));
 }
 
 #[test]
@@ -320,6 +394,8 @@ fn only_what_the_machine_tunes_is_looked_at() {
     let frequency = wanted("frequency: Max").unwrap().files;
     assert_eq!(frequency, ["scaling_min_freq", "scaling_max_freq"].map(|name| format!("{POLICY}{{n}}/{name}")));
     assert!(wanted("irqs: Away").unwrap().irqs);
+    assert_eq!(wanted("watchdog: Away").unwrap().files, [WATCHDOG]);
+    assert!(wanted("kernel_threads: Away").is_some());
 }
 
 /// All files below a folder.
@@ -340,11 +416,11 @@ fn all_that_a_plan_tunes_is_made_and_undone_file_by_file() {
     let folder = tree(&files());
     let root = Root::new(folder.path());
     let all = CASES.iter().map(|(field, value, ..)| format!("{field}: {value}")).collect::<Vec<_>>().join(", ");
-    let plan = plan_on(Some(tuning(folder.path())), &format!("{all}, workqueues: Away, irqs: Away"));
+    let plan = plan_on(Some(tuning(folder.path())), &format!("{all}, {}", all_away()));
     assert!(plan.findings.iter().filter(|finding| finding.key.starts_with("host.")).all(|f| f.ok == Verdict::Yes));
     let changes: Vec<&Change> = plan.changes.iter().map(|planned| &planned.change).collect();
     let changes: Vec<&Change> = changes.into_iter().filter(|change| matches!(change, Change::Writes(_))).collect();
-    assert_eq!(changes.len(), CASES.len() + 3);
+    assert_eq!(changes.len(), CASES.len() + 4);
     // The kernel's file shows all words, a plain one only what was written.
     let defrag = folder.path().join("sys/kernel/mm/transparent_hugepage/defrag");
     let mut before = snapshot(folder.path());

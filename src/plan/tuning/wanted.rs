@@ -8,22 +8,22 @@ use crate::machine::HostTuning;
 /// What the host is asked for this machine; `None` if it tunes nothing.
 pub(in super::super) fn wanted(host: &HostTuning) -> Option<WantedTuning> {
     let rows = KNOBS.iter().filter(|row| (row.asked)(host).is_some());
-    let wanted = gather(rows, host.workqueues.is_some(), host.irqs.is_some());
-    (wanted != WantedTuning::default()).then_some(wanted)
+    let kept_away = away::ATTRIBUTES.iter().filter(|(_, asked)| asked(host).is_some());
+    let wanted = gather(rows, kept_away.flat_map(|(files, _)| *files), host.irqs.is_some());
+    // What needs no attribute is decided all the same.
+    (wanted != WantedTuning::default() || host.kernel_threads.is_some()).then_some(wanted)
 }
 
 /// What any machine may tune.
 pub(in super::super) fn wanted_by_any() -> WantedTuning {
-    gather(KNOBS.iter(), true, true)
+    gather(KNOBS.iter(), away::ATTRIBUTES.iter().flat_map(|(files, _)| *files), true)
 }
 
-fn gather<'r>(rows: impl Iterator<Item = &'r Row>, workqueues: bool, irqs: bool) -> WantedTuning {
-    let mut files: Vec<String> = rows.flat_map(Row::files).collect();
-    if workqueues {
-        files.extend([away::WORKQUEUES.files[0].to_owned(), away::REQUESTED.to_owned()]);
-    }
-    if irqs {
-        files.extend(away::NEW_IRQS.files.iter().map(|file| (*file).to_owned()));
-    }
-    WantedTuning { files, irqs }
+fn gather<'r>(
+    rows: impl Iterator<Item = &'r Row>,
+    kept_away: impl Iterator<Item = &'r &'static str>,
+    irqs: bool,
+) -> WantedTuning {
+    let files = rows.flat_map(Row::files).chain(kept_away.map(|file| (*file).to_owned()));
+    WantedTuning { files: files.collect(), irqs }
 }

@@ -154,7 +154,7 @@ async fn boot(
         Some(switch) => switch.in_time(guest_runs).await??,
         None => guest_runs.await?,
     };
-    Ok(Running { qmp, log: Some(log), console, switch, late })
+    Ok(Running { qmp, log: Some(log), console, switch, late, root: root.clone() })
 }
 
 /// From QEMU's start to the guest's first instruction.

@@ -13,11 +13,14 @@ use tokio::time::Instant;
 use super::console::{Console, ConsoleEvent};
 use super::control::{self, Reply, Request};
 use super::dead_man_switch::Verdict;
+use super::device_irqs::DeviceInterrupts;
 use super::drop_startup_pages::drop_startup_pages;
 use super::log_limit::{LogLimit, cut_when_full};
 use super::signs_of_life;
 use super::switch_clock::SwitchClock;
 use super::throttle::{Shown, Throttle};
+use crate::change::{Change, unattended};
+use crate::host::Root;
 use crate::journal::Journal;
 use crate::machine::Sign;
 use crate::plan::{Helper, Plan};
@@ -55,6 +58,8 @@ struct Guest<'a> {
     switch: Option<SwitchClock>,
     /// Devices that come and go.
     late: LateDevices,
+    /// Interrupts of the guest's devices.
+    interrupts: DeviceInterrupts<'a>,
     journal: &'a mut Journal,
     /// How many of QEMU's events are shown.
     throttle: Throttle,
@@ -73,6 +78,7 @@ enum Wakeup {
     DeadlineReached,
     PlaceNewThreads,
     LookForLife,
+    LookForInterrupts,
     LogCut(std::io::Result<()>),
     DevicesChanged,
 }
@@ -89,6 +95,8 @@ pub struct Running {
     pub switch: Option<SwitchClock>,
     /// Devices that come and go while the guest runs.
     pub(in crate::run) late: LateDevices,
+    /// The root that the host's files are under.
+    pub root: Root,
 }
 
 /// Whether an earlier launcher of this run saw a sign of life.
@@ -143,7 +151,7 @@ async fn run_loop(
     clients.set_nonblocking(true)?;
     let mut clients = Some(UnixListener::from_std(clients)?);
     let mut log_limit = LogLimit::watch(&plan.paths.log);
-    let Running { qmp, log, mut console, switch, late } = running;
+    let Running { qmp, log, mut console, switch, late, root } = running;
     let mut guest = Guest {
         plan,
         qemu,
@@ -154,6 +162,7 @@ async fn run_loop(
         state: state.to_owned(),
         switch,
         late,
+        interrupts: DeviceInterrupts::new(&plan.device_irqs, &root, Instant::now()),
         journal,
         throttle: Throttle::new(Instant::now()),
         reason: None,
@@ -174,6 +183,7 @@ async fn run_loop(
             () = until(guest.deadline) => Wakeup::DeadlineReached,
             () = until(next_look) => Wakeup::PlaceNewThreads,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
+            () = until(guest.interrupts.next_look) => Wakeup::LookForInterrupts,
             () = guest.late.changed() => Wakeup::DevicesChanged,
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
@@ -222,12 +232,14 @@ async fn run_loop(
                 tracing::warn!("the log of {name} may grow without end: {error}");
                 log_limit = None;
             }
+            Wakeup::LookForInterrupts => guest.interrupts.look(Instant::now()),
             Wakeup::LookForLife => guest.look_for_life().await,
             Wakeup::DevicesChanged => guest.follow_devices().await,
             Wakeup::PlaceNewThreads => {
                 threads::place_kernel_threads(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
                 if next_look.is_none() {
+                    guest.move_new_kernel_threads(&root);
                     drop_startup_pages();
                 }
             }
@@ -244,6 +256,11 @@ impl Guest<'_> {
     /// Handles an event of QEMU's.
     fn on_event(&mut self, event: &Event) {
         let name = self.plan.name.as_str();
+        let now = Instant::now();
+        match event.name.as_str() {
+            "RESET" => self.interrupts.guest_restarts(now),
+            _ => self.interrupts.look_in_passing(now),
+        }
         if let Some(sign) = signs_of_life::sign_of_event(event) {
             self.on_sign_of_life(sign);
         }
@@ -336,6 +353,17 @@ impl Guest<'_> {
                     );
                 }
                 self.force_quit().await;
+            }
+        }
+    }
+
+    /// Moves threads that the kernel has made since the start, KVM's for this guest among them.
+    fn move_new_kernel_threads(&mut self, root: &Root) {
+        let changes = self.plan.changes.iter();
+        let wanted = changes.filter(|planned| matches!(planned.change, Change::KernelThreads(_)));
+        for planned in wanted {
+            if let Err(error) = self.journal.make(root, &planned.change, &unattended) {
+                tracing::warn!("threads of the kernel that are new stay where they are: {error}");
             }
         }
     }

@@ -68,8 +68,14 @@ async fn endless_events_do_not_starve_the_control_socket() {
         reply
     });
     let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-    let running =
-        Running { qmp, log: None, console: None, switch: None, late: LateDevices::new(&plan, &Root::new("/"), &[]) };
+    let running = Running {
+        qmp,
+        log: None,
+        console: None,
+        switch: None,
+        late: LateDevices::new(&plan, &Root::new("/"), &[]),
+        root: Root::new("/"),
+    };
     let mut signals = Signals::catch().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
     let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
@@ -105,6 +111,7 @@ async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
             console: None,
             switch: None,
             late: LateDevices::new(&plan, &Root::new("/"), &[]),
+            root: Root::new("/"),
         };
         let mut signals = Signals::catch().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();

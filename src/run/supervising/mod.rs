@@ -3,6 +3,7 @@
 pub(super) mod console;
 pub mod control;
 pub(super) mod dead_man_switch;
+mod device_irqs;
 mod drop_startup_pages;
 pub(super) mod event_loop;
 #[cfg(test)]

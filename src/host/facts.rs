@@ -12,7 +12,7 @@ use super::usb::Plugged;
 use super::{
     Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Passt, Pci, Process,
     RenderNode, Root, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment,
-    lease, pci, process, render_nodes, smbios, usb,
+    io_uring, lease, pci, process, render_nodes, smbios, usb,
 };
 use crate::units::Size;
 
@@ -30,6 +30,9 @@ pub struct Host {
     pub memory: Memory,
     /// What KVM can do here.
     pub kvm: Kvm,
+    /// Whether the kernel refuses io_uring to a QEMU of the account that it is to have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refuses_io_uring: bool,
     /// Firmware descriptors in order of priority, overrides applied.
     pub firmware: Vec<Descriptor>,
     /// The session, unit, cgroup and user that this program runs in.
@@ -149,6 +152,7 @@ impl Host {
             kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
             cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
             kvm: Kvm::read(root, &cpus),
+            refuses_io_uring: !io_uring::allowed(root, &status.groups_of_qemu()),
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             render_nodes: wanted.render_nodes.then(|| render_nodes::read(root)),

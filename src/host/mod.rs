@@ -10,6 +10,7 @@ mod facts;
 mod files;
 mod holders;
 pub mod input;
+mod io_uring;
 pub mod kvm;
 pub mod lease;
 mod memory;

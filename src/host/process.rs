@@ -45,6 +45,7 @@ pub struct Process {
 pub(super) struct Status {
     uid: Option<u32>,
     gid: Option<u32>,
+    groups: Vec<u32>,
     pub(super) cpus_allowed: Option<CpuSet>,
 }
 
@@ -58,11 +59,17 @@ impl Status {
             match key {
                 "Uid" => status.uid = effective(),
                 "Gid" => status.gid = effective(),
+                "Groups" => status.groups = value.split_ascii_whitespace().flat_map(str::parse).collect(),
                 "Cpus_allowed_list" => status.cpus_allowed = list(value),
                 _ => {}
             }
         }
         status
+    }
+
+    /// The groups of a QEMU that this process starts: root's has an account of its own, which is in none.
+    pub(super) fn groups_of_qemu(&self) -> Vec<u32> {
+        if self.uid == Some(0) { Vec::new() } else { self.groups.iter().copied().chain(self.gid).collect() }
     }
 }
 

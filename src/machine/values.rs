@@ -68,6 +68,13 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
                 .add(format!("extra_args[{i}]"), format!("`{arg}` would take QEMU away from its launcher"))
                 .help("for a machine in the background, see `vfio-run unit`");
         }
+        // QEMU would look for an option of that name, blank and all.
+        if let Some((option, value)) = arg.split_once(' ').filter(|(option, _)| is_option(option)) {
+            problems
+                .add(format!("extra_args[{i}]"), format!("`{arg}` is more than one word"))
+                .allowed("one word an entry, as QEMU gets them")
+                .help(format!("write [{option:?}, {:?}]", value.trim_start()));
+        }
     }
     if matches!(machine.audio, Audio::Spice(_)) && !matches!(machine.display, Display::Spice(_)) {
         problems
@@ -94,6 +101,12 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
             .add("video", format!("`video: None` leaves `display: {display}` nothing to show"))
             .help("leave `video` out, or write `display: None`");
     }
+}
+
+/// Whether it is an option's name: `-device`.
+fn is_option(word: &str) -> bool {
+    word.strip_prefix('-')
+        .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()) && consists_of(name, "-"))
 }
 
 /// Whether QEMU knows this board and it is another than q35. (One that QEMU does not know is the plan's to tell.)
@@ -138,4 +151,25 @@ pub(super) fn named(machine: &Machine, named: &mut Named) {
         .programs
         .push(machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned()));
     named.accounts.extend(machine.user.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::machine::parse;
+
+    #[test]
+    fn an_option_and_its_value_are_two_entries() {
+        let refused = |args: &str| {
+            let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), extra_args: {args})"#);
+            parse(Path::new("/a.ron"), &text).err().map(|problems| problems.to_string())
+        };
+        let words = refused(r#"["-device edu"]"#).unwrap();
+        assert!(words.contains("`-device edu` is more than one word"), "{words}");
+        assert!(words.contains(r#"write ["-device", "edu"]"#), "{words}");
+        for args in [r#"["-device", "edu"]"#, r#"["-append", "a -b c"]"#, r#"["-fw_cfg", "name=opt/a,string=- x"]"#] {
+            assert_eq!(refused(args), None);
+        }
+    }
 }

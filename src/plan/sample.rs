@@ -125,6 +125,7 @@ pub fn host(shape: Shape) -> Host {
         network: None,
         acpi_tables: BTreeMap::new(),
         smbios: None,
+        refuses_io_uring: false,
         kvmfr: None,
         desktop: None,
         installed_unit: None,

@@ -90,7 +90,7 @@ fn rom(path: &Path) -> Option<Rom> {
     let (rest, device) = name.rsplit_once('-')?;
     let (_, vendor) = rest.rsplit_once('-')?;
     let ids = format!("{vendor}:{device}").parse().ok()?;
-    Some(Rom { length: 64 << 10, offset: Some(0), images: vec![Image { ids, code_type: 3 }] })
+    Some(Rom { length: 64 << 10, offset: Some(0), images: vec![Image { ids, code_type: 3 }], ..Rom::default() })
 }
 
 /// What a host with these CPUs says of what a machine tunes, with a cpufreq policy for two of the CPUs.

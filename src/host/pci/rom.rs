@@ -12,6 +12,8 @@ use crate::units::PciIds;
 const MAX_ROM: usize = 16 << 20;
 /// Dumps made under Windows carry a header of their own before the ROM; none seen is longer.
 const MAX_HEADER: usize = 64 << 10;
+/// Makers write it into a ROM that serves several cards.
+const ANY_DEVICE: u16 = 0xffff;
 /// More images than a ROM holds.
 const MAX_IMAGES: usize = 16;
 
@@ -24,6 +26,12 @@ pub struct Rom {
     pub offset: Option<u64>,
     /// The images.
     pub images: Vec<Image>,
+    /// How many bytes of its images the file lacks, by the lengths that they say.
+    #[serde(default)]
+    pub missing: u64,
+    /// Whether an image says that another follows, and none does.
+    #[serde(default)]
+    pub unended: bool,
 }
 
 /// One image.
@@ -36,6 +44,13 @@ pub struct Image {
 }
 
 impl Rom {
+    /// Whether an image is for this device; one for device `ffff` is for all of its vendor's.
+    pub fn is_for(&self, ids: PciIds) -> bool {
+        self.images
+            .iter()
+            .any(|image| image.ids == ids || image.ids.vendor == ids.vendor && image.ids.device == ANY_DEVICE)
+    }
+
     /// Whether UEFI finds a driver in it.
     pub fn has_uefi(&self) -> bool {
         self.images.iter().any(|image| image.code_type == 3)
@@ -57,8 +72,11 @@ fn parse(bytes: &[u8]) -> Rom {
     let Some(start) = starts.map(|(at, _)| at).find(|at| image(&bytes[*at..]).is_some()) else { return rom };
     rom.offset = Some(start as u64);
     let mut rest = &bytes[start..];
+    rom.unended = true;
     while let Some((found, length, last)) = image(rest) {
         rom.images.push(found);
+        rom.missing = length.saturating_sub(rest.len()) as u64;
+        rom.unended = !last;
         if last || length == 0 || rom.images.len() == MAX_IMAGES {
             break;
         }
@@ -108,6 +126,28 @@ mod tests {
         let rom = parse(&bytes);
         assert_eq!((rom.offset, rom.images.len(), rom.has_uefi()), (Some(1024), 2, true));
         assert_eq!(rom.images[0].ids.to_string(), "10de:2684");
+    }
+
+    #[test]
+    fn what_a_file_lacks_of_its_images_is_seen() {
+        let bytes = [image_bytes(1, 0, false), image_bytes(1, 3, true)].concat();
+        let judged = |bytes: &[u8]| {
+            let rom = parse(bytes);
+            (rom.images.len(), rom.missing, rom.unended)
+        };
+        assert_eq!(judged(&bytes), (2, 0, false));
+        assert_eq!(judged(&bytes[..600]), (2, 424, false));
+        // What stands behind the last image is no matter: cards fill their memory up.
+        assert_eq!(judged(&[bytes.clone(), vec![0xff; 100]].concat()), (2, 0, false));
+        assert_eq!(judged(&bytes[..512]), (1, 0, true));
+        assert_eq!(judged(&bytes[..520]), (1, 0, true));
+    }
+
+    #[test]
+    fn a_rom_for_any_device_is_for_all_of_its_vendor() {
+        let rom = parse(&image_bytes(0xffff, 3, true));
+        assert!(rom.is_for("10de:2684".parse().unwrap()));
+        assert!(!rom.is_for("1002:2684".parse().unwrap()));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::units::CpuSet;
 
 /// The most that any QEMU's q35 takes (since 9.0).
 const MAX_VCPUS: u32 = 4096;
+/// Longer than any value of a CPU's property.
+const MAX_VALUE: usize = 64;
 /// What QEMU's `phys-bits` takes (`x86_cpu_realizefn()` in its `target/i386/cpu.c`).
 const PHYS_BITS: std::ops::RangeInclusive<u32> = 32..=52;
 
@@ -45,7 +47,8 @@ pub struct Cpu {
     /// QEMU's CPU model: `"host"`, `"EPYC-Milan"`. Default: `host` with KVM, `max` without.
     #[serde(default)]
     pub model: Option<String>,
-    /// CPU features to switch on and off, by QEMU's names: `["+topoext", "-svm"]`. Default: none.
+    /// CPU features to switch on and off, and other properties of the CPU, by QEMU's names:
+    /// `["+topoext", "-svm", "host-phys-bits-limit=39"]`. Default: none.
     #[serde(default)]
     pub features: Vec<String>,
     /// Whether the guest may run virtual machines of its own (CPU feature `svm` or `vmx`), which WSL 2 and Hyper-V need.
@@ -172,18 +175,34 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
     }
 }
 
+/// One of `cpu.features` as QEMU takes it: `+topoext`, `-svm` or `host-phys-bits-limit=39`.
+pub fn property(feature: &str) -> Option<(&str, &str)> {
+    let (name, value) = match feature.split_at_checked(1)? {
+        ("+", name) => (name, "on"),
+        ("-", name) => (name, "off"),
+        _ => feature.split_once('=')?,
+    };
+    let named = !name.is_empty() && consists_of(name, "-._");
+    // QEMU ends a value at a comma.
+    let valued = !value.is_empty() && value.len() <= MAX_VALUE && value.chars().all(|c| c != ',' && !c.is_control());
+    (named && valued).then_some((name, value))
+}
+
 fn features(features: &[String], problems: &mut Problems) {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for (i, feature) in features.iter().enumerate() {
         let field = format!("cpu.features[{i}]");
-        let name = feature.strip_prefix(['+', '-']).unwrap_or_default();
-        if name.is_empty() || !consists_of(name, "-._") {
+        let Some((name, _)) = property(feature) else {
             let problem = problems.add(field, format!("{feature:?} does not switch a CPU feature"));
-            problem.allowed("a feature's name after `+` or `-`: [\"+topoext\", \"-svm\"]");
+            problem.allowed(
+                "a feature's name after `+` or `-`, or a property with its value: [\"+topoext\", \"-svm\", \"host-phys-bits-limit=39\"]",
+            );
             if !feature.is_empty() && consists_of(feature, "-._") {
                 problem.help(format!("write \"+{feature}\" or \"-{feature}\""));
             }
-        } else if seen.insert(name, feature).is_some_and(|before| before != feature) {
+            continue;
+        };
+        if seen.insert(name, feature).is_some_and(|before| before != feature) {
             problems.add(field, format!("{feature:?} contradicts an earlier `{name}`")).help("keep one of the two");
         }
     }
@@ -191,4 +210,43 @@ fn features(features: &[String], problems: &mut Problems) {
 
 fn plural(n: u32, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::machine::parse;
+
+    #[test]
+    fn a_feature_is_a_switch_or_a_value() {
+        let rows = [
+            ("+topoext", Some(("topoext", "on"))),
+            ("-svm", Some(("svm", "off"))),
+            ("host-phys-bits-limit=39", Some(("host-phys-bits-limit", "39"))),
+            ("model-id=A B (TM)", Some(("model-id", "A B (TM)"))),
+            ("svm", None),
+            ("+", None),
+            ("", None),
+            ("vendor=", None),
+            ("vendor=a,kvm=off", None),
+            ("=5", None),
+        ];
+        for (feature, expected) in rows {
+            assert_eq!(property(feature), expected, "{feature}");
+        }
+    }
+
+    #[test]
+    fn a_feature_that_is_written_twice_contradicts_itself() {
+        let refused = |features: &str| {
+            let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), cpu: (features: {features}))"#);
+            parse(Path::new("/a.ron"), &text).err().map(|problems| problems.to_string())
+        };
+        assert_eq!(refused(r#"["+svm", "+svm"]"#), None);
+        for twice in [r#"["+svm", "-svm"]"#, r#"["+vendor", "vendor=AuthenticAMD"]"#] {
+            assert!(refused(twice).unwrap().contains("contradicts an earlier `"), "{twice}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The board: machine type and accelerator, and its clocks.
 
+use std::collections::BTreeSet;
+
 use super::super::Severity;
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::decided::Decided;
@@ -13,8 +15,10 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
     let kind = draft.machine.machine_type();
     if !draft.qemu.machines.contains(kind) {
         let known = draft.qemu.machines.iter().map(String::as_str);
-        let near = draft::nearest(kind, known).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-        let detail = format!("{} has no machine type {kind:?}{near}", draft.qemu.binary.display());
+        let near = || draft::nearest(kind, known).map(|near| format!("; did you mean {near:?}?"));
+        let newest = newest_q35(&draft.qemu.machines).filter(|_| version(kind).is_some());
+        let hint = newest.map(|newest| format!("; its newest is {newest:?}")).or_else(near).unwrap_or_default();
+        let detail = format!("{} has no machine type {kind:?}{hint}", draft.qemu.binary.display());
         draft.no(
             "machine.type",
             Severity::Hard,
@@ -61,6 +65,16 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
     draft.push(option);
 }
 
+/// The version of a `pc-q35-10.0`.
+fn version(kind: &str) -> Option<(u32, u32)> {
+    let (major, minor) = kind.strip_prefix("pc-q35-")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn newest_q35(machines: &BTreeSet<String>) -> Option<&String> {
+    machines.iter().filter(|kind| version(kind).is_some()).max_by_key(|kind| version(kind))
+}
+
 /// The real-time clock and what keeps Windows' time right.
 pub(super) fn clock(draft: &mut Draft, decided: &Decided) {
     let windows = draft.machine.guest.is_windows();
@@ -90,5 +104,25 @@ pub(super) fn clock(draft: &mut Draft, decided: &Decided) {
             let disabled = if asked == Some(true) { "0" } else { "1" };
             draft.push(QemuOption::global("ICH9-LPC", property, disabled, origin));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::sample::{Shape, host, plan};
+
+    #[test]
+    fn a_version_that_qemu_lacks_names_its_newest() {
+        let detail = |kind: &str| {
+            let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), machine_type: "{kind}")"#);
+            let plan = plan(&text, &host(Shape::simple(4, 2)));
+            plan.findings.into_iter().find(|finding| finding.key == "machine.type").map(|finding| finding.detail)
+        };
+        let binary = "/usr/bin/qemu-system-x86_64";
+        let expected = format!(r#"{binary} has no machine type "pc-q35-11.0"; its newest is "pc-q35-7.2""#);
+        assert_eq!(detail("pc-q35-11.0").as_deref(), Some(expected.as_str()));
+        let expected = format!(r#"{binary} has no machine type "q35x"; did you mean "q35"?"#);
+        assert_eq!(detail("q35x").as_deref(), Some(expected.as_str()));
+        assert_eq!(detail("pc-q35-7.2"), None);
     }
 }

@@ -4,6 +4,7 @@ use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::decided::Decided;
 use super::enlightenments;
+use crate::machine::cpu_property;
 use crate::qemu::command::QemuOption;
 
 /// `-cpu` and `-smp`.
@@ -123,11 +124,8 @@ fn phys_bits(draft: &mut Draft, kvm: bool, cpu: &mut QemuOption) {
 /// What the user switches, over all that was set before.
 fn features(draft: &mut Draft, cpu: &mut QemuOption) {
     for (index, feature) in draft.machine.cpu.features.iter().enumerate() {
-        let (name, value) = match feature.split_at_checked(1) {
-            Some(("+", name)) => (name, "on"),
-            Some(("-", name)) => (name, "off"),
-            _ => feature.split_once('=').unwrap_or((feature, "on")),
-        };
+        // Read before, so it is one.
+        let Some((name, value)) = cpu_property(feature) else { continue };
         let known = &draft.qemu.cpu_properties;
         if !known.is_empty() && !known.contains(name) {
             let near = draft::nearest(name, known.iter().map(String::as_str));

@@ -15,8 +15,11 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
             let detail = format!(
                 "the host's firmware used {address} for its screen and may have changed the ROM in the card's memory; the machine file names no ROM file"
             );
-            let remedy =
-                format!("if the guest's screen stays black, save its ROM to a file for `{}.rom`", given.field());
+            let remedy = format!(
+                "if the guest's screen stays black, save its ROM to a file for `{}.rom`: {}",
+                given.field(),
+                saving(given)
+            );
             draft.no(&given.key("rom"), Soft, detail, &remedy);
             draft.about(&given.field());
         }
@@ -35,11 +38,18 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
     draft.about(&field);
 }
 
+/// How people save the ROM of a card. The kernel shows the card's memory only after `1` was written
+/// (`Documentation/PCI/sysfs-pci.rst`), and what a firmware or driver has used may have been changed by it.
+fn saving(given: &Given) -> String {
+    let rom = format!("/sys/bus/pci/devices/{}/rom", given.address());
+    format!("as root, with no driver of the host's bound to it, `echo 1 > {rom}; cat {rom} > card.rom; echo 0 > {rom}`")
+}
+
 /// One finding about what is in the file.
 fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) {
     let (address, shown) = (given.address(), path.display());
     let key = given.key("rom.sane");
-    let another = format!("save it anew from this card, or correct `{field}`");
+    let another = format!("correct `{field}`, or save the ROM of this card: {}", saving(given));
     match rom.offset {
         None => return draft.no(&key, Hard, format!("{shown} is not a ROM: it has no image (55 AA, PCIR)"), &another),
         Some(0) => {}
@@ -48,15 +58,23 @@ fn judge(draft: &mut Draft, given: &Given, field: &str, path: &Path, rom: &Rom) 
             return draft.no(&key, Hard, format!("{shown} has {offset} bytes before the ROM"), &remedy);
         }
     }
+    if rom.missing > 0 {
+        let detail = format!("{shown} is cut off: its images go on for {} bytes", rom.missing);
+        return draft.no(&key, Hard, detail, &another);
+    }
     let ids = given.function.ids;
     if let Some(image) = rom.images.iter().find(|image| image.ids.vendor != ids.vendor) {
         let detail = format!("{shown} is for {}, and {address} is {ids}", image.ids);
         return draft.no(&key, Hard, detail, &another);
     }
-    if rom.images.iter().all(|image| image.ids != ids) {
+    if !rom.is_for(ids) {
         // Makers put one ROM on several cards of a family, so this alone is not wrong.
         let found = rom.images.first().map_or_else(String::new, |image| image.ids.to_string());
         let detail = format!("{shown} is for {found}, and {address} is {ids}");
+        return draft.no(&key, Soft, detail, &another);
+    }
+    if rom.unended {
+        let detail = format!("{shown} ends before the image that its headers call the last");
         return draft.no(&key, Soft, detail, &another);
     }
     if draft.machine.uefi().is_some() && given.function.is_gpu() && !rom.has_uefi() {

@@ -413,19 +413,30 @@ fn host_with(rom: Rom) -> Host {
 #[test]
 fn a_rom_must_be_one_for_the_card() {
     let image = |ids: &str, code_type| Image { ids: ids.parse().unwrap(), code_type };
-    let rows: [(Rom, &str); 4] = [
-        (Rom { length: 4, offset: None, images: vec![] }, "!/rom is not a ROM: it has no image (55 AA, PCIR)"),
+    let rows: [(Rom, &str); 6] = [
         (
-            Rom { length: 9, offset: Some(512), images: vec![image("10de:2684", 3)] },
+            Rom { length: 4, offset: None, images: vec![], ..Rom::default() },
+            "!/rom is not a ROM: it has no image (55 AA, PCIR)",
+        ),
+        (
+            Rom { length: 9, offset: Some(512), images: vec![image("10de:2684", 3)], ..Rom::default() },
             "!/rom has 512 bytes before the ROM",
         ),
         (
-            Rom { length: 9, offset: Some(0), images: vec![image("1002:73bf", 3)] },
+            Rom { length: 9, offset: Some(0), images: vec![image("1002:73bf", 3)], ..Rom::default() },
             "!/rom is for 1002:73bf, and 0000:01:00.0 is 10de:2684",
         ),
         (
-            Rom { length: 9, offset: Some(0), images: vec![image("10de:2704", 3)] },
+            Rom { length: 9, offset: Some(0), images: vec![image("10de:2704", 3)], ..Rom::default() },
             "/rom is for 10de:2704, and 0000:01:00.0 is 10de:2684",
+        ),
+        (
+            Rom { length: 9, offset: Some(0), images: vec![image("10de:2684", 3)], missing: 424, unended: false },
+            "!/rom is cut off: its images go on for 424 bytes",
+        ),
+        (
+            Rom { length: 9, offset: Some(0), images: vec![image("10de:2684", 3)], missing: 0, unended: true },
+            "/rom ends before the image that its headers call the last",
         ),
     ];
     for (rom, expected) in rows {
@@ -438,7 +449,7 @@ fn a_rom_must_be_one_for_the_card() {
 fn a_rom_without_an_image_for_uefi_is_told_to_a_machine_that_boots_with_it() {
     let judged = |head: &str| {
         let images = vec![Image { ids: "10de:2684".parse().unwrap(), code_type: 0 }];
-        let host = host_with(Rom { length: 9, offset: Some(0), images });
+        let host = host_with(Rom { length: 9, offset: Some(0), images, ..Rom::default() });
         let text = format!(r#"({head}, memory: (size: "4 GiB"), pci: [(address: "01:00.*", rom: "/rom")])"#);
         let plan = sample::plan(&text, &host);
         let finding = plan.findings.into_iter().find(|f| f.key == "pci.0000:01:00.0.rom.sane").unwrap();

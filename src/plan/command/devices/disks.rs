@@ -297,7 +297,8 @@ fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'stati
         Aio::Native => "native",
         Aio::IoUring => "io_uring",
     };
-    let has = |aio| draft.qemu.aio.contains(name(aio));
+    let refused = draft.host.refuses_io_uring;
+    let has = |aio| draft.qemu.aio.contains(name(aio)) && !(aio == Aio::IoUring && refused);
     let best = if has(Aio::IoUring) {
         Aio::IoUring
     } else if has(Aio::Native) && direct {
@@ -307,7 +308,13 @@ fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'stati
     };
     let Some(asked) = disk.disk.aio else { return name(best) };
     let key = format!("{}.aio", disk.id);
-    if !draft.qemu.aio.contains(name(asked)) {
+    if asked == Aio::IoUring && refused {
+        let detail = format!(
+            "{field}: the host's kernel refuses io_uring to QEMU (kernel.io_uring_disabled, or a container's filter)"
+        );
+        draft.no(&key, Hard, detail, "leave `aio` out: vfio-run takes the best that works");
+        draft.about(field);
+    } else if !draft.qemu.aio.contains(name(asked)) {
         let detail = format!("{field}: this QEMU, or this kernel, has no {}", name(asked));
         draft.no(&key, Hard, detail, "leave `aio` out: vfio-run takes the best that works");
         draft.about(field);
@@ -342,5 +349,30 @@ fn format(draft: &mut Draft, disk: &Resolved, path: &Path, file: Option<&FileFac
         (Some(format), _) => format,
         (None, true) => DiskFormat::Qcow2,
         (None, false) => DiskFormat::Raw,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::sample;
+
+    #[test]
+    fn a_kernel_that_refuses_io_uring_has_what_comes_next() {
+        let planned = |aio: &str, refuses| {
+            let mut host = sample::host(sample::Shape::simple(8, 2));
+            host.refuses_io_uring = refuses;
+            let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), disks: [(file: "/a.raw"{aio})])"#);
+            let plan = sample::plan(&text, &host);
+            let line = plan.command.argv().join(" ");
+            let refused = plan.findings.iter().find(|f| f.key == "disk0.aio").map(|f| f.detail.clone());
+            let aio =
+                ["io_uring", "native", "threads"].into_iter().find(|aio| line.contains(&format!("\"aio\":\"{aio}\"")));
+            (aio.unwrap_or_default().to_owned(), refused)
+        };
+        assert_eq!(planned("", false), ("io_uring".to_owned(), None));
+        assert_eq!(planned("", true), ("native".to_owned(), None));
+        assert_eq!(planned(", cache: Writeback", true), ("threads".to_owned(), None));
+        let words = "disks[0].aio: the host's kernel refuses io_uring to QEMU (kernel.io_uring_disabled, or a container's filter)";
+        assert_eq!(planned(", aio: IoUring", true).1.as_deref(), Some(words));
     }
 }

@@ -194,6 +194,12 @@ pub enum Command {
         /// The value
         value: String,
     },
+    /// Fill a file in memory, the standard input, with pages
+    #[command(hide = true, name = crate::fill::VERB)]
+    FillMemory {
+        /// Its parts: BYTES@NODES
+        parts: Vec<crate::fill::Part>,
+    },
     /// Read files of the kernel's that may never answer
     #[command(hide = true, name = crate::change::attribute::ASK_VERB)]
     ReadAttributes {

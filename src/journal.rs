@@ -240,9 +240,9 @@ impl Journal {
         self.undo_where(root, |_| true)
     }
 
-    /// Undoes the changes that QEMU no longer needs once it holds what they were made for (`Nature::settles_at_start`).
+    /// Undoes the changes that nobody needs once the guest's memory is filled (`Nature::settles_with_memory`).
     pub fn settle(&mut self, root: &Root) -> Vec<UndoReport> {
-        self.undo_where(root, |change| change.nature().settles_at_start)
+        self.undo_where(root, |change| change.nature().settles_with_memory)
     }
 
     fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {

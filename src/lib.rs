@@ -11,6 +11,7 @@ pub mod change;
 pub mod child;
 pub mod cli;
 pub mod commands;
+pub mod fill;
 pub mod host;
 pub mod journal;
 pub mod machine;

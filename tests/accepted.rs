@@ -85,6 +85,10 @@ const MACHINES: &[(&str, &str)] = &[
           (forward: [\"127.0.0.1:47811:80\", \"udp 127.0.0.1:47812-47813:5000-5001\"]), (model: E1000e), \
           (backend: Slirp, forward: [\"127.0.0.1:47814:80\", \"udp 127.0.0.1:47814\"])])",
     ),
+    (
+        "memory",
+        "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\", pages: Auto, merge: false, lock: true, dump: true))",
+    ),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "parts",
@@ -152,7 +156,11 @@ fn properties_of_a_device_that_is_not_there_are_judged() {
         }
         judged.set(judged.get() + 1);
         let origin = || Origin::Default("a test".to_owned());
-        plan.changes.push(PlannedChange { change: StopUnit { unit: "a.service".to_owned() }.into(), origin: origin() });
+        plan.changes.push(PlannedChange {
+            change: StopUnit { unit: "a.service".to_owned() }.into(),
+            origin: origin(),
+            optional: false,
+        });
         for (value, taken) in [(Value::from(true), true), ("on".into(), false), (1.into(), false)] {
             let device =
                 Device::new("vfio-pci", "a").of_host().with("host", "0000:01:00.0").with("x-no-mmap", value.clone());
@@ -212,6 +220,9 @@ fn each(test: impl Fn(&str, Plan)) {
             host.process.state_dir = folder.path().join("state");
             // What the account may do is another matter.
             host.process.uid = 1;
+            host.process.memlock = None;
+            let pools = host.memory.nodes.iter_mut().flat_map(|node| &mut node.huge_pages);
+            pools.for_each(|pool| pool.free = u64::MAX >> 21);
             host.files.values_mut().for_each(|file| file.mode = 0o777);
             // What the kernel here may lack is a matter of `start`.
             // Keyboards and mice may be absent: they come late.
@@ -230,7 +241,7 @@ fn each(test: impl Fn(&str, Plan)) {
 fn qemu_takes_every_trial() {
     each(|case, mut plan| {
         let change = StopUnit { unit: "sddm.service".to_owned() }.into();
-        plan.changes.push(PlannedChange { change, origin: Origin::Default("a test".to_owned()) });
+        plan.changes.push(PlannedChange { change, origin: Origin::Default("a test".to_owned()), optional: false });
         let trial = plan::trial(&plan).unwrap();
         prepare(&plan);
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -238,6 +249,13 @@ fn qemu_takes_every_trial() {
         command.args(trial.command.argv()).fd(trial.monitor, theirs.into()).stderr(Stdio::piped());
         for (number, content) in vfio_run::run::contents::make(&Root::new("/"), &plan).unwrap() {
             command.fd(number, content);
+        }
+        for descriptor in &plan.descriptors {
+            if let Inherited::Memory(memory) = &descriptor.what {
+                // This host may have no huge pages.
+                let memory = vfio_run::plan::GuestMemory { pages: None, ..memory.clone() };
+                command.fd(descriptor.fd, vfio_run::run::memory::create(&memory, None).unwrap());
+            }
         }
         let mut qemu = Ended(command.spawn().unwrap());
         // No helper of it runs, and nobody waits for one.

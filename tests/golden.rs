@@ -62,6 +62,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ("parts", "debian13-one-gpu", "7.2"),
     ("usb", "laptop-4c", "7.2"),
     ("forwards", "laptop-4c", "7.2"),
+    ("memory", "xeon-2numa", "10.0"),
+    ("memory", "laptop-4c", "7.2"),
 ];
 
 #[test]

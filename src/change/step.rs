@@ -47,8 +47,8 @@ pub trait Step: fmt::Display {
 pub struct Nature {
     /// What it means for the host's users.
     pub effect: Effect,
-    /// Whether it is undone as soon as QEMU holds what it was made for.
-    pub settles_at_start: bool,
+    /// Whether it is undone as soon as the guest's memory is filled, for which it was made.
+    pub settles_with_memory: bool,
     /// Whether its time is that of a driver, a unit, a module or the kernel's memory management, and not ours.
     pub makes_others_work: bool,
     /// Whether it may take so long that its progress is shown and a signal must be able to stop it.
@@ -70,7 +70,7 @@ pub enum Effect {
 impl Nature {
     /// A change that only prepares, and does so itself at once.
     pub const PREPARES: Self =
-        Self { effect: Effect::Prepares, settles_at_start: false, makes_others_work: false, takes_long: false };
+        Self { effect: Effect::Prepares, settles_with_memory: false, makes_others_work: false, takes_long: false };
 
     /// A change that takes something from the host, which a driver, a unit or the kernel does.
     pub const fn takes(felt: bool) -> Self {

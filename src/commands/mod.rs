@@ -71,6 +71,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Help(args) => help::help(&args),
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
+        Command::FillMemory { parts } => Ok(if crate::fill::fill_stdin(&parts) { exit::OK } else { exit::NOT_STARTED }),
         Command::ReadAttributes { files } => {
             crate::change::attribute::read_here(&files);
             Ok(exit::OK)

@@ -15,6 +15,9 @@ pub struct Memory {
     pub available: Option<Size>,
     /// Each NUMA node; a host without NUMA has the one node 0.
     pub nodes: Vec<Node>,
+    /// Of which shared memory the kernel makes transparent huge pages, in its word: `never`, `advise`, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub huge_shared: Option<String>,
 }
 
 /// One NUMA node.
@@ -57,6 +60,9 @@ const MAX_NODES: u32 = 1024;
 const UNREACHABLE: u32 = 255;
 
 impl Memory {
+    /// Where the kernel says, and is told, of which shared memory it makes transparent huge pages.
+    pub const HUGE_SHARED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
     /// Reads memory and pools.
     pub(super) fn read(root: &Root) -> Self {
         let info = root.text_up_to("/proc/meminfo", 16 << 10).unwrap_or_default();
@@ -75,7 +81,9 @@ impl Memory {
         } else {
             ids.iter().map(|&id| read_node(root, id, &ids)).collect()
         };
-        Self { total, available, nodes }
+        let choices = root.text(Self::HUGE_SHARED).unwrap_or_default();
+        let huge_shared = choices.split_ascii_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+        Self { total, available, nodes, huge_shared: huge_shared.map(str::to_owned) }
     }
 }
 

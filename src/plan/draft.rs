@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{
-    Account, Content, Descriptor, Finding, Helper, Inherited, Keep, LateDevice, Link, Paths, PlannedChange, Severity,
-    Variable, Verdict, Viewer,
+    Account, Content, Descriptor, Finding, GuestMemory, Helper, Inherited, Keep, LateDevice, Link, Paths,
+    PlannedChange, Severity, Variable, Verdict, Viewer,
 };
 use crate::change::Change;
 use crate::host::Host;
@@ -223,6 +223,11 @@ impl<'a> Draft<'a> {
         format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Content(content)))
     }
 
+    /// Lets QEMU inherit the guest's memory; the path by which QEMU opens it.
+    pub fn guest_memory(&mut self, memory: GuestMemory) -> String {
+        format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Memory(memory)))
+    }
+
     /// A `-chardev` on a socket that the launcher binds and QEMU listens on.
     pub fn listening_chardev(&mut self, id: &str, path: PathBuf, origin: Origin) {
         let fd = self.inherit(Inherited::Listen(path));
@@ -232,7 +237,12 @@ impl<'a> Draft<'a> {
 
     /// Adds a change to the host.
     pub fn change(&mut self, change: impl Into<Change>, origin: Origin) {
-        self.changes.push(PlannedChange { change: change.into(), origin });
+        self.changes.push(PlannedChange { change: change.into(), origin, optional: false });
+    }
+
+    /// As [`Self::change`], for one that the run can go without.
+    pub fn optional_change(&mut self, change: impl Into<Change>, origin: Origin) {
+        self.changes.push(PlannedChange { change: change.into(), origin, optional: true });
     }
 
     /// As it should be.

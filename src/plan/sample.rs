@@ -89,8 +89,12 @@ pub fn host(shape: Shape) -> Host {
         distances: vec![],
         huge_pages: vec![],
     });
-    let memory =
-        Memory { total: Some(Size::bytes(64 << 30)), available: Some(Size::bytes(48 << 30)), nodes: nodes.collect() };
+    let memory = Memory {
+        total: Some(Size::bytes(64 << 30)),
+        available: Some(Size::bytes(48 << 30)),
+        nodes: nodes.collect(),
+        huge_shared: None,
+    };
     Host {
         kernel: "6.12.9".to_owned(),
         cmdline: vec![],

@@ -9,7 +9,7 @@
 //! | what a helper serves (TPM, shared folders) | no helper runs yet, and none may meet two QEMUs |
 //! | sound is played nowhere | the sound server would see a client come and go |
 //! | listening sockets become `null` | nobody may connect to the trial |
-//! | preallocation and locking of memory | the memory is mapped, and reserved from a pool of huge pages, but not touched |
+//! | locking of memory | the memory is mapped but not touched; if the launcher has filled it, it is that of the run |
 //!
 //! Properties that the user wrote for a device of the host are tried in a QEMU of their own, at an address that no host
 //! has: QEMU sets all properties before it looks for the device.
@@ -29,8 +29,8 @@ use crate::units::Origin;
 pub struct Trial {
     /// QEMU's command line.
     pub command: CommandLine,
-    /// The number of the descriptor, in QEMU, of its monitor: the only one that it inherits beside the run's files in memory,
-    /// which have the numbers of the run.
+    /// The number of the descriptor, in QEMU, of its monitor: the only one that it inherits beside the run's files in memory and
+    /// the guest's memory, which have the numbers of the run.
     pub monitor: i32,
     /// Further command lines, each of which QEMU must refuse with [`Self::NOWHERE`] and nothing else.
     pub properties: Vec<CommandLine>,
@@ -139,15 +139,15 @@ mod tests {
         let mut plan = plan(&machine, &host(Shape::simple(4, 2)));
         assert_eq!(trial(&plan), None, "nothing is taken");
         let change = StopUnit { unit: "sddm.service".to_owned() }.into();
-        plan.changes.push(PlannedChange { change, origin: Origin::Default(String::new()) });
+        plan.changes.push(PlannedChange { change, origin: Origin::Default(String::new()), optional: false });
         trial(&plan).unwrap().command.argv().join(" ")
     }
 
     #[test]
     fn memory_is_mapped_and_not_touched() {
-        let words = words("");
-        assert!(words.contains(r#""hugetlb":true,"hugetlbsize":2097152,"share":true"#), "{words}");
-        assert!(!words.contains("prealloc") && words.contains(" -S "), "{words}");
+        let words = words("extra_args: [\"-overcommit\", \"mem-lock=on\"]");
+        assert!(words.contains(r#""mem-path":"/proc/self/fd/6","share":true,"prealloc":false"#), "{words}");
+        assert!(!words.contains("-overcommit") && words.contains(" -S "), "{words}");
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
         let mut plan = plan("(guest: Other, memory: (size: \"1 GiB\"))", &host(Shape::simple(4, 2)));
         let origin = || Origin::Default(String::new());
         let change = StopUnit { unit: "sddm.service".to_owned() }.into();
-        plan.changes.push(PlannedChange { change, origin: origin() });
+        plan.changes.push(PlannedChange { change, origin: origin(), optional: false });
         let device =
             Device::new("vfio-pci", "a").of_host().on("port-a").with("host", "0000:01:00.0").with("x-no-mmap", true);
         let plain = device.option(origin());

@@ -127,6 +127,7 @@ fn inherited(what: &Inherited) -> String {
         Inherited::BridgeHelper { program, bridge } => {
             format!("a tap device on {bridge}, made by {}; it goes with QEMU", program.display())
         }
+        Inherited::Memory(memory) => format!("the guest's memory, filled by the launcher: {memory}"),
         Inherited::Content(content) => format!("in memory: {content}"),
         Inherited::SoundServer { server, socket, uid, .. } => {
             format!("{} of user {uid}, {}", server.name(), socket.display())

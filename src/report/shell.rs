@@ -1,9 +1,10 @@
 //! The command line as one line for a shell, for `plan --argv`: what is inherited from the launcher becomes a path, so that
 //! the line works without it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Content, Descriptor, Helper, HelperEnd, Inherited, Keep, Link, Plan, Tap, TapPort};
+use crate::plan::{Content, Descriptor, GuestMemory, Helper, HelperEnd, Inherited, Keep, Link, Plan, Tap, TapPort};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
 /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -152,6 +153,7 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
             }
             return Some(option);
         }
+        Inherited::Memory(memory) => return Some(made_by_qemu(option, memory)),
         Inherited::Content(
             Content::AppleSmc(_) | Content::Pem { .. } | Content::Battery | Content::HostSmbios { .. },
         ) => return None,
@@ -166,6 +168,25 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         }
     }
     Some(if server { option.with("server", "on").with("wait", "off") } else { option })
+}
+
+/// A backend that makes the memory which it would inherit.
+fn made_by_qemu(mut option: QemuOption, memory: &GuestMemory) -> QemuOption {
+    if let OptionValue::Json(object) = &mut option.value {
+        object.retain(|key, _| !["mem-path", "align"].contains(&key.as_str()));
+        object.insert("qom-type".to_owned(), "memory-backend-memfd".into());
+        if let Some(size) = memory.pages.filter(|_| !memory.or_normal) {
+            object.insert("hugetlb".to_owned(), true.into());
+            object.insert("hugetlbsize".to_owned(), size.as_bytes().into());
+            object.insert("prealloc".to_owned(), true.into());
+        }
+        let nodes: BTreeSet<u32> = memory.parts.iter().flat_map(|part| part.nodes.iter()).collect();
+        if !nodes.is_empty() {
+            object.insert("host-nodes".to_owned(), nodes.into_iter().collect::<Vec<_>>().into());
+            object.insert("policy".to_owned(), "bind".into());
+        }
+    }
+    option
 }
 
 /// A `-netdev` that opens for itself what it would inherit.

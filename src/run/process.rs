@@ -31,6 +31,17 @@ pub struct Watched {
     status: OnceLock<ExitStatus>,
 }
 
+/// A child that is never left behind: neither by an error nor, if it has a death signal, by a launcher that dies.
+pub struct KilledOnDrop(pub Watched);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        if self.0.reap().is_none() {
+            self.0.kill();
+        }
+    }
+}
+
 /// A process that does not exit after SIGKILL.
 #[derive(Debug, thiserror::Error)]
 #[error(

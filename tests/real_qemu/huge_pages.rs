@@ -46,7 +46,10 @@ fn huge_pages_are_reserved_used_and_given_back_while_the_guest_runs() {
         assert_eq!((persistent, free), (before[0], before[2].saturating_sub(8)), "{before:?}");
         assert_eq!(surplus, before[1] + 8u64.saturating_sub(before[2]), "{before:?}");
         let records = world.journal();
-        assert!(records.iter().any(|r| r["undone"]["how"] == "restored"), "{records:?}");
+        // It had its pages before there was a QEMU.
+        let restored = records.iter().position(|r| r["undone"]["how"] == "restored");
+        let started = records.iter().position(|r| r["started"]["name"] == "qemu");
+        assert!(restored.unwrap() < started.unwrap(), "{records:?}");
         guest.type_in("q");
         launcher.ended().with(0);
         assert_eq!(pool().unwrap(), before);
@@ -74,6 +77,77 @@ fn pages_go_with_a_guest_whose_launcher_was_killed() {
     });
 }
 
+/// The process that fills the guest's memory, and the launcher.
+fn filling() -> Option<[i32; 2]> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    all.into_iter().find_map(|pid: i32| {
+        let said = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+        (said.split('\0').nth(1) == Some("fill-memory")).then_some([pid, parent])
+    })
+}
+
+#[test]
+#[ignore = "needs root and a pool of huge pages"]
+fn pages_go_with_a_launcher_that_is_stopped_or_killed_while_it_fills_them() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let _alone = alone();
+    assert!(are_there(), "{POOL} cannot be written to");
+    each_as_root(|world| {
+        let before = pool().unwrap();
+        let machine = world.machine("memory: (size: \"16 MiB\", pages: Huge(\"2 MiB\"))");
+        // The child that maps the file waits longer than a test waits for anything. What strace calls the file depends on its
+        // version.
+        let mut slow = vec!["strace", "-f", "--trace=mmap", "--inject=mmap:delay_enter=600s", "-o", "/dev/null"];
+        slow.extend(["-P", "/memfd:vfio-run-memory", "-P", "/memfd:vfio-run-memory (deleted)"]);
+        for signal in [Signal::SIGINT, Signal::SIGKILL] {
+            let launcher = world.start(world.wrapped(&slow, &["run", machine.to_str().unwrap()]));
+            let [child, parent] = wait_for("the process that fills", filling);
+            kill(Pid::from_raw(parent), signal).unwrap();
+            let ended = launcher.ended();
+            if signal == Signal::SIGINT {
+                let words = "SIGINT came before the guest's memory was filled";
+                assert!(ended.code == Some(1) && ended.err.contains(words), "{ended:?}");
+            }
+            wait_for("its end", || (!Path::new(&format!("/proc/{child}")).exists()).then_some(()));
+            world.done(&["recover", &world.name]).with(0);
+            world.is_clean();
+            assert_eq!(pool().unwrap(), before, "{signal}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root and a pool of huge pages that has none free"]
+fn a_guest_that_can_do_without_huge_pages_starts_without() {
+    let _alone = alone();
+    assert!(are_there(), "{POOL} cannot be written to");
+    each_as_root(|world| {
+        let before = pool().unwrap();
+        assert!(before[2] == 0 && before[0] <= 1, "{POOL} has pages to spare: {before:?}");
+        let machine =
+            world.machine("memory: (size: \"16 MiB\", pages: Auto), kernel: (image: \"guest\", cmdline: \"!\")");
+        let ended = world.start(world.wrapped(&no_pages(), &["run", machine.to_str().unwrap()])).ended().with(0);
+        assert!(ended.err.contains("NUMA node 0 is short of 16 MiB"), "{ended:?}");
+        assert!(ended.err.contains("the guest has normal pages"), "{ended:?}");
+        assert_eq!(pool().unwrap(), before);
+    });
+}
+
+/// A kernel that takes the write and finds no pages; taking all of this host's memory would be rude.
+fn no_pages() -> Vec<&'static str> {
+    const FILES: [&str; 3] = [
+        "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+        "/proc/sys/vm/drop_caches",
+        "/proc/sys/vm/compact_memory",
+    ];
+    let mut strace = vec!["strace", "--trace=write", "--inject=write:retval=1", "-o", "/dev/null"];
+    strace.extend(FILES.iter().flat_map(|path| ["-P", path]));
+    strace
+}
+
 #[test]
 #[ignore = "needs root and a pool of huge pages that has none free"]
 fn a_shortage_of_huge_pages_is_told_in_mib_and_nothing_is_kept() {
@@ -83,13 +157,7 @@ fn a_shortage_of_huge_pages_is_told_in_mib_and_nothing_is_kept() {
         let before = pool().unwrap();
         assert!(before[2] == 0 && before[0] <= 1, "{POOL} has pages to spare: {before:?}");
         let machine = world.machine("memory: (size: \"16 MiB\", pages: Huge(\"2 MiB\"))");
-        // A kernel that takes the write and finds no pages; taking all of this host's memory would be rude.
-        let file = format!("{POOL}/nr_hugepages");
-        let mut strace = vec!["strace", "--trace=write", "--inject=write:retval=1", "-o", "/dev/null"];
-        for path in [&file, "/proc/sys/vm/drop_caches", "/proc/sys/vm/compact_memory"] {
-            strace.extend(["-P", path]);
-        }
-        let ended = world.start(world.wrapped(&strace, &[machine.to_str().unwrap()])).ended().with(1);
+        let ended = world.start(world.wrapped(&no_pages(), &[machine.to_str().unwrap()])).ended().with(1);
         assert!(ended.err.contains("node 0 is short of 16 MiB in 2 MiB pages"), "{ended:?}");
         assert!(ended.err.contains("hugepagesz=2M hugepages="), "{ended:?}");
         assert_eq!(pool().unwrap(), before);

@@ -56,10 +56,10 @@ pub struct FoundPool {
 impl Step for HugePages {
     type Before = FoundPool;
 
-    /// QEMU needs the pool no more once it holds the pages: those in use become surplus when the pool is lowered again, and
-    /// the kernel frees surplus pages with their last user, so not even a killed launcher leaves any behind.
+    /// Nobody needs the pool once the guest's memory has its pages: those in use become surplus when the pool is lowered again,
+    /// and the kernel frees surplus pages with their last user, so not even a killed launcher leaves any behind.
     fn nature(&self) -> Nature {
-        Nature { effect: Effect::Prepares, settles_at_start: true, makes_others_work: true, takes_long: true }
+        Nature { effect: Effect::Prepares, settles_with_memory: true, makes_others_work: true, takes_long: true }
     }
 
     fn capture(&self, root: &Root) -> Result<FoundPool, ChangeError> {

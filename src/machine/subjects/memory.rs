@@ -24,8 +24,8 @@ pub struct Memory {
     /// The host's NUMA nodes that it comes from: `"0,1"`. Default: the nodes of the vCPUs' CPUs, if the host has several.
     #[serde(default)]
     pub nodes: Option<CpuSet>,
-    /// Whether helper processes can map it, as virtiofsd must. Default: yes with huge pages or
-    /// with `shares` that need it, else no.
+    /// Whether helper processes can map it, as virtiofsd must. Default: with `shares` that need it, and with devices in
+    /// `pci` if the kernel can make huge pages of shared memory too; memory of huge pages always is.
     #[serde(default)]
     pub shared: Option<bool>,
     /// Whether the guest has a memory balloon (`virtio-balloon`): it gives pages that it does not use back to the host, and
@@ -33,6 +33,17 @@ pub struct Memory {
     /// of its memory stays in place.
     #[serde(default)]
     pub balloon: bool,
+    /// Whether the kernel may merge its pages with equal ones of other programs, if the host has KSM running. Default: yes,
+    /// which is QEMU's. A guest that writes to a merged page waits for a copy.
+    #[serde(default)]
+    pub merge: Option<bool>,
+    /// Whether all of it, and all of QEMU's own memory, is locked: nothing of it is ever swapped out. Default: no. With
+    /// devices in `pci` the guest's memory stays in place anyway.
+    #[serde(default)]
+    pub lock: bool,
+    /// Whether a core dump of QEMU holds the guest's memory. Default: no.
+    #[serde(default)]
+    pub dump: bool,
 }
 
 /// Which pages back the guest's memory.
@@ -42,6 +53,8 @@ pub enum Pages {
     /// Pages of 4 KiB, which the kernel makes into transparent huge pages when it can.
     #[default]
     Normal,
+    /// Huge pages of 2 MiB if they can be had when the machine starts, else normal ones.
+    Auto,
     /// Huge pages of this size, which vfio-run reserves for the run: `Huge("2 MiB")` or `Huge("1 GiB")`.
     Huge(Size),
 }
@@ -73,6 +86,11 @@ impl Subject for Memory {
                     .add("memory.size", format!("`memory.size` of {size} is not a whole number of {page} pages"))
                     .allowed(format!("a multiple of {page}, such as {near}"));
             }
+        }
+        if self.shared == Some(false) && matches!(self.pages, Pages::Huge(_)) {
+            problems
+                .add("memory.shared", "memory of huge pages is always shared")
+                .help("leave `shared` out, or write `pages: Normal`");
         }
         if let Some(nodes) = &self.nodes {
             if nodes.is_empty() {

@@ -41,7 +41,12 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
         machine.set_from("hpet", "off", by_default("Windows: it would take the slow HPET for its clock"));
     }
     machine.set_from("vmport", "off", by_default("VMware's port: nobody asks, and it makes port I/O slower"));
-    machine.set_from("dump-guest-core", "off", by_default("a core dump does not hold the guest's memory"));
+    let dump = draft.machine.memory.dump;
+    let origin = draft.file_or(dump, "memory.dump", "a core dump does not hold the guest's memory");
+    machine.set_from("dump-guest-core", if dump { "on" } else { "off" }, origin);
+    if let Some(merge) = draft.machine.memory.merge {
+        machine.set_from("mem-merge", if merge { "on" } else { "off" }, draft.file("memory.merge"));
+    }
     machine.set_from("memory-backend", memory::BACKEND, draft.file("memory"));
     for (key, node) in firmware.flash() {
         machine.set_from(key, *node, firmware.origin());

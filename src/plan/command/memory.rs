@@ -1,12 +1,15 @@
 //! The guest's memory: its size, the backend that holds it, and the huge pages that it needs.
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Value, json};
 
 use super::super::draft::{Draft, by_default, by_fact};
-use super::super::{Placement, Severity};
+use super::super::{GuestMemory, MemoryPart, Placement, Severity};
 use super::devices::shares;
-use crate::change::HugePages;
-use crate::host::Node;
+use crate::change::{Compare, HugePages, Setting, Writes};
+use crate::host::{Memory, Node};
 use crate::machine::Pages;
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
@@ -16,58 +19,185 @@ use crate::units::{CpuSet, Size};
 /// Id of the object that holds the guest's memory.
 pub(super) const BACKEND: &str = "ram0";
 
-/// More threads clear pages no faster: the memory's bandwidth is used up.
-const PREALLOC_THREADS: usize = 8;
+/// The huge pages of [`Pages::Auto`].
+const AUTO: Size = Size::bytes(2 * Size::MIB);
 
 /// `-m`, the backend, and the host's huge pages.
 pub(super) fn write(draft: &mut Draft, placement: &Placement) {
-    let memory = &draft.machine.memory;
-    let bytes = memory.size.as_bytes();
+    let bytes = draft.machine.memory.size.as_bytes();
     let written = if bytes.is_multiple_of(Size::MIB) { format!("{}M", bytes / Size::MIB) } else { format!("{bytes}B") };
     draft.push(QemuOption::text("-m", written, draft.file("memory.size")));
-
+    lock(draft);
     let (nodes, why) = nodes(draft, placement);
-    let shared = memory.shared.unwrap_or(memory.pages != Pages::Normal || shares::need_shared_memory(draft));
-    let mut props: Vec<(&'static str, Value)> = vec![("size", bytes.into())];
-    let mut role = Role::Plain;
-    let (kind, mut origin) = match memory.pages {
-        // Anonymous memory, which the kernel makes transparent huge pages of.
-        Pages::Normal if !shared => ("memory-backend-ram", by_default("anonymous memory, with transparent huge pages")),
-        Pages::Normal => {
-            let why = "virtiofsd must be able to map it";
-            ("memory-backend-memfd", draft.file_or(memory.shared.is_some(), "memory.shared", why))
-        }
-        Pages::Huge(size) => {
-            props.push(("hugetlb", true.into()));
-            props.push(("hugetlbsize", size.as_bytes().into()));
-            // A page that is missing shows now, not when the guest first touches it.
-            props.push(("prealloc", true.into()));
-            props.push(("prealloc-threads", placement.vcpus.len().clamp(1, PREALLOC_THREADS).into()));
-            role = Role::Touches(["prealloc", "prealloc-threads"].map(str::to_owned).to_vec());
-            ("memory-backend-memfd", draft.file("memory.pages"))
-        }
+    match draft.machine.memory.pages {
+        Pages::Normal => normal(draft, &nodes, why),
+        Pages::Huge(page) => huge(draft, page, &nodes),
+        Pages::Auto => huge_or_normal(draft, &nodes, why),
+    }
+}
+
+/// Memory of normal pages.
+fn normal(draft: &mut Draft, nodes: &CpuSet, why: Origin) {
+    let memory = &draft.machine.memory;
+    let (size, written) = (memory.size, memory.shared);
+    fits(draft, size, nodes);
+    let needed = shares::need_shared_memory(draft);
+    if written != Some(false) && !draft.machine.pci.is_empty() && early(draft, written == Some(true) || needed) {
+        let why = "devices in `pci` reach all of it, so it is cleared before anything is taken from the host";
+        let parts = vec![MemoryPart { size, nodes: nodes.clone() }];
+        let origin = draft.file_or(written.is_some(), "memory.shared", why);
+        return filled(draft, GuestMemory { pages: None, or_normal: false, parts }, origin);
+    }
+    let mut props: Vec<(&'static str, Value)> = vec![("size", size.as_bytes().into())];
+    // Anonymous memory, which the kernel makes transparent huge pages of, unless a helper must be able to map it.
+    let shared = written.unwrap_or(needed);
+    let kind = if shared { "memory-backend-memfd" } else { "memory-backend-ram" };
+    let mut origin = match shared {
+        true => draft.file_or(written.is_some(), "memory.shared", "virtiofsd must be able to map it"),
+        false => by_default("anonymous memory, with transparent huge pages"),
     };
-    if kind == "memory-backend-memfd" {
-        props.push(("share", shared.into()));
+    if shared {
+        props.push(("share", true.into()));
+        not_merged(draft);
     }
     if !nodes.is_empty() {
         let list: Vec<u32> = nodes.iter().collect();
         props.push(("host-nodes", json!(list)));
         props.push(("policy", "bind".into()));
-        if kind == "memory-backend-ram" {
-            origin = why.clone();
+        if !shared {
+            origin = why;
         }
     }
-    draft.object_of_role(kind, BACKEND, props, origin, role);
-    match memory.pages {
-        Pages::Normal => fits(draft, memory.size, &nodes),
-        Pages::Huge(page) => {
-            // What no host could hold is said once, not node by node.
-            if draft.host.memory.total.is_some_and(|total| memory.size > total) {
-                fits(draft, memory.size, &CpuSet::new());
+    draft.object(kind, BACKEND, props, origin);
+}
+
+/// Memory of huge pages, or none.
+fn huge(draft: &mut Draft, page: Size, nodes: &CpuSet) {
+    let size = draft.machine.memory.size;
+    // What no host could hold is said once, not node by node.
+    if draft.host.memory.total.is_some_and(|total| size > total) {
+        fits(draft, size, &CpuSet::new());
+    }
+    let origin = draft.file("memory.pages");
+    let Some(shares) = by_node(&draft.host.memory, size, page, nodes) else {
+        let detail = format!("the guest's {size} are not a whole number of {page} pages");
+        draft.no("memory.pages", Severity::Hard, detail, &format!("make `memory.size` a multiple of {page}"));
+        return draft.about("memory.size");
+    };
+    for (node, pages) in &shares {
+        match judge(draft, *node, page, *pages) {
+            Judged::There(detail) => draft.yes(&key(*node), Severity::Hard, detail),
+            Judged::Unknown(detail) => draft.unknown(&key(*node), Severity::Hard, detail),
+            Judged::Doubtful { detail, remedy } => {
+                draft.no(&key(*node), Severity::Soft, detail, &remedy);
+                draft.about("memory.pages");
             }
-            huge_pages(draft, memory.size, page, &nodes);
+            Judged::Impossible { key, detail, remedy, field } => {
+                draft.no(&key, Severity::Hard, detail, &remedy);
+                draft.about(field);
+            }
         }
+        draft.change(HugePages { node: *node, size: page, pages: *pages }, origin.clone());
+    }
+    let parts = parts(&draft.host.memory, page, &shares);
+    filled(draft, GuestMemory { pages: Some(page), or_normal: false, parts }, origin);
+}
+
+/// Memory of huge pages if they can be had, else of normal ones. What can be told now decides the plan; what shows when the
+/// kernel is asked for pages decides the run.
+fn huge_or_normal(draft: &mut Draft, nodes: &CpuSet, why: Origin) {
+    const KEY: &str = "memory.pages";
+    let size = draft.machine.memory.size;
+    let shares = by_node(&draft.host.memory, size, AUTO, nodes).unwrap_or_default();
+    let mut doubts = Vec::new();
+    for (node, pages) in &shares {
+        match judge(draft, *node, AUTO, *pages) {
+            Judged::There(_) => {}
+            Judged::Unknown(detail) | Judged::Doubtful { detail, .. } => doubts.push(detail),
+            Judged::Impossible { detail, .. } => {
+                draft.no(KEY, Severity::Soft, format!("the guest has normal pages: {detail}"), REMEDY);
+                draft.about(KEY);
+                return normal(draft, nodes, why);
+            }
+        }
+    }
+    if shares.is_empty() {
+        let detail = format!("the guest has normal pages: its {size} are not a whole number of {AUTO} pages");
+        draft.no(KEY, Severity::Soft, detail, "make `memory.size` a multiple of 2 MiB");
+        draft.about(KEY);
+        return normal(draft, nodes, why);
+    }
+    match doubts.first() {
+        None => draft.yes(KEY, Severity::Soft, format!("{size} in pages of {AUTO}")),
+        Some(doubt) => draft.unknown(KEY, Severity::Soft, format!("the guest may have to have normal pages: {doubt}")),
+    }
+    fits(draft, size, nodes);
+    let origin = draft.file(KEY);
+    for (node, pages) in &shares {
+        draft.optional_change(HugePages { node: *node, size: AUTO, pages: *pages }, origin.clone());
+    }
+    let parts = parts(&draft.host.memory, AUTO, &shares);
+    filled(draft, GuestMemory { pages: Some(AUTO), or_normal: true, parts }, origin);
+}
+
+/// How the host gets huge pages that it has not.
+const REMEDY: &str = "start as root, or reserve them at boot (`hugepages=` on the kernel command line)";
+
+/// The backend of memory that the launcher fills and QEMU inherits.
+fn filled(draft: &mut Draft, memory: GuestMemory, origin: Origin) {
+    not_merged(draft);
+    let bytes = memory.bytes();
+    // A huge page shows as one only if QEMU maps it at an address of its size; those of hugetlbfs it maps so by itself.
+    let align = memory.pages.is_none().then_some(("align", Value::from(AUTO.as_bytes())));
+    let path = draft.guest_memory(memory);
+    // Shared, since a page of private memory would be copied as soon as the guest writes to it.
+    let props = [("size", bytes.into()), ("mem-path", path.into()), ("share", true.into()), ("prealloc", false.into())];
+    draft.object("memory-backend-file", BACKEND, props.into_iter().chain(align), origin);
+}
+
+/// Whether the launcher can make the memory of a file and the guest still has the huge pages that the kernel would make of
+/// anonymous memory: guests that lack them are slower for as long as they run, which no shorter start is worth. Memory that
+/// must be a file anyway loses nothing. Source: `Documentation/admin-guide/mm/transhuge.rst`, "Hugepages in tmpfs/shmem".
+fn early(draft: &mut Draft, is_file_anyway: bool) -> bool {
+    match draft.host.memory.huge_shared.as_deref() {
+        Some("always" | "within_size" | "advise" | "force") => return true,
+        Some("never") if draft.host.process.uid == 0 => {}
+        _ => return is_file_anyway,
+    }
+    let setting = Setting { compare: Compare::Choice, ..Setting::new(Memory::HUGE_SHARED, "advise") };
+    let what = "let programs ask for transparent huge pages in shared memory".to_owned();
+    let why = "the guest's memory is shared, so that it can be cleared before anything is taken from the host";
+    draft.optional_change(Writes { what, files: vec![setting] }, by_default(why));
+    true
+}
+
+/// `memory.lock`.
+fn lock(draft: &mut Draft) {
+    const FIELD: &str = "memory.lock";
+    if !draft.machine.memory.lock {
+        return;
+    }
+    let need = draft.machine.memory.size;
+    let process = &draft.host.process;
+    if let Some(limit) = process.memlock.filter(|limit| process.uid != 0 && *limit < need.as_bytes()) {
+        let detail = format!(
+            "the guest's memory is locked ({need}), but this process may lock only {} MiB (RLIMIT_MEMLOCK)",
+            limit >> 20
+        );
+        draft.no(FIELD, Severity::Hard, detail, "raise `memlock` in /etc/security/limits.conf, or start as root");
+        draft.about(FIELD);
+    }
+    let option = QemuOption::keys("-overcommit", None, draft.file(FIELD)).with("mem-lock", "on");
+    draft.push(option.with_role(Role::Touches(Vec::new())));
+}
+
+/// Only anonymous memory is merged (`Documentation/admin-guide/mm/ksm.rst`).
+fn not_merged(draft: &mut Draft) {
+    const FIELD: &str = "memory.merge";
+    if draft.machine.memory.merge == Some(true) {
+        let detail = "the guest's memory is shared or of huge pages, and the kernel merges only pages of other memory";
+        draft.no(FIELD, Severity::Soft, detail, "remove `merge: true`");
+        draft.about(FIELD);
     }
 }
 
@@ -131,47 +261,59 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
     }
 }
 
-/// The huge pages that must be free on each node, and whether the node can hold them.
-fn huge_pages(draft: &mut Draft, size: Size, page: Size, nodes: &CpuSet) {
+/// How many huge pages each node gives; `None` if they do not make up the whole.
+fn by_node(host: &Memory, size: Size, page: Size, nodes: &CpuSet) -> Option<Vec<(u32, u64)>> {
     let (bytes, page_bytes) = (size.as_bytes(), page.as_bytes());
     if page_bytes == 0 || !bytes.is_multiple_of(page_bytes) {
-        let detail = format!("the guest's {size} are not a whole number of {page} pages");
-        draft.no("memory.pages", Severity::Hard, detail, &format!("make `memory.size` a multiple of {page}"));
-        draft.about("memory.size");
-        return;
+        return None;
     }
-    let host = &draft.host.memory.nodes;
     let on: Vec<u32> = match nodes.is_empty() {
-        true => host.first().map(|node| node.id).into_iter().collect(),
+        true => host.nodes.first().map(|node| node.id).into_iter().collect(),
         false => nodes.iter().collect(),
     };
     let on = if on.is_empty() { vec![0] } else { on };
     let total = bytes / page_bytes;
     let share = total / on.len() as u64;
-    for (index, node) in on.iter().enumerate() {
-        // Pages that don't divide evenly come from the first nodes.
-        let pages = share + u64::from((index as u64) < total % on.len() as u64);
-        let facts = draft.host.memory.nodes.iter().find(|facts| facts.id == *node).cloned();
-        check_node(draft, *node, facts.as_ref(), page, pages);
-        draft.change(HugePages { node: *node, size: page, pages }, draft.file("memory.pages"));
-    }
+    // Pages that don't divide evenly come from the first nodes.
+    let of_node = |(index, node)| (node, share + u64::from((index as u64) < total % on.len() as u64));
+    Some(on.iter().copied().enumerate().map(of_node).collect())
 }
 
-fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pages: u64) {
-    let key = format!("memory.hugepages.node{node}");
+/// The memory's parts, each from its node.
+fn parts(host: &Memory, page: Size, shares: &[(u32, u64)]) -> Vec<MemoryPart> {
+    let nodes = |node| if host.nodes.len() > 1 { CpuSet::from_iter([node]) } else { CpuSet::new() };
+    let part =
+        |(node, pages): &(u32, u64)| MemoryPart { size: Size::bytes(pages * page.as_bytes()), nodes: nodes(*node) };
+    shares.iter().filter(|(_, pages)| *pages > 0).map(part).collect()
+}
+
+/// What can be said of a node's huge pages before the kernel is asked for them.
+enum Judged {
+    /// It has them, or memory for them.
+    There(String),
+    /// Nobody knows.
+    Unknown(String),
+    /// It has little memory that is free.
+    Doubtful { detail: String, remedy: String },
+    /// It cannot have them.
+    Impossible { key: String, detail: String, remedy: String, field: &'static str },
+}
+
+fn key(node: u32) -> String {
+    format!("memory.hugepages.node{node}")
+}
+
+fn judge(draft: &Draft, node: u32, page: Size, pages: u64) -> Judged {
+    let key = key(node);
+    let facts = draft.host.memory.nodes.iter().find(|facts| facts.id == node);
     let Some(facts) = facts.filter(|facts| !facts.huge_pages.is_empty()) else {
-        return draft.unknown(
-            &key,
-            Severity::Hard,
-            format!("vfio-run could not read what huge pages NUMA node {node} has"),
-        );
+        return Judged::Unknown(format!("vfio-run could not read what huge pages NUMA node {node} has"));
     };
     let Some(pool) = facts.huge_pages.iter().find(|pool| pool.size == page) else {
         let sizes: Vec<String> = facts.huge_pages.iter().map(|pool| pool.size.to_string()).collect();
         let detail = format!("this kernel has no huge pages of {page}; it has {}", sizes.join(" and "));
         let remedy = format!("write `pages: Huge(\"{}\")`", sizes.first().map_or("2 MiB", String::as_str));
-        draft.no("memory.pages", Severity::Hard, detail, &remedy);
-        return draft.about("memory.pages");
+        return Judged::Impossible { key: "memory.pages".to_owned(), detail, remedy, field: "memory.pages" };
     };
     let wanted = pages * page.as_bytes();
     let missing = pages.saturating_sub(pool.free) * page.as_bytes();
@@ -185,14 +327,13 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
                 "the guest needs {pages} free pages of {page}, but {} are free, and only root can reserve more",
                 pool.free
             );
-            draft.no(&key, Severity::Hard, detail, &at_boot);
-            draft.about("memory.pages");
+            Judged::Impossible { key, detail, remedy: at_boot, field: "memory.pages" }
         }
         (Some(total), _) if wanted > total.as_bytes() => {
             let detail =
                 format!("{pages} pages of {page} are more than the {} MiB of NUMA node {node}", total.as_mib());
-            draft.no(&key, Severity::Hard, detail, "lower `memory.size`, or name more nodes in `memory.nodes`");
-            draft.about("memory.size");
+            let remedy = "lower `memory.size`, or name more nodes in `memory.nodes`".to_owned();
+            Judged::Impossible { key, detail, remedy, field: "memory.size" }
         }
         (_, Some(free)) if missing > free.as_bytes() => {
             let detail = format!(
@@ -201,13 +342,11 @@ fn check_node(draft: &mut Draft, node: u32, facts: Option<&Node>, page: Size, pa
                 free.as_mib(),
                 (missing - free.as_bytes()).div_ceil(Size::MIB)
             );
-            draft.no(&key, Severity::Soft, detail, &at_boot);
-            draft.about("memory.pages");
+            Judged::Doubtful { detail, remedy: at_boot }
         }
-        _ => {
-            let detail =
-                format!("{pages} pages of {page} on NUMA node {node}, {} of them there already", pool.free.min(pages));
-            draft.yes(&key, Severity::Hard, detail);
-        }
+        _ => Judged::There(format!(
+            "{pages} pages of {page} on NUMA node {node}, {} of them there already",
+            pool.free.min(pages)
+        )),
     }
 }

@@ -3,6 +3,7 @@
 mod finding;
 mod helper;
 mod late;
+mod memory;
 mod parts;
 mod paths;
 mod plan;
@@ -10,6 +11,7 @@ mod plan;
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
 pub use late::{Late, LateDevice, LateInput, LateUsb, assign_usb};
+pub use memory::{GuestMemory, MemoryPart};
 pub use parts::{Account, Content, Descriptor, Inherited, Keep, Link, PlannedChange, Tap, TapPort, Variable, Viewer};
 pub use paths::Paths;
 pub use plan::Plan;

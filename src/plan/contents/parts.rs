@@ -9,6 +9,8 @@ use crate::change::Change;
 use crate::machine::SoundServer;
 use crate::units::Origin;
 
+use super::memory::GuestMemory;
+
 /// One host change with the reason that it is in the plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedChange {
@@ -16,6 +18,9 @@ pub struct PlannedChange {
     pub change: Change,
     /// Why.
     pub origin: Origin,
+    /// Whether the run goes on without it: what it was for is done in another way then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// A descriptor that QEMU inherits under a fixed number, which its command line names (`fd=3`).
@@ -70,6 +75,8 @@ pub enum Inherited {
     },
     /// A file in memory, which the launcher fills.
     Content(Content),
+    /// The guest's memory, which the launcher has filled with pages.
+    Memory(GuestMemory),
 }
 
 /// What stands in a file in memory that QEMU opens as `/proc/self/fd/N`. The plan says where it comes from, never what it is:

@@ -62,7 +62,7 @@ pub struct Plan {
     /// The host's devices that no other machine may have meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<PciAddress>,
-    /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables.
+    /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables, or the machine file says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lock_memory: bool,
     /// The unit that the launcher moves to before it changes anything, if the changes would end it where it is.

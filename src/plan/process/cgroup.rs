@@ -51,6 +51,6 @@ pub(in crate::plan) fn of_unit(draft: &mut Draft<'_>, place: usize, unit: &str) 
     let change = change::Cgroup { path: path.clone() }.into();
     draft.changes.retain(|planned| !matches!(planned.change, Change::Cgroup(_)));
     let origin = Origin::Fact(DELEGATED.to_owned());
-    draft.changes.insert(place.min(draft.changes.len()), PlannedChange { change, origin });
+    draft.changes.insert(place.min(draft.changes.len()), PlannedChange { change, origin, optional: false });
     Cgroup::Made(path)
 }

@@ -25,7 +25,7 @@ use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
 use crate::run::starting::claim::{Claim, Claimed, claim};
 use crate::run::starting::trial::run_trial;
-use crate::run::starting::{contents, display};
+use crate::run::starting::{contents, display, memory};
 use crate::units::{Stage, exit};
 
 /// How long the host may take to come to rest after a handover: udev, consoles and units that follow by themselves.
@@ -207,7 +207,8 @@ impl Rehearsing<'_> {
             && let Some(trial) = trial(plan)
         {
             display::prepare(plan)?;
-            let contents = contents::make(self.root, plan)?;
+            let mut contents = contents::make(self.root, plan)?;
+            contents.extend(memory::make(plan, &mut self.signals).await?);
             run_trial(&trial, plan, &contents, &mut self.signals).await?;
         }
         make_changes(plan, first_taking..all, self.root, journal, &mut self.signals, &mut made).await?;

@@ -34,6 +34,13 @@ pub(in crate::run) async fn make_changes(
             let signal = signals.pending().await.unwrap_or("a signal");
             return Err(stopped(signal));
         }
+        match result {
+            Err(MakeError::Change(error)) if planned.optional => {
+                tracing::warn!("could not {change}; the guest starts without: {:#}", anyhow::Error::from(error));
+                continue;
+            }
+            _ => {}
+        }
         made(index, change, result.with_context(|| format!("could not {change}"))?);
     }
     Ok(())

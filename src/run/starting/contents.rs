@@ -24,7 +24,7 @@ const MAX_PEM: usize = 1 << 20;
 /// A battery and a mains adapter, from `battery.asl`.
 const BATTERY: &[u8] = include_bytes!("contents/battery.aml");
 
-/// The files in memory, each with the number that it has in QEMU.
+/// The files in memory, each with the number that it has in QEMU; the guest's memory is one of them.
 pub type Contents = Vec<(i32, OwnedFd)>;
 
 /// Makes those of a plan.

@@ -8,6 +8,7 @@ pub(super) mod display;
 mod greeting;
 mod helpers;
 mod holds;
+pub mod memory;
 mod scope;
 pub(super) mod sockets;
 mod sound;

@@ -52,9 +52,9 @@ pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
             }
             Inherited::Macvtap(name) => taps::open_macvtap(name)?,
             Inherited::BridgeHelper { program, bridge } => taps::by_helper(program, bridge)?,
-            Inherited::Content(content) => {
+            Inherited::Content(_) | Inherited::Memory(_) => {
                 let made = contents.iter().position(|(number, _)| number == fd);
-                contents.swap_remove(made.with_context(|| format!("there is no file in memory with {content}"))?).1
+                contents.swap_remove(made.with_context(|| format!("there is no file in memory for descriptor {fd}"))?).1
             }
             Inherited::SoundServer { server, socket, uid, cookie } => {
                 sound::server(*server, socket, *uid, cookie.as_deref())?

@@ -32,12 +32,7 @@ const PASSED_ON: [&str; 11] = [
 pub(in crate::run) fn prepare(command: &mut Command, plan: &Plan, account: Option<&Account>, log: &Log) -> Result<()> {
     command.env_clear().session(Session::Own).umask(0o077).affinity(&plan.placement.emulator);
     command.current_dir(Path::new("/"));
-    if let Cgroup::Made(path) = &plan.cgroup {
-        let procs = path.join("cgroup.procs");
-        let procs =
-            OpenOptions::new().write(true).open(&procs).with_context(|| format!("cannot open {}", procs.display()))?;
-        command.cgroup_procs(procs.into());
-    }
+    join_cgroup(command, plan)?;
     for name in PASSED_ON {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -46,6 +41,17 @@ pub(in crate::run) fn prepare(command: &mut Command, plan: &Plan, account: Optio
     command.stdout(Stdio::from(log.output()?)).stderr(Stdio::from(log.output()?));
     if let Some(Account { uid, gid, groups }) = account {
         command.user(*uid, *gid, groups);
+    }
+    Ok(())
+}
+
+/// Has it start in the guest's cgroup, if the launcher makes that.
+pub(super) fn join_cgroup(command: &mut Command, plan: &Plan) -> Result<()> {
+    if let Cgroup::Made(path) = &plan.cgroup {
+        let procs = path.join("cgroup.procs");
+        let procs =
+            OpenOptions::new().write(true).open(&procs).with_context(|| format!("cannot open {}", procs.display()))?;
+        command.cgroup_procs(procs.into());
     }
     Ok(())
 }

@@ -9,10 +9,11 @@ use nix::sys::resource::{RLIM_INFINITY, Resource};
 use qapi::qmp;
 
 use super::changes::make_changes;
-use super::contents;
+use super::contents::{self, Contents};
 use super::display;
 use super::helpers::{start_helpers, wait_for_qemu};
 use super::holds;
+use super::memory;
 use super::scope;
 use super::sockets::{self, Sockets};
 use super::spawn::{note_start, prepare};
@@ -39,8 +40,9 @@ use crate::run::supervising::switch_clock::SwitchClock;
 use crate::run::systemd_notify;
 use crate::units::Stage;
 
-/// How long QEMU may take until it answers. If the guest's memory is reserved, QEMU touches every page of it first, which
-/// takes about a second for 10 GiB; much more than that on a busy host, so the limit is far away.
+/// How long QEMU may take until it answers. With devices of the host it has every page of the guest's memory pinned first,
+/// and cleared if the launcher has not done it, which takes about a second for 10 GiB; much more than that on a busy host,
+/// so the limit is far away.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Carries the plan out up to the running guest. What was started is in `processes` also when this fails. If the plan has a
@@ -57,9 +59,10 @@ pub async fn start(
     display::prepare(plan)?;
     // Before anything is taken from the host, which may refuse them (polkit, another program's limit).
     let holds = holds::open(root, plan).await?;
-    let contents = contents::make(root, plan)?;
+    let mut contents = contents::make(root, plan)?;
     let (first_taking, all) = (plan.first_taking(), plan.changes.len());
     make_changes(plan, 0..first_taking, root, journal, signals, &mut |_, _, _| {}).await?;
+    contents.extend(guest_memory(plan, root, journal, signals).await?);
     let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents::again(&contents)?)?;
     start_helpers(plan, helpers, journal, processes)?;
     if let Some(trial) = crate::plan::trial(plan) {
@@ -97,16 +100,27 @@ pub async fn start_again(
     journal.shorten()?;
     display::prepare(plan)?;
     let holds = holds::open(root, plan).await?;
-    for index in (0..plan.changes.len()).filter(|index| plan.changes[*index].change.nature().settles_at_start) {
+    for index in (0..plan.changes.len()).filter(|index| plan.changes[*index].change.nature().settles_with_memory) {
         make_changes(plan, index..index + 1, root, journal, signals, &mut |_, _, _| {}).await?;
     }
     if let Some(signal) = signals.pending().await {
         return Err(Asked::before_guest(signal).into());
     }
-    let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents::make(root, plan)?)?;
+    let mut contents = contents::make(root, plan)?;
+    contents.extend(guest_memory(plan, root, journal, signals).await?);
+    let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents)?;
     start_helpers(plan, helpers, journal, processes)?;
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch }).await
+}
+
+/// The guest's memory, filled. It holds its huge pages from then on, so the pool is as before.
+async fn guest_memory(plan: &Plan, root: &Root, journal: &mut Journal, signals: &mut Signals) -> Result<Contents> {
+    let memory = memory::make(plan, signals).await?;
+    for report in journal.settle(root) {
+        log_undo(&report);
+    }
+    Ok(memory)
 }
 
 /// What QEMU inherits, our end of its monitor, and the dead-man switch that waits already.
@@ -199,9 +213,6 @@ async fn continue_guest(
     }
     let placed = place_all(&mut qmp, qemu.pid(), &plan.placement).await;
     placed.context("the guest was not started, because one of its threads could not be placed")?;
-    for report in journal.settle(root) {
-        log_undo(&report);
-    }
     for name in &plan.unplugged {
         let unplug = qmp::set_link { name: name.clone(), up: false };
         qmp.execute(unplug).await.with_context(|| format!("QEMU did not unplug the cable of {name}"))?;

@@ -12,7 +12,7 @@ use crate::child::wait_until;
 use crate::plan::Move;
 use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError};
 
-/// How long a start may take: a huge page reservation and the guest's memory can take minutes.
+/// How long a start may take: huge pages and the filling of the guest's memory can take minutes.
 const START_LIMIT: Duration = Duration::from_secs(600);
 /// How much longer than the guest's own time systemd waits: QEMU's quit, a QEMU in which the kernel is stuck, the
 /// helpers' end and putting the host back.

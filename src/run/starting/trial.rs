@@ -18,7 +18,7 @@ use crate::plan::{Plan, Trial};
 use crate::qemu::QmpError;
 use crate::qemu::command::CommandLine;
 use crate::run::kept::log::Log;
-use crate::run::process::Watched;
+use crate::run::process::{KilledOnDrop, Watched};
 use crate::run::signals::Signals;
 
 /// How long QEMU may take until it greets. It touches no memory of the guest's, so it is a matter of less than a second;
@@ -28,17 +28,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const QUIT_LIMIT: Duration = Duration::from_secs(20);
 /// How much of what it says about properties is read.
 const WORDS: u64 = 64 * 1024;
-
-/// The trial's QEMU, which is never left behind: not by an error, and not by a launcher that dies.
-struct TrialQemu(Watched);
-
-impl Drop for TrialQemu {
-    fn drop(&mut self) {
-        if self.0.reap().is_none() {
-            self.0.kill();
-        }
-    }
-}
 
 /// Starts QEMU for a moment. An error is QEMU's refusal in its own words, or a signal that came meanwhile.
 pub async fn run_trial(trial: &Trial, plan: &Plan, contents: &Contents, signals: &mut Signals) -> Result<()> {
@@ -50,7 +39,7 @@ pub async fn run_trial(trial: &Trial, plan: &Plan, contents: &Contents, signals:
     for (number, content) in contents::again(contents)? {
         command.fd(number, content);
     }
-    let qemu = TrialQemu(Watched::child(command.spawn()?.id() as i32)?);
+    let qemu = KilledOnDrop(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
         let mut qmp = wait_for_greeting(ours, &qemu.0, &log, LIMIT).await?;
         match qmp.execute(qmp::quit {}).await {
@@ -72,7 +61,7 @@ async fn try_properties(line: &CommandLine, plan: &Plan, log: &Log, signals: &mu
     let mut words = File::from(memfd_create("vfio-run-trial", MemfdFlags::CLOEXEC)?);
     let mut command = command(line, plan, log)?;
     command.stdout(words.try_clone()?).stderr(words.try_clone()?);
-    let qemu = TrialQemu(Watched::child(command.spawn()?.id() as i32)?);
+    let qemu = KilledOnDrop(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
         let ended = tokio::time::timeout(LIMIT, qemu.0.ended()).await;
         ended.with_context(|| format!("QEMU did not check the properties within {} s", LIMIT.as_secs()))??;
@@ -98,7 +87,7 @@ fn command(line: &CommandLine, plan: &Plan, log: &Log) -> Result<Command> {
 
 /// Waits for the end of a part of the trial, or for a signal; either way QEMU is gone then, and its disks are free,
 /// unless the kernel holds it, which the error says.
-async fn or_signal(part: impl Future<Output = Result<()>>, qemu: &TrialQemu, signals: &mut Signals) -> Result<()> {
+async fn or_signal(part: impl Future<Output = Result<()>>, qemu: &KilledOnDrop, signals: &mut Signals) -> Result<()> {
     let tried = tokio::select! {
         tried = part => tried.context("QEMU rejected its command line (test start; nothing on the host was changed)"),
         signal = signals.next() => Err(anyhow!("{signal} came before the guest ran")),

@@ -31,7 +31,8 @@ pub(in crate::run) struct ReachedGuest {
 }
 
 /// Connects to a guest that lost its launcher, places its threads, and continues it if the launcher died just before it did
-/// so. As at a start, changes that QEMU no longer needs are undone first, and the journal notes that the guest runs.
+/// so. As at a start, the pool of huge pages is given back first (a launcher of version 0.1 did that only
+/// now), and the journal notes that the guest runs.
 pub(in crate::run) async fn reach_guest(run_dir: &Path, journal: &mut Journal, root: &Root) -> Result<ReachedGuest> {
     let plan = plan_file::read(run_dir)?;
     let qemu = recorded_qemu(journal.records()).context("the journal does not say that QEMU was started")??;

@@ -50,6 +50,8 @@ mod screens;
 mod shared_memory;
 #[path = "real_qemu/shares.rs"]
 mod shares;
+#[path = "real_qemu/sound.rs"]
+mod sound;
 #[path = "real_qemu/start.rs"]
 mod start;
 #[path = "real_qemu/stopping.rs"]

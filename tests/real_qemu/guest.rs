@@ -1,14 +1,16 @@
-//! The guest of these tests: a Multiboot kernel of some three hundred bytes, assembled with the tests themselves, so that no
+//! The guest of these tests: a Multiboot kernel of less than a kilobyte, assembled with the tests themselves, so that no
 //! other compiler is needed.
 //!
 //! It says `HELLO` on COM1, then sleeps, and eighteen times a second looks at the power button and at COM1, where it
 //! obeys letters: `?` answers `HERE`, `i` ignores the power button from now on, `q` powers off, `r` resets, `p` panics
-//! (needs QEMU's `pvpanic` device), `h` hangs. The power button makes it say `BUTTON` and power off. With `!` at the end
+//! (needs QEMU's `pvpanic` device), `h` hangs, `t` plays a tone of 500 Hz from now on (needs an HD Audio card in slot 1bh)
+//! and answers `PLAYING`. The power button makes it say `BUTTON` and power off. With `!` at the end
 //! of its command line it powers off at once.
 //!
 //! Where the numbers come from: Multiboot specification 0.6.96 (header with flag 16: addresses in the header, no ELF);
 //! ACPI 6.4 section 4.8.3 (fixed registers), at 600h on QEMU's q35; QEMU docs/specs/pvpanic.rst (port 505h);
-//! Intel 8259A data sheet (interrupt controller).
+//! Intel 8259A data sheet (interrupt controller); High Definition Audio 1.0a, sections 3.3 (registers) and 7.3.3 (verbs),
+//! and QEMU's hw/audio/hda-codec.c (node 2 is the converter that plays).
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,10 @@ core::arch::global_asm!(
     .set LOAD, 0x100000
     .set IDT, 0x200000
     .set STACK, 0x300000
+    .set TONE, 0x400000                                 # sound, then the list of its buffers
+    .set TONE_FRAMES, 4800
+    .set TONE_BYTES, 4 * TONE_FRAMES
+    .set TONE_LIST, TONE + 0x10000
     .globl vfio_run_guest_start
 vfio_run_guest_start:
     .long 0x1badb002, 0x10000, -(0x1badb002 + 0x10000)
@@ -111,6 +117,8 @@ vfio_run_guest_start:
     je 17f
     cmp $0x70, %al                                        # p
     je 18f
+    cmp $0x74, %al                                        # t
+    je 50f
     cmp $0x68, %al                                        # h
     jne 13b
     mov $LOAD + (44f - vfio_run_guest_start), %esi
@@ -160,11 +168,65 @@ vfio_run_guest_start:
     jmp 30b
 32: ret
 
+50: # The sound card's memory is where the firmware put it; the card may read the guest's.
+    mov $0xcf8, %dx
+    mov $0x8000d804, %eax
+    out %eax, %dx
+    mov $0xcfc, %dx
+    mov $6, %eax
+    out %eax, %dx
+    mov $0xcf8, %dx
+    mov $0x8000d810, %eax
+    out %eax, %dx
+    mov $0xcfc, %dx
+    in %dx, %eax
+    and $0xfffffff0, %eax
+    mov %eax, %edi
+    # The sound: two channels of 16 bits, 48 frames up, 48 frames down.
+    xor %ecx, %ecx
+51: mov %ecx, %eax
+    xor %edx, %edx
+    mov $96, %ebx
+    div %ebx
+    mov $0x20002000, %eax
+    cmp $48, %edx
+    jb 52f
+    mov $0xe000e000, %eax
+52: mov %eax, TONE(,%ecx,4)
+    inc %ecx
+    cmp $TONE_FRAMES, %ecx
+    jb 51b
+    # Two buffers, which are the same.
+    movl $TONE, TONE_LIST
+    movl $0, TONE_LIST + 4
+    movl $TONE_BYTES, TONE_LIST + 8
+    movl $0, TONE_LIST + 12
+    movl $TONE, TONE_LIST + 16
+    movl $0, TONE_LIST + 20
+    movl $TONE_BYTES, TONE_LIST + 24
+    movl $0, TONE_LIST + 28
+    # Out of reset; the converter plays stream 1, of 48 kHz; the first stream that plays is the fifth of all.
+    movl $1, 0x08(%edi)
+    movl $0x00270610, 0x60(%edi)
+    movw $1, 0x68(%edi)
+    movl $0x00220011, 0x60(%edi)
+    movw $1, 0x68(%edi)
+    movl $2 * TONE_BYTES, 0x108(%edi)
+    movw $1, 0x10c(%edi)
+    movw $0x11, 0x112(%edi)
+    movl $TONE_LIST, 0x118(%edi)
+    movl $0, 0x11c(%edi)
+    movl $0x00100002, 0x100(%edi)
+    mov $LOAD + (45f - vfio_run_guest_start), %esi
+    call 30b
+    jmp 13b
+
 40: .asciz "HELLO\n"
 41: .asciz "BUTTON\n"
 42: .asciz "HERE\n"
 43: .asciz "IGNORING\n"
 44: .asciz "HANGING\n"
+45: .asciz "PLAYING\n"
     .globl vfio_run_guest_end
 vfio_run_guest_end:
     .code64

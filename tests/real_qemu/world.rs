@@ -29,20 +29,20 @@ pub struct World {
 
 /// Does a test with each QEMU that there is, without privileges.
 pub fn each(test: impl Fn(&World)) {
-    for qemu in qemus() {
-        eprintln!("with {}", qemu.display());
-        let world = World::new(qemu, false);
-        test(&world);
-        world.is_clean();
-    }
+    with_each(&qemus(), false, test);
 }
 
 /// Does a test as root, with each QEMU. Such a test is ignored unless it is asked for.
 pub fn each_as_root(test: impl Fn(&World)) {
     assert!(Uid::effective().is_root(), "this test changes the host, for which it must be root");
-    for qemu in qemus() {
+    with_each(&qemus(), true, test);
+}
+
+/// Does a test with each of these QEMUs, as root or without privileges.
+pub fn with_each(qemus: &[PathBuf], root: bool, test: impl Fn(&World)) {
+    for qemu in qemus {
         eprintln!("with {}", qemu.display());
-        let world = World::new(qemu, true);
+        let world = World::new(qemu.clone(), root);
         test(&world);
         world.is_clean();
     }

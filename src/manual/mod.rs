@@ -28,6 +28,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "usb", section: 7, text: include_str!("usb.md") },
     Topic { name: "input", section: 7, text: include_str!("input.md") },
     Topic { name: "sound", section: 7, text: include_str!("sound.md") },
+    Topic { name: "parts", section: 7, text: include_str!("parts.md") },
     Topic { name: "looking-glass", section: 7, text: include_str!("looking-glass.md") },
     Topic { name: "troubleshooting", section: 7, text: include_str!("troubleshooting.md") },
     Topic { name: "stopping", section: 7, text: include_str!("stopping.md") },

@@ -50,6 +50,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("tuned", "xeon-2numa", "7.2"),
     ("vsock", "laptop-4c", "7.2"),
     ("sound", "debian13-desktop", "10.0"),
+    ("everything", "debian13-desktop", "10.0"),
     ("screens", "laptop-4c", "7.2"),
     ("rendered", "debian13-desktop", "10.0"),
     ("drives", "laptop-4c", "7.2"),

@@ -10,6 +10,8 @@ mod crash;
 mod dead_man_switch;
 #[path = "real_qemu/ending.rs"]
 mod ending;
+#[path = "real_qemu/everything.rs"]
+mod everything;
 #[path = "real_qemu/guest.rs"]
 mod guest;
 #[path = "real_qemu/holds.rs"]

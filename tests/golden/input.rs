@@ -46,7 +46,7 @@ fn file(path: &Path) -> FileFact {
     let name = path.to_string_lossy();
     let kind = match &*name {
         _ if name.contains("missing") || name.starts_with("/dev/shm/") => None,
-        _ if name.contains("folder") || name.contains("shared") => Some(FileKind::Folder),
+        _ if name.contains("folder") || name.contains("shared") || name == "/usr/share" => Some(FileKind::Folder),
         _ if name.starts_with("/dev/sg") => Some(FileKind::Character),
         _ if name.starts_with("/dev/tpm") => Some(FileKind::Character),
         _ if name.starts_with("/dev/") => Some(FileKind::Block),

@@ -9,53 +9,113 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use super::hooks::{hooks, notes};
-use super::launcher::Ended;
+use super::launcher::{Ended, wait_for};
 use super::talk::Serial;
 use super::world::{World, each, each_as_root};
 
 /// The machine's guest powers off by itself, so that a run needs nobody.
-const ALONE: &str = "kernel: (image: \"guest\", cmdline: \"!\"), shutdown_timeout: 5";
+pub const ALONE: &str = "kernel: (image: \"guest\", cmdline: \"!\"), shutdown_timeout: 5";
 
-fn traced(world: &World, options: &[&str], machine: &Path) -> Ended {
-    let trace = world.file("trace", "");
-    let mut strace = vec!["strace", "-o", trace.to_str().unwrap()];
-    strace.extend(options);
-    world.start(world.wrapped(&strace, &["run", machine.to_str().unwrap()])).ended()
+/// A machine that is started again and again, and disturbed at another point each time.
+pub struct Series<'a> {
+    /// Where.
+    pub world: &'a World,
+    /// The machine, whose guest ends by itself.
+    pub machine: &'a Path,
+    /// What the program is started by.
+    pub below: &'a [&'a str],
+    /// Of how many points one is tried.
+    pub every: usize,
+    /// Looks at the host after each run.
+    pub is_back: &'a dyn Fn(),
 }
 
-/// Kills the launcher of a run at the first, second, … of these calls, until a run gets by unharmed. `is_back` looks at
-/// the host after each recovery. Returns how many deaths there were.
-fn die_at_every(world: &World, call: &str, machine: &Path, is_back: &dyn Fn()) -> usize {
-    traced(world, &[&format!("--trace={call}")], machine).with(0);
-    let undisturbed = std::fs::read_to_string(world.path("trace")).unwrap();
-    let calls = undisturbed.matches(&format!("{call}(")).count();
-    assert!(calls > 0, "{undisturbed}");
-    is_back();
-    let mut deaths = 0;
-    for when in 1..=calls {
-        let inject = format!("--inject={call}:signal=SIGKILL:when={when}");
-        let ended = traced(world, &[&format!("--trace={call}"), &inject], machine);
-        // The number of calls differs a little from run to run; one that was not reached is no death.
-        if ended.code.is_some() {
-            assert_eq!(ended.code, Some(0), "{call} {when}: {ended:?}");
-            world.is_clean();
-            continue;
-        }
-        deaths += 1;
-        let journal = world.journal();
-        let mut recovered = world.done(&["recover", &world.name]);
-        if recovered.code == Some(1) && recovered.err.contains("runs without a launcher") {
-            // It was let go already, and it is not to be harmed; it ends by itself.
-            assert!(journal.iter().any(|r| r == "running"), "{journal:?}: {recovered:?}");
-            world.guest_has_ended();
-            recovered = world.done(&["recover", &world.name]);
-        }
-        assert_eq!(recovered.code, Some(0), "killed at {call} {when}, with {journal:?}: {recovered:?}");
-        world.is_clean();
-        is_back();
+impl<'a> Series<'a> {
+    fn new(world: &'a World, machine: &'a Path, is_back: &'a dyn Fn()) -> Self {
+        Self { world, machine, below: &[], every: 1, is_back }
     }
-    println!("killed at {deaths} of {calls} calls of {call}");
-    deaths
+
+    fn start(&self, tracer: &[&str], arguments: &[&str]) -> Ended {
+        let wrapper: Vec<&str> = self.below.iter().chain(tracer).copied().collect();
+        self.world.start(self.world.wrapped(&wrapper, arguments)).ended()
+    }
+
+    fn traced(&self, options: &[&str]) -> Ended {
+        let trace = self.world.file("trace", "");
+        let mut strace = vec!["strace", "-o", trace.to_str().unwrap()];
+        strace.extend(options);
+        self.start(&strace, &["run", self.machine.to_str().unwrap()])
+    }
+
+    /// How many calls there are in a run that nobody disturbs.
+    fn calls(&self, call: &str) -> usize {
+        self.traced(&[&format!("--trace={call}")]).with(0);
+        let undisturbed = std::fs::read_to_string(self.world.path("trace")).unwrap();
+        let calls = undisturbed.matches(&format!("{call}(")).count();
+        assert!(calls > 0, "{undisturbed}");
+        (self.is_back)();
+        calls
+    }
+
+    fn recover(&self, when: &str) {
+        let journal = self.world.journal();
+        wait_for("the recovery", || {
+            let recovered = self.start(&[], &["recover", &self.world.name]);
+            if recovered.code == Some(1) && recovered.err.contains("without a launcher") {
+                // It was let go already, and it is not to be harmed; it ends by itself.
+                assert!(journal.iter().any(|r| r == "running"), "{when}, with {journal:?}: {recovered:?}");
+                return None;
+            }
+            assert_eq!(recovered.code, Some(0), "{when}, with {journal:?}: {recovered:?}");
+            Some(())
+        });
+        // A helper's end follows from QEMU's.
+        wait_for("the end of all processes", || self.world.processes().is_empty().then_some(()));
+        self.world.is_clean();
+        (self.is_back)();
+    }
+
+    /// Kills the launcher of a run at the first, second, … of these calls, until a run gets by unharmed. Returns how many
+    /// deaths there were.
+    pub fn die_at_every(&self, call: &str) -> usize {
+        let calls = self.calls(call);
+        let mut deaths = 0;
+        for when in (1..=calls).step_by(self.every) {
+            let inject = format!("--inject={call}:signal=SIGKILL:when={when}");
+            let ended = self.traced(&[&format!("--trace={call}"), &inject]);
+            // The number of calls differs a little from run to run; one that was not reached is no death.
+            if ended.code.is_some() {
+                assert_eq!(ended.code, Some(0), "{call} {when}: {ended:?}");
+                self.world.is_clean();
+                continue;
+            }
+            deaths += 1;
+            self.recover(&format!("killed at {call} {when}"));
+        }
+        println!("killed at {deaths} of {calls} calls of {call}");
+        deaths
+    }
+
+    /// Has each of these calls of a run fail in turn. Returns in how many runs the guest did not start.
+    pub fn fail_at_every(&self, call: &str) -> usize {
+        let calls = self.calls(call);
+        let mut refused = 0;
+        for when in (1..=calls).step_by(self.every) {
+            let inject = format!("--inject={call}:error=EIO:when={when}");
+            let ended = self.traced(&[&format!("--trace={call}"), &inject]);
+            let words = ended.err.contains("Input/output error");
+            assert!(words && matches!(ended.code, Some(0 | 1 | 5)), "{call} {when} failed: {ended:?}");
+            refused += usize::from(ended.code == Some(1));
+            self.recover(&format!("failed at {call} {when}"));
+        }
+        println!("{call} failed {calls} times; {refused} starts were refused");
+        refused
+    }
+}
+
+/// Kills the launcher of a machine at each of these calls.
+fn die_at_every(world: &World, call: &str, machine: &Path, is_back: &dyn Fn()) -> usize {
+    Series::new(world, machine, is_back).die_at_every(call)
 }
 
 #[test]
@@ -72,7 +132,8 @@ fn a_guest_that_its_second_launcher_let_go_is_no_guest_that_never_ran() {
     each(|world| {
         let machine = world.machine("serial: Socket");
         // The first record is that QEMU was started.
-        traced(world, &["--trace=fdatasync", "--inject=fdatasync:signal=SIGKILL:when=1"], &machine);
+        let series = Series::new(world, &machine, &|| {});
+        series.traced(&["--trace=fdatasync", "--inject=fdatasync:signal=SIGKILL:when=1"]);
         assert!(world.journal().iter().all(|record| record != "running"), "{:?}", world.journal());
         let mut second = world.run(&machine);
         second.tells("this launcher takes it over").tells(" runs (");

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,15 +15,23 @@ use super::world::{World, each_as_root};
 
 const MAC: &str = "52:54:00:0a:0b:0d";
 
+/// The tests that make the network, of which a host has one, one after the other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 /// The namespaces, which go with it.
-struct Spaces {
-    host: String,
+pub struct Spaces {
+    /// The name of the one that stands for the host.
+    pub host: String,
     outside: String,
     guest: String,
 }
 
 impl Spaces {
-    fn new(world: &World) -> Self {
+    /// Makes them, and an uplink `up0` of the host's.
+    pub fn new(world: &World) -> Self {
         let [host, outside, guest] = ["host", "outside", "guest"].map(|what| format!("{}-{what}", world.name));
         let spaces = Self { host, outside, guest };
         for space in [&spaces.host, &spaces.outside, &spaces.guest] {
@@ -64,7 +73,7 @@ impl Spaces {
     }
 
     /// The interfaces, the firewall's tables and whether packets are passed on: what the program may have changed.
-    fn state(&self) -> String {
+    pub fn state(&self) -> String {
         let links = within(&self.host, &["ip", "-o", "link", "show"]);
         let tables = within(&self.host, &["nft", "list", "tables"]);
         let forwarding = within(&self.host, &["cat", "/proc/sys/net/ipv4/conf/up0/forwarding"]);
@@ -104,6 +113,7 @@ fn reaches(space: &str, address: &str) -> bool {
 #[test]
 #[ignore = "needs root, dnsmasq, nft, and a kernel with bridges and network namespaces"]
 fn machines_share_a_network_with_addresses_names_and_forwards_until_the_last_has_ended() {
+    let _alone = alone();
     each_as_root(|world| {
         let spaces = Spaces::new(world);
         let before = spaces.state();

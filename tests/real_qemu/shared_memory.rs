@@ -2,13 +2,21 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::signal::Signal;
 
 use super::talk::Serial;
 use super::world::{World, each};
 
-const FILE: &str = "/dev/shm/looking-glass";
+/// Where Looking Glass looks for its memory.
+pub const FILE: &str = "/dev/shm/looking-glass";
+
+/// The tests that make the memory, of which a host has one, one after the other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Whether the process has this very file mapped, and shares it.
 fn maps(pid: i32, inode: u64) -> bool {
@@ -21,6 +29,7 @@ fn maps(pid: i32, inode: u64) -> bool {
 
 #[test]
 fn the_memory_of_looking_glass_is_made_mapped_and_removed() {
+    let _alone = alone();
     assert!(!Path::new(FILE).exists(), "{FILE} is in the way");
     each(|world: &World| {
         let scream = format!("/dev/shm/scream-{}", world.name);

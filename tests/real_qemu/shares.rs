@@ -16,12 +16,18 @@ use super::world::{World, each, each_as_root, own};
 const OWNER: u32 = 61000;
 
 /// The program, with the newer virtiofsd (of `scripts/virtiofsd`) in its PATH, if it is here.
-fn command(world: &World, arguments: &[&str]) -> Command {
+pub fn command(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.command(arguments);
-    if let Ok(folder) = std::env::var("VFIO_RUN_VIRTIOFSD") {
-        command.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+    if let Some(path) = path() {
+        command.env("PATH", path);
     }
     command
+}
+
+/// A PATH with the newer virtiofsd in it.
+pub fn path() -> Option<String> {
+    let folder = std::env::var("VFIO_RUN_VIRTIOFSD").ok()?;
+    Some(format!("{folder}:{}", std::env::var("PATH").unwrap()))
 }
 
 /// A folder in the world's.

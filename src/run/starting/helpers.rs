@@ -34,8 +34,10 @@ pub(in crate::run) fn start_helpers(
     let log = Log::of_helpers(&plan.paths.log, &plan.helpers)?;
     for (helper, inherits) in plan.helpers.iter().zip(inherits) {
         let child = start(helper, inherits, plan, &log)?;
-        note_start(journal, &helper.name, &child)?;
+        let noted = note_start(journal, &helper.name, &child);
+        // Also one whose start could not be noted is to be ended.
         processes.helpers.push((helper.name.clone(), child));
+        noted?;
     }
     processes.helpers_log = Some(log);
     Ok(())

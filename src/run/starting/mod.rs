@@ -10,7 +10,7 @@ mod helpers;
 mod holds;
 pub mod memory;
 mod scope;
-pub(super) mod sockets;
+pub mod sockets;
 mod sound;
 mod spawn;
 pub(super) mod start;

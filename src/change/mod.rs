@@ -34,6 +34,7 @@ mod host {
 mod network {
     mod dnsmasq;
     mod found;
+    pub mod guest;
     pub mod macvtap;
     pub mod nat;
     mod nft;
@@ -72,8 +73,8 @@ pub use error::{
 };
 pub use host::knob::Knob;
 pub use host::writes::{Setting, UNMOVABLE_IRQ};
+pub use network::guest::NatGuest;
 pub use network::macvtap::MacvtapMode;
-pub use network::nat::NatGuest;
 pub use pci::remove_module::{Bound, FoundModule};
 pub use pci::revive::Rung;
 pub use record::{Before, Undone};

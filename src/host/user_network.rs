@@ -1,5 +1,5 @@
 //! What a network of the guest's without privileges depends on: passt and what it can do here, the host's name servers and
-//! routes, and the ports that are taken.
+//! routes, and the ports that are taken. The latter concern the network that machines share, too.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -45,7 +45,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
     Wanted {
         files: named.files,
         programs,
-        user_network: wants(Backend::User) || wants(Backend::Slirp),
+        user_network: [Backend::User, Backend::Slirp, Backend::Nat].into_iter().any(wants),
         accounts: named.accounts,
         kept,
         pci,

@@ -46,6 +46,11 @@ impl Subnet {
         (!mask(self.prefix)).saturating_sub(1)
     }
 
+    /// The number of the last address that DHCP gives to anybody; those after it are kept, each for one card.
+    pub fn last_given(self) -> u32 {
+        self.hosts() / 2
+    }
+
     /// Whether they share an address.
     pub fn overlaps(self, other: Self) -> bool {
         let shared = mask(self.prefix.min(other.prefix));

@@ -105,7 +105,7 @@ impl Dnsmasq<'_> {
 
     /// No other file of the host's has a say, no lease is written, and it serves the bridge alone.
     fn arguments(&self, bridge: &str, subnet: Subnet) -> Vec<String> {
-        let (first, last) = (subnet.host(2), subnet.host(subnet.hosts()));
+        let (first, last) = (subnet.host(2), subnet.host(subnet.last_given()));
         let mut arguments = vec![
             "--conf-file=/dev/null".to_owned(),
             format!("--interface={bridge}"),

@@ -6,13 +6,13 @@
 //! crash. A machine counts for as long as it has a journal.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::dnsmasq::Dnsmasq;
 use super::found::Link;
+use super::guest::NatGuest;
 use super::nft;
 use super::shared::{Shared, State};
 use crate::change::error::{ChangeError, FileError, NetworkError};
@@ -21,7 +21,7 @@ use crate::change::record::{Nothing, Undone};
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
 use crate::netlink::{self, Netlink};
-use crate::units::{Forward, Subnet};
+use crate::units::Subnet;
 
 /// Join the network that the machines of this host share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,17 +41,6 @@ pub struct Nat {
     pub dnsmasq: PathBuf,
     /// The program `nft`.
     pub nft: PathBuf,
-}
-
-/// A guest to which ports of the host's lead, so its address must stay the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NatGuest {
-    /// The MAC address of its card.
-    pub mac: String,
-    /// The IP address that DHCP gives it.
-    pub address: Ipv4Addr,
-    /// The ports.
-    pub forward: Vec<Forward>,
 }
 
 impl Nat {
@@ -90,7 +79,12 @@ impl Step for Nat {
             return Err(NetworkError::Taken { name: Self::BRIDGE.to_owned() }.into());
         }
         let mut state = known.unwrap_or_else(|| State { subnet: self.subnet, forwarding: Vec::new() });
-        shared.join(&self.machine)?;
+        if let Some(guest) = self.guest.as_deref() {
+            for (machine, other) in shared.others(&self.machine) {
+                other.map_or(Ok(()), |other| guest.beside(&machine, &other))?;
+            }
+        }
+        shared.join(&self.machine, self.guest.as_deref())?;
         // What was there before is kept before anything is made.
         for interface in &self.uplinks {
             if state.forwarding.iter().all(|(known, _)| known != interface)
@@ -221,6 +215,7 @@ impl Nat {
                 let protocol = forward.protocol.name();
                 let to = forward
                     .address
+                    .filter(|host| !host.is_unspecified())
                     .map_or_else(|| "fib daddr type local".to_owned(), |host| format!("ip daddr {host}"));
                 for (host, port) in forward.ports() {
                     rules.push_str(&format!(
@@ -241,6 +236,76 @@ fn forwarding(interface: &str) -> PathBuf {
 
 impl fmt::Display for Nat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "join the shared network {} ({}), or make it", self.subnet, Self::BRIDGE)
+        write!(f, "join the shared network {} ({}), or make it", self.subnet, Self::BRIDGE)?;
+        match &self.guest {
+            Some(guest) => write!(f, "; the guest has {} there", guest.address),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::unattended;
+
+    /// A machine's place in the network; its journal is there, as it is when a change is made.
+    fn machine(root: &Root, name: &str, forward: &str) -> Nat {
+        let run = PathBuf::from("/run/vfio-run").join(name);
+        std::fs::create_dir_all(root.path(&run)).unwrap();
+        std::fs::write(root.path(run.join("journal")), "").unwrap();
+        let last = u8::try_from(name.len()).unwrap();
+        let guest = NatGuest {
+            mac: format!("52:54:00:00:00:0{last}"),
+            address: [10, 0, 0, last].into(),
+            forward: vec![forward.parse().unwrap()],
+        };
+        Nat {
+            machine: name.to_owned(),
+            run,
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            uplinks: Vec::new(),
+            guest: Some(Box::new(guest)),
+            dnsmasq: "/usr/sbin/dnsmasq".into(),
+            nft: "/usr/sbin/nft".into(),
+        }
+    }
+
+    fn join(root: &Root, nat: &Nat) -> Result<(), String> {
+        nat.apply(root, &Nothing::Nothing, &unattended).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_or_a_port_that_another_machine_has_is_refused_until_that_one_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let first = machine(&root, "first", "8080:80");
+        join(&root, &first).unwrap();
+        // A machine is not in its own way.
+        join(&root, &first).unwrap();
+        let port = machine(&root, "second", "8000-9000");
+        let words = "tcp port 8080 of the host leads to the guest of first; name another, or end that machine";
+        assert_eq!(join(&root, &port).unwrap_err(), words);
+        let address = machine(&root, "third", "22");
+        let words = "the guest of first has 10.0.0.5 in the shared network, to which this machine's `mac` leads as well; write \
+                     another `mac`";
+        assert_eq!(join(&root, &address).unwrap_err(), words);
+        // What was refused has joined nothing, so its undo takes nothing from the other.
+        assert_eq!(port.undo(&root, &Nothing::Nothing).unwrap(), Undone::AlreadyBack);
+        assert!(Link::read(&root, Nat::BRIDGE).is_some());
+        assert_eq!(first.undo(&root, &Nothing::Nothing).unwrap(), Undone::Restored);
+        assert!(Link::read(&root, Nat::BRIDGE).is_none());
+        join(&root, &port).unwrap();
+        // A machine without a journal is none any more.
+        std::fs::remove_file(root.path(port.run.join("journal"))).unwrap();
+        join(&root, &first).unwrap();
+    }
+
+    #[test]
+    fn ports_lead_to_the_guest_from_the_addresses_that_they_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = |forward: &str| machine(&Root::new(folder.path()), "first", forward).own_rules();
+        assert!(rules("0.0.0.0:8080:80").contains(" fib daddr type local tcp dport 8080 dnat to 10.0.0.5:80\n"));
+        assert!(rules("udp 192.0.2.1:53").contains(" ip daddr 192.0.2.1 udp dport 53 dnat to 10.0.0.5:53\n"));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::guest::NatGuest;
 use crate::change::error::{ChangeError, FileError, NetworkError};
 use crate::change::wait::wait_for;
 use crate::host::Root;
@@ -87,10 +88,12 @@ impl Shared {
         Ok(write().map_err(FileError::io("write", &path))?)
     }
 
-    /// The machine uses the network from now on.
-    pub fn join(&self, machine: &str) -> Result<(), ChangeError> {
+    /// The machine uses the network from now on; ports may lead to its guest.
+    pub fn join(&self, machine: &str, guest: Option<&NatGuest>) -> Result<(), ChangeError> {
         let path = self.user(machine);
-        Ok(File::create(&path).map(drop).map_err(FileError::io("make", &path))?)
+        let written =
+            serde_json::to_vec(&guest).map_err(std::io::Error::from).and_then(|text| std::fs::write(&path, text));
+        Ok(written.map_err(FileError::io("write", &path))?)
     }
 
     /// The machine uses it no more.
@@ -105,11 +108,22 @@ impl Shared {
         self.user(machine).exists()
     }
 
-    /// Whether another machine uses it. One without a journal has nothing on the host any more.
-    pub fn has_others(&self, machine: &str) -> bool {
+    /// The other machines that use it, with the guests to which ports lead. One without a journal has nothing on the host any
+    /// more.
+    pub fn others(&self, machine: &str) -> impl Iterator<Item = (String, Option<NatGuest>)> {
         let entries = std::fs::read_dir(self.folder.join("users")).into_iter().flatten().flatten();
-        let mut others = entries.map(|entry| entry.file_name()).filter(|name| name != machine);
-        others.any(|name| self.runs.join(name).join("journal").exists())
+        let others =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(move |name| name != machine);
+        others.filter(|name| self.runs.join(name).join("journal").exists()).map(|name| {
+            // A death while it was written leaves it cut; then the other machine's start has not come as far as its ports.
+            let guest = std::fs::read(self.user(&name)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            (name, guest.flatten())
+        })
+    }
+
+    /// Whether another machine uses it.
+    pub fn has_others(&self, machine: &str) -> bool {
+        self.others(machine).next().is_some()
     }
 
     /// Removes the folder.

@@ -34,7 +34,7 @@ pub struct Network {
     pub link: Link,
     /// Ports of the host that lead to the guest: `["tcp 3389", "8080:80", "udp 127.0.0.1:5000:5001", "6000-6010"]`. TCP
     /// unless it says `udp`; on all addresses of the host unless it names one; the same port in the guest unless one follows.
-    /// Default: none.
+    /// With `Nat` for others than the host, which reaches the guest at its own address. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forward: Vec<Forward>,
 }

@@ -227,6 +227,15 @@ fn networks() {
             r#"networks: [(backend: Nat), (backend: Nat)]"#,
             "m.ron:2:38: a machine has one card on the shared network of `Nat`",
         ),
+        (r#"networks: [(backend: Nat, forward: ["192.0.2.1:80", "0.0.0.0:81"])]"#, "ok"),
+        (
+            r#"networks: [(backend: Nat, forward: ["80", "127.0.0.1:8080:80"])]"#,
+            "m.ron:2:43: no port of the host's loopback address leads into the shared network of `Nat`",
+        ),
+        (
+            r#"networks: [(backend: Nat, forward: ["[2001:db8::1]:80"])]"#,
+            "m.ron:2:37: the shared network of `Nat` has no IPv6",
+        ),
         (r#"networks: [(subnet: "10.0.0.0/24")]"#, "m.ron:2:21: only the backend `Nat` has a `subnet`"),
         (r#"networks: [(backend: Nat, subnet: "8.8.8.0/24")]"#, "m.ron:2:35: `subnet` cannot be 8.8.8.0/24"),
         (r#"networks: [(backend: Nat, subnet: "10.0.0.0/29")]"#, "m.ron:2:35: `subnet` cannot be 10.0.0.0/29"),

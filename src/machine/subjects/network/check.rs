@@ -52,6 +52,7 @@ fn cards(networks: &[Network], problems: &mut Problems) {
         }
         queues(i, network, problems);
         forward::check_backend(i, network, problems);
+        forward::check_nat(i, network, problems);
         subnet(i, network, problems);
         if let Some(written) = &network.mac {
             let field = format!("networks[{i}].mac");

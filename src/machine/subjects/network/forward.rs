@@ -1,5 +1,7 @@
 //! Ports of the host that lead to the guest.
 
+use std::net::IpAddr;
+
 use super::{Backend, Network};
 use crate::machine::problems::Problems;
 
@@ -13,6 +15,25 @@ pub(super) fn check_backend(i: usize, network: &Network, problems: &mut Problems
             .add(format!("networks[{i}].forward"), "a network of this `backend` has no `forward`")
             .allowed("`forward` with `backend: User`, `Slirp` or `Nat`")
             .help("on a bridge or tap the guest has an address of its own, at which others reach all of its ports");
+    }
+}
+
+/// Refuses addresses of the host at which the shared network leads nobody to the guest: packets to them do not come in by a
+/// card.
+pub(super) fn check_nat(i: usize, network: &Network, problems: &mut Problems) {
+    let forwards = network.forward.iter().enumerate().filter(|_| network.backend == Backend::Nat);
+    for (j, forward) in forwards {
+        let why = match forward.address {
+            Some(IpAddr::V6(_)) => "the shared network of `Nat` has no IPv6",
+            Some(IpAddr::V4(address)) if address.is_loopback() => {
+                "no port of the host's loopback address leads into the shared network of `Nat`"
+            }
+            _ => continue,
+        };
+        problems
+            .add(format!("networks[{i}].forward[{j}]"), why)
+            .allowed("a port alone, or one of an IPv4 address at which others reach the host")
+            .help("the host itself reaches the guest at the guest's own address; or write `backend: User`");
     }
 }
 

@@ -4,6 +4,7 @@ mod bridge;
 mod card;
 mod macvtap;
 mod nat;
+mod ports;
 mod tap;
 mod taps;
 mod user;

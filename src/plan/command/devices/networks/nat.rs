@@ -1,16 +1,16 @@
 //! The network that the machines of this host share: the bridge is ours, or libvirt's if its network is up.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::card::{Card, Connected};
-use super::{bridge, taps};
+use super::{bridge, ports, taps};
 use crate::change::{Nat, NatGuest};
-use crate::host::{InterfaceKind, Network};
+use crate::host::{InterfaceKind, Listening, Network};
 use crate::machine::Backend;
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::Draft;
-use crate::units::Subnet;
+use crate::units::{Protocol, Subnet};
 
 /// The bridge of libvirt's default network.
 const LIBVIRTS: &str = "virbr0";
@@ -40,6 +40,9 @@ pub(super) fn connect(draft: &mut Draft, card: &Card) -> Connected {
     let subnet = subnet(draft, card);
     let uplinks = uplinks(draft, card);
     docker(draft, card);
+    names(draft, card);
+    // What listens for the host alone is not in the way of packets that come in by a card.
+    ports::taken(draft, card, |socket| !socket.address.is_loopback());
     let dnsmasq = program(draft, card, Backend::DNSMASQ, "dnsmasq gives the guest its address", "dnsmasq-base");
     let nft = program(draft, card, Backend::NFT, "nft sets the rules by which packets leave", "nftables");
     let forward = card.network.forward.clone();
@@ -128,6 +131,22 @@ fn docker(draft: &mut Draft, card: &Card) {
     }
 }
 
+/// dnsmasq listens on the bridge's address, which is not to be had (seen: its start fails) beside a program that listens on all.
+fn names(draft: &mut Draft, card: &Card) {
+    const DOMAIN: u16 = 53;
+    let Some(facts) = &draft.host.user_network else { return };
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let other = Listening { protocol: Protocol::Tcp, address: everywhere, port: DOMAIN };
+    if facts.listening.contains(&other) {
+        let detail =
+            "a name server of the host listens on port 53 of all addresses, so dnsmasq cannot listen on the bridge's";
+        let remedy =
+            "have it listen on addresses of its own (`ss -lntp sport = :53` names it), or write `backend: User`";
+        draft.no(&card.key("nat.names"), Hard, detail, remedy);
+        draft.about(&card.field("backend"));
+    }
+}
+
 /// Where a program is.
 fn program(draft: &mut Draft, card: &Card, name: &str, what: &str, package: &str) -> PathBuf {
     let key = card.key(&format!("nat.{name}"));
@@ -145,9 +164,11 @@ fn program(draft: &mut Draft, card: &Card, name: &str, what: &str, package: &str
     }
 }
 
-/// The address that DHCP always gives to a card to which ports lead. Those of two machines may be the same; DHCP refuses then.
+/// The address that DHCP always gives to a card to which ports lead. Those of two machines may be the same; the second one's
+/// start says so.
 fn guest_address(mac: &str, subnet: Subnet) -> Ipv4Addr {
     let digits = mac.bytes().filter_map(|digit| char::from(digit).to_digit(16));
     let number = digits.fold(0u32, |sum, digit| sum.wrapping_mul(31).wrapping_add(digit));
-    subnet.host(2 + number % subnet.hosts().saturating_sub(1).max(1))
+    let given = subnet.last_given();
+    subnet.host(given + 1 + number % subnet.hosts().saturating_sub(given).max(1))
 }

@@ -1,8 +1,11 @@
 use crate::change::{Change, Macvtap, MacvtapMode, Nat};
-use crate::host::{FileFact, FileKind, Host, Interface, InterfaceKind, Network, Route, TunFlags};
+use crate::host::{
+    FileFact, FileKind, Host, Interface, InterfaceKind, Listening, Network, Route, TunFlags, UserNetwork,
+};
 use crate::machine::Backend;
 use crate::plan::sample::{Shape, host, plan};
 use crate::plan::{Inherited, Plan, Verdict};
+use crate::units::Protocol;
 
 /// A tap device of one queue, and one of several.
 const TAP: u32 = 0x5002;
@@ -316,4 +319,25 @@ fn what_the_shared_network_lacks_is_told_and_libvirts_is_joined() {
     // Ports lead only into a network of ours.
     let said = told(&on(&host, r#"backend: Nat, forward: ["80"]"#));
     assert!(said[0].starts_with("net0.nat.docker: Docker's firewall may drop"), "{said:?}");
+}
+
+#[test]
+fn what_listens_in_the_way_of_the_shared_network_is_told() {
+    let on_port = |address: &str, port, network: &str| {
+        let socket = Listening { protocol: Protocol::Tcp, address: address.parse().unwrap(), port };
+        let facts = UserNetwork { listening: vec![socket], ..UserNetwork::default() };
+        told(&on(&Host { user_network: Some(facts), ..desk(0) }, network)).concat()
+    };
+    let forward = r#"backend: Nat, forward: ["8080:80"]"#;
+    let words = "net0.forward.taken: a program listens on tcp port 8080 of the host already > name another port, or end the \
+                 program (`ss -lnp sport = :8080` names it)";
+    assert_eq!(on_port("0.0.0.0", 8080, forward), words);
+    // Packets from outside do not come to it.
+    assert_eq!(on_port("127.0.0.1", 8080, forward), "");
+    let said = on_port("0.0.0.0", 53, "backend: Nat");
+    assert!(
+        said.starts_with("net0.nat.names: a name server of the host listens on port 53 of all addresses"),
+        "{said}"
+    );
+    assert_eq!(on_port("127.0.0.53", 53, "backend: Nat"), "");
 }

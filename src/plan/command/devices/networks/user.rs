@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::card::{Card, Connected};
+use super::ports;
 use crate::host::{Passt, UserNetwork};
 use crate::machine::{Backend, NetworkModel};
 use crate::plan::Severity::{Hard, Soft};
@@ -28,7 +29,7 @@ pub(super) fn connect(draft: &mut Draft, card: &Card, origin: &Origin) -> Connec
         Backend::User => decide(draft, card),
         _ => None,
     };
-    ports(draft, card, passt.is_some());
+    listen(draft, card, passt.is_some());
     match passt {
         Some(passt) => join(draft, card, &passt, origin),
         None => slirp(draft, card),
@@ -185,12 +186,13 @@ fn slirp(draft: &mut Draft, card: &Card) -> Connected {
 }
 
 /// Whether the ports of the host can be had.
-fn ports(draft: &mut Draft, card: &Card, by_passt: bool) {
+fn listen(draft: &mut Draft, card: &Card, by_passt: bool) {
     let Some(facts) = draft.host.user_network.clone() else { return };
-    let forwards = || card.network.forward.iter().enumerate();
     let uid = draft.account.as_ref().map_or(draft.host.process.uid, |account| account.uid);
     let lowest = facts.first_port.unwrap_or(0);
-    if let Some((at, forward)) = forwards().find(|(_, forward)| forward.host < lowest && (by_passt || uid != 0)) {
+    if let Some((at, forward)) =
+        card.network.forward.iter().enumerate().find(|(_, forward)| forward.host < lowest && (by_passt || uid != 0))
+    {
         let detail = format!("port {} of the host is below {lowest}, where only root may listen", forward.host);
         let remedy = format!(
             "use a port from {lowest} on, or let users listen there: `sysctl net.ipv4.ip_unprivileged_port_start={}`",
@@ -199,18 +201,7 @@ fn ports(draft: &mut Draft, card: &Card, by_passt: bool) {
         draft.no(&card.key("forward.low"), Hard, detail, &remedy);
         draft.about(&card.field(&format!("forward[{at}]")));
     }
-    let taken = forwards().find_map(|(at, forward)| {
-        let meets = |socket: &crate::host::Listening| {
-            forward.meets(socket.protocol, Some(socket.address), socket.port, socket.port)
-        };
-        Some((at, forward.protocol.name(), facts.listening.iter().find_map(meets)?))
-    });
-    if let Some((at, protocol, port)) = taken {
-        let detail = format!("a program listens on {protocol} port {port} of the host already");
-        let remedy = format!("name another port, or end the program (`ss -lnp sport = :{port}` names it)");
-        draft.no(&card.key("forward.taken"), Hard, detail, &remedy);
-        draft.about(&card.field(&format!("forward[{at}]")));
-    }
+    ports::taken(draft, card, |_| true);
 }
 
 #[cfg(test)]

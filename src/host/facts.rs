@@ -11,8 +11,8 @@ use super::input::Inputs;
 use super::usb::Plugged;
 use super::{
     Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Passt, Pci, Process,
-    RenderNode, Root, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable, environment,
-    io_uring, lease, pci, process, render_nodes, smbios, usb,
+    RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable,
+    environment, io_uring, lease, pci, process, render_nodes, smbios, usb,
 };
 use crate::units::Size;
 
@@ -68,6 +68,9 @@ pub struct Host {
     /// The network interfaces, if the machine uses any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// Who listens on the TCP ports that the machine listens on, if it does on any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Tcp>,
     /// The files with ACPI tables that the machine names; `None`: it could not be read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub acpi_tables: BTreeMap<PathBuf, Option<AcpiTable>>,
@@ -75,7 +78,7 @@ pub struct Host {
     /// stands in them: serial numbers belong in no captured host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios: Option<BTreeSet<u8>>,
-    /// The memory of the kernel module kvmfr (Looking Glass), if it is loaded.
+    /// The memory of the kernel module kvmfr (Looking Glass), if it is loaded; 0 if it was told none, and has no device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kvmfr: Option<Size>,
     /// The desktop's user and that user's sound servers, if the machine needs them and there is one.
@@ -115,6 +118,8 @@ pub struct Wanted {
     pub tuning: Option<WantedTuning>,
     /// Whether the network interfaces are looked at.
     pub network: bool,
+    /// TCP ports; if there are none, nothing of TCP is looked at.
+    pub ports: BTreeSet<u16>,
     /// Files with ACPI tables.
     pub acpi_tables: Vec<PathBuf>,
     /// The host's SMBIOS tables.
@@ -162,6 +167,7 @@ impl Host {
             user_network: wanted.user_network.then(|| UserNetwork::read(root, passt)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
+            tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
             kvmfr: kvmfr(root),
@@ -181,7 +187,7 @@ impl Host {
 /// The size that the module has its first device make, in MiB (`static_size_mb`, one number a device).
 fn kvmfr(root: &Root) -> Option<Size> {
     let sizes = root.text_up_to("/sys/module/kvmfr/parameters/static_size_mb", 4096)?;
-    let first: u64 = sizes.split(',').next()?.parse().ok()?;
+    let first: u64 = if sizes.is_empty() { 0 } else { sizes.split(',').next()?.parse().ok()? };
     first.checked_mul(Size::MIB).map(Size::bytes)
 }
 
@@ -222,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_looking_glass_is_that_of_the_modules_first_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        assert_eq!(kvmfr(&root), None);
+        let parameter = root.path("/sys/module/kvmfr/parameters/static_size_mb");
+        std::fs::create_dir_all(parameter.parent().unwrap()).unwrap();
+        for (text, mib) in [("128,64\n", Some(128)), ("32\n", Some(32)), ("\n", Some(0)), ("x\n", None)] {
+            std::fs::write(&parameter, text).unwrap();
+            assert_eq!(kvmfr(&root), mib.map(|mib| Size::bytes(mib << 20)), "{text}");
+        }
+    }
+
+    #[test]
     fn survives_serde() {
         let wanted = Wanted {
             files: vec!["/etc/passwd".into()],
@@ -235,6 +254,7 @@ mod tests {
             user_network: true,
             tuning: Some(WantedTuning::default()),
             network: true,
+            ports: [22].into(),
             acpi_tables: vec!["/etc/passwd".into()],
             smbios: true,
             desktop: None,

@@ -5,6 +5,7 @@ mod explicit_none;
 mod file;
 mod named;
 mod problems;
+mod raw_ports;
 mod read;
 mod schema;
 mod subject;

@@ -1,5 +1,6 @@
 //! What a machine names of its host, so that it can be looked up before a plan is made.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::units::PciSlot;
@@ -39,4 +40,6 @@ pub struct Named {
     pub user_units: Vec<String>,
     /// Whether the host's network interfaces matter.
     pub network: bool,
+    /// TCP ports of the host that QEMU or a helper listens on.
+    pub ports: BTreeSet<u16>,
 }

@@ -151,6 +151,7 @@ pub(super) fn named(machine: &Machine, named: &mut Named) {
         .programs
         .push(machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned()));
     named.accounts.extend(machine.user.clone());
+    named.ports.extend(machine.raw_ports().iter().map(|(_, address)| address.port()));
 }
 
 #[cfg(test)]

@@ -127,6 +127,7 @@ pub fn host(shape: Shape) -> Host {
         user_network: None,
         tuning: None,
         network: None,
+        tcp: None,
         acpi_tables: BTreeMap::new(),
         smbios: None,
         refuses_io_uring: false,

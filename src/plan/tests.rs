@@ -100,7 +100,11 @@ fn root_s_machines_have_a_user_of_their_own_and_their_disks_become_its() {
     let change = Change::from(Own { path: "/d.raw".into(), uid, gid });
     assert_eq!(own.changes.iter().filter(|planned| planned.change == change).count(), 1);
 
-    assert_eq!(plan(&text("user: \"root\""), &root).account, None);
+    let as_root = plan(&text("user: \"root\""), &root);
+    assert_eq!(as_root.account, None);
+    assert!(
+        as_root.findings.iter().any(|found| found.key == "account.root" && found.ok == Verdict::No && !found.blocks())
+    );
     let named = plan(&text("user: \"vm\""), &root);
     assert_eq!(named.account, Some(Account { uid: 1000, gid: 1001, groups: vec![104] }));
     assert!(named.changes.iter().all(|planned| !matches!(planned.change, Change::Own(_))));

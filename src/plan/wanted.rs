@@ -54,6 +54,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         desk: named.desk.then_some(named.inputs),
         tuning,
         network: named.network,
+        ports: named.ports,
         acpi_tables: named.acpi_tables,
         smbios: named.smbios,
         desktop,

@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -71,7 +71,8 @@ fn a_server_with_tls_shows_the_hosts_certificate() {
         let port = free_port();
         let mut launcher = world.run(&world.machine(&format!("display: Spice(port: {port}, {tls})")));
         launcher.tells(" runs (");
-        assert!(certificate(port).contains("vfio-run-test"), "{}", certificate(port));
+        let shown = certificate(&["-connect", &format!("127.0.0.1:{port}")], &cert);
+        assert!(shown.contains("CN = vfio-run-test") && shown.contains("Verify return code: 0 (ok)"), "{shown}");
         Serial::of(world).type_in("q");
         launcher.ended().with(0);
         world.is_clean();
@@ -83,7 +84,10 @@ fn a_server_with_tls_shows_the_hosts_certificate() {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         // VeNCrypt, and nothing without encryption.
         assert_eq!(vnc_security(&mut stream), [19]);
-        drop(stream);
+        // With X.509 and without a password (X509None of QEMU's `ui/vnc-auth-vencrypt.c`).
+        vencrypt(&mut stream, 260);
+        let shown = certificate_behind(world, stream, &cert);
+        assert!(shown.contains("CN = vfio-run-test") && shown.contains("Verify return code: 0 (ok)"), "{shown}");
         Serial::of(world).type_in("q");
         launcher.ended().with(0);
         world.is_clean();
@@ -119,6 +123,83 @@ fn roots_socket_is_one_users_alone() {
         Serial::of(world).type_in("q");
         adopted.ended().with(0);
     });
+}
+
+/// A machine for Looking Glass: its client, a program of the desktop's user, needs both the memory and the SPICE server.
+#[test]
+#[ignore = "must be root, to start a machine for another user's desktop"]
+fn looking_glass_reaches_its_memory_and_its_server_as_the_desktops_user() {
+    const MEMORY: &str = "/dev/shm/looking-glass";
+    each_as_root(|world| {
+        let machine = world.machine(
+            "guest: Linux, firmware: Bios, display: Spice, video: None, looking_glass: (width: 640, height: 480)",
+        );
+        let mut command = world.command(&["run", machine.to_str().unwrap()]);
+        let mut launcher = world.start({
+            command.env("SUDO_UID", ALICE.to_string());
+            command
+        });
+        launcher.tells(" runs (");
+        let socket = world.display_dir().join("spice.sock");
+        assert!(connect_as(ALICE, &socket).is_ok());
+        assert_eq!(connect_as(MALLORY, &socket).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        let meta = std::fs::metadata(MEMORY).unwrap();
+        let qemu = std::fs::metadata(format!("/proc/{}", world.pid("qemu"))).unwrap().uid();
+        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777, meta.len()), (qemu, ALICE, 0o660, 16 << 20));
+        let open = |user| {
+            let mut command = Command::new("dd");
+            command.args([
+                "if=/dev/zero",
+                &format!("of={MEMORY}"),
+                "bs=4096",
+                "count=1",
+                "conv=notrunc",
+                "oflag=nofollow",
+            ]);
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+            command.stderr(Stdio::null()).status().unwrap().success()
+        };
+        assert_eq!([open(ALICE), open(MALLORY)], [true, false]);
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+        assert!(!Path::new(MEMORY).exists());
+    });
+}
+
+#[test]
+fn a_port_that_somebody_listens_on_is_told_before_the_start() {
+    each(a_port_is_told);
+}
+
+#[test]
+#[ignore = "must be root, to see who listens"]
+fn root_is_told_who_listens_on_it() {
+    each_as_root(a_port_is_told);
+}
+
+fn a_port_is_told(world: &World) {
+    let port = free_port();
+    let machine = world.machine(&format!("display: Spice(port: {port})"));
+    let machine = machine.to_str().unwrap();
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let refused = world.done(&["run", machine]).with(3);
+    let who = match world.is_root() {
+        true => format!("(process {}", std::process::id()),
+        false => "a program of user 0".to_owned(),
+    };
+    // Only as root the tests are another user's.
+    let who = if Uid::effective().is_root() { who } else { format!("(process {}", std::process::id()) };
+    for words in [&*format!("the SPICE server cannot listen on 127.0.0.1:{port}: "), &who, " listens on 127.0.0.1:"] {
+        assert!(refused.err.contains(words), "{words}: {refused:?}");
+    }
+    drop(taken);
+    let mut launcher = world.run(Path::new(machine));
+    launcher.tells(" runs (");
+    let checked = world.done(&["check", machine]).with(0);
+    assert!(checked.out.contains(&format!("this machine's QEMU runs and listens on 127.0.0.1:{port}")), "{checked:?}");
+    Serial::of(world).type_in("q");
+    launcher.ended().with(0);
 }
 
 /// Connects as another user: the kernel judges by the thread's user id for files.
@@ -188,10 +269,46 @@ fn spice_result(world: &World, socket: &Path, password: &str) -> u32 {
     u32::from_le_bytes(result)
 }
 
-/// What the server at this port shows of itself.
-fn certificate(port: u16) -> String {
-    let shown = openssl(&["s_client", "-connect", &format!("127.0.0.1:{port}")], b"");
-    String::from_utf8_lossy(&shown).into_owned()
+/// What a server shows of itself, to a client that trusts this certificate.
+fn certificate(place: &[&str], trusted: &Path) -> String {
+    let arguments = [&["s_client", "-CAfile", trusted.to_str().unwrap(), "-nameopt", "oneline"], place].concat();
+    String::from_utf8_lossy(&openssl(&arguments, b"")).into_owned()
+}
+
+/// Agrees with a VNC server on VeNCrypt 0.2 and the only kind of it that there is; TLS follows.
+fn vencrypt(stream: &mut TcpStream, kind: u32) {
+    stream.write_all(&[19]).unwrap();
+    let mut version = [0; 2];
+    stream.read_exact(&mut version).unwrap();
+    assert_eq!(version, [0, 2]);
+    stream.write_all(&version).unwrap();
+    let mut kinds = [0; 6];
+    stream.read_exact(&mut kinds).unwrap();
+    assert_eq!(kinds[..2], [0, 1], "the version is taken, and there is one kind");
+    assert_eq!(kinds[2..], kind.to_be_bytes());
+    stream.write_all(&kinds[2..]).unwrap();
+    let mut taken = [0];
+    stream.read_exact(&mut taken).unwrap();
+    assert_eq!(taken, [1]);
+}
+
+/// What a server shows of itself on a connection on which TLS begins only now.
+fn certificate_behind(world: &World, stream: TcpStream, trusted: &Path) -> String {
+    let path = world.path("tls.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut client, _) = listener.accept().unwrap();
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), stream.try_clone().unwrap());
+            scope.spawn(move || {
+                // The client has what it wanted, and its end may be an error.
+                drop(std::io::copy(&mut from_client, &mut to_server));
+                drop(to_server.shutdown(std::net::Shutdown::Both));
+            });
+            drop(std::io::copy(&mut &stream, &mut client));
+        });
+        certificate(&["-unix", path.to_str().unwrap()], trusted)
+    })
 }
 
 fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {

@@ -60,6 +60,11 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// This process, as the holder of nothing yet.
+    pub(in crate::host) fn of_process(root: &Root, pid: i32) -> Self {
+        describe(root, pid)
+    }
+
     /// Whether it opens devices for sessions, and closes them when those do: logind (and systemd, which keeps them while
     /// logind restarts), elogind, seatd. It must not be ended, since all sessions depend on it.
     pub fn is_broker(&self) -> bool {

@@ -203,10 +203,11 @@ impl Subject for Display {
     }
 
     fn name(&self, named: &mut Named) {
-        let Some(listen) = self.server().filter(|listen| listen.port.is_none()) else { return };
-        match &listen.for_user {
-            Some(user) => named.accounts.push(user.clone()),
-            None => named.desktop = true,
+        match self.server() {
+            Some(Listen { port: Some(port), .. }) => drop(named.ports.insert(*port)),
+            Some(Listen { for_user: Some(user), .. }) => named.accounts.push(user.clone()),
+            Some(_) => named.desktop = true,
+            None => {}
         }
     }
 }

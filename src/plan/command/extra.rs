@@ -2,6 +2,7 @@
 //! from them, in QEMU's own words, so that the trial goes without it.
 
 use super::super::draft::Draft;
+use crate::plan::process::tcp;
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 
@@ -31,6 +32,10 @@ pub(super) fn write(draft: &mut Draft) {
             of_both
         });
         draft.push(QemuOption::flag(word, origin).with_role(role));
+    }
+    for (index, address) in draft.machine.raw_ports() {
+        let field = format!("extra_args[{index}]");
+        tcp::free(draft, &field, &field, &format!("`{}`", words[index]), address);
     }
 }
 

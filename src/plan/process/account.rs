@@ -27,7 +27,12 @@ pub(in crate::plan) fn choose(draft: &mut Draft, kvm: bool) {
     }
     let groups: Vec<u32> = if kvm { draft.host.kvm.group.into_iter().collect() } else { Vec::new() };
     draft.account = match user {
-        Some("root" | "0") => None,
+        Some("root" | "0") => {
+            let detail = "QEMU runs as root: a guest that takes it over has the whole host";
+            draft.no("account.root", Severity::Soft, detail, "leave `user` out, for a user id of the machine's own");
+            draft.about("user");
+            None
+        }
         None => {
             let span = u128::from(DYNAMIC_UIDS.end() - DYNAMIC_UIDS.start() + 1);
             // Smaller than the span, which fits.

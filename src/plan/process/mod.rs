@@ -5,4 +5,5 @@ pub(super) mod cgroup;
 pub(super) mod permission;
 pub(super) mod session;
 pub(super) mod sockets;
+pub(super) mod tcp;
 pub(super) mod trust;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::change::SharedFile;
-use crate::host::FileKind;
+use crate::host::{FileFact, FileKind};
 use crate::machine::LookingGlass;
 use crate::plan::Severity::{self, Hard, Soft};
 use crate::plan::draft::{Draft, by_default, text};
@@ -40,6 +40,31 @@ fn device(draft: &mut Draft, id: &str, path: &Path, size: Size, origin: Origin) 
     draft.device(Device::new("ivshmem-plain", id).on("pcie.0").with("memdev", memory), origin);
 }
 
+/// What gives both QEMU and the client the right to the node.
+const RULE: &str = "a udev rule: `SUBSYSTEM==\"kvmfr\", GROUP=\"kvm\", MODE=\"0660\"`, with your user in that group";
+
+/// Whether a QEMU that has no account of its own may open the node.
+fn own_access(draft: &mut Draft, node: &Path, file: &FileFact) {
+    let process = &draft.host.process;
+    let may = process.uid == 0
+        || file.mode & 0o006 == 0o006
+        || file.uid == process.uid && file.mode & 0o600 == 0o600
+        || file.gid == process.gid && file.mode & 0o060 == 0o060;
+    if may {
+        return;
+    }
+    let (shown, group, mode) = (node.display(), file.gid, file.mode);
+    if file.mode & 0o060 == 0o060 {
+        let detail = format!("whether you may open {shown} depends on your being in its group {group}");
+        draft.unknown("looking_glass.access", Hard, detail);
+        draft.remedy(RULE);
+    } else {
+        let detail = format!("you may not open {shown} (user {}, group {group}, mode {mode:o})", file.uid);
+        draft.no("looking_glass.access", Hard, detail, RULE);
+    }
+    draft.about("looking_glass");
+}
+
 /// The node of the kernel's module, if it is there: it is used by QEMU and the client, who both need the right to open it.
 fn kvmfr(draft: &mut Draft, size: Size) -> Option<PathBuf> {
     const KEY: &str = "looking_glass.kvmfr";
@@ -49,6 +74,16 @@ fn kvmfr(draft: &mut Draft, size: Size) -> Option<PathBuf> {
         // A QEMU that root started without the module has made one.
         let detail = format!("{} is an ordinary file and no device", node.display());
         draft.no(KEY, Soft, detail, "remove it; the module kvmfr makes the device");
+        draft.about("looking_glass");
+    }
+    if file.kind.is_none() && draft.host.kvmfr.is_some() {
+        let detail = format!("the module kvmfr is loaded and has made no {}: it was told no size", node.display());
+        let remedy = format!(
+            "load it with `static_size_mb={}` (`options kvmfr …` in /etc/modprobe.d); without it {} serves",
+            size.as_mib(),
+            LookingGlass::FILE
+        );
+        draft.no(KEY, Soft, detail, &remedy);
         draft.about("looking_glass");
     }
     if file.kind != Some(FileKind::Character) {
@@ -74,12 +109,11 @@ fn kvmfr(draft: &mut Draft, size: Size) -> Option<PathBuf> {
             let uid = account.uid;
             let detail =
                 format!("QEMU's account {uid} may not open {} (group {group}, mode {:o})", node.display(), file.mode);
-            let remedy =
-                "a udev rule: `SUBSYSTEM==\"kvmfr\", GROUP=\"kvm\", MODE=\"0660\"`, with your user in that group";
-            draft.no("looking_glass.access", Hard, detail, remedy);
+            draft.no("looking_glass.access", Hard, detail, RULE);
             draft.about("looking_glass");
         }
-        _ => {}
+        None => own_access(draft, &node, &file),
+        Some(_) => {}
     }
     Some(node)
 }
@@ -142,7 +176,7 @@ mod tests {
     use super::*;
     use crate::change::Change;
     use crate::host::desktop::{Found, SoundServerFact};
-    use crate::host::{Desktop, FileFact, Host};
+    use crate::host::{Desktop, Host};
     use crate::plan::sample::{Shape, host, plan};
     use crate::plan::{Plan, Verdict};
 
@@ -225,9 +259,23 @@ mod tests {
         assert_eq!(with.account.as_ref().unwrap().groups, [78]);
         host.kvmfr = Some(Size::bytes(16 << 20));
         assert_eq!(found(&of(LOOKING_GLASS, &host), "looking_glass.kvmfr").0, Verdict::No);
-        host.files.insert(LookingGlass::KVMFR.into(), FileFact { mode: 0o600, ..node });
+        host.files.insert(LookingGlass::KVMFR.into(), FileFact { mode: 0o600, ..node.clone() });
         assert_eq!(found(&of(LOOKING_GLASS, &host), "looking_glass.access").0, Verdict::No);
         host.files.insert(LookingGlass::KVMFR.into(), FileFact { kind: Some(FileKind::File), ..FileFact::default() });
         assert_eq!(found(&of(LOOKING_GLASS, &host), "looking_glass.kvmfr").0, Verdict::No);
+        // Loaded without a size, the module has no device, and the file takes its place.
+        host.files.insert(LookingGlass::KVMFR.into(), FileFact::default());
+        host.kvmfr = Some(Size::bytes(0));
+        let without = of(LOOKING_GLASS, &host);
+        assert_eq!(found(&without, "looking_glass.kvmfr").0, Verdict::No);
+        assert!(without.command.argv().join(" ").contains(LookingGlass::FILE));
+        // A plain user's QEMU has that user's rights.
+        let mut host = super::tests::host(Shape::simple(4, 1));
+        for (mode, expected) in [(0o660, Some(Verdict::Unknown)), (0o600, Some(Verdict::No)), (0o666, None)] {
+            host.files.insert(LookingGlass::KVMFR.into(), FileFact { mode, ..node.clone() });
+            let plan = of(LOOKING_GLASS, &host);
+            let access = plan.findings.iter().find(|finding| finding.key == "looking_glass.access");
+            assert_eq!(access.map(|finding| finding.ok), expected, "{mode:o}");
+        }
     }
 }

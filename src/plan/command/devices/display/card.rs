@@ -1,4 +1,4 @@
-//! The graphics card, and, if there is a screen, a pointer that needs no grab and the USB devices that a client redirects.
+//! The graphics card, with it a pointer that needs no grab, and the USB devices that a client redirects.
 
 use crate::machine::{Display, Guest, Video};
 use crate::plan::command::devices::usb;
@@ -31,14 +31,19 @@ pub(super) fn write(draft: &mut Draft, shown: bool) {
         let parts = memory.map(|_| ("vgamem_mb".to_owned(), draft.file("video_memory")));
         draft.device_explained(card, origin, parts.into_iter().collect());
     }
-    if shown {
+    // Without a picture there is no place that it could point to: Looking Glass's client sends movements.
+    if shown && driver.is_some() {
         let why = "a pointer that follows the host's without being caught";
         let bus = usb::controller(draft, by_default(why));
         draft.device(Device::new("usb-tablet", "tablet0").on(bus).with("port", usb::POINTER), by_default(why));
     }
     if let Display::Spice(listen) = &machine.display {
         let origin = draft.file("display.usb_redirection");
-        for index in 0..listen.usb_redirection.unwrap_or_default() {
+        let number = listen.usb_redirection.unwrap_or_default();
+        if number > 0 {
+            usb::controller(draft, origin.clone());
+        }
+        for index in 0..number {
             let id = format!("redirected{index}");
             let chardev = QemuOption::keys("-chardev", Some("spicevmc"), origin.clone());
             draft.push(chardev.with("id", &*id).with("name", "usbredir"));

@@ -1,12 +1,12 @@
 //! Whether this QEMU can show a screen as the machine wants it, and whether those who are to see it can, and nobody else.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use crate::machine::{Display, Listen};
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::Draft;
-use crate::plan::process::account;
+use crate::plan::process::{account, tcp};
 
 /// The characters of a password that VNC takes (RFC 6143, section 7.2.2).
 pub(super) const VNC_PASSWORD: u64 = 8;
@@ -95,11 +95,14 @@ pub(super) fn address(listen: &Listen) -> IpAddr {
     listen.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-/// What the network can do to a server that listens there.
+/// Whether a server can listen there, and what the network can do to it.
 pub(super) fn network(draft: &mut Draft, listen: &Listen, server: &str) {
     const KEY: &str = "display.network";
     let address = address(listen);
-    if listen.port.is_none() || address.is_loopback() {
+    let Some(port) = listen.port else { return };
+    let (key, what) = ("display.port", format!("the {server} server"));
+    tcp::free(draft, key, key, &what, SocketAddr::new(address, port));
+    if address.is_loopback() {
         return;
     }
     match (&listen.password_file, &listen.tls) {

@@ -163,6 +163,16 @@ fn the_clipboard_is_spices_unless_it_is_written() {
 }
 
 #[test]
+fn spice_without_a_card_carries_input_and_has_no_pointer() {
+    let bare = line(&plan("display: Spice(), video: None, looking_glass: (size: \"32 MiB\")"));
+    assert!(bare.contains("-spice unix=on") && bare.contains("spicevmc,id=clipboard0"), "{bare}");
+    assert!(!bare.contains("usb-tablet") && !bare.contains("xhci"), "{bare}");
+    let redirected = line(&plan("display: Spice(usb_redirection: 1), video: None"));
+    assert!(redirected.contains("qemu-xhci") && redirected.contains("usb-redir"), "{redirected}");
+    assert!(line(&plan("display: Spice()")).contains("usb-tablet"));
+}
+
+#[test]
 fn a_client_redirects_as_many_devices_as_are_written() {
     let words = line(&plan("display: Spice(usb_redirection: 2)"));
     assert_eq!(words.matches("spicevmc,id=redirected").count(), 2, "{words}");

@@ -1,0 +1,212 @@
+//! TCP as QEMU meets it: who listens on a port already, which ports are for root alone, and the host's own addresses. Source:
+//! proc_net_tcp.rst and ip-sysctl.rst of the kernel's documentation; `fib_trie_seq_show()` in `net/ipv4/fib_trie.c` and
+//! `if6_seq_show()` in `net/ipv6/addrconf.c`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Root;
+use super::pci::Holder;
+
+/// The state of a socket that listens (`TCP_LISTEN`).
+const LISTENS: &str = "0A";
+/// More sockets than these on the ports of one machine are not looked at.
+const MAX: usize = 256;
+
+/// What is known of TCP on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tcp {
+    /// Who listens on the ports that were asked for.
+    pub listeners: Vec<Listener>,
+    /// The first port that others than root may listen on.
+    pub first_unprivileged: Option<u16>,
+    /// The host's own addresses; `None`: they are unknown, or programs may listen on any.
+    pub addresses: Option<BTreeSet<IpAddr>>,
+}
+
+/// A socket that listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// The user who made it.
+    pub uid: u32,
+    /// The process that holds it, if that can be seen: root sees all, others see their own.
+    pub holder: Option<Holder>,
+    /// The machine that this process is the QEMU of, as its arguments say.
+    pub machine: Option<String>,
+}
+
+impl Tcp {
+    /// Reads what concerns these ports.
+    pub(super) fn read(root: &Root, ports: &BTreeSet<u16>) -> Self {
+        let mut sockets = BTreeMap::new();
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            let text = root.text(table).unwrap_or_default();
+            let listening = text.lines().filter_map(listening).filter(|(address, ..)| ports.contains(&address.port()));
+            sockets.extend(listening.take(MAX).map(|(address, uid, inode)| (inode, (address, uid))));
+        }
+        let mut holders = if sockets.is_empty() { BTreeMap::new() } else { holders(root, &sockets) };
+        let listeners = sockets.into_iter().map(|(inode, (address, uid))| {
+            let pid = holders.remove(&inode);
+            Listener {
+                address,
+                uid,
+                holder: pid.map(|pid| Holder::of_process(root, pid)),
+                machine: pid.and_then(|pid| machine(root, pid)),
+            }
+        });
+        Self {
+            listeners: listeners.collect(),
+            first_unprivileged: root.parse("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
+            addresses: addresses(root),
+        }
+    }
+}
+
+/// Address, user and inode of a line, if its socket listens.
+fn listening(line: &str) -> Option<(SocketAddr, u32, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (address, port) = fields.next()?.split_once(':')?;
+    let state = fields.nth(1)?;
+    let (uid, inode) = (fields.nth(3)?.parse().ok()?, fields.nth(1)?.parse().ok()?);
+    let ip = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(address)?)),
+        32 => {
+            let mut bytes = [0; 16];
+            for (at, part) in bytes.chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&word(address.get(at * 8..at * 8 + 8)?)?);
+            }
+            // A program that speaks IPv6 alone may listen on an address of IPv4 in this form.
+            Ipv6Addr::from(bytes).to_canonical()
+        }
+        _ => return None,
+    };
+    (state == LISTENS).then_some((SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?), uid, inode))
+}
+
+/// Four bytes of an address, which the kernel prints as one number of this processor's.
+fn word(digits: &str) -> Option<[u8; 4]> {
+    Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+}
+
+/// The process that holds each of these sockets, by inode.
+fn holders(root: &Root, sockets: &BTreeMap<u64, (SocketAddr, u32)>) -> BTreeMap<u64, i32> {
+    let mut found = BTreeMap::new();
+    for pid in root.names("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok()) {
+        let descriptors = std::fs::read_dir(root.path(format!("/proc/{pid}/fd"))).into_iter().flatten().flatten();
+        for descriptor in descriptors {
+            let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
+            let inode = target.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode.filter(|inode| sockets.contains_key(inode)) {
+                found.entry(inode).or_insert(pid);
+            }
+        }
+        if found.len() == sockets.len() {
+            break;
+        }
+    }
+    found
+}
+
+/// The name of the machine in the arguments that this program gives QEMU.
+fn machine(root: &Root, pid: i32) -> Option<String> {
+    let arguments = root.text_up_to(format!("/proc/{pid}/cmdline"), 4096)?;
+    let mut words = arguments.split('\0');
+    words.find(|word| *word == "-name")?;
+    Some(words.next()?.strip_prefix("guest=")?.split(',').next()?.to_owned())
+}
+
+/// The host's own addresses.
+fn addresses(root: &Root) -> Option<BTreeSet<IpAddr>> {
+    let any = ["ipv4", "ipv6"].iter().any(|family| {
+        root.text_up_to(format!("/proc/sys/net/{family}/ip_nonlocal_bind"), 16).is_some_and(|word| word != "0")
+    });
+    let trie = root.text("/proc/net/fib_trie").filter(|_| !any)?;
+    let mut found = BTreeSet::new();
+    let mut last = None;
+    for line in trie.lines().map(str::trim) {
+        match line.strip_prefix("|-- ") {
+            Some(address) => last = address.parse::<Ipv4Addr>().ok(),
+            None if line == "/32 host LOCAL" => found.extend(last.map(IpAddr::V4)),
+            None => {}
+        }
+    }
+    let six = root.text("/proc/net/if_inet6").unwrap_or_default();
+    let six = six.lines().filter_map(|line| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok());
+    found.extend(six.map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))));
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let root = Root::new(folder.path());
+        (folder, root)
+    }
+
+    fn row(local: &str, state: &str, uid: u32, inode: u64) -> String {
+        format!(
+            "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0 100 0\n"
+        )
+    }
+
+    #[test]
+    fn who_listens_on_a_port_is_told_with_the_machine_that_it_is() {
+        let four = [HEAD, &row("0100007F:170C", "0A", 1000, 71), &row("0100007F:170C", "01", 1000, 72)].concat();
+        let six = [
+            HEAD,
+            &row("00000000000000000000000000000000:170D", "0A", 0, 73),
+            &row("0000000000000000FFFF00000100007F:170C", "0A", 7, 74),
+            &row("00000000000000000000000001000000:0016", "0A", 0, 75),
+        ];
+        let (folder, root) = host(&[
+            ("proc/net/tcp", &four),
+            ("proc/net/tcp6", &six.concat()),
+            ("proc/9/cmdline", "/usr/bin/qemu-system-x86_64\0-name\0guest=win11,debug-threads=on\0-S\0"),
+            ("proc/9/comm", "qemu-system-x86"),
+            ("proc/sys/net/ipv4/ip_unprivileged_port_start", "1024\n"),
+        ]);
+        std::fs::create_dir_all(folder.path().join("proc/9/fd")).unwrap();
+        std::os::unix::fs::symlink("socket:[71]", folder.path().join("proc/9/fd/5")).unwrap();
+        let tcp = Tcp::read(&root, &[5900, 5901].into());
+        let found: Vec<_> = tcp.listeners.iter().map(|one| (one.address.to_string(), one.uid)).collect();
+        let expected = [("127.0.0.1:5900", 1000), ("[::]:5901", 0), ("127.0.0.1:5900", 7)];
+        assert_eq!(found, expected.map(|(address, uid)| (address.to_owned(), uid)));
+        assert_eq!(tcp.listeners[0].machine.as_deref(), Some("win11"));
+        assert_eq!(
+            tcp.listeners[0].holder.as_ref().map(|holder| (holder.pid, &*holder.comm)),
+            Some((9, "qemu-system-x86"))
+        );
+        assert_eq!((tcp.listeners[1].holder.as_ref(), tcp.first_unprivileged), (None, Some(1024)));
+    }
+
+    #[test]
+    fn the_hosts_addresses_are_known_unless_any_may_be_used() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     +-- 192.0.2.0/24 2 0 2\n        \
+                    |-- 192.0.2.5\n           /32 host LOCAL\n        |-- 192.0.2.255\n           /32 link BROADCAST\n";
+        let six = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        let files = [("proc/net/fib_trie", trie), ("proc/net/if_inet6", six)];
+        let (_folder, root) = host(&files);
+        let expected: BTreeSet<IpAddr> = ["192.0.2.5", "::1"].map(|address| address.parse().unwrap()).into();
+        assert_eq!(addresses(&root), Some(expected));
+        let any = [files[0], ("proc/sys/net/ipv4/ip_nonlocal_bind", "1\n")];
+        let (_folder, root) = host(&any);
+        assert_eq!(addresses(&root), None);
+        let (_folder, root) = host(&[("proc/net/tcp", "junk\n   0: 7F:x 0 0A\n   1: 00")]);
+        assert_eq!(Tcp::read(&root, &[5900].into()), Tcp::default());
+    }
+}

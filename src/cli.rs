@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::machine::{Fields, UsbDevice, nearest};
+use crate::machine::{Fields, HostDevice, nearest};
 use crate::manual;
 
 const AFTER_HELP: &str = "\
@@ -156,15 +156,17 @@ pub enum Command {
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
     Alive(AliveArgs),
-    /// Give a running guest a USB device of the host's
+    /// Give a running guest a USB device of the host's, or share a keyboard or mouse with it
     ///
-    /// The guest keeps it until it ends, also when the device is unplugged and plugged in again, or until `detach`. The
-    /// machine must have a USB controller: `usb: []` in its file is enough.
+    /// The guest keeps it until it ends, also when the device is unplugged and plugged in again, or until `detach`. For a USB
+    /// device the machine must have a USB controller: `usb: []` in its file is enough.
     Attach(DeviceArgs),
-    /// Take a USB device from a running guest and give it back to the host
+    /// Take a device from a running guest and give it back to the host
     ///
     /// A device that the machine file names is the guest's again at its next start.
     Detach(DeviceArgs),
+    /// Plug in the cables of a running guest's network cards, or unplug them
+    Link(LinkArgs),
     /// Restore what a killed launcher left behind on the host
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
@@ -291,8 +293,28 @@ pub struct DeviceArgs {
     /// The machine's name
     #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: String,
-    /// The USB device: vendor and product as `lsusb` shows them (046d:c547), or its port (3-2.1)
-    pub device: UsbDevice,
+    /// A USB device: vendor and product as `lsusb` shows them (046d:c547), or its port (3-2.1); or a keyboard or mouse to share,
+    /// by its path below /dev/input
+    pub device: HostDevice,
+}
+
+/// `link`.
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// Whether the cables are plugged in
+    pub cables: Cables,
+}
+
+/// Whether cables are plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cables {
+    /// Plugged in
+    Up,
+    /// Unplugged
+    Down,
 }
 
 /// `recover`.

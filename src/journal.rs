@@ -93,6 +93,11 @@ pub enum Record {
         /// QEMU's id for it.
         id: String,
     },
+    /// Somebody plugged the cables of all network cards of the guest in, or unplugged them.
+    Link {
+        /// Whether they are plugged in.
+        up: bool,
+    },
     /// The guest restarts, and QEMU, which has ended, is started anew.
     Relaunch,
     /// The run is a rehearsal, which starts no guest: `vfio-run rehearse`.
@@ -276,7 +281,7 @@ impl Journal {
             Record::Undone { .. } | Record::Started { .. } | Record::Running => false,
             Record::Given { .. } | Record::Withdrawn { .. } | Record::Relaunch => false,
             Record::Hooks { .. } | Record::HooksDone { .. } | Record::Rehearsal => true,
-            Record::Attached { .. } | Record::Detached { .. } => true,
+            Record::Attached { .. } | Record::Detached { .. } | Record::Link { .. } => true,
         };
         let mut records: Vec<Record> = self.records.iter().filter(|record| matters(record)).cloned().collect();
         records.push(Record::Relaunch);
@@ -350,6 +355,7 @@ pub fn open_changes(records: &[Record]) -> Vec<Open> {
             | Record::Withdrawn { .. }
             | Record::Attached { .. }
             | Record::Detached { .. }
+            | Record::Link { .. }
             | Record::Rehearsal => {}
         }
     }

@@ -1,4 +1,5 @@
-//! The verbs that ask a running launcher: `vfio-run stop NAME`, `alive NAME`, `attach NAME DEVICE`, `detach NAME DEVICE`.
+//! The verbs that ask a running launcher: `vfio-run stop NAME`, `alive NAME`, `attach NAME DEVICE`, `detach NAME DEVICE`,
+//! `link NAME up`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use anyhow::{Result, bail};
 use super::recover::log_recovered;
 use super::shared::outcome::block_on;
 use super::shared::{machines, planned};
-use crate::cli::{AliveArgs, DeviceArgs, OutputArgs, StopArgs};
+use crate::cli::{AliveArgs, Cables, DeviceArgs, LinkArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
+use crate::machine::HostDevice;
 use crate::run::control::{Request, ask};
 use crate::run::{Launcher, Orphan, Recovered};
 use crate::units::{exit, machine_state};
@@ -116,20 +118,35 @@ pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Gives a running guest a USB device.
+/// Gives a running guest a device.
 pub fn attach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
-    device(args, Request::Attach(args.device.clone()), "attached", output)
+    let request = match &args.device {
+        HostDevice::Usb(device) => Request::Attach(device.clone()),
+        HostDevice::Input(path) => Request::Share(path.clone()),
+    };
+    change(&args.name, &request, "attached", output)
 }
 
-/// Takes a USB device from a running guest.
+/// Takes a device from a running guest.
 pub fn detach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
-    device(args, Request::Detach(args.device.clone()), "detached", output)
+    let request = match &args.device {
+        HostDevice::Usb(device) => Request::Detach(device.clone()),
+        HostDevice::Input(path) => Request::Unshare(path.clone()),
+    };
+    change(&args.name, &request, "detached", output)
 }
 
-fn device(args: &DeviceArgs, request: Request, done: &str, output: OutputArgs) -> Result<u8> {
-    let name = &args.name;
+/// Plugs the cables of a running guest's network cards in, or unplugs them.
+pub fn link(args: &LinkArgs, output: OutputArgs) -> Result<u8> {
+    match args.cables {
+        Cables::Up => change(&args.name, &Request::Link { up: true }, "plugged", output),
+        Cables::Down => change(&args.name, &Request::Link { up: false }, "unplugged", output),
+    }
+}
+
+fn change(name: &str, request: &Request, done: &str, output: OutputArgs) -> Result<u8> {
     let run_dir = supervised(name, "and then takes requests for devices")?;
-    let Some(reply) = ask(&run_dir, &request)? else {
+    let Some(reply) = ask(&run_dir, request)? else {
         let records = Journal::read(&run_dir)?.unwrap_or_default();
         bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
     };

@@ -59,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Alive(args) => control::alive(&args, output),
         Command::Attach(args) => control::attach(&args, output),
         Command::Detach(args) => control::detach(&args, output),
+        Command::Link(args) => control::link(&args, output),
         Command::Rehearse(args) => rehearse::rehearse(&args, output),
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),

@@ -3,6 +3,7 @@
 
 mod explicit_none;
 mod file;
+mod host_device;
 mod named;
 mod problems;
 mod raw_ports;
@@ -17,6 +18,7 @@ mod values;
 mod tests;
 
 pub use file::Machine;
+pub use host_device::HostDevice;
 pub use named::Named;
 pub use read::{Lines, Place, Position, Refused, Source, nearest, parse, read};
 pub use schema::{Field, Fields, schema};

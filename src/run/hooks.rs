@@ -26,10 +26,13 @@ use super::systemd_notify;
 use crate::child::{Command, Session};
 use crate::journal::{Journal, Record};
 use crate::plan::{Plan, PlannedHook};
-use crate::units::Stage;
+use crate::units::{InputHolder, Stage};
 
 /// How long a hook that is to end may take after SIGTERM, and how long the kernel may take after SIGKILL.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// The variable that tells who has the shared keyboard.
+const INPUT: &str = "VFIO_RUN_INPUT";
 
 /// The hooks of one stage, with all that they need.
 #[derive(Debug)]
@@ -187,7 +190,7 @@ fn must_run(records: &[Record], stage: Stage) -> bool {
     let reached = match stage {
         Stage::Ended => Stage::Ready,
         Stage::Restored => Stage::Before,
-        Stage::Before | Stage::Ready | Stage::Running => return false,
+        Stage::Before | Stage::Ready | Stage::Running | Stage::Toggled => return false,
     };
     records.contains(&Record::Hooks { stage: reached }) && !records.contains(&Record::HooksDone { stage })
 }
@@ -230,5 +233,55 @@ impl RunningHooks {
         // Fails if they have all ended.
         let _ = self.stop.send(true);
         self.hooks.await.unwrap_or_else(|error| vec![format!("the hooks of `running` failed: {error}")])
+    }
+}
+
+/// The hooks of `toggled`, while the guest runs. If the devices change hands again while they run, they run once more after
+/// that, for who has them then.
+#[derive(Debug)]
+pub(super) struct ToggledHooks {
+    hooks: JoinHandle<()>,
+    holder: watch::Sender<Option<InputHolder>>,
+}
+
+impl ToggledHooks {
+    /// Waits with them; `None` if there are none.
+    pub fn wait(plan: &Plan, qemu: i32) -> Option<Self> {
+        let mut hooks = Hooks::of(plan, Stage::Toggled, Some(qemu), None);
+        if hooks.hooks.is_empty() {
+            return None;
+        }
+        let (holder, mut changes) = watch::channel(None::<InputHolder>);
+        let run = async move {
+            while changes.changed().await.is_ok() {
+                let Some(holder) = *changes.borrow_and_update() else { continue };
+                hooks.environment.retain(|(name, _)| *name != INPUT);
+                hooks.environment.push((INPUT, Some(holder.name().into())));
+                for hook in &hooks.hooks {
+                    let mut ended = changes.clone();
+                    let asked = pin!(async {
+                        while ended.changed().await.is_ok() {}
+                        "the guest's end"
+                    });
+                    if let Err(error) = hooks.run(hook, asked).await {
+                        tracing::warn!("{error:#}");
+                    }
+                }
+            }
+        };
+        Some(Self { hooks: tokio::spawn(run), holder })
+    }
+
+    /// The devices have changed hands.
+    pub fn toggled(&self, holder: InputHolder) {
+        self.holder.send_replace(Some(holder));
+    }
+
+    /// The guest has ended: ends the one that still runs.
+    pub async fn end(self) {
+        drop(self.holder);
+        if let Err(error) = self.hooks.await {
+            tracing::warn!("the hooks of `toggled` failed: {error}");
+        }
     }
 }

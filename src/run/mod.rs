@@ -1,5 +1,6 @@
 //! Carries a plan out: lock, changes, helpers, QEMU, placement; then supervises the guest, and restores the host.
 
+mod cables;
 mod ending;
 mod hooks;
 mod kept;

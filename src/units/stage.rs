@@ -12,6 +12,8 @@ pub enum Stage {
     Ready,
     /// The guest runs.
     Running,
+    /// The shared keyboard has changed hands.
+    Toggled,
     /// The guest has ended, and so have QEMU and its helpers; the host is as the guest had it.
     Ended,
     /// The host is back.
@@ -20,7 +22,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 5] = [Self::Before, Self::Ready, Self::Running, Self::Ended, Self::Restored];
+    pub const ALL: [Self; 6] = [Self::Before, Self::Ready, Self::Running, Self::Toggled, Self::Ended, Self::Restored];
 
     /// Its name, as the machine file and `VFIO_RUN_STAGE` have it.
     pub fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Stage {
             Self::Before => "before",
             Self::Ready => "ready",
             Self::Running => "running",
+            Self::Toggled => "toggled",
             Self::Ended => "ended",
             Self::Restored => "restored",
         }

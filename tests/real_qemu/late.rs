@@ -67,6 +67,37 @@ fn a_machine_without_a_controller_takes_no_usb_device() {
     });
 }
 
+#[test]
+fn cables_are_unplugged_while_the_guest_runs_and_stay_so_in_a_new_qemu() {
+    each(|world| {
+        let networks = "networks: [(backend: None)], on_reboot: Relaunch";
+        let mut launcher = world.run(&world.machine(networks));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        let down = world.done(&["link", &world.name, "down", "--json"]).with(0).json();
+        assert_eq!(down["unplugged"], "net0");
+        let linked =
+            |records: Vec<serde_json::Value>| records.iter().rev().find_map(|record| record["link"]["up"].as_bool());
+        assert_eq!(linked(world.journal()), Some(false));
+        let mut monitor = super::talk::Qmp::of(world);
+        let plugged = monitor.ask_with("qom-get", json!({ "path": "/machine/peripheral/net0", "property": "type" }));
+        assert_eq!(plugged, "virtio-net-pci");
+        let qemu = world.pid("qemu");
+        guest.type_in("r");
+        super::relaunch::other_qemu(world, qemu);
+        assert_eq!(linked(world.journal()), Some(false));
+        world.done(&["link", &world.name, "up"]).with(0);
+        let refused = world.done(&["attach", &world.name, "/dev/null"]).with(1);
+        assert!(refused.err.contains("/dev/null is no event device that is plugged in"), "{refused:?}");
+        let refused = world.done(&["detach", &world.name, "/dev/input/by-id/none"]).with(1);
+        assert!(refused.err.contains("the guest does not share /dev/input/by-id/none"), "{refused:?}");
+        let mut guest = Serial::of(world);
+        guest.says("HELLO").type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
 /// What the launcher asks of QEMU for a device, with files that are none: QEMU gets the descriptor, knows each property, and
 /// refuses at the device itself.
 #[test]

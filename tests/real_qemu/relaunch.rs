@@ -9,7 +9,7 @@ use super::talk::{Qmp, Serial};
 use super::world::{World, each, each_as_root};
 
 /// The new QEMU's number, once the guest runs in it.
-fn other_qemu(world: &World, old: i32) -> i32 {
+pub fn other_qemu(world: &World, old: i32) -> i32 {
     wait_for("a new QEMU", || {
         let records = world.journal();
         (records.last().is_some_and(|record| record == "running") && world.pid("qemu") != old)

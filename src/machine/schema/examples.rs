@@ -71,6 +71,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("hooks.before", "[[\"/usr/local/bin/lights\", \"off\"]]"),
     ("hooks.ready", "[[\"/usr/local/bin/lights\", \"off\"]]"),
     ("hooks.running", "[[\"/usr/local/bin/lights\", \"off\"]]"),
+    ("hooks.toggled", "[[\"/usr/local/bin/monitor\"]]"),
     ("hooks.ended", "[[\"/usr/local/bin/lights\", \"on\"]]"),
     ("hooks.restored", "[[\"/usr/local/bin/lights\", \"on\"]]"),
     ("*.argv", "[\"/usr/local/bin/lights\", \"off\"]"),
@@ -199,7 +200,8 @@ mod tests {
             let mut places = vec![path.clone()];
             // The path with a place in each list on the way.
             for name in [
-                "disks", "networks", "pci", "shares", "usb", "input", "before", "ready", "running", "ended", "restored",
+                "disks", "networks", "pci", "shares", "usb", "input", "before", "ready", "running", "toggled", "ended",
+                "restored",
             ] {
                 places.push(places[places.len() - 1].replacen(&format!("{name}."), &format!("{name}[0]."), 1));
             }

@@ -35,6 +35,11 @@ pub struct Hooks {
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
     pub running: Vec<Hook>,
+    /// When the keyboard and mouse that host and guest share (`input`) have changed hands: `VFIO_RUN_INPUT` is `guest` or
+    /// `host`.
+    #[serde(default, deserialize_with = "list")]
+    #[schemars(schema_with = "list_schema")]
+    pub toggled: Vec<Hook>,
     /// When the guest has ended, before vfio-run restores the host; also if the guest never ran, once `ready` was reached.
     #[serde(default, deserialize_with = "list")]
     #[schemars(schema_with = "list_schema")]
@@ -63,6 +68,7 @@ impl Hooks {
             Stage::Before => &self.before,
             Stage::Ready => &self.ready,
             Stage::Running => &self.running,
+            Stage::Toggled => &self.toggled,
             Stage::Ended => &self.ended,
             Stage::Restored => &self.restored,
         }
@@ -74,6 +80,7 @@ impl Hooks {
             Stage::Before => &mut self.before,
             Stage::Ready => &mut self.ready,
             Stage::Running => &mut self.running,
+            Stage::Toggled => &mut self.toggled,
             Stage::Ended => &mut self.ended,
             Stage::Restored => &mut self.restored,
         }

@@ -70,6 +70,10 @@ pub enum Toggle {
 }
 
 impl Toggle {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::CtrlCtrl, Self::AltAlt, Self::ShiftShift, Self::MetaMeta, Self::ScrollLock, Self::CtrlScrollLock];
+
     /// QEMU's word for it (`GrabToggleKeys` in its `qapi/common.json`).
     pub fn word(self) -> &'static str {
         match self {

@@ -131,7 +131,7 @@ pub enum Link {
     /// Plugged in.
     #[default]
     Up,
-    /// Not plugged in: the guest has the card and no network, until `set_link` of QMP plugs it in.
+    /// Not plugged in: the guest has the card and no network, until `vfio-run link NAME up` plugs it in.
     Down,
 }
 

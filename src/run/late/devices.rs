@@ -12,47 +12,58 @@ use serde::Deserialize as _;
 use serde_json::json;
 
 use super::access::Access;
+use super::toggle::Toggles;
 use super::uevents::Uevents;
 use super::{give_input, give_usb};
 use crate::host::input::Inputs;
 use crate::host::usb::{self, Plugged};
 use crate::host::{Root, lease};
 use crate::journal::{Journal, Record};
-use crate::machine::UsbDevice;
 use crate::plan::{Late, LateDevice, LateUsb, Plan, assign_usb};
 use crate::qemu::{Qmp, QmpError};
 use crate::run::kept::leases::Lease;
-use crate::units::Origin;
+use crate::units::{InputHolder, Stage};
 
 /// The late devices of a machine.
 #[derive(Debug)]
 pub(in crate::run) struct LateDevices {
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// `None`: there are no late devices, or nothing is heard of changes.
     uevents: Option<Uevents>,
-    root: Root,
+    /// `None`: nobody wants to know who has the shared keyboard.
+    toggles: Option<Toggles>,
+    pub(super) root: Root,
+}
+
+/// What has happened to the devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum Happened {
+    /// One may have come or gone.
+    Plugged,
+    /// This one has the shared keyboard now.
+    Toggled(InputHolder),
 }
 
 /// A late device, and whether QEMU has it.
 #[derive(Debug)]
-struct Slot {
-    device: LateDevice,
+pub(super) struct Slot {
+    pub(super) device: LateDevice,
     /// The host's device that QEMU has under this id, by what tells it from every other.
-    has: Option<String>,
+    pub(super) has: Option<String>,
     /// What people call it.
-    name: String,
+    pub(super) name: String,
     /// The host's device that QEMU could not be given.
     refused: Option<String>,
     lease: Option<Lease>,
 }
 
 impl Slot {
-    fn new(device: LateDevice) -> Self {
+    pub(super) fn new(device: LateDevice) -> Self {
         Self { name: device.to_string(), device, has: None, refused: None, lease: None }
     }
 
     /// Takes the device from QEMU, or what is left of it there.
-    async fn withdraw(&mut self, access: &mut Access<'_>) {
+    pub(super) async fn withdraw(&mut self, access: &mut Access<'_>) {
         let id = self.device.id.clone();
         let done = match self.device.what {
             Late::Usb(_) => give_usb::withdraw(access.qmp, &id).await,
@@ -70,7 +81,13 @@ impl Slot {
     }
 
     /// QEMU has the device now, or could not be given it.
-    fn given(&mut self, journal: &mut Journal, identity: String, name: String, result: Result<Option<Lease>>) {
+    pub(super) fn given(
+        &mut self,
+        journal: &mut Journal,
+        identity: String,
+        name: String,
+        result: Result<Option<Lease>>,
+    ) {
         self.name = name;
         match result {
             Ok(lease) => {
@@ -88,7 +105,7 @@ impl Slot {
 }
 
 /// A record that is missing costs a launcher that takes over a device that it gives anew.
-fn note(journal: &mut Journal, record: Record) {
+pub(super) fn note(journal: &mut Journal, record: Record) {
     if let Err(error) = journal.append(record) {
         tracing::warn!("cannot write the journal: {error}");
     }
@@ -98,8 +115,12 @@ impl LateDevices {
     /// Those of the plan, and those that were attached since by these records of the journal; none is given yet. From now on
     /// changes are heard of.
     pub fn new(plan: &Plan, root: &Root, records: &[Record]) -> Self {
-        let mut late =
-            Self { slots: plan.late.iter().cloned().map(Slot::new).collect(), uevents: None, root: root.clone() };
+        let mut late = Self {
+            slots: plan.late.iter().cloned().map(Slot::new).collect(),
+            uevents: None,
+            toggles: plan.hooks.iter().any(|hook| hook.stage == Stage::Toggled).then(Toggles::new),
+            root: root.clone(),
+        };
         for record in records {
             match record {
                 Record::Attached { device, .. } => match LateDevice::deserialize(device) {
@@ -114,7 +135,7 @@ impl LateDevices {
         late
     }
 
-    fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         if self.slots.is_empty() || self.uevents.is_some() {
             return;
         }
@@ -175,15 +196,30 @@ impl LateDevices {
         Ok(())
     }
 
-    /// Waits until a device may have come or gone; for ever if there are no late devices. May be dropped at any await.
-    pub async fn changed(&mut self) {
-        let heard = match &mut self.uevents {
-            Some(uevents) => uevents.changed().await,
-            None => std::future::pending().await,
+    /// Waits until something has happened; for ever if there are no late devices. May be dropped at any await.
+    pub async fn happens(&mut self) -> Happened {
+        let Self { uevents, toggles, .. } = self;
+        let plugged = async {
+            match uevents {
+                Some(uevents) => uevents.changed().await,
+                None => std::future::pending().await,
+            }
         };
-        if let Err(error) = heard {
-            tracing::warn!("devices that are plugged in from now on are not noticed: {error}");
-            self.uevents = None;
+        let toggled = async {
+            match toggles {
+                Some(toggles) => toggles.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = plugged => {
+                if let Err(error) = heard {
+                    tracing::warn!("devices that are plugged in from now on are not noticed: {error}");
+                    self.uevents = None;
+                }
+                Happened::Plugged
+            }
+            holder = toggled => Happened::Toggled(holder),
         }
     }
 
@@ -195,70 +231,6 @@ impl LateDevices {
         if self.slots.iter().any(|slot| matches!(slot.device.what, Late::Input(_))) {
             self.reconcile_input(access).await;
         }
-    }
-
-    /// Gives the guest a USB device that its file does not name, now and again each time that it is plugged in. Says what it
-    /// is.
-    pub async fn attach(&mut self, access: &mut Access<'_>, device: &UsbDevice) -> Result<String> {
-        if !access.plan.command.options.iter().any(|option| option.has_id(UsbDevice::CONTROLLER)) {
-            bail!("{} has no USB controller; `usb: []` in its file gives it one", access.plan.name);
-        }
-        let wanted = LateUsb::of(device, None);
-        let plugged = plugged(access.plan, &self.root);
-        let is_given = |found: &Plugged| self.slots.iter().any(|slot| slot.has.as_ref() == Some(&found.identity()));
-        let there: Vec<&Plugged> = plugged.iter().filter(|found| wanted.is(found)).collect();
-        let Some(found) = there.iter().find(|found| !is_given(found)) else {
-            let hub = plugged.iter().find(|found| found.hub && wanted.names(found));
-            match (there.first(), hub) {
-                (Some(found), _) => bail!("the guest has {found} already"),
-                (None, Some(hub)) => bail!("{hub} is a hub; name what is plugged into it"),
-                (None, None) => bail!("{wanted} is not plugged in"),
-            }
-        };
-        let used = |port: u8| {
-            self.slots.iter().any(|slot| matches!(&slot.device.what, Late::Usb(usb) if usb.guest_port == Some(port)))
-        };
-        // A SPICE client redirects its devices into the first ports.
-        let redirected = access.plan.command.options.iter().filter(|option| option.is_device("usb-redir")).count();
-        let Some(port) = LateUsb::PORTS.clone().skip(redirected).find(|port| !used(*port)) else {
-            bail!("all ports of the guest's USB controller are taken; detach a device first");
-        };
-        let usb = LateUsb { guest_port: Some(port), ..wanted };
-        let id = format!("usb-{}", port - LateUsb::PORTS.start());
-        let lease = give_usb::give(access, &self.root, &id, &usb, found).await?;
-        let late = LateDevice {
-            id,
-            what: Late::Usb(usb),
-            needed: false,
-            origin: Origin::Default("attached while the guest ran".to_owned()),
-        };
-        let record = Record::Attached { id: late.id.clone(), device: serde_json::to_value(&late)? };
-        note(access.journal, record);
-        let mut slot = Slot::new(late);
-        slot.given(access.journal, found.identity(), found.to_string(), Ok(Some(lease)));
-        let name = slot.name.clone();
-        self.slots.push(slot);
-        self.listen();
-        Ok(name)
-    }
-
-    /// Takes a USB device from the guest for good: it is the host's, also when it is plugged in again. Says what it is.
-    pub async fn detach(&mut self, access: &mut Access<'_>, device: &UsbDevice) -> Result<String> {
-        let wanted = LateUsb::of(device, None);
-        let plugged = plugged(access.plan, &self.root);
-        let is_meant = |slot: &Slot| match &slot.device.what {
-            Late::Usb(usb) => {
-                let found = plugged.iter().find(|found| slot.has.as_ref() == Some(&found.identity()));
-                found.map_or((usb.ids, &usb.port) == (wanted.ids, &wanted.port), |found| wanted.is(found))
-            }
-            Late::Input(_) => false,
-        };
-        let Some(at) = self.slots.iter().position(is_meant) else { bail!("the guest does not have {wanted}") };
-        let mut slot = self.slots.remove(at);
-        slot.withdraw(access).await;
-        note(access.journal, Record::Detached { id: slot.device.id.clone() });
-        tracing::info!(event = "detached", "the host has {} again", slot.name);
-        Ok(slot.name)
     }
 
     async fn reconcile_usb(&mut self, access: &mut Access<'_>) {
@@ -313,6 +285,21 @@ impl LateDevices {
             let name = format!("{} ({})", device.name, input.path.display());
             slot.given(access.journal, identity, name, given.map(|()| None));
         }
+        self.follow_toggles(&inputs);
+    }
+
+    /// Listens to the shared devices that QEMU has, as far as they are among these, and no longer to others.
+    pub(super) fn follow_toggles(&mut self, inputs: &Inputs) {
+        let Some(toggles) = &mut self.toggles else { return };
+        toggles.keep(|id| self.slots.iter().any(|slot| slot.device.id == id && slot.has.is_some()));
+        for slot in &self.slots {
+            if let (Late::Input(input), Some(identity)) = (&slot.device.what, &slot.has)
+                && let Some(device) = inputs.devices.iter().find(|device| device.identity() == *identity)
+                && let Err(error) = toggles.listen(&self.root, &slot.device.id, input, device)
+            {
+                tracing::warn!("the toggle of {} is not noticed: {error:#}", slot.name);
+            }
+        }
     }
 }
 
@@ -340,7 +327,7 @@ impl Drop for LateDevices {
 }
 
 /// What is plugged in, with what other machines have of it.
-fn plugged(plan: &Plan, root: &Root) -> Vec<Plugged> {
+pub(super) fn plugged(plan: &Plan, root: &Root) -> Vec<Plugged> {
     let leases = plan.paths.run.parent().map(lease::folder).unwrap_or_default();
     usb::plugged(root, &leases)
 }
@@ -362,6 +349,6 @@ mod tests {
         let host = crate::plan::sample::host(crate::plan::sample::Shape::simple(4, 1));
         let plan = crate::plan::sample::plan("(guest: Other, memory: (size: \"1 GiB\"))", &host);
         let late = LateDevices::new(&plan, &Root::new("/"), &[]);
-        assert!(late.uevents.is_none() && late.slots.is_empty());
+        assert!(late.uevents.is_none() && late.toggles.is_none() && late.slots.is_empty());
     }
 }

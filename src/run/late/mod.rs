@@ -2,10 +2,12 @@
 //! plugged in.
 
 mod access;
+mod attach;
 mod devices;
 mod give_input;
 mod give_usb;
+mod toggle;
 mod uevents;
 
 pub(in crate::run) use access::Access;
-pub(in crate::run) use devices::LateDevices;
+pub(in crate::run) use devices::{Happened, LateDevices};

@@ -25,6 +25,7 @@ use crate::host::pci::vfio;
 use crate::journal::{Journal, Record};
 use crate::plan::{Cgroup, Plan};
 use crate::qemu::Qmp;
+use crate::run::cables;
 use crate::run::ending::restore::log_undo;
 use crate::run::hooks;
 use crate::run::kept::guest_lock;
@@ -213,10 +214,7 @@ async fn continue_guest(
     }
     let placed = place_all(&mut qmp, qemu.pid(), &plan.placement).await;
     placed.context("the guest was not started, because one of its threads could not be placed")?;
-    for name in &plan.unplugged {
-        let unplug = qmp::set_link { name: name.clone(), up: false };
-        qmp.execute(unplug).await.with_context(|| format!("QEMU did not unplug the cable of {name}"))?;
-    }
+    cables::unplug(plan, journal.records(), &mut qmp).await?;
     display::give_socket(plan);
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;

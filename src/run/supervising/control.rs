@@ -28,6 +28,15 @@ pub enum Request {
     Attach(UsbDevice),
     /// Take a USB device from the guest.
     Detach(UsbDevice),
+    /// Share a keyboard or mouse of the host's, an event device, with the guest.
+    Share(PathBuf),
+    /// Give the host a shared keyboard or mouse for good.
+    Unshare(PathBuf),
+    /// Plug the cables of the guest's network cards in, or unplug them.
+    Link {
+        /// Whether they are to be plugged in.
+        up: bool,
+    },
 }
 
 /// A launcher's answer.
@@ -48,7 +57,7 @@ pub struct Reply {
 }
 
 /// The longest request that is read.
-const MAX_REQUEST: usize = 256;
+const MAX_REQUEST: usize = 1024;
 /// How long a client may take over its request, and over taking the answer. The launcher does nothing else meanwhile.
 const CLIENT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a launcher may take over its answer.

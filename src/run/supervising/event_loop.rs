@@ -21,13 +21,15 @@ use super::switch_clock::SwitchClock;
 use super::throttle::{Shown, Throttle};
 use crate::change::{Change, unattended};
 use crate::host::Root;
-use crate::journal::Journal;
-use crate::machine::Sign;
+use crate::journal::{Journal, Record};
+use crate::machine::{HostDevice, Sign};
 use crate::plan::{Helper, Plan};
 use crate::qemu::{Event, Qmp, QmpError};
+use crate::run::cables;
 use crate::run::ending::escalation::{self, Ending, Step};
+use crate::run::hooks::ToggledHooks;
 use crate::run::kept::log::Log;
-use crate::run::late::{Access, LateDevices};
+use crate::run::late::{Access, Happened, LateDevices};
 use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
@@ -80,7 +82,7 @@ enum Wakeup {
     LookForLife,
     LookForInterrupts,
     LogCut(std::io::Result<()>),
-    DevicesChanged,
+    Devices(Happened),
 }
 
 /// What a started guest is supervised with.
@@ -171,6 +173,7 @@ async fn run_loop(
     let placed = if plan.placement.pinned { "every vCPU on a CPU of its own" } else { "vCPUs not pinned" };
     tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} runs ({placed})");
     systemd_notify::ready(&format!("running, {placed}"));
+    let toggled = ToggledHooks::wait(plan, qemu.pid());
     let mut looks = threads::LATER_LOOKS.into_iter();
     let mut next_look = looks.next().map(|delay| Instant::now() + delay);
 
@@ -184,7 +187,7 @@ async fn run_loop(
             () = until(next_look) => Wakeup::PlaceNewThreads,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
             () = until(guest.interrupts.next_look) => Wakeup::LookForInterrupts,
-            () = guest.late.changed() => Wakeup::DevicesChanged,
+            happened = guest.late.happens() => Wakeup::Devices(happened),
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
             ended = qemu.ended() => { ended?; Wakeup::QemuEnded }
@@ -234,7 +237,18 @@ async fn run_loop(
             }
             Wakeup::LookForInterrupts => guest.interrupts.look(Instant::now()),
             Wakeup::LookForLife => guest.look_for_life().await,
-            Wakeup::DevicesChanged => guest.follow_devices().await,
+            Wakeup::Devices(Happened::Plugged) => guest.follow_devices().await,
+            Wakeup::Devices(Happened::Toggled(holder)) => {
+                let holder_name = holder.name();
+                tracing::debug!(
+                    event = "toggled",
+                    holder = holder_name,
+                    "the {holder_name} has the shared keyboard and mouse"
+                );
+                if let Some(hooks) = &toggled {
+                    hooks.toggled(holder);
+                }
+            }
             Wakeup::PlaceNewThreads => {
                 threads::place_kernel_threads(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
@@ -244,6 +258,9 @@ async fn run_loop(
                 }
             }
         }
+    }
+    if let Some(hooks) = toggled {
+        hooks.end().await;
     }
     if let Some(console) = &mut console {
         console.show_final_output().await;
@@ -479,7 +496,11 @@ impl Guest<'_> {
                 self.disarm();
                 self.force_quit().await;
             }
-            Request::Attach(_) | Request::Detach(_) => match self.attach_or_detach(&request).await {
+            Request::Attach(_)
+            | Request::Detach(_)
+            | Request::Share(_)
+            | Request::Unshare(_)
+            | Request::Link { .. } => match self.change_devices(&request).await {
                 Ok(name) => device = Some(name),
                 Err(error) => refused = Some(format!("{error:#}")),
             },
@@ -491,14 +512,21 @@ impl Guest<'_> {
             .await;
     }
 
-    /// Gives the guest a device or takes one from it; which it is.
-    async fn attach_or_detach(&mut self, request: &Request) -> Result<String> {
+    /// Gives the guest a device, takes one from it, or plugs its cables in or out; which it is.
+    async fn change_devices(&mut self, request: &Request) -> Result<String> {
         let Self { plan, qmp, late, journal, .. } = self;
         let qmp = qmp.as_mut().context("QEMU has closed its monitor")?;
         let mut access = Access { plan, qmp, journal };
         match request {
-            Request::Attach(device) => late.attach(&mut access, device).await,
-            Request::Detach(device) => late.detach(&mut access, device).await,
+            Request::Attach(device) => late.attach(&mut access, &HostDevice::Usb(device.clone())).await,
+            Request::Detach(device) => late.detach(&mut access, &HostDevice::Usb(device.clone())).await,
+            Request::Share(path) => late.attach(&mut access, &HostDevice::Input(path.clone())).await,
+            Request::Unshare(path) => late.detach(&mut access, &HostDevice::Input(path.clone())).await,
+            Request::Link { up } => {
+                let cards = cables::set(plan, *up, access.qmp).await?;
+                access.journal.append(Record::Link { up: *up })?;
+                Ok(cards)
+            }
             _ => bail!("this is no request for a device"),
         }
     }

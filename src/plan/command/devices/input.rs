@@ -40,6 +40,12 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
         draft.pcie_device(Device::new("virtio-keyboard-pci", "keyboard0"), origin.clone());
         draft.pcie_device(Device::new("virtio-mouse-pci", "mouse0"), origin);
     }
+    let leader = leader(&shared);
+    if !machine.hooks.toggled.is_empty() && leader.is_none() {
+        let detail = "no shared keyboard has a toggle that moves all devices, so the hooks of `toggled` never run";
+        draft.no("input.toggled", Soft, detail, "share the keyboard: `input: Auto`, without `grab_all: false`");
+        draft.about("hooks.toggled");
+    }
     if shared.is_empty() {
         return;
     }
@@ -52,7 +58,6 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
             by_default("QEMU's account may not open the host's event devices, so it has nodes of its own"),
         );
     }
-    let leader = leader(&shared);
     for (index, Shared { entry, field, origin }) in shared.into_iter().enumerate() {
         let Some((path, keyboard)) = entry.path() else { continue };
         check(draft, &entry, field.as_deref(), path, keyboard);

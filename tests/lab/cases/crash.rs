@@ -41,24 +41,40 @@ pub const OBEDIENT: &str = r#"kernel: (image: "/lab/guests/tiny"), shutdown_time
 pub struct Desk {
     pub lab: Lab,
     before: Snapshot,
+    rests: Rests,
+}
+
+/// When a host can be compared with what it was.
+#[derive(Clone, Copy)]
+pub struct Rests {
+    /// What succeeds once the kernel is done with what came back.
+    pub when: &'static str,
+    /// What differs each time, by the beginnings of names.
+    pub except: &'static [&'static str],
 }
 
 impl Desk {
     pub fn new(release: &str) -> Result<Self> {
         // Begun by UEFI, as desktops are: the consoles are taken off the card by hand there.
-        let lab = Lab::variant("uefi", release).start()?;
+        Self::with("uefi", release, &machine(OBEDIENT), Rests { when: "true", except: &[] })
+    }
+
+    /// A desktop on a host of this variant, and a machine.
+    pub fn with(variant: &str, release: &str, machine: &str, rests: Rests) -> Result<Self> {
+        let lab = Lab::variant(variant, release).start()?;
         lab.load_kvm()?;
         lab.sh(DESKTOP)?;
-        lab.install_machine("only", &machine(OBEDIENT))?;
+        lab.install_machine("only", machine)?;
         // Asks QEMU what it can do, which all runs find in the cache.
         lab.run_for(&format!("/lab/bin/vfio-run check {FILE}"), GUEST_BOOT)?.ok()?;
         let before = lab.snapshot_of_host()?;
-        Ok(Self { lab, before })
+        Ok(Self { lab, before, rests })
     }
 
     /// Whether the host is as it was, nothing more and nothing less.
     pub fn is_as_before(&self, when: &str, output: &Output) -> Result<()> {
-        let left = self.before.diff(&self.lab.snapshot_of_host()?);
+        self.lab.wait_until(self.rests.when, SOON)?;
+        let left = self.before.diff(&self.lab.snapshot_of_host()?).except(self.rests.except);
         ensure!(left.is_empty(), "left behind after {when}:\n{left}\n{output}");
         ensure!(self.lab.run(&format!("[ -e {RUN_DIR} ]"))?.status != 0, "{when}: the run directory is still there");
         Ok(())
@@ -102,7 +118,7 @@ fn kind_of(record: &str) -> String {
 }
 
 /// The records of a whole run up to the guest's first instruction, each as its line.
-fn records(desk: &Desk) -> Result<Vec<String>> {
+pub fn records(desk: &Desk) -> Result<Vec<String>> {
     let job = desk.start(FILE)?;
     let journal = desk.lab.sh(&format!("cat {RUN_DIR}/journal"))?;
     desk.lab.sh("/lab/bin/vfio-run stop only")?;
@@ -119,22 +135,25 @@ fn a_launcher_that_is_killed_leaves_nothing_behind() -> Result<()> {
         let since = Instant::now();
         let records = records(&desk)?;
         eprintln!("{release}: {} records; a run takes {:.0} s", records.len(), since.elapsed().as_secs_f32());
-        killed_at_each(&desk, &records)?;
-        killed_while_it_gives_back(&desk, records.len())?;
+        ensure!(records.iter().any(|record| record.contains("leave_console")), "no consoles to take off: {records:#?}");
+        // Of those by which anything is decided, every second.
+        killed_at_each(&desk, &records, 2)?;
+        killed_while_it_gives_back(&desk, records.len(), 4)?;
         who_gives_back_is_succeeded_by_the_next(&desk)?;
         desk.lab.finish()?;
     }
     Ok(())
 }
 
-fn killed_at_each(desk: &Desk, records: &[String]) -> Result<()> {
+/// Kills a launcher at each of its records up to the guest's first instruction; usually at one of so many of those by which
+/// anything is decided.
+pub fn killed_at_each(desk: &Desk, records: &[String], one_of: usize) -> Result<()> {
     let since = Instant::now();
     ensure!(records.last().is_some_and(|last| last.contains("running")), "{records:#?}");
-    ensure!(records.iter().any(|record| record.contains("leave_console")), "no consoles to take off: {records:#?}");
     let mut points = 0;
     for (index, record) in records.iter().enumerate() {
-        // Nothing is decided by `done`: what stands after it stands at the next record too. Of the others, every second.
-        if !thorough::is_on() && (kind_of(record).starts_with("done") || index % 4 == 0) {
+        // Nothing is decided by `done`: what stands after it stands at the next record too.
+        if !thorough::is_on() && (kind_of(record).starts_with("done") || index / 2 % one_of != 1) {
             continue;
         }
         points += 1;
@@ -153,12 +172,13 @@ fn killed_at_each(desk: &Desk, records: &[String]) -> Result<()> {
 /// How many records a launcher writes while it gives back: what it takes at least, and far more than it takes.
 const GIVING_BACK: std::ops::RangeInclusive<usize> = 8..=60;
 
-fn killed_while_it_gives_back(desk: &Desk, to_the_guest: usize) -> Result<()> {
+/// Kills a launcher at each record of its way back; usually at one of so many.
+pub fn killed_while_it_gives_back(desk: &Desk, to_the_guest: usize, one_of: usize) -> Result<()> {
     let since = Instant::now();
     let (mut points, mut written) = (0, 0);
     for record in 1..=*GIVING_BACK.end() {
         // What is done at a record and the next is seldom of two kinds.
-        if !thorough::is_on() && record % 4 != 1 {
+        if !thorough::is_on() && record % one_of != 1 {
             continue;
         }
         let when = format!("record {record} after the guest's first instruction");

@@ -23,7 +23,7 @@ const LISTEN: &str = "while set -- $(dd bs=24 count=1 2>/dev/null | od -A n -j 1
                       echo \"KEY $1 $2 $3\"; done </dev/input/by-id/*event-kbd >/run/lab/keys";
 
 /// What is named after a number that the kernel counts up with each plugging.
-const PLUGGED_ANEW: &[&str] = &["dev /dev/disk/by-diskseq/", "dev /dev/bus/usb/"];
+pub const PLUGGED_ANEW: &[&str] = &["dev /dev/disk/by-diskseq/", "dev /dev/bus/usb/"];
 
 fn machine() -> String {
     format!(

@@ -16,6 +16,7 @@ mod crash;
 mod data;
 mod dead_man_switch;
 mod desk;
+mod everything;
 mod failures;
 mod handover;
 mod hygiene;

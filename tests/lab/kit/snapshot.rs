@@ -82,7 +82,6 @@ const RESTLESS: &[&str] = &[
     // Terminals come and go with the processes that look. (What else does is in folders that `l1/host-state.rs` leaves out.)
     "dev /dev/tty",
     "dev /dev/vcs",
-    "dev /dev/shm",
     // The programs that read all this, and their short-lived helpers.
     "process bash",
     "process agent",

@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::units::CpuSet;
 
@@ -100,6 +100,7 @@ struct Setup {
     user: Option<(libc::uid_t, libc::gid_t, Vec<libc::gid_t>)>,
     no_new_privileges: bool,
     user_namespace: bool,
+    blocked: Option<libc::sigset_t>,
     death_signal: Option<Signal>,
     parent: libc::pid_t,
     /// Sources, all numbered above the highest target, with their targets.
@@ -224,6 +225,12 @@ impl Command {
         self
     }
 
+    /// Keeps these signals from it and from what it starts, whatever handlers it installs, unless it unblocks them itself.
+    pub fn block_signals(&mut self, signals: &[Signal]) -> &mut Self {
+        self.setup.blocked = Some(*signals.iter().copied().collect::<SigSet>().as_ref());
+        self
+    }
+
     /// Has the kernel send it this signal when *the thread that spawns it* ends. So spawn from the main thread.
     pub fn death_signal(&mut self, signal: Signal) -> &mut Self {
         self.setup.death_signal = Some(signal);
@@ -299,6 +306,11 @@ impl Setup {
         if let Some(mask) = self.umask {
             // SAFETY: umask(2) can't fail and touches no memory.
             unsafe { libc::umask(mask) };
+        }
+        // After std, which starts every child with none blocked.
+        if let Some(blocked) = &self.blocked {
+            // SAFETY: the set is read, and no old one is asked for. sigprocmask(2) fails only for what is no set.
+            unsafe { libc::sigprocmask(libc::SIG_BLOCK, blocked, std::ptr::null_mut()) };
         }
         if let Some(procs) = &self.cgroup_procs {
             nix::unistd::write(procs, b"0").map_err(at(CGROUP))?;
@@ -477,8 +489,9 @@ mod tests {
         cat.arg("/proc/self/status").arg("/proc/self/limits");
         cat.umask(0o027).no_new_privileges().affinity(&"0".parse().unwrap());
         cat.rlimit(Resource::RLIMIT_CORE, 0, 0).death_signal(Signal::SIGKILL).session(Session::Own);
+        cat.block_signals(&[Signal::SIGTERM, Signal::SIGHUP]);
         let text = output(cat);
-        for line in ["Umask:\t0027\n", "NoNewPrivs:\t1\n", "Cpus_allowed_list:\t0\n"] {
+        for line in ["Umask:\t0027\n", "NoNewPrivs:\t1\n", "Cpus_allowed_list:\t0\n", "SigBlk:\t0000000000004001\n"] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
         let core = text.lines().find(|line| line.starts_with("Max core file size")).unwrap();

@@ -224,6 +224,9 @@ pub struct RunArgs {
     /// The machine file (RON)
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+    /// Report after the run what made the guest stutter, as `report: true` in the machine file does
+    #[arg(long)]
+    pub report: bool,
 }
 
 /// `plan`.

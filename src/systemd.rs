@@ -2,7 +2,9 @@
 //! Source: org.freedesktop.systemd1(5).
 //!
 //! A client lives no longer than the question that it was made for, so nothing of the bus wakes the launcher while a
-//! guest runs.
+//! guest runs; the one connection that stays is for news that ends the guest (`logind`).
+
+pub mod logind;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -147,6 +149,32 @@ impl Systemd {
         }
     }
 
+    /// If a start of the unit is queued or under way, as at boot, waits for its end; whether there was one.
+    pub async fn wait_for_start(&self, unit: &str, limit: Duration) -> Result<bool> {
+        // Number, unit, type, state, and the paths of job and unit. The unit of an alias' job has its own name.
+        type Job = (u32, String, String, String, OwnedObjectPath, OwnedObjectPath);
+        let id: String = self.property(unit, "Unit", "Id").await?;
+        let deadline = Instant::now() + limit;
+        let mut waited = false;
+        loop {
+            let jobs: Vec<Job> = self.call("ListJobs", &()).await?;
+            if !jobs.iter().any(|(_, of, kind, ..)| *of == id && kind == "start") {
+                return Ok(waited);
+            }
+            if Instant::now() > deadline {
+                return Err(SystemdError::Late { state: "starting".to_owned(), limit });
+            }
+            waited = true;
+            sleep(POLL).await;
+        }
+    }
+
+    /// Whether the host shuts down: then systemd takes no job that would start anything.
+    pub async fn is_shutting_down(&self) -> Result<bool> {
+        let manager = OwnedObjectPath::try_from(PATH).map_err(|error| SystemdError::Answer(error.to_string()))?;
+        Ok(self.property_at::<String>(manager, "Manager", "SystemState").await? == "stopping")
+    }
+
     /// A property of the unit, whose interface is `Unit` or the unit's type: `Service`, `Scope`, …
     pub async fn property<T>(&self, unit: &str, interface: &str, property: &str) -> Result<T>
     where
@@ -248,6 +276,8 @@ mod tests {
     #[derive(Default)]
     struct Manager {
         subscribed: bool,
+        /// How often its jobs were listed.
+        looks: u32,
         units: Arc<Mutex<BTreeMap<String, &'static str>>>,
     }
 
@@ -260,6 +290,8 @@ mod tests {
         AlreadySubscribed(String),
         NoSuchUnit(String),
     }
+
+    type JobOfList = (u32, String, String, String, OwnedObjectPath, OwnedObjectPath);
 
     const JOB: ObjectPath<'static> = ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/job/7");
     const OTHER_JOB: ObjectPath<'static> = ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/job/6");
@@ -318,6 +350,22 @@ mod tests {
             }
         }
 
+        /// The start of `a.service` at boot, which ends after some looks.
+        fn list_jobs(&mut self) -> Vec<JobOfList> {
+            self.looks += 1;
+            let job = |of: &str, kind: &str| {
+                let (of, kind, state) = (of.to_owned(), kind.to_owned(), "waiting".to_owned());
+                (7, of, kind, state, JOB.into(), UNIT.into())
+            };
+            let own = (self.looks < 3).then(|| job("a.service", "start"));
+            own.into_iter().chain([job("a.service", "stop"), job("other.service", "start")]).collect()
+        }
+
+        #[zbus(property)]
+        fn system_state(&self) -> String {
+            if self.looks < 3 { "starting" } else { "stopping" }.to_owned()
+        }
+
         #[zbus(signal)]
         async fn job_removed(
             emitter: &SignalEmitter<'_>,
@@ -332,6 +380,12 @@ mod tests {
 
     #[zbus::interface(name = "org.freedesktop.systemd1.Unit")]
     impl Unit {
+        /// What `alias.service` is an alias of.
+        #[zbus(property)]
+        fn id(&self) -> String {
+            "a.service".to_owned()
+        }
+
         #[zbus(property)]
         fn active_state(&self) -> String {
             self.0.lock().unwrap().get("a.service").copied().unwrap_or("deactivating").to_owned()
@@ -379,5 +433,16 @@ mod tests {
         assert_eq!(late, "it is still deactivating after 0 s");
         let late = systemd.wait_for("b.service", limit, |state| state == "failed").await.unwrap_err().to_string();
         assert_eq!(late, "it is still deactivating after 0 s");
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_is_about_to_start_is_waited_for_under_its_own_name() {
+        let (_server, systemd) = with_a_fake().await;
+        assert!(!systemd.is_shutting_down().await.unwrap());
+        let late = systemd.wait_for_start("alias.service", Duration::ZERO).await.unwrap_err().to_string();
+        assert_eq!(late, "it is still starting after 0 s");
+        assert!(systemd.wait_for_start("alias.service", Duration::from_secs(30)).await.unwrap());
+        assert!(!systemd.wait_for_start("alias.service", Duration::ZERO).await.unwrap());
+        assert!(systemd.is_shutting_down().await.unwrap());
     }
 }

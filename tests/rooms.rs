@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "trusted", "units",
         ],
     ),
-    ("report", &["run::rehearsing", "cli", "plan", "qemu::command", "host::pci", "streams", "units"]),
+    ("report", &["run::rehearsing", "cli", "plan", "qemu::command", "host::pci", "host::activity", "streams", "units"]),
     (
         "run",
         &[
@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "qemu::command",
             "qemu::qmp",
             "host::root",
+            "host::activity",
             "host::acpi",
             "host::smbios",
             "host::desktop",
@@ -61,6 +62,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::block",
             "host::pci::nodes",
             "host::pci::holders",
+            "host::pci::config",
             "child",
             "trusted",
             "units",

@@ -12,6 +12,9 @@ use crate::{report, run};
 /// Starts the machine and stays until it has ended.
 pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     let mut plan = planned::plan(&args.file, None)?;
+    if block_on(async { Ok(run::wait_for_display_manager(&plan).await) })? {
+        plan = planned::plan(&args.file, None)?;
+    }
     if planned::blockers(&plan).next().is_some() {
         match output.json {
             true => report::error_line("refused", &refusal(&plan), "findings", serde_json::to_value(&plan.findings)?),
@@ -20,11 +23,12 @@ pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
         return Ok(exit::REFUSED);
     }
     log_warnings(&plan);
+    plan.report |= args.report;
     // If the machine runs already, this process says so, and starts no unit.
     if let Some(moves) = plan.moves.take()
         && run::Lock::owner(&plan.paths.run).is_none()
     {
-        return move_to_unit(&moves, &plan, &args.file, output, Task::Run);
+        return move_to_unit(&moves, &plan, &args.file, output, Task::Run { report: args.report });
     }
     // Standard output is for scripts then; the port stays reachable at serial.sock.
     plan.console &= !output.json;

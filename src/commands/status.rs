@@ -1,11 +1,14 @@
 //! `vfio-run status [NAME]`.
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use super::shared::machines::{names, run_dir, state_without_answer};
 use crate::cli::{OutputArgs, StatusArgs};
-use crate::host;
+use crate::host::activity::{Activity, MemoryUse, Since};
+use crate::host::{self, Root};
 use crate::journal::{Journal, Record, open_changes};
 use crate::report::{self, Table};
 use crate::run::control::{Request, ask};
@@ -24,8 +27,46 @@ struct Status {
     changes: Vec<String>,
     /// What the user should do, if anything.
     remedy: Option<String>,
+    /// What happens on the guest's CPUs, if this machine was asked for by name and its guest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<Details>,
     /// Why its last start failed, until one succeeds.
     last_failure: Option<LastFailure>,
+}
+
+/// What happens on the guest's CPUs.
+#[derive(Debug, Serialize)]
+struct Details {
+    /// Since the guest's first second; without a look then, since its threads were made.
+    #[serde(flatten)]
+    since: Since,
+    /// What its memory lies on.
+    memory: MemoryUse,
+    /// The cgroup of its first vCPU.
+    cgroup: Option<String>,
+    /// What that group says of its CPUs (`cpuset.cpus.partition`): `isolated`, `root invalid (…)`; `member` for none of its own.
+    partition: Option<String>,
+}
+
+impl Details {
+    fn read(run_dir: &Path, qemu: i32) -> Self {
+        let root = Root::new("/");
+        let first = run::first_look(run_dir);
+        // Without a first look nobody knows what came before the guest.
+        let guest = first.as_ref().and_then(|_| run::kept_plan(run_dir).ok()?.placement.guest_cpus());
+        let now = Activity::read(&root, qemu, guest.as_ref());
+        let (cgroup, partition) = now.cgroup(&root, qemu);
+        Self { since: now.since(&first.unwrap_or_default()), memory: MemoryUse::read(&root, qemu), cgroup, partition }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{}\n{}", report::activity(&self.since), report::memory_use(&self.memory));
+        if let Some(cgroup) = &self.cgroup {
+            let partition = self.partition.as_deref().unwrap_or("no cpuset of its own");
+            text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
+        }
+        text
+    }
 }
 
 impl Status {
@@ -37,6 +78,7 @@ impl Status {
             qemu: None,
             changes: Vec::new(),
             remedy: None,
+            activity: None,
             last_failure: LastFailure::of(&host::log_dir().join(format!("{name}.log"))),
         }
     }
@@ -71,7 +113,7 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
             remedy: Some(format!("{error:#}")),
             ..Status::new(name, machine_state::UNREADABLE)
         };
-        let found = look(name).unwrap_or_else(|error| Some(unreadable(error)));
+        let found = look(name, args.name.is_some()).unwrap_or_else(|error| Some(unreadable(error)));
         all.extend(
             found.or_else(|| {
                 Some(Status::new(name, machine_state::FAILED)).filter(|status| status.last_failure.is_some())
@@ -110,6 +152,9 @@ fn render(all: &[Status]) -> String {
         for line in s.changes.iter().map(|c| format!("\n{}: {c}", s.name)) {
             text.push_str(&line);
         }
+        if let Some(activity) = &s.activity {
+            text.push_str(&format!("\n\n{}", activity.text()));
+        }
         if let Some(remedy) = &s.remedy {
             text.push_str(&format!("\n{}: → {remedy}", s.name));
         }
@@ -117,7 +162,7 @@ fn render(all: &[Status]) -> String {
     text
 }
 
-fn look(name: &str) -> Result<Option<Status>> {
+fn look(name: &str, closely: bool) -> Result<Option<Status>> {
     let run_dir = run_dir(name)?;
     let Some(records) = Journal::read(&run_dir)? else { return Ok(None) };
     let changes = open_changes(&records).iter().map(|o| o.change.to_string()).collect();
@@ -146,5 +191,7 @@ fn look(name: &str) -> Result<Option<Status>> {
         status.qemu = None;
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` restores the host"));
     }
+    status.activity =
+        status.qemu.filter(|_| closely && run::guest_lives(&run_dir)).map(|qemu| Details::read(&run_dir, qemu));
     Ok(Some(status))
 }

@@ -10,7 +10,7 @@ use super::files::{firmware, images, unit_file, writable};
 use super::input::Inputs;
 use super::usb::Plugged;
 use super::{
-    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Memory, Network, Passt, Pci, Process,
+    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Logind, Memory, Network, Passt, Pci, Process,
     RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable,
     environment, io_uring, lease, pci, process, render_nodes, smbios, usb,
 };
@@ -62,6 +62,9 @@ pub struct Host {
     /// What a network without privileges depends on, if the machine has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_network: Option<UserNetwork>,
+    /// systemd-logind, which keeps the host from suspending and holds up its shutdown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logind: Option<Logind>,
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -165,6 +168,7 @@ impl Host {
             usb: wanted.desk.as_ref().map(|_| usb::plugged(root, &leases)),
             input: wanted.desk.as_ref().map(|paths| Inputs::read(root, paths)),
             user_network: wanted.user_network.then(|| UserNetwork::read(root, passt)),
+            logind: Some(Logind::read(root)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
             tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports)),

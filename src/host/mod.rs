@@ -2,6 +2,7 @@
 //! (`None`), never *no*.
 
 pub mod acpi;
+pub mod activity;
 mod block;
 mod cpus;
 pub mod desktop;
@@ -13,6 +14,7 @@ pub mod input;
 mod io_uring;
 pub mod kvm;
 pub mod lease;
+mod logind;
 mod memory;
 mod network;
 pub mod pci;
@@ -23,6 +25,7 @@ mod sessions;
 pub mod smbios;
 mod tcp;
 mod tuning;
+mod unit_names;
 pub mod usb;
 mod user_network;
 mod virtiofsd;
@@ -36,6 +39,7 @@ pub use facts::{Host, Wanted};
 pub use files::{Descriptor, Feature, FileFact, FileKind, InstalledUnit, WantedUnit, Writable};
 pub use holders::holders;
 pub use kvm::{Kvm, KvmVerdict};
+pub use logind::Logind;
 pub use memory::{HugePages, Memory, Node};
 pub use network::{Interface, InterfaceKind, Network, Route, TunFlags};
 pub use pci::Pci;

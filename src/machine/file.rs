@@ -181,6 +181,10 @@ pub struct Machine {
     /// Seconds that the guest may take to power off, 1 to 3600; then vfio-run forces QEMU to quit. Default 90.
     #[serde(default)]
     pub shutdown_timeout: Option<u32>,
+    /// Whether vfio-run looks once a second how long the guest's threads wait for their CPUs, and reports after the run what
+    /// made the guest stutter (`vfio-run man performance`). Default `false`.
+    #[serde(default)]
+    pub report: bool,
     /// The dead-man switch: vfio-run ends the guest and gives the devices back unless the guest shows a sign of life in
     /// time. Default: no switch.
     #[serde(default)]

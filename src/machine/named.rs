@@ -36,6 +36,8 @@ pub struct Named {
     pub desk: bool,
     /// Event devices; they are among `files` too.
     pub inputs: Vec<PathBuf>,
+    /// Units of the system.
+    pub units: Vec<String>,
     /// Units of users' service managers.
     pub user_units: Vec<String>,
     /// Whether the host's network interfaces matter.

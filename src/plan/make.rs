@@ -35,7 +35,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     command::finish(&mut draft);
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);
-    let holds = holds::decide(&mut draft);
+    let holds = holds::decide(&mut draft, &cgroup);
     sockets::check(&mut draft);
     let Draft {
         paths,
@@ -81,6 +81,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         relaunch: machine.on_reboot == OnReboot::Relaunch,
         // The type holds what the file can say: seconds in 32 bits.
         shutdown_timeout: u32::try_from(machine.shutdown_timeout().as_secs()).unwrap_or(u32::MAX),
+        report: machine.report,
         give_back_unless: machine.give_back_unless,
         findings,
     }

@@ -119,6 +119,7 @@ pub fn host(shape: Shape) -> Host {
         programs: BTreeMap::new(),
         files: BTreeMap::new(),
         accounts: BTreeMap::new(),
+        logind: None,
         pci: None,
         render_nodes: None,
         virtiofsd: None,

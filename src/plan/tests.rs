@@ -12,6 +12,7 @@ fn file() -> FileFact {
         mode: 0o600,
         size: 1 << 30,
         format: Some(DiskFormat::Raw),
+        other_format: None,
         direct_io: Some(true),
         mounted: vec![],
         scsi: None,
@@ -48,6 +49,17 @@ fn a_raw_image_that_a_guest_made_look_like_qcow2_is_not_believed() {
     let raw = with_disk("/d.img", "format: Raw", qcow2());
     assert!(blocking(&raw).is_empty() && !says(&raw, "qcow2"));
     assert!(says(&with_disk("/d.QCOW2", "", qcow2()), r#""driver":"qcow2""#));
+}
+
+#[test]
+fn an_image_in_another_format_is_no_empty_disk() {
+    let vmdk = || FileFact { other_format: Some("vmdk".to_owned()), ..file() };
+    let plan = with_disk("/d.vmdk", "", vmdk());
+    assert_eq!(blocking(&plan), ["disk0.format"]);
+    let finding = plan.findings.iter().find(|finding| finding.key == "disk0.format").unwrap();
+    let remedy = finding.remedy.as_deref().unwrap();
+    assert!(remedy.starts_with("`qemu-img convert -p -f vmdk -O qcow2 /d.vmdk /d.qcow2`"), "{remedy}");
+    assert_eq!(blocking(&with_disk("/d.vmdk", "format: Raw", vmdk())), [""; 0]);
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         slots: named.slots,
         all: false,
         roms: named.roms,
+        units: named.units,
         user_units: named.user_units,
     });
     let kept = named.kept.iter().map(|name| Path::new(&machine.name).join(name)).collect();

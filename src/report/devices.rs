@@ -41,7 +41,7 @@ pub fn devices(pci: &Pci, groups: &[Group], names: &Names) -> String {
                 name = format!("{name} [{ids}]");
             }
             let _ = writeln!(text, "  {}  {name}  {}, {driver}", function.address, names.class(function));
-            if let Some(details) = function.details.as_deref().filter(|_| !function.is_bridge()) {
+            if let Some(details) = function.details.as_deref().filter(|_| !function.is_of_board()) {
                 text.push_str(&describe(details));
             }
         }
@@ -58,9 +58,9 @@ pub fn devices(pci: &Pci, groups: &[Group], names: &Names) -> String {
 
 /// What of the group a guest gets, in the heading's line.
 fn together(pci: &Pci, functions: &[&PciFunction]) -> String {
-    let devices: Vec<&&PciFunction> = functions.iter().filter(|f| !f.is_bridge()).collect();
+    let devices: Vec<&&PciFunction> = functions.iter().filter(|f| !f.is_of_board()).collect();
     let card = |f: &PciFunction| (f.address.domain, f.address.bus, f.address.device);
-    let is_in = |f: &PciFunction| !f.is_bridge() && functions.iter().any(|member| member.address == f.address);
+    let is_in = |f: &PciFunction| !f.is_of_board() && functions.iter().any(|member| member.address == f.address);
     match devices.as_slice() {
         [] => ": bridges, which stay with the host".to_owned(),
         [_] => String::new(),

@@ -1,5 +1,6 @@
 //! How things look: messages while a guest runs, tables and JSON of what was asked for.
 
+mod activity;
 mod devices;
 mod findings;
 mod messages;
@@ -10,6 +11,7 @@ mod rehearsal;
 mod shell;
 mod table;
 
+pub use activity::{memory as memory_use, since as activity, stutter};
 pub use devices::{Group, devices};
 pub use findings::findings;
 pub use messages::{error_line, install as install_messages};

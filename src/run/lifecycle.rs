@@ -23,10 +23,13 @@ use crate::run::process::Watched;
 use crate::run::processes::Processes;
 use crate::run::signals::{Asked, Signals};
 use crate::run::starting::claim::{Claim, Claimed, claim};
+use crate::run::starting::holds;
 use crate::run::starting::start::{start, start_again};
+use crate::run::supervising::activity::Recording;
 use crate::run::supervising::console;
 use crate::run::supervising::dead_man_switch::Missed;
 use crate::run::supervising::event_loop::{self, Ended, Running, supervise};
+use crate::run::supervising::lasting::Lasting;
 use crate::run::supervising::reach_guest::{ReachedGuest, reach_guest};
 use crate::run::supervising::switch_clock::SwitchClock;
 use crate::units::machine_state;
@@ -45,12 +48,15 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     };
     let mut processes = Processes::default();
     let mut warnings = Vec::new();
-    let outcome = match start(plan, root, &mut journal, &mut signals, &mut processes).await {
+    // A host that shuts down waits for all of it, to the restored host.
+    let mut lasting = Lasting { notices: holds::notices(plan).await, recording: None };
+    let started = start(plan, root, &mut journal, &mut signals, &mut processes, lasting.controller()).await;
+    let outcome = match started {
         Ok(running) => {
             last_failure::remove(&plan.paths.log);
             let hooks = RunningHooks::start(plan, processes.qemu.as_ref().map(Watched::pid));
             let state = machine_state::RUNNING;
-            let outcome = attend(plan, root, running, state, &mut journal, &mut signals, &mut processes).await;
+            let outcome = attend(plan, running, state, &mut journal, &mut signals, &mut processes, &mut lasting).await;
             warnings = hooks.end().await;
             outcome
         }
@@ -59,9 +65,10 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
             None => Outcome::NotStarted(error),
         },
     };
+    let stutter = lasting.recording.take().map(Recording::end);
     let mut report = finish(lock, journal, root, processes, plan, outcome).await;
     report.warnings.splice(0..0, warnings);
-    Ok(report)
+    Ok(Report { stutter, ..report })
 }
 
 /// Supervises a guest whose launcher died. Without `console`, this terminal is not connected to it.
@@ -88,29 +95,34 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
         log: None,
         root: root.clone(),
     };
-    let outcome = attend(&plan, root, running, state.name(), &mut journal, signals, &mut processes).await;
-    Ok(finish(lock, journal, root, processes, &plan, outcome).await)
+    // To its scope this launcher is nobody: systemd takes a controller only when a scope is made.
+    let mut lasting = Lasting { notices: holds::notices(&plan).await, recording: None };
+    let outcome = attend(&plan, running, state.name(), &mut journal, signals, &mut processes, &mut lasting).await;
+    let stutter = lasting.recording.take().map(Recording::end);
+    let report = finish(lock, journal, root, processes, &plan, outcome).await;
+    Ok(Report { stutter, ..report })
 }
 
 /// Supervises the guest, and starts QEMU anew as often as it restarts, if the plan wants that, until it has ended for good.
 /// `state` is QEMU's run state.
 async fn attend(
     plan: &Plan,
-    root: &Root,
     mut running: Running,
     mut state: &str,
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &mut Processes,
+    lasting: &mut Lasting,
 ) -> Outcome {
-    let name = &plan.name;
+    let (name, root) = (&plan.name, running.root.clone());
     loop {
-        let switch = match supervise(plan, running, state, processes, signals, journal).await {
+        let switch = match supervise(plan, running, state, processes, signals, journal, lasting).await {
             Ended::For(outcome) => return outcome,
             Ended::Restarts { switch } => switch,
         };
         tracing::info!(event = "relaunch", "{name} restarts: QEMU is started anew");
-        running = match start_again(plan, root, journal, signals, processes, switch).await {
+        let controller = lasting.controller();
+        running = match start_again(plan, &root, journal, signals, processes, switch, controller).await {
             Ok(running) => running,
             // The guest had ended in good order by then.
             Err(error) if error.is::<Asked>() => {

@@ -1,5 +1,6 @@
 //! How a run went: for the caller, and for the hooks that run after the guest.
 
+use crate::host::activity::Stutter;
 use crate::units::exit;
 
 /// How a run went.
@@ -11,6 +12,8 @@ pub struct Report {
     pub left: Vec<String>,
     /// What else went wrong without stopping anything: hooks that failed after the start.
     pub warnings: Vec<String>,
+    /// What made the guest stutter, if that was asked for and the guest ran.
+    pub stutter: Option<Stutter>,
 }
 
 /// What became of the guest.
@@ -35,7 +38,7 @@ impl Report {
 
     /// The report of a start that was refused before anything was done.
     pub(in crate::run) fn refused(why: anyhow::Error, left: Vec<String>) -> Self {
-        Self { outcome: Outcome::NotStarted(why), left, warnings: Vec::new() }
+        Self { outcome: Outcome::NotStarted(why), left, warnings: Vec::new(), stutter: None }
     }
 }
 

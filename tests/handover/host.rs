@@ -243,12 +243,19 @@ fn act(root: &Path, file: &str, address: &str) {
             if address == GPU {
                 lose(root, driver);
             }
+            // The function stays awake from then on (`vfio_pci_core_unregister_device()`).
+            if driver == "vfio-pci" {
+                fs::write(folder.join("power/control"), "on\n").unwrap();
+            }
             fs::remove_file(link).unwrap();
         }
     } else if !link.exists() && !root.join(FAILS).exists() {
         let wanted = fs::read_to_string(folder.join("driver_override")).unwrap().trim().replace("(null)", "");
         let known = FUNCTIONS.iter().find(|(its, _)| *its == address).unwrap().1;
         let driver = if wanted.is_empty() { known } else { &wanted };
+        if driver == "vfio-pci" {
+            fs::write(folder.join("power/control"), "auto\n").unwrap();
+        }
         symlink(format!("../../drivers/{driver}"), link).unwrap();
         if address == GPU {
             show(root, driver);

@@ -188,3 +188,23 @@ fn a_signal_before_the_guest_runs_ends_the_start() {
         assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
     });
 }
+
+#[test]
+fn a_session_that_ends_asks_the_guest_and_does_not_cut_its_power() {
+    each(|world| {
+        // As a user QEMU is in the launcher's own cgroup, where a session's end sends everybody both signals at once.
+        let launcher = world.run(&world.machine("serial: Socket"));
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        let qemu = Pid::from_raw(world.pid("qemu"));
+        for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+            kill(qemu, signal).unwrap();
+        }
+        guest.type_in("?").says("HERE");
+        launcher.signal(Signal::SIGTERM);
+        launcher.signal(Signal::SIGHUP);
+        guest.says("BUTTON");
+        let ended = launcher.ended().with(0);
+        assert!(ended.err.contains("has ended (guest-shutdown)"), "{ended:?}");
+    });
+}

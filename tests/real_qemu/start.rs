@@ -199,3 +199,40 @@ fn json_lines_are_json() {
         assert_eq!(ended.err, "");
     });
 }
+
+#[test]
+fn what_happens_on_the_guests_cpus_is_shown_and_reported() {
+    each(|world| {
+        let machine = placed(world);
+        let mut launcher = world.start(world.command(&["-vv", "run", "--report", machine.to_str().unwrap()]));
+        Serial::of(world).says("HELLO");
+        wait_for("the first look", || world.run_dir().join("activity.json").exists().then_some(()));
+        let status = world.done(&["status", "--json", &world.name]).with(0).json();
+        let activity = &status[0]["activity"];
+        let threads = activity["threads"].as_array().unwrap();
+        assert!(threads[0]["name"].as_str().unwrap().starts_with("CPU 0/TCG"), "{activity:#}");
+        assert!(activity["memory"]["resident"].is_string() && activity["seconds"].is_number(), "{activity:#}");
+        let shown = world.done(&["status", &world.name]).with(0).out;
+        assert!(
+            shown.contains("THREAD") && shown.contains("CPU 0/TCG") && shown.contains("memory of QEMU: "),
+            "{shown}"
+        );
+        // Without a name nobody is looked at closely.
+        assert!(world.done(&["status", "--json"]).with(0).json()[0]["activity"].is_null());
+        // At least one look of the report.
+        let plan: Value = serde_json::from_slice(&std::fs::read(world.run_dir().join("plan.json")).unwrap()).unwrap();
+        assert_eq!(plan["report"], true);
+        let log = std::path::PathBuf::from(plan["paths"]["log"].as_str().unwrap());
+        launcher.tells("looked at the guest's threads");
+        launcher.signal(Signal::SIGTERM);
+        let ended = launcher.ended().with(0);
+        assert!(
+            ended.err.contains("what happened on the guest's CPUs (") && ended.err.contains("CPU 0/TCG"),
+            "{ended:?}"
+        );
+        assert!(ended.err.contains("worst second: "), "{ended:?}");
+        let report: Value = serde_json::from_slice(&std::fs::read(log.with_extension("report.json")).unwrap()).unwrap();
+        assert!(!report["wait_ms"].as_array().unwrap().is_empty(), "{report:#}");
+        assert!(world.log().contains("worst second: "));
+    });
+}

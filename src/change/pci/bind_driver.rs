@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::disks::check_unused;
 use super::function::{
-    await_driver, await_screen, check_answers, driver, driver_override, exists, has_screen, is_registered, module,
-    override_of, probe, set_override, unbind,
+    await_driver, await_screen, check_answers, driver, driver_override, exists, folder, has_screen, is_registered,
+    module, override_of, probe, set_override, unbind, write_attribute,
 };
 use super::modprobe;
 use crate::change::attribute::{ASK_LIMIT, reads_return};
@@ -21,6 +21,9 @@ use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
 use crate::units::PciAddress;
+
+/// The driver that gives functions to guests.
+const VFIO: &str = "vfio-pci";
 
 /// Bind a PCI function to another driver, or to none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct Driver {
     /// Whether the driver had made a DRM card of it.
     #[serde(default)]
     pub screen: bool,
+    /// What its `power/control` said, if it was to be vfio-pci's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
 }
 
 /// The driver that was found: `{"driver": {…}}`.
@@ -73,21 +79,26 @@ impl Step for BindDriver {
                 module: module(root, address),
                 driver_override: driver_override(root, address)?,
                 screen: has_screen(root, address),
+                control: control(root, address).filter(|_| self.driver.as_deref() == Some(VFIO)),
             },
         })
     }
 
     fn apply(&self, root: &Root, _: &FoundDriver, _: Progress<'_>) -> Result<(), ChangeError> {
-        if driver(root, self.address) == self.driver {
-            return Ok(());
-        }
-        check_unused(root, self.address)?;
-        match &self.driver {
-            None => must_unbind(root, self.address),
-            Some(name) => {
-                check_answers(root, self.address)?;
-                bind(root, self.address, name, None)
+        if driver(root, self.address) != self.driver {
+            check_unused(root, self.address)?;
+            match &self.driver {
+                None => must_unbind(root, self.address)?,
+                Some(name) => {
+                    check_answers(root, self.address)?;
+                    bind(root, self.address, name, None)?;
+                }
             }
+        }
+        // vfio-pci lets the function sleep as soon as it has it, and some cards do not wake from that.
+        match self.driver.as_deref() {
+            Some(VFIO) => set_control(root, self.address, Some("on")),
+            _ => Ok(()),
         }
     }
 
@@ -116,6 +127,8 @@ impl Step for BindDriver {
                 }
             }
         }
+        // Not before the driver is bound: with vfio-pci it would fall asleep on its way back.
+        set_control(root, address, old.control.as_deref())?;
         let override_back = driver_override(root, address)? == old.driver_override;
         if !override_back {
             // A dead card keeps the override that keeps other drivers off it, also if it had no driver before: the next
@@ -167,4 +180,22 @@ fn must_unbind(root: &Root, address: PciAddress) -> Result<(), ChangeError> {
         None => Ok(()),
         found => Err(FunctionError::NotBound { address, wanted: "no driver".to_owned(), found }.into()),
     }
+}
+
+/// Whether the function may sleep: `auto`, or `on` for never.
+fn control(root: &Root, address: PciAddress) -> Option<String> {
+    root.text_up_to(control_of(address), 64)
+}
+
+fn control_of(address: PciAddress) -> PathBuf {
+    folder(address).join("power/control")
+}
+
+/// Has the function sleep or not, if it is known what is wanted and the kernel lets it sleep at all.
+fn set_control(root: &Root, address: PciAddress, wanted: Option<&str>) -> Result<(), ChangeError> {
+    let (Some(wanted), Some(found)) = (wanted, control(root, address)) else { return Ok(()) };
+    if found != wanted {
+        write_attribute(root, &control_of(address), wanted)?;
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use crate::change::error::{FileError, FunctionError};
 use crate::change::file::{read, write};
 use crate::change::wait::wait_for;
 use crate::host::Root;
+use crate::host::pci::config;
 use crate::units::PciAddress;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
@@ -133,14 +134,9 @@ pub(super) fn has_screen(root: &Root, address: PciAddress) -> bool {
     root.names(folder(address).join("drm")).iter().any(|name| name.starts_with("card"))
 }
 
-/// Whether its configuration space answers with anything but ones. A function whose configuration space cannot be read is
-/// not known to be dead.
+/// Whether it answers. A function whose configuration space cannot be read is not known to be dead.
 pub(super) fn answers(root: &Root, address: PciAddress) -> bool {
-    use std::io::Read as _;
-    let mut vendor = [0; 2];
-    let read =
-        std::fs::File::open(root.path(folder(address).join("config"))).and_then(|mut f| f.read_exact(&mut vendor));
-    read.is_err() || vendor != [0xff, 0xff]
+    config::answers(root, address).unwrap_or(true)
 }
 
 /// Refuses a function that is dead, or does not wake from its sleep (D3cold). Reading the configuration space wakes one

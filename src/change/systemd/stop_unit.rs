@@ -53,7 +53,8 @@ impl Step for StopUnit {
             return Ok(Undone::AlreadyBack);
         }
         let state = self.ask(async |systemd| {
-            if systemd.state(&self.unit).await? == "active" {
+            // A host that shuts down starts nothing any more, and has the unit again when it is up.
+            if systemd.state(&self.unit).await? == "active" || systemd.is_shutting_down().await? {
                 return Ok(None);
             }
             systemd.reset_failed(&self.unit).await;

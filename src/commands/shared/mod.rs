@@ -5,4 +5,5 @@ pub mod move_to_unit;
 pub mod outcome;
 pub mod pages;
 pub mod planned;
+mod stutter;
 pub mod unit_file;

@@ -15,7 +15,10 @@ use crate::units::exit;
 #[derive(Debug, Clone, Copy)]
 pub enum Task {
     /// Run the machine.
-    Run,
+    Run {
+        /// With a report after it, whatever the machine file says.
+        report: bool,
+    },
     /// Rehearse its handover.
     Rehearse {
         /// So many times.
@@ -30,7 +33,7 @@ pub enum Task {
 pub fn move_to_unit(moves: &Move, plan: &Plan, file: &Path, output: OutputArgs, task: Task) -> Result<u8> {
     let name = &plan.name;
     let moves = match task {
-        Task::Run => moves.clone(),
+        Task::Run { .. } => moves.clone(),
         // No machine's name has a colon. An installed unit would start the guest.
         Task::Rehearse { .. } => {
             Move { unit: format!("vfio-run-{name}:rehearsal.service"), installed: false, ..moves.clone() }
@@ -38,7 +41,7 @@ pub fn move_to_unit(moves: &Move, plan: &Plan, file: &Path, output: OutputArgs, 
     };
     let unit = moves.unit.trim_end_matches(".service");
     let what = match task {
-        Task::Run => {
+        Task::Run { .. } => {
             format!("{name} goes on in {unit}; follow it with `journalctl -fu {unit}` or `vfio-run status {name}`")
         }
         Task::Rehearse { .. } => format!(
@@ -51,17 +54,18 @@ pub fn move_to_unit(moves: &Move, plan: &Plan, file: &Path, output: OutputArgs, 
     let program = std::env::current_exe().context("cannot find out the path of this program")?;
     let file = file.to_str().with_context(|| format!("{} is not UTF-8, which a unit must be", file.display()))?;
     let mut arguments = match task {
-        Task::Run => vec!["run".to_owned(), file.to_owned()],
+        Task::Run { .. } => vec!["run".to_owned(), file.to_owned()],
         Task::Rehearse { rounds, .. } => {
             ["rehearse", file, "--rounds", &rounds.to_string()].map(str::to_owned).to_vec()
         }
     };
     arguments.extend(matches!(task, Task::Rehearse { hooks: true, .. }).then(|| "--hooks".to_owned()));
+    arguments.extend(matches!(task, Task::Run { report: true }).then(|| "--report".to_owned()));
     arguments.extend((0..output.verbose).map(|_| "--verbose".to_owned()));
     arguments.extend(output.quiet.then(|| "--quiet".to_owned()));
     arguments.extend(output.json.then(|| "--json".to_owned()));
     let waits = Waits { guest: plan.shutdown_timeout, start: plan.hooks_limit(true), end: plan.hooks_limit(false) };
-    let until = if matches!(task, Task::Run) { Until::GuestRuns } else { Until::Ended };
+    let until = if matches!(task, Task::Run { .. }) { Until::GuestRuns } else { Until::Ended };
     let service = Service { name, program: &program, arguments: &arguments, waits, until };
     match block_on(transient_unit::go_on_in_unit(&moves, &service))? {
         Started::Well => {

@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 
+use super::stutter;
+
 use crate::plan::{Plan, Verdict};
 use crate::report;
 use crate::run::{Outcome, Report};
@@ -32,6 +34,9 @@ pub fn log_outcome(name: &str, report: &Report) -> u8 {
         Outcome::ShutDown(reason) => tracing::info!(event = "ended", code, "{name} has ended ({reason})"),
         Outcome::NotStarted(error) => tracing::error!(event = "ended", code, "{name} did not start: {error:#}"),
         Outcome::Crashed(words) => tracing::error!(event = "ended", code, "{words}"),
+    }
+    if let Some(stutter) = &report.stutter {
+        stutter::show(name, stutter);
     }
     for warning in &report.warnings {
         tracing::warn!(event = "warning", "{warning}");

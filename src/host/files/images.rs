@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{Metadata, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,9 @@ pub struct FileFact {
     pub size: u64,
     /// Image format read from the header: qcow2 by its magic, else raw. `None` if it could not be read.
     pub format: Option<DiskFormat>,
+    /// Of an image in a format that only QEMU's own tools convert: QEMU's name of it, `vmdk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_format: Option<String>,
     /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` if it could not be tried.
     pub direct_io: Option<bool>,
     /// Where a block device, or a partition of it, is mounted or used as swap.
@@ -89,6 +92,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             mode: 0,
             size: 0,
             format: None,
+            other_format: None,
             direct_io: None,
             mounted: Vec::new(),
             scsi: None,
@@ -105,6 +109,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         mode: data.mode() & 0o7777,
         size: data.size(),
         format: None,
+        other_format: None,
         direct_io: None,
         mounted: Vec::new(),
         scsi: None,
@@ -115,6 +120,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
     match kind {
         FileKind::File => {
             fact.format = image_format(&full);
+            fact.other_format = other_format(&full).map(str::to_owned);
             fact.pem = Some(fact.size).filter(|size| *size <= MAX_PEM).and_then(|_| pem_labels(&full));
         }
         FileKind::Block => {
@@ -170,6 +176,39 @@ fn image_format(path: &Path) -> Option<DiskFormat> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     file.take(4).read_to_end(&mut start).ok()?;
     Some(if start == QCOW2_MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+}
+
+/// How images of formats that are not ours begin, at which byte, with QEMU's names (the `_probe` functions in QEMU's
+/// `block/`).
+const OTHERS: [(&str, u64, &[u8]); 11] = [
+    ("vmdk", 0, b"KDMV"),
+    ("vmdk", 0, b"COWD"),
+    ("vmdk", 0, b"# Disk DescriptorFile"),
+    ("vdi", 0x40, &[0x7f, 0x10, 0xda, 0xbe]),
+    ("vpc", 0, b"conectix"),
+    ("vhdx", 0, b"vhdxfile"),
+    ("qed", 0, b"QED\0"),
+    ("luks", 0, b"LUKS\xba\xbe"),
+    ("parallels", 0, b"WithoutFreeSpace"),
+    ("parallels", 0, b"WithouFreSpacExt"),
+    ("qcow", 0, b"QFI\xfb\0\0\0\x01"),
+];
+/// A VHD of fixed size has its mark in its last sector.
+const FOOTER: (i64, &[u8]) = (-512, b"conectix");
+
+/// The format of an image that is neither raw nor qcow2, by its marks.
+fn other_format(path: &Path) -> Option<&'static str> {
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let mut start = Vec::new();
+    (&mut file).take(512).read_to_end(&mut start).ok()?;
+    let marked = |at: u64, mark: &[u8]| start.get(at as usize..).is_some_and(|rest| rest.starts_with(mark));
+    if let Some((name, ..)) = OTHERS.iter().find(|(_, at, mark)| marked(*at, mark)) {
+        return Some(name);
+    }
+    let (from_end, mark) = FOOTER;
+    let mut footer = vec![0; mark.len()];
+    file.seek(SeekFrom::End(from_end)).and_then(|_| file.read_exact(&mut footer)).ok()?;
+    (footer == mark).then_some("vpc")
 }
 
 /// The labels of the parts in PEM's form; nothing of what they hold.
@@ -237,6 +276,26 @@ mod tests {
         assert_eq!(look(folder.path(), "/b.qcow2").format, Some(DiskFormat::Raw));
         let empty = look(folder.path(), "/empty");
         assert_eq!((empty.kind, empty.size, empty.format), (Some(FileKind::File), 0, Some(DiskFormat::Raw)));
+    }
+
+    #[test]
+    fn formats_of_others_are_told_by_their_marks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let format = |at: usize, mark: &[u8]| {
+            let mut image = vec![0; 4096];
+            image[at..at + mark.len()].copy_from_slice(mark);
+            std::fs::write(&path, image).unwrap();
+            other_format(&path)
+        };
+        for (name, at, mark) in OTHERS {
+            assert_eq!(format(at as usize, mark), Some(name));
+        }
+        assert_eq!(format(4096 - 512, b"conectix"), Some("vpc"));
+        assert_eq!(format(0, b"QFI\xfb\0\0\0\x03"), None);
+        assert_eq!(format(8, b"KDMV"), None);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(other_format(&path), None);
     }
 
     #[test]

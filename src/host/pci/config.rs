@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sysfs::folder;
 use crate::host::Root;
-use crate::units::Size;
+use crate::units::{PciAddress, Size};
 
 /// `IORESOURCE_MEM` and its companions (`include/linux/ioport.h`).
 const MEMORY: u64 = 0x200;
@@ -58,7 +59,59 @@ pub(super) fn bars(root: &Root, folder: &str) -> (Vec<Bar>, Option<Size>) {
     (bars, rom)
 }
 
+/// How much of the configuration space every user may read: the standard header.
+const HEADER: usize = 64;
+
+/// The standard header of the function's configuration space, shorter if it is cut off; `None` if it cannot be read, or is
+/// empty.
+pub(super) fn header(root: &Root, address: PciAddress) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(root.path(format!("{}/config", folder(address)))).ok()?;
+    let mut bytes = Vec::with_capacity(HEADER);
+    file.take(HEADER as u64).read_to_end(&mut bytes).ok()?;
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+/// Whether the function answers; one whose header reads as ones throughout is dead or without power. The ids alone do not
+/// tell, since those of a virtual function are ones (PCI Express Base Specification, SR-IOV, "Vendor ID"); with such a
+/// function its physical one must answer too. `None`: the header cannot be read.
+pub(crate) fn answers(root: &Root, address: PciAddress) -> Option<bool> {
+    let alive = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0xff);
+    let physical = root.link(format!("{}/physfn", folder(address))).and_then(|name| name.parse().ok());
+    let physical = physical.and_then(|physical| header(root, physical)).is_none_or(|bytes| alive(&bytes));
+    header(root, address).map(|bytes| alive(&bytes) && physical)
+}
+
 /// `0x00000000e0000000`.
 pub(super) fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_function_without_ids_is_no_dead_one_unless_its_physical_one_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let put = |address: &str, bytes: &[u8]| {
+            let device = root.path(format!("/sys/bus/pci/devices/{address}"));
+            std::fs::create_dir_all(&device).unwrap();
+            std::fs::write(device.join("config"), bytes).unwrap();
+        };
+        let (physical, virtual_one): (PciAddress, PciAddress) =
+            ("01:00.0".parse().unwrap(), "01:10.0".parse().unwrap());
+        let mut header = [0; 64];
+        put("0000:01:00.0", &header);
+        header[..4].fill(0xff);
+        put("0000:01:10.0", &header);
+        assert_eq!(answers(&root, virtual_one), Some(true));
+        std::os::unix::fs::symlink("../0000:01:00.0", root.path("/sys/bus/pci/devices/0000:01:10.0/physfn")).unwrap();
+        assert_eq!((answers(&root, virtual_one), answers(&root, physical)), (Some(true), Some(true)));
+        put("0000:01:00.0", &[0xff; 64]);
+        assert_eq!((answers(&root, virtual_one), answers(&root, physical)), (Some(false), Some(false)));
+        put("0000:01:00.0", &[]);
+        assert_eq!((answers(&root, virtual_one), answers(&root, physical)), (Some(true), None));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Bar, bars, hex};
+use super::config::{Bar, answers, bars, header, hex};
 use super::holders::Holder;
 use super::nodes::{self, Node};
 use super::sysfs::folder;
@@ -105,15 +105,15 @@ pub(super) fn read(root: &Root, address: PciAddress, leases: &Path) -> Details {
     let text = |name: &str| root.text_up_to(format!("{folder}/{name}"), 4096);
     let flag = |name: &str| text(name).map(|value| value == "1");
     let (bars, rom) = bars(root, &folder);
-    let config = config(root, &folder);
-    let answers = config.map(|bytes| bytes[..2] != [0xff, 0xff]);
+    let answers = answers(root, address);
+    let header = header(root, address).filter(|_| answers == Some(true));
     Details {
         // Not `driver_override`: reading it waits for a driver that may never release the device, and not even SIGKILL
         // ends that.
         // -1 if the firmware does not say.
         numa_node: text("numa_node").and_then(|node| node.parse().ok()),
         boot_vga: flag("boot_vga"),
-        header: config.filter(|_| answers == Some(true)).map(|bytes| bytes[0xe] & 0x7f),
+        header: header.and_then(|bytes| Some(bytes.get(0xe)? & 0x7f)),
         answers,
         resizable: bars.iter().filter_map(|bar| resizable(root, &folder, bar.index)).collect(),
         bars,
@@ -131,14 +131,6 @@ pub(super) fn read(root: &Root, address: PciAddress, leases: &Path) -> Details {
         lease: lease::holder(&root.path(leases), address),
         left: lease::left_by(&root.path(leases), address),
     }
-}
-
-/// The standard header of the configuration space, which every user may read.
-fn config(root: &Root, folder: &str) -> Option<[u8; 64]> {
-    use std::io::Read as _;
-    let mut header = [0; 64];
-    std::fs::File::open(root.path(format!("{folder}/config"))).ok()?.read_exact(&mut header).ok()?;
-    Some(header)
 }
 
 fn resizable(root: &Root, folder: &str, bar: usize) -> Option<Resizable> {

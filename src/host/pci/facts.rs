@@ -44,6 +44,8 @@ pub struct WantedPci {
     pub all: bool,
     /// ROM files.
     pub roms: Vec<PathBuf>,
+    /// Units of the system, which may be named by an alias.
+    pub units: Vec<String>,
     /// Units of users whose files are looked for.
     pub user_units: Vec<String>,
 }
@@ -90,7 +92,7 @@ impl Pci {
             functions,
             iommu,
             address_bits: address_bits(root),
-            screen: Screen::read(root, &wanted.user_units),
+            screen: Screen::read(root, &wanted.units, &wanted.user_units),
             roms,
             has_vfio: vfio::has_driver(root),
             vfio,

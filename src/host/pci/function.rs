@@ -33,8 +33,18 @@ pub struct PciFunction {
 }
 
 impl PciFunction {
-    /// Whether it is a bridge: a host bridge, a port, a switch (class 06).
+    /// Whether it is a bridge to a further bus: a port, a switch. VFIO lets those keep their drivers, and nothing else, by the
+    /// header's type (`vfio_dev_driver_allowed()`); a host or ISA bridge (class 0600, 0601) has a device's. If the header was
+    /// not read, the class decides: PCI, CardBus and half-transparent bridges have one of their own.
     pub fn is_bridge(&self) -> bool {
+        match self.details.as_deref().and_then(|details| details.header) {
+            Some(header) => header != 0,
+            None => matches!(self.class >> 8, 0x0604 | 0x0607 | 0x0609),
+        }
+    }
+
+    /// Whether it belongs to the board: a bridge of any kind (class 06). No guest gets one.
+    pub fn is_of_board(&self) -> bool {
         self.class >> 16 == 0x06
     }
 

@@ -2,7 +2,7 @@
 //! `pci:` and for `vfio-run devices`, and in depth only for the functions that are asked for and what they depend on.
 //! Source: `Documentation/ABI/testing/sysfs-bus-pci`, `Documentation/PCI/sysfs-pci.rst`.
 
-mod config;
+pub(crate) mod config;
 mod details;
 mod facts;
 mod function;

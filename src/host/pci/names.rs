@@ -40,7 +40,8 @@ impl Names {
         }
         let mut names = Self::default();
         let mut under = Under::Nothing;
-        for line in text.lines() {
+        // A comment may stand anywhere, also between a vendor and its devices.
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty()) {
             let entry = |line: &str, digits: usize| {
                 let (number, name) = line.split_at_checked(digits)?;
                 Some((u32::from_str_radix(number, 16).ok()?, name.strip_prefix("  ")?.to_owned()))
@@ -114,5 +115,21 @@ impl Names {
             Some(name) => name.clone(),
             None => format!("class {class:04x}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_or_an_empty_line_ends_no_vendor() {
+        let text = "# the list\n\n10de  NVIDIA Corporation\n\t0020  NV4\n# generation\n\t# nvidia\n\n\t2684  AD102\n\
+                    1002  AMD\n#\n\t73bf  Navi 21\nC 03  Display controller\n#\n\t02  3D controller\n";
+        let ids = |text: &str| text.parse::<PciIds>().unwrap();
+        let names = Names::parse(text, &[ids("10de:2684"), ids("1002:73bf")].into(), &[0x0302].into());
+        let devices: Vec<_> = names.devices.values().map(String::as_str).collect();
+        assert_eq!(devices, ["Navi 21", "AD102"]);
+        assert_eq!(names.classes[&0x0302], "3D controller");
     }
 }

@@ -1,12 +1,16 @@
 //! What uses a graphics card and must release it first: consoles, framebuffers, and the display manager.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::config::hex;
-use crate::host::Root;
 use crate::host::sessions::{self, Manager, Session};
+use crate::host::{Root, unit_names};
 use crate::units::PciAddress;
 
+/// The name by which systemd knows the display manager.
+const DISPLAY_MANAGER: &str = "display-manager.service";
 /// Drivers of the framebuffer that the firmware left (`drivers/firmware/sysfb.c` names their devices).
 const BOOT_DRIVERS: [&str; 3] = ["simple-framebuffer", "efi-framebuffer", "vesa-framebuffer"];
 /// What /proc/iomem calls that framebuffer, by kernel version and driver.
@@ -27,6 +31,9 @@ pub struct Screen {
     pub display_manager: Option<String>,
     /// Whether that unit runs.
     pub display_manager_runs: bool,
+    /// Units that were asked for under another name than their own, with that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
     /// Who is logged in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<Session>,
@@ -66,13 +73,12 @@ impl Console {
 }
 
 impl Screen {
-    pub(super) fn read(root: &Root, user_units: &[String]) -> Self {
+    pub(super) fn read(root: &Root, units: &[String], user_units: &[String]) -> Self {
         let managers = sessions::managers(root);
-        let display_manager = root.link("/etc/systemd/system/display-manager.service");
-        // systemd removes the cgroup of a unit that has ended. One that runs may be empty: if the display manager is
-        // itself a compositor, PAM has moved it into its session.
-        let group = |unit: &String| root.path(format!("/sys/fs/cgroup/system.slice/{unit}")).is_dir();
-        let runs = display_manager.as_ref().is_some_and(group);
+        // Without a display manager there is no such name.
+        let display_manager = Some(unit_names::id(root, DISPLAY_MANAGER)).filter(|unit| unit != DISPLAY_MANAGER);
+        let runs = display_manager.as_ref().is_some_and(|unit| unit_names::runs(root, unit));
+        let aliases = units.iter().map(|unit| (unit.clone(), unit_names::id(root, unit)));
         Self {
             consoles: root.names("/sys/class/vtconsole").into_iter().filter_map(|name| console(root, name)).collect(),
             framebuffers: framebuffers(root),
@@ -80,6 +86,7 @@ impl Screen {
             boot_screens: BOOT_DRIVERS.iter().flat_map(|driver| boot_screens(root, driver)).collect(),
             display_manager,
             display_manager_runs: runs,
+            aliases: aliases.filter(|(name, unit)| name != unit).collect(),
             sessions: sessions::sessions(root),
             user_units: sessions::known_units(root, &managers, user_units),
             managers,

@@ -123,7 +123,9 @@ fn desktop() -> tempfile::TempDir {
         "../../../../devices/platform/efi-framebuffer.0",
         "sys/bus/platform/drivers/efi-framebuffer/efi-framebuffer.0",
     );
-    link("/usr/lib/systemd/system/gdm.service", "etc/systemd/system/display-manager.service");
+    // As Debian has it: by one alias over another.
+    link("/usr/lib/systemd/system/gdm3.service", "etc/systemd/system/display-manager.service");
+    link("gdm.service", "usr/lib/systemd/system/gdm3.service");
     put("sys/fs/cgroup/system.slice/gdm.service/cgroup.procs", "700\n");
     folder
 }
@@ -151,6 +153,10 @@ fn of_a_dead_function_nothing_but_that_is_read() {
     };
     assert_eq!(read_it(), (Some(true), Some(0)));
     // Ones everywhere would be the header of a bridge.
+    // The ids alone are ones in a virtual function too.
+    header[..4].fill(0xff);
+    std::fs::write(&config, header).unwrap();
+    assert_eq!(read_it(), (Some(true), Some(0)));
     header.fill(0xff);
     std::fs::write(&config, header).unwrap();
     assert_eq!(read_it(), (Some(false), None));

@@ -155,7 +155,7 @@ pub(super) fn answer(root: &Root, functions: &[PciFunction], wanted: &[PciSlot])
 /// The functions of wanted groups that are bound to vfio-pci as a whole (else opening VFIO's node might load it), and
 /// that no launcher and no program uses.
 fn ready(functions: &[PciFunction], wanted: &[PciSlot]) -> Vec<PciAddress> {
-    let wanted = |f: &&PciFunction| !f.is_bridge() && wanted.iter().any(|slot| slot.contains(f.address));
+    let wanted = |f: &&PciFunction| !f.is_of_board() && wanted.iter().any(|slot| slot.contains(f.address));
     let groups: BTreeSet<u32> = functions.iter().filter(wanted).filter_map(|f| f.group).collect();
     let is_with_vfio = |f: &PciFunction| f.driver.as_deref() == Some("vfio-pci");
     let is_free = |f: &PciFunction| {

@@ -85,6 +85,10 @@ impl Subject for Handover {
     }
 
     fn name(&self, named: &mut Named) {
+        named.units.extend(self.units.iter().cloned());
+        if let DisplayManager::Unit(unit) = &self.display_manager {
+            named.units.push(unit.clone());
+        }
         named.user_units.extend(self.user_units.iter().cloned());
     }
 }

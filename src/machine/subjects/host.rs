@@ -28,9 +28,9 @@ pub struct HostTuning {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_latency_us: Option<u32>,
     /// Whether the host must not suspend or hibernate while the guest runs, as under `systemd-inhibit --what=sleep`.
-    /// Default `false`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_sleep: bool,
+    /// Default: `true` if PCI devices are passed through, since most do not survive it, else `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_sleep: Option<bool>,
     /// The cpufreq governor of all CPUs, `"performance"` for example: one of those that
     /// `/sys/devices/system/cpu/cpufreq/policy0/scaling_available_governors` lists. With intel_pstate and amd-pstate these
     /// are only `performance` and `powersave`. A governor that raises the frequency step by step sees little load if the
@@ -178,8 +178,6 @@ impl ThpDefrag {
 impl HostTuning {
     /// The kernel's interface for the wake-up latency of CPUs.
     pub const CPU_LATENCY_NODE: &str = "/dev/cpu_dma_latency";
-    /// There while logind runs.
-    pub const LOGIND_FOLDER: &str = "/run/systemd/inhibit";
 }
 
 impl Subject for HostTuning {
@@ -212,7 +210,6 @@ impl Subject for HostTuning {
 
     fn name(&self, named: &mut Named) {
         named.files.extend(self.cpu_latency_us.map(|_| Self::CPU_LATENCY_NODE.into()));
-        named.files.extend(self.no_sleep.then(|| Self::LOGIND_FOLDER.into()));
     }
 }
 

@@ -81,6 +81,9 @@ pub struct Plan {
     pub relaunch: bool,
     /// Seconds from the first request to power off until the guest is ended by force.
     pub shutdown_timeout: u32,
+    /// Whether the run is followed by a report of what made the guest stutter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub report: bool,
     /// What the guest must show, and when, to keep the devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub give_back_unless: Option<GiveBack>,

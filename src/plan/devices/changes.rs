@@ -21,8 +21,10 @@ use crate::units::{PciAddress, Size};
 
 /// The first kernel whose vfio-pci takes a VGA card's memory from the firmware's framebuffer by itself.
 const EVICTS: (u32, u32) = (6, 0);
-/// Nodes whose holders a driver waits for, or breaks. Input devices are not among them: who reads them sees them go.
-const HELD: [&str; 4] = ["drm", "sound", "nvidia", "block"];
+/// Nodes whose holders a driver waits for, or breaks. For an i2c bus of a card the kernel itself waits, without end, until
+/// nobody has it open (`i2c_del_adapter()`); a DisplayPort's channel counts as a reference to its card. Input devices are not
+/// among them: who reads them sees them go.
+const HELD: [&str; 8] = ["drm", "sound", "nvidia", "block", "i2c-dev", "drm_dp_aux_dev", "video4linux", "media"];
 
 /// Adds the changes. Returns the unit that the launcher moves to first, if they would end it.
 pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Move> {
@@ -49,11 +51,12 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
         if freed || !given.is_ready() {
             let change = BindDriver { address: given.address(), driver: Some(VFIO.to_owned()) };
             draft.change(change, draft.file(&given.field()));
+        } else {
+            // vfio-pci lets the device sleep as soon as it has it; a change of the driver takes care of that itself.
+            let awake = by_fact("some cards do not wake from the low-power state that vfio-pci puts them into");
+            let (path, value) = (attribute(given.address(), "power/control"), "on".to_owned());
+            draft.change(Write { path, value, set_by: Some(VFIO.to_owned()) }, awake);
         }
-        // vfio-pci lets the device sleep as soon as it has it.
-        let awake = by_fact("some cards do not wake from the low-power state that vfio-pci puts them into");
-        let (path, value) = (attribute(given.address(), "power/control"), "on".to_owned());
-        draft.change(Write { path, value, set_by: Some(VFIO.to_owned()) }, awake);
     }
     // After all functions have left the host, so that it comes before the first one that goes back to it.
     for card in taken.chunk_by(|one, next| one.index == next.index) {

@@ -71,7 +71,7 @@ fn iommu(draft: &mut Draft, pci: &Pci) {
 }
 
 fn bridge(draft: &mut Draft, given: &Given) -> bool {
-    let bridge = given.function.is_bridge() || given.details.header.is_some_and(|kind| kind != 0);
+    let bridge = given.function.is_bridge() || given.function.is_of_board();
     if bridge {
         let detail = format!("{} is a PCI bridge and cannot be passed through", given.address());
         draft.no(&given.key("bridge"), Hard, detail, "name the device behind it; `vfio-run devices` lists them");
@@ -257,7 +257,14 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
         format!("IOMMU group {group} can only be passed through as a whole, but the host uses {}", names.join(", "));
     let given = || devices.given.iter().filter(|given| given.function.group == Some(group));
     let card = |given: &Given| in_the_way.iter().all(|f| same_card(f.address, given.address()));
+    let board: Vec<String> = in_the_way.iter().filter(|f| f.is_of_board()).map(|f| f.address.to_string()).collect();
     let remedy = match given().find(|given| card(given)) {
+        // They cannot be passed through with the rest, but without a driver they are in nobody's way.
+        _ if !board.is_empty() => format!(
+            "have {} without a driver: `echo ADDRESS > /sys/bus/pci/devices/ADDRESS/driver/unbind`, or its driver's module \
+             in a `blacklist` of /etc/modprobe.d; pass all others through too",
+            board.join(", ")
+        ),
         Some(given) => {
             let PciAddress { domain, bus, device, .. } = given.address();
             format!("pass the whole card through: `address: \"{domain:04x}:{bus:02x}:{device:02x}.*\"`")

@@ -60,8 +60,11 @@ pub(super) fn stop(draft: &mut Draft, pci: &Pci, taken: &[Given], hidden: &[Give
     let screen = &pci.screen;
     let mut stopped = Stopped { user_units: of_users(draft, screen, taken), ..Stopped::default() };
     let mut units: Vec<(String, Origin)> = Vec::new();
+    // By its own name, which is that of its cgroup.
+    let own = |unit: &String| screen.aliases.get(unit).unwrap_or(unit).clone();
     match (&handover.display_manager, &screen.display_manager) {
         (DisplayManager::Unit(unit), _) => {
+            let unit = own(unit);
             stopped.display_manager = Some(unit.clone());
             units.push((unit.clone(), draft.file("handover.display_manager")));
         }
@@ -77,7 +80,7 @@ pub(super) fn stop(draft: &mut Draft, pci: &Pci, taken: &[Given], hidden: &[Give
         _ => {}
     }
     for (i, unit) in handover.units.iter().enumerate() {
-        units.push((unit.clone(), draft.file(&format!("handover.units[{i}]"))));
+        units.push((own(unit), draft.file(&format!("handover.units[{i}]"))));
     }
     for (unit, why) in units {
         if !stopped.units.contains(&unit) {

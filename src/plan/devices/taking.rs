@@ -31,7 +31,7 @@ const MACHINE: &str = r#"(guest: Linux, memory: (size: "1 GiB"), disks: [], netw
 /// # Errors
 /// None that a group can cause: the machine is of our own making.
 pub fn taking(host: &Host, group: u32) -> Result<Taking, Refused> {
-    let members = host.pci.iter().flat_map(|pci| pci.of_group(group)).filter(|f| !f.is_bridge());
+    let members = host.pci.iter().flat_map(|pci| pci.of_group(group)).filter(|f| !f.is_bridge() && !f.is_of_board());
     let mut machine = machine::parse(Path::new("group.ron"), MACHINE)?.machine;
     // A group may have more members than a machine file may name.
     machine.pci = members.map(|f| PciDevice::at(f.address.into())).collect();

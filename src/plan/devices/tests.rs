@@ -130,9 +130,7 @@ fn the_screen_goes_last_and_what_is_harmless_first() {
             "remove the module nvidia_modeset",
             "remove the module nvidia",
             "bind 0000:01:00.1 to vfio-pci",
-            r#"write "on" to /sys/bus/pci/devices/0000:01:00.1/power/control"#,
             "bind 0000:01:00.0 to vfio-pci",
-            r#"write "on" to /sys/bus/pci/devices/0000:01:00.0/power/control"#,
             "wake 0000:01:00.0, 0000:01:00.1 if dead after the guest, by a reset, then a reset of its bus",
             own,
         ]
@@ -191,7 +189,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 18] = [
+    let rows: [(&str, Spoil, &[&str]); 19] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#""01:00.*""#,
@@ -250,6 +248,17 @@ fn what_speaks_against_a_device_is_named() {
                 details(at(host, "01:00.0")).holders.push(logind);
             },
             &[],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| {
+                // The kernel waits for it without end.
+                let (path, subsystem) = ("/dev/i2c-4".into(), "i2c-dev".to_owned());
+                let its = details(at(host, "01:00.0"));
+                its.nodes.push(Node { path, major: 89, minor: 4, subsystem });
+                its.holders.push(Holder { nodes: vec!["/dev/i2c-4".into()], ..holder("openrgb", "openrgb.service") });
+            },
+            &["0000:01:00.0 is open in openrgb (process 812, openrgb.service)"],
         ),
         (
             r#""01:00.*""#,
@@ -371,6 +380,39 @@ fn the_guests_port_has_the_link_of_the_card() {
     let plan = crate::plan::plan(&machine, &|_| None, &host(), &qemu);
     let port = plan.command.argv().into_iter().find(|word| word.contains(r#""id":"port-pci-01-00-0""#)).unwrap();
     assert!(port.contains(r#""x-speed":"16","x-width":"16""#), "{port}");
+}
+
+#[test]
+fn a_bridge_of_the_board_that_has_a_driver_is_in_the_way_and_is_not_to_be_passed_through() {
+    let mut host = host();
+    // VFIO goes by the header's type: 0, as a device's.
+    host.pci.as_mut().unwrap().functions.push(function("00:1f.0", "8086:7a04", 0x06_0100, "lpc_ich", 2));
+    let found = |host: &Host| {
+        let plan = plan(r#"pci: ["01:00.*"]"#, host);
+        let finding = plan.findings.into_iter().find(|finding| finding.key == "pci.group2.complete").unwrap();
+        (finding.ok, finding.remedy.unwrap_or_default())
+    };
+    let (ok, remedy) = found(&host);
+    assert!(ok == Verdict::No && remedy.starts_with("have 0000:00:1f.0 without a driver"), "{remedy}");
+    at(&mut host, "00:1f.0").driver = None;
+    assert_eq!(found(&host).0, Verdict::Yes);
+    // A bridge to another bus may keep its own.
+    let bridge = at(&mut host, "00:1f.0");
+    (bridge.class, bridge.driver, bridge.details) = (0x06_0400, Some("pcieport".to_owned()), None);
+    assert_eq!(found(&host).0, Verdict::Yes);
+}
+
+#[test]
+fn units_are_stopped_by_their_own_names() {
+    let mut host = host();
+    let screen = &mut host.pci.as_mut().unwrap().screen;
+    screen.aliases = [("gdm3.service".to_owned(), "gdm.service".to_owned())].into();
+    for fields in [r#"display_manager: Unit("gdm3.service")"#, r#"display_manager: None, units: ["gdm3.service"]"#] {
+        let plan = plan(&format!(r#"pci: ["01:00.*"], handover: ({fields})"#), &host);
+        assert!(changes(&plan).contains(&"stop gdm.service".to_owned()), "{:?}", changes(&plan));
+        // What ends with it is known, so nobody is named as a holder.
+        assert!(!plan.findings.iter().any(|finding| finding.detail.contains("gnome-shell")), "{fields}");
+    }
 }
 
 #[test]

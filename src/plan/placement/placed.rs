@@ -26,4 +26,9 @@ impl Placement {
     pub fn vcpu_set(&self) -> CpuSet {
         self.vcpus.iter().flat_map(CpuSet::iter).collect()
     }
+
+    /// The CPUs that the vCPUs have for themselves, as far as the plan can give them; `None` if they are not pinned.
+    pub fn guest_cpus(&self) -> Option<CpuSet> {
+        self.pinned.then(|| self.vcpu_set())
+    }
 }

@@ -31,7 +31,7 @@ pub(in crate::run) async fn finish(
     if all_ended {
         remove_run(lock, journal, &plan.paths.display, &mut left);
     }
-    Report { outcome, left, warnings }
+    Report { outcome, left, warnings, stutter: None }
 }
 
 /// Removes the journal and the run directory if no change stands any more. Adds to `left` what could not be removed.

@@ -4,28 +4,40 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::time::timeout;
 
 use crate::host::Root;
 use crate::plan::{Hold, Plan};
+use crate::systemd::logind::{self, EndNotices};
 
-/// How long logind may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-
-/// The descriptors of the plan's holds.
+/// The descriptors of the plan's holds that are QEMU's.
 pub async fn open(root: &Root, plan: &Plan) -> Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
     for planned in &plan.holds {
         let opened = match planned.hold {
             Hold::CpuLatency { microseconds } => limit_cpu_latency(root, microseconds),
-            Hold::NoSleep => inhibit_sleep(&plan.name).await,
+            Hold::NoSleep => {
+                let why = format!("the virtual machine {} runs", plan.name);
+                logind::keep_awake(&why).await.map_err(anyhow::Error::from)
+            }
+            // The launcher's: see `notices`.
+            Hold::DelayShutdown => continue,
         };
-        descriptors.push(opened.with_context(|| format!("cannot hold: {}", planned.hold))?);
+        match opened.with_context(|| format!("cannot hold: {}", planned.hold)) {
+            Ok(descriptor) => descriptors.push(descriptor),
+            Err(error) if planned.optional => tracing::warn!("{error:#}"),
+            Err(error) => return Err(error),
+        }
     }
     Ok(descriptors)
+}
+
+/// Listens for the host's shutdown, if the plan has that.
+pub async fn notices(plan: &Plan) -> Option<EndNotices> {
+    let planned = plan.holds.iter().find(|planned| planned.hold == Hold::DelayShutdown)?;
+    let listens = EndNotices::listen(&format!("the virtual machine {} is asked to end", plan.name)).await;
+    listens.inspect_err(|error| tracing::warn!("cannot hold: {} ({error})", planned.hold)).ok()
 }
 
 /// Writes the limit as the kernel's 32-bit number, which stands while the file is open. Read back, the file has the
@@ -43,19 +55,6 @@ fn limit_cpu_latency(root: &Root, microseconds: u32) -> Result<OwnedFd> {
         bail!("{} reads {found} after {wanted} was written", path.display());
     }
     Ok(file.into())
-}
-
-/// Takes an inhibitor lock, which stands while its descriptor is open (org.freedesktop.login1(5)).
-async fn inhibit_sleep(name: &str) -> Result<OwnedFd> {
-    let asked = async {
-        let bus = zbus::Connection::system().await.context("the system bus cannot be reached")?;
-        let (service, path) = ("org.freedesktop.login1", "/org/freedesktop/login1");
-        let arguments = ("sleep", "vfio-run", format!("the virtual machine {name} runs"), "block");
-        let interface = Some("org.freedesktop.login1.Manager");
-        let reply = bus.call_method(Some(service), path, interface, "Inhibit", &arguments).await?;
-        anyhow::Ok(OwnedFd::from(reply.body().deserialize::<zbus::zvariant::OwnedFd>()?))
-    };
-    timeout(ANSWER_LIMIT, asked).await.context("systemd-logind does not answer")?
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ pub(super) mod changes;
 pub(super) mod claim;
 pub mod contents;
 pub(super) mod display;
+mod display_manager;
 mod greeting;
 mod helpers;
-mod holds;
+pub(super) mod holds;
 pub mod memory;
 mod scope;
 pub mod sockets;
@@ -18,3 +19,5 @@ mod taps;
 pub(super) mod threads;
 pub mod transient_unit;
 pub(super) mod trial;
+
+pub use display_manager::wait_for_display_manager;

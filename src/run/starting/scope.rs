@@ -12,15 +12,32 @@ use crate::systemd::{ANSWER_LIMIT, Properties, Systemd, SystemdError};
 const FORGOTTEN_LIMIT: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Has systemd put these processes into a scope of this name, and waits until they are there. What is left of an
-/// earlier scope of the name is cleared away first.
-pub async fn enter(name: &str, description: &str, pids: &[u32]) -> Result<()> {
+/// How long systemd waits for a QEMU that it has sent SIGTERM.
+const UNATTENDED_STOP: Duration = Duration::from_secs(10);
+
+/// A scope that is to be made.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What `systemctl status` calls it.
+    pub description: &'a str,
+    /// The connection that systemd asks to end it: the launcher's.
+    pub controller: Option<&'a str>,
+    /// How long the launcher may take for that.
+    pub stop: Duration,
+}
+
+/// Has systemd put these processes into a scope, and waits until they are there. What is left of an earlier scope of the
+/// name is cleared away first.
+pub async fn enter(scope: &Scope<'_>, pids: &[u32]) -> Result<()> {
+    let name = scope.name;
     let systemd = Systemd::connect().await?;
     // A failed scope of an earlier run keeps the name; that there is none is the usual case.
     systemd.reset_failed(name).await;
     let deadline = Instant::now() + FORGOTTEN_LIMIT;
     let started = loop {
-        let started = systemd.start_transient(name, properties(description, pids), Some(ANSWER_LIMIT)).await;
+        let started = systemd.start_transient(name, properties(scope, pids), Some(ANSWER_LIMIT)).await;
         match started {
             // The scope of a QEMU that has just ended, which is being started anew; systemd is about to forget it.
             Err(error) if is_there(&error) && Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
@@ -40,14 +57,18 @@ fn is_there(error: &SystemdError) -> bool {
     matches!(error, SystemdError::Refused(zbus::Error::MethodError(name, ..)) if name.ends_with(".UnitExists"))
 }
 
-fn properties<'a>(description: &'a str, pids: &[u32]) -> Properties<'a> {
-    vec![
-        ("Description", Value::from(description)),
+fn properties<'a>(scope: &Scope<'a>, pids: &[u32]) -> Properties<'a> {
+    // The launcher ends QEMU. systemd does, if it is asked to stop the scope and there is no launcher to ask, or it takes too
+    // long.
+    let stop = if scope.controller.is_some() { scope.stop } else { UNATTENDED_STOP };
+    let mut properties = vec![
+        ("Description", Value::from(scope.description)),
         ("PIDs", Value::from(pids.to_vec())),
         ("CollectMode", Value::from("inactive-or-failed")),
-        // The launcher ends QEMU; systemd only if it is asked to stop the scope itself.
-        ("TimeoutStopUSec", Value::from(10_000_000u64)),
-    ]
+        ("TimeoutStopUSec", Value::from(stop.as_micros() as u64)),
+    ];
+    properties.extend(scope.controller.map(|name| ("Controller", Value::from(name))));
+    properties
 }
 
 fn is_in(pid: u32, scope: &str) -> bool {
@@ -61,13 +82,21 @@ mod tests {
     #[test]
     fn the_scope_holds_qemu_and_is_forgotten_with_it() {
         // Each of them matters: without `PIDs` systemd refuses, without `CollectMode` a scope that failed keeps the name,
-        // and by default systemd waits 90 s before it kills a QEMU in a scope that is stopped.
-        let expected = [
-            ("Description", Value::from("Guest of vfio-run: win11")),
-            ("PIDs", Value::from(vec![7u32, 8])),
-            ("CollectMode", Value::from("inactive-or-failed")),
-            ("TimeoutStopUSec", Value::from(10_000_000u64)),
-        ];
-        assert_eq!(properties("Guest of vfio-run: win11", &[7, 8]), expected);
+        // by default systemd waits 90 s before it kills a QEMU in a scope that is stopped, and without `Controller` a host
+        // that shuts down ends QEMU by SIGTERM, which is a power cut to its guest.
+        let expected = |stop: u64| {
+            vec![
+                ("Description", Value::from("Guest of vfio-run: win11")),
+                ("PIDs", Value::from(vec![7u32, 8])),
+                ("CollectMode", Value::from("inactive-or-failed")),
+                ("TimeoutStopUSec", Value::from(stop)),
+            ]
+        };
+        let (name, description, stop) = ("a.scope", "Guest of vfio-run: win11", Duration::from_secs(180));
+        let of = |controller| properties(&Scope { name, description, controller, stop }, &[7, 8]);
+        assert_eq!(of(None), expected(10_000_000));
+        let mut attended = expected(180_000_000);
+        attended.push(("Controller", Value::from(":1.42")));
+        assert_eq!(of(Some(":1.42")), attended);
     }
 }

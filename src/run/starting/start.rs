@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{RLIM_INFINITY, Resource};
+use nix::sys::signal::Signal;
 use qapi::qmp;
 
 use super::changes::make_changes;
@@ -14,10 +15,11 @@ use super::display;
 use super::helpers::{start_helpers, wait_for_qemu};
 use super::holds;
 use super::memory;
-use super::scope;
+use super::scope::{self, Scope};
 use super::sockets::{self, Sockets};
 use super::spawn::{note_start, prepare};
 use super::threads::place_all;
+use super::transient_unit::Waits;
 use super::trial::run_trial;
 use crate::child::Command;
 use crate::host::Root;
@@ -54,6 +56,7 @@ pub async fn start(
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &mut Processes,
+    controller: Option<&str>,
 ) -> Result<Running> {
     hooks::run_before_guest(plan, Stage::Before, journal, signals).await?;
     state::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
@@ -75,7 +78,7 @@ pub async fn start(
     drop(contents);
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     hooks::run_before_guest(plan, Stage::Ready, journal, signals).await?;
-    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch: None }).await
+    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch: None, controller }).await
 }
 
 /// Starts QEMU anew when it has ended because the guest restarts. The host stays as the plan made it, less what QEMU lets go
@@ -88,6 +91,7 @@ pub async fn start_again(
     signals: &mut Signals,
     processes: &mut Processes,
     switch: Option<SwitchClock>,
+    controller: Option<&str>,
 ) -> Result<Running> {
     // From here on the guest counts as one that does not run yet, for every process that reads the journal.
     journal.append(Record::Relaunch)?;
@@ -112,7 +116,7 @@ pub async fn start_again(
     let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents)?;
     start_helpers(plan, helpers, journal, processes)?;
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
-    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch }).await
+    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch, controller }).await
 }
 
 /// The guest's memory, filled. It holds its huge pages from then on, so the pool is as before.
@@ -124,12 +128,14 @@ async fn guest_memory(plan: &Plan, root: &Root, journal: &mut Journal, signals: 
     Ok(memory)
 }
 
-/// What QEMU inherits, our end of its monitor, and the dead-man switch that waits already.
-struct Handed {
+/// What QEMU inherits, our end of its monitor, the dead-man switch that waits already, and the launcher's name on the system
+/// bus, if it listens there.
+struct Handed<'a> {
     descriptors: Vec<(i32, OwnedFd)>,
     qmp: UnixStream,
     holds: Vec<OwnedFd>,
     switch: Option<SwitchClock>,
+    controller: Option<&'a str>,
 }
 
 /// Starts QEMU on a host that is ready, up to the running guest.
@@ -139,9 +145,9 @@ async fn boot(
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &mut Processes,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<Running> {
-    let Handed { descriptors, qmp, holds, switch } = handed;
+    let Handed { descriptors, qmp, holds, switch, controller } = handed;
     let log = Log::open(&plan.paths.log, &plan.command)?;
     let mut command = Command::new(&plan.command.binary);
     command.args(plan.command.argv());
@@ -152,6 +158,11 @@ async fn boot(
         command.fd(number, descriptor);
     }
     prepare(&mut command, plan, plan.account.as_ref(), &log)?;
+    // A session or service that ends sends all its processes these, and QEMU would end at once; the launcher, which gets them
+    // too, presses the guest's power button.
+    if plan.cgroup == Cgroup::Ours {
+        command.block_signals(&[Signal::SIGTERM, Signal::SIGHUP]);
+    }
     for variable in &plan.environment {
         command.env(&variable.name, &variable.value);
     }
@@ -164,12 +175,22 @@ async fn boot(
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;
-    let guest_runs = run_guest(plan, root, journal, signals, processes, qmp, &log);
+    let made = Made { qmp, log: &log, controller };
+    let guest_runs = run_guest(plan, root, journal, signals, processes, made);
     let (qmp, console, late) = match &switch {
         Some(switch) => switch.in_time(guest_runs).await??,
         None => guest_runs.await?,
     };
     Ok(Running { qmp, log: Some(log), console, switch, late, root: root.clone() })
+}
+
+/// What was made for QEMU before it was started.
+struct Made<'a> {
+    /// The launcher's end of its monitor.
+    qmp: UnixStream,
+    log: &'a Log,
+    /// The launcher's name on the system bus, if it listens there.
+    controller: Option<&'a str>,
 }
 
 /// From QEMU's start to the guest's first instruction.
@@ -179,17 +200,16 @@ async fn run_guest(
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &Processes,
-    qmp: UnixStream,
-    log: &Log,
+    made: Made<'_>,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
-    let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
+    let Made { qmp, log, controller } = made;
     let qmp = tokio::select! {
         answered = wait_for_qemu(qmp, processes, log, ANSWER_LIMIT) => answered?,
         signal = signals.next() => return Err(Asked::before_guest(signal).into()),
     };
     // Each question has its own limit, and a signal need not wait for any.
     tokio::select! {
-        runs = continue_guest(plan, root, journal, processes, qemu, qmp) => runs,
+        runs = continue_guest(plan, root, journal, processes, controller, qmp) => runs,
         signal = signals.next() => Err(Asked::before_guest(signal).into()),
     }
 }
@@ -200,15 +220,16 @@ async fn continue_guest(
     root: &Root,
     journal: &mut Journal,
     processes: &Processes,
-    qemu: &Watched,
+    controller: Option<&str>,
     mut qmp: Qmp,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
+    let qemu = processes.qemu.as_ref().context("there is no QEMU to continue")?;
     if let Cgroup::Scope(name) = &plan.cgroup {
         let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
         // After the answer, so that a QEMU that refuses its arguments leaves no failed scope behind.
-        if let Err(error) =
-            scope::enter(name, &format!("Guest of vfio-run: {}", plan.name), &pids.collect::<Vec<_>>()).await
-        {
+        let description = format!("Guest of vfio-run: {}", plan.name);
+        let scope = Scope { name, description: &description, controller, stop: waits(plan).limit_of_stop() };
+        if let Err(error) = scope::enter(&scope, &pids.collect::<Vec<_>>()).await {
             tracing::warn!("QEMU stays in the launcher's cgroup: {error:#}");
         }
     }
@@ -224,4 +245,9 @@ async fn continue_guest(
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not continue the guest")?;
     Ok((qmp, console, late))
+}
+
+/// What systemd waits for if it stops the guest's scope.
+fn waits(plan: &Plan) -> Waits {
+    Waits { guest: plan.shutdown_timeout, start: 0, end: plan.hooks_limit(false) }
 }

@@ -10,11 +10,13 @@ use qapi::qmp;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
+use super::activity::keep_first_look;
 use super::console::{Console, ConsoleEvent};
 use super::control::{self, Reply, Request};
 use super::dead_man_switch::Verdict;
 use super::device_irqs::DeviceInterrupts;
 use super::drop_startup_pages::drop_startup_pages;
+use super::lasting::{Lasting, must_end};
 use super::log_limit::{LogLimit, cut_when_full};
 use super::signs_of_life;
 use super::switch_clock::SwitchClock;
@@ -36,6 +38,7 @@ use crate::run::processes::Processes;
 use crate::run::signals::{HANG_UP, Signals};
 use crate::run::starting::{sockets, threads};
 use crate::run::systemd_notify;
+use crate::systemd::logind::End;
 use crate::units::machine_state;
 
 /// There from the guest's first sign of life on, for a launcher that takes over.
@@ -65,6 +68,8 @@ struct Guest<'a> {
     journal: &'a mut Journal,
     /// How many of QEMU's events are shown.
     throttle: Throttle,
+    /// Whether the host shuts down, which sends its signals then.
+    host_ends: bool,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     reason: Option<String>,
 }
@@ -79,10 +84,12 @@ enum Wakeup {
     Console(ConsoleEvent),
     DeadlineReached,
     PlaceNewThreads,
+    Record,
     LookForLife,
     LookForInterrupts,
     LogCut(std::io::Result<()>),
     Devices(Happened),
+    MustEnd(End),
 }
 
 /// What a started guest is supervised with.
@@ -132,8 +139,9 @@ pub async fn supervise(
     processes: &mut Processes,
     signals: &mut Signals,
     journal: &mut Journal,
+    lasting: &mut Lasting,
 ) -> Ended {
-    match run_loop(plan, running, state, processes, signals, journal).await {
+    match run_loop(plan, running, state, processes, signals, journal, lasting).await {
         Ok(ended) => ended,
         // Without a launcher the guest would run on, and nothing would restore the host: `finish` ends it.
         Err(error) => Ended::For(Outcome::Crashed(format!("the launcher failed, so it ended the guest: {error:#}"))),
@@ -147,6 +155,7 @@ async fn run_loop(
     processes: &mut Processes,
     signals: &mut Signals,
     journal: &mut Journal,
+    lasting: &mut Lasting,
 ) -> Result<Ended> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to supervise")?;
     let clients = sockets::listen(&control::path(&plan.paths.run))?;
@@ -167,6 +176,7 @@ async fn run_loop(
         interrupts: DeviceInterrupts::new(&plan.device_irqs, &root, Instant::now()),
         journal,
         throttle: Throttle::new(Instant::now()),
+        host_ends: false,
         reason: None,
     };
     let name = &plan.name;
@@ -185,8 +195,10 @@ async fn run_loop(
             client = accept(clients.as_ref()) => Wakeup::Client(client),
             () = until(guest.deadline) => Wakeup::DeadlineReached,
             () = until(next_look) => Wakeup::PlaceNewThreads,
+            () = until(lasting.recording.as_ref().map(|recording| recording.next)) => Wakeup::Record,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
             () = until(guest.interrupts.next_look) => Wakeup::LookForInterrupts,
+            end = must_end(lasting.notices.as_mut()) => Wakeup::MustEnd(end),
             happened = guest.late.happens() => Wakeup::Devices(happened),
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
@@ -249,11 +261,19 @@ async fn run_loop(
                     hooks.toggled(holder);
                 }
             }
+            Wakeup::MustEnd(end) => guest.on_end_of_host(end).await,
+            Wakeup::Record => {
+                if let Some(recording) = &mut lasting.recording {
+                    recording.look();
+                }
+            }
             Wakeup::PlaceNewThreads => {
                 threads::place_kernel_threads(qemu.pid(), &plan.placement);
                 next_look = looks.next().map(|delay| Instant::now() + delay);
                 if next_look.is_none() {
                     guest.move_new_kernel_threads(&root);
+                    keep_first_look(plan, qemu.pid());
+                    lasting.record(plan, qemu.pid());
                     drop_startup_pages();
                 }
             }
@@ -401,9 +421,26 @@ impl Guest<'_> {
         }
     }
 
+    /// The host shuts down, or systemd stops QEMU's scope: the guest is asked once.
+    async fn on_end_of_host(&mut self, end: End) {
+        let name = &self.plan.name;
+        match end {
+            End::Host => tracing::info!(event = "host-shutdown", "the host shuts down and waits for {name}"),
+            End::Scope => tracing::info!(event = "scope-stop", "systemd stops the scope of {name}"),
+        }
+        self.host_ends |= end == End::Host;
+        if !self.ending.requested() {
+            self.request_shutdown().await;
+        }
+    }
+
     /// A signal asks for the end. It counts as a second request only if it did not come together with the first.
     async fn on_signal(&mut self, signal: &str) {
         let since = self.asked.map(|asked| asked.elapsed());
+        // A host that shuts down sends these to every process in the end.
+        if self.host_ends && self.ending.requested() && matches!(signal, "SIGTERM" | HANG_UP) {
+            return;
+        }
         if !self.ending.requested() || escalation::is_second_request(signal, since) {
             self.request_shutdown().await;
         } else if signal != HANG_UP {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::control::{self, Request};
 use super::event_loop::{Ended, Running, supervise};
+use super::lasting::Lasting;
 use crate::host::Root;
 use crate::journal::Journal;
+use crate::plan::Plan;
 use crate::plan::sample::{self, Shape};
 use crate::qemu::Qmp;
 use crate::run::late::LateDevices;
@@ -42,6 +44,12 @@ fn sends_events_without_end(mut stream: UnixStream) -> std::io::Result<()> {
     }
 }
 
+/// What a guest is supervised with that has nothing but a monitor.
+fn running(qmp: Qmp, plan: &Plan) -> Running {
+    let (root, late) = (Root::new("/"), LateDevices::new(plan, &Root::new("/"), &[]));
+    Running { qmp, log: None, console: None, switch: None, late, root }
+}
+
 #[tokio::test]
 async fn endless_events_do_not_starve_the_control_socket() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,17 +76,11 @@ async fn endless_events_do_not_starve_the_control_socket() {
         reply
     });
     let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-    let running = Running {
-        qmp,
-        log: None,
-        console: None,
-        switch: None,
-        late: LateDevices::new(&plan, &Root::new("/"), &[]),
-        root: Root::new("/"),
-    };
+    let running = running(qmp, &plan);
     let mut signals = Signals::catch().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
-    let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
+    let (signals, lasting) = (&mut signals, &mut Lasting { notices: None, recording: None });
+    let outcome = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting).await;
     assert!(matches!(outcome, Ended::For(Outcome::Crashed(_))), "{outcome:?}");
     assert_eq!(asks.join().unwrap().unwrap().unwrap().state, "running");
     assert!(sends.join().unwrap().is_err());
@@ -105,17 +107,11 @@ async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
         let qemu = Watched::child(child.id() as i32).unwrap();
         qemu.ended().await.unwrap();
         let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-        let running = Running {
-            qmp,
-            log: None,
-            console: None,
-            switch: None,
-            late: LateDevices::new(&plan, &Root::new("/"), &[]),
-            root: Root::new("/"),
-        };
+        let running = running(qmp, &plan);
         let mut signals = Signals::catch().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
-        let outcome = supervise(&plan, running, "running", &mut processes, &mut signals, &mut journal).await;
+        let (signals, lasting) = (&mut signals, &mut Lasting { notices: None, recording: None });
+        let outcome = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting).await;
         assert!(matches!(&outcome, Ended::For(Outcome::ShutDown(reason)) if reason == "guest-shutdown"), "{outcome:?}");
     }
 }

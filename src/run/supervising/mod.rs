@@ -1,5 +1,6 @@
 //! While the guest runs: the event loop and what it attends to.
 
+pub(in crate::run) mod activity;
 pub(super) mod console;
 pub mod control;
 pub(super) mod dead_man_switch;
@@ -8,6 +9,7 @@ mod drop_startup_pages;
 pub(super) mod event_loop;
 #[cfg(test)]
 mod event_loop_tests;
+pub(super) mod lasting;
 mod log_limit;
 pub(super) mod reach_guest;
 mod signs_of_life;

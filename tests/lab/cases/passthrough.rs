@@ -28,7 +28,8 @@ cat >/etc/systemd/system/desktop.service <<'END'
 [Service]
 ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
 END
-ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+ln -sf desktop.service /etc/systemd/system/desktop3.service
+ln -sf /etc/systemd/system/desktop3.service /etc/systemd/system/display-manager.service
 systemctl start desktop.service";
 
 /// A host as [`prepare`] leaves it.
@@ -87,9 +88,14 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     let its = "find /dev -xdev -uid $(awk '/^Uid:/{print $2}' /proc/$(pgrep -x qemu-system-x86)/status)";
     let group = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/iommu_group)", at::GPU))?;
     ensure!(lab.sh(its)? == format!("/dev/vfio/{group}"), "QEMU's account owns {}", lab.sh(its)?);
+    // A card that sleeps on its way back to its driver may not wake for it.
+    let asleep = format!("cat /sys/bus/pci/devices/{}/power/runtime_suspended_time", at::GPU);
+    let (slept, control) = (lab.sh(&asleep)?, format!("/sys/bus/pci/devices/{}/power/control", at::GPU));
+    ensure!(lab.sh(&format!("cat {control}"))? == "on", "the card may sleep");
     lab.sh("/lab/bin/vfio-run stop only")?;
     let ended = job.wait(SOON)?;
     ensure!(ended.status == 0, "{ended}");
+    ensure!(lab.sh(&asleep)? == slept, "the card slept on its way back: {} ms after {slept} ms", lab.sh(&asleep)?);
     shows_the_host(lab, "back")?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");

@@ -20,7 +20,8 @@ cat >/etc/systemd/system/desktop.service <<'END'
 [Service]
 ExecStart=/usr/local/bin/desktop
 END
-ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
+ln -sf desktop.service /etc/systemd/system/desktop3.service
+ln -sf /etc/systemd/system/desktop3.service /etc/systemd/system/display-manager.service
 systemctl start desktop.service")
         .map(drop)
 }

@@ -168,7 +168,22 @@ fn sriov_gives_two_functions(lab: &Lab) -> Result<()> {
     let functions: Vec<&str> = functions.split_whitespace().collect();
     ensure!(functions.len() == 2);
     ensure!(group(lab, functions[0])? == [functions[0]]);
+    a_virtual_function_is_the_guests(lab, functions[0])?;
     lab.sh(&format!("echo 0 >{device}/sriov_numvfs")).map(drop)
+}
+
+/// Its ids read as ones, as a dead card's do.
+fn a_virtual_function_is_the_guests(lab: &Lab, function: &str) -> Result<()> {
+    prepare(lab)?;
+    let config = lab.sh(&format!("od -A n -t x1 -N 2 /sys/bus/pci/devices/{function}/config"))?;
+    ensure!(config.trim() == "ff ff", "{config}");
+    let file = lab.install_machine("virtual", &machine(&format!(r#"pci: ["{function}"]"#)))?;
+    let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;
+    job.wait_until("grep -q READY /run/lab/guest.log", CHECK)?;
+    let driver = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{function}/driver)"))?;
+    ensure!(driver == "vfio-pci", "{driver}");
+    lab.sh("/lab/bin/vfio-run stop virtual")?;
+    job.wait(CHECK)?.ok().map(drop)
 }
 
 fn a_device_without_reset_is_told_before_it_is_given(lab: &Lab) -> Result<()> {

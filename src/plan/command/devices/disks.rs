@@ -332,6 +332,20 @@ fn format(draft: &mut Draft, disk: &Resolved, path: &Path, file: Option<&FileFac
     if let Some(format) = disk.disk.format {
         return format;
     }
+    if let Some(other) = file.and_then(|file| file.other_format.as_deref()) {
+        let shown = path.display();
+        // To a guest it would be an unused disk, which an installer overwrites.
+        let detail = format!("{shown} is an image in QEMU's format `{other}`, which vfio-run does not use");
+        let new = path.with_extension("qcow2");
+        let remedy = format!(
+            "`qemu-img convert -p -f {other} -O qcow2 {shown} {}` makes one that it uses; write `format: Raw` ({field}) if \
+             the guest is to see these very bytes",
+            new.display()
+        );
+        draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
+        draft.about(&format!("disks[{}].file", disk.index));
+        return DiskFormat::Raw;
+    }
     if file.is_some_and(|file| file.kind == Some(FileKind::Block)) {
         return DiskFormat::Raw;
     }

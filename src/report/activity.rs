@@ -1,0 +1,133 @@
+//! What happened on the guest's CPUs, as text: while it runs, and as a report after its end.
+
+use super::Table;
+use crate::host::activity::{MemoryUse, Since, Stutter};
+
+/// How many of the others are named.
+const MOST: usize = 10;
+/// How many characters wide the plot is.
+const WIDTH: usize = 60;
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Threads, and what else was seen on the guest's CPUs.
+pub fn since(since: &Since) -> String {
+    let mut table = Table::new(&["THREAD", "CPU", "MAY USE", "RAN", "WAITED", "SWITCHED OUT"]);
+    for thread in &since.threads {
+        let cpu = thread.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
+        let (ran, waited) = (milliseconds(thread.run_ms), milliseconds(thread.wait_ms));
+        table.row([thread.name.clone(), cpu, thread.allowed.clone(), ran, waited, thread.involuntary.to_string()]);
+    }
+    let named = |all: Vec<String>| match all.len() {
+        0 => "none".to_owned(),
+        n if n > MOST => format!("{}, and {} more", all[..MOST].join(", "), n - MOST),
+        _ => all.join(", "),
+    };
+    let foreign = since.foreign.iter().map(|seen| match seen.threads {
+        1 => format!("{} ({} runs)", seen.name, seen.runs),
+        threads => format!("{} ({threads} threads, {} runs)", seen.name, seen.runs),
+    });
+    let interrupts = since.interrupts.iter().map(|one| format!("{} {} ({})", one.id, one.name, one.count));
+    let mut text = format!("{table}\nother threads on the guest's CPUs: {}", named(foreign.collect()));
+    text.push_str(&format!("\ninterrupts on the guest's CPUs: {}", named(interrupts.collect())));
+    if let Some(stall) = since.memory_stall_ms {
+        text.push_str(&format!("\nprograms of the host waited for memory: {}", milliseconds(stall)));
+    }
+    text
+}
+
+/// What the guest's memory lies on.
+pub fn memory(memory: &MemoryUse) -> String {
+    let parts = [
+        ("huge pages of a pool", memory.huge),
+        ("resident", memory.resident),
+        ("of that transparent huge pages", memory.transparent),
+        ("swapped out", memory.swapped),
+    ];
+    let parts = parts.iter().filter_map(|(what, size)| Some(format!("{} MiB {what}", (*size)?.as_mib())));
+    format!("memory of QEMU: {}", parts.collect::<Vec<_>>().join(", "))
+}
+
+/// The report after a run.
+pub fn stutter(report: &Stutter) -> String {
+    let mut text = since(&report.since);
+    if let Some(locks) = report.split_locks {
+        text.push_str(&format!("\nthreads with split locks: {locks}"));
+    }
+    if let Some(worst) = &report.worst {
+        let (at, waited) = (worst.at_s, milliseconds(worst.wait_ms));
+        text.push_str(&format!(
+            "\nworst second: {at:.0} s after the start the vCPUs waited {waited}, most of all {}",
+            worst.vcpu
+        ));
+    }
+    if !report.culprits.is_empty() {
+        let mut culprits: Vec<_> = report.culprits.iter().collect();
+        culprits.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
+        let culprits = culprits.iter().take(MOST).map(|(name, seconds)| format!("{name} ({seconds} s)"));
+        let culprits = culprits.collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("\non the guest's CPUs in seconds with more than 5 ms of waiting: {culprits}"));
+    }
+    if !report.wait_ms.is_empty() {
+        let most = report.wait_ms.iter().copied().fold(0.0, f64::max);
+        let seconds = report.wait_ms.len() as u64 * u64::from(report.step_s);
+        text.push_str(&format!(
+            "\nthe vCPUs' wait, over {seconds} s, up to {} a second:\n{}",
+            milliseconds(most),
+            plot(&report.wait_ms)
+        ));
+    }
+    text
+}
+
+/// A line of bars, each the highest of its values.
+fn plot(values: &[f64]) -> String {
+    let most = values.iter().copied().fold(0.0, f64::max);
+    let bars = values.chunks(values.len().div_ceil(WIDTH).max(1)).map(|part| {
+        let value = part.iter().copied().fold(0.0, f64::max);
+        let height = if most > 0.0 { value / most * (BARS.len() - 1) as f64 } else { 0.0 };
+        BARS[(height.round() as usize).min(BARS.len() - 1)]
+    });
+    bars.collect()
+}
+
+fn milliseconds(ms: f64) -> String {
+    if ms >= 10_000.0 { format!("{:.1} s", ms / 1e3) } else { format!("{ms:.1} ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::activity::{Seen, SinceThread, Worst};
+
+    #[test]
+    fn a_report_names_the_wait_and_who_caused_it() {
+        let thread = |name: &str, wait_ms| SinceThread { name: name.to_owned(), wait_ms, ..SinceThread::default() };
+        let report = Stutter {
+            since: Since {
+                threads: vec![thread("CPU 0/KVM", 90.0), thread("qemu-system-x86", 12_000.0)],
+                foreign: vec![Seen { name: "stress".to_owned(), threads: 2, runs: 69 }],
+                memory_stall_ms: Some(2.0),
+                ..Since::default()
+            },
+            step_s: 1,
+            wait_ms: vec![1.0, 88.0, 44.0],
+            worst: Some(Worst { at_s: 2.0, wait_ms: 88.0, vcpu: "CPU 0/KVM".to_owned() }),
+            culprits: [("cc1".to_owned(), 1), ("stress".to_owned(), 7)].into(),
+            split_locks: Some(0),
+        };
+        let text = stutter(&report);
+        for words in [
+            "90.0 ms",
+            "12.0 s",
+            "stress (2 threads, 69 runs)",
+            "interrupts on the guest's CPUs: none",
+            "waited for memory: 2.0 ms",
+            "worst second: 2 s after the start the vCPUs waited 88.0 ms, most of all CPU 0/KVM",
+            "of waiting: stress (7 s), cc1 (1 s)",
+            "\n▁█▅",
+        ] {
+            assert!(text.contains(words), "{words:?} in\n{text}");
+        }
+        assert_eq!(plot(&[0.0; 200]).chars().count(), 50);
+    }
+}

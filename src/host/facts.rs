@@ -10,8 +10,8 @@ use super::files::{firmware, images, unit_file, writable};
 use super::input::Inputs;
 use super::usb::Plugged;
 use super::{
-    Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Logind, Memory, Network, Passt, Pci, Process,
-    RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable,
+    Boot, Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Logind, Memory, Network, Passt, Pci,
+    Process, RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable,
     environment, io_uring, lease, pci, process, render_nodes, smbios, usb,
 };
 use crate::units::Size;
@@ -24,6 +24,12 @@ pub struct Host {
     pub kernel: String,
     /// Kernel command line, word by word.
     pub cmdline: Vec<String>,
+    /// How the command line of the next boot is changed, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
+    /// How many requests of native asynchronous I/O all programs may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aio: Option<AioRequests>,
     /// CPU topology.
     pub cpus: Cpus,
     /// Memory and huge pages by NUMA node.
@@ -95,6 +101,15 @@ pub struct Host {
     pub machine_file: Option<Writable>,
 }
 
+/// How many requests of native asynchronous I/O there may be (`Documentation/admin-guide/sysctl/fs.rst`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AioRequests {
+    /// Room that programs have reserved (`fs.aio-nr`).
+    pub used: u64,
+    /// Room for all of them (`fs.aio-max-nr`).
+    pub most: u64,
+}
+
 /// What a machine refers to, so that no more is looked at than a plan needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -156,8 +171,11 @@ impl Host {
         }
         let programs = environment::find_programs(root, environment, &wanted.programs);
         let passt = programs.get(Passt::PROGRAM).map(PathBuf::as_path);
+        let kernel = root.text("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
-            kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            boot: Boot::read(root, &kernel),
+            aio: AioRequests::read(root),
+            kernel,
             cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
             kvm: Kvm::read(root, &cpus),
             refuses_io_uring: !io_uring::allowed(root, &status.groups_of_qemu()),
@@ -185,6 +203,13 @@ impl Host {
             cpus,
             memory,
         }
+    }
+}
+
+impl AioRequests {
+    fn read(root: &Root) -> Option<Self> {
+        let number = |name| root.parse(format!("/proc/sys/fs/{name}"));
+        Some(Self { used: number("aio-nr")?, most: number("aio-max-nr")? })
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod acpi;
 pub mod activity;
 mod block;
+mod boot;
 mod cpus;
 pub mod desktop;
 mod environment;
@@ -32,10 +33,11 @@ mod virtiofsd;
 
 pub use acpi::AcpiTable;
 pub(crate) use block::is_claimed;
+pub use boot::Boot;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use desktop::{Desktop, WantedDesktop};
 pub use environment::Environment;
-pub use facts::{Host, Wanted};
+pub use facts::{AioRequests, Host, Wanted};
 pub use files::{Descriptor, Feature, FileFact, FileKind, InstalledUnit, WantedUnit, Writable};
 pub use holders::holders;
 pub use kvm::{Kvm, KvmVerdict};

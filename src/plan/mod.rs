@@ -2,6 +2,7 @@
 //! Nothing here opens a file, asks a clock or starts a process.
 
 mod accelerator;
+mod boot_line;
 mod command;
 mod contents;
 mod dead_man_switch;

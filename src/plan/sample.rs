@@ -97,6 +97,8 @@ pub fn host(shape: Shape) -> Host {
     };
     Host {
         kernel: "6.12.9".to_owned(),
+        boot: None,
+        aio: None,
         cmdline: vec![],
         cpus,
         memory,
@@ -146,8 +148,11 @@ pub fn qemu() -> QemuFacts {
                    VGA virtio-vga virtio-vga-gl qxl-vga cirrus-vga qemu-xhci usb-redir usb-tablet isa-serial virtio-rng-pci virtio-serial-pci virtserialport \
                    tpm-crb tpm-tis i6300esb pvpanic isa-applesmc ich9-intel-hda hda-output hda-duplex usb-audio AC97 usb-host virtio-keyboard-pci virtio-mouse-pci \
                    ivshmem-plain";
-    let options =
-        [("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"), ("rtc", "base clock driftfix")];
+    let options = [
+        ("sandbox", "enable obsolete elevateprivileges spawn resourcecontrol"),
+        ("rtc", "base clock driftfix"),
+        ("overcommit", "cpu-pm mem-lock"),
+    ];
     QemuFacts {
         binary: "/usr/bin/qemu-system-x86_64".into(),
         version: "7.2.22".to_owned(),

@@ -22,7 +22,7 @@ pub fn findings(findings: &[Finding], all: bool) -> String {
         let key = &finding.key;
         // Writing to a String cannot fail.
         let _ = write!(text, "{style}{mark}{style:#} {} [{key}]", finding.sentence());
-        if let Some(remedy) = finding.remedy.as_deref().filter(|_| finding.ok != Verdict::Yes) {
+        if let Some(remedy) = finding.remedy.as_deref().filter(|_| all || finding.ok != Verdict::Yes) {
             let _ = write!(text, "\n     → {remedy}");
         }
         text.push('\n');
@@ -64,6 +64,6 @@ mod tests {
         ];
         let text = anstream::adapter::strip_str(&findings(&found, false)).to_string();
         assert_eq!(text, "FAIL the bad [bad]\n     → mend it\n?    the unknown [unknown]\n     → mend it");
-        assert_eq!(findings(&found, true).lines().count(), 7);
+        assert_eq!(findings(&found, true).lines().count(), 8);
     }
 }

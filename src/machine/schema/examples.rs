@@ -125,6 +125,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("host.energy_preference", "\"performance\""),
     ("host.halt_poll_ns", "400000"),
     ("host.stat_interval", "10"),
+    ("host.keep", "host: (tune: Desktop, keep: [\"governor\"])"),
     ("host.guest_cpu_latency_us", "20"),
     ("shares", "[(tag: \"data\", folder: \"/srv/data\")]"),
     ("shares.tag", "\"data\""),

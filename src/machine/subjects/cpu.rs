@@ -60,12 +60,27 @@ pub struct Cpu {
     /// host's with KVM.
     #[serde(default)]
     pub phys_bits: Option<u32>,
+    /// Who lets an idle vCPU's CPU sleep. `Guest`: the guest itself, so that KVM need not be left and entered again and the
+    /// vCPU goes on at once when an interrupt comes. Its CPUs look fully busy to the host from then on, whatever the guest
+    /// does: no other program gets time there, they take more power, and their siblings run no faster while the guest idles.
+    /// It needs KVM, and a CPU of its own for each vCPU. Default: `Host`.
+    #[serde(default)]
+    pub idle: Option<Idle>,
     /// The topology that the guest sees. Default: derived from the placement.
     #[serde(default)]
     pub topology: Option<Topology>,
     /// Hide KVM's signature from the guest, as some GPU drivers require. Default: yes for Windows, no for others.
     #[serde(default)]
     pub hide_kvm: Option<bool>,
+}
+
+/// Who lets the CPU of an idle vCPU sleep (QEMU: `-overcommit cpu-pm=on`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Idle {
+    /// The host, which may run other programs there meanwhile.
+    Host,
+    /// The guest.
+    Guest,
 }
 
 /// The CPU topology that the guest sees (QEMU: `-smp`).

@@ -31,6 +31,16 @@ pub struct HostTuning {
     /// Default: `true` if PCI devices are passed through, since most do not survive it, else `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_sleep: Option<bool>,
+    /// `Desktop`: all fields below that help a guest whose vCPUs have CPUs of their own, and that no program of a desktop
+    /// notices: `irqs`, `workqueues`, `kernel_threads` and `watchdog` are `Away`, `numa_balancing` and `ksm` `false`,
+    /// `stat_interval` 10, `governor` `"performance"`. What the host does not have is left out, without a word. A field that
+    /// is written beside it counts. `vfio-run man performance` says why the others are not among them. Default: only what is
+    /// written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
+    /// Fields that `tune` leaves as they are on the host: `["governor", "ksm"]`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
     /// The cpufreq governor of all CPUs, `"performance"` for example: one of those that
     /// `/sys/devices/system/cpu/cpufreq/policy0/scaling_available_governors` lists. With intel_pstate and amd-pstate these
     /// are only `performance` and `powersave`. A governor that raises the frequency step by step sees little load if the
@@ -124,6 +134,13 @@ pub struct HostTuning {
     pub device_irqs: Option<DevicePlace>,
 }
 
+/// What is tuned at one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Tune {
+    /// What no program of a desktop notices.
+    Desktop,
+}
+
 /// Which CPUs get the interrupts of devices that are passed through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DevicePlace {
@@ -178,10 +195,63 @@ impl ThpDefrag {
 impl HostTuning {
     /// The kernel's interface for the wake-up latency of CPUs.
     pub const CPU_LATENCY_NODE: &str = "/dev/cpu_dma_latency";
+    /// The fields of [`Tune::Desktop`].
+    const DESKTOP: [&str; 8] =
+        ["irqs", "workqueues", "kernel_threads", "watchdog", "numa_balancing", "ksm", "stat_interval", "governor"];
+
+    /// Whether the machine file itself has this field of those that `tune` stands for, or of any other.
+    pub fn writes(&self, field: &str) -> bool {
+        !Self::DESKTOP.contains(&field)
+            || match field {
+                "irqs" => self.irqs.is_some(),
+                "workqueues" => self.workqueues.is_some(),
+                "kernel_threads" => self.kernel_threads.is_some(),
+                "watchdog" => self.watchdog.is_some(),
+                "numa_balancing" => self.numa_balancing.is_some(),
+                "ksm" => self.ksm.is_some(),
+                "stat_interval" => self.stat_interval.is_some(),
+                _ => self.governor.is_some(),
+            }
+    }
+
+    /// With what `tune` stands for written out.
+    pub fn tuned(&self) -> Self {
+        let mut tuned = self.clone();
+        for field in Self::DESKTOP.iter().filter(|field| self.tune.is_some() && !self.keep.iter().any(|k| k == *field))
+        {
+            match *field {
+                "irqs" => fill(&mut tuned.irqs, Place::Away),
+                "workqueues" => fill(&mut tuned.workqueues, Place::Away),
+                "kernel_threads" => fill(&mut tuned.kernel_threads, Place::Away),
+                "watchdog" => fill(&mut tuned.watchdog, Place::Away),
+                "numa_balancing" => fill(&mut tuned.numa_balancing, false),
+                "ksm" => fill(&mut tuned.ksm, false),
+                "stat_interval" => fill(&mut tuned.stat_interval, 10),
+                _ => fill(&mut tuned.governor, "performance".to_owned()),
+            }
+        }
+        tuned
+    }
+}
+
+fn fill<T>(field: &mut Option<T>, value: T) {
+    field.get_or_insert(value);
 }
 
 impl Subject for HostTuning {
     fn check(&self, problems: &mut Problems) {
+        for (i, field) in self.keep.iter().enumerate() {
+            let path = format!("host.keep[{i}]");
+            if self.tune.is_none() {
+                problems
+                    .add(path, "`host.keep` is for the fields of `tune`, which is not written")
+                    .help("leave `keep` out: what is not written stays as it is on the host");
+            } else if !Self::DESKTOP.contains(&&**field) {
+                problems
+                    .add(path, format!("`host.tune` has no field {field:?}"))
+                    .allowed(Self::DESKTOP.map(|field| format!("{field:?}")).join(", "));
+            }
+        }
         for (field, latency) in
             [("host.cpu_latency_us", self.cpu_latency_us), ("host.guest_cpu_latency_us", self.guest_cpu_latency_us)]
         {
@@ -217,6 +287,7 @@ impl Subject for HostTuning {
 mod tests {
     use std::path::Path;
 
+    use super::*;
     use crate::machine::parse;
 
     #[test]
@@ -234,6 +305,9 @@ mod tests {
             ("irqs: Near", Some("Near")),
             ("device_irqs: Near, kernel_threads: Away, watchdog: Away", None),
             ("guest_cpu_latency_us: 1000001", Some("`host.guest_cpu_latency_us` cannot be 1000001")),
+            ("tune: Desktop, keep: [\"ksm\"], governor: \"powersave\"", None),
+            ("tune: Desktop, keep: [\"KSM\"]", Some("`host.tune` has no field \"KSM\"")),
+            ("keep: [\"ksm\"]", Some("`host.keep` is for the fields of `tune`")),
             ("stat_interval: 0", Some("`host.stat_interval` cannot be 0")),
             ("stat_interval: 3601", Some("1 to 3600 seconds")),
         ] {
@@ -242,5 +316,25 @@ mod tests {
             assert_eq!(error.is_some(), refused.is_some(), "{error:?}");
             assert!(error.is_none_or(|error| refused.is_some_and(|words| error.contains(words))));
         }
+    }
+
+    #[test]
+    fn one_word_stands_for_all_its_fields_but_those_that_are_written_or_kept() {
+        let host = HostTuning {
+            tune: Some(Tune::Desktop),
+            keep: vec!["irqs".to_owned()],
+            ksm: Some(true),
+            ..HostTuning::default()
+        };
+        let tuned = host.tuned();
+        assert_eq!((tuned.irqs, tuned.ksm, tuned.numa_balancing), (None, Some(true), Some(false)));
+        assert_eq!(tuned.governor.as_deref(), Some("performance"));
+        for field in HostTuning::DESKTOP {
+            let kept = HostTuning { keep: vec![field.to_owned()], ksm: None, ..host.clone() }.tuned();
+            let json = serde_json::to_value(&kept).unwrap();
+            assert!(json.get(field).is_none(), "{field}");
+            assert_eq!(HostTuning::DESKTOP.iter().filter(|other| json.get(other).is_some()).count(), 7);
+        }
+        assert_eq!(HostTuning::default().tuned(), HostTuning::default());
     }
 }

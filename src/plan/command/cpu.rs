@@ -4,7 +4,7 @@ use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
 use super::decided::Decided;
 use super::enlightenments;
-use crate::machine::cpu_property;
+use crate::machine::{Idle, cpu_property};
 use crate::qemu::command::QemuOption;
 
 /// `-cpu` and `-smp`.
@@ -53,6 +53,35 @@ pub(super) fn write(draft: &mut Draft, decided: &Decided) {
     features(draft, &mut cpu);
     draft.push(cpu);
     smp(draft, decided);
+    idle(draft, decided);
+}
+
+/// Lets the guest put its CPUs to sleep itself.
+fn idle(draft: &mut Draft, decided: &Decided) {
+    const FIELD: &str = "cpu.idle";
+    if draft.machine.cpu.idle != Some(Idle::Guest) {
+        return;
+    }
+    if !decided.accelerator.kvm {
+        draft.no(FIELD, Hard, "only with KVM a guest can put its CPUs to sleep itself", "leave `idle` out");
+        return draft.about(FIELD);
+    }
+    if !draft.option_has("overcommit", "cpu-pm") {
+        let detail = format!("{} has no `-overcommit cpu-pm`", draft.qemu.binary.display());
+        draft.no(FIELD, Hard, detail, "leave `idle` out, or name another QEMU in `qemu`");
+        return draft.about(FIELD);
+    }
+    match decided.placement.pinned {
+        true => draft.yes(FIELD, Soft, "the guest puts its CPUs to sleep itself; to the host they look fully busy"),
+        false => {
+            let detail = "the vCPUs have no CPUs of their own, and each will look fully busy to the host, so that all \
+                          programs that share its CPU are slow";
+            draft.no(FIELD, Soft, detail, "use fewer vCPUs, so that each gets a CPU, or leave `idle` out");
+            draft.about(FIELD);
+        }
+    }
+    let option = QemuOption::keys("-overcommit", None, draft.file(FIELD));
+    draft.push(option.with("cpu-pm", "on"));
 }
 
 /// What lets the guest see the host's CPU as it is.
@@ -165,4 +194,37 @@ fn smp(draft: &mut Draft, decided: &Decided) {
     smp.set("cores", topology.cores.to_string());
     smp.set("threads", topology.threads.to_string());
     draft.push(smp);
+}
+
+#[cfg(test)]
+mod idle_tests {
+    use crate::plan::sample::{self, Shape};
+    use crate::plan::{Plan, Severity, Verdict};
+
+    fn plan(cpu: &str, accelerator: &str) -> Plan {
+        let mut host = sample::host(Shape::simple(4, 1));
+        host.process.uid = 0;
+        let machine = "guest: Linux, memory: (size: \"1 GiB\")";
+        sample::plan(&format!("({machine}, cpu: ({cpu}), accelerator: {accelerator})"), &host)
+    }
+
+    fn option(plan: &Plan) -> Option<String> {
+        plan.command.options.iter().find(|option| option.name == "-overcommit")?.value.written()
+    }
+
+    #[test]
+    fn a_guest_puts_its_cpus_to_sleep_itself_only_when_asked_for_and_with_kvm() {
+        assert_eq!(option(&plan("pin: \"2-3\"", "Kvm")), None);
+        assert_eq!(option(&plan("pin: \"2-3\", idle: Host", "Kvm")), None);
+        for (cpu, accelerator, expected, written) in [
+            ("pin: \"2-3\", idle: Guest", "Kvm", (Severity::Soft, Verdict::Yes), Some("cpu-pm=on")),
+            ("vcpus: 9, idle: Guest", "Kvm", (Severity::Soft, Verdict::No), Some("cpu-pm=on")),
+            ("pin: \"2-3\", idle: Guest", "Tcg", (Severity::Hard, Verdict::No), None),
+        ] {
+            let plan = plan(cpu, accelerator);
+            let found = plan.findings.iter().find(|finding| finding.key == "cpu.idle").unwrap();
+            assert_eq!((found.severity, found.ok), expected, "{cpu}");
+            assert_eq!(option(&plan).as_deref(), written, "{cpu}");
+        }
+    }
 }

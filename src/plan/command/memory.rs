@@ -5,6 +5,7 @@ mod tests;
 
 use serde_json::{Value, json};
 
+use super::super::boot_line;
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::{GuestMemory, MemoryPart, Placement, Severity};
 use super::devices::shares;
@@ -318,8 +319,14 @@ fn judge(draft: &Draft, node: u32, page: Size, pages: u64) -> Judged {
     let wanted = pages * page.as_bytes();
     let missing = pages.saturating_sub(pool.free) * page.as_bytes();
     let at_boot = format!(
-        "reserve them at boot (kernel command line: `hugepagesz={} hugepages={pages}`), lower `memory.size`, or write `pages: Normal`",
-        page.to_string().replace(" ", "").replace("iB", ""),
+        "reserve them at boot ({}), lower `memory.size`, or write `pages: Normal`",
+        boot_line::add(
+            draft.host,
+            &[
+                format!("hugepagesz={}", page.to_string().replace(" ", "").replace("iB", "")),
+                format!("hugepages={pages}"),
+            ]
+        ),
     );
     match (facts.total, facts.free) {
         _ if missing > 0 && draft.host.process.uid != 0 => {

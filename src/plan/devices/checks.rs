@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::Severity::{Hard, Soft};
+use super::super::boot_line;
 use super::super::draft::{self, Draft};
 use super::given::{Devices, Given, VFIO};
 use super::rom;
@@ -59,8 +60,8 @@ fn iommu(draft: &mut Draft, pci: &Pci) {
             let remedy = match forbidden {
                 Some(word) => format!("remove `{word}` from the kernel command line"),
                 None if intel && !cmdline.iter().any(|word| word.starts_with("intel_iommu=on")) => {
-                    "add `intel_iommu=on` to the kernel command line, and switch VT-d on in the firmware's setup"
-                        .to_owned()
+                    let add = boot_line::add(draft.host, &["intel_iommu=on".to_owned()]);
+                    format!("{add}, and switch VT-d on in the firmware's setup")
                 }
                 None => "switch VT-d (Intel) or the IOMMU (AMD) on in the firmware's setup".to_owned(),
             };

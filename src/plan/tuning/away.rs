@@ -13,8 +13,9 @@ use super::super::Placement;
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::checks::{did_not_look, may_write};
+use super::missed::Missed;
 use crate::change::{Compare, KernelThreads, Knob, Setting, StopIrqbalance, UNMOVABLE_IRQ, Writes};
-use crate::host::{Irq, Tuning};
+use crate::host::{Attribute, Irq, Tuning};
 use crate::machine::{HostPlace, HostTuning};
 use crate::units::{CpuSet, PciAddress};
 
@@ -87,28 +88,41 @@ impl Split {
     }
 }
 
-/// Adds the changes that only prepare.
-pub(super) fn decide(draft: &mut Draft, placement: &Placement, given: &[PciAddress]) {
-    let asked = &draft.machine.host;
-    if asked.workqueues.is_some()
-        && let Some((tuning, split)) = grounds(draft, placement, WORKQUEUES.field)
-    {
-        workqueues(draft, tuning, &split);
+/// Adds the changes that only prepare. `host`: what is asked for.
+pub(super) fn decide(
+    draft: &mut Draft,
+    host: &HostTuning,
+    placement: &Placement,
+    given: &[PciAddress],
+    missed: &mut Missed,
+) {
+    if host.workqueues.is_some() {
+        missed.unless_written(draft, WORKQUEUES.field, |draft| {
+            if let Some((tuning, split)) = grounds(draft, placement, WORKQUEUES.field) {
+                workqueues(draft, tuning, &split);
+            }
+        });
     }
-    if asked.watchdog.is_some()
-        && let Some((tuning, split)) = grounds(draft, placement, WATCHDOG.field)
-    {
-        watchdog(draft, tuning, &split);
+    if host.watchdog.is_some() {
+        missed.unless_written(draft, WATCHDOG.field, |draft| {
+            if let Some((tuning, split)) = grounds(draft, placement, WATCHDOG.field) {
+                watchdog(draft, tuning, &split);
+            }
+        });
     }
-    if asked.irqs.is_some()
-        && let Some((tuning, split)) = grounds(draft, placement, IRQS.field)
-    {
-        irqs(draft, tuning, &split, given);
+    if host.irqs.is_some() {
+        missed.unless_written(draft, IRQS.field, |draft| {
+            if let Some((tuning, split)) = grounds(draft, placement, IRQS.field) {
+                irqs(draft, tuning, &split, given);
+            }
+        });
     }
-    if asked.kernel_threads.is_some()
-        && let Some((_, split)) = grounds(draft, placement, KERNEL_THREADS)
-    {
-        kernel_threads(draft, split);
+    if host.kernel_threads.is_some() {
+        missed.unless_written(draft, KERNEL_THREADS, |draft| {
+            if let Some((_, split)) = grounds(draft, placement, KERNEL_THREADS) {
+                kernel_threads(draft, split);
+            }
+        });
     }
 }
 
@@ -127,13 +141,19 @@ fn grounds<'a>(draft: &mut Draft<'a>, placement: &Placement, field: &str) -> Opt
 
 /// Adds the change of the default for new interrupts.
 pub(in super::super) fn decide_after_devices(draft: &mut Draft, placement: &Placement) {
-    let split = draft.machine.host.irqs.and_then(|_| Split::of(draft, placement));
+    let host = draft.machine.host.tuned();
+    let split = host.irqs.and_then(|_| Split::of(draft, placement));
     let (Some(split), Some(tuning)) = (split, &draft.host.tuning) else { return };
-    if draft.findings.iter().any(|finding| finding.key == NEW_IRQS.field && finding.blocks()) {
+    let may_write = |file: &Attribute| draft.host.process.uid == 0 && !file.read_only;
+    if !tuning.files.get(Path::new(NEW_IRQS.files[0])).is_some_and(may_write) {
         return;
     }
     if let Some((_, setting)) = narrowed(&NEW_IRQS, tuning, &split) {
         push(draft, &NEW_IRQS, vec![setting]);
+        if !draft.machine.host.writes("irqs") {
+            let origin = draft.file("host.tune");
+            draft.changes.last_mut().into_iter().for_each(|made| made.origin = origin.clone());
+        }
     }
 }
 

@@ -3,21 +3,26 @@
 use super::super::Placement;
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
-use super::away;
 use super::checks::{did_not_look, may_write};
 use super::knobs::{KNOBS, Per, Row, Takes};
+use super::missed::Missed;
+use super::{aio, away, boot};
 use crate::change::{Setting, Writes};
 use crate::host::{Attribute, Tuning};
 use crate::units::PciAddress;
 
 /// Adds all changes that only prepare. `given`: the functions that leave the host, with their interrupts.
 pub(in super::super) fn decide(draft: &mut Draft, placement: &Placement, given: &[PciAddress]) {
+    let (host, mut missed) = (draft.machine.host.tuned(), Missed::default());
     for row in KNOBS {
-        if let Some(value) = (row.asked)(&draft.machine.host) {
-            turn(draft, placement, row, &value);
+        if let Some(value) = (row.asked)(&host) {
+            missed.unless_written(draft, row.knob.field, |draft| turn(draft, placement, row, &value));
         }
     }
-    away::decide(draft, placement, given);
+    away::decide(draft, &host, placement, given, &mut missed);
+    missed.tell(draft);
+    aio::decide(draft);
+    boot::tell(draft, placement);
 }
 
 fn turn(draft: &mut Draft, placement: &Placement, row: &Row, value: &str) {
@@ -63,8 +68,11 @@ fn turn(draft: &mut Draft, placement: &Placement, row: &Row, value: &str) {
     let files = if count == 1 { path.to_string() } else { format!("{path} and {} more", count - 1) };
     draft.yes(field, Hard, format!("{}: {files} can be set", row.knob.why));
     let mut files: Vec<Setting> = found.into_iter().map(|(setting, _)| setting).collect();
-    let forced = forced(row, tuning, &files);
-    files.extend(forced);
+    // A field of its own sets and restores that one.
+    if draft.machine.host.energy_preference.is_none() {
+        let forced = forced(row, tuning, &files);
+        files.extend(forced);
+    }
     draft.change(Writes { what: row.knob.what.to_owned(), files }, draft.file(field));
 }
 

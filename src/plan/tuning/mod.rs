@@ -1,10 +1,13 @@
 //! What is tuned on the host for the run: a table of knobs, and work and interrupts that stay off the vCPUs' CPUs.
 
+mod aio;
 mod away;
+mod boot;
 mod checks;
 mod decide;
 mod device_irqs;
 mod knobs;
+mod missed;
 #[cfg(test)]
 mod tests;
 mod wanted;

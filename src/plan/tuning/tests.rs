@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::knobs::KNOBS;
 use super::{wanted, wanted_by_any};
 use crate::change::{Before, Change, Compare, UNMOVABLE_IRQ, Undone, Writes, unattended};
-use crate::host::{Attribute, Environment, Host, Irq, Root, Tuning, Wanted};
+use crate::host::{AioRequests, Attribute, Environment, Host, Irq, Root, Tuning, Wanted};
 use crate::plan::sample::{self, Shape};
 use crate::plan::{Plan, Severity, Verdict};
 
@@ -445,4 +445,98 @@ fn all_that_a_plan_tunes_is_made_and_undone_file_by_file() {
     }
     before.insert(root.path(theirs), "1".to_owned());
     assert_eq!(snapshot(folder.path()), before);
+}
+
+#[test]
+fn one_word_tunes_a_desktop_as_far_as_its_host_goes() {
+    let tuned = plan("tune: Desktop, keep: [\"governor\"], numa_balancing: true");
+    let files: Vec<String> = written(&tuned).into_iter().map(|(path, _)| path).collect();
+    for path in [WORKQUEUE, WATCHDOG, DEFAULT, "/proc/irq/9/smp_affinity_list", "/sys/kernel/mm/ksm/run"] {
+        assert!(files.iter().any(|file| file == path), "{path}");
+    }
+    assert!(!files.iter().any(|file| file.contains("cpufreq")), "{files:?}");
+    assert!(written(&tuned).contains(&("/proc/sys/kernel/numa_balancing".to_owned(), "1".to_owned())));
+    assert_eq!(finding(&tuned, "host.tune").1, Verdict::Yes);
+    let origin = |path: &str| {
+        let of = |writes: &Writes| writes.files.iter().any(|file| file.path == Path::new(path));
+        let planned = tuned.changes.iter().find(|p| matches!(&p.change, Change::Writes(writes) if of(writes)));
+        planned.unwrap().origin.to_string()
+    };
+    assert_eq!([DEFAULT, WATCHDOG].map(origin), ["host.tune"; 2]);
+    assert_eq!(origin("/proc/sys/kernel/numa_balancing"), "host.numa_balancing");
+
+    // A host in a virtual machine has no frequencies; one that was not looked at, nothing; a user may do nothing.
+    let mut bare = tuning(tree(&files_of_a_virtual_machine()).path());
+    bare.policies = Default::default();
+    let bare = plan_on(Some(bare), "tune: Desktop");
+    let (severity, verdict, detail) = finding(&bare, "host.tune");
+    assert_eq!((severity, verdict), (Severity::Soft, Verdict::Yes));
+    assert!(detail.contains("not here: governor (this host has no "), "{detail}");
+    let user = plan_with(Some(tuning(tree(&self::files()).path())), "tune: Desktop", "cpu: (pin: \"2-3\")", 1000);
+    for plan in [user, plan_on(None, "tune: Desktop")] {
+        assert_eq!((finding(&plan, "host.tune").0, finding(&plan, "host.tune").1), (Severity::Soft, Verdict::No));
+        assert!(plan.findings.iter().all(|finding| !(finding.key.starts_with("host.") && finding.blocks())));
+        assert_eq!(written(&plan), []);
+        assert!(!plan.changes.iter().any(|planned| matches!(planned.change, Change::KernelThreads(_))));
+    }
+}
+
+fn files_of_a_virtual_machine() -> Vec<(String, &'static str)> {
+    files().into_iter().filter(|(path, _)| !path.starts_with(POLICY)).collect()
+}
+
+#[test]
+fn no_file_is_written_by_two_changes() {
+    let all = CASES.iter().map(|(field, value, ..)| format!("{field}: {value}")).collect::<Vec<_>>().join(", ");
+    let plan = plan(&format!("tune: Desktop, {all}, {}", all_away()));
+    let mut paths: Vec<String> = written(&plan).into_iter().map(|(path, _)| path).collect();
+    let count = paths.len();
+    paths.sort_unstable();
+    paths.dedup();
+    assert_eq!(paths.len(), count, "{:?}", written(&plan));
+    assert!(count > 20);
+    // Without a field of its own the energy preference is restored with the governor.
+    assert!(written(&self::plan("governor: \"performance\"")).iter().any(|(path, _)| path.ends_with("_preference")));
+}
+
+#[test]
+fn only_a_boot_parameter_keeps_the_tick_away_and_its_line_is_told() {
+    let told = |written: &str, cmdline: &[&str]| {
+        let mut host = sample::host(Shape::simple(4, 1));
+        host.process.uid = 0;
+        host.tuning = Some(tuning(tree(&files()).path()));
+        host.cmdline = cmdline.iter().map(|word| (*word).to_owned()).collect();
+        let machine = "guest: Linux, memory: (size: \"1 GiB\"), cpu: (pin: \"2-3\")";
+        let plan = sample::plan(&format!("({machine}, host: ({written}))"), &host);
+        plan.findings.into_iter().find(|finding| finding.key == "host.boot").and_then(|finding| finding.remedy)
+    };
+    let line = "add `nohz_full=2-3 rcu_nocbs=2-3 isolcpus=managed_irq,2-3 irqaffinity=0-1` to the kernel command line";
+    assert_eq!(told("irqs: Away", &[]).as_deref(), Some(line));
+    assert_eq!(told("tune: Desktop", &[]).as_deref(), Some(line));
+    assert_eq!(told("irqs: Away", &["nohz_full=2-3"]), None);
+    assert_eq!(told("ksm: false", &[]), None);
+}
+
+#[test]
+fn room_for_native_requests_is_made_if_there_is_too_little() {
+    let with = |uid: u32, used: u64, aio: &str| {
+        let mut host = sample::host(Shape::simple(4, 1));
+        (host.process.uid, host.process.gid) = (uid, uid);
+        host.aio = Some(AioRequests { used, most: 65536 });
+        let disk = format!("(file: \"/dev/sdb\", cache: None, aio: {aio})");
+        sample::plan(&format!("(guest: Linux, memory: (size: \"1 GiB\"), disks: [{disk}])"), &host)
+    };
+    let verdict = |plan: &Plan| plan.findings.iter().find(|f| f.key == "host.aio").map(|f| f.ok);
+    for (plan, expected, value) in [
+        (with(0, 64512, "Native"), Some(Verdict::Yes), None),
+        (with(0, 64513, "Native"), Some(Verdict::Yes), Some("65537")),
+        (with(1000, 64513, "Native"), Some(Verdict::No), None),
+        (with(0, 64513, "Threads"), None, None),
+    ] {
+        assert_eq!(verdict(&plan), expected);
+        let value = value.map(|value: &str| ("/proc/sys/fs/aio-max-nr".to_owned(), value.to_owned()));
+        assert_eq!(written(&plan), Vec::from_iter(value));
+    }
+    let remedy = with(1000, 64513, "Native").findings.into_iter().find(|f| f.key == "host.aio").unwrap().remedy;
+    assert!(remedy.unwrap().contains("sysctl fs.aio-max-nr=65537"));
 }

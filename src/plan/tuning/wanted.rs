@@ -7,6 +7,7 @@ use crate::machine::HostTuning;
 
 /// What the host is asked for this machine; `None` if it tunes nothing.
 pub(in super::super) fn wanted(host: &HostTuning) -> Option<WantedTuning> {
+    let host = &host.tuned();
     let rows = KNOBS.iter().filter(|row| (row.asked)(host).is_some());
     let kept_away = away::ATTRIBUTES.iter().filter(|(_, asked)| asked(host).is_some());
     let wanted = gather(rows, kept_away.flat_map(|(files, _)| *files), host.irqs.is_some());

@@ -29,6 +29,7 @@ mod program;
 mod rehearse;
 mod second;
 mod session;
+mod shares;
 mod shutdown;
 mod unit;
 mod variants;

@@ -88,6 +88,9 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     let its = "find /dev -xdev -uid $(awk '/^Uid:/{print $2}' /proc/$(pgrep -x qemu-system-x86)/status)";
     let group = lab.sh(&format!("basename $(readlink /sys/bus/pci/devices/{}/iommu_group)", at::GPU))?;
     ensure!(lab.sh(its)? == format!("/dev/vfio/{group}"), "QEMU's account owns {}", lab.sh(its)?);
+    // Its memory was filled before the screen went, with the huge pages that it would have had otherwise.
+    let huge = lab.sh("awk '/^ShmemHugePages/ {print $2}' /proc/meminfo")?;
+    ensure!(huge.parse::<u64>()? >= 32 << 10, "{huge} KiB of the guest's memory are huge pages");
     // A card that sleeps on its way back to its driver may not wake for it.
     let asleep = format!("cat /sys/bus/pci/devices/{}/power/runtime_suspended_time", at::GPU);
     let (slept, control) = (lab.sh(&asleep)?, format!("/sys/bus/pci/devices/{}/power/control", at::GPU));
@@ -96,6 +99,8 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     let ended = job.wait(SOON)?;
     ensure!(ended.status == 0, "{ended}");
     ensure!(lab.sh(&asleep)? == slept, "the card slept on its way back: {} ms after {slept} ms", lab.sh(&asleep)?);
+    let allowed = lab.sh("cat /sys/kernel/mm/transparent_hugepage/shmem_enabled")?;
+    ensure!(allowed.contains("[never]"), "{allowed}");
     shows_the_host(lab, "back")?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");

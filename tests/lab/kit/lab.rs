@@ -159,6 +159,18 @@ impl Lab {
         }
     }
 
+    /// What the first screen shows, as a pixmap that is not kept; quicker than a picture.
+    pub fn screen(&self) -> Result<Vec<u8>> {
+        let device = if self.host.gpus.is_empty() { None } else { Some("gpu") };
+        self.dump(device, "ppm", &self.path().join("screen.ppm"))?;
+        Ok(fs::read(self.path().join("screen.ppm"))?)
+    }
+
+    /// Whether a screen's pixmap is the tiny guest's picture.
+    pub fn is_tiny_guest(&self, screen: &[u8]) -> Result<bool> {
+        Ok(Picture::from_ppm(screen, PathBuf::new())?.is_tiny_guest())
+    }
+
     /// Takes a picture of the second GPU's screen.
     pub fn second_screenshot(&self, name: &str) -> Result<Picture> {
         self.screenshot_of(Some("second"), name)
@@ -170,13 +182,17 @@ impl Lab {
         let png = folder.join(format!("{}-{name}.png", self.host.release.name()));
         let ppm = self.path().join("screen.ppm");
         for (file, format) in [(&png, "png"), (&ppm, "ppm")] {
-            let mut arguments = json!({ "filename": file, "format": format });
-            if let Some(device) = device {
-                arguments["device"] = json!(device);
-            }
-            self.on(|running| running.l0.qmp.execute("screendump", arguments))?;
+            self.dump(device, format, file)?;
         }
         Picture::from_ppm(&fs::read(&ppm)?, png)
+    }
+
+    fn dump(&self, device: Option<&str>, format: &str, file: &Path) -> Result<()> {
+        let mut arguments = json!({ "filename": file, "format": format });
+        if let Some(device) = device {
+            arguments["device"] = json!(device);
+        }
+        self.on(|running| running.l0.qmp.execute("screendump", arguments)).map(drop)
     }
 
     /// Presses keys on the host's keyboard: `"ctrl+alt+f2"`, `"l s ret"`; names as QEMU's `qcode`s.

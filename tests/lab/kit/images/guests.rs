@@ -35,6 +35,9 @@ const MODULES: &[&str] = &[
 /// What it loads only when its command line asks for vsock.
 const VSOCK_MODULES: &[&str] = &["vmw_vsock_virtio_transport"];
 
+/// What it loads only when its command line asks for shared folders.
+const SHARE_MODULES: &[&str] = &["virtiofs", "9pnet_virtio", "9p"];
+
 /// Flags for a program that runs on the bare machine: 32 bits, no library, no relocation, at 1 MiB.
 const FREESTANDING: &[&str] = &[
     "-m32",
@@ -59,7 +62,7 @@ pub fn add_to(mut key: Key) -> Result<Key> {
     for name in ["tiny/entry.S", "tiny/tiny.c", "linux/init", "linux/vsock.c"] {
         key = key.with(read(name)?);
     }
-    Ok(key.with(format!("{MODULES:?} {VSOCK_MODULES:?} {FREESTANDING:?}")))
+    Ok(key.with(format!("{MODULES:?} {VSOCK_MODULES:?} {SHARE_MODULES:?} {FREESTANDING:?}")))
 }
 
 /// Builds the tiny multiboot guest.
@@ -84,7 +87,7 @@ pub fn build_linux(system: &Entry, into: &Path) -> Result<()> {
     archive.file("bin/vsock", 0o755, &fs::read(&program)?);
     fs::remove_file(&program)?;
     let mut packed = BTreeSet::new();
-    for (list, wanted) in [("order", MODULES), ("order-vsock", VSOCK_MODULES)] {
+    for (list, wanted) in [("order", MODULES), ("order-vsock", VSOCK_MODULES), ("order-share", SHARE_MODULES)] {
         let mut order = String::new();
         for module in modules::collect(&system.file("modules"), wanted)? {
             if packed.insert(module.name.clone()) {

@@ -1,6 +1,8 @@
 //! What a handover costs: the program's rehearsal beside the same steps by hand, as hook scripts do them, in alternating
 //! rounds in one lab host. Everything is slow there, so only the proportions say something.
 
+mod black;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -99,7 +101,8 @@ pub fn run() -> Result<()> {
     println!("  vfio-run against hand {:8.2} {:9.2} times", all[0] / hand[0], all[1] / hand[1]);
     let own = medians(&own);
     println!("  own part against 1 s  {:8.2} {:9.2} times", own[0] / AIM, own[1] / AIM);
-    lab.finish()
+    lab.finish()?;
+    black::run()
 }
 
 /// What vfio-run itself may take each way, in milliseconds.

@@ -41,11 +41,11 @@ fn delay(root: &Root) -> Option<u64> {
     }
     let parts = parts.into_values().filter_map(|path| root.text_up_to(path, 64 << 10));
     let texts: Vec<String> = main.chain(parts).collect();
-    let values = texts.iter().flat_map(|text| text.lines()).filter_map(|line| {
+    let mut values = texts.iter().flat_map(|text| text.lines()).filter_map(|line| {
         let (key, value) = line.trim().split_once('=')?;
         (key.trim() == "InhibitDelayMaxSec").then_some(value.trim())
     });
-    match values.last() {
+    match values.next_back() {
         None | Some("") => Some(DELAY),
         Some(span) => seconds(span),
     }

@@ -411,7 +411,7 @@ fn units_are_stopped_by_their_own_names() {
         let plan = plan(&format!(r#"pci: ["01:00.*"], handover: ({fields})"#), &host);
         assert!(changes(&plan).contains(&"stop gdm.service".to_owned()), "{:?}", changes(&plan));
         // What ends with it is known, so nobody is named as a holder.
-        assert!(!plan.findings.iter().any(|finding| finding.detail.contains("gnome-shell")), "{fields}");
+        assert!(!against(&plan).iter().any(|detail| detail.contains("gnome-shell")), "{:?}", against(&plan));
     }
 }
 

@@ -25,7 +25,7 @@ fn an_error_shows_the_line_and_the_remedy() {
          4 | \tcpu: ( vcpu: 8),\n  \
            | \t       ^^^^\n  \
            = allowed: the fields in `cpu` are `vcpus`, `pin`, `emulator`, `iothreads`, `model`, `features`, \
-         `nested`, `phys_bits`, `topology`, `hide_kvm`"
+         `nested`, `phys_bits`, `idle`, `topology`, `hide_kvm`"
     );
 }
 
@@ -309,7 +309,7 @@ fn a_long_name_is_cut() {
 #[test]
 fn every_field_is_a_subject_or_a_plain_value() {
     // A value of these needs no file of its own: what is wrong with it is in `values.rs`, if anything can be.
-    const PLAIN: [&str; 19] = [
+    const PLAIN: [&str; 20] = [
         "name",
         "uuid",
         "guest",
@@ -329,6 +329,7 @@ fn every_field_is_a_subject_or_a_plain_value() {
         "extra_args",
         "virtio_input",
         "scream",
+        "report",
     ];
     let schema = super::schema();
     let fields = schema["properties"].as_object().unwrap().keys().map(String::as_str);

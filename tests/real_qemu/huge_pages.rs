@@ -98,9 +98,9 @@ fn pages_go_with_a_launcher_that_is_stopped_or_killed_while_it_fills_them() {
     each_as_root(|world| {
         let before = pool().unwrap();
         let machine = world.machine("memory: (size: \"16 MiB\", pages: Huge(\"2 MiB\"))");
-        // The child that maps the file waits longer than a test waits for anything. What strace calls the file depends on its
-        // version.
-        let mut slow = vec!["strace", "-f", "--trace=mmap", "--inject=mmap:delay_enter=600s", "-o", "/dev/null"];
+        // The child that maps the file waits long enough to be found; strace lets it die only then. What strace calls the file
+        // depends on its version.
+        let mut slow = vec!["strace", "-f", "--trace=mmap", "--inject=mmap:delay_enter=5s", "-o", "/dev/null"];
         slow.extend(["-P", "/memfd:vfio-run-memory", "-P", "/memfd:vfio-run-memory (deleted)"]);
         for signal in [Signal::SIGINT, Signal::SIGKILL] {
             let launcher = world.start(world.wrapped(&slow, &["run", machine.to_str().unwrap()]));

@@ -221,6 +221,8 @@ fn each(test: impl Fn(&str, Plan)) {
             // What the account may do is another matter.
             host.process.uid = 1;
             host.process.memlock = None;
+            // Who listens is a QEMU of the test beside this one.
+            host.tcp = None;
             let pools = host.memory.nodes.iter_mut().flat_map(|node| &mut node.huge_pages);
             pools.for_each(|pool| pool.free = u64::MAX >> 21);
             host.files.values_mut().for_each(|file| file.mode = 0o777);

@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -15,6 +16,9 @@ use super::world::{World, each, each_as_root};
 
 /// The machine's guest powers off by itself, so that a run needs nobody.
 pub const ALONE: &str = "kernel: (image: \"guest\", cmdline: \"!\"), shutdown_timeout: 5";
+
+/// Longer than a guest of these tests runs.
+const SILENT: Duration = Duration::from_secs(25);
 
 /// A machine that is started again and again, and disturbed at another point each time.
 pub struct Series<'a> {
@@ -59,11 +63,17 @@ impl<'a> Series<'a> {
 
     fn recover(&self, when: &str) {
         let journal = self.world.journal();
+        let start = Instant::now();
         wait_for("the recovery", || {
             let recovered = self.start(&[], &["recover", &self.world.name]);
             if recovered.code == Some(1) && recovered.err.contains("without a launcher") {
                 // It was let go already, and it is not to be harmed; it ends by itself.
                 assert!(journal.iter().any(|r| r == "running"), "{when}, with {journal:?}: {recovered:?}");
+                // Seen once in ten series on a busy machine: QEMU 7.2 whose client dies in the middle of a command takes no
+                // other one from anybody. It cannot be asked then whether it runs its guest, and a person ends it.
+                if start.elapsed() > SILENT {
+                    self.start(&[], &["stop", "--force", &self.world.name]).with(0);
+                }
                 return None;
             }
             assert_eq!(recovered.code, Some(0), "{when}, with {journal:?}: {recovered:?}");

@@ -117,6 +117,8 @@ pub struct Wanted {
     pub files: Vec<PathBuf>,
     /// Programs: a name that is looked up in PATH, or a path.
     pub programs: Vec<String>,
+    /// The machine's name; `None`: a host is captured before there is one.
+    pub machine: Option<String>,
     /// Accounts by name.
     pub accounts: Vec<String>,
     /// What is kept for the machine, by its path below the state folder: `win11/vars.fd`. With any, the templates of the
@@ -163,6 +165,7 @@ impl Host {
         let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
         let process = Process::read(root, environment, &status);
         let leases = lease::folder(&process.run_dir);
+        let of_itself = wanted.machine.as_ref().is_some_and(|name| lease::has_journal(&root.path(&leases), name));
         let firmware = firmware::read(root, environment, process.uid);
         let mut files = wanted.files.clone();
         if !wanted.kept.is_empty() {
@@ -185,7 +188,7 @@ impl Host {
             virtiofsd: wanted.virtiofsd.then(|| Virtiofsd::find(root, environment)).flatten(),
             usb: wanted.desk.as_ref().map(|_| usb::plugged(root, &leases)),
             input: wanted.desk.as_ref().map(|paths| Inputs::read(root, paths)),
-            user_network: wanted.user_network.then(|| UserNetwork::read(root, passt)),
+            user_network: wanted.user_network.then(|| UserNetwork::read(root, passt, of_itself)),
             logind: Some(Logind::read(root)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             network: wanted.network.then(|| Network::read(root)),
@@ -274,6 +277,7 @@ mod tests {
         let wanted = Wanted {
             files: vec!["/etc/passwd".into()],
             programs: vec!["sh".into()],
+            machine: Some("win11".to_owned()),
             accounts: vec!["root".into(), "nobody at all".into()],
             kept: vec![],
             pci: Some(pci::WantedPci { all: true, ..Default::default() }),

@@ -41,6 +41,10 @@ pub struct UserNetwork {
     pub first_port: Option<u16>,
     /// The ports that programs listen on.
     pub listening: Vec<Listening>,
+    /// Whether the machine itself has a journal: it runs, or has left something behind, so it may be its own helper that
+    /// listens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_itself: bool,
 }
 
 /// passt as it is here.
@@ -67,8 +71,8 @@ pub struct Listening {
 }
 
 impl UserNetwork {
-    /// Reads it; `passt` is the program, if it was found.
-    pub(super) fn read(root: &Root, passt: Option<&Path>) -> Self {
+    /// Reads it; `passt` is the program, if it was found, `of_itself` as the field.
+    pub(super) fn read(root: &Root, passt: Option<&Path>, of_itself: bool) -> Self {
         let resolv = root.text_up_to("/etc/resolv.conf", WORDS as usize).unwrap_or_default();
         Self {
             passt: passt.map(|path| Passt::ask(root, path)),
@@ -76,6 +80,7 @@ impl UserNetwork {
             default_route: default_route(root),
             first_port: root.parse("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
             listening: listening(root),
+            of_itself,
         }
     }
 }
@@ -242,7 +247,7 @@ mod tests {
             ),
             ("proc/net/udp6", "  sl\n  0: 00000000000000000000000001000000:0035 0:0 07 0\n"),
         ]);
-        let read = UserNetwork::read(&Root::new(host.path()), None);
+        let read = UserNetwork::read(&Root::new(host.path()), None, false);
         let addresses: Vec<IpAddr> = ["127.0.0.53", "fe80::1"].map(|text| text.parse().unwrap()).to_vec();
         assert_eq!((read.name_servers, read.default_route, read.first_port), (addresses, Some(true), Some(1024)));
         let listening = |protocol, address: &str, port| Listening { protocol, address: address.parse().unwrap(), port };

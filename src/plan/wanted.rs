@@ -45,6 +45,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
     }
     Wanted {
         files: named.files,
+        machine: Some(machine.name.clone()),
         programs,
         user_network: [Backend::User, Backend::Slirp, Backend::Nat].into_iter().any(wants),
         accounts: named.accounts,

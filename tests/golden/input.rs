@@ -223,6 +223,7 @@ fn user_network() -> UserNetwork {
         default_route: Some(true),
         first_port: Some(1024),
         listening: vec![],
+        of_itself: false,
     }
 }
 

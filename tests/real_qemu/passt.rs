@@ -62,6 +62,26 @@ fn a_port_that_is_taken_is_a_refusal() {
 }
 
 #[test]
+fn a_machine_that_runs_is_not_refused_for_the_port_of_its_own_passt() {
+    each(|world| {
+        let port = free_port();
+        let machine = world.machine(&format!("networks: [(forward: [\"127.0.0.1:{port}:80\"])]"));
+        let mut launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        let checked = world.done(&["check", machine.to_str().unwrap()]);
+        assert!(!format!("{checked:?}").contains("forward.taken"), "{checked:?}");
+        launcher.signal(Signal::SIGKILL);
+        launcher.ended();
+        let mut second = world.run(&machine);
+        second.tells("this launcher takes it over");
+        guest.type_in("?").says("HERE").type_in("q");
+        second.ended().with(0);
+    });
+}
+
+#[test]
 fn a_passt_that_dies_is_told_and_the_guest_goes_on() {
     each(|world| {
         let mut launcher = world.run(&world.machine("networks: [()]"));

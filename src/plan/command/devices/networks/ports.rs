@@ -5,9 +5,10 @@ use crate::host::Listening;
 use crate::plan::Severity::Hard;
 use crate::plan::draft::Draft;
 
-/// Names the first port on which a program listens already, of those sockets that are in the way.
+/// Names the first port on which a program listens already, of those sockets that are in the way. Nothing of a machine that
+/// runs, whose own helper it is that listens: `check` looks at it, and a launcher takes it over.
 pub(super) fn taken(draft: &mut Draft, card: &Card, is_in_the_way: impl Fn(&Listening) -> bool) {
-    let Some(facts) = &draft.host.user_network else { return };
+    let Some(facts) = draft.host.user_network.as_ref().filter(|facts| !facts.of_itself) else { return };
     let taken = card.network.forward.iter().enumerate().find_map(|(at, forward)| {
         let mut sockets = facts.listening.iter().filter(|socket| is_in_the_way(socket));
         let port = sockets

@@ -332,6 +332,9 @@ fn what_listens_in_the_way_of_the_shared_network_is_told() {
     let words = "net0.forward.taken: a program listens on tcp port 8080 of the host already > name another port, or end the \
                  program (`ss -lnp sport = :8080` names it)";
     assert_eq!(on_port("0.0.0.0", 8080, forward), words);
+    let socket = Listening { protocol: Protocol::Tcp, address: "0.0.0.0".parse().unwrap(), port: 8080 };
+    let runs = UserNetwork { listening: vec![socket], of_itself: true, ..UserNetwork::default() };
+    assert!(told(&on(&Host { user_network: Some(runs), ..desk(0) }, forward)).is_empty(), "it is the machine's own");
     // Packets from outside do not come to it.
     assert_eq!(on_port("127.0.0.1", 8080, forward), "");
     let said = on_port("0.0.0.0", 53, "backend: Nat");

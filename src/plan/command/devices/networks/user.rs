@@ -222,6 +222,7 @@ mod tests {
             default_route: Some(true),
             first_port: Some(1024),
             listening: vec![],
+            of_itself: false,
         }
     }
 

@@ -143,8 +143,8 @@ fn read_pools(root: &Root, folder: &str) -> Vec<HugePages> {
     pools
 }
 
-/// A line such as `MemTotal: 24684096 kB`, or the same with `Node 0 ` before it.
-fn amount(info: &str, name: &str) -> Option<Size> {
+/// What a line such as `MemTotal: 24684096 kB` says, or the same with `Node 0 ` before it.
+pub(super) fn amount(info: &str, name: &str) -> Option<Size> {
     let value = info.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key.rsplit(' ').next() == Some(name)).then_some(value)

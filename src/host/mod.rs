@@ -24,6 +24,7 @@ mod render_nodes;
 mod root;
 mod sessions;
 pub mod smbios;
+mod socket_address;
 mod tcp;
 mod tuning;
 mod unit_names;

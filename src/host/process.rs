@@ -88,13 +88,17 @@ fn this_process() -> Process {
     Process::read(&root, &Environment::of_this_process(), &Status::read(&root))
 }
 
+/// The path in the unified hierarchy that a process's `cgroup` file names (cgroups(7)).
+pub(super) fn unified(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
 impl Process {
     /// Reads user, cgroup, session and unit of this process.
     pub(super) fn read(root: &Root, environment: &Environment, status: &Status) -> Self {
         let uid = status.uid.unwrap_or(environment.uid);
         let groups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
-        let controller = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
-        let unified = controller("0::");
+        let unified = unified(&groups).map(str::to_owned);
         // If v1 and v2 are mixed, systemd may keep its units in a hierarchy of its own.
         let named =
             || groups.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path.to_owned());

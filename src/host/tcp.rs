@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Root;
 use super::pci::Holder;
+use super::socket_address;
 
 /// The state of a socket that listens (`TCP_LISTEN`).
 const LISTENS: &str = "0A";
@@ -69,27 +70,12 @@ impl Tcp {
 /// Address, user and inode of a line, if its socket listens.
 fn listening(line: &str) -> Option<(SocketAddr, u32, u64)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let (address, port) = fields.next()?.split_once(':')?;
+    let address = socket_address::parse(fields.next()?)?;
     let state = fields.nth(1)?;
     let (uid, inode) = (fields.nth(3)?.parse().ok()?, fields.nth(1)?.parse().ok()?);
-    let ip = match address.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(address)?)),
-        32 => {
-            let mut bytes = [0; 16];
-            for (at, part) in bytes.chunks_exact_mut(4).enumerate() {
-                part.copy_from_slice(&word(address.get(at * 8..at * 8 + 8)?)?);
-            }
-            // A program that speaks IPv6 alone may listen on an address of IPv4 in this form.
-            Ipv6Addr::from(bytes).to_canonical()
-        }
-        _ => return None,
-    };
-    (state == LISTENS).then_some((SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?), uid, inode))
-}
-
-/// Four bytes of an address, which the kernel prints as one number of this processor's.
-fn word(digits: &str) -> Option<[u8; 4]> {
-    Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    // A program that speaks IPv6 alone may listen on an address of IPv4 in its form.
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    (state == LISTENS).then_some((address, uid, inode))
 }
 
 /// The process that holds each of these sockets, by inode.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
-use super::Root;
+use super::{Root, socket_address};
 use crate::child::{self, Command, Session, SpawnError};
 use crate::units::Protocol;
 
@@ -181,28 +181,13 @@ fn listening(root: &Root) -> Vec<Listening> {
     found.into_iter().collect()
 }
 
-/// A line such as `0: 0100007F:1F90 00000000:0000 0A …`; addresses are 32-bit words in the host's byte order.
+/// A line such as `0: 0100007F:1F90 00000000:0000 0A …`.
 fn socket(line: &str, protocol: Protocol, wanted: u8) -> Option<Listening> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (local, _, state) = (words.next()?, words.next()?, words.next()?);
-    let (address, port) = local.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    if u8::from_str_radix(state, 16).ok()? != wanted || port == 0 {
-        return None;
-    }
-    let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let address = match address.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let mut bytes = [0; 16];
-            for (index, part) in bytes.chunks_exact_mut(4).enumerate() {
-                part.copy_from_slice(&word(index * 8)?);
-            }
-            IpAddr::V6(Ipv6Addr::from(bytes))
-        }
-        _ => return None,
-    };
-    Some(Listening { protocol, address, port })
+    let local = socket_address::parse(local)?;
+    let is_it = u8::from_str_radix(state, 16).ok()? == wanted && local.port() != 0;
+    is_it.then_some(Listening { protocol, address: local.ip(), port: local.port() })
 }
 
 #[cfg(test)]

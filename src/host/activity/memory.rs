@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::Root;
+use crate::host::memory::amount;
 use crate::units::Size;
 
 /// A process's memory by the kind of its pages. What cannot be read is `None`.
@@ -24,24 +25,17 @@ impl MemoryUse {
         let status = root.text_up_to(format!("/proc/{process}/status"), 16 << 10).unwrap_or_default();
         let rollup = root.text_up_to(format!("/proc/{process}/smaps_rollup"), 16 << 10);
         let transparent = rollup.and_then(|text| {
-            let kinds = ["AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:"];
-            let sizes: Vec<u64> = kinds.iter().filter_map(|key| kib(&text, key)).collect();
+            let kinds = ["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"];
+            let sizes: Vec<u64> = kinds.iter().filter_map(|key| amount(&text, key)).map(Size::as_bytes).collect();
             (!sizes.is_empty()).then(|| sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size)))
         });
-        let of = |key| kib(&status, key).map(Size::bytes);
         Self {
-            resident: of("VmRSS:"),
-            huge: of("HugetlbPages:"),
+            resident: amount(&status, "VmRSS"),
+            huge: amount(&status, "HugetlbPages"),
             transparent: transparent.map(Size::bytes),
-            swapped: of("VmSwap:"),
+            swapped: amount(&status, "VmSwap"),
         }
     }
-}
-
-/// A line `KEY  123 kB`, in bytes.
-fn kib(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]

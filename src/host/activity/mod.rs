@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::threads::is_vcpu;
 use super::Root;
+use super::process::unified;
 use crate::units::CpuSet;
 
 pub use interrupts::Interrupt;
@@ -56,7 +57,7 @@ impl Activity {
         let vcpu = self.threads.iter().find(|(_, thread)| is_vcpu(&thread.name));
         let Some((thread, _)) = vcpu else { return (None, None) };
         let groups = root.text_up_to(format!("/proc/{qemu}/task/{thread}/cgroup"), 16 << 10).unwrap_or_default();
-        let group = groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned);
+        let group = unified(&groups).map(str::to_owned);
         let partition = group.as_ref().and_then(|group| {
             root.text_up_to(format!("/sys/fs/cgroup/{}/cpuset.cpus.partition", group.trim_matches('/')), 4096)
         });

@@ -9,6 +9,7 @@ use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
 use super::nodes::Node;
+use crate::host::process::unified;
 use crate::host::{Root, sessions};
 use crate::units::{PciAddress, printable};
 
@@ -184,7 +185,7 @@ fn describe(root: &Root, pid: i32) -> Holder {
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let uid = uid.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok());
     let groups = root.text_up_to(format!("/proc/{pid}/cgroup"), 16 << 10).unwrap_or_default();
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let group = unified(&groups).unwrap_or_default();
     // Users make cgroups below their own, under any name.
     let group = &printable(group);
     let (unit, manager) = unit(group);

@@ -54,10 +54,14 @@ mod shared_memory;
 mod shares;
 #[path = "real_qemu/sound.rs"]
 mod sound;
+#[path = "real_qemu/stand_in.rs"]
+mod stand_in;
 #[path = "real_qemu/start.rs"]
 mod start;
 #[path = "real_qemu/stopping.rs"]
 mod stopping;
+#[path = "real_qemu/taken_over.rs"]
+mod taken_over;
 #[path = "real_qemu/talk.rs"]
 mod talk;
 #[path = "real_qemu/tuning.rs"]

@@ -54,7 +54,8 @@ pub fn each_of_nobody(test: impl Fn(&World)) {
     each(test);
 }
 
-fn qemus() -> Vec<PathBuf> {
+/// The QEMUs that tests are done with.
+pub fn qemus() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").expect("there is a PATH");
     let own = std::env::split_paths(&path).map(|p| p.join("qemu-system-x86_64")).find(|p| p.is_file());
     let mut all = vec![own.expect("qemu-system-x86_64 is installed")];
@@ -94,18 +95,20 @@ fn shared() -> &'static Path {
 
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let built = Path::new(env!("CARGO_BIN_EXE_vfio-run"));
-        if others_may_enter(built) {
-            return built.to_owned();
-        }
-        // By a child: a file that this process has open for writing is, for a moment, open in what another thread
-        // forks, and can't be executed then.
-        let copy = shared().join("vfio-run");
-        let status = Command::new("install").args(["-m", "755"]).arg(built).arg(&copy).status().unwrap();
-        assert!(status.success());
-        copy
-    })
+    PROGRAM.get_or_init(|| startable(Path::new(env!("CARGO_BIN_EXE_vfio-run"))))
+}
+
+/// A program where the user that tests run as may start it: a copy, if it lies in a closed folder.
+pub fn startable(built: &Path) -> PathBuf {
+    if others_may_enter(built) {
+        return built.to_owned();
+    }
+    // By a child: a file that this process has open for writing is, for a moment, open in what another thread forks, and
+    // can't be executed then.
+    let copy = shared().join(built.file_name().unwrap());
+    let status = Command::new("install").args(["-m", "755"]).arg(built).arg(&copy).status().unwrap();
+    assert!(status.success());
+    copy
 }
 
 fn open(path: &Path, mode: u32) {

@@ -28,6 +28,8 @@ mod identity;
 mod late;
 #[path = "real_qemu/launcher.rs"]
 mod launcher;
+#[path = "real_qemu/loops.rs"]
+mod loops;
 #[path = "real_qemu/machines.rs"]
 mod machines;
 #[path = "real_qemu/memory.rs"]

@@ -18,7 +18,8 @@ const MODE: &str = "VFIO_RUN_TEST_STAND_IN";
 /// A process that has nothing to do with the machine.
 const BYSTANDER: &str = "VFIO_RUN_TEST_BYSTANDER";
 
-const GREETING: &str = r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"#;
+const GREETING: &str =
+    r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"#;
 /// What would be obeyed by a terminal, and taken for the launcher's own words.
 pub const FORGED: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\nvfio-run: the host is as it was\r\n";
 

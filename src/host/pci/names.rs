@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::function::PciFunction;
 use crate::host::Root;
-use crate::units::PciIds;
+use crate::units::{PciIds, printable};
 
 /// Where distributions keep the list.
 const LISTS: [&str; 3] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
@@ -52,7 +52,7 @@ impl Names {
                         if let Some((device, name)) = entry(line, 4) {
                             let ids_of_line = PciIds { vendor, device: device as u16 };
                             if ids.contains(&ids_of_line) {
-                                names.devices.insert(ids_of_line, name);
+                                names.devices.insert(ids_of_line, printable(&name));
                             }
                         }
                     }
@@ -60,7 +60,7 @@ impl Names {
                         if let Some((sub, name)) = entry(line, 2)
                             && classes.contains(&(class << 8 | sub))
                         {
-                            names.classes.insert(class << 8 | sub, name);
+                            names.classes.insert(class << 8 | sub, printable(&name));
                         }
                     }
                     Under::Nothing => {}
@@ -72,7 +72,7 @@ impl Names {
                 let wanted = ids.range(PciIds { vendor, device: 0 }..).next().is_some_and(|ids| ids.vendor == vendor);
                 under = if wanted { Under::Vendor(vendor) } else { Under::Nothing };
                 if wanted {
-                    names.vendors.insert(vendor, name);
+                    names.vendors.insert(vendor, printable(&name));
                 }
             } else {
                 under = Under::Nothing;
@@ -131,5 +131,12 @@ mod tests {
         let devices: Vec<_> = names.devices.values().map(String::as_str).collect();
         assert_eq!(devices, ["Navi 21", "AD102"]);
         assert_eq!(names.classes[&0x0302], "3D controller");
+    }
+
+    #[test]
+    fn a_terminal_obeys_no_name() {
+        let ids: PciIds = "10de:2684".parse().unwrap();
+        let names = Names::parse("10de  NV\u{1b}[2J\n\t2684  AD\u{7f}102\n", &[ids].into(), &[].into());
+        assert_eq!((names.vendors[&0x10de].as_str(), names.devices[&ids].as_str()), ("NV\u{fffd}[2J", "AD\u{fffd}102"));
     }
 }

@@ -14,6 +14,8 @@ mod ending;
 mod everything;
 #[path = "real_qemu/guest.rs"]
 mod guest;
+#[path = "real_qemu/guest_sees.rs"]
+mod guest_sees;
 #[path = "real_qemu/holds.rs"]
 mod holds;
 #[path = "real_qemu/hooks.rs"]
@@ -28,6 +30,8 @@ mod identity;
 mod late;
 #[path = "real_qemu/launcher.rs"]
 mod launcher;
+#[path = "real_qemu/linux.rs"]
+mod linux;
 #[path = "real_qemu/loops.rs"]
 mod loops;
 #[path = "real_qemu/machines.rs"]

@@ -90,6 +90,9 @@ pub struct Host {
     /// The memory of the kernel module kvmfr (Looking Glass), if it is loaded; 0 if it was told none, and has no device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kvmfr: Option<Size>,
+    /// The machine that has the memory of Looking Glass, or had it and did not remove it, if the machine wants that memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looking_glass: Option<String>,
     /// The desktop's user and that user's sound servers, if the machine needs them and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desktop: Option<Desktop>,
@@ -144,6 +147,8 @@ pub struct Wanted {
     pub acpi_tables: Vec<PathBuf>,
     /// The host's SMBIOS tables.
     pub smbios: bool,
+    /// Whether the machine shares memory with Looking Glass.
+    pub looking_glass: bool,
     /// The desktop's user; `None`: not looked for.
     pub desktop: Option<WantedDesktop>,
     /// The unit that may be installed for the machine.
@@ -196,6 +201,10 @@ impl Host {
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
             kvmfr: kvmfr(root),
+            looking_glass: wanted
+                .looking_glass
+                .then(|| lease::owner(&root.path(&leases), lease::LOOKING_GLASS))
+                .flatten(),
             desktop: wanted.desktop.as_ref().and_then(|wanted| Desktop::read(root, environment, &process, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
@@ -289,6 +298,7 @@ mod tests {
             network: true,
             ports: [22].into(),
             acpi_tables: vec!["/etc/passwd".into()],
+            looking_glass: true,
             smbios: true,
             desktop: None,
             unit: None,

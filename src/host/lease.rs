@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// The journal's name in a run directory (`Journal::FILE`).
 const JOURNAL: &str = "journal";
 
+/// The lease of Looking Glass's memory, into which one guest draws.
+pub const LOOKING_GLASS: &str = "looking-glass";
+
 /// The folder of the leases of all of a user's machines, from the folder of their run directories.
 pub fn folder(run_dir: &Path) -> PathBuf {
     run_dir.join(".leases")
@@ -37,6 +40,11 @@ pub fn left_by(folder: &Path, device: impl Display) -> Option<String> {
     file.try_lock_shared().ok()?;
     let name = std::fs::read_to_string(path).ok()?.trim().to_owned();
     has_journal(folder, &name).then_some(name)
+}
+
+/// The machine that has the device, or had it and did not restore it.
+pub fn owner(folder: &Path, device: impl Display + Copy) -> Option<String> {
+    holder(folder, device).or_else(|| left_by(folder, device))
 }
 
 /// Whether the machine's changes to the host may not be undone yet.

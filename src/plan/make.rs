@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::process::{account, cgroup, sockets, trust};
 use super::{Plan, accelerator, command, dead_man_switch, devices, holds, hooks, placement, tuning};
-use crate::host::Host;
+use crate::host::{Host, lease};
 use crate::machine::{Machine, OnReboot, Serial};
 use crate::qemu::QemuFacts;
 use crate::qemu::command::CommandLine;
@@ -74,6 +74,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         cgroup,
         lock_memory: !addresses.is_empty() || machine.memory.lock,
         leases: addresses,
+        other_leases: machine.looking_glass.iter().map(|_| lease::LOOKING_GLASS.to_owned()).collect(),
         moves,
         viewer,
         links,

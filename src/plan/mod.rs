@@ -11,6 +11,8 @@ mod draft;
 mod holds;
 mod hooks;
 mod make;
+#[cfg(test)]
+mod parts_tests;
 mod placement;
 mod process;
 #[cfg(test)]

@@ -135,6 +135,7 @@ pub fn host(shape: Shape) -> Host {
         smbios: None,
         refuses_io_uring: false,
         kvmfr: None,
+        looking_glass: None,
         desktop: None,
         installed_unit: None,
         machine_file: None,

@@ -59,6 +59,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         ports: named.ports,
         acpi_tables: named.acpi_tables,
         smbios: named.smbios,
+        looking_glass: machine.looking_glass.is_some(),
         desktop,
         ..Wanted::default()
     }

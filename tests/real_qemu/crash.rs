@@ -3,14 +3,16 @@
 //! strace(1) kills it as it enters a system call: `fdatasync` is a record of the journal that was written, `write` and
 //! `sendto` are what was about to be written or said and was not.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::hooks::{hooks, notes};
-use super::launcher::{Ended, wait_for};
+use super::launcher::{Ended, Launcher, wait_for};
 use super::talk::Serial;
 use super::world::{World, each, each_as_root};
 
@@ -39,9 +41,13 @@ impl<'a> Series<'a> {
         Self { world, machine, below: &[], every: 1, is_back }
     }
 
-    fn start(&self, tracer: &[&str], arguments: &[&str]) -> Ended {
+    fn begin(&self, tracer: &[&str], arguments: &[&str]) -> Launcher {
         let wrapper: Vec<&str> = self.below.iter().chain(tracer).copied().collect();
-        self.world.start(self.world.wrapped(&wrapper, arguments)).ended()
+        self.world.start(self.world.wrapped(&wrapper, arguments))
+    }
+
+    fn start(&self, tracer: &[&str], arguments: &[&str]) -> Ended {
+        self.begin(tracer, arguments).ended()
     }
 
     fn traced(&self, options: &[&str]) -> Ended {
@@ -106,6 +112,46 @@ impl<'a> Series<'a> {
         deaths
     }
 
+    /// Kills the launcher, QEMU (also the trial's) or both in so many runs, each at a moment that nobody chose between a
+    /// run's begin and its end. `$VFIO_RUN_SEED` repeats a series, as far as time allows. Returns how many runs it met.
+    pub fn die_at_random(&self, rounds: usize) -> usize {
+        let run = ["run", self.machine.to_str().unwrap()];
+        let begun = Instant::now();
+        self.start(&[], &run).with(0);
+        let whole = begun.elapsed();
+        (self.is_back)();
+        let given = std::env::var("VFIO_RUN_SEED").ok().map(|seed| seed.parse().unwrap());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let seed = given.unwrap_or(now.as_secs());
+        println!("VFIO_RUN_SEED={seed}, a run takes {whole:?}");
+        let mut met = 0;
+        for round in 0..rounds {
+            let launcher = self.begin(&[], &run);
+            let at = whole.mul_f64((random(seed, 2 * round) % 1000) as f64 / 1000.0);
+            std::thread::sleep(at);
+            let (of_launcher, of_qemu) =
+                [(true, false), (false, true), (true, true)][random(seed, 2 * round + 1) as usize % 3];
+            if of_launcher {
+                launcher.signal(Signal::SIGKILL);
+            }
+            let qemus = self
+                .world
+                .processes()
+                .into_iter()
+                .filter(|(_, arguments)| of_qemu && arguments.contains("qemu-system-x86_64"));
+            let killed = qemus.filter(|(pid, _)| kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok()).count();
+            let when =
+                format!("round {round} of seed {seed}: launcher {of_launcher}, {killed} QEMUs killed after {at:?}");
+            println!("{when}");
+            let ended = launcher.ended();
+            // One whose QEMU alone was killed restores the host by itself.
+            assert!(of_launcher || matches!(ended.code, Some(0 | 1 | 4)), "{when}: {ended:?}");
+            met += usize::from(ended.code.is_none() || killed > 0);
+            self.recover(&when);
+        }
+        met
+    }
+
     /// Has each of these calls of a run fail in turn. Returns in how many runs the guest did not start.
     pub fn fail_at_every(&self, call: &str) -> usize {
         let calls = self.calls(call);
@@ -121,6 +167,13 @@ impl<'a> Series<'a> {
         println!("{call} failed {calls} times; {refused} starts were refused");
         refused
     }
+}
+
+/// The same numbers for the same seed.
+fn random(seed: u64, number: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, number).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Kills the launcher of a machine at each of these calls.

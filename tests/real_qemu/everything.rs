@@ -77,7 +77,7 @@ fn traces(world: &World) -> Vec<String> {
 }
 
 /// Has a series run in a network namespace that stands for the host.
-fn disturbed(points: &dyn Fn(&Series) -> usize) {
+fn disturbed(least: usize, points: &dyn Fn(&Series) -> usize) {
     // Both or none are held, by whoever needs both.
     let _alone = (shared_memory::alone(), nat::alone());
     each_as_root(|world| {
@@ -99,20 +99,30 @@ fn disturbed(points: &dyn Fn(&Series) -> usize) {
         };
         let path = format!("PATH={}", shares::path().unwrap_or_else(|| std::env::var("PATH").unwrap()));
         let below = ["ip", "netns", "exec", &spaces.host, "env", &path];
-        let every = if std::env::var_os("VFIO_RUN_LAB_THOROUGH").is_some() { 1 } else { 5 };
+        let every = if thorough() { 1 } else { 5 };
         let tried = points(&Series { world, machine: &machine, below: &below, every, is_back: &is_back });
-        assert!(tried * every >= 15, "only {tried} points");
+        assert!(tried * every >= least, "only {tried} points");
     });
+}
+
+fn thorough() -> bool {
+    std::env::var_os("VFIO_RUN_LAB_THOROUGH").is_some()
 }
 
 #[test]
 #[ignore = "needs root, passt, dnsmasq, nft, and a kernel with bridges, macvtap and network namespaces"]
 fn a_launcher_killed_at_any_record_leaves_nothing_of_a_desk() {
-    disturbed(&|series| series.die_at_every("fdatasync"));
+    disturbed(15, &|series| series.die_at_every("fdatasync"));
 }
 
 #[test]
 #[ignore = "needs root, passt, dnsmasq, nft, and a kernel with bridges, macvtap and network namespaces"]
 fn a_record_that_cannot_be_kept_leaves_nothing_of_a_desk() {
-    disturbed(&|series| series.fail_at_every("fdatasync"));
+    disturbed(15, &|series| series.fail_at_every("fdatasync"));
+}
+
+#[test]
+#[ignore = "needs root, passt, dnsmasq, nft, and a kernel with bridges, macvtap and network namespaces"]
+fn deaths_at_random_moments_leave_nothing_of_a_desk() {
+    disturbed(1, &|series| series.die_at_random(if thorough() { 40 } else { 10 }));
 }

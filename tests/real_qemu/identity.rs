@@ -18,7 +18,7 @@ use super::world::{World, each, each_as_root, own};
 const TABLE: &[u8] = include_bytes!("../../src/run/starting/contents/battery.aml");
 
 /// A table with this signature and this text in it.
-fn table(signature: &[u8; 4], text: &[u8]) -> Vec<u8> {
+pub fn table(signature: &[u8; 4], text: &[u8]) -> Vec<u8> {
     let mut table = [signature, &[0; 4][..], b"\x01\0VENDORMODEL    \0\0\0\0TEST\0\0\0\0", text].concat();
     let length = table.len() as u32;
     table[4..8].copy_from_slice(&length.to_le_bytes());

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::launcher::{LIMIT, wait_for};
 use super::world::World;
 
+/// How long an emulated Linux may take for anything: its boot takes ten seconds on a host that has time.
+const LINUX_LIMIT: Duration = Duration::from_secs(300);
 /// How long one read may block.
 const PART: Duration = Duration::from_millis(100);
 
@@ -27,9 +29,19 @@ fn read_until<T>(
     stream: &mut UnixStream,
     heard: &mut Vec<u8>,
     what: &str,
+    found: impl FnMut(&mut Vec<u8>) -> Option<T>,
+) -> T {
+    read_within(LIMIT, stream, heard, what, found)
+}
+
+fn read_within<T>(
+    limit: Duration,
+    stream: &mut UnixStream,
+    heard: &mut Vec<u8>,
+    what: &str,
     mut found: impl FnMut(&mut Vec<u8>) -> Option<T>,
 ) -> T {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit;
     let mut part = [0u8; 4096];
     loop {
         if let Some(found) = found(heard) {
@@ -67,6 +79,17 @@ impl Serial {
             Some(())
         });
         self
+    }
+
+    /// Waits, longer than for others, until a Linux guest says a line of which this is the end; all up to that.
+    pub fn says_late(&mut self, word: &str) -> String {
+        let line = format!("{word}\n");
+        read_within(LINUX_LIMIT, &mut self.stream, &mut self.heard, word, |heard| {
+            let at = heard.windows(line.len()).position(|w| w == line.as_bytes())?;
+            let said = String::from_utf8_lossy(&heard[..at]).into_owned();
+            heard.drain(..at + line.len());
+            Some(said)
+        })
     }
 
     /// Types a letter.

@@ -350,11 +350,11 @@ impl Drop for World {
             eprintln!("---- the journal");
             eprintln!("{}", std::fs::read_to_string(self.run_dir().join("journal")).unwrap_or_default());
         }
+        if self.run_dir().exists() {
+            // Only after a failure; `recover` is what is tested, so this is no more than likely to help.
+            drop(self.command(&["recover", &self.name]).stderr(Stdio::null()).status());
+        }
         if self.root {
-            if self.run_dir().exists() {
-                // Only after a failure; `recover` is what is tested, so this is no more than likely to help.
-                drop(self.command(&["recover", &self.name]).stderr(Stdio::null()).status());
-            }
             for folder in [self.run_dir(), self.display_dir(), self.state_dir()] {
                 drop(std::fs::remove_dir_all(&folder));
                 // This removes it only if no other world has something in it.

@@ -13,6 +13,7 @@ pub(super) fn write(draft: &mut Draft) {
     const FIELD: &str = "apple_smc.key_file";
     let Some(AppleSmc { key_file }) = &draft.machine.apple_smc else { return };
     let Some(file) = account::exists(draft, FIELD, FIELD, "the key", key_file) else { return };
+    account::launcher_reads(draft, FIELD, FIELD, "the key", key_file, &file);
     // A line's end may follow.
     if file.kind != Some(FileKind::File) || !(AppleSmc::KEY..=AppleSmc::KEY + 2).contains(&file.size) {
         let shown = key_file.display();

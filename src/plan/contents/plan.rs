@@ -62,6 +62,9 @@ pub struct Plan {
     /// The host's devices that no other machine may have meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<PciAddress>,
+    /// What else of the host no other machine may have meanwhile, by the names of its leases: Looking Glass's memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_leases: Vec<String>,
     /// Whether QEMU may lock all of its memory: a device reaches it past the CPU's page tables, or the machine file says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lock_memory: bool,

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::change::Own;
 use crate::host::{FileFact, FileKind};
 use crate::plan::draft::{Draft, by_default};
+use crate::plan::process::permission::may_read;
 use crate::plan::{Account, Severity};
 
 /// User ids that systemd gives to services for the time that they run (`DynamicUser=`) and that no account has:
@@ -105,6 +106,33 @@ pub(in crate::plan) fn exists(draft: &mut Draft, key: &str, field: &str, what: &
     }
     draft.yes(&key, Severity::Hard, format!("{what} {shown} exists"));
     Some(file)
+}
+
+/// Checks that the launcher may read a file that QEMU's account need not; whether it may, as far as the file's mode tells.
+pub(in crate::plan) fn launcher_reads(
+    draft: &mut Draft,
+    key: &str,
+    field: &str,
+    what: &str,
+    path: &Path,
+    file: &FileFact,
+) -> bool {
+    let (key, shown) = (format!("{key}.access"), path.display());
+    let facts = format!("(owner {}, group {}, mode {:o})", file.uid, file.gid, file.mode & 0o7777);
+    match may_read(file, &draft.host.process) {
+        Some(true) => return true,
+        Some(false) => {
+            let detail = format!("you may not read {what} {shown} {facts}");
+            let remedy = format!("`sudo chown $USER {shown}`, name another in `{field}`, or start as root");
+            draft.no(&key, Severity::Hard, detail, &remedy);
+        }
+        None => {
+            let detail = format!("whether you may read {what} {shown} depends on your groups {facts}");
+            draft.unknown(&key, Severity::Hard, detail);
+        }
+    }
+    draft.about(field);
+    false
 }
 
 /// Checks that it is a regular file, of which QEMU, or the launcher, reads the whole. A FIFO would wait for ever.

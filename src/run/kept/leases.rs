@@ -98,13 +98,15 @@ fn folder_of(plan: &Plan) -> Result<PathBuf> {
 impl Leases {
     /// Takes the lease of each device of the plan, all or none.
     pub fn take(plan: &Plan) -> Result<Self, LeaseError> {
-        if plan.leases.is_empty() {
+        let names: Vec<String> =
+            plan.leases.iter().map(ToString::to_string).chain(plan.other_leases.iter().cloned()).collect();
+        if names.is_empty() {
             return Ok(Self::default());
         }
         let folder = folder_of(plan)?;
         // All are looked at first, so that a refusal leaves no trace.
-        plan.leases.iter().try_for_each(|address| is_free(&folder, *address, &plan.name))?;
-        let leases = plan.leases.iter().map(|address| take(&folder, *address, &plan.name));
+        names.iter().try_for_each(|name| is_free(&folder, name, &plan.name))?;
+        let leases = names.iter().map(|name| take(&folder, name, &plan.name));
         Ok(Self { _held: leases.collect::<Result<_, _>>()? })
     }
 }

@@ -17,6 +17,7 @@ const SCREAM: Size = Size::bytes(2 << 20);
 pub(in crate::plan::command) fn write(draft: &mut Draft) {
     if let Some(looking_glass) = &draft.machine.looking_glass {
         let size = looking_glass.memory();
+        other_guest(draft);
         let path = match kvmfr(draft, size) {
             Some(node) => Some(node),
             None => file(draft, "looking_glass", LookingGlass::FILE.into(), size),
@@ -30,6 +31,15 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
     {
         device(draft, "scream", &path, SCREAM, draft.file("scream"));
     }
+}
+
+/// One guest draws into the memory: a second one of the same user could open it too, and the client would show both.
+fn other_guest(draft: &mut Draft) {
+    let Some(owner) = draft.host.looking_glass.clone().filter(|owner| *owner != draft.machine.name) else { return };
+    let detail = format!("the machine {owner} has the memory of Looking Glass, which one guest draws into");
+    let remedy = format!("`vfio-run stop {owner}` ends it, or leave `looking_glass` out of one of them");
+    draft.no("looking_glass.free", Hard, detail, &remedy);
+    draft.about("looking_glass");
 }
 
 /// The device on the root complex, where the Windows drivers look for it.
@@ -246,6 +256,21 @@ mod tests {
         assert_eq!(verdict(FileFact { mode: 0o660, ..there.clone() }).0, Verdict::No);
         let (ok, words) = verdict(FileFact { size: 64 << 20, ..there });
         assert!(ok == Verdict::No && words.contains("has 64 MiB and not 32 MiB"), "{words}");
+    }
+
+    #[test]
+    fn another_machine_of_the_same_user_has_its_own_picture() {
+        let mut host = super::tests::host(Shape::simple(4, 1));
+        let there =
+            FileFact { kind: Some(FileKind::File), size: 32 << 20, uid: 1000, mode: 0o660, ..FileFact::default() };
+        host.files.insert(LookingGlass::FILE.into(), there);
+        let free = |host: &Host| of(LOOKING_GLASS, host).findings.into_iter().find(|f| f.key == "looking_glass.free");
+        host.looking_glass = Some("other".to_owned());
+        let refused = free(&host).unwrap();
+        assert!(refused.blocks() && refused.remedy.unwrap().contains("vfio-run stop other"));
+        // A run of this machine itself, which `check` sees, is no other.
+        host.looking_glass = Some("test".to_owned());
+        assert!(free(&host).is_none());
     }
 
     #[test]

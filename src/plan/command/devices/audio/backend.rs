@@ -145,7 +145,8 @@ fn alsa(draft: &mut Draft) -> Backend {
             Some(true) => draft.yes(KEY, Hard, format!("{node} is there")),
             // systemd-logind gives the nodes to who is at the screen, by an access list.
             Some(false) | None => {
-                draft.unknown(KEY, Hard, format!("whether you can open {node} depends on your groups and session"))
+                draft.unknown(KEY, Hard, format!("whether you can open {node} depends on your groups and session"));
+                draft.about("audio");
             }
         },
     }

@@ -175,6 +175,7 @@ pub(super) fn password(draft: &mut Draft, file: &Path, most: Option<u64>) {
     const KEY: &str = "display.password";
     const FIELD: &str = "display.password_file";
     let Some(fact) = account::exists(draft, KEY, FIELD, "the file with the password", file) else { return };
+    account::launcher_reads(draft, KEY, FIELD, "the file with the password", file, &fact);
     let shown = file.display();
     if fact.mode & 0o004 != 0 && fact.closed_folder.is_none() {
         let detail = format!("every user of this host can read the password in {shown} (mode {:o})", fact.mode);
@@ -198,6 +199,9 @@ pub(super) fn password(draft: &mut Draft, file: &Path, most: Option<u64>) {
 pub(super) fn pem(draft: &mut Draft, file: &Path, field: &str, label: &str) {
     let (key, field) = (format!("display.tls.{field}"), format!("display.tls.{field}"));
     let Some(fact) = account::exists(draft, &key, &field, "the file", file) else { return };
+    if !account::launcher_reads(draft, &key, &field, "the file", file, &fact) {
+        return;
+    }
     match &fact.pem {
         None => draft.unknown(
             &key,

@@ -1,0 +1,92 @@
+//! A Linux guest that obeys the test: Debian's kernel and a busybox, made by `scripts/demo-guest`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::launcher::Launcher;
+use super::talk::Serial;
+use super::world::World;
+
+/// What it has drivers for, beside what is built into its kernel.
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "ahci",
+    "sd_mod",
+    "sr_mod",
+    "nvme",
+    "ac",
+    "battery",
+    "button",
+    "i6300esb",
+    "lpc_ich",
+    "iTCO_wdt",
+];
+
+/// A guest that runs.
+pub struct Linux {
+    /// The program that runs it.
+    pub launcher: Launcher,
+    serial: Serial,
+}
+
+/// Makes the guest once; its folder.
+fn made() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linux-guest");
+        let mut command = Command::new(root.join("scripts/demo-guest"));
+        command.arg(&folder).arg(root.join("tests/real_qemu/linux/init")).args(MODULES);
+        let made = command.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        folder
+    })
+}
+
+impl Linux {
+    /// Starts a machine with these fields, and waits until the guest obeys.
+    pub fn start(world: &World, fields: &str) -> Self {
+        for (from, to) in [("vmlinuz", "vmlinuz"), ("initrd", "initrd")] {
+            if !world.path(to).exists() {
+                world.file(to, std::fs::read(made().join(from)).unwrap());
+            }
+        }
+        // An emulated timer that comes late on a busy host is no broken one.
+        let kernel =
+            "kernel: (image: \"vmlinuz\", initrd: \"initrd\", cmdline: \"console=ttyS0 quiet no_timer_check\")";
+        let machine =
+            world.machine(&format!("guest: Other, serial: Socket, memory: (size: \"256 MiB\"), {kernel}, {fields}"));
+        let launcher = world.run(&machine);
+        let mut serial = Serial::of(world);
+        serial.says_late("READY");
+        Self { launcher, serial }
+    }
+
+    /// What a command prints; it must succeed.
+    pub fn ask(&mut self, command: &str) -> String {
+        self.serial.type_in(&format!("{command}\n"));
+        let answer = self.serial.says_late(">>");
+        let (output, code) = answer.rsplit_once("<<").unwrap_or_else(|| panic!("{command}: {answer:?}"));
+        assert_eq!(code, "0", "{command}: {output}");
+        output.to_owned()
+    }
+
+    /// Has the guest do something and go on without an answer.
+    pub fn tell(&mut self, command: &str) {
+        self.serial.type_in(&format!("{command}\n"));
+    }
+
+    /// Waits until the guest has started again.
+    pub fn starts_again(&mut self) {
+        self.serial.says_late("READY");
+    }
+
+    /// Powers it off.
+    pub fn power_off(mut self) {
+        self.tell("poweroff -f");
+        self.launcher.ended().with(0);
+    }
+}

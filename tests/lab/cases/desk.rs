@@ -52,6 +52,7 @@ fn machine() -> String {
     shutdown_timeout: 60,
     usb: ["46f4:0001", (id: "dead:beef")],
     input: Auto,
+    hooks: (toggled: [["/usr/local/bin/toggled"]]),
 )"#,
         linux_guest("guest.plug guest.keys")
     )
@@ -62,6 +63,8 @@ fn a_desk_is_shared_with_its_guest() -> Result<()> {
     let lab = Lab::variant("usb", "debian13").start()?;
     prepare(&lab)?;
     lab.sh("mkfs.ext4 -q -F /dev/sda && mount /dev/sda /mnt && echo 'a letter' >/mnt/letter && umount /mnt")?;
+    // Nobody but root may change what root runs.
+    lab.sh("printf '#!/bin/sh\\necho HAS $VFIO_RUN_INPUT >>/run/lab/toggled\\n' >/usr/local/bin/toggled; chmod 755 /usr/local/bin/toggled; : >/run/lab/toggled")?;
     in_turn!(&lab; disk_and_keys_come_and_go, a_launcher_that_takes_over_and_a_death_leave_the_host_its_devices);
     lab.finish()
 }
@@ -98,11 +101,22 @@ fn disk_and_keys_come_and_go(lab: &Lab) -> Result<()> {
     press_until(lab, "e", &format!("grep -q 'KEY 1 {E} 1' /run/lab/keys"))?;
     lab.press_keys("b")?;
     lab.wait_until(&format!("grep -q 'KEY 1 {B} 1' /run/lab/keys"), SOON)?;
+    // The program that wants to know hears of it at the first key.
+    lab.wait_until(&count("HAS host", 1, "toggled"), SOON)?;
     let heard = lab.sh("cat /run/lab/keys")?;
     ensure!(!heard.contains(&format!("KEY 1 {A} 1")), "the host heard what was typed for the guest: {heard}");
     lab.press_keys("ctrl+ctrl_r")?;
     press_until(lab, "c", &count(&format!("LINUX KEY {C} 1"), 1, "guest.log"))?;
     ensure!(!lab.sh("cat /run/lab/guest.log")?.contains(&format!("LINUX KEY {B} 1")), "the guest heard the host's key");
+    lab.wait_until(&count("HAS guest", 1, "toggled"), SOON)?;
+    let toggled = lab.sh("cat /run/lab/toggled")?;
+    ensure!(toggled == "HAS host\nHAS guest", "{toggled}");
+
+    // The mouse is the host's for a while.
+    lab.sh("/lab/bin/vfio-run detach desk $(ls /dev/input/by-id/*event-mouse)")?;
+    let again = lab.sh("/lab/bin/vfio-run attach desk $(ls /dev/input/by-id/*event-mouse)")?;
+    let refused = lab.run("/lab/bin/vfio-run detach desk $(ls /dev/input/by-id/*event-kbd)")?;
+    ensure!(refused.stderr.contains("detach those first"), "{again}{refused}");
 
     // Unplugged and plugged in again.
     lab.unplug("keyboard")?;

@@ -66,7 +66,12 @@ pub(super) fn start<'a>(lab: &'a Lab, file: &str, picture: &str) -> Result<Job<'
 fn the_only_gpu_changes_hands() -> Result<()> {
     for release in releases() {
         let lab = host("one-gpu", release)?;
-        in_turn!(&lab; a_gpu_changes_hands_by_hand, the_only_gpu_goes_to_a_guest_and_comes_back);
+        in_turn!(
+            &lab;
+            a_gpu_changes_hands_by_hand,
+            the_only_gpu_goes_to_a_guest_and_comes_back,
+            a_guest_that_restarts_gets_the_gpu_again_from_a_new_qemu_and_reset,
+        );
         if release == "debian13" || thorough::is_on() {
             lab.sh(DESKTOP)?;
             in_turn!(
@@ -102,6 +107,39 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     let allowed = lab.sh("cat /sys/kernel/mm/transparent_hugepage/shmem_enabled")?;
     ensure!(allowed.contains("[never]"), "{allowed}");
     shows_the_host(lab, "back")?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
+    Ok(())
+}
+
+/// The kernel's trace of what vfio does with devices: `opened`, `closed`, `reset`.
+const TRACE: &str = "mount -t tracefs tracefs /sys/kernel/tracing && cd /sys/kernel/tracing && \
+                     echo 'p:opened vfio_pci_core_enable' >kprobe_events && \
+                     echo 'p:closed vfio_pci_core_close_device' >>kprobe_events && \
+                     echo 'p:reset pci_reset_bus' >>kprobe_events && echo 1 >events/kprobes/enable";
+const END_TRACE: &str = "cd /sys/kernel/tracing && echo 0 >events/kprobes/enable && \
+                         sed -n 's/.* \\(opened\\|closed\\|reset\\): .*/\\1/p' trace && echo >kprobe_events && cd / && \
+                         umount /sys/kernel/tracing";
+const RESTART: &str = "(echo '{\"execute\":\"qmp_capabilities\"}'; echo '{\"execute\":\"system_reset\"}') | \
+                       socat -t 2 - UNIX-CONNECT:/run/vfio-run/only/qmp.sock";
+
+fn a_guest_that_restarts_gets_the_gpu_again_from_a_new_qemu_and_reset(lab: &Lab) -> Result<()> {
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"], on_reboot: Relaunch"#))?;
+    let before = lab.snapshot_of_host()?;
+    let job = start(lab, &file, "restarts-1")?;
+    let qemu = lab.sh("pgrep -x qemu-system-x86")?;
+    lab.sh(TRACE)?;
+    lab.sh(RESTART)?;
+    job.wait_until("[ $(grep -c READY /run/lab/guest.log) -ge 2 ]", GUEST_BOOT)?;
+    ensure!(lab.sh("pgrep -x qemu-system-x86")? != qemu, "it is the same QEMU");
+    let trace = lab.sh(END_TRACE)?;
+    let reset_between = trace.split_once("closed").and_then(|(_, later)| later.split_once("opened"));
+    ensure!(reset_between.is_some_and(|(between, _)| between.contains("reset")), "{trace}");
+    ensure!(lab.screenshot("restarts-2")?.is_tiny_guest(), "the guest's picture is not on the screen");
+    lab.sh("/lab/bin/vfio-run stop only")?;
+    let ended = job.wait(SOON)?;
+    ensure!(ended.status == 0, "{ended}");
+    shows_the_host(lab, "restarts-3-back")?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
     Ok(())

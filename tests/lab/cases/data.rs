@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::linux_guest;
+use super::linux_machine;
 use super::passthrough::prepare;
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
@@ -15,21 +15,8 @@ const SOON: Duration = Duration::from_secs(120);
 /// The first is NVMe, the second on the USB controller.
 const DISKS: [&str; 2] = ["nvme0n1", "sda"];
 
-fn machine() -> String {
-    format!(
-        r#"(
-    guest: Other,
-    accelerator: Kvm,
-    memory: (size: "256 MiB"),
-    cpu: (vcpus: 1, features: ["-xsave"]),
-    kernel: {},
-    networks: [],
-    serial: File("/run/lab/guest.log"),
-    shutdown_timeout: 60,
-    pci: ["04:00.0", "03:00.0"],
-)"#,
-        linux_guest("guest.data guest.keys")
-    )
+fn machine(functions: &str) -> String {
+    linux_machine("guest.data guest.keys", &format!("pci: [{functions}]"))
 }
 
 /// Presses a key and has the host read it.
@@ -62,7 +49,7 @@ fn an_nvme_disk_and_a_usb_controller_go_to_a_guest_and_come_back_with_their_data
         ))?;
     }
     host_hears_a_key(lab)?;
-    let file = lab.install_machine("data", &machine())?;
+    let file = lab.install_machine("data", &machine(r#""04:00.0", "03:00.0""#))?;
     lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
     let before = lab.snapshot_of_host()?;
 
@@ -97,8 +84,7 @@ fn an_nvme_disk_and_a_usb_controller_go_to_a_guest_and_come_back_with_their_data
 
 fn a_disk_that_was_mounted_between_rounds_stays_with_the_host(lab: &Lab) -> Result<()> {
     lab.sh("mkfs.ext4 -q -F /dev/nvme0n1")?;
-    let machine = machine().replace(r#", "03:00.0""#, "");
-    let file = lab.install_machine("data", &machine)?;
+    let file = lab.install_machine("data", &machine(r#""04:00.0""#))?;
     lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
     let before = lab.snapshot_of_host()?;
     // Somebody who mounts it as soon as it is back from a round.

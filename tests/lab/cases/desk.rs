@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::linux_guest;
+use super::linux_machine;
 use super::passthrough::prepare;
 use crate::kit::lab::Lab;
 
@@ -40,22 +40,9 @@ fn press_until(lab: &Lab, key: &str, heard: &str) -> Result<()> {
 }
 
 fn machine() -> String {
-    format!(
-        r#"(
-    guest: Other,
-    accelerator: Kvm,
-    memory: (size: "256 MiB"),
-    cpu: (vcpus: 1, features: ["-xsave"]),
-    kernel: {},
-    networks: [],
-    serial: File("/run/lab/guest.log"),
-    shutdown_timeout: 60,
-    usb: ["46f4:0001", (id: "dead:beef")],
-    input: Auto,
-    hooks: (toggled: [["/usr/local/bin/toggled"]]),
-)"#,
-        linux_guest("guest.plug guest.keys")
-    )
+    let shared =
+        r#"usb: ["46f4:0001", (id: "dead:beef")], input: Auto, hooks: (toggled: [["/usr/local/bin/toggled"]])"#;
+    linux_machine("guest.plug guest.keys", shared)
 }
 
 #[test]

@@ -42,3 +42,18 @@ fn linux_guest(words: &str) -> String {
             cmdline: "console=ttyS0 quiet mitigations=off init_on_alloc=0 {words}")"#
     )
 }
+
+/// A machine with the Linux guest, whose init is told `words`. `more`: its other fields, also `cpu` if it is to have more than
+/// one vCPU, and `networks` if it is to have one.
+fn linux_machine(words: &str, more: &str) -> String {
+    let unless =
+        |field: &str, text: &str| if more.contains(field) { String::new() } else { format!("{field} {text},") };
+    format!(
+        r#"(guest: Other, accelerator: Kvm, {} {} {} kernel: {},
+            serial: File("/run/lab/guest.log"), shutdown_timeout: 60, {more})"#,
+        unless("cpu:", r#"(vcpus: 1, features: ["-xsave"])"#),
+        unless("networks:", "[]"),
+        unless("memory:", r#"(size: "256 MiB")"#),
+        linux_guest(words)
+    )
+}

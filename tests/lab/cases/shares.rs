@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::linux_guest;
+use super::linux_machine;
 use crate::kit::lab::Lab;
 
 const GUEST_BOOT: Duration = Duration::from_secs(240);
@@ -25,20 +25,7 @@ fn files_cross_in_both_directions() -> Result<()> {
         "cd /run/lab && mkdir data read old && for name in data read old; do echo \"a letter in $name\" >$name/letter; done && \
          chown -R 1000:1000 data read && chmod 777 old && : >guest.log && chmod 666 guest.log",
     )?;
-    let machine = format!(
-        r#"(
-    guest: Other,
-    accelerator: Kvm,
-    memory: (size: "256 MiB"),
-    cpu: (vcpus: 1, features: ["-xsave"]),
-    kernel: {},
-    networks: [],
-    serial: File("/run/lab/guest.log"),
-    {SHARES}
-)"#,
-        linux_guest("guest.share")
-    );
-    let file = lab.install_machine("shares", &machine)?;
+    let file = lab.install_machine("shares", &linux_machine("guest.share", SHARES))?;
     lab.run_for(&format!("/lab/bin/vfio-run check {file}"), GUEST_BOOT)?.ok()?;
     let before = lab.snapshot_of_host()?;
     let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;

@@ -43,6 +43,7 @@ const NAMES: &[(&str, &str)] = &[
     ("/proc/mounts/", "mount /"),
     ("/proc/process/", "process "),
     ("/proc/fb", "framebuffers"),
+    ("/firewall", "firewall"),
     ("/unit/", "unit "),
     ("/run/", "run /run/"),
     ("/dev/", "dev /dev/"),

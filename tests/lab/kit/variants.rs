@@ -74,9 +74,9 @@ pub const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "numa",
-        what: "8 CPUs with SMT in two sockets and NUMA nodes, with frequencies to choose from; a device on the far node",
+        what: "8 CPUs with SMT in two sockets and NUMA nodes, with frequencies to choose from; one GPU; a device on the far node",
         on: NEWER,
-        build: |host| host.cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072).frequencies(),
+        build: |host| host.gpu(Gpu::Only).cpus("2 sockets × 2 cores × 2 threads on 2 nodes").memory(3072).frequencies(),
     },
     Variant {
         name: "compositor",

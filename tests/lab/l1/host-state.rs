@@ -54,6 +54,7 @@ const FILES: &[&str] = &[
     "/sys/devices/system/node/node*/hugepages/*/nr_hugepages",
     "/sys/kernel/mm/hugepages/*/nr_overcommit_hugepages",
     "/sys/devices/system/cpu/cpu*/online",
+    "/sys/devices/system/cpu/cpu*/power/pm_qos_resume_latency_us",
     "/sys/devices/system/cpu/smt/control",
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_min_freq",
@@ -62,7 +63,12 @@ const FILES: &[&str] = &[
     "/sys/devices/virtual/workqueue/cpumask",
     "/sys/bus/workqueue/devices/writeback/cpumask",
     "/proc/irq/default_smp_affinity",
+    "/proc/sys/net/ipv4/conf/*/forwarding",
+    "/proc/sys/net/ipv6/conf/*/forwarding",
 ];
+
+/// Threads of the kernel that every host has at all times and that can be moved, by the beginnings of their names.
+const KERNEL_THREADS: &[&str] = &["kthreadd", "kswapd", "kcompactd", "khugepaged", "ksmd", "oom_reaper", "khungtaskd"];
 
 /// Links to print the targets of.
 const LINKS: &[&str] = &[
@@ -94,6 +100,7 @@ fn main() -> ExitCode {
             line(&mut out, &format!("/proc/mounts{place}"), kind);
         }
     }
+    firewall(&mut out);
     interrupts(&mut out);
     below("/sys/fs/cgroup", &mut |path, name, kind| {
         if kind.is_dir() {
@@ -185,6 +192,18 @@ fn below(folder: &str, each: &mut dyn FnMut(&str, &str, fs::FileType)) {
     }
 }
 
+/// The rules of the firewall, without what they counted. If its module is not loaded there are none.
+fn firewall(out: &mut String) {
+    if !Path::new("/sys/module/nf_tables").exists() {
+        return;
+    }
+    if let Ok(listed) = Command::new("/usr/sbin/nft").args(["--stateless", "list", "ruleset"]).output() {
+        for rule in String::from_utf8_lossy(&listed.stdout).lines() {
+            line(out, "/firewall", rule.trim());
+        }
+    }
+}
+
 /// Which processors each interrupt goes to, by the names of its drivers.
 fn interrupts(out: &mut String) {
     for number in names("/proc/irq").iter().filter(|name| name.starts_with(|first: char| first.is_ascii_digit())) {
@@ -238,12 +257,13 @@ fn node(out: &mut String, path: &str, accounts: &Accounts) {
     line(out, path, &format!("{kind} {user}:{group} {:o}", about.mode() & 0o7777));
 }
 
-/// Which processors each program may run on, and how many there are of it.
+/// Which processors each program and some threads of the kernel may run on, and how many there are of it.
 fn processes(out: &mut String) {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for number in names("/proc").iter().filter(|name| name.starts_with(|first: char| first.is_ascii_digit())) {
         // The kernel's threads have no program.
-        if fs::read_link(format!("/proc/{number}/exe")).is_err() {
+        let is_known = |name: &str| KERNEL_THREADS.iter().any(|known| name.starts_with(known));
+        if fs::read_link(format!("/proc/{number}/exe")).is_err() && !is_known(&read(&format!("/proc/{number}/comm"))) {
             continue;
         }
         let status = read(&format!("/proc/{number}/status"));

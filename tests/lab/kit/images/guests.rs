@@ -38,6 +38,9 @@ const VSOCK_MODULES: &[&str] = &["vmw_vsock_virtio_transport"];
 /// What it loads only when its command line asks for shared folders.
 const SHARE_MODULES: &[&str] = &["virtiofs", "9pnet_virtio", "9p"];
 
+/// What it loads only when its command line asks for the network.
+const NET_MODULES: &[&str] = &["virtio_net", "af_packet", "e1000e"];
+
 /// Flags for a program that runs on the bare machine: 32 bits, no library, no relocation, at 1 MiB.
 const FREESTANDING: &[&str] = &[
     "-m32",
@@ -62,7 +65,7 @@ pub fn add_to(mut key: Key) -> Result<Key> {
     for name in ["tiny/entry.S", "tiny/tiny.c", "linux/init", "linux/vsock.c"] {
         key = key.with(read(name)?);
     }
-    Ok(key.with(format!("{MODULES:?} {VSOCK_MODULES:?} {SHARE_MODULES:?} {FREESTANDING:?}")))
+    Ok(key.with(format!("{MODULES:?} {VSOCK_MODULES:?} {SHARE_MODULES:?} {NET_MODULES:?} {FREESTANDING:?}")))
 }
 
 /// Builds the tiny multiboot guest.
@@ -87,7 +90,13 @@ pub fn build_linux(system: &Entry, into: &Path) -> Result<()> {
     archive.file("bin/vsock", 0o755, &fs::read(&program)?);
     fs::remove_file(&program)?;
     let mut packed = BTreeSet::new();
-    for (list, wanted) in [("order", MODULES), ("order-vsock", VSOCK_MODULES), ("order-share", SHARE_MODULES)] {
+    let lists = [
+        ("order", MODULES),
+        ("order-vsock", VSOCK_MODULES),
+        ("order-share", SHARE_MODULES),
+        ("order-net", NET_MODULES),
+    ];
+    for (list, wanted) in lists {
         let mut order = String::new();
         for module in modules::collect(&system.file("modules"), wanted)? {
             if packed.insert(module.name.clone()) {

@@ -52,6 +52,7 @@ const MASKED: &[&str] = &[
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
+    "irqbalance.service",
     "modprobe@configfs.service",
     "modprobe@dm_mod.service",
     "modprobe@efi_pstore.service",

@@ -27,6 +27,9 @@ const PACKAGES: &[&str] = &[
     "procps",
     "psmisc",
     "iproute2",
+    // The network that machines share.
+    "dnsmasq-base",
+    "nftables",
     "pciutils",
     "usbutils",
     // What vfio-run works with.
@@ -34,6 +37,8 @@ const PACKAGES: &[&str] = &[
     "seabios",
     "ovmf",
     "swtpm",
+    // Moves interrupts, which a machine may want elsewhere; it runs in the tests that start it.
+    "irqbalance",
     // What tests look with; busybox is the L2 Linux guest too.
     "busybox-static",
     "e2fsprogs",

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::change::locks::Locks;
-use crate::change::{Before, Change, ChangeError, Progress, Undone};
+use crate::change::{Before, Change, ChangeError, PoolLock, Progress, Undone, unattended};
 use crate::host::Root;
 use crate::trusted;
 use crate::units::Stage;
@@ -149,6 +149,8 @@ pub struct Journal {
     torn: bool,
     /// Why the undoing of a change could not be written down.
     unnoted: Option<io::Error>,
+    /// Held while huge pages are reserved that the guest's memory does not have yet.
+    pool: Option<PoolLock>,
 }
 
 impl Journal {
@@ -172,7 +174,7 @@ impl Journal {
         // A torn line would swallow the next record.
         file.set_len(whole as u64)?;
         sync_folder(run_dir)?;
-        Ok(Self { path, file, records, length: whole as u64, torn: false, unnoted: None })
+        Ok(Self { path, file, records, length: whole as u64, torn: false, unnoted: None, pool: None })
     }
 
     /// Reads the journal of a machine without opening it for writing; `None`: there is none.
@@ -225,6 +227,9 @@ impl Journal {
             _ => None,
         });
         let seq = 1 + numbers.max().unwrap_or(0);
+        if change.nature().settles_with_memory && self.pool.is_none() {
+            self.pool = Some(PoolLock::wait(root, self.run(), progress)?);
+        }
         let before = change.capture(root)?;
         self.append(Record::Intent { seq, change: change.clone(), before: before.clone() })?;
         let applied = Instant::now();
@@ -247,12 +252,22 @@ impl Journal {
 
     /// Undoes the changes that nobody needs once the guest's memory is filled (`Nature::settles_with_memory`).
     pub fn settle(&mut self, root: &Root) -> Vec<UndoReport> {
-        self.undo_where(root, |change| change.nature().settles_with_memory)
+        let reports = self.undo_where(root, |change| change.nature().settles_with_memory);
+        self.pool = None;
+        reports
+    }
+
+    /// The machine's run directory.
+    fn run(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
     }
 
     fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
         let mut reports = Vec::new();
         let open: Vec<Open> = self.open_changes().into_iter().rev().filter(|o| which(&o.change)).collect();
+        // Another machine may be reserving. If it does not end, the pool is lowered all the same.
+        let reserves = open.iter().any(|open| open.change.nature().settles_with_memory);
+        let _alone = (reserves && self.pool.is_none()).then(|| PoolLock::wait(root, self.run(), &unattended));
         let mut locks = Locks::ask(root, open.iter().map(|o| (&o.change, &o.before)));
         for open in open {
             let begun = Instant::now();

@@ -186,6 +186,44 @@ fn hosts() -> impl Strategy<Value = (Vec<String>, (u64, u64))> {
     (proptest::collection::vec("[A-Z]{0,6}", 4), (0..32u64, 0..32u64))
 }
 
+#[test]
+fn a_second_machine_reserves_its_pages_when_the_first_has_its_own() {
+    let host = Host::new(&[], (0, 0));
+    let pages = |pages| HugePages { node: 0, size: Size::bytes(2 << 20), pages }.into();
+    let journal = |name: &str| {
+        let run = host.folder.path().join(name);
+        std::fs::create_dir_all(&run).unwrap();
+        Journal::open(&run).unwrap()
+    };
+    let (mut first, mut second) = (journal("first"), journal("second"));
+    first.make(&host.root(), &pages(8), &unattended).unwrap();
+    // The signal is seen while it waits.
+    let stopped = second.make(&host.root(), &pages(4), &|_, _| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(MakeError::Change(ChangeError::Stopped))), "{stopped:?}");
+    let (waits, waiting) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let root = host.root();
+        let second = scope.spawn(move || {
+            let progress = |_, _| {
+                let _ = waits.send(());
+                ControlFlow::Continue(())
+            };
+            second.make(&root, &pages(4), &progress).unwrap();
+            second
+        });
+        waiting.recv().unwrap();
+        first.settle(&host.root());
+        let mut second = second.join().unwrap();
+        // What it found is what the host had without the first.
+        let found: Vec<String> = second.open_changes().iter().map(|open| open.before.to_string()).collect();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains(r#""persistent":0"#), "{found:?}");
+        second.settle(&host.root());
+    });
+    assert_eq!(std::fs::read_to_string(host.folder.path().join("root").join(POOL).join("nr_hugepages")).unwrap(), "0");
+    assert!(!host.folder.path().join(".pool").exists());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -339,11 +377,15 @@ fn a_failed_undo_stays_in_the_journal_and_the_rest_is_undone() {
     for (knob, value) in [("/sys/knob0", "x"), ("/sys/knob1", "y")] {
         journal.make(&host.root(), &write(knob, value), &unattended).unwrap();
     }
-    std::fs::remove_file(host.folder.path().join("root/sys/knob1")).unwrap();
+    // It is there, and cannot be read.
+    let knob = host.folder.path().join("root/sys/knob1");
+    std::fs::remove_file(&knob).unwrap();
+    std::fs::create_dir(&knob).unwrap();
     let reports = journal.undo_all(&host.root());
     assert!(reports[0].result.is_err());
     assert!(reports[1].result.is_ok());
     assert!(!journal.close().unwrap());
+    std::fs::remove_dir(&knob).unwrap();
     host.put("sys/knob1", "y");
     host.recover();
     assert_eq!(std::fs::read_to_string(host.folder.path().join("root/sys/knob1")).unwrap(), "b");

@@ -6,6 +6,7 @@ pub mod attribute;
 mod compare;
 mod error;
 mod file;
+mod lock_file;
 pub mod locks;
 mod program;
 mod record;
@@ -25,6 +26,7 @@ mod host {
     pub mod kernel_threads;
     pub mod knob;
     pub mod own;
+    pub mod pool_lock;
     pub mod shared_file;
     pub mod write;
     pub mod writes;
@@ -72,6 +74,7 @@ pub use error::{
     ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, NetworkError, RecordError, UnitError,
 };
 pub use host::knob::Knob;
+pub use host::pool_lock::PoolLock;
 pub use host::writes::{Setting, UNMOVABLE_IRQ};
 pub use network::guest::NatGuest;
 pub use network::macvtap::MacvtapMode;

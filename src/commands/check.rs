@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::shared::planned;
 use crate::cli::{FileArgs, OutputArgs};
 use crate::report;
-use crate::run::LastFailure;
+use crate::run::{LastFailure, Lock, Owner};
 use crate::units::exit;
 
 /// Go or no-go, with reasons.
@@ -13,19 +13,27 @@ pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
     let plan = planned::plan(&args.file, None)?;
     let blocked = planned::blockers(&plan).count();
     let last_failure = LastFailure::of(&plan.paths.log);
+    let running = Lock::owner(&plan.paths.run);
     if output.json {
         let findings = &plan.findings;
         report::json(&serde_json::json!({
             "name": plan.name, "go": blocked == 0, "last_failure": last_failure, "findings": findings,
+            "launcher": running.and_then(|owner| owner.pid),
         }))?;
     } else {
         if let Some(failure) = last_failure {
             report::say(&failure.describe(&plan.name));
         }
         report::say(&report::findings(&plan.findings, !output.quiet));
-        report::say(&match blocked {
-            0 => format!("{} can start", plan.name),
-            n => format!("{} cannot start: {n} of the findings above forbid it", plan.name),
+        let name = &plan.name;
+        let launched = |owner: Owner| owner.pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
+        report::say(&match (blocked, running) {
+            (0, None) => format!("{name} can start"),
+            (0, Some(owner)) => {
+                format!("{name} runs already{}; `vfio-run stop {name}` ends it, then it can start", launched(owner))
+            }
+            (1, _) => format!("{name} cannot start: one of the findings above forbids it"),
+            (n, _) => format!("{name} cannot start: {n} of the findings above forbid it"),
         });
     }
     Ok(if blocked == 0 { exit::OK } else { exit::REFUSED })

@@ -22,6 +22,12 @@ pub struct Process {
     pub unit: Option<String>,
     /// The logind session: `3` from `session-3.scope`.
     pub session: Option<String>,
+    /// The user that sudo or run0 made root (`SUDO_UID`, sudo(8), run0(1)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub became: Option<u32>,
+    /// User ids that systemd has given to services for as long as they run (`/run/systemd/dynamic-uid`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dynamic_uids: Vec<u32>,
     /// Whether systemd is PID 1 (`/run/systemd/system` exists, `sd_booted(3)`).
     pub systemd: bool,
     /// `RLIMIT_MEMLOCK` in bytes; `None` is unlimited.
@@ -112,6 +118,8 @@ impl Process {
             cgroup: unified.filter(|_| root.path("/sys/fs/cgroup/cgroup.controllers").exists()),
             unit: own_service(&units, environment),
             session: session(&units),
+            became: environment.variable("SUDO_UID").and_then(|uid| uid.to_str()?.parse().ok()),
+            dynamic_uids: root.names("/run/systemd/dynamic-uid").iter().flat_map(|name| name.parse()).collect(),
             systemd: root.path("/run/systemd/system").is_dir(),
             memlock: memlock(root),
             run_dir,

@@ -110,6 +110,8 @@ pub fn host(shape: Shape) -> Host {
             cgroup: None,
             unit: None,
             session: None,
+            became: None,
+            dynamic_uids: vec![],
             systemd: true,
             memlock: None,
             run_dir: "/run/user/1000/vfio-run".into(),

@@ -112,6 +112,11 @@ fn root_s_machines_have_a_user_of_their_own_and_their_disks_become_its() {
     let change = Change::from(Own { path: "/d.raw".into(), uid, gid });
     assert_eq!(own.changes.iter().filter(|planned| planned.change == change).count(), 1);
 
+    // A service has it.
+    root.process.dynamic_uids = vec![uid];
+    let other = plan(&text(""), &root).account.unwrap().uid;
+    assert!(other != uid && (61184..=65519).contains(&other));
+
     let as_root = plan(&text("user: \"root\""), &root);
     assert_eq!(as_root.account, None);
     assert!(

@@ -23,6 +23,8 @@ pub enum Outcome {
     ShutDown(String),
     /// It never ran.
     NotStarted(anyhow::Error),
+    /// Somebody wanted QEMU forced to quit.
+    Forced(String),
     /// QEMU or the guest crashed, or the launcher had to force QEMU to quit.
     Crashed(String),
 }
@@ -48,7 +50,7 @@ impl Outcome {
         match self {
             Self::ShutDown(_) => SHUT_DOWN,
             Self::NotStarted(_) => NOT_STARTED,
-            Self::Crashed(_) => CRASHED,
+            Self::Forced(_) | Self::Crashed(_) => CRASHED,
         }
     }
 }

@@ -5,6 +5,9 @@ use crate::units::Size;
 /// Not all huge pages could be reserved.
 #[derive(Debug, thiserror::Error)]
 pub enum HugePagesError {
+    /// Another machine holds the pools.
+    #[error("another machine has been reserving huge pages for minutes; `vfio-run status` shows which one starts")]
+    Busy,
     /// The kernel found too few.
     #[error(
         "NUMA node {node} is short of {missing_mib} MiB in {size} pages: {got} of {wanted} pages could be reserved. \

@@ -4,15 +4,22 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
 use serde::{Deserialize, Serialize};
 
 use crate::change::error::{ChangeError, FileError};
+use crate::change::program;
 use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::child::Command;
 use crate::host::Root;
+
+/// Longer than `udevadm` itself waits.
+const SETTLE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Make QEMU's account the owner of a file or device node for the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +67,9 @@ impl Step for Own {
     /// Changes the owner of the very file that was looked at: a program that can write to its folder may have put another
     /// file there since, or a link to one.
     fn apply(&self, root: &Root, before: &Owned, _: Progress<'_>) -> Result<(), ChangeError> {
+        if self.path.starts_with("/dev/vfio") {
+            settle(root);
+        }
         let (file, meta) = open(root, &self.path)?;
         if !is_same(&meta, &before.owner) {
             return Err(FileError::Exchanged { path: self.path.clone() }.into());
@@ -67,7 +77,8 @@ impl Step for Own {
         Ok(chown(&file, &self.path, self.uid, self.gid)?)
     }
 
-    /// Changes the owner back if it is the same file and still has the owner that the change gave it.
+    /// Changes the owner back if it is the same file, and user and group each if it is still what the change gave: a rule of
+    /// udev's may have set one of them since.
     fn undo(&self, root: &Root, Owned { owner: old }: &Owned) -> Result<Undone, ChangeError> {
         let (file, meta) = match open(root, &self.path) {
             // A device node that vanished took its owner with it; the kernel makes the next one anew.
@@ -83,10 +94,12 @@ impl Step for Own {
         if found == (old.uid, old.gid) {
             return Ok(Undone::AlreadyBack);
         }
-        if found != (self.uid, self.gid) {
+        let back = |found, ours, old| if found == ours { old } else { found };
+        let wanted = (back(found.0, self.uid, old.uid), back(found.1, self.gid, old.gid));
+        if wanted == found {
             return Ok(Undone::NotOurs { found: format!("user {}, group {}", found.0, found.1) });
         }
-        chown(&file, &self.path, old.uid, old.gid)?;
+        chown(&file, &self.path, wanted.0, wanted.1)?;
         Ok(Undone::Restored)
     }
 
@@ -106,6 +119,18 @@ impl Step for Own {
 impl fmt::Display for Own {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "give {} to user {}, group {}", self.path.display(), self.uid, self.gid)
+    }
+}
+
+/// Waits until udev has done what its rules say about a node that has just come to be: it would take it back from QEMU's
+/// account. Without udev there is nothing to wait for.
+fn settle(root: &Root) {
+    let program = ["/usr/bin/udevadm", "/bin/udevadm", "/sbin/udevadm"].map(|path| root.path(path));
+    let Some(program) = program.into_iter().find(|path| path.exists()) else { return };
+    let mut command = Command::new(program);
+    command.args(["settle", "--timeout=5"]).stdout(Stdio::null());
+    if let Err(why) = program::run(command, "udevadm settle", SETTLE_LIMIT) {
+        tracing::debug!("udev: {why}");
     }
 }
 
@@ -136,5 +161,53 @@ fn chown(file: &File, path: &Path, uid: u32, gid: u32) -> Result<(), FileError> 
             wanted: format!("user {uid}, group {gid}"),
             found: format!("user {}, group {}", found.uid(), found.gid()),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::change::step::unattended;
+
+    #[test]
+    fn udev_has_done_its_work_before_a_group_is_given_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        for path in ["/dev/vfio/7", "/usr/bin/udevadm", "/disk"] {
+            std::fs::create_dir_all(root.path(path).parent().unwrap()).unwrap();
+            std::fs::write(root.path(path), "#!/bin/sh\necho $* >${0%/*}/../../settled\n").unwrap();
+        }
+        std::fs::set_permissions(root.path("/usr/bin/udevadm"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let give = |path: &str| {
+            let own = Own { path: path.into(), uid, gid };
+            own.apply(&root, &own.capture(&root).unwrap(), &unattended).unwrap();
+        };
+        give("/disk");
+        assert!(!root.path("/settled").exists());
+        give("/dev/vfio/7");
+        assert_eq!(root.text("/settled").unwrap(), "settle --timeout=5");
+    }
+
+    #[test]
+    fn user_and_group_are_each_put_back_if_they_are_still_what_was_given() {
+        // Only one's own ids can be given without root: the group is another one's in the record.
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        std::fs::write(root.path("/disk"), "").unwrap();
+        let meta = std::fs::metadata(root.path("/disk")).unwrap();
+        let own = |uid, gid| Own { path: "/disk".into(), uid, gid };
+        let owner = |uid, gid| Owned { owner: Owner { uid, gid, device: meta.dev(), inode: meta.ino() } };
+        let (uid, gid) = (meta.uid(), meta.gid());
+        // The user is ours and was this one before; the group is a third one's.
+        let kept = own(uid, gid + 1).undo(&root, &owner(uid, gid + 2)).unwrap();
+        assert_eq!(kept, Undone::NotOurs { found: format!("user {uid}, group {gid}") });
+        if nix::unistd::geteuid().is_root() {
+            let half = own(uid, gid + 1).undo(&root, &owner(uid + 5, gid + 2)).unwrap();
+            let now = std::fs::metadata(root.path("/disk")).unwrap();
+            assert_eq!((half, now.uid(), now.gid()), (Undone::Restored, uid + 5, gid));
+        }
     }
 }

@@ -44,7 +44,13 @@ impl Step for Write {
         if self.set_by.as_ref().is_some_and(|name| !is_bound_to(root, &self.path, name)) {
             return Ok(Undone::AlreadyBack);
         }
-        let found = read(root, &self.path)?;
+        let found = match read(root, &self.path) {
+            // With what it was an attribute of, its setting is gone.
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => {
+                return Ok(Undone::NotOurs { found: "no such file".to_owned() });
+            }
+            found => found?,
+        };
         if found == *old {
             return Ok(Undone::AlreadyBack);
         }
@@ -84,4 +90,18 @@ fn set(root: &Root, path: &Path, value: &str) -> Result<(), FileError> {
 /// Whether the function that this is an attribute of is bound to this driver.
 fn is_bound_to(root: &Root, path: &Path, name: &str) -> bool {
     function_of(path).and_then(|address| driver(root, address)).is_some_and(|driver| driver == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_that_went_with_its_device_is_nothing_to_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            Write { path: "/sys/bus/pci/devices/0000:01:00.0/d3cold_allowed".into(), value: "0".into(), set_by: None };
+        let undone = write.undo(&Root::new(folder.path()), &Text { text: "1".to_owned() }).unwrap();
+        assert_eq!(undone, Undone::NotOurs { found: "no such file".to_owned() });
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guest::NatGuest;
 use crate::change::error::{ChangeError, FileError, NetworkError};
+use crate::change::lock_file;
 use crate::change::wait::wait_for;
 use crate::host::Root;
 use crate::trusted;
@@ -146,15 +147,5 @@ fn take(folder: &Path, path: &Path) -> std::io::Result<File> {
     // dnsmasq, which reads in it, has an account of its own.
     trusted::folder(&folder.join("users"), 0o755, None)?;
     trusted::folder(&folder.join("hosts"), 0o755, None)?;
-    let mut options = OpenOptions::new();
-    let lock =
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    lock.try_lock().map_err(std::io::Error::from)?;
-    let is_at = |meta: std::fs::Metadata| {
-        lock.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (meta.dev(), meta.ino()))
-    };
-    match std::fs::metadata(path).is_ok_and(is_at) {
-        true => Ok(lock),
-        false => Err(ErrorKind::WouldBlock.into()),
-    }
+    lock_file::take(path)
 }

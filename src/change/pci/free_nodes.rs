@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::change::error::{ChangeError, HeldError};
 use crate::change::record::{Nothing, Undone};
 use crate::change::step::{Effect, Nature, Observed, Progress, Step};
-use crate::change::wait::wait_for;
+use crate::change::wait::wait_for_processes;
 use crate::host::Root;
 use crate::host::pci::{Holder, Node, holders_of};
 
 /// How long programs of a unit that has stopped may take to close what they hold, and how long one may take to end.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How long a program may have what is taken open before anything was taken: some look at a device and close it.
+const GLANCE: Duration = Duration::from_secs(1);
 /// How long the programs of a user who has logged out may take: their service manager stays for 10 s
 /// (`UserStopDelaySec=` of logind.conf(5)), and then stops them.
 const USER_LIMIT: Duration = Duration::from_secs(25);
@@ -76,10 +78,25 @@ impl fmt::Display for FreeNodes {
 }
 
 impl FreeNodes {
+    /// Looks before anything is taken whether a program holds the nodes that nothing ends: one in a unit of the system's
+    /// that is not `stopped`. The error names those.
+    pub fn look(&self, root: &Root, stopped: &[&str]) -> Result<(), HeldError> {
+        if self.end {
+            return Ok(());
+        }
+        let mut holders = Vec::new();
+        let free = wait_for_processes(root, GLANCE, || {
+            holders = holders_of(root, &self.nodes);
+            holders.retain(|holder| holder.system_unit().is_some_and(|unit| !stopped.contains(&unit)));
+            holders.is_empty()
+        });
+        if free { Ok(()) } else { Err(HeldError::Programs { holders }) }
+    }
+
     fn free(&self, root: &Root, send: &dyn Fn(&Holder, Signal)) -> Result<(), HeldError> {
         let mut holders = Vec::new();
         let mut wait = |limit| {
-            let free = wait_for(root, limit, || {
+            let free = wait_for_processes(root, limit, || {
                 holders = holders_of(root, &self.nodes);
                 holders.is_empty()
             });
@@ -199,6 +216,20 @@ mod tests {
         let (result, sent) = host.free(false, true);
         assert!(result.is_err());
         assert_eq!(sent, []);
+    }
+
+    #[test]
+    fn before_anything_is_taken_only_programs_that_nothing_ends_are_in_the_way() {
+        let node = Node { path: NODE.into(), major: 226, minor: 1, subsystem: "drm".to_owned() };
+        let look = |programs: &[(&str, Option<u32>)], end| {
+            let nodes = vec![node.clone()];
+            FreeNodes { nodes, end }.look(&Holders::new(programs).root(), &["gdm.service"])
+        };
+        look(&[("gdm", None), ("mixer", Some(1000)), ("systemd-logind", None), ("systemd-udevd", None)], false)
+            .unwrap();
+        look(&[("sunshine", None)], true).unwrap();
+        let error = look(&[("gdm", None), ("sunshine", None)], false).unwrap_err().to_string();
+        assert!(error.starts_with("in use: sunshine (process 1001, sunshine.service). End them"), "{error}");
     }
 
     /// Ends the program when `free` has waited for it as long as for a program of a user who stays.

@@ -25,6 +25,9 @@ pub struct ResizeBar {
     pub bar: usize,
     /// Its size.
     pub size: Size,
+    /// Take the next smaller one that the function can have if the bridge above it has no room for this size.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub or_less: bool,
 }
 
 /// The size that was found: `{"size": "256 MiB"}`.
@@ -45,8 +48,21 @@ impl Step for ResizeBar {
         Ok(FoundSize { size: self.now(root)? })
     }
 
-    fn apply(&self, root: &Root, _: &FoundSize, _: Progress<'_>) -> Result<(), ChangeError> {
-        Ok(self.resize(root, self.size)?)
+    fn apply(&self, root: &Root, before: &FoundSize, _: Progress<'_>) -> Result<(), ChangeError> {
+        if !self.or_less {
+            return Ok(self.resize(root, self.size)?);
+        }
+        let sizes = self.offered(root)?.into_iter().rev().filter(|size| *size <= self.size && *size > before.size);
+        match first_that_fits(sizes, |size| self.resize(root, size))? {
+            Some(size) if size == self.size => {}
+            size => tracing::info!(
+                "BAR {} of {} is {} large: the bridge above it has no room for more",
+                self.bar,
+                self.address,
+                size.unwrap_or(before.size)
+            ),
+        }
+        Ok(())
     }
 
     /// Gives the range its old size if it still has ours.
@@ -58,7 +74,7 @@ impl Step for ResizeBar {
         if found == *old {
             return Ok(Undone::AlreadyBack);
         }
-        if found != self.size {
+        if found != self.size && !(self.or_less && *old < found && found < self.size) {
             return Ok(Undone::NotOurs { found: found.to_string() });
         }
         self.resize(root, *old)?;
@@ -77,7 +93,8 @@ impl Step for ResizeBar {
 
 impl fmt::Display for ResizeBar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "make BAR {} of {} {} large", self.bar, self.address, self.size)
+        write!(f, "make BAR {} of {} {} large", self.bar, self.address, self.size)?;
+        if self.or_less { f.write_str(", or as large as its bridge has room for") } else { Ok(()) }
     }
 }
 
@@ -94,6 +111,14 @@ impl ResizeBar {
             true => Ok(()),
             false => Err(FileError::NotTaken { path, wanted: wanted.to_string(), found: found.to_string() }),
         }
+    }
+
+    /// The sizes that the function can have, smallest first.
+    fn offered(&self, root: &Root) -> Result<Vec<Size>, FileError> {
+        let path = folder(self.address).join(format!("resource{}_resize", self.bar));
+        let text = read(root, &path)?;
+        let sizes = u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_default();
+        Ok((0..44u32).filter(|bit| sizes >> bit & 1 == 1).map(|bit| Size::bytes(1 << (bit + 20))).collect())
     }
 
     fn now(&self, root: &Root) -> Result<Size, FileError> {
@@ -113,8 +138,24 @@ impl ResizeBar {
     }
 }
 
+/// The first size that the kernel finds room for.
+fn first_that_fits(
+    sizes: impl Iterator<Item = Size>,
+    mut resize: impl FnMut(Size) -> Result<(), FileError>,
+) -> Result<Option<Size>, FileError> {
+    for size in sizes {
+        match resize(size) {
+            Err(error) if error.errno() == Some(libc::ENOSPC) => {}
+            other => return other.map(|()| Some(size)),
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::change::step::unattended;
 
@@ -122,7 +163,7 @@ mod tests {
     const LARGE: Size = Size::bytes(16 * Size::GIB);
 
     fn enlarge() -> ResizeBar {
-        ResizeBar { address: Card::address(), bar: 1, size: LARGE }
+        ResizeBar { address: Card::address(), bar: 1, size: LARGE, or_less: false }
     }
 
     fn apply(card: &Card) -> Result<(), ChangeError> {
@@ -179,6 +220,34 @@ mod tests {
         apply(&card).unwrap();
         assert_eq!(card.written(), "", "it has its size");
         assert!(ResizeBar { bar: 7, ..enlarge() }.capture(&card.root()).is_err(), "there is no such range");
+    }
+
+    #[test]
+    fn the_largest_size_that_the_bridge_has_room_for_is_taken_and_given_back() {
+        let full = |size: Size| {
+            let error = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            if size > Size::bytes(2 * Size::GIB) {
+                Err(FileError::io("write", Path::new("resource1_resize"))(error))
+            } else {
+                Ok(())
+            }
+        };
+        let sizes = [16, 8, 4, 2, 1].map(|n| Size::bytes(n * Size::GIB));
+        assert_eq!(first_that_fits(sizes.into_iter(), full).unwrap(), Some(sizes[3]));
+        assert_eq!(first_that_fits(sizes[..2].iter().copied(), full).unwrap(), None);
+        let refused = |_| Err(FileError::io("write", Path::new("x"))(std::io::Error::from_raw_os_error(libc::EBUSY)));
+        assert!(first_that_fits(sizes.into_iter(), refused).is_err());
+
+        let card = Card::of(Size::bytes(2 * Size::GIB));
+        let max = ResizeBar { or_less: true, ..enlarge() };
+        assert!(max.to_string().ends_with("16 GiB large, or as large as its bridge has room for"));
+        std::fs::write(card.path("resource1_resize"), "0000000000007f00\n").unwrap();
+        assert_eq!(max.offered(&card.root()).unwrap().len(), 7);
+        // It is ours, so it is put back; this kernel does not do it.
+        assert!(max.undo(&card.root(), &FoundSize { size: SMALL }).is_err());
+        assert_eq!(card.written(), "8");
+        let exact = enlarge().undo(&card.root(), &FoundSize { size: SMALL }).unwrap();
+        assert!(matches!(exact, Undone::NotOurs { .. }));
     }
 
     #[test]

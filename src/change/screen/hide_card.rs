@@ -16,7 +16,7 @@ use crate::change::file::write;
 use crate::change::pci::function;
 use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
-use crate::change::wait::wait_for;
+use crate::change::wait::wait_for_processes;
 use crate::host::Root;
 use crate::host::pci::{Node, holders_of};
 use crate::units::PciAddress;
@@ -57,7 +57,7 @@ impl Step for HideCard {
     /// Announces that the card is unplugged, and gives compositors time to close it.
     fn apply(&self, root: &Root, _: &Inode, _: Progress<'_>) -> Result<(), ChangeError> {
         write(root, &self.folder().join("uevent"), "remove")?;
-        wait_for(root, LIMIT, || holders_of(root, std::slice::from_ref(&self.node)).is_empty());
+        wait_for_processes(root, LIMIT, || holders_of(root, std::slice::from_ref(&self.node)).is_empty());
         Ok(())
     }
 

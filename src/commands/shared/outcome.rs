@@ -32,6 +32,7 @@ pub fn log_outcome(name: &str, report: &Report) -> u8 {
     let code = report.exit_code();
     match &report.outcome {
         Outcome::ShutDown(reason) => tracing::info!(event = "ended", code, "{name} has ended ({reason})"),
+        Outcome::Forced(words) => tracing::warn!(event = "ended", code, "{words}"),
         Outcome::NotStarted(error) => tracing::error!(event = "ended", code, "{name} did not start: {error:#}"),
         Outcome::Crashed(words) => tracing::error!(event = "ended", code, "{words}"),
     }

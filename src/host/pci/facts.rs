@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::details::{self, Details};
 use super::function::{self, PciFunction};
+use super::iommu::Iommu;
+use super::nvidia::{self, Nvidia};
 use super::rom::{self, Rom};
 use super::screen::Screen;
 use super::sysfs::DEVICES;
@@ -33,6 +35,12 @@ pub struct Pci {
     /// What VFIO says of the wanted functions that are already bound to vfio-pci; `None`: it could be asked for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vfio: Option<vfio::Answer>,
+    /// What of the IOMMU stands in the way of the wanted functions.
+    #[serde(default)]
+    pub barriers: Iommu,
+    /// NVIDIA's driver, if one of the wanted functions has it and others too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia: Option<Nvidia>,
 }
 
 /// What of PCI is to be read.
@@ -62,7 +70,7 @@ impl Pci {
             deep.iter().map(|address| (*address, details::read(root, *address, leases))).collect();
         uses::find(root, &mut details);
         // A second card of the maker shares its nodes for all cards, so that their holders may be another card's.
-        let nvidia = functions.iter().filter(|f| f.driver.as_deref() == Some("nvidia")).count();
+        let nvidia = functions.iter().filter(|f| f.driver.as_deref() == Some(nvidia::DRIVER)).count();
         for function in &functions {
             if let Some(details) = details.get_mut(&function.address) {
                 let driver = nodes::Driver {
@@ -81,6 +89,10 @@ impl Pci {
                 details.holders = holders;
             }
         }
+        let its = |f: &&PciFunction| deep.contains(&f.address);
+        let wants_nvidia = functions.iter().filter(its).any(|f| f.driver.as_deref() == Some(nvidia::DRIVER));
+        let barriers = Iommu::read(root, &functions.iter().filter(its).filter_map(|f| f.group).collect());
+        let nvidia = if wants_nvidia { Nvidia::read(root, &functions) } else { None };
         let groups = root.path("/sys/kernel/iommu_groups");
         let iommu = groups.exists().then(|| functions.iter().any(|f| f.group.is_some()));
         for function in &mut functions {
@@ -96,7 +108,14 @@ impl Pci {
             roms,
             has_vfio: vfio::has_driver(root),
             vfio,
+            barriers,
+            nvidia,
         }
+    }
+
+    /// How many bits of an address a guest with devices can use: those that the CPU has and the IOMMU translates.
+    pub fn device_address_bits(&self) -> Option<u32> {
+        self.address_bits.map(|bits| bits.min(self.barriers.address_bits.unwrap_or(bits)))
     }
 
     /// The function at this address.

@@ -72,6 +72,13 @@ impl Holder {
         self.uid == Some(0) && (self.pid == 1 || BROKERS.contains(&self.comm.as_str()))
     }
 
+    /// The unit of the system's that it is in, if nothing ends it but that unit's own end: no session does, and no user's
+    /// service manager. udev's workers open a node for a moment.
+    pub fn system_unit(&self) -> Option<&str> {
+        let unit = self.unit.as_deref().filter(|unit| *unit != "systemd-udevd.service")?;
+        (self.manager.is_none() && self.session.is_none() && !self.is_broker()).then_some(unit)
+    }
+
     /// The user units to stop so that it releases the devices for good, if it is in a user unit. systemd would start a
     /// service with a socket again at the next connection.
     pub fn user_units(&self) -> Option<Vec<String>> {

@@ -27,6 +27,9 @@ pub struct Screen {
     pub boot_memory: Vec<(u64, u64)>,
     /// Who drives the firmware's framebuffer.
     pub boot_screens: Vec<BootScreen>,
+    /// The cards that have a connector with a picture (`enabled`, also if its monitor sleeps).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub showing: Vec<PciAddress>,
     /// The unit that `display-manager.service` stands for.
     pub display_manager: Option<String>,
     /// Whether that unit runs.
@@ -84,6 +87,7 @@ impl Screen {
             framebuffers: framebuffers(root),
             boot_memory: boot_memory(&root.text("/proc/iomem").unwrap_or_default()),
             boot_screens: BOOT_DRIVERS.iter().flat_map(|driver| boot_screens(root, driver)).collect(),
+            showing: showing(root),
             display_manager,
             display_manager_runs: runs,
             aliases: aliases.filter(|(name, unit)| name != unit).collect(),
@@ -92,6 +96,20 @@ impl Screen {
             managers,
         }
     }
+}
+
+/// A card's connectors stand beside it, `card1-HDMI-A-1` (`drivers/gpu/drm/drm_sysfs.c`).
+fn showing(root: &Root) -> Vec<PciAddress> {
+    const FOLDER: &str = "/sys/class/drm";
+    let shown = root.names(FOLDER).into_iter().filter_map(|name| {
+        let (card, _) = name.strip_prefix("card").and_then(|rest| rest.split_once('-'))?;
+        let enabled = root.text_up_to(format!("{FOLDER}/{name}/enabled"), 16)? == "enabled";
+        enabled.then(|| root.device_of(format!("{FOLDER}/card{card}/device")))?
+    });
+    let mut shown: Vec<PciAddress> = shown.collect();
+    shown.sort();
+    shown.dedup();
+    shown
 }
 
 fn console(root: &Root, name: String) -> Option<Console> {

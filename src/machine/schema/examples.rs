@@ -35,6 +35,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("disks.sector.logical", "4096"),
     ("disks.sector.physical", "4096"),
     ("disks.boot", "1"),
+    ("pci.boot", "2"),
     ("networks.mac", "\"52:54:00:12:34:56\""),
     ("networks.forward", "networks: [(forward: [\"tcp 3389\", \"8080:80\"])]"),
     ("networks.backend", "Bridge(\"br0\")"),

@@ -43,6 +43,10 @@ pub struct PciDevice {
     /// can crash the host. Default: `[Reset, Bus]`; what helped last time comes first.
     #[serde(default, deserialize_with = "explicit_none::list", skip_serializing_if = "Option::is_none")]
     pub revive: Option<Vec<Revive>>,
+    /// Its place in the boot order, which it shares with `disks`, 1 first; 0 if it is never booted. Default: a controller of
+    /// disks comes after `disks`, if anything has a place; USB controllers and network cards have none.
+    #[serde(default)]
+    pub boot: Option<u32>,
     /// The slot of the guest's root bus that its root port takes, 26 to 30. Default: one that vfio-run chooses below 26.
     #[serde(default)]
     pub slot: Option<u8>,
@@ -98,6 +102,7 @@ impl PciDevice {
             rebar: None,
             reset_method: None,
             revive: None,
+            boot: None,
             slot: None,
             properties: BTreeMap::new(),
         }

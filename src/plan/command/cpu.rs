@@ -91,6 +91,13 @@ fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: boo
     if draft.machine.cpu.phys_bits.is_none() {
         let why = "the host's address width: without it large memory and large GPU windows have no place";
         draft.set_cpu(cpu, "host-phys-bits", "on", by_default(why));
+        let pci = draft.host.pci.as_ref().filter(|_| !decided.devices.given.is_empty());
+        let bits = pci.and_then(|pci| Some((pci.address_bits?, pci.device_address_bits()?)));
+        // QEMU maps the ranges of devices for the devices too, and the IOMMU refuses those beyond its width.
+        if let Some((_, width)) = bits.filter(|(host, width)| width < host) {
+            let why = by_fact(format!("the host's IOMMU translates {width} bits of an address"));
+            draft.set_cpu(cpu, "host-phys-bits-limit", &width.to_string(), why);
+        }
     }
     if !passthrough {
         return;
@@ -146,6 +153,14 @@ fn phys_bits(draft: &mut Draft, kvm: bool, cpu: &mut QemuOption) {
     if let Some(host) = host.filter(|host| kvm && bits > *host) {
         let detail = format!("a physical address of this CPU has {host} bits, so the guest's cannot have {bits}");
         draft.no("cpu.phys_bits", Hard, detail, "leave `phys_bits` out: it is the host's then");
+        return draft.about("cpu.phys_bits");
+    }
+    let width = draft.host.pci.as_ref().and_then(|pci| pci.barriers.address_bits);
+    if let Some(width) = width.filter(|width| bits > *width && !draft.machine.pci.is_empty()) {
+        let detail = format!(
+            "the host's IOMMU translates {width} bits of an address, so devices do not reach what the guest has beyond them"
+        );
+        draft.no("cpu.phys_bits", Soft, detail, &format!("write `phys_bits: {width}`, or leave it out"));
         draft.about("cpu.phys_bits");
     }
 }
@@ -194,6 +209,48 @@ fn smp(draft: &mut Draft, decided: &Decided) {
     smp.set("cores", topology.cores.to_string());
     smp.set("threads", topology.threads.to_string());
     draft.push(smp);
+}
+
+#[cfg(test)]
+mod width_tests {
+    use crate::host::Pci;
+    use crate::host::pci::{Details, Iommu, PciFunction};
+    use crate::plan::sample::{self, Shape};
+
+    #[test]
+    fn a_guest_with_devices_has_no_more_address_bits_than_the_iommu() {
+        let planned = |fields: &str, width| {
+            let mut host = sample::host(Shape::simple(4, 1));
+            host.process.uid = 0;
+            let function = PciFunction {
+                address: "01:00.0".parse().unwrap(),
+                ids: "10de:2684".parse().unwrap(),
+                subsystem: None,
+                class: 0x03_0000,
+                driver: Some("vfio-pci".to_owned()),
+                group: Some(1),
+                port: None,
+                details: Some(Box::<Details>::default()),
+            };
+            let barriers = Iommu { address_bits: width, ..Iommu::default() };
+            host.pci = Some(Pci { functions: vec![function], address_bits: Some(46), barriers, ..Pci::default() });
+            let mut qemu = sample::qemu();
+            qemu.cpu_properties.insert("host-phys-bits-limit".to_owned());
+            let text = format!("(guest: Linux, memory: (size: \"1 GiB\"), accelerator: Kvm, {fields})");
+            let plan = crate::plan::plan(&sample::machine(&text), &|_| None, &host, &qemu);
+            let cpu =
+                plan.command.options.iter().find(|option| option.name == "-cpu").unwrap().value.written().unwrap();
+            let told = plan.findings.iter().any(|finding| finding.key == "cpu.phys_bits");
+            (cpu.split(',').find_map(|word| word.strip_prefix("host-phys-bits-limit=")).map(str::to_owned), told)
+        };
+        let limit = |bits: &str| Some(bits.to_owned());
+        assert_eq!(planned(r#"pci: ["01:00.0"]"#, Some(39)), (limit("39"), false));
+        assert_eq!(planned(r#"pci: ["01:00.0"]"#, Some(48)), (None, false));
+        assert_eq!(planned(r#"pci: ["01:00.0"]"#, None), (None, false));
+        assert_eq!(planned("", Some(39)), (None, false));
+        assert_eq!(planned(r#"pci: ["01:00.0"], cpu: (phys_bits: 42)"#, Some(39)), (None, true));
+        assert_eq!(planned(r#"pci: ["01:00.0"], cpu: (phys_bits: 39)"#, Some(39)), (None, false));
+    }
 }
 
 #[cfg(test)]

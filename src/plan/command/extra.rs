@@ -6,8 +6,10 @@ use crate::plan::process::tcp;
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 
-/// Drivers that take a device of the host.
-const DEVICES: [&str; 7] = [
+/// Drivers that take a device of the host. So do those of vhost-user, which have a program of the host's behind them, and of
+/// vhost-vdpa.
+const DEVICES: [&str; 8] = [
+    "u2f-passthru",
     "usb-host",
     "vfio-ap",
     "vfio-ccw",
@@ -16,18 +18,25 @@ const DEVICES: [&str; 7] = [
     "virtio-input-host-device",
     "virtio-input-host-pci",
 ];
-/// Types of objects that do.
-const OBJECTS: [&str; 2] = ["input-linux", "iommufd"];
+/// Types of objects that do, or that call on another program.
+const OBJECTS: [&str; 3] = ["input-linux", "input-barrier", "iommufd"];
+/// Character devices that open a port of the host's.
+const PORTS: [&str; 4] = ["parallel", "parport", "serial", "tty"];
+/// Network backends that take something of the host's for themselves, or have a program behind them.
+const NETDEVS: [&str; 6] = ["af-xdp", "l2tpv3", "netmap", "vde", "vhost-user", "vhost-vdpa"];
+/// Members by which one option names another that may be left out, with that one's option.
+const REFERENCES: [(&str, &str); 3] = [("chardev", "chardev"), ("netdev", "netdev"), ("tpmdev", "tpmdev")];
 
 /// The words of `extra_args`.
 pub(super) fn write(draft: &mut Draft) {
     let words = &draft.machine.extra_args;
     let mut role = None;
+    let mut gone = Vec::new();
     for (index, word) in words.iter().enumerate() {
         let origin = draft.raw(&format!("extra_args[{index}]"));
         // A value does what its option does.
         let role = role.take().unwrap_or_else(|| {
-            let of_both = words.get(index + 1).map_or(Role::Plain, |value| role_of(word, value));
+            let of_both = words.get(index + 1).map_or(Role::Plain, |value| role_of(word, value, &mut gone));
             role = Some(of_both.clone()).filter(|role| !role.is_plain());
             of_both
         });
@@ -39,16 +48,65 @@ pub(super) fn write(draft: &mut Draft) {
     }
 }
 
-/// What an option of this value does.
-fn role_of(name: &str, value: &str) -> Role {
-    let of_host = match name.trim_start_matches('-') {
-        // `-overcommit mem-lock=on` locks all memory.
-        "overcommit" => return Role::Touches(Vec::new()),
-        "device" => DEVICES.contains(&kind(value, "driver").as_str()),
-        "object" => OBJECTS.contains(&kind(value, "qom-type").as_str()),
-        _ => false,
+/// What an option of this value does. What takes something of the host's is added to `gone` with its id: who refers to it can
+/// do no more without it.
+fn role_of(name: &str, value: &str, gone: &mut Vec<(String, String)>) -> Role {
+    let Some(option) = name.strip_prefix("--").or_else(|| name.strip_prefix('-')) else { return Role::Plain };
+    // `-overcommit mem-lock=on` locks all memory.
+    if option == "overcommit" {
+        return Role::Touches(Vec::new());
+    }
+    let refers = REFERENCES.iter().any(|(key, to)| {
+        let id = member(value, key).or_else(|| Some(value.strip_prefix(key)?.strip_prefix(':')?.to_owned()));
+        id.is_some_and(|id| gone.iter().any(|(kind, of)| kind == to && *of == id))
+    });
+    if !refers && !takes(option, value) {
+        return Role::Plain;
+    }
+    gone.extend(member(value, "id").map(|id| (option.to_owned(), id)));
+    Role::HostDevice
+}
+
+/// Whether it takes a device of the host's, or calls on a program that would see two QEMUs, one after the other.
+fn takes(option: &str, value: &str) -> bool {
+    let serves = || {
+        let word = |word: &str| matches!(word, "server" | "server=on" | "server=true");
+        value.split(',').any(word) || member(value, "server").as_deref() == Some("true")
     };
-    if of_host && name.starts_with('-') { Role::HostDevice } else { Role::Plain }
+    match option {
+        "device" => {
+            let driver = kind(value, "driver");
+            DEVICES.contains(&driver.as_str()) || driver.starts_with("vhost-user-") || driver.starts_with("vhost-vdpa-")
+        }
+        "object" => OBJECTS.contains(&kind(value, "qom-type").as_str()),
+        "chardev" => {
+            let backend = kind(value, "backend");
+            PORTS.contains(&backend.as_str()) || backend == "socket" && !serves()
+        }
+        "netdev" => match kind(value, "type").as_str() {
+            "stream" => !serves(),
+            "socket" => member(value, "connect").is_some(),
+            kind => NETDEVS.contains(&kind),
+        },
+        "tpmdev" => kind(value, "type") == "passthrough",
+        "serial" | "parallel" | "monitor" | "qmp" | "debugcon" => {
+            let target = value.strip_prefix("mon:").unwrap_or(value);
+            let connects = ["tcp:", "telnet:", "unix:"].iter().any(|scheme| target.starts_with(scheme));
+            target.starts_with("/dev/") || connects && !serves()
+        }
+        _ => false,
+    }
+}
+
+/// A member of a value: of its JSON, or among its words.
+fn member(value: &str, key: &str) -> Option<String> {
+    match serde_json::from_str::<serde_json::Value>(value) {
+        Ok(serde_json::Value::Object(object)) => match object.get(key)? {
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        },
+        _ => value.split(',').find_map(|word| word.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned),
+    }
 }
 
 /// The driver or type that a value names: a member of its JSON, or its first word, whose key may be left out.
@@ -66,6 +124,8 @@ fn kind(value: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::sample;
+    use crate::units::Origin;
 
     #[test]
     fn what_takes_a_device_of_the_host_is_told_in_every_form_that_qemu_takes() {
@@ -76,10 +136,20 @@ mod tests {
             ("-device", r#"{"driver": "vfio-pci", "host": "01:00.0"}"#),
             ("-object", "input-linux,id=kbd,evdev=/dev/input/event3"),
             ("-object", r#"{"qom-type": "iommufd", "id": "a"}"#),
+            ("-object", "input-barrier,id=a,name=vm"),
+            ("-chardev", "serial,id=a,path=/dev/ttyS0"),
+            ("-chardev", "socket,id=a,path=/run/x"),
+            ("-netdev", "vhost-vdpa,id=a,vhostdev=/dev/vhost-vdpa-0"),
+            ("-netdev", r#"{"type": "stream", "id": "a", "server": false}"#),
+            ("-netdev", "socket,id=a,connect=127.0.0.1:1"),
+            ("-tpmdev", "passthrough,id=a"),
+            ("-serial", "/dev/ttyUSB0"),
+            ("-serial", "mon:tcp:127.0.0.1:1"),
+            ("-device", "vhost-user-fs-pci,chardev=a"),
         ] {
-            assert_eq!(role_of(name, value), Role::HostDevice, "{name} {value}");
+            assert_eq!(role_of(name, value, &mut Vec::new()), Role::HostDevice, "{name} {value}");
         }
-        assert_eq!(role_of("-overcommit", "mem-lock=on"), Role::Touches(Vec::new()));
+        assert_eq!(role_of("-overcommit", "mem-lock=on", &mut Vec::new()), Role::Touches(Vec::new()));
         for (name, value) in [
             ("-device", "virtio-balloon-pci"),
             ("-device", r#"{"driver": "e1000e"}"#),
@@ -87,8 +157,27 @@ mod tests {
             ("-name", "vfio-pci"),
             ("device", "vfio-pci"),
             ("-S", "-device"),
+            ("-chardev", "socket,id=a,path=/run/x,server=on,wait=off"),
+            ("-chardev", "pty,id=a"),
+            ("-netdev", r#"{"type": "stream", "id": "a", "server": true}"#),
+            ("-netdev", "user,id=a"),
+            ("-netdev", "socket,id=a,listen=:1"),
+            ("-tpmdev", "emulator,id=a,chardev=b"),
+            ("-serial", "mon:stdio"),
+            ("-serial", "unix:/run/x,server,nowait"),
         ] {
-            assert_eq!(role_of(name, value), Role::Plain, "{name} {value}");
+            assert_eq!(role_of(name, value, &mut Vec::new()), Role::Plain, "{name} {value}");
         }
+    }
+
+    #[test]
+    fn what_refers_to_what_the_trial_goes_without_goes_with_it() {
+        let text = r#"(guest: Other, memory: (size: "1 GiB"), extra_args: ["-chardev", "socket,id=fs,path=/run/fs",
+            "-device", "vhost-user-fs-pci,chardev=fs,tag=a", "-netdev", "vhost-user,id=n,chardev=fs",
+            "-device", "virtio-net-pci,netdev=n", "-device", "virtio-net-pci,netdev=m", "-serial", "chardev:fs"])"#;
+        let plan = sample::plan(text, &sample::host(sample::Shape::simple(4, 2)));
+        let raw = plan.command.options.iter().filter(|option| matches!(option.origin, Origin::Raw { .. }));
+        let kept: Vec<&str> = raw.filter(|option| option.role.is_plain()).map(|option| option.name.as_str()).collect();
+        assert_eq!(kept, ["-device", "virtio-net-pci,netdev=m"]);
     }
 }

@@ -6,6 +6,7 @@ mod apple_smc;
 mod base;
 mod board;
 mod boot;
+mod boot_order;
 mod cpu;
 mod decided;
 mod devices;

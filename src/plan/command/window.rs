@@ -83,7 +83,7 @@ fn needed(devices: &Devices) -> u64 {
 fn bits(draft: &Draft, kvm: bool) -> Option<u32> {
     let cpu = &draft.machine.cpu;
     let own = cpu.phys_bits.or(match kvm {
-        true => draft.host.pci.as_ref().and_then(|pci| pci.address_bits),
+        true => draft.host.pci.as_ref().and_then(|pci| pci.device_address_bits()),
         false => Some(SMALL_BITS),
     })?;
     // A CPU model of a name has what QEMU gives it, which may be less than the host's.

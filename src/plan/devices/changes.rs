@@ -8,10 +8,8 @@ use super::super::Severity;
 use super::super::draft::{Draft, by_default, by_fact};
 use super::given::{Devices, Given, VFIO};
 use super::stopped::{Stopped, seated};
-use super::{hidden, stopped};
-use crate::change::{
-    self, BindDriver, FreeNodes, LeaveConsole, Own, ReleaseBootScreen, RemoveModule, ResizeBar, Rung, Write,
-};
+use super::{hidden, modules, stopped};
+use crate::change::{self, BindDriver, FreeNodes, LeaveConsole, Own, ReleaseBootScreen, ResizeBar, Rung, Write};
 use crate::host::Pci;
 use crate::host::pci::{Holder, Node, Resizable, Screen};
 use crate::machine::{Holders, Rebar, Revive};
@@ -34,17 +32,19 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
         reset_method(draft, given);
     }
     keep_awake(draft, pci, devices);
-    // A device that has no host driver has no users either.
-    let taken: Vec<Given> =
-        devices.given.iter().copied().filter(|given| !given.is_ready() && given.function.driver.is_some()).collect();
+    // A card without a driver (`nomodeset`) may show the host's consoles nevertheless: the firmware's framebuffer is its
+    // memory.
+    let leaving: Vec<Given> = devices.given.iter().copied().filter(|given| !given.is_ready()).collect();
+    let taken: Vec<Given> = leaving.iter().copied().filter(|given| given.function.driver.is_some()).collect();
     let hidden = hidden::find(draft, pci, &taken);
-    let stopped = stopped::stop(draft, pci, &taken, &hidden);
+    let stopped = stopped::stop(draft, pci, &leaving, &hidden);
     hidden::hide(draft, pci, &hidden);
-    tell_uses(draft, &pci.screen, &taken, &stopped);
-    let ended = free_nodes(draft, &pci.screen, &taken, &hidden, &stopped);
-    consoles(draft, pci, &taken);
-    boot_screen(draft, pci, &taken);
-    modules(draft, pci, &taken);
+    tell_uses(draft, &pci.screen, &leaving, &stopped);
+    let shared = modules::one_of_several(draft, pci, &taken, &stopped);
+    let ended = free_nodes(draft, &pci.screen, &leaving, &hidden, &stopped, shared);
+    consoles(draft, pci, &leaving);
+    boot_screen(draft, pci, &leaving);
+    modules::remove(draft, pci, &taken);
     // The first function last: it is the screen, and what is taken last comes back first.
     for given in devices.given.iter().rev() {
         let freed = resize(draft, given);
@@ -168,19 +168,22 @@ fn tell_uses(draft: &mut Draft, screen: &Screen, taken: &[Given], stopped: &Stop
     }
 }
 
-/// Has nobody hold what is taken; says who does now and is not in a unit that is stopped. Returns whom it ends itself.
+/// Has nobody hold what is taken, nor what is `shared` with other cards; says who does now and is not in a unit that is
+/// stopped. Returns whom it ends itself.
 fn free_nodes<'a>(
     draft: &mut Draft,
     screen: &Screen,
     taken: &[Given<'a>],
     hidden: &[Given],
     stopped: &Stopped,
+    shared: Vec<Node>,
 ) -> Vec<&'a Holder> {
     let mut nodes: Vec<Node> = taken
         .iter()
         .flat_map(|given| given.details.nodes.iter())
         .filter(|node| HELD.contains(&node.subsystem.as_str()))
         .cloned()
+        .chain(shared)
         .collect();
     nodes.sort();
     nodes.dedup();
@@ -203,7 +206,10 @@ fn free_nodes<'a>(
                 true => "vfio-run ends them, as `handover.holders` says".to_owned(),
                 false => remedy(draft, &stays),
             };
-            draft.no(&given.key("held"), Severity::Soft, detail, &remedy);
+            // Nothing ends these meanwhile, so the start would fail after it has ended the session.
+            let for_good = !end && stays.iter().any(|holder| holder.system_unit().is_some());
+            let severity = if for_good { Severity::Hard } else { Severity::Soft };
+            draft.no(&given.key("held"), severity, detail, &remedy);
             draft.about(&given.address_field(draft));
         }
         ended.extend(stays.into_iter().filter(|_| end));
@@ -217,6 +223,13 @@ fn free_nodes<'a>(
 /// What to do about programs that hold a device: units of users are named as they would be written.
 fn remedy(draft: &Draft, stays: &[&Holder]) -> String {
     let mut units: Vec<String> = stays.iter().filter_map(|holder| holder.user_units()).flatten().collect();
+    let mut system: Vec<String> = stays.iter().filter_map(|holder| holder.system_unit()).map(str::to_owned).collect();
+    if !system.is_empty() && units.is_empty() {
+        system.extend(draft.machine.handover.units.iter().cloned());
+        system.sort();
+        system.dedup();
+        return format!("write `handover: (units: {system:?})` to stop them for the run, or end them before the start");
+    }
     if units.is_empty() {
         return "end them before the start, or name their units in `handover: (units: […])`".to_owned();
     }
@@ -281,27 +294,6 @@ fn kernel(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Removes modules. NVIDIA's driver waits forever for its last user when its device is taken away, while removing its
-/// modules fails at once when somebody uses them; so vfio-run does that if no other card needs them.
-fn modules(draft: &mut Draft, pci: &Pci, taken: &[Given]) {
-    if let Some(modules) = &draft.machine.handover.modules {
-        for (i, module) in modules.iter().enumerate() {
-            let why = draft.file(&format!("handover.modules[{i}]"));
-            draft.change(RemoveModule { module: module.clone() }, why);
-        }
-        return;
-    }
-    let Some(card) = taken.iter().find(|given| given.function.driver.as_deref() == Some("nvidia")) else { return };
-    let mut users = pci.functions.iter().filter(|f| f.driver.as_deref() == Some("nvidia"));
-    if users.any(|f| taken.iter().all(|given| given.address() != f.address)) {
-        return;
-    }
-    for module in &card.details.modules {
-        let why = by_default("removing NVIDIA's modules fails at once while they are in use; an unbind would hang");
-        draft.change(RemoveModule { module: module.clone() }, why);
-    }
-}
-
 /// Resizes the largest range that can be, between the old driver and vfio-pci. Returns whether a driver, which may be
 /// vfio-pci itself, has to let the function go for it.
 fn resize(draft: &mut Draft, given: &Given) -> bool {
@@ -335,7 +327,9 @@ fn resize(draft: &mut Draft, given: &Given) -> bool {
         let why = by_default("a range is resized while no driver has the device");
         draft.change(BindDriver { address, driver: None }, why);
     }
-    draft.change(ResizeBar { address, bar: range.bar, size }, draft.file(&field));
+    // The bridge above the card may have too little room for the largest.
+    let or_less = wanted == Rebar::Max;
+    draft.change(ResizeBar { address, bar: range.bar, size, or_less }, draft.file(&field));
     has_driver
 }
 

@@ -12,8 +12,12 @@ use crate::host::pci::PciFunction;
 use crate::host::pci::vfio::{ALLOWED_DRIVERS, Answer};
 use crate::units::PciAddress;
 
+/// What a guest has beside its memory that VFIO locks: firmware, the memory of an emulated graphics card, ROMs.
+const HEADROOM: u64 = 256 << 20;
+
 pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     iommu(draft, pci);
+    interrupts(draft, pci);
     for given in &devices.given {
         if bridge(draft, given) {
             continue;
@@ -40,6 +44,7 @@ pub(super) fn check(draft: &mut Draft, pci: &Pci, devices: &Devices) {
     let groups: BTreeSet<u32> = devices.given.iter().filter_map(|given| given.function.group).collect();
     for group in groups {
         complete(draft, pci, devices, group);
+        reserved(draft, pci, devices, group);
     }
     if !devices.given.is_empty() {
         rights(draft, devices);
@@ -68,6 +73,50 @@ fn iommu(draft: &mut Draft, pci: &Pci) {
             draft.no("pci.iommu", Hard, "no IOMMU is enabled, so no device can be passed through", &remedy);
             draft.about("pci");
         }
+    }
+}
+
+/// Whether the IOMMU remaps interrupts: else a guest could send the host any, and VFIO refuses all devices
+/// (`vfio_iommu_type1_attach_group()`).
+fn interrupts(draft: &mut Draft, pci: &Pci) {
+    let (Some(true), Some(remaps)) = (pci.iommu, pci.barriers.remaps_interrupts) else { return };
+    let key = "pci.interrupts";
+    if remaps {
+        return draft.yes(key, Hard, "the IOMMU remaps interrupts");
+    }
+    if pci.barriers.unsafe_interrupts {
+        let detail = "the IOMMU does not remap interrupts, so a guest with a device can send the host any";
+        draft.no(key, Soft, detail, "pass devices only to guests that you trust, as `allow_unsafe_interrupts` says");
+        return draft.about("pci");
+    }
+    let off = ["nointremap", "intremap=off", "noapic", "nolapic"];
+    let word = draft.host.cmdline.iter().find(|word| off.contains(&word.as_str()));
+    let remedy = match word {
+        Some(word) => format!("remove `{word}` from the kernel command line"),
+        None => {
+            "look for interrupt remapping or x2APIC in the firmware's setup; only if you trust the guest: `options \
+                 vfio_iommu_type1 allow_unsafe_interrupts=1` in /etc/modprobe.d"
+                .to_owned()
+        }
+    };
+    draft.no(key, Hard, "the IOMMU does not remap interrupts, so VFIO refuses all devices", &remedy);
+    draft.about("pci");
+}
+
+/// Whether the firmware has the devices of a group keep memory mapped as it is (RMRR, IVMD): the kernel gives no such group
+/// away.
+fn reserved(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
+    let Some([(start, end), more @ ..]) = pci.barriers.reserved.get(&group).map(Vec::as_slice) else { return };
+    let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    let detail = format!(
+        "the firmware reserves memory for IOMMU group {group} ({start:#x} to {end:#x}{others}), so the kernel does not let a \
+         guest have it"
+    );
+    let remedy = "look in the firmware's setup for what manages the device (RAID, remote management, USB legacy support), \
+                  or for a newer firmware; else pass another device through";
+    draft.no(&format!("pci.group{group}.reserved"), Hard, detail, remedy);
+    if let Some(given) = devices.given.iter().find(|given| given.function.group == Some(group)) {
+        draft.about(&given.address_field(draft));
     }
 }
 
@@ -179,7 +228,11 @@ fn reset(draft: &mut Draft, pci: &Pci, devices: &Devices, given: &Given) {
     let Some(methods) = given.details.reset_methods.as_deref() else { return };
     if let Some(wanted) = given.entry.reset_method.as_deref().filter(|_| given.first) {
         if !methods.iter().any(|method| method == wanted) {
-            let detail = format!("the kernel cannot reset {address} by `{wanted}`, only by: {}", methods.join(", "));
+            let others = match methods {
+                [] => "nor in any other way".to_owned(),
+                methods => format!("only by: {}", methods.join(", ")),
+            };
+            let detail = format!("the kernel cannot reset {address} by `{wanted}`, {others}");
             draft.no(&given.key("reset"), Hard, detail, &format!("correct `{field}`, or leave it out"));
             draft.about(&field);
         }
@@ -312,12 +365,22 @@ fn rights(draft: &mut Draft, devices: &Devices) {
         draft.about("pci");
     }
     let need = draft.machine.memory.size;
-    if let Some(limit) = process.memlock.filter(|limit| *limit < need.as_bytes()) {
+    let Some(limit) = process.memlock else { return };
+    let raise = "raise `memlock` in /etc/security/limits.conf to the guest's memory and 1 GiB, or start as root";
+    if limit < need.as_bytes() {
         let detail = format!(
             "passing a device through locks all guest memory ({need}), but this process may lock only {} MiB (RLIMIT_MEMLOCK)",
             limit >> 20
         );
-        draft.no("pci.memlock", Hard, detail, "raise `memlock` in /etc/security/limits.conf, or start as root");
+        draft.no("pci.memlock", Hard, detail, raise);
+        draft.about("memory.size");
+    } else if limit < need.as_bytes() + HEADROOM {
+        let detail = format!(
+            "passing a device through locks all guest memory ({need}) and what firmware and emulated devices have, but this \
+             process may lock only {} MiB (RLIMIT_MEMLOCK)",
+            limit >> 20
+        );
+        draft.no("pci.memlock", Soft, detail, raise);
         draft.about("memory.size");
     }
 }

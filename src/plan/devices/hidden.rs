@@ -24,8 +24,12 @@ pub(super) fn find<'a>(draft: &Draft, pci: &Pci, taken: &[Given<'a>]) -> Vec<Giv
     let spare = |given: &&Given| {
         let mine = |(_, maker): &(String, Option<_>)| *maker == Some(given.address());
         let framebuffers = &pci.screen.framebuffers;
-        // The consoles are on the first framebuffer, and a session shows where the firmware did.
-        given.function.is_gpu() && given.details.boot_vga != Some(true) && !framebuffers.first().is_some_and(mine)
+        let shows = match pci.screen.showing.as_slice() {
+            // The consoles are on the first framebuffer, and a session shows where the firmware did.
+            [] => given.details.boot_vga == Some(true) || framebuffers.first().is_some_and(mine),
+            cards => cards.contains(&given.address()),
+        };
+        given.function.is_gpu() && !shows
     };
     let held = |given: &&Given| {
         let mut holders = given.details.holders.iter().filter(|holder| seated(&pci.screen, holder));

@@ -5,6 +5,7 @@ mod changes;
 mod checks;
 mod given;
 mod hidden;
+mod modules;
 mod resolve;
 mod rom;
 #[cfg(test)]

@@ -84,6 +84,30 @@ fn it_leaves_the_session_that_it_is_about_to_end_and_no_other() {
 }
 
 #[test]
+fn a_terminal_of_run0_ends_with_its_users_session() {
+    for group in
+        ["/user.slice/user-0.slice/session-c12.scope", "/system.slice/run-p7-i8.service", "/user.slice/run-u9.service"]
+    {
+        let mut host = desktop(group);
+        host.pci.as_mut().unwrap().screen.sessions.push(session("c12", "tty", None));
+        assert_eq!(moves(CARD, &host), None, "{group}");
+        host.process.became = Some(1000);
+        let why = moves(CARD, &host).unwrap().why;
+        assert_eq!(why, "the session of user 1000, in which vfio-run was started, ends with gdm.service", "{group}");
+        // Over ssh.
+        host.pci.as_mut().unwrap().screen.sessions.retain(|session| !session.is_graphical());
+        host.pci.as_mut().unwrap().screen.sessions[0].uid = 1000;
+        assert_eq!(moves(CARD, &host), None, "{group}");
+        let none = format!("{CARD}, handover: (display_manager: None)");
+        assert_eq!(moves(&none, &host), None, "{group}");
+    }
+    // sudo stays in the session: over ssh it goes on.
+    let mut host = desktop("/user.slice/user-1000.slice/session-5.scope");
+    host.process.became = Some(1000);
+    assert_eq!(moves(CARD, &host), None);
+}
+
+#[test]
 fn a_user_never_moves_nor_does_who_is_not_under_systemd() {
     let mut host = desktop(SESSION);
     host.process.uid = 1000;

@@ -21,7 +21,7 @@ pub struct Taking {
 }
 
 /// Findings about a process or the host and not about a group: the user who looks need not be the one who starts the guest.
-const OF_OURS: [&str; 4] = ["pci.rights", "pci.memlock", "pci.iommu", "pci.driver"];
+const OF_OURS: [&str; 5] = ["pci.rights", "pci.memlock", "pci.iommu", "pci.interrupts", "pci.driver"];
 
 /// A machine that says nothing of itself but what it must.
 const MACHINE: &str = r#"(guest: Linux, memory: (size: "1 GiB"), disks: [], networks: [])"#;

@@ -189,7 +189,7 @@ fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
 
 #[test]
 fn what_speaks_against_a_device_is_named() {
-    let rows: [(&str, Spoil, &[&str]); 19] = [
+    let rows: [(&str, Spoil, &[&str]); 22] = [
         (r#""02:00.0""#, |_| (), &["!no PCI device is at 0000:02:00.0"]),
         (
             r#""01:00.*""#,
@@ -238,7 +238,7 @@ fn what_speaks_against_a_device_is_named() {
         (
             r#""01:00.*""#,
             |host| details(at(host, "01:00.0")).holders.push(holder("sunshine", "sunshine.service")),
-            &["0000:01:00.0 is open in sunshine (process 812, sunshine.service)"],
+            &["!0000:01:00.0 is open in sunshine (process 812, sunshine.service)"],
         ),
         (
             r#""01:00.*""#,
@@ -258,7 +258,7 @@ fn what_speaks_against_a_device_is_named() {
                 its.nodes.push(Node { path, major: 89, minor: 4, subsystem });
                 its.holders.push(Holder { nodes: vec!["/dev/i2c-4".into()], ..holder("openrgb", "openrgb.service") });
             },
-            &["0000:01:00.0 is open in openrgb (process 812, openrgb.service)"],
+            &["!0000:01:00.0 is open in openrgb (process 812, openrgb.service)"],
         ),
         (
             r#""01:00.*""#,
@@ -293,6 +293,29 @@ fn what_speaks_against_a_device_is_named() {
             ],
         ),
         (
+            r#""01:00.*""#,
+            |host| host.pci.as_mut().unwrap().barriers.remaps_interrupts = Some(false),
+            &["!the IOMMU does not remap interrupts, so VFIO refuses all devices"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| {
+                let barriers = &mut host.pci.as_mut().unwrap().barriers;
+                (barriers.remaps_interrupts, barriers.unsafe_interrupts) = (Some(false), true);
+            },
+            &["the IOMMU does not remap interrupts, so a guest with a device can send the host any"],
+        ),
+        (
+            r#""01:00.*""#,
+            |host| {
+                let reserved = &mut host.pci.as_mut().unwrap().barriers.reserved;
+                *reserved = [(2, vec![(0x7b80_0000, 0x7fff_ffff)]), (3, vec![(0, 1)])].into();
+            },
+            &[
+                "!the firmware reserves memory for IOMMU group 2 (0x7b800000 to 0x7fffffff), so the kernel does not let a guest have it",
+            ],
+        ),
+        (
             r#""02:00.0""#,
             |host| {
                 let mut network = function("02:00.0", "8086:15f3", 0x02_0000, "igc", 3);
@@ -312,6 +335,28 @@ fn what_speaks_against_a_device_is_named() {
         let about = |field: &String| field.starts_with("pci") || field == "memory.size";
         assert!(fields(&plan).iter().all(about), "{:?}", fields(&plan));
     }
+}
+
+#[test]
+fn a_program_that_nothing_ends_forbids_the_start_and_others_do_not() {
+    let found = |spoil: fn(&mut Holder), handover: &str| {
+        let mut host = host();
+        let mut other = holder("sunshine", "sunshine.service");
+        spoil(&mut other);
+        details(at(&mut host, "01:00.0")).holders = vec![other];
+        let plan = plan(&format!(r#"pci: ["01:00.*"], handover: ({handover})"#), &host);
+        let finding = plan.findings.into_iter().find(|finding| finding.key == "pci.0000:01:00.0.held");
+        finding.map(|finding| (finding.severity, finding.remedy.unwrap()))
+    };
+    let remedy = r#"write `handover: (units: ["a.service", "sunshine.service"])` to stop them for the run, or end them before the start"#;
+    assert_eq!(found(|_| (), r#"units: ["a.service"]"#), Some((Severity::Hard, remedy.to_owned())));
+    assert_eq!(found(|_| (), r#"units: ["sunshine.service"]"#), None);
+    assert_eq!(found(|_| (), "holders: End").unwrap().0, Severity::Soft);
+    // Its user may end it, or the compositor that it shows on.
+    let of_a_user: fn(&mut Holder) = |holder| (holder.manager, holder.unit) = (Some(7), Some("a.service".to_owned()));
+    assert_eq!(found(of_a_user, r#"display_manager: None"#).unwrap().0, Severity::Soft);
+    let seated: fn(&mut Holder) = |holder| holder.session = Some("3".to_owned());
+    assert_eq!(found(seated, r#"display_manager: None"#).unwrap().0, Severity::Soft);
 }
 
 #[test]
@@ -519,20 +564,79 @@ fn a_range_is_resized_while_no_driver_is_bound() {
     let gives = "bind 0000:01:00.0 to vfio-pci";
     assert_eq!(
         bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
-        ["unbind 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+        [
+            "unbind 0000:01:00.0 from its driver",
+            "make BAR 1 of 0000:01:00.0 32 GiB large, or as large as its bridge has room for",
+            gives
+        ]
     );
     assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [gives]);
     // A card that vfio-pci has from boot on goes back to it.
     at(&mut host, "01:00.0").driver = Some("vfio-pci".into());
     assert_eq!(
         bind(&plan(r#"pci: [(address: "01:00.*", rebar: Max)]"#, &host)),
-        ["unbind 0000:01:00.0 from its driver", "make BAR 1 of 0000:01:00.0 32 GiB large", gives]
+        [
+            "unbind 0000:01:00.0 from its driver",
+            "make BAR 1 of 0000:01:00.0 32 GiB large, or as large as its bridge has room for",
+            gives
+        ]
     );
     assert_eq!(bind(&plan(r#"pci: [(address: "01:00.*", rebar: Size("16 GiB"))]"#, &host)), [""; 0]);
     let refused = plan(r#"pci: [(address: "01:00.*", rebar: Size("256 MiB"))]"#, &host);
     assert!(against(&refused).contains(
         &"!BAR 1 of 0000:01:00.0 cannot have that size; it can have 1 GiB, 2 GiB, 4 GiB, 8 GiB, 16 GiB, 32 GiB".into()
     ));
+}
+
+#[test]
+fn a_card_without_a_driver_may_still_have_the_consoles() {
+    let mut host = host();
+    let pci = host.pci.as_mut().unwrap();
+    pci.screen.framebuffers = vec![("fb0".into(), None)];
+    pci.screen.boot_memory = vec![(1 << 38, (1 << 38) + 0xff_ffff)];
+    pci.screen.boot_screens =
+        vec![BootScreen { driver: "efi-framebuffer".to_owned(), device: "efi-framebuffer.0".to_owned() }];
+    host.kernel = "5.15.0".to_owned();
+    at(&mut host, "01:00.0").driver = None;
+    details(at(&mut host, "01:00.0")).holders.clear();
+    let all = changes(&plan(r#"pci: ["01:00.*"]"#, &host));
+    for change in ["unbind the consoles from vtcon1", "unbind efi-framebuffer.0 from its driver"] {
+        assert!(all.iter().any(|made| made == change), "{all:?}");
+    }
+    assert!(!all.iter().any(|change| change.contains("nvidia")), "{all:?}");
+}
+
+#[test]
+fn a_session_shows_where_a_connector_is_enabled() {
+    let hides = |showing: &[&str]| {
+        let mut host = host();
+        let pci = host.pci.as_mut().unwrap();
+        pci.functions.insert(0, function("00:02.0", "8086:a780", 0x03_0000, "i915", 5));
+        pci.functions.sort_by_key(|f| f.address);
+        pci.screen.showing = showing.iter().map(|address| address.parse().unwrap()).collect();
+        let all = changes(&plan(r#"pci: ["01:00.*"]"#, &host));
+        let hidden = all.iter().any(|change| change.starts_with("have compositors close"));
+        (hidden, all.iter().any(|change| change == "stop gdm.service"))
+    };
+    // The firmware showed on the card that is taken, and the consoles are on it.
+    assert_eq!(hides(&[]), (false, true));
+    assert_eq!(hides(&["01:00.0"]), (false, true));
+    assert_eq!(hides(&["00:02.0", "01:00.0"]), (false, true));
+    // A laptop's monitor is on the other one.
+    assert_eq!(hides(&["00:02.0"]), (true, false));
+}
+
+#[test]
+fn the_limit_of_locked_memory_has_room_for_more_than_the_guests() {
+    let found = |mib: u64| {
+        let mut host = host();
+        (host.process.uid, host.process.memlock) = (1000, Some(mib << 20));
+        let plan = plan(r#"pci: ["01:00.*"]"#, &host);
+        plan.findings.into_iter().find(|finding| finding.key == "pci.memlock").map(|finding| finding.severity)
+    };
+    assert_eq!(found(4095), Some(Severity::Hard));
+    assert_eq!(found(4096), Some(Severity::Soft));
+    assert_eq!(found(4096 + 256), None);
 }
 
 #[test]

@@ -38,7 +38,10 @@ pub(in crate::plan) fn choose(draft: &mut Draft, kvm: bool) {
             let span = u128::from(DYNAMIC_UIDS.end() - DYNAMIC_UIDS.start() + 1);
             // Smaller than the span, which fits.
             let offset = (draft.machine.uuid().as_u128() % span) as u32;
-            let uid = DYNAMIC_UIDS.start() + offset;
+            let first = DYNAMIC_UIDS.start() + offset;
+            // A service that systemd has given the same one could look into QEMU, and QEMU into it.
+            let mut all = (first..=*DYNAMIC_UIDS.end()).chain(DYNAMIC_UIDS);
+            let uid = all.find(|uid| !process.dynamic_uids.contains(uid)).unwrap_or(first);
             Some(Account { uid, gid: uid, groups })
         }
         Some(user) => match (draft.host.accounts.get(user), user.parse::<u32>()) {

@@ -49,7 +49,13 @@ pub(in crate::plan) fn choose(
         manager: group.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()),
         units: group.split('/').filter(|part| part.contains('.')).collect(),
     };
-    if process.uid != 0 || process.unit.is_some() || (place.session.is_none() && place.manager.is_none()) {
+    // run0 makes a session, or a unit, outside of the user's own; but its terminal is the user's, and ends with his session.
+    let elsewhere = |uid: &u32| !group.contains(&format!("/user-{uid}.slice/"));
+    let terminal = process.became.filter(elsewhere).filter(|uid| graphical(*uid));
+    if process.uid != 0
+        || process.unit.is_some()
+        || (place.session.is_none() && place.manager.is_none() && terminal.is_none())
+    {
         return None;
     }
     let around = |unit: &String| place.units.contains(&unit.as_str());
@@ -61,11 +67,11 @@ pub(in crate::plan) fn choose(
     let with_screen = match (place.session, place.manager) {
         (Some(id), _) if ends(id) => Some(format!("session {id}")),
         (None, Some(uid)) if graphical(uid) => Some(format!("the session of user {uid}")),
-        _ => None,
+        _ => terminal.map(|uid| format!("the session of user {uid}")),
     };
     let its = |holder: &&&Holder| match place.manager {
         Some(uid) => holder.manager == Some(uid),
-        None => holder.session.as_deref() == place.session,
+        None => place.session.is_some() && holder.session.as_deref() == place.session,
     };
     let why = match (stopped, display_manager.zip(with_screen), ended.iter().find(its)) {
         (Some(unit), ..) => format!("vfio-run was started in {unit}, which it stops"),

@@ -52,12 +52,14 @@ pub struct Ending {
     limit: Duration,
     /// Since the first request.
     asked_for: Duration,
+    /// Whether somebody wanted the force, and it was not the end of patience.
+    insisted: bool,
 }
 
 impl Ending {
     /// A guest that nobody has asked to end, and how long it may take once asked.
     pub fn new(limit: Duration) -> Self {
-        Self { state: State::Running, limit, asked_for: Duration::ZERO }
+        Self { state: State::Running, limit, asked_for: Duration::ZERO, insisted: false }
     }
 
     /// Whether the guest was asked to end, in whatever way.
@@ -70,6 +72,16 @@ impl Ending {
         matches!(self.state, State::Quitting | State::Killed)
     }
 
+    /// Whether it was ended by force because somebody wanted that.
+    pub fn insisted(&self) -> bool {
+        self.forced() && self.insisted
+    }
+
+    /// How long the guest still has before it is ended by force.
+    pub fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.asked_for)
+    }
+
     /// Somebody asks: the first time politely, then more and more firmly.
     pub fn request(&mut self) -> Step {
         let (state, step) = match self.state {
@@ -77,12 +89,14 @@ impl Ending {
             State::Asked => (State::Quitting, Step::Quit),
             State::Quitting | State::Killed => (State::Killed, Step::Kill),
         };
+        self.insisted |= step != Step::PressPowerButton;
         self.state = state;
         step
     }
 
     /// Somebody wants it ended without asking the guest.
     pub fn force(&mut self) -> Step {
+        self.insisted = true;
         let step = if self.forced() { Step::Kill } else { Step::Quit };
         self.state = if step == Step::Kill { State::Killed } else { State::Quitting };
         step
@@ -126,14 +140,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn force_that_somebody_wanted_is_told_from_the_end_of_patience() {
+        let new = || Ending::new(Duration::from_secs(10));
+        let (mut asked, mut forced, mut patient) = (new(), new(), new());
+        (asked.request(), forced.force(), patient.request());
+        assert!(!asked.insisted() && forced.insisted());
+        asked.request();
+        patient.elapsed();
+        assert!(asked.insisted() && patient.forced() && !patient.insisted());
+    }
+
+    #[test]
     fn a_guest_that_hears_nothing_is_asked_until_the_limit_then_told_then_killed() {
         let mut ending = Ending::new(Duration::from_secs(40));
         assert_eq!(ending.patience(), None);
         assert_eq!(ending.request(), Step::PressPowerButton);
         assert_eq!(ending.patience(), Some(PRESS_AGAIN));
-        assert_eq!(ending.elapsed(), Step::PressPowerButton);
-        assert_eq!(ending.elapsed(), Step::PressPowerButton);
-        assert_eq!(ending.patience(), Some(Duration::from_secs(10)));
+        assert_eq!((ending.left(), ending.elapsed()), (Duration::from_secs(40), Step::PressPowerButton));
+        assert_eq!((ending.left(), ending.elapsed()), (Duration::from_secs(25), Step::PressPowerButton));
+        assert_eq!((ending.left(), ending.patience()), (Duration::from_secs(10), Some(Duration::from_secs(10))));
         assert_eq!(ending.elapsed(), Step::Quit);
         assert!(ending.forced());
         assert_eq!(ending.patience(), Some(QUIT_LIMIT));

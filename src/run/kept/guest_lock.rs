@@ -1,9 +1,10 @@
 //! `guest.lock`: a file in the run directory that is locked for as long as the machine's QEMU runs.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -22,7 +23,15 @@ pub(in crate::run) fn take(run: &Path) -> Result<OwnedFd> {
     let flags = libc::O_CREAT | libc::O_NOFOLLOW;
     let file = OpenOptions::new().read(true).mode(0o600).custom_flags(flags).open(&path);
     let file = file.with_context(|| format!("cannot make {}", path.display()))?;
-    file.try_lock().map_err(|e| anyhow::anyhow!("cannot lock {}: {e}", path.display()))?;
+    // A process that asks whether the lock is held holds it for a moment.
+    let mut attempt = 0;
+    while let Err(error) = file.try_lock() {
+        attempt += 1;
+        if attempt > 5 || !matches!(error, TryLockError::WouldBlock) {
+            anyhow::bail!("cannot lock {}: {error}", path.display());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     Ok(file.into())
 }
 
@@ -68,6 +77,20 @@ mod tests {
         std::fs::write(dir.path().join(GUEST_LOCK), "much").unwrap();
         empty(dir.path());
         assert_eq!(std::fs::metadata(dir.path().join(GUEST_LOCK)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_look_at_the_lock_fails_no_start() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(take(dir.path()).unwrap());
+        let look = File::open(dir.path().join(GUEST_LOCK)).unwrap();
+        look.try_lock_shared().unwrap();
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| take(dir.path()));
+            std::thread::sleep(Duration::from_millis(15));
+            drop(look);
+            taken.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub(in crate::run) fn write(log: &Path, outcome: &Outcome, records: &[Record], l
     let error = match outcome {
         Outcome::NotStarted(error) => format!("{error:#}"),
         Outcome::Crashed(words) => words.clone(),
-        Outcome::ShutDown(_) => return,
+        Outcome::ShutDown(_) | Outcome::Forced(_) => return,
     };
     store(log, error, records, left);
 }
@@ -219,6 +219,8 @@ mod tests {
         ];
         let failed = Outcome::NotStarted(anyhow::anyhow!("no").context("could not stop gdm.service"));
         write(&log, &Outcome::ShutDown("guest-shutdown".to_owned()), &records, &[]);
+        // It is what somebody wanted.
+        write(&log, &Outcome::Forced("QEMU was forced to quit".to_owned()), &records, &[]);
         assert_eq!(LastFailure::of(&log), None);
         write(&log, &failed, &records, &["the rest".to_owned()]);
         assert_eq!(LastFailure::names(&folder), ["win.11"]);

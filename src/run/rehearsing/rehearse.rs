@@ -24,6 +24,7 @@ use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
 use crate::run::starting::claim::{Claim, Claimed, claim};
+use crate::run::starting::holders;
 use crate::run::starting::trial::run_trial;
 use crate::run::starting::{contents, display, memory};
 use crate::units::{Stage, exit};
@@ -211,6 +212,7 @@ impl Rehearsing<'_> {
             contents.extend(memory::make(plan, &mut self.signals).await?);
             run_trial(&trial, plan, &contents, &mut self.signals).await?;
         }
+        holders::look(plan, self.root)?;
         make_changes(plan, first_taking..all, self.root, journal, &mut self.signals, &mut made).await?;
         vfio::ask(self.root, &plan.leases).context("the guest could not have its devices")?;
         let clock = Instant::now();

@@ -8,6 +8,7 @@ pub(super) mod display;
 mod display_manager;
 mod greeting;
 mod helpers;
+pub(super) mod holders;
 pub(super) mod holds;
 pub mod memory;
 mod scope;

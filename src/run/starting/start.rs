@@ -13,6 +13,7 @@ use super::changes::make_changes;
 use super::contents::{self, Contents};
 use super::display;
 use super::helpers::{start_helpers, wait_for_qemu};
+use super::holders;
 use super::holds;
 use super::memory;
 use super::scope::{self, Scope};
@@ -74,6 +75,7 @@ pub async fn start(
         // A helper that cannot do its work has said so by now.
         processes.early_end().map_or(tried, |ended| Err(ended.into()))?;
     }
+    holders::look(plan, root)?;
     make_changes(plan, first_taking..all, root, journal, signals, &mut |_, _, _| {}).await?;
     drop(contents);
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;

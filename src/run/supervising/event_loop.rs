@@ -309,6 +309,7 @@ impl Guest<'_> {
             "STOP" => self.set_state(machine_state::PAUSED),
             "RESUME" => self.set_state(machine_state::RUNNING),
             "SUSPEND" => self.set_state(machine_state::SUSPENDED),
+            "WAKEUP" => self.set_state(machine_state::RUNNING),
             _ => {}
         }
         let told =
@@ -478,8 +479,9 @@ impl Guest<'_> {
         let name = &self.plan.name;
         let failed = match step {
             Step::PressPowerButton => {
-                let limit = self.plan.shutdown_timeout;
-                tracing::info!(event = "powerdown", "asking {name} to power off; it has {limit} s");
+                let left = self.ending.left().as_secs();
+                let again = if left < self.plan.shutdown_timeout.into() { " again" } else { "" };
+                tracing::info!(event = "powerdown", "asking {name} to power off{again}; it has {left} s");
                 systemd_notify::stopping("asked the guest to power off");
                 self.press_power_button().await
             }
@@ -505,10 +507,16 @@ impl Guest<'_> {
         self.deadline = self.ending.patience().map(|patience| Instant::now() + patience);
     }
 
-    /// Presses the ACPI power button; a paused guest would not notice it.
+    /// Presses the ACPI power button; a guest that is paused or sleeps would not notice it. One that wakes may not notice the
+    /// first press either, but the second.
     async fn press_power_button(&mut self) -> Result<(), QmpError> {
         if self.state == machine_state::PAUSED {
             self.command(qmp::cont {}).await?;
+        } else if self.state == machine_state::SUSPENDED
+            && let Err(error) = self.command(qmp::system_wakeup {}).await
+        {
+            // It may have woken by itself.
+            tracing::debug!("{error:#}");
         }
         self.command(qmp::system_powerdown {}).await
     }
@@ -595,6 +603,9 @@ impl Guest<'_> {
             return Outcome::Crashed(format!("{missed}, so {name} was ended and the host got its devices back"));
         }
         match self.reason.as_deref() {
+            _ if self.ending.insisted() => {
+                Outcome::Forced(format!("QEMU of {name} was forced to quit, as was asked for"))
+            }
             _ if self.ending.forced() => {
                 Outcome::Crashed(format!("{name} did not power off and QEMU was forced to quit"))
             }

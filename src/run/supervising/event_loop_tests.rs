@@ -87,6 +87,64 @@ async fn endless_events_do_not_starve_the_control_socket() {
 }
 
 #[tokio::test]
+async fn a_guest_that_sleeps_is_woken_before_its_button_is_pressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));
+    plan.paths.run = folder.path().to_owned();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let qemu = Watched::child(child.id() as i32).unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let (sleeps, slept) = std::sync::mpsc::channel();
+    let guest = std::thread::spawn(move || {
+        answer_negotiation(&mut theirs).unwrap();
+        let event =
+            |name: &str| format!(r#"{{"timestamp":{{"seconds":1,"microseconds":2}},"event":"{name}","data":{{}}}}"#);
+        writeln!(theirs, "{}", event("SUSPEND")).unwrap();
+        sleeps.send(()).unwrap();
+        let mut commands = Vec::new();
+        for line in BufReader::new(theirs.try_clone().unwrap()).lines() {
+            let command: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            writeln!(theirs, "{}", serde_json::json!({ "return": {}, "id": command["id"] })).unwrap();
+            let name = command["execute"].as_str().unwrap().to_owned();
+            commands.push(name.clone());
+            match name.as_str() {
+                "system_wakeup" => writeln!(theirs, "{}", event("WAKEUP")).unwrap(),
+                "system_powerdown" => break,
+                _ => {}
+            }
+        }
+        writeln!(theirs, "{SHUTDOWN}").unwrap();
+        child.kill().and_then(|()| child.wait()).unwrap();
+        commands
+    });
+    let qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
+    slept.recv().unwrap();
+    let run = plan.paths.run.clone();
+    let stops = std::thread::spawn(move || {
+        let deadline = Instant::now() + LONG;
+        let ask = |request: &Request| loop {
+            match control::ask(&run, request) {
+                Ok(Some(reply)) => return reply.state,
+                _ if Instant::now() > deadline => return "silent".to_owned(),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        while ask(&Request::Status) == "running" {}
+        ask(&Request::Stop)
+    });
+    let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
+    let running = running(qmp, &plan);
+    let mut signals = Signals::catch().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let (signals, lasting) = (&mut signals, &mut Lasting { notices: None, recording: None });
+    drop(supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting).await);
+    let commands: Vec<String> = guest.join().unwrap().into_iter().filter(|name| name.starts_with("system_")).collect();
+    assert_eq!(commands, ["system_wakeup", "system_powerdown"]);
+    assert_ne!(stops.join().unwrap(), "silent");
+}
+
+#[tokio::test]
 async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));

@@ -49,7 +49,10 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
         },
         "free_nodes" => Fault {
             change: format!("{kind} {what}"),
-            make: "(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 & echo $! >/run/lab/holder".to_owned(),
+            // In no unit: one that nothing stops is refused before.
+            make: "(echo $BASHPID >/sys/fs/cgroup/cgroup.procs; exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 & \
+                   echo $! >/run/lab/holder; until grep -q '^0::/$' /proc/$!/cgroup; do :; done"
+                .to_owned(),
             mend: format!("kill $(cat /run/lab/holder); {}", until("[ ! -e /proc/$(cat /run/lab/holder) ]", ":")),
             below: "",
         },

@@ -88,8 +88,8 @@ fn rehearsed_outside(lab: &Lab, file: &str) -> Result<()> {
 }
 
 fn why_a_start_failed_is_shown_first_until_one_succeeds(lab: &Lab) -> Result<()> {
-    // Nobody stops this one, so the start fails when the screen is gone.
-    lab.sh("(exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 &")?;
+    // Nobody stops this one, which is in no unit, so the start fails when the screen is gone.
+    lab.sh("(echo $BASHPID >/sys/fs/cgroup/cgroup.procs; exec sleep 600 7</dev/dri/card0) >/dev/null 2>&1 &")?;
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
     // From a session, whose program repeats what the unit said; here it outlives the display manager.
     let session = "systemd-run --quiet --collect --scope --unit=session-c9.scope";

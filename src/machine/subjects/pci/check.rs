@@ -97,6 +97,8 @@ fn one(device: &PciDevice, field: &str, problems: &mut Problems) {
             problems
                 .add(at, format!("the property `{name}` follows from {other}"))
                 .help("leave it out of `properties`");
+        } else if name == "bootindex" && device.boot.is_some() {
+            problems.add(at, "`bootindex` follows from `boot`").help("leave it out of `properties`");
         } else if name.is_empty() || name.len() > 64 || !consists_of(name, "-_") {
             problems
                 .add(at, format!("{name:?} is not the name of a property"))

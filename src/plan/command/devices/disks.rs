@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::host::{FileFact, FileKind};
 use crate::machine::{Aio, Bus, Cache, Discard, Disk, Machine, Media};
 use crate::plan::Severity::{Hard, Soft};
+use crate::plan::command::boot_order;
 use crate::plan::draft::{self, Draft, by_default, by_fact};
 use crate::plan::process::account::{self, Use};
 use crate::qemu::command::QemuOption;
@@ -35,9 +36,8 @@ pub(in crate::plan) struct Resolved<'a> {
 
 /// Fills in what does not depend on host or QEMU.
 pub(in crate::plan) fn resolve(machine: &Machine) -> Vec<Resolved<'_>> {
-    let taken: Vec<u32> = machine.disks.iter().filter_map(|disk| disk.boot).collect();
-    let mut free = (1..).filter(|number| !taken.contains(number));
-    let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
+    let order = boot_order::choose(machine, &[]).disks;
+    let disks = machine.disks.iter().enumerate().zip(order).map(|((index, disk), boot)| {
         let (id, media, bus) = (disk.id(index), disk.media(), disk.bus());
         let threaded = match bus {
             Bus::VirtioBlk | Bus::VirtioScsi => disk.iothread.unwrap_or(media != Media::Cd),
@@ -45,11 +45,6 @@ pub(in crate::plan) fn resolve(machine: &Machine) -> Vec<Resolved<'_>> {
         };
         // A SCSI controller has one I/O thread for all its disks.
         let iothread = threaded.then(|| format!("io-{}", if bus == Bus::VirtioScsi { SCSI } else { &id }));
-        let boot = match disk.boot {
-            Some(0) => None,
-            Some(number) => Some(number),
-            None => free.next(),
-        };
         Resolved { disk, index, id, media, bus, read_only: disk.read_only(), iothread, boot }
     });
     disks.collect()

@@ -5,6 +5,7 @@ pub(super) mod balloon;
 pub(in crate::plan) mod disks;
 pub(super) mod display;
 pub(super) mod input;
+mod intel;
 pub(super) mod networks;
 pub(super) mod passthrough;
 pub(super) mod ports;

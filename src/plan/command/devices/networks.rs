@@ -56,7 +56,11 @@ fn netdev(draft: &mut Draft, card: &Card, connected: &Connected, origin: Origin)
     if !draft.qemu.netdevs.contains(connected.kind) {
         let detail = format!("{} has no network backend `{}`", draft.qemu.binary.display(), connected.kind);
         let known: Vec<&str> = draft.qemu.netdevs.iter().map(String::as_str).collect();
-        draft.no(&card.key("backend"), Hard, detail, &format!("it has {}", known.join(", ")));
+        let remedy = match known.as_slice() {
+            [] => "name another QEMU in `qemu`".to_owned(),
+            known => format!("it has {}", known.join(", ")),
+        };
+        draft.no(&card.key("backend"), Hard, detail, &remedy);
         draft.about(&card.field("backend"));
     }
     let mut object = Map::new();

@@ -1,12 +1,17 @@
 //! The devices that are passed through to the guest: functions of one card on one root port, as they are on the card.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::host::pci::Link;
 use crate::machine::Property;
+use crate::plan::command::boot_order;
+use crate::plan::command::devices::intel;
 use crate::plan::devices::{Devices, Given};
 use crate::plan::draft::{self, Draft};
 use crate::qemu::device::Device;
+use crate::units::PciAddress;
 
 /// QEMU's words for the speed of a link, with those of the kernel.
 const SPEEDS: [(&str, &str); 6] =
@@ -24,24 +29,33 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, devices: &Devices) {
             None => cards.push(vec![*given]),
         }
     }
+    let boots = boot_order::of_devices(draft, devices);
+    let boots: BTreeMap<PciAddress, u32> = boots.into_iter().map(|(given, boot)| (given.address(), boot)).collect();
     for mut card in cards {
         card.sort_by_key(|given| given.address().function);
-        write_card(draft, &card);
+        write_card(draft, &card, &boots);
     }
 }
 
-fn write_card(draft: &mut Draft, card: &[Given]) {
+fn write_card(draft: &mut Draft, card: &[Given], boots: &BTreeMap<PciAddress, u32>) {
     let first = card[0];
     let id = |given: &Given| {
-        let address = given.address();
-        format!("pci-{:02x}-{:02x}-{:x}", address.bus, address.device, address.function)
+        let PciAddress { domain, bus, device, function } = given.address();
+        let domain = if domain == 0 { String::new() } else { format!("{domain:04x}-") };
+        format!("pci-{domain}{bus:02x}-{device:02x}-{function:x}")
     };
     let slot = card.iter().find_map(|given| Some((given.entry.slot?, format!("{}.slot", given.field()))));
-    let Some(port) = draft.port(&id(&first), slot.as_ref().map(|(slot, _)| *slot)) else { return };
-    let bus = port.id.clone();
-    let origin = draft.file(&slot.map_or_else(|| first.field(), |(_, field)| field));
-    let port = with_link(draft, port, first.details.link.as_ref());
-    draft.device(port, origin);
+    let built_in = card.len() == 1 && slot.is_none() && intel::is_built_in(&first);
+    let bus = if built_in {
+        "pcie.0".to_owned()
+    } else {
+        let Some(port) = draft.port(&id(&first), slot.as_ref().map(|(slot, _)| *slot)) else { return };
+        let bus = port.id.clone();
+        let origin = draft.file(&slot.map_or_else(|| first.field(), |(_, field)| field));
+        let port = with_link(draft, port, first.details.link.as_ref());
+        draft.device(port, origin);
+        bus
+    };
     // A guest looks for function 0 first and gives up if there is none.
     let as_on_card = first.address().function == 0;
     for (number, given) in card.iter().enumerate() {
@@ -49,7 +63,10 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
         let entry = given.entry;
         let mut device =
             Device::new("vfio-pci", id(given)).of_host().on(&bus).with("host", given.address().to_string());
-        device = device.with("addr", format!("0.{function:x}"));
+        device = match built_in {
+            true => intel::place(draft, device, given),
+            false => device.with("addr", format!("0.{function:x}")),
+        };
         if function == 0 && card.len() > 1 {
             device = device.with("multifunction", true);
         }
@@ -57,6 +74,7 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
             device = device.with_some("romfile", entry.rom.as_deref().map(draft::text));
             device = device.with_some("x-vga", entry.x_vga.filter(|wanted| *wanted));
         }
+        device = device.with_some("bootindex", boots.get(&given.address()).copied());
         for (name, value) in &entry.properties {
             let value = match value {
                 Property::Switch(on) => Value::from(*on),
@@ -68,8 +86,12 @@ fn write_card(draft: &mut Draft, card: &[Given]) {
         let field = given.field();
         let raw = entry.properties.keys().map(|name| (name.clone(), format!("{field}.properties.{name}")));
         let mut parts: Vec<_> = raw.map(|(name, field)| (name, draft.raw(&field))).collect();
-        let written = [("romfile", entry.rom.is_some(), "rom"), ("x-vga", entry.x_vga == Some(true), "x_vga")];
-        for (property, _, name) in written.into_iter().filter(|(_, written, _)| given.first && *written) {
+        let written = [
+            ("romfile", given.first && entry.rom.is_some(), "rom"),
+            ("x-vga", given.first && entry.x_vga == Some(true), "x_vga"),
+            ("bootindex", entry.boot.is_some() && boots.contains_key(&given.address()), "boot"),
+        ];
+        for (property, _, name) in written.into_iter().filter(|(_, written, _)| *written) {
             parts.push((property.to_owned(), draft.file(&format!("{field}.{name}"))));
         }
         let origin = draft.file(&field);

@@ -44,6 +44,7 @@ fn check(draft: &mut Draft, card: &mut Card, wanted: &MacvtapPort) -> Option<u32
         let cards: Vec<&str> = cards.map(|(name, _)| name.as_str()).collect();
         let remedy = match nearest(name, cards.iter().copied()) {
             Some(near) => format!("did you mean `Macvtap(interface: {near:?})`?"),
+            None if cards.is_empty() => "this host has no network card; write `backend: User`".to_owned(),
             None => format!("name one of this host's cards: {}", cards.join(", ")),
         };
         draft.no(&key, Hard, format!("there is no network interface {name}"), &remedy);

@@ -262,7 +262,8 @@ impl Journal {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
+    /// Undoes the changes of this kind that may stand, last first.
+    pub fn undo_where(&mut self, root: &Root, which: impl Fn(&Change) -> bool) -> Vec<UndoReport> {
         let mut reports = Vec::new();
         let open: Vec<Open> = self.open_changes().into_iter().rev().filter(|o| which(&o.change)).collect();
         // Another machine may be reserving. If it does not end, the pool is lowered all the same.

@@ -129,6 +129,11 @@ impl Systemd {
         self.job("StartTransientUnit", unit, &(unit, Mode::Fail.word(), properties, auxiliary), limit).await
     }
 
+    /// Sets properties of the unit until the next boot.
+    pub async fn set_properties(&self, unit: &str, properties: Properties<'_>) -> Result<()> {
+        self.call("SetUnitProperties", &(unit, true, properties)).await
+    }
+
     /// Forgets that the unit failed, and how often it was started. A unit that is not loaded has nothing to forget.
     pub async fn reset_failed(&self, unit: &str) {
         drop(self.call::<()>("ResetFailedUnit", &(unit,)).await);

@@ -11,17 +11,20 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{
-    Cgroup, Change, ChangeError, FileError, HugePages, KernelThreads, Macvtap, MacvtapMode, Nat, NodeFolder, Own,
-    Setting, SharedFile, TakeUsb, Write, Writes, affinity, unattended,
+    Affinities, Cgroup, Change, ChangeError, CpusetController, ExclusiveCpus, FileError, Freeze, HugePages,
+    KernelThreads, Macvtap, MacvtapMode, Nat, NodeFolder, Own, Partition, Setting, SharedFile, TakeUsb, VcpuGroup,
+    Write, Writes, affinity, unattended,
 };
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
-use vfio_run::units::{Size, Stage};
+use vfio_run::units::{CpuSet, Size, Stage};
 
 /// Files of a fake host, by path.
 type Files = BTreeMap<PathBuf, String>;
 
 const POOL: &str = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
+
+const GROUP: &str = "sys/fs/cgroup/a.slice";
 
 struct Host {
     folder: tempfile::TempDir,
@@ -38,6 +41,14 @@ impl Host {
         host.put(&format!("{POOL}/free_hugepages"), &pool.1.min(pool.0).to_string());
         host.put(&format!("{POOL}/surplus_hugepages"), "0");
         host.put("sys/fs/cgroup/cgroup.procs", "");
+        for (file, text) in [
+            ("cgroup.subtree_control", "pids"),
+            ("cgroup.freeze", "0"),
+            ("cpuset.cpus.exclusive", "0-1"),
+            ("cpuset.cpus.partition", "member"),
+        ] {
+            host.put(&format!("{GROUP}/{file}"), text);
+        }
         // A USB device whose interface has no driver.
         host.put("sys/bus/usb/devices/1-1/bConfigurationValue", "1");
         host.put("sys/bus/usb/devices/1-1:1.0/bInterfaceClass", "ff");
@@ -161,8 +172,19 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         let to = cpus.iter().copied().find(|cpu| *cpu != cpus[n]).unwrap_or(cpus[n]);
         KernelThreads { away_from: [cpus[n]].into_iter().collect(), to: [to].into_iter().collect() }.into()
     });
+    let in_group = (0..6u32, proptest::collection::btree_set(1..6u32, 1..4)).prop_map(|(kind, cpus)| {
+        let (group, cpus): (PathBuf, CpuSet) = (Path::new("/").join(GROUP), cpus.into_iter().collect());
+        match kind {
+            0 => CpusetController { group, clears: cpus.len() > 1 }.into(),
+            1 => VcpuGroup { path: group.join("vcpus"), cpus }.into(),
+            2 => ExclusiveCpus { group, cpus }.into(),
+            4 => Affinities { all: cpus }.into(),
+            3 => Partition { group, cpus }.into(),
+            _ => Freeze { group }.into(),
+        }
+    });
     let usb = (1..3u32).prop_map(|n| TakeUsb { port: format!("1-{n}").parse().unwrap() }.into());
-    let others = prop_oneof![macvtap, nat, threads];
+    let others = prop_oneof![2 => macvtap, 2 => nat, 2 => threads, 4 => in_group];
     let any = prop_oneof![3 => many, 4 => writes, 1 => pages, 2 => own, 1 => cgroup, 1 => nodes, 1 => usb, 1 => shared, 2 => others];
     proptest::collection::vec(any, 1..6)
         .prop_map(|mut changes: Vec<Change>| {

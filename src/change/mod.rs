@@ -13,6 +13,19 @@ mod record;
 mod step;
 mod wait;
 
+/// What the processes of a cgroup may use: which CPUs, and whether they run at all.
+mod cgroup {
+    pub mod affinities;
+    pub mod allowed_cpus;
+    pub mod cpuset_controller;
+    pub mod exclusive_cpus;
+    mod files;
+    pub mod freeze;
+    mod lost_cpus;
+    pub mod partition;
+    pub mod vcpu_group;
+}
+
 /// What the people in front of the host use, shared with the guest: USB devices, keyboards, mice.
 mod desk {
     pub mod node_folder;
@@ -71,7 +84,8 @@ mod systemd {
 
 pub use compare::Compare;
 pub use error::{
-    ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, NetworkError, RecordError, UnitError,
+    ChangeError, FileError, FunctionError, HeldError, HugePagesError, ModuleError, NetworkError, PartitionError,
+    RecordError, UnitError,
 };
 pub use host::knob::Knob;
 pub use host::pool_lock::PoolLock;
@@ -86,6 +100,13 @@ pub use step::{Effect, Nature, Observed, Progress, Step, unattended};
 use crate::host::Root;
 
 step::changes! {
+    cgroup::affinities::Affinities,
+    cgroup::allowed_cpus::AllowedCpus,
+    cgroup::cpuset_controller::CpusetController,
+    cgroup::exclusive_cpus::ExclusiveCpus,
+    cgroup::freeze::Freeze,
+    cgroup::partition::Partition,
+    cgroup::vcpu_group::VcpuGroup,
     desk::node_folder::NodeFolder,
     desk::take_usb::TakeUsb,
     host::cgroup::Cgroup,

@@ -53,9 +53,13 @@ impl Details {
         let root = Root::new("/");
         let first = run::first_look(run_dir);
         // Without a first look nobody knows what came before the guest.
-        let guest = first.as_ref().and_then(|_| run::kept_plan(run_dir).ok()?.placement.guest_cpus());
+        let plan = run::kept_plan(run_dir).ok();
+        let guest = first.as_ref().and_then(|_| plan.as_ref()?.placement.guest_cpus());
         let now = Activity::read(&root, qemu, guest.as_ref());
-        let (cgroup, partition) = now.cgroup(&root, qemu);
+        let (cgroup, of_group) = now.cgroup(&root, qemu);
+        // Where the partition is a whole slice, the group's own file says nothing of it.
+        let made = plan.as_ref().and_then(|plan| plan.isolation.as_ref()?.partition());
+        let partition = made.and_then(|group| root.text(group.join("cpuset.cpus.partition"))).or(of_group);
         Self { since: now.since(&first.unwrap_or_default()), memory: MemoryUse::read(&root, qemu), cgroup, partition }
     }
 

@@ -10,9 +10,9 @@ use super::files::{firmware, images, unit_file, writable};
 use super::input::Inputs;
 use super::usb::Plugged;
 use super::{
-    Boot, Cpus, Descriptor, Desktop, Environment, FileFact, InstalledUnit, Kvm, Logind, Memory, Network, Passt, Pci,
-    Process, RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning, WantedUnit, Writable,
-    environment, io_uring, lease, pci, process, render_nodes, smbios, usb,
+    Boot, Cpus, Cpusets, Descriptor, Desktop, Environment, FileFact, Group, InstalledUnit, Kvm, Logind, Memory,
+    Network, Passt, Pci, Process, RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning,
+    WantedUnit, Writable, environment, groups, io_uring, lease, pci, process, render_nodes, smbios, usb,
 };
 use crate::units::Size;
 
@@ -74,6 +74,12 @@ pub struct Host {
     /// What can be tuned for a run, if the machine tunes its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
+    /// What the cgroups say about CPUs, if the machine's vCPUs may get CPUs of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpusets: Option<Cpusets>,
+    /// The groups of processes that the machine names; `None`: there is none of this name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Option<Group>>,
     /// The network interfaces, if the machine uses any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
@@ -139,6 +145,10 @@ pub struct Wanted {
     pub user_network: bool,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
+    /// Whether the cgroups' CPUs are looked at.
+    pub cpusets: bool,
+    /// Groups of processes, by their units.
+    pub groups: Vec<String>,
     /// Whether the network interfaces are looked at.
     pub network: bool,
     /// TCP ports; if there are none, nothing of TCP is looked at.
@@ -196,6 +206,8 @@ impl Host {
             user_network: wanted.user_network.then(|| UserNetwork::read(root, passt, of_itself)),
             logind: Some(Logind::read(root)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
+            cpusets: wanted.cpusets.then(|| Cpusets::read(root, process.cgroup.as_deref())),
+            groups: groups::find(root, &wanted.groups),
             network: wanted.network.then(|| Network::read(root)),
             tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
@@ -295,6 +307,8 @@ mod tests {
             desk: Some(vec![]),
             user_network: true,
             tuning: Some(WantedTuning::default()),
+            cpusets: true,
+            groups: vec!["init.scope".to_owned()],
             network: true,
             ports: [22].into(),
             acpi_tables: vec!["/etc/passwd".into()],

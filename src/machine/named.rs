@@ -40,6 +40,8 @@ pub struct Named {
     pub units: Vec<String>,
     /// Units of users' service managers.
     pub user_units: Vec<String>,
+    /// Groups of processes, by their units.
+    pub groups: Vec<String>,
     /// Whether the host's network interfaces matter.
     pub network: bool,
     /// TCP ports of the host that QEMU or a helper listens on.

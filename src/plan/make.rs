@@ -2,7 +2,7 @@
 
 use super::draft::Draft;
 use super::process::{account, cgroup, sockets, trust};
-use super::{Plan, accelerator, command, dead_man_switch, devices, holds, hooks, placement, tuning};
+use super::{Plan, accelerator, command, dead_man_switch, devices, holds, hooks, isolation, placement, quiet, tuning};
 use crate::host::{Host, lease};
 use crate::machine::{Machine, OnReboot, Serial};
 use crate::qemu::QemuFacts;
@@ -20,7 +20,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     trust::check(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
-    let (placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
+    let (mut placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
     let devices = devices::resolve(&mut draft);
     let decided = command::Decided { accelerator, placement: &placement, faithful, disks, devices: &devices };
     command::write(&mut draft, &decided);
@@ -32,6 +32,8 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     if let Some(moves) = &moves {
         cgroup = cgroup::of_unit(&mut draft, first_changes, &moves.unit);
     }
+    quiet::decide(&mut draft, &cgroup);
+    let isolation = isolation::decide(&mut draft, &mut placement, &cgroup, moves.as_ref());
     command::finish(&mut draft);
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);
@@ -61,6 +63,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
         placement,
         changes,
         device_irqs,
+        isolation,
         holds,
         hooks,
         keep,

@@ -10,11 +10,13 @@ mod devices;
 mod draft;
 mod holds;
 mod hooks;
+mod isolation;
 mod make;
 #[cfg(test)]
 mod parts_tests;
 mod placement;
 mod process;
+mod quiet;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
@@ -33,9 +35,10 @@ pub use contents::{
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};
 pub use hooks::PlannedHook;
+pub use isolation::Isolation;
 pub use make::plan;
 pub use placement::Placement;
-pub use process::cgroup::Cgroup;
+pub use process::cgroup::{Cgroup, slice_of_unit};
 pub use process::session::Move;
 pub use trial::{Trial, trial};
 pub use tuning::DeviceIrqs;

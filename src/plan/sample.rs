@@ -131,6 +131,8 @@ pub fn host(shape: Shape) -> Host {
         input: None,
         user_network: None,
         tuning: None,
+        cpusets: None,
+        groups: BTreeMap::new(),
         network: None,
         tcp: None,
         acpi_tables: BTreeMap::new(),

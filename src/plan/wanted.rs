@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::host::pci::WantedPci;
 use crate::host::{Passt, Wanted, WantedDesktop};
-use crate::machine::{Backend, Machine, QEMU, Tpm};
+use crate::machine::{Backend, Isolate, Machine, QEMU, Tpm};
 
 /// What a plan for any machine may ask about, for a host that is captured before there is one.
 pub fn wanted_by_any() -> Wanted {
@@ -14,6 +14,7 @@ pub fn wanted_by_any() -> Wanted {
         virtiofsd: true,
         user_network: true,
         tuning: Some(super::tuning::wanted_by_any()),
+        cpusets: true,
         network: true,
         desktop: Some(WantedDesktop::default()),
         desk: Some(Vec::new()),
@@ -55,6 +56,8 @@ pub fn wanted(machine: &Machine) -> Wanted {
         virtiofsd: named.virtiofsd,
         desk: named.desk.then_some(named.inputs),
         tuning,
+        cpusets: machine.host.isolate != Some(Isolate::None),
+        groups: named.groups,
         network: named.network,
         ports: named.ports,
         acpi_tables: named.acpi_tables,

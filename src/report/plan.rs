@@ -40,6 +40,9 @@ fn render(plan: &Plan, origins: bool) -> String {
     }
     let irqs = plan.device_irqs.iter().map(|irqs| format!("those of {} go to CPUs {}", irqs.device, irqs.cpus));
     section("Interrupts of the guest's devices", lines(irqs));
+    let isolation = plan.isolation.iter().flat_map(|isolation| &isolation.changes);
+    let changes = isolation.map(|c| format!("{}{}", c.change, because(&c.origin)));
+    section("Once QEMU waits in its cgroup, undone as well", lines(changes));
     let holds = plan.holds.iter().map(|h| format!("{}{}", h.hold, because(&h.origin)));
     section("Held for as long as QEMU runs", lines(holds));
     if let Some(switch) = plan.give_back_unless {

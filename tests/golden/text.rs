@@ -55,6 +55,9 @@ pub fn of(plan: &Plan) -> String {
     for change in &plan.changes {
         line(format!("  {}  # {}", serde_json::to_string(&change.change).unwrap(), change.origin));
     }
+    for change in plan.isolation.iter().flat_map(|isolation| &isolation.changes) {
+        line(format!("  isolation: {}  # {}", serde_json::to_string(&change.change).unwrap(), change.origin));
+    }
     for hook in &plan.hooks {
         line(format!("  hook {hook}, {} s  # {}", hook.timeout, hook.origin));
     }

@@ -6,6 +6,7 @@ mod held;
 mod huge_pages;
 mod module;
 mod network;
+mod partition;
 mod record;
 mod unit;
 
@@ -15,6 +16,7 @@ pub use held::HeldError;
 pub use huge_pages::HugePagesError;
 pub use module::ModuleError;
 pub use network::NetworkError;
+pub use partition::PartitionError;
 pub use record::RecordError;
 pub use unit::UnitError;
 
@@ -42,6 +44,9 @@ pub enum ChangeError {
     /// The network that machines share could not be made or removed.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The kernel did not do with a cgroup what it was asked for.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
     /// A unit could not be stopped or started.
     #[error(transparent)]
     Unit(#[from] UnitError),

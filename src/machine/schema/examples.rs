@@ -122,6 +122,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("video_memory", "video_memory: \"64 MiB\", video: Qxl"),
     ("host", "(governor: \"performance\", no_sleep: true)"),
     ("host.cpu_latency_us", "20"),
+    ("host.quiet", "[\"docker.service\"]"),
     ("host.governor", "\"performance\""),
     ("host.energy_preference", "\"performance\""),
     ("host.halt_poll_ns", "400000"),

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::explicit_none;
 use crate::machine::named::Named;
 use crate::machine::problems::{Problems, consists_of};
 use crate::machine::subject::Subject;
@@ -12,6 +13,10 @@ use crate::machine::subject::Subject;
 const MAX_LATENCY: u32 = 1_000_000;
 /// With `0` the kernel would stop for good to sum up on a CPU; nobody needs figures that are older than an hour.
 const STAT_INTERVAL: std::ops::RangeInclusive<u32> = 1..=3600;
+/// The longest name of a group, which is a folder.
+const MAX_NAME: usize = 255;
+/// More levels than groups have.
+const MAX_DEPTH: usize = 32;
 /// Longer than any name of a governor or preference (`CPUFREQ_NAME_LEN` is 16).
 const MAX_WORD: usize = 32;
 
@@ -41,6 +46,20 @@ pub struct HostTuning {
     /// Fields that `tune` leaves as they are on the host: `["governor", "ksm"]`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// How everything else of the host is kept off the CPUs of the vCPUs. `Partition`: they belong to a cpuset partition
+    /// (`cpuset.cpus.partition`), which no program, no kernel thread that can move and no unbound work of the kernel
+    /// enters. `None`: other programs may run there, and delay the guest. A partition needs root, cgroup v2, and vCPUs with
+    /// CPUs of their own. Before Linux 6.7 it also needs systemd, and takes the CPUs of QEMU's other threads along: those of
+    /// `cpu.emulator` and `cpu.iothreads`, or one that the program chooses. The plan says what is in the way. Default:
+    /// a partition from Linux 6.7 on, if it can be made; the guest starts without if not.
+    #[serde(default, deserialize_with = "explicit_none::written", skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<Isolate>,
+    /// Groups of processes that stand still while the guest runs, `["docker.service", "user@1000.service/app.slice"]` for
+    /// example (the cgroup freezer): they take no CPU time, keep their memory and go on afterwards. Each is a unit or a
+    /// slice of systemd's, or a group below one; a path that begins with `/` starts from `/sys/fs/cgroup`. Connections of
+    /// such programs to others may time out. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quiet: Vec<String>,
     /// The cpufreq governor of all CPUs, `"performance"` for example: one of those that
     /// `/sys/devices/system/cpu/cpufreq/policy0/scaling_available_governors` lists. With intel_pstate and amd-pstate these
     /// are only `performance` and `powersave`. A governor that raises the frequency step by step sees little load if the
@@ -150,6 +169,15 @@ pub enum DevicePlace {
     Anywhere,
 }
 
+/// How everything else of the host is kept off the CPUs of the vCPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Isolate {
+    /// By a cpuset partition.
+    Partition,
+    /// Not at all.
+    None,
+}
+
 /// The frequency that no CPU falls below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Frequency {
@@ -252,6 +280,17 @@ impl Subject for HostTuning {
                     .allowed(Self::DESKTOP.map(|field| format!("{field:?}")).join(", "));
             }
         }
+        for (index, group) in self.quiet.iter().enumerate() {
+            let parts: Vec<&str> = group.trim_start_matches('/').split('/').collect();
+            let is_name = |part: &&str| {
+                !part.is_empty() && !part.starts_with('.') && part.len() <= MAX_NAME && !part.contains(char::is_control)
+            };
+            if !parts.iter().all(is_name) || parts.len() > MAX_DEPTH {
+                problems
+                    .add(format!("host.quiet[{index}]"), format!("`host.quiet` cannot have {group:?}"))
+                    .allowed("a unit or a slice of systemd's, \"docker.service\" for example, or a group below one");
+            }
+        }
         for (field, latency) in
             [("host.cpu_latency_us", self.cpu_latency_us), ("host.guest_cpu_latency_us", self.guest_cpu_latency_us)]
         {
@@ -279,6 +318,7 @@ impl Subject for HostTuning {
     }
 
     fn name(&self, named: &mut Named) {
+        named.groups.extend(self.quiet.iter().cloned());
         named.files.extend(self.cpu_latency_us.map(|_| Self::CPU_LATENCY_NODE.into()));
     }
 }
@@ -310,6 +350,12 @@ mod tests {
             ("keep: [\"ksm\"]", Some("`host.keep` is for the fields of `tune`")),
             ("stat_interval: 0", Some("`host.stat_interval` cannot be 0")),
             ("stat_interval: 3601", Some("1 to 3600 seconds")),
+            ("isolate: Partition", None),
+            ("isolate: None", None),
+            ("quiet: [\"docker.service\", \"user@1000.service/app.slice\", \"/machine.slice\"]", None),
+            ("quiet: [\"\"]", Some("`host.quiet` cannot have \"\"")),
+            ("quiet: [\"a.slice/../b\"]", Some("`host.quiet` cannot have \"a.slice/../b\"")),
+            ("quiet: [\"/\"]", Some("`host.quiet` cannot have \"/\"")),
         ] {
             let text = format!("(guest: Linux, memory: (size: \"1 GiB\"), host: ({written}))");
             let error = parse(Path::new("m.ron"), &text).err().map(|error| error.to_string());

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::GiveBack;
 use crate::plan::{
-    Account, Cgroup, Descriptor, DeviceIrqs, Finding, Helper, Keep, LateDevice, Link, Move, Paths, Placement,
-    PlannedChange, PlannedHold, PlannedHook, Variable, Viewer,
+    Account, Cgroup, Descriptor, DeviceIrqs, Finding, Helper, Isolation, Keep, LateDevice, Link, Move, Paths,
+    Placement, PlannedChange, PlannedHold, PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
 use crate::units::PciAddress;
@@ -31,6 +31,9 @@ pub struct Plan {
     /// The CPUs for the interrupts of the devices that the guest has, once its drivers have asked for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_irqs: Vec<DeviceIrqs>,
+    /// How everything else of the host is kept off the vCPUs' CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// What the host does for as long as QEMU runs, with descriptors that QEMU inherits; nothing to undo.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<PlannedHold>,

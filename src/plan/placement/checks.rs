@@ -45,8 +45,20 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             draft.about(&format!("cpu.{field}"));
         }
         if !forbidden.is_empty() {
-            let detail = format!("`cpu.{field}` names {}, which this process may not run on", numbered(&forbidden));
-            let remedy = format!("{remedy}, or start from a cgroup or container that has them");
+            let taken = host_has_given(draft, &forbidden);
+            let detail = format!(
+                "`cpu.{field}` names {}, which {}",
+                numbered(&forbidden),
+                if taken {
+                    "another cpuset partition has, as that of another machine"
+                } else {
+                    "this process may not run on"
+                }
+            );
+            let remedy = match taken {
+                true => format!("{remedy}, or end what has them"),
+                false => format!("{remedy}, or start from a cgroup or container that has them"),
+            };
             draft.no(&format!("cpu.{field}.allowed"), Hard, detail, &remedy);
             draft.about(&format!("cpu.{field}"));
         }
@@ -77,6 +89,12 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
         );
         draft.about("cpu.topology");
     }
+}
+
+/// Whether these CPUs are out of reach because a partition has them.
+fn host_has_given(draft: &Draft, cpus: &CpuSet) -> bool {
+    let effective = draft.host.cpusets.as_ref().map(|cpusets| &cpusets.effective).filter(|cpus| !cpus.is_empty());
+    effective.is_some_and(|effective| effective.intersection(cpus).is_empty())
 }
 
 /// What the vCPUs share with the rest of the host, and with each other.

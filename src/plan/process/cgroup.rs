@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::change::{self, Change};
+use crate::host::Cpusets;
+use crate::machine::{Isolate, Machine};
 use crate::plan::PlannedChange;
 use crate::plan::draft::Draft;
 use crate::units::Origin;
@@ -21,7 +23,8 @@ pub enum Cgroup {
     Scope(String),
 }
 
-const MOUNT: &str = "/sys/fs/cgroup";
+/// Where the unified hierarchy is mounted.
+pub(in crate::plan) const MOUNT: &str = "/sys/fs/cgroup";
 const DELEGATED: &str = "the launcher's unit is delegated to it";
 
 /// Decides by the unit that the launcher runs in. If systemd runs, cgroups belong to it, except below a unit that it
@@ -44,10 +47,28 @@ pub(in crate::plan) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     }
 }
 
+/// The slice at the top that is the machine's own, with no other. A `-` in its name would put it below another one
+/// (systemd.slice(5)).
+pub(in crate::plan) fn own_slice(machine: &str) -> String {
+    format!("vfiorun{}.slice", machine.replace('-', "\\x2d"))
+}
+
+/// The slice that a unit of the machine must be in, so that its CPUs can become its own; `None`: any.
+pub fn slice_of_unit(machine: &Machine, cpusets: Option<&Cpusets>) -> Option<String> {
+    let is_needed = machine.host.isolate == Some(Isolate::Partition)
+        && cpusets.is_some_and(|cpusets| !cpusets.exclusive && cpusets.offered);
+    is_needed.then(|| own_slice(&machine.name))
+}
+
+pub(in crate::plan) fn slice(draft: &Draft<'_>) -> Option<String> {
+    slice_of_unit(draft.machine, draft.host.cpusets.as_ref())
+}
+
 /// The guest's group below the unit that the launcher moves to. The change that makes it takes the place, among the
 /// changes, of the one that was decided for the unit that the launcher is in now.
 pub(in crate::plan) fn of_unit(draft: &mut Draft<'_>, place: usize, unit: &str) -> Cgroup {
-    let path = Path::new(MOUNT).join("system.slice").join(unit).join("guest");
+    let path =
+        Path::new(MOUNT).join(slice(draft).unwrap_or_else(|| "system.slice".to_owned())).join(unit).join("guest");
     let change = change::Cgroup { path: path.clone() }.into();
     draft.changes.retain(|planned| !matches!(planned.change, Change::Cgroup(_)));
     let origin = Origin::Fact(DELEGATED.to_owned());

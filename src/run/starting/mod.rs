@@ -10,6 +10,7 @@ mod greeting;
 mod helpers;
 pub(super) mod holders;
 pub(super) mod holds;
+pub(super) mod isolate;
 pub mod memory;
 mod scope;
 pub mod sockets;

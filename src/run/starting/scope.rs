@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use zbus::zvariant::Value;
 
+use super::transient_unit::DELEGATED;
+use crate::plan::Plan;
 use crate::systemd::{ANSWER_LIMIT, Properties, Systemd, SystemdError};
 
 /// How long systemd may take to forget a scope whose last process has ended.
@@ -18,14 +20,32 @@ const UNATTENDED_STOP: Duration = Duration::from_secs(10);
 /// A scope that is to be made.
 #[derive(Debug)]
 pub struct Scope<'a> {
-    /// Its name.
-    pub name: &'a str,
+    name: &'a str,
     /// What `systemctl status` calls it.
-    pub description: &'a str,
+    description: String,
     /// The connection that systemd asks to end it: the launcher's.
-    pub controller: Option<&'a str>,
+    controller: Option<&'a str>,
     /// How long the launcher may take for that.
-    pub stop: Duration,
+    stop: Duration,
+    /// Whether groups are made below it.
+    divided: bool,
+    /// The slice that it is in; `None`: the system's.
+    slice: Option<&'a str>,
+}
+
+impl<'a> Scope<'a> {
+    /// The plan's, of this name. `controller` and `stop`: who ends it if systemd asks, and how long that may take.
+    pub fn of(plan: &'a Plan, name: &'a str, controller: Option<&'a str>, stop: Duration) -> Self {
+        let isolation = plan.isolation.as_ref();
+        Self {
+            name,
+            description: format!("Guest of vfio-run: {}", plan.name),
+            controller,
+            stop,
+            divided: isolation.is_some_and(|isolation| isolation.threads.is_some()),
+            slice: isolation.and_then(|isolation| isolation.slice.as_deref()),
+        }
+    }
 }
 
 /// Has systemd put these processes into a scope, and waits until they are there. What is left of an earlier scope of the
@@ -57,17 +77,21 @@ fn is_there(error: &SystemdError) -> bool {
     matches!(error, SystemdError::Refused(zbus::Error::MethodError(name, ..)) if name.ends_with(".UnitExists"))
 }
 
-fn properties<'a>(scope: &Scope<'a>, pids: &[u32]) -> Properties<'a> {
+fn properties<'a>(scope: &'a Scope<'_>, pids: &[u32]) -> Properties<'a> {
     // The launcher ends QEMU. systemd does, if it is asked to stop the scope and there is no launcher to ask, or it takes too
     // long.
     let stop = if scope.controller.is_some() { scope.stop } else { UNATTENDED_STOP };
     let mut properties = vec![
-        ("Description", Value::from(scope.description)),
+        ("Description", Value::from(scope.description.as_str())),
         ("PIDs", Value::from(pids.to_vec())),
         ("CollectMode", Value::from("inactive-or-failed")),
         ("TimeoutStopUSec", Value::from(stop.as_micros() as u64)),
     ];
     properties.extend(scope.controller.map(|name| ("Controller", Value::from(name))));
+    if scope.divided {
+        properties.push(("DelegateControllers", Value::from(DELEGATED.to_vec())));
+    }
+    properties.extend(scope.slice.map(|slice| ("Slice", Value::from(slice))));
     properties
 }
 
@@ -82,6 +106,7 @@ mod tests {
     #[test]
     fn the_scope_holds_qemu_and_is_forgotten_with_it() {
         // Each of them matters: without `PIDs` systemd refuses, without `CollectMode` a scope that failed keeps the name,
+        // Each of them matters: without `PIDs` systemd refuses, without `CollectMode` a scope that failed keeps the name,
         // by default systemd waits 90 s before it kills a QEMU in a scope that is stopped, and without `Controller` a host
         // that shuts down ends QEMU by SIGTERM, which is a power cut to its guest.
         let expected = |stop: u64| {
@@ -92,11 +117,24 @@ mod tests {
                 ("TimeoutStopUSec", Value::from(stop)),
             ]
         };
-        let (name, description, stop) = ("a.scope", "Guest of vfio-run: win11", Duration::from_secs(180));
-        let of = |controller| properties(&Scope { name, description, controller, stop }, &[7, 8]);
-        assert_eq!(of(None), expected(10_000_000));
+        let mut scope = Scope {
+            name: "a.scope",
+            description: "Guest of vfio-run: win11".to_owned(),
+            controller: None,
+            stop: Duration::from_secs(180),
+            divided: false,
+            slice: None,
+        };
+        assert_eq!(properties(&scope, &[7, 8]), expected(10_000_000));
+        scope.controller = Some(":1.42");
         let mut attended = expected(180_000_000);
         attended.push(("Controller", Value::from(":1.42")));
-        assert_eq!(of(Some(":1.42")), attended);
+        assert_eq!(properties(&scope, &[7, 8]), attended);
+        scope.divided = true;
+        attended.push(("DelegateControllers", Value::from(vec!["cpuset", "pids"])));
+        assert_eq!(properties(&scope, &[7, 8]), attended);
+        scope.slice = Some("vfiorunwin11.slice");
+        attended.push(("Slice", Value::from("vfiorunwin11.slice")));
+        assert_eq!(properties(&scope, &[7, 8]), attended);
     }
 }

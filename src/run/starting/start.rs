@@ -15,6 +15,7 @@ use super::display;
 use super::helpers::{start_helpers, wait_for_qemu};
 use super::holders;
 use super::holds;
+use super::isolate::{self, isolate};
 use super::memory;
 use super::scope::{self, Scope};
 use super::sockets::{self, Sockets};
@@ -104,6 +105,8 @@ pub async fn start_again(
     }
     *processes = Processes::default();
     event_loop::forget_alive(&plan.paths.run);
+    // Its groups went with QEMU, or are in the way of those for the next.
+    isolate::give_up(plan, root, journal);
     journal.shorten()?;
     display::prepare(plan)?;
     let holds = holds::open(root, plan).await?;
@@ -229,13 +232,13 @@ async fn continue_guest(
     if let Cgroup::Scope(name) = &plan.cgroup {
         let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
         // After the answer, so that a QEMU that refuses its arguments leaves no failed scope behind.
-        let description = format!("Guest of vfio-run: {}", plan.name);
-        let scope = Scope { name, description: &description, controller, stop: waits(plan).limit_of_stop() };
+        let scope = Scope::of(plan, name, controller, waits(plan).limit_of_stop());
         if let Err(error) = scope::enter(&scope, &pids.collect::<Vec<_>>()).await {
             tracing::warn!("QEMU stays in the launcher's cgroup: {error:#}");
         }
     }
-    let placed = place_all(&mut qmp, qemu.pid(), &plan.placement).await;
+    let isolation = isolate(plan, root, journal)?;
+    let placed = place_all(&mut qmp, qemu.pid(), &plan.placement, isolation).await;
     placed.context("the guest was not started, because one of its threads could not be placed")?;
     cables::unplug(plan, journal.records(), &mut qmp).await?;
     display::give_socket(plan);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use qapi::qmp;
 
 use super::affinity::place;
-use crate::plan::Placement;
+use crate::plan::{Isolation, Placement};
 use crate::qemu::Qmp;
 use crate::units::CpuSet;
 
@@ -21,8 +21,9 @@ use crate::units::CpuSet;
 pub const LATER_LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
 
 /// Puts every vCPU and I/O thread onto its CPUs, and every other thread of QEMU onto the emulator's; those that they
-/// make later inherit them. The guest has not executed an instruction yet (`-S`).
-pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement) -> Result<()> {
+/// make later inherit them. The guest has not executed an instruction yet (`-S`). With an isolation, the vCPUs' threads
+/// move to its group first.
+pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement, isolation: Option<&Isolation>) -> Result<()> {
     let mut seen = 0;
     let mut named = BTreeSet::new();
     for cpu in qmp.execute(qmp::query_cpus_fast {}).await? {
@@ -32,7 +33,8 @@ pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement) -> Resul
         let (index, thread) = (cpu.cpu_index, cpu.thread_id);
         let cpus = usize::try_from(index).ok().and_then(|i| placement.vcpus.get(i));
         let cpus = cpus.with_context(|| format!("QEMU has a vCPU {index} that the plan does not"))?;
-        place_own(qemu, thread, cpus).with_context(|| format!("vCPU {index} (thread {thread})"))?;
+        let group = isolation.and_then(|isolation| isolation.threads.as_deref());
+        place_own(qemu, thread, cpus, group).with_context(|| format!("vCPU {index} (thread {thread})"))?;
         named.insert(thread);
         seen += 1;
     }
@@ -41,14 +43,14 @@ pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement) -> Resul
     }
     for thread in qmp.execute(qmp::query_iothreads {}).await? {
         let Some((_, cpus)) = placement.iothreads.iter().find(|(id, _)| *id == thread.id) else { continue };
-        place_own(qemu, thread.thread_id, cpus)
+        place_own(qemu, thread.thread_id, cpus, None)
             .with_context(|| format!("I/O thread {} (thread {})", thread.id, thread.thread_id))?;
         named.insert(thread.thread_id);
     }
     for thread in threads(qemu) {
         // One that has ended since it was listed needs no place.
         if !named.contains(&thread) && is_thread(qemu, thread) {
-            place_own(qemu, thread, &placement.emulator).with_context(|| format!("QEMU's thread {thread}"))?;
+            place_own(qemu, thread, &placement.emulator, None).with_context(|| format!("QEMU's thread {thread}"))?;
         }
     }
     Ok(())
@@ -64,22 +66,28 @@ fn is_thread(qemu: i32, thread: i64) -> bool {
 }
 
 /// Places a thread only if it is one of QEMU's: a guest that took QEMU over must not make root move other programs.
-fn place_own(qemu: i32, thread: i64, cpus: &CpuSet) -> Result<()> {
+/// `group`: the cgroup that it moves to first, below that of QEMU's other threads, or that one.
+fn place_own(qemu: i32, thread: i64, cpus: &CpuSet, group: Option<&Path>) -> Result<()> {
     let tid = i32::try_from(thread).ok().filter(|t| *t > 0).context("QEMU named a thread that cannot be")?;
     if !is_thread(qemu, thread) {
         bail!("QEMU named a thread that is not its own");
     }
+    if let Some(group) = group {
+        let file = group.join("cgroup.threads");
+        std::fs::write(&file, tid.to_string()).with_context(|| format!("cannot write to {}", file.display()))?;
+    }
     place(tid, cpus)
 }
 
-/// Takes the threads that KVM has added to QEMU off the guest's CPUs.
-pub fn place_kernel_threads(qemu: i32, placement: &Placement) {
+/// Takes the threads that KVM has added to QEMU off the guest's CPUs; they began in their vCPU's group.
+pub fn place_kernel_threads(qemu: i32, placement: &Placement, isolation: Option<&Isolation>) {
+    let group = isolation.and_then(|isolation| isolation.threads.as_deref()?.parent());
     for thread in threads(qemu) {
         let name = std::fs::read_to_string(format!("/proc/{qemu}/task/{thread}/comm")).unwrap_or_default();
         if !name.starts_with("kvm-") {
             continue;
         }
-        match place_own(qemu, thread, &placement.emulator) {
+        match place_own(qemu, thread, &placement.emulator, group.filter(|group| group.exists())) {
             Ok(()) => tracing::debug!("the kernel's thread {} runs on CPU {}", name.trim_end(), placement.emulator),
             Err(error) => tracing::warn!("the kernel's thread {} stays where it is: {error:#}", name.trim_end()),
         }

@@ -17,8 +17,9 @@ const START_LIMIT: Duration = Duration::from_secs(600);
 /// How much longer than the guest's own time systemd waits: QEMU's quit, a QEMU in which the kernel is stuck, the
 /// helpers' end and putting the host back.
 const STOP_GRACE: Duration = Duration::from_secs(90);
-/// Enough to make a group for the guest; more controllers would switch them on for the whole host.
-pub const DELEGATED: &str = "pids";
+/// Enough to make a group for the guest and a partition of CPUs below it; each controller is switched on for all units of
+/// the host.
+pub const DELEGATED: [&str; 2] = ["cpuset", "pids"];
 /// The kernel's last choice when memory runs out.
 pub const OOM_SCORE_ADJUST: i32 = -500;
 
@@ -112,7 +113,9 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
         true => systemd.start(unit, Mode::Fail, limit).await,
         false => {
             let environment = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-            systemd.start_transient(unit, properties(service, environment)?, limit).await
+            let mut properties = properties(service, environment)?;
+            properties.extend(moves.slice.as_deref().map(|slice| ("Slice", Value::from(slice))));
+            systemd.start_transient(unit, properties, limit).await
         }
     };
     match started {
@@ -158,7 +161,7 @@ fn properties<'a>(
         ("ExecStart", run(service.arguments.iter().map(String::as_str).collect())),
         ("ExecStopPost", run(vec!["recover", service.name])),
         ("KillMode", Value::from("mixed")),
-        ("DelegateControllers", Value::from(vec![DELEGATED])),
+        ("DelegateControllers", Value::from(DELEGATED.to_vec())),
         ("TimeoutStartUSec", Value::from(limit.map_or(u64::MAX, microseconds))),
         ("TimeoutStopUSec", Value::from(microseconds(service.waits.limit_of_stop()))),
         ("LimitMEMLOCK", Value::from(u64::MAX)),
@@ -223,7 +226,7 @@ mod tests {
             ("ExecStopPost", run(&["recover", "win11"])),
             // SIGTERM for the launcher alone, which presses the guest's power button; SIGKILL for all when it has died.
             ("KillMode", Value::from("mixed")),
-            ("DelegateControllers", Value::from(vec!["pids"])),
+            ("DelegateControllers", Value::from(vec!["cpuset", "pids"])),
             ("TimeoutStartUSec", Value::from(630_000_000u64)),
             ("TimeoutStopUSec", Value::from(300_000_000u64)),
             ("LimitMEMLOCK", Value::from(u64::MAX)),

@@ -18,6 +18,7 @@ use super::device_irqs::DeviceInterrupts;
 use super::drop_startup_pages::drop_startup_pages;
 use super::lasting::{Lasting, must_end};
 use super::log_limit::{LogLimit, cut_when_full};
+use super::partition_watch::{self, Looked, PartitionWatch};
 use super::signs_of_life;
 use super::switch_clock::SwitchClock;
 use super::throttle::{Shown, Throttle};
@@ -25,7 +26,7 @@ use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::machine::{HostDevice, Sign};
-use crate::plan::{Helper, Plan};
+use crate::plan::{Helper, Isolation, Plan};
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::cables;
 use crate::run::ending::escalation::{self, Ending, Step};
@@ -36,7 +37,7 @@ use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
 use crate::run::signals::{HANG_UP, Signals};
-use crate::run::starting::{sockets, threads};
+use crate::run::starting::{isolate, sockets, threads};
 use crate::run::systemd_notify;
 use crate::systemd::logind::End;
 use crate::units::machine_state;
@@ -90,6 +91,7 @@ enum Wakeup {
     LogCut(std::io::Result<()>),
     Devices(Happened),
     MustEnd(End),
+    PartitionChanged(std::io::Result<()>),
 }
 
 /// What a started guest is supervised with.
@@ -162,6 +164,8 @@ async fn run_loop(
     clients.set_nonblocking(true)?;
     let mut clients = Some(UnixListener::from_std(clients)?);
     let mut log_limit = LogLimit::watch(&plan.paths.log);
+    let isolation = isolate::standing(plan, journal);
+    let mut partition = PartitionWatch::watch(isolation);
     let Running { qmp, log, mut console, switch, late, root } = running;
     let mut guest = Guest {
         plan,
@@ -205,6 +209,7 @@ async fn run_loop(
             ended = qemu.ended() => { ended?; Wakeup::QemuEnded }
             helper = processes.first_helper_ended() => Wakeup::HelperEnded(helper),
             happened = relay(console.as_mut()) => Wakeup::Console(happened),
+            changed = partition_watch::changed(partition.as_ref()) => Wakeup::PartitionChanged(changed),
             cut = cut_when_full(log_limit.as_ref()) => Wakeup::LogCut(cut),
         };
         match wakeup {
@@ -248,6 +253,17 @@ async fn run_loop(
                 log_limit = None;
             }
             Wakeup::LookForInterrupts => guest.interrupts.look(Instant::now()),
+            Wakeup::PartitionChanged(Ok(())) => {
+                let looked = partition.as_mut().map(PartitionWatch::look);
+                if let Some(Looked::Lost { .. }) = &looked {
+                    partition = None;
+                }
+                guest.on_partition(looked.unwrap_or(Looked::Fine), isolation).await;
+            }
+            Wakeup::PartitionChanged(Err(error)) => {
+                tracing::warn!("whether the CPUs of {name} stay its own is not watched any more: {error}");
+                partition = None;
+            }
             Wakeup::LookForLife => guest.look_for_life().await,
             Wakeup::Devices(Happened::Plugged) => guest.follow_devices().await,
             Wakeup::Devices(Happened::Toggled(holder)) => {
@@ -268,7 +284,7 @@ async fn run_loop(
                 }
             }
             Wakeup::PlaceNewThreads => {
-                threads::place_kernel_threads(qemu.pid(), &plan.placement);
+                threads::place_kernel_threads(qemu.pid(), &plan.placement, plan.isolation.as_ref());
                 next_look = looks.next().map(|delay| Instant::now() + delay);
                 if next_look.is_none() {
                     guest.move_new_kernel_threads(&root);
@@ -290,6 +306,29 @@ async fn run_loop(
 }
 
 impl Guest<'_> {
+    /// Says what became of the partition. If it was made again, the threads get their places again, which some kernels
+    /// forget.
+    async fn on_partition(&mut self, looked: Looked, isolation: Option<&Isolation>) {
+        let name = self.plan.name.as_str();
+        match looked {
+            Looked::Fine => {}
+            Looked::Lost { found } => {
+                tracing::warn!(
+                    event = "partition",
+                    "other programs may run on the CPUs of {name} from now on: {found}"
+                );
+            }
+            Looked::Repaired { found } => {
+                tracing::warn!(event = "partition", "the CPUs of {name} were not its own for a moment: {found}");
+                let Some(qmp) = &mut self.qmp else { return };
+                let placed = threads::place_all(qmp, self.qemu.pid(), &self.plan.placement, isolation);
+                if let Ok(Err(error)) = tokio::time::timeout(COMMAND_LIMIT, placed).await {
+                    tracing::warn!("the threads of {name} are not in their places: {error:#}");
+                }
+            }
+        }
+    }
+
     /// Handles an event of QEMU's.
     fn on_event(&mut self, event: &Event) {
         let name = self.plan.name.as_str();

@@ -11,6 +11,7 @@ pub(super) mod event_loop;
 mod event_loop_tests;
 pub(super) mod lasting;
 mod log_limit;
+mod partition_watch;
 pub(super) mod reach_guest;
 mod signs_of_life;
 mod stdout;

@@ -13,7 +13,7 @@ use crate::qemu::Qmp;
 use crate::run::ending::restore::log_undo;
 use crate::run::kept::plan_file;
 use crate::run::processes::{Processes, recorded_helpers, recorded_qemu};
-use crate::run::starting::threads;
+use crate::run::starting::{isolate, threads};
 
 /// How long a monitor that was handed over may take to answer.
 pub(in crate::run) const REACH_LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub(in crate::run) async fn reach_guest(run_dir: &Path, journal: &mut Journal, r
     let qemu = recorded_qemu(journal.records()).context("the journal does not say that QEMU was started")??;
     let qemu = qemu.context("QEMU has ended meanwhile; `vfio-run recover` restores the host")?;
     let mut qmp = connect_monitor(&plan).await?;
-    threads::place_all(&mut qmp, qemu.pid(), &plan.placement).await?;
+    threads::place_all(&mut qmp, qemu.pid(), &plan.placement, isolate::standing(&plan, journal)).await?;
     let mut state = qmp.execute(qmp::query_status {}).await?.status;
     if !journal::guest_ran(journal.records()) {
         for report in journal.settle(root) {

@@ -1,0 +1,77 @@
+//! The files of a cgroup, and the tasks in it (`Documentation/admin-guide/cgroup-v2.rst`).
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::change::error::FileError;
+use crate::change::file;
+use crate::change::wait::wait_for;
+use crate::host::Root;
+use crate::units::CpuSet;
+
+/// How long the tasks of a group may take to leave it: one that is just being made is counted with its parent.
+const MOVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Writes a value. The kernel makes a group's files together with the group; below another root there is no kernel.
+pub(super) fn write(root: &Root, path: &Path, value: &str) -> Result<(), FileError> {
+    if !root.is_real() {
+        return std::fs::write(root.path(path), value.trim_end()).map_err(FileError::io("write", path));
+    }
+    file::write(root, path, value)
+}
+
+/// The CPUs that a file lists; what is no list is none.
+pub(super) fn cpus(root: &Root, path: &Path) -> Result<CpuSet, FileError> {
+    Ok(file::read(root, path)?.parse().unwrap_or_default())
+}
+
+/// Whether the group went away: systemd removes those of a unit together with it.
+pub(super) fn is_gone(error: &FileError) -> bool {
+    matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Moves all tasks from one group to another. `tasks`: `cgroup.procs`, or `cgroup.threads` within a threaded domain.
+pub(super) fn move_tasks(root: &Root, from: &Path, to: &Path, tasks: &str) -> Result<(), FileError> {
+    if !root.is_real() {
+        return Ok(());
+    }
+    let (from, to) = (from.join(tasks), to.join(tasks));
+    let mut moved = Ok(());
+    wait_for(root, MOVE_LIMIT, || {
+        let numbers = match file::read(root, &from) {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                moved = if is_gone(&error) { Ok(()) } else { Err(error) };
+                return true;
+            }
+        };
+        moved = Ok(());
+        for number in numbers.split_ascii_whitespace() {
+            match file::write(root, &to, number) {
+                // It has ended meanwhile.
+                Err(error) if error.errno() == Some(libc::ESRCH) => {}
+                Err(error) => moved = Err(error),
+                Ok(()) => {}
+            }
+        }
+        numbers.is_empty()
+    });
+    moved
+}
+
+/// Removes the group; the kernel refuses it for as long as a task in it is about to end.
+pub(super) fn remove(root: &Root, group: &Path) -> Result<(), FileError> {
+    let path = root.path(group);
+    if !root.is_real() {
+        return std::fs::remove_dir_all(path).map_err(FileError::io("remove", group));
+    }
+    let mut removed = Ok(());
+    wait_for(root, MOVE_LIMIT, || {
+        removed = std::fs::remove_dir(&path);
+        !matches!(&removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
+    });
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", group)(error)),
+        _ => Ok(()),
+    }
+}

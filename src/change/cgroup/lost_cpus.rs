@@ -1,0 +1,54 @@
+//! Gives the host CPUs back that its kernel has lost.
+//!
+//! Before Linux 6.7 (tried with 6.1) a partition that is still valid when the controller cpuset is switched off at the
+//! top keeps its CPUs from everything, though it is gone. Making another partition of them gives them back.
+
+use std::path::Path;
+
+use super::files::{cpus, write};
+use crate::change::error::FileError;
+use crate::change::file::read;
+use crate::host::Root;
+use crate::units::CpuSet;
+
+const MOUNT: &str = "/sys/fs/cgroup";
+const CONTROL: &str = "/sys/fs/cgroup/cgroup.subtree_control";
+/// The group that is made for it.
+const GROUP: &str = "/sys/fs/cgroup/vfio-run-lost-cpus";
+
+/// Gives back those of these CPUs that no group has, though they are online. Returns whether there were any.
+pub(super) fn give_back(root: &Root, ours: &CpuSet) -> Result<bool, FileError> {
+    // Newer kernels have this file, and lose none.
+    if !root.is_real() || root.path(format!("{MOUNT}/cpuset.cpus.isolated")).exists() {
+        return Ok(false);
+    }
+    let online = cpus(root, Path::new("/sys/devices/system/cpu/online"))?;
+    let Some(effective) = root.list(format!("{MOUNT}/cpuset.cpus.effective")) else { return Ok(false) };
+    let lost = ours.intersection(&online).difference(&effective);
+    if lost.is_empty() || is_in_partition(root, &lost) {
+        return Ok(false);
+    }
+    let was_on = read(root, Path::new(CONTROL))?.split_ascii_whitespace().any(|name| name == "cpuset");
+    write(root, Path::new(CONTROL), "+cpuset")?;
+    let group = Path::new(GROUP);
+    let made = std::fs::create_dir(group).map_err(FileError::io("make", group)).and_then(|()| {
+        write(root, &group.join("cpuset.cpus"), &lost.to_string())?;
+        write(root, &group.join("cpuset.cpus.partition"), "root")?;
+        write(root, &group.join("cpuset.cpus.partition"), "member")
+    });
+    let removed = std::fs::remove_dir(group).map_err(FileError::io("remove", group));
+    if !was_on {
+        write(root, Path::new(CONTROL), "-cpuset")?;
+    }
+    made.and(removed)?;
+    Ok(true)
+}
+
+/// Whether a group at the top is a partition that has some of the CPUs.
+fn is_in_partition(root: &Root, lost: &CpuSet) -> bool {
+    root.names(MOUNT).iter().map(|name| Path::new(MOUNT).join(name)).any(|group| {
+        let kind = root.text(group.join("cpuset.cpus.partition")).unwrap_or_default();
+        let has = root.list(group.join("cpuset.cpus.effective")).unwrap_or_default();
+        matches!(kind.as_str(), "root" | "isolated") && !has.intersection(lost).is_empty()
+    })
+}

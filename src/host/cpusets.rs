@@ -1,0 +1,85 @@
+//! What the host's cgroups say about CPUs: whether a partition can be made (`Documentation/admin-guide/cgroup-v2.rst`,
+//! "Cpuset").
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Root;
+use crate::units::CpuSet;
+
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// What the host's cgroups say about CPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpusets {
+    /// Whether the kernel has the controller `cpuset` for cgroup v2.
+    #[serde(default)]
+    pub offered: bool,
+    /// Whether our own group may use it, as far as who made the group lets it.
+    #[serde(default)]
+    pub delegated: bool,
+    /// Whether partitions can be made below groups that are none (`cpuset.cpus.exclusive`, Linux 6.7).
+    #[serde(default)]
+    pub exclusive: bool,
+    /// The CPUs that belong to no partition.
+    #[serde(default)]
+    pub effective: CpuSet,
+    /// The CPUs of those groups at the top that were given some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<String, CpuSet>,
+}
+
+impl Cpusets {
+    /// `own` is our path in the hierarchy.
+    pub(super) fn read(root: &Root, own: Option<&str>) -> Self {
+        let has = |group: &str| {
+            let controllers = root.text(format!("{MOUNT}{group}/cgroup.controllers")).unwrap_or_default();
+            controllers.split_ascii_whitespace().any(|name| name == "cpuset")
+        };
+        let list = |name: &String| root.list(format!("{MOUNT}/{name}/cpuset.cpus")).filter(|cpus| !cpus.is_empty());
+        // The groups have the file while the controller is on for them; the root has the other one always, from 6.8 on.
+        let exclusive = root.path(format!("{MOUNT}/cpuset.cpus.isolated")).exists()
+            || root.names(MOUNT).iter().any(|name| root.path(format!("{MOUNT}/{name}/cpuset.cpus.exclusive")).exists());
+        Self {
+            offered: has(""),
+            delegated: own.is_some_and(has),
+            exclusive,
+            effective: root.list(format!("{MOUNT}/cpuset.cpus.effective")).unwrap_or_default(),
+            lists: root.names(MOUNT).into_iter().filter_map(|name| Some((name.clone(), list(&name)?))).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &[(&str, &str)]) -> Cpusets {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join("sys/fs/cgroup").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        Cpusets::read(&Root::new(folder.path()), Some("/system.slice/vfio-run-a.service"))
+    }
+
+    #[test]
+    fn a_partition_needs_a_controller_and_a_file() {
+        assert_eq!(read(&[]), Cpusets::default());
+        let old = read(&[
+            ("cgroup.controllers", "cpuset cpu io\n"),
+            ("cpuset.cpus.effective", "0-3\n"),
+            ("system.slice/cpuset.cpus", "\n"),
+            ("user.slice/cpuset.cpus", "0-1\n"),
+            ("system.slice/vfio-run-a.service/cgroup.controllers", "pids\n"),
+        ]);
+        let lists = [("user.slice".to_owned(), CpuSet::from_iter([0, 1]))].into();
+        assert_eq!(old, Cpusets { offered: true, effective: CpuSet::from_iter(0..4), lists, ..Cpusets::default() });
+        let own = ("system.slice/vfio-run-a.service/cgroup.controllers", "cpuset pids\n");
+        assert!(read(&[own]).delegated);
+        assert!(read(&[("cpuset.cpus.isolated", "\n")]).exclusive);
+        assert!(read(&[("user.slice/cpuset.cpus.exclusive", "\n")]).exclusive);
+    }
+}

@@ -1,0 +1,11 @@
+//! How everything else of the host is kept off the vCPUs' CPUs.
+
+mod decide;
+mod in_the_way;
+mod partition;
+mod slice;
+#[cfg(test)]
+mod tests;
+
+pub(super) use decide::decide;
+pub use partition::Isolation;

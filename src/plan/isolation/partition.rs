@@ -1,0 +1,94 @@
+//! A partition of just the vCPUs' CPUs, in a threaded group below QEMU's. Of the host only one list in each group above
+//! is written. Sources: `Documentation/admin-guide/cgroup-v2.rst`, "Cpuset Interface Files", for partitions whose parent
+//! is none ("remote"); <https://systemd.io/CGROUP_DELEGATION/>.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::draft::Draft;
+use super::super::process::cgroup::MOUNT;
+use super::super::{Cgroup, Move, PlannedChange};
+use super::in_the_way::InTheWay;
+use crate::change::{Change, CpusetController, ExclusiveCpus, Partition, VcpuGroup};
+use crate::host::Cpusets;
+use crate::units::{CpuSet, Origin};
+
+/// How everything else of the host is kept off the vCPUs' CPUs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// The CPUs that nothing else runs on.
+    pub cpus: CpuSet,
+    /// The threaded group that the vCPUs' threads move to; `None`: they stay in QEMU's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<PathBuf>,
+    /// The slice of the machine's own that QEMU's scope is in; `None`: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
+    /// Whether the machine file asks for it: then the guest does not start without.
+    #[serde(default)]
+    pub required: bool,
+    /// What is done once QEMU waits in its group, before its threads are placed; undone in reverse.
+    pub changes: Vec<PlannedChange>,
+}
+
+impl Isolation {
+    /// The group that is the partition.
+    pub fn partition(&self) -> Option<&Path> {
+        self.changes.iter().find_map(|planned| match &planned.change {
+            Change::Partition(partition) => Some(partition.group.as_path()),
+            _ => None,
+        })
+    }
+}
+
+/// The partition below QEMU's group.
+pub(super) fn make(
+    draft: &Draft,
+    cpusets: &Cpusets,
+    cgroup: &Cgroup,
+    moves: Option<&Move>,
+    cpus: CpuSet,
+) -> Result<Isolation, InTheWay> {
+    let (mount, systemd) = (Path::new(MOUNT), draft.host.process.systemd);
+    let clears = |group: &Path| CpusetController { group: group.to_owned(), clears: true };
+    let switches = |group: &Path| CpusetController { group: group.to_owned(), clears: false };
+    let (group, controllers) = match cgroup {
+        Cgroup::Scope(name) => {
+            let group = mount.join("system.slice").join(name);
+            (group.clone(), vec![switches(&group)])
+        }
+        Cgroup::Made(group) => match group.parent() {
+            Some(unit) if systemd => {
+                // The launcher looks again when it has moved there.
+                if moves.is_none() && !cpusets.delegated {
+                    let name = unit.file_name().unwrap_or_default().display();
+                    let detail = format!("{name} may not divide its CPUs (`Delegate=` is without cpuset)");
+                    return Err(InTheWay::new(detail, "write the unit anew with `vfio-run unit --install`"));
+                }
+                (group.clone(), vec![clears(unit), switches(group)])
+            }
+            above => {
+                let above = above.filter(|above| *above != mount);
+                let groups = [Some(mount), above, Some(group)];
+                (group.clone(), groups.into_iter().flatten().map(switches).collect())
+            }
+        },
+        Cgroup::Ours => return Err(InTheWay::of_foreign_unit(&draft.host.process)),
+    };
+    let threads = group.join("vcpus");
+    let levels: Vec<&Path> = threads.ancestors().take_while(|level| *level != mount).collect();
+    let mut changes: Vec<Change> = controllers.into_iter().map(Change::from).collect();
+    changes.push(VcpuGroup { path: threads.clone(), cpus: cpus.clone() }.into());
+    // From the top: the kernel lets a group have no more than the one above.
+    let exclusive = |level: &Path| ExclusiveCpus { group: level.to_owned(), cpus: cpus.clone() }.into();
+    changes.extend(levels.into_iter().rev().map(exclusive));
+    changes.push(Partition { group: threads.clone(), cpus: cpus.clone() }.into());
+    let origin = match draft.machine.host.isolate {
+        Some(_) => draft.file("host.isolate"),
+        None => Origin::Default("vCPUs that have CPUs of their own have them alone".to_owned()),
+    };
+    let changes =
+        changes.into_iter().map(|change| PlannedChange { change, origin: origin.clone(), optional: false }).collect();
+    Ok(Isolation { cpus, threads: Some(threads), slice: None, required: true, changes })
+}

@@ -1,0 +1,87 @@
+//! A slice at the top that is a machine's own, as one partition of the CPUs of all of QEMU's threads. Kernels before 6.7
+//! make no partition below a group that is none, so this is what they can do; the CPUs of the emulator's threads are
+//! lost to the host too. Source: `Documentation/admin-guide/cgroup-v2.rst`, "Cpuset Interface Files".
+
+use std::path::Path;
+
+use super::super::draft::Draft;
+use super::super::process::cgroup::{MOUNT, own_slice};
+use super::super::{Cgroup, Placement, PlannedChange};
+use super::in_the_way::InTheWay;
+use super::partition::Isolation;
+use crate::change::{Affinities, AllowedCpus, Change, Partition};
+use crate::host::Cpusets;
+use crate::units::CpuSet;
+
+/// The slice of the machine. The emulator's threads get CPUs in it.
+pub(super) fn make(
+    draft: &Draft,
+    cpusets: &Cpusets,
+    cgroup: &Cgroup,
+    placement: &mut Placement,
+    guest: CpuSet,
+) -> Result<Isolation, InTheWay> {
+    let process = &draft.host.process;
+    if !process.systemd {
+        let detail = "this kernel makes no cpuset partition below a group that is none, which Linux 6.7 and later do";
+        return Err(InTheWay::new(detail, "use a newer kernel"));
+    }
+    let slice = own_slice(&draft.machine.name);
+    let group = Path::new(MOUNT).join(&slice);
+    match cgroup {
+        Cgroup::Scope(_) => {}
+        Cgroup::Made(path) if path.starts_with(&group) => {}
+        Cgroup::Made(path) => {
+            let unit = path.parent().and_then(Path::file_name).unwrap_or_default().display();
+            let detail =
+                format!("{unit} is in no slice of its own, whose CPUs this kernel could keep everything else off");
+            return Err(InTheWay::new(detail, "write the unit anew with `vfio-run unit --install`"));
+        }
+        Cgroup::Ours => return Err(InTheWay::of_foreign_unit(process)),
+    }
+    let rest = draft.host.cpus.online.difference(&guest);
+    let emulator = emulator(draft, placement, &rest);
+    if rest.difference(&emulator).is_empty() {
+        let detail =
+            "with the emulator's threads the guest has all CPUs of the host, so none is left for everything else";
+        return Err(InTheWay::new(
+            detail,
+            "use fewer vCPUs, or a newer kernel (Linux 6.7), which isolates the vCPUs alone",
+        ));
+    }
+    let cpus = guest.union(&emulator);
+    let taken = cpus.difference(&cpusets.effective);
+    if !taken.is_empty() {
+        let detail = format!("CPUs {taken} belong to another cpuset partition, as that of another machine");
+        return Err(InTheWay::new(detail, "choose others in `cpu.pin` and `cpu.emulator`, or end what has them"));
+    }
+    let overlaps = |(name, list): &(&String, &CpuSet)| **name != slice && !list.intersection(&cpus).is_empty();
+    if let Some((name, list)) = cpusets.lists.iter().find(overlaps) {
+        let detail = format!("{name} was given CPUs {list}, and this kernel makes no partition of some of them");
+        return Err(InTheWay::new(detail, "take `AllowedCPUs=` off it, or choose other CPUs in `cpu.pin`"));
+    }
+    placement.emulator = emulator.clone();
+    placement.iothreads.iter_mut().for_each(|(_, cpus)| *cpus = emulator.clone());
+    let changes: [Change; 3] = [
+        Affinities { all: draft.host.cpus.online.clone() }.into(),
+        AllowedCpus { slice: slice.clone(), cpus: cpus.clone() }.into(),
+        Partition { group, cpus: cpus.clone() }.into(),
+    ];
+    let origin = draft.file("host.isolate");
+    let changes =
+        changes.into_iter().map(|change| PlannedChange { change, origin: origin.clone(), optional: false }).collect();
+    Ok(Isolation { cpus, threads: None, slice: Some(slice), required: true, changes })
+}
+
+/// The CPUs for all threads that are no vCPU: those that the machine file names, else one.
+fn emulator(draft: &Draft, placement: &Placement, rest: &CpuSet) -> CpuSet {
+    let cpu = &draft.machine.cpu;
+    let named = [&cpu.emulator, &cpu.iothreads].into_iter().flatten().fold(CpuSet::new(), |all, set| all.union(set));
+    let named = named.intersection(rest);
+    if !named.is_empty() {
+        return named;
+    }
+    let own = placement.emulator.intersection(rest);
+    // The last one: much of what cannot move is on the host's first.
+    own.iter().next_back().or_else(|| rest.iter().next_back()).into_iter().collect()
+}

@@ -27,6 +27,7 @@ usage: scripts/lab COMMAND
   shell FOLDER/host.json [--vnc N]     the same in the host of a failed test
   run VARIANT [RELEASE] -- COMMAND     what a command of bash's says in such a host
   bench                                time a handover beside the same steps by hand
+  bench isolation                      how long busy vCPUs wait on a busy host, with four settings
   clean                                remove everything that the lab keeps
 releases: debian12, debian13 (the default)";
 
@@ -56,6 +57,7 @@ fn command(words: &[&str]) -> Result<()> {
         ["run", variant, "--", command @ ..] => run(variant, "debian13", command),
         ["run", variant, release, "--", command @ ..] => run(variant, release, command),
         ["bench"] => bench::run(),
+        ["bench", "isolation"] => bench::isolation::run(),
         ["clean"] => clean(),
         // The test runner passes nothing when it runs all targets: say how to use it, and do nothing.
         [] => {

@@ -2,6 +2,7 @@
 //! rounds in one lab host. Everything is slow there, so only the proportions say something.
 
 mod black;
+pub mod isolation;
 
 use std::time::Duration;
 

@@ -22,6 +22,7 @@ mod handover;
 mod hygiene;
 mod hyperv;
 mod inherited;
+mod isolation;
 mod kinds;
 mod passthrough;
 mod power;

@@ -4,14 +4,14 @@
 //!
 //! `scripts/bench` makes the guest and runs this; `ROUNDS` and `IDLE_SECONDS` in the environment change how long it takes.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use qapi::qmp;
-use vfio_run::change::{Change, Own, SharedFile};
+use vfio_run::change::{Change, SharedFile};
 use vfio_run::child::{Command, Session};
 use vfio_run::host::Root;
 use vfio_run::plan::{Account, Plan};
@@ -66,12 +66,9 @@ fn median(samples: &mut [f64]) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// What a bare QEMU finds, and what is gone when this is dropped: folders for sockets, memory that is shared, files that are
-/// its account's.
+/// What a bare QEMU finds, and what is gone when this is dropped: folders for sockets, memory that is shared.
 struct Prepared<'a> {
     plan: &'a Plan,
-    /// Files that have another owner meanwhile, with their own.
-    owned: Vec<(PathBuf, u32, u32)>,
 }
 
 impl<'a> Prepared<'a> {
@@ -81,17 +78,10 @@ impl<'a> Prepared<'a> {
             std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).unwrap();
         }
         account(&plan.paths.display).unwrap();
-        let mut prepared = Self { plan, owned: Vec::new() };
+        let prepared = Self { plan };
         for SharedFile { path, size, .. } in prepared.shared() {
             std::fs::File::create(path).and_then(|file| file.set_len(*size)).unwrap();
             account(path).unwrap();
-        }
-        for planned in &plan.changes {
-            if let Change::Own(Own { path, .. }) = &planned.change {
-                let meta = std::fs::metadata(path).unwrap();
-                prepared.owned.push((path.clone(), meta.uid(), meta.gid()));
-                account(path).unwrap();
-            }
         }
         prepared
     }
@@ -110,9 +100,6 @@ impl Drop for Prepared<'_> {
             drop(std::fs::remove_dir_all(folder));
         }
         self.shared().for_each(|file| drop(std::fs::remove_file(&file.path)));
-        for (path, uid, gid) in &self.owned {
-            drop(chown(path, Some(*uid), Some(*gid)));
-        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! Without `$XDG_RUNTIME_DIR` and a home they are below /tmp, where another user may have been first. What they hold is
 //! obeyed (hooks of a kept plan, the undo of a journal), so a path counts only if nobody else can change any part of it.
 
+mod links;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -13,6 +15,8 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Component, Path, PathBuf};
+
+pub use links::{Foreign, find, find_own, open};
 
 /// As many links as the kernel follows on one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use vfio_run::change::StopUnit;
 use vfio_run::host::{FileKind, Host, Root, Virtiofsd};
 use vfio_run::machine;
-use vfio_run::plan::{self, Content, Helper, Inherited, Keep, Plan, PlannedChange, Trial};
+use vfio_run::plan::{self, Access, Content, Helper, Inherited, Keep, Opened, Plan, PlannedChange, Trial};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::device::Device;
@@ -319,6 +319,12 @@ fn prepare(plan: &Plan) {
         match keep {
             Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
             Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
+        }
+    }
+    // The tests' own user may be root, who makes no files in folders of others.
+    for descriptor in &plan.descriptors {
+        if let Inherited::File(Opened { path, access: Access::Append, .. }) = &descriptor.what {
+            std::fs::write(path, "").unwrap();
         }
     }
     for link in &plan.links {

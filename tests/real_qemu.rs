@@ -26,6 +26,8 @@ mod host;
 mod huge_pages;
 #[path = "real_qemu/identity.rs"]
 mod identity;
+#[path = "real_qemu/images.rs"]
+mod images;
 #[path = "real_qemu/late.rs"]
 mod late;
 #[path = "real_qemu/launcher.rs"]

@@ -42,7 +42,9 @@ pub use cpusets::Cpusets;
 pub use desktop::{Desktop, WantedDesktop};
 pub use environment::Environment;
 pub use facts::{AioRequests, Host, Wanted};
-pub use files::{Descriptor, Feature, FileFact, FileKind, InstalledUnit, WantedUnit, Writable};
+pub use files::{
+    Backing, Descriptor, Feature, FileFact, FileKind, ForeignLink, InstalledUnit, Named, Qcow2, WantedUnit, Writable,
+};
 pub use groups::Group;
 pub use holders::holders;
 pub use kvm::{Kvm, KvmVerdict};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{
-    Account, Content, Descriptor, Finding, GuestMemory, Helper, Inherited, Keep, LateDevice, Link, Paths,
+    Account, Content, Descriptor, Finding, GuestMemory, Helper, Inherited, Keep, LateDevice, Link, Opened, Paths,
     PlannedChange, Severity, Variable, Verdict, Viewer,
 };
 use crate::change::Change;
@@ -216,6 +216,16 @@ impl<'a> Draft<'a> {
     /// Sets a variable of QEMU's environment.
     pub fn variable(&mut self, name: &str, value: impl Into<String>, origin: Origin) {
         self.environment.push(Variable { name: name.to_owned(), value: value.into(), origin });
+    }
+
+    /// Lets QEMU inherit a file that the launcher opens; the path by which QEMU opens it. QEMU keeps the file's own path with
+    /// the descriptor, for who looks at its command line.
+    pub fn opened(&mut self, opened: Opened, origin: Origin) -> String {
+        let path = text(&opened.path);
+        let fd = self.inherit(Inherited::File(opened)).to_string();
+        let set = QemuOption::keys("-add-fd", None, origin).with("fd", &*fd).with("set", &*fd).with("opaque", path);
+        self.push(set);
+        format!("{}{fd}", QemuOption::FD_SET)
     }
 
     /// Lets QEMU inherit a file in memory; the path by which QEMU opens it.

@@ -28,9 +28,9 @@ mod wanted;
 pub use accelerator::tries_kvm;
 pub use command::AGENT;
 pub use contents::{
-    Account, Content, Descriptor, Finding, GuestMemory, Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited,
-    Keep, Late, LateDevice, LateInput, LateUsb, Link, MemoryPart, Paths, Place, Plan, PlannedChange, Severity, Tap,
-    TapPort, Variable, Verdict, Viewer, assign_usb,
+    Access, Account, Content, Descriptor, Finding, GuestMemory, Helper, HelperAccount, HelperDescriptor, HelperEnd,
+    Inherited, Keep, Late, LateDevice, LateInput, LateUsb, Link, MemoryPart, Opened, Paths, Place, Plan, PlannedChange,
+    Severity, Tap, TapPort, Variable, Verdict, Viewer, assign_usb,
 };
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};

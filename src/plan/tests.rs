@@ -1,7 +1,7 @@
 use super::sample::{Shape, host, plan};
-use super::{Account, Plan, Verdict};
+use super::{Access, Account, Inherited, Opened, Plan, Verdict};
 use crate::change::{Change, Own};
-use crate::host::{FileFact, FileKind, Host};
+use crate::host::{FileFact, FileKind, ForeignLink, Host};
 use crate::units::DiskFormat;
 
 fn file() -> FileFact {
@@ -12,13 +12,8 @@ fn file() -> FileFact {
         mode: 0o600,
         size: 1 << 30,
         format: Some(DiskFormat::Raw),
-        other_format: None,
         direct_io: Some(true),
-        mounted: vec![],
-        scsi: None,
-        closed_folder: None,
-        pem: None,
-        near: None,
+        ..FileFact::default()
     }
 }
 
@@ -101,7 +96,7 @@ fn a_scsi_device_is_given_by_its_block_device_or_its_node() {
 }
 
 #[test]
-fn root_s_machines_have_a_user_of_their_own_and_their_disks_become_its() {
+fn root_s_machines_have_a_user_of_their_own_who_gets_descriptors_of_their_disks() {
     let mut root = with_file("/d.raw", file());
     (root.process.uid, root.process.gid, root.kvm.group) = (0, 0, Some(104));
     root.accounts.insert("vm".to_owned(), (1000, 1001));
@@ -109,8 +104,10 @@ fn root_s_machines_have_a_user_of_their_own_and_their_disks_become_its() {
     let own = plan(&text(""), &root);
     let Some(Account { uid, gid, groups }) = own.account.clone() else { panic!("{:?}", own.account) };
     assert!((61184..=65519).contains(&uid) && gid == uid && groups == [104]);
-    let change = Change::from(Own { path: "/d.raw".into(), uid, gid });
-    assert_eq!(own.changes.iter().filter(|planned| planned.change == change).count(), 1);
+    let opened = Opened { path: "/d.raw".into(), access: Access::Write, direct: true };
+    let disk = own.descriptors.iter().find(|descriptor| descriptor.what == Inherited::File(opened.clone())).unwrap();
+    assert!(says(&own, &format!("fd={0},set={0},opaque=/d.raw", disk.fd)));
+    assert!(says(&own, &format!(r#""filename":"/dev/fdset/{}""#, disk.fd)) && blocking(&own).is_empty());
 
     // A service has it.
     root.process.dynamic_uids = vec![uid];
@@ -124,12 +121,32 @@ fn root_s_machines_have_a_user_of_their_own_and_their_disks_become_its() {
     );
     let named = plan(&text("user: \"vm\""), &root);
     assert_eq!(named.account, Some(Account { uid: 1000, gid: 1001, groups: vec![104] }));
-    assert!(named.changes.iter().all(|planned| !matches!(planned.change, Change::Own(_))));
+    for plan in [&own, &named] {
+        assert!(plan.changes.iter().all(|planned| !matches!(planned.change, Change::Own(_))));
+    }
     assert_eq!(blocking(&plan(&text("user: \"nobody-here\""), &root)), ["account"]);
 
     let closed = FileFact { closed_folder: Some(("/home/me".into(), 1000)), ..file() };
     root.files.insert("/d.raw".into(), closed);
-    assert_eq!(blocking(&plan(&text(""), &root)), ["disk0.access"]);
+    assert_eq!(blocking(&plan(&text(""), &root)), [""; 0]);
+    let node = FileFact { kind: Some(FileKind::Character), scsi: Some(true), ..file() };
+    root.files.insert("/dev/sg3".into(), node);
+    let node = plan(&text("").replace("/d.raw\"", "/dev/sg3\", media: Lun"), &root);
+    let Some(Account { uid, gid, .. }) = node.account else { panic!("no account") };
+    let change = Change::from(Own { path: "/dev/sg3".into(), uid, gid });
+    assert_eq!(node.changes.iter().filter(|planned| planned.change == change).count(), 1);
+}
+
+#[test]
+fn a_link_by_which_another_user_leads_root_to_a_file_is_refused() {
+    let link = ForeignLink { link: "/home/mal/d.raw".into(), by: 1001, to: 0 };
+    let mut host = with_file("/home/mal/d.raw", FileFact { uid: 0, foreign: Some(link), ..file() });
+    let text = "(guest: Other, memory: (size: \"1 GiB\"), disks: [(file: \"/home/mal/d.raw\")])";
+    (host.process.uid, host.process.gid) = (0, 0);
+    let refused = plan(text, &host);
+    assert_eq!(blocking(&refused), ["disk0.access"]);
+    let words = "the link /home/mal/d.raw, which belongs to user 1001, leads to the image, a file of user 0; root does not follow it";
+    assert!(refused.findings.iter().any(|finding| finding.detail == words));
 }
 
 #[test]

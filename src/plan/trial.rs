@@ -29,8 +29,8 @@ use crate::units::Origin;
 pub struct Trial {
     /// QEMU's command line.
     pub command: CommandLine,
-    /// The number of the descriptor, in QEMU, of its monitor: the only one that it inherits beside the run's files in memory and
-    /// the guest's memory, which have the numbers of the run.
+    /// The number of the descriptor, in QEMU, of its monitor: the only one that it inherits beside the run's files and the
+    /// guest's memory, which have the numbers of the run.
     pub monitor: i32,
     /// Further command lines, each of which QEMU must refuse with [`Self::NOWHERE`] and nothing else.
     pub properties: Vec<CommandLine>,

@@ -122,6 +122,7 @@ fn inherited(what: &Inherited) -> String {
         Inherited::Listen(path) => format!("listens on {}", path.display()),
         Inherited::Helper(name) => format!("joined to {name}"),
         Inherited::Device(path) => format!("{}, opened by the launcher", path.display()),
+        Inherited::File(opened) => opened.to_string(),
         Inherited::Tap(Tap { name, port: None, .. }) => format!("the tap device {name}, opened by the launcher"),
         Inherited::Tap(Tap { name, port: Some(port), .. }) => {
             format!("the tap device {name} on {}, made by the launcher; it goes with QEMU", port.bridge)

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Content, Descriptor, GuestMemory, Helper, HelperEnd, Inherited, Keep, Link, Plan, Tap, TapPort};
+use crate::plan::{
+    Content, Descriptor, GuestMemory, Helper, HelperEnd, Inherited, Keep, Link, Opened, Plan, Tap, TapPort,
+};
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
 
 /// A line that can be pasted into a shell. QEMU makes the sockets itself that it would inherit, a helper must listen
@@ -109,14 +111,7 @@ fn folder(descriptors: &[Descriptor]) -> PathBuf {
 /// The option with `path=` in place of the `fd=` of an inherited descriptor; `None` for a file in memory that is nowhere else.
 fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &Path) -> Option<QemuOption> {
     let mut option = option.clone();
-    if let OptionValue::Keys { keys, .. } = &mut option.value {
-        for (_, value) in keys {
-            let number = value.strip_prefix(QemuOption::FD_SET).and_then(|number| number.parse::<i32>().ok());
-            if let Some(Inherited::Device(node)) = descriptors.iter().find(|d| Some(d.fd) == number).map(|d| &d.what) {
-                *value = node.to_string_lossy().into_owned();
-            }
-        }
-    }
+    by_path(&mut option, descriptors);
     let inherited = option.fds().first().and_then(|fd| descriptors.iter().find(|d| d.fd == *fd));
     let Some(inherited) = inherited else { return Some(option) };
     let (path, server) = match &inherited.what {
@@ -124,8 +119,8 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         // Nobody is at the other end, so QEMU waits for a client.
         Inherited::Qmp => (folder.join("qmp-0.sock"), true),
         Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
-        Inherited::SoundServer { .. } | Inherited::Cookie { .. } => return Some(option),
-        Inherited::Device(_) if option.name == "-add-fd" => return None,
+        Inherited::Device(_) | Inherited::File(_) if option.name == "-add-fd" => return None,
+        Inherited::SoundServer { .. } | Inherited::Cookie { .. } | Inherited::File(_) => return Some(option),
         Inherited::Device(_) => {
             // QEMU knows the node, and opens it itself if it is not given a descriptor.
             if let OptionValue::Json(object) = &mut option.value {
@@ -168,6 +163,30 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         }
     }
     Some(if server { option.with("server", "on").with("wait", "off") } else { option })
+}
+
+/// Puts the paths of files in place of the sets that hold their descriptors.
+fn by_path(option: &mut QemuOption, descriptors: &[Descriptor]) {
+    let path = |set: &str| {
+        let number: i32 = set.strip_prefix(QemuOption::FD_SET)?.parse().ok()?;
+        match &descriptors.iter().find(|descriptor| descriptor.fd == number)?.what {
+            Inherited::Device(path) | Inherited::File(Opened { path, .. }) => Some(path.to_string_lossy().into_owned()),
+            _ => None,
+        }
+    };
+    match &mut option.value {
+        OptionValue::Keys { keys, .. } => {
+            for (_, value) in keys {
+                *value = path(value).unwrap_or_else(|| value.clone());
+            }
+        }
+        OptionValue::Json(object) => {
+            if let Some(path) = object.get("filename").and_then(|set| path(set.as_str()?)) {
+                object.insert("filename".to_owned(), path.into());
+            }
+        }
+        OptionValue::None | OptionValue::Text(_) => {}
+    }
 }
 
 /// A backend that makes the memory which it would inherit.
@@ -213,7 +232,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{HelperAccount, HelperDescriptor};
+    use crate::plan::{Access, HelperAccount, HelperDescriptor};
     use crate::qemu::device::Device;
     use crate::units::Origin;
 
@@ -254,6 +273,8 @@ mod tests {
         let vsock = Device::new("vhost-vsock-pci", "v").with("guest-cid", 42).with_descriptor("vhostfd", 6);
         let tap = json!({"type": "tap", "id": "net0", "fds": "7:8", "vhost": true, "vhostfds": "9:10"});
         let tap = QemuOption::json("-netdev", tap.as_object().unwrap().clone(), origin());
+        let disk = json!({"driver": "file", "filename": "/dev/fdset/10"});
+        let image = Opened { path: "/a b.raw".into(), access: Access::Write, direct: true };
         let line = CommandLine {
             binary: "/usr/bin/qemu".into(),
             options: vec![
@@ -268,6 +289,8 @@ mod tests {
                 QemuOption::keys("-smbios", None, origin()).with("file", "/proc/self/fd/9"),
                 QemuOption::keys("-add-fd", None, origin()).with("fd", "6").with("set", "6"),
                 QemuOption::keys("-tpmdev", Some("passthrough"), origin()).with("path", "/dev/fdset/6"),
+                QemuOption::keys("-add-fd", None, origin()).with("fd", "10").with("set", "10"),
+                QemuOption::json("-blockdev", disk.as_object().unwrap().clone(), origin()),
             ],
         };
         let descriptors = [
@@ -278,6 +301,7 @@ mod tests {
             Descriptor { fd: 7, what: Inherited::Tap(Tap { name: "tap0".to_owned(), multi_queue: true, port: None }) },
             Descriptor { fd: 8, what: Inherited::Content(Content::AcpiTable("/a,b.aml".into())) },
             Descriptor { fd: 9, what: Inherited::Content(Content::HostSmbios { kind: 1, uuid: None }) },
+            Descriptor { fd: 10, what: Inherited::File(image) },
         ];
         assert_eq!(
             command(&line, &descriptors),
@@ -289,7 +313,8 @@ mod tests {
              -netdev '{\"type\":\"tap\",\"id\":\"net0\",\"ifname\":\"tap0\",\"script\":\"no\",\"downscript\":\"no\"}' \
              -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}' \
              -acpitable file=/a,,b.aml \
-             -tpmdev passthrough,path=/dev/vhost-vsock"
+             -tpmdev passthrough,path=/dev/vhost-vsock \
+             -blockdev '{\"driver\":\"file\",\"filename\":\"/a b.raw\"}'"
         );
     }
 }

@@ -11,3 +11,13 @@ pub enum DiskFormat {
     /// Plain bytes.
     Raw,
 }
+
+impl DiskFormat {
+    /// QEMU's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+        }
+    }
+}

@@ -64,14 +64,13 @@ fn file(path: &Path) -> FileFact {
         },
         size: if name.ends_with("/osk") { 64 } else { 1 << 30 },
         format: Some(if qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw }),
-        other_format: None,
         direct_io: Some(!name.contains("scratch")),
         mounted: if name.contains("mounted") { vec!["/home".to_owned()] } else { vec![] },
         scsi: matches!(kind, Some(FileKind::Block | FileKind::Character)).then_some(true),
-        closed_folder: None,
         pem: Some(vec![if name.contains("key") { "PRIVATE KEY" } else { "CERTIFICATE" }.to_owned()])
             .filter(|_| name.ends_with(".pem")),
         near: kind.is_none().then(|| path.with_file_name("present.qcow2")),
+        ..FileFact::default()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::hooks::{hooks, notes};
 use super::launcher::wait_for;
@@ -76,13 +77,15 @@ fn a_change_to_the_host_is_timed_undone_and_recovered_from() {
     // A rehearsal compares the pool too.
     let _alone = super::huge_pages::alone();
     each_as_root(|world| {
-        let disk = world.file("disk.raw", vec![0; 1 << 20]);
-        let owner = || std::fs::metadata(&disk).unwrap().uid();
-        let (before, fields) = (owner(), "disks: [(file: \"disk.raw\", aio: Threads, cache: Writeback)]");
+        // A node of a kind whose owner changes; nobody opens it, since no guest runs.
+        let node = world.path("sg");
+        mknod(&node, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(21, 7)).unwrap();
+        let owner = || std::fs::metadata(&node).unwrap().uid();
+        let (before, fields) = (owner(), "disks: [(file: \"sg\", media: Lun)]");
         let machine = world.machine(fields);
         let json = world.done(&["rehearse", "--json", "-q", "-n", "3", machine.to_str().unwrap()]).with(0).json();
         let steps = json["steps"].as_array().unwrap();
-        let given = steps.iter().find(|s| s["step"].as_str().unwrap().contains("disk.raw")).unwrap();
+        let given = steps.iter().find(|s| s["step"].as_str().unwrap().contains("/sg to user")).unwrap();
         assert!(given["there"]["min"].as_f64() > Some(0.0) && given["back"]["max"].as_f64() > Some(0.0), "{json:#}");
         assert_eq!(owner(), before);
 

@@ -122,6 +122,13 @@ pub fn own(path: &Path) {
     }
 }
 
+/// Gives a file to the user that the program runs as in this world.
+pub fn own_unless_root(world: &World, path: &Path) {
+    if !world.root {
+        own(path);
+    }
+}
+
 impl World {
     fn new(qemu: PathBuf, root: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("vfio-run-test-").tempdir().unwrap();

@@ -1,8 +1,9 @@
-//! Make QEMU's account the owner of a file or device node for the run.
+//! Make QEMU's account the owner of a device node for the run. Versions before this one gave images away too; what their
+//! journals say is undone.
 
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,14 +18,15 @@ use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::child::Command;
 use crate::host::Root;
+use crate::trusted;
 
 /// Longer than `udevadm` itself waits.
 const SETTLE_LIMIT: Duration = Duration::from_secs(8);
 
-/// Make QEMU's account the owner of a file or device node for the run.
+/// Make QEMU's account the owner of a device node for the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Own {
-    /// The file or node; links are followed.
+    /// The node; links are followed, but for those by which another user leads root to what is not his.
     pub path: PathBuf,
     /// User id.
     pub uid: u32,
@@ -80,7 +82,9 @@ impl Step for Own {
     /// Changes the owner back if it is the same file, and user and group each if it is still what the change gave: a rule of
     /// udev's may have set one of them since.
     fn undo(&self, root: &Root, Owned { owner: old }: &Owned) -> Result<Undone, ChangeError> {
-        let (file, meta) = match open(root, &self.path) {
+        // A link that was made since leads to another file than the one that was given away.
+        let found = trusted::find(&root.path(&self.path)).and_then(|found| Ok((found.file.metadata()?, found.file)));
+        let (meta, file) = match found.map_err(FileError::io("read", &self.path)) {
             // A device node that vanished took its owner with it; the kernel makes the next one anew.
             Err(error) if error.errno() == Some(libc::ENOENT) => {
                 return Ok(Undone::NotOurs { found: "no such file".to_owned() });
@@ -141,8 +145,7 @@ fn is_same(meta: &std::fs::Metadata, owner: &Owner) -> bool {
 /// Opens the file without the right to read it, so that what is looked at and what is changed are the same file.
 fn open(root: &Root, path: &Path) -> Result<(File, std::fs::Metadata), FileError> {
     let failed = FileError::io("read", path);
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_PATH).open(root.path(path)).map_err(&failed)?;
+    let file = trusted::find_own(&root.path(path)).map_err(&failed)?;
     let meta = file.metadata().map_err(&failed)?;
     Ok((file, meta))
 }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::qcow2::{self, Qcow2};
 use crate::host::Root;
 use crate::host::block::{Mounts, capacity, disks_of_scsi_generic, is_scsi_disk, is_scsi_generic, mounted};
+use crate::trusted::{self, Foreign};
 use crate::units::DiskFormat;
 
 /// One file as it is on the host.
@@ -30,6 +32,9 @@ pub struct FileFact {
     /// Of an image in a format that only QEMU's own tools convert: QEMU's name of it, `vmdk`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_format: Option<String>,
+    /// Of a qcow2 image: what its header names beside itself. `None` if the header could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qcow2: Option<Qcow2>,
     /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` if it could not be tried.
     pub direct_io: Option<bool>,
     /// Where a block device, or a partition of it, is mounted or used as swap.
@@ -40,6 +45,9 @@ pub struct FileFact {
     pub scsi: Option<bool>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
+    /// A link by which another user than root and the file's owner leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignLink>,
     /// What a file that is no larger than certificates and keys has in PEM's form (RFC 7468): `CERTIFICATE`, `PRIVATE KEY`.
     /// `None` if it is larger, or could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +55,17 @@ pub struct FileFact {
     /// If it does not exist: the most similar name in its folder, if one is similar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near: Option<PathBuf>,
+}
+
+/// A link that another user made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignLink {
+    /// The link; of a hard link, the file.
+    pub link: PathBuf,
+    /// User id of whose it is.
+    pub by: u32,
+    /// User id of whose file it leads to.
+    pub to: u32,
 }
 
 /// What a path leads to.
@@ -71,13 +90,29 @@ const MAX_NAMES: usize = 4096;
 const MAX_PEM: u64 = 64 << 10;
 /// More parts than these are not named.
 const MAX_LABELS: usize = 8;
-/// The first bytes of a qcow2 image (QEMU `docs/interop/qcow2.txt`).
-const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
+/// More files than these are not looked for because an image names them. It may name itself.
+const MAX_NAMED: usize = 64;
 
-/// Looks at each file. Paths are absolute.
+/// Looks at each file, and at those that images are based on or have their data in. Paths are absolute.
 pub(in crate::host) fn read(root: &Root, paths: &[PathBuf]) -> BTreeMap<PathBuf, FileFact> {
     let mut mounts = None;
-    paths.iter().map(|path| (path.clone(), read_one(root, path, &mut mounts))).collect()
+    let mut files: BTreeMap<_, _> =
+        paths.iter().map(|path| (path.clone(), read_one(root, path, &mut mounts))).collect();
+    let named = |fact: &FileFact| {
+        let Qcow2 { backing, data_file } = fact.qcow2.clone().unwrap_or_default();
+        let names = backing.map(|backing| backing.file).into_iter().chain(data_file);
+        names.filter_map(|name| Some(name.path()?.to_owned())).collect::<Vec<_>>()
+    };
+    let mut next: Vec<PathBuf> = files.values().flat_map(named).collect();
+    for _ in 0..MAX_NAMED {
+        let Some(path) = next.pop() else { break };
+        if !files.contains_key(&path) {
+            let fact = read_one(root, &path, &mut mounts);
+            next.extend(named(&fact));
+            files.insert(path, fact);
+        }
+    }
+    files
 }
 
 /// Looks at one file; `mounts` is read when the first block device needs it.
@@ -93,10 +128,12 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             size: 0,
             format: None,
             other_format: None,
+            qcow2: None,
             direct_io: None,
             mounted: Vec::new(),
             scsi: None,
             closed_folder,
+            foreign: None,
             pem: None,
             near: near(&full).map(|name| path.with_file_name(name)),
         };
@@ -110,16 +147,21 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         size: data.size(),
         format: None,
         other_format: None,
+        qcow2: None,
         direct_io: None,
         mounted: Vec::new(),
         scsi: None,
         closed_folder,
+        foreign: foreign(root, &full),
         pem: None,
         near: None,
     };
     match kind {
         FileKind::File => {
             fact.format = image_format(&full);
+            if fact.format == Some(DiskFormat::Qcow2) {
+                fact.qcow2 = qcow2::read(path, &full);
+            }
             fact.other_format = other_format(&full).map(str::to_owned);
             fact.pem = Some(fact.size).filter(|size| *size <= MAX_PEM).and_then(|_| pem_labels(&full));
         }
@@ -158,6 +200,12 @@ fn near(path: &Path) -> Option<std::ffi::OsString> {
         .map(|(_, name)| name)
 }
 
+/// A link of somebody else's on the way to it. In a captured root owners are not the host's.
+fn foreign(root: &Root, full: &Path) -> Option<ForeignLink> {
+    let Foreign { link, by, to } = trusted::find(full).ok()?.foreign.filter(|_| root.is_real())?;
+    Some(ForeignLink { link, by, to })
+}
+
 /// What the metadata says that it is.
 fn kind(data: &Metadata) -> FileKind {
     let kind = data.file_type();
@@ -175,7 +223,7 @@ fn image_format(path: &Path) -> Option<DiskFormat> {
     let mut start = Vec::new();
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     file.take(4).read_to_end(&mut start).ok()?;
-    Some(if start == QCOW2_MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+    Some(if start == qcow2::MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
 }
 
 /// How images of formats that are not ours begin, at which byte, with QEMU's names (the `_probe` functions in QEMU's

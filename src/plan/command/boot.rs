@@ -1,7 +1,7 @@
 //! What is started: a kernel directly, or the firmware's boot order.
 
 use super::super::draft::{self, Draft, by_default};
-use crate::plan::process::account::{self, Use};
+use crate::plan::process::account;
 use crate::qemu::command::QemuOption;
 
 /// `-boot`, and `-kernel` with what belongs to it.
@@ -23,7 +23,7 @@ pub(super) fn write(draft: &mut Draft) {
     for (option, name, what, path) in files {
         let Some(path) = path else { continue };
         let field = format!("kernel.{name}");
-        if let Some(file) = account::reach(draft, &field, &field, what, path, Use::Read) {
+        if let Some(file) = account::reach(draft, &field, &field, what, path) {
             account::is_file(draft, &field, &field, what, path, &file);
         }
         draft.push(QemuOption::text(option, draft::text(path), draft.file(&field)));

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::super::Keep;
 use super::super::Severity::{Hard, Soft};
-use super::super::draft::{self, Draft, by_default, by_fact};
-use super::devices::disks::format_name;
+use super::super::draft::{Draft, by_default, by_fact};
+use super::super::{Access, Keep, Opened};
 use crate::host::{Descriptor, Feature, FileKind};
 use crate::machine::{self, Guest};
 use crate::plan::process::account::{self, Use};
@@ -70,7 +69,7 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
     let enrolled = asked.enrolled_keys.unwrap_or(secure);
     if let (Some(code), Some(template)) = (&asked.code, &asked.vars) {
         let (key, what) = ("firmware.code", "the firmware's code");
-        if let Some(file) = account::reach(draft, key, key, what, code, Use::Read) {
+        if let Some(file) = account::opened(draft, key, key, what, code, Use::Read) {
             account::is_file(draft, key, key, what, code, &file);
         }
         let (key, what) = ("firmware.vars", "the variable store's template");
@@ -190,6 +189,8 @@ pub(super) fn write(draft: &mut Draft, firmware: &Firmware) {
     ];
     for (name, path, format, read_only, origin) in images {
         let bytes = format!("{name}-file");
+        let access = if read_only { Access::Read } else { Access::Write };
+        let set = draft.opened(Opened { path: path.clone(), access, direct: false }, origin.clone());
         let node = |driver: &str, name: &str, key: &str, value: String| {
             Map::from_iter([
                 ("driver".to_owned(), Value::from(driver)),
@@ -198,9 +199,9 @@ pub(super) fn write(draft: &mut Draft, firmware: &Firmware) {
                 (key.to_owned(), value.into()),
             ])
         };
-        let file = node("file", &bytes, "filename", draft::text(path));
+        let file = node("file", &bytes, "filename", set);
         draft.push(QemuOption::json("-blockdev", file, origin.clone()));
-        draft.push(QemuOption::json("-blockdev", node(format_name(format), name, "file", bytes), origin));
+        draft.push(QemuOption::json("-blockdev", node(format.name(), name, "file", bytes), origin));
     }
 }
 

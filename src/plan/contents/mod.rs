@@ -12,6 +12,8 @@ pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
 pub use late::{Late, LateDevice, LateInput, LateUsb, assign_usb};
 pub use memory::{GuestMemory, MemoryPart};
-pub use parts::{Account, Content, Descriptor, Inherited, Keep, Link, PlannedChange, Tap, TapPort, Variable, Viewer};
+pub use parts::{
+    Access, Account, Content, Descriptor, Inherited, Keep, Link, Opened, PlannedChange, Tap, TapPort, Variable, Viewer,
+};
 pub use paths::Paths;
 pub use plan::Plan;

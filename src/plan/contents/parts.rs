@@ -62,6 +62,9 @@ pub enum Inherited {
     },
     /// A device node of the host that the launcher opens for reading and writing, since QEMU's account may not.
     Device(PathBuf),
+    /// A file or block device that the launcher opens, and QEMU finds in the set of the descriptor's number (`/dev/fdset/N`),
+    /// so that its account needs no right to it.
+    File(Opened),
     /// A queue of a tap device; each queue of the same device is a descriptor of its own.
     Tap(Tap),
     /// A queue of the macvtap device of this name; each queue is a descriptor of its own.
@@ -77,6 +80,31 @@ pub enum Inherited {
     Content(Content),
     /// The guest's memory, which the launcher has filled with pages.
     Memory(GuestMemory),
+}
+
+/// A file as the launcher opens it. QEMU takes a descriptor only if it is open in the way that QEMU would open it
+/// (`monitor_fdset_dup_fd_add()` in QEMU's `monitor/fds.c`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The file.
+    pub path: PathBuf,
+    /// For what.
+    pub access: Access,
+    /// Whether past the host's cache (`O_DIRECT`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    Write,
+    /// Writing at its end.
+    Append,
 }
 
 /// What stands in a file in memory that QEMU opens as `/proc/self/fd/N`. The plan says where it comes from, never what it is:
@@ -154,7 +182,7 @@ pub struct Link {
 pub enum Keep {
     /// A folder, mode 0700, owned by QEMU's account.
     Folder(PathBuf),
-    /// A copy of `from`, mode 0600, owned by QEMU's account.
+    /// A copy of `from`, mode 0600, owned by who starts the machine.
     Copy {
         /// The template.
         from: PathBuf,
@@ -198,6 +226,17 @@ impl fmt::Display for Content {
                 uuid.map_or(Ok(()), |uuid| write!(f, ", with the UUID {uuid}"))
             }
         }
+    }
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = match self.access {
+            Access::Read => "reading",
+            Access::Write => "reading and writing",
+            Access::Append => "appending",
+        };
+        write!(f, "{}, opened by the launcher for {access}", self.path.display())
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use crate::change::Own;
-use crate::host::{FileFact, FileKind};
-use crate::plan::draft::{Draft, by_default};
+use crate::host::{FileFact, FileKind, ForeignLink};
+use crate::plan::draft::Draft;
 use crate::plan::process::permission::may_read;
 use crate::plan::{Account, Severity};
 
@@ -65,18 +64,27 @@ pub(in crate::plan) fn choose(draft: &mut Draft, kvm: bool) {
     };
 }
 
-/// What QEMU does with a file.
+/// What QEMU does with a file that it opens itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plan) enum Use {
-    /// Reads it: a kernel, a CD image, the firmware's code.
+    /// Reads it: a kernel, a ROM, what an image is based on.
     Read,
     /// Reads and writes it.
     Write,
 }
 
-/// Checks that the file exists and that QEMU's account can open it; a file to write becomes that account's own for the run
-/// if it cannot. Returns what is known of the file, if it can be used. `key` starts the findings' names, `what` their sentences.
-pub(in crate::plan) fn reach(
+/// Checks that the file exists and that QEMU's account can read it. Returns what is known of the file, if it can be used.
+/// `key` starts the findings' names, `what` their sentences.
+pub(in crate::plan) fn reach(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path) -> Option<FileFact> {
+    let file = exists(draft, key, field, what, path)?;
+    if matches!(file.kind, Some(FileKind::File | FileKind::Block | FileKind::Character)) {
+        may_open(draft, key, field, what, path, &file, Use::Read);
+    }
+    Some(file)
+}
+
+/// Checks that the file exists and that the launcher, which hands it to QEMU, can open it. Returns what is known of the file.
+pub(in crate::plan) fn opened(
     draft: &mut Draft,
     key: &str,
     field: &str,
@@ -85,8 +93,23 @@ pub(in crate::plan) fn reach(
     usage: Use,
 ) -> Option<FileFact> {
     let file = exists(draft, key, field, what, path)?;
-    if matches!(file.kind, Some(FileKind::File | FileKind::Block | FileKind::Character)) {
-        may_open(draft, key, field, what, path, &file, usage);
+    let key = format!("{key}.access");
+    let (uid, gid) = (draft.host.process.uid, draft.host.process.gid);
+    if let Some(ForeignLink { link, by, to }) = file.foreign.as_ref().filter(|_| uid == 0) {
+        let detail = format!(
+            "the link {}, which belongs to user {by}, leads to {what}, a file of user {to}; root does not follow it",
+            link.display()
+        );
+        let remedy =
+            format!("name the file itself in `{field}`, or make the link yours: `chown -h root {}`", link.display());
+        draft.no(&key, Severity::Hard, detail, &remedy);
+        draft.about(field);
+        return Some(file);
+    }
+    let need = need(usage);
+    let allowed = uid == 0 || (file.mode >> class(&file, uid, gid, &[])) & need == need;
+    if !allowed && matches!(file.kind, Some(FileKind::File | FileKind::Block | FileKind::Character)) {
+        not_ours(draft, &key, field, what, path, &file, need);
     }
     Some(file)
 }
@@ -147,7 +170,16 @@ pub(in crate::plan) fn is_file(draft: &mut Draft, key: &str, field: &str, what: 
     }
 }
 
-fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, file: &FileFact, usage: Use) {
+/// Checks that QEMU's account can open a file; nothing is done about it.
+pub(in crate::plan) fn may_open(
+    draft: &mut Draft,
+    key: &str,
+    field: &str,
+    what: &str,
+    path: &Path,
+    file: &FileFact,
+    usage: Use,
+) {
     let (own_uid, own_gid) = (draft.host.process.uid, draft.host.process.gid);
     let account = draft.account.clone();
     let (uid, gid, groups) = match &account {
@@ -169,38 +201,40 @@ fn may_open(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
         draft.about(field);
         return;
     }
-    let shift = if file.uid == uid {
-        6
-    } else if file.gid == gid || groups.contains(&file.gid) {
-        3
-    } else {
-        0
-    };
-    let need = if usage == Use::Write { 0o6 } else { 0o4 };
-    if (file.mode >> shift) & need == need {
+    let need = need(usage);
+    if (file.mode >> class(file, uid, gid, groups)) & need == need {
         return;
     }
-    match (account, usage) {
-        (Some(account), Use::Write) => {
-            let why = by_default("QEMU runs as an account of its own, which must be able to open the file");
-            return draft.change(Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, why);
-        }
-        (Some(account), Use::Read) => draft.no(
-            &key,
-            Severity::Hard,
-            format!("QEMU's account {} cannot read {what} {shown} (mode {:o})", account.uid, file.mode & 0o7777),
-            &format!("`chmod o+r {shown}`, or name an account in `user`"),
-        ),
-        // Our own supplementary groups and access lists are not known here; without any of the bits nobody can open it.
-        (None, _) if file.mode & (need * 0o11) == 0 => draft.no(
-            &key,
-            Severity::Hard,
-            format!("you cannot open {what} {shown} (owner {}, mode {:o})", file.uid, file.mode & 0o7777),
-            &format!("change the file's owner or mode, or correct `{field}`"),
-        ),
-        (None, _) => {
-            draft.unknown(&key, Severity::Hard, format!("whether you can open {what} {shown} depends on your groups"))
-        }
+    let Some(account) = account else { return not_ours(draft, &key, field, what, path, file, need) };
+    let (verb, right) = if usage == Use::Write { ("write", "rw") } else { ("read", "r") };
+    let detail = format!("QEMU's account {} cannot {verb} {what} {shown} (mode {:o})", account.uid, file.mode & 0o7777);
+    draft.no(&key, Severity::Hard, detail, &format!("`chmod o+{right} {shown}`, or name an account in `user`"));
+    draft.about(field);
+}
+
+/// A user other than root cannot open the file, as far as its mode tells.
+fn not_ours(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, file: &FileFact, need: u32) {
+    let shown = path.display();
+    // Our own supplementary groups and access lists are not known here; without any of the bits nobody can open it.
+    if file.mode & (need * 0o11) == 0 {
+        let detail = format!("you cannot open {what} {shown} (owner {}, mode {:o})", file.uid, file.mode & 0o7777);
+        draft.no(key, Severity::Hard, detail, &format!("change the file's owner or mode, or correct `{field}`"));
+    } else {
+        draft.unknown(key, Severity::Hard, format!("whether you can open {what} {shown} depends on your groups"));
     }
     draft.about(field);
+}
+
+/// The permission bits that a use needs.
+fn need(usage: Use) -> u32 {
+    if usage == Use::Write { 0o6 } else { 0o4 }
+}
+
+/// By how many bits the permissions are shifted that count for this user.
+fn class(file: &FileFact, uid: u32, gid: u32, groups: &[u32]) -> u32 {
+    match () {
+        () if file.uid == uid => 6,
+        () if file.gid == gid || groups.contains(&file.gid) => 3,
+        () => 0,
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::folders::shared_folder;
 use crate::plan::Helper;
-use crate::qemu::command::CommandLine;
+use crate::qemu::command::{CommandLine, QemuOption};
 
 /// How much of the log's end an error quotes.
 const QUOTE: u64 = 64 * 1024;
@@ -28,13 +28,23 @@ pub struct Log {
     file: File,
     /// Where this part begins.
     start: u64,
+    /// The sets of descriptors that QEMU has its files in, with the files.
+    sets: Vec<(String, String)>,
 }
 
 impl Log {
     /// Opens the log and writes QEMU's command line into it, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
         rotate(path);
-        Self::begin(path, format!("{OURS}starts {} {:?}", command.binary.display(), command.argv()))
+        let log = Self::begin(path, format!("{OURS}starts {} {:?}", command.binary.display(), command.argv()))?;
+        let sets = command.options.iter().filter(|option| option.name == "-add-fd");
+        let named = |option: &QemuOption| {
+            Some((format!("{}{}", QemuOption::FD_SET, option.get("set")?), option.get("opaque")?.to_owned()))
+        };
+        let mut sets: Vec<_> = sets.filter_map(named).collect();
+        // /dev/fdset/12 before /dev/fdset/1.
+        sets.sort_by_key(|(set, _)| std::cmp::Reverse(set.len()));
+        Ok(Self { sets, ..log })
     }
 
     /// The same for the helpers' command lines.
@@ -51,7 +61,7 @@ impl Log {
         line.push('\n');
         file.write_all(line.as_bytes())?;
         let start = file.seek(SeekFrom::End(0))?;
-        Ok(Self { path: path.to_owned(), file, start })
+        Ok(Self { path: path.to_owned(), file, start, sets: Vec::new() })
     }
 
     /// A descriptor for a child's output.
@@ -60,7 +70,7 @@ impl Log {
     }
 
     /// The last lines of this part, for an error about what wrote them; they end with the log's name. Command lines of later
-    /// parts are not among them.
+    /// parts are not among them. Where QEMU names a set of descriptors, they name the file.
     pub fn quote(&self) -> String {
         let mut text = String::new();
         let read = || -> std::io::Result<Vec<u8>> {
@@ -77,8 +87,9 @@ impl Log {
             for line in &lines[lines.len().saturating_sub(QUOTE_LINES)..] {
                 // Escape sequences of a guest or device name must not reach a terminal.
                 let clean: String = line.chars().filter(|c| !c.is_control()).take(QUOTE_COLUMNS).collect();
+                let named = self.sets.iter().fold(clean, |line, (set, file)| line.replace(set, file));
                 text.push_str("\n  ");
-                text.push_str(&clean);
+                text.push_str(&named);
             }
         }
         format!("{text}\nthe whole log: {}", self.path.display())
@@ -129,6 +140,20 @@ mod tests {
         assert!(lines[1].starts_with("  no [31mstate x"), "{quote}");
         assert_eq!(lines[1].len(), 2 + QUOTE_COLUMNS);
         assert_eq!(lines[2], format!("the whole log: {}", path.display()));
+    }
+
+    #[test]
+    fn a_quote_names_files_and_not_their_sets() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |number: &str, file: &str| {
+            let option = QemuOption::keys("-add-fd", None, crate::units::Origin::Default(String::new()));
+            option.with("fd", number).with("set", number).with("opaque", file)
+        };
+        let options = vec![set("1", "/one"), set("12", "/twelve")];
+        let log = Log::open(&folder.path().join("a.log"), &CommandLine { binary: "/q".into(), options }).unwrap();
+        writeln!(log.output().unwrap(), "Is another process using the image [/dev/fdset/12]? Or /dev/fdset/1?")
+            .unwrap();
+        assert!(log.quote().contains("the image [/twelve]? Or /one?"), "{}", log.quote());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::fcntl::AtFlags;
-use nix::unistd::{Gid, Uid, chown, fchownat};
+use nix::unistd::{Gid, Uid, fchownat};
 
 use super::folders::passable_folder;
 use crate::plan::{Account, Keep, Paths};
@@ -26,16 +26,17 @@ pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<
                 trusted::folder(path, 0o700, account.map(|account| (account.uid, account.gid)))
                     .with_context(|| format!("cannot make the folder {}", path.display()))?;
             }
-            Keep::Copy { from, to } => copy_once(from, to, account)?,
+            Keep::Copy { from, to } => copy_once(from, to)?,
         }
     }
     Ok(())
 }
 
-/// Copies a file that is not there yet, so that a crash leaves either no copy or a whole one.
-fn copy_once(from: &Path, to: &Path, account: Option<&Account>) -> Result<()> {
+/// Copies a file that is not there yet, so that a crash leaves either no copy or a whole one. It stays ours: QEMU has it as a
+/// descriptor.
+fn copy_once(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
-        return chown_to(to, account);
+        return Ok(());
     }
     let copied = || -> Result<()> {
         let part = to.with_extension("part");
@@ -47,18 +48,10 @@ fn copy_once(from: &Path, to: &Path, account: Option<&Account>) -> Result<()> {
         let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
         std::io::copy(&mut source, &mut target)?;
         target.sync_all()?;
-        chown_to(&part, account)?;
         std::fs::rename(&part, to)?;
         Ok(())
     };
     copied().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
-}
-
-/// Changes the owner of a file in a folder that is ours.
-fn chown_to(path: &Path, account: Option<&Account>) -> Result<()> {
-    let Some(Account { uid, gid, .. }) = account else { return Ok(()) };
-    chown(path, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-        .with_context(|| format!("cannot change the owner of {} to user {uid}", path.display()))
 }
 
 /// Changes the owner of the files in a folder, if it is another account's than it is to be, as after a change of the UUID.
@@ -97,9 +90,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to.fd"));
         std::fs::write(&from, "template").unwrap();
-        copy_once(&from, &to, None).unwrap();
+        copy_once(&from, &to).unwrap();
         std::fs::write(&to, "the guest's").unwrap();
-        copy_once(&from, &to, None).unwrap();
+        copy_once(&from, &to).unwrap();
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "the guest's");
     }
 
@@ -111,11 +104,11 @@ mod tests {
             std::fs::write(at(name), text).unwrap();
         }
         std::os::unix::fs::symlink(at("other"), at("to.part")).unwrap();
-        copy_once(&at("from"), &at("to.fd"), None).unwrap();
+        copy_once(&at("from"), &at("to.fd")).unwrap();
         assert_eq!(std::fs::read_to_string(at("to.fd")).unwrap(), "template");
         assert_eq!(std::fs::read_to_string(at("other")).unwrap(), "somebody's");
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(copy_once(&at("fifo"), &at("new.fd"), None).is_err());
+        assert!(copy_once(&at("fifo"), &at("new.fd")).is_err());
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! What QEMU reads as files in memory (`/proc/self/fd/N`): the launcher fills them before the host is changed. QEMU's account
-//! then needs no right to the files that they come from, and no secret stands in a list of arguments.
+//! Files that the launcher has before the host is changed, so that QEMU's account needs no right to them: those that it opens
+//! for QEMU, and files in memory that it fills (`/proc/self/fd/N`), so that no secret stands in a list of arguments.
 
 mod smbios;
 
-use std::fs::File;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,7 +15,8 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_cre
 
 use crate::host::{Root, acpi};
 use crate::machine::AppleSmc;
-use crate::plan::{Account, Content, Descriptor, Inherited, Plan};
+use crate::plan::{Access, Account, Content, Descriptor, Inherited, Opened, Plan};
+use crate::trusted;
 
 /// More than a line that anybody types.
 const MAX_PASSWORD: usize = 4096;
@@ -24,7 +26,7 @@ const MAX_PEM: usize = 1 << 20;
 /// A battery and a mains adapter, from `battery.asl`.
 const BATTERY: &[u8] = include_bytes!("contents/battery.aml");
 
-/// The files in memory, each with the number that it has in QEMU; the guest's memory is one of them.
+/// The files, each with the number that it has in QEMU; the guest's memory is one of them.
 pub type Contents = Vec<(i32, OwnedFd)>;
 
 /// Makes those of a plan.
@@ -33,12 +35,40 @@ pub fn make(root: &Root, plan: &Plan) -> Result<Contents> {
 }
 
 fn fill(root: &Root, descriptors: &[Descriptor], account: Option<&Account>) -> Result<Contents> {
-    let contents = descriptors.iter().filter_map(|descriptor| match &descriptor.what {
-        Inherited::Content(content) => Some((descriptor.fd, content)),
-        _ => None,
-    });
-    let made = contents.map(|(number, content)| Ok((number, sealed(&bytes(root, content)?, account)?)));
-    made.collect()
+    let mut made = Contents::new();
+    for Descriptor { fd, what } in descriptors {
+        match what {
+            Inherited::Content(content) => made.push((*fd, sealed(&bytes(root, content)?, account)?)),
+            Inherited::File(opened) => made.push((*fd, open(root, opened)?.into())),
+            _ => {}
+        }
+    }
+    Ok(made)
+}
+
+/// Opens a file for QEMU, which shares its description: the locks that one QEMU has taken on it are those of the next too, and
+/// go with the last descriptor.
+fn open(root: &Root, Opened { path, access, direct }: &Opened) -> Result<File> {
+    let full = root.path(path);
+    let mut options = OpenOptions::new();
+    match access {
+        Access::Read => options.read(true),
+        Access::Write => options.read(true).write(true),
+        Access::Append => options.append(true),
+    };
+    let flags = if *direct { libc::O_DIRECT } else { 0 };
+    let opened = match trusted::open(&full, &options, flags) {
+        // As QEMU would make it.
+        Err(error)
+            if *access == Access::Append
+                && error.kind() == ErrorKind::NotFound
+                && !nix::unistd::geteuid().is_root() =>
+        {
+            options.create(true).mode(0o600).open(&full)
+        }
+        opened => opened,
+    };
+    opened.with_context(|| format!("cannot open {} for the guest", path.display()))
 }
 
 /// Other descriptors of the same files, for another QEMU.
@@ -166,6 +196,23 @@ mod tests {
         assert_eq!(missing.to_string(), "cannot read the ACPI table /no.aml");
         let missing = fill(&root, &[descriptor(3, Content::HostSmbios { kind: 1, uuid: None })], None).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read the host's SMBIOS tables");
+    }
+
+    #[test]
+    fn files_are_opened_as_qemu_would_open_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        std::fs::write(folder.path().join("disk"), "disk").unwrap();
+        let opened = |access| open(&root, &Opened { path: "/disk".into(), access, direct: false });
+        opened(Access::Append).unwrap().write_all(b"+").unwrap();
+        opened(Access::Write).unwrap().write_all(b"D").unwrap();
+        let mut read = opened(Access::Read).unwrap();
+        assert!(read.write_all(b"x").is_err());
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "Disk+");
+        let missing = Opened { path: "/no".into(), access: Access::Write, direct: false };
+        assert_eq!(open(&root, &missing).unwrap_err().to_string(), "cannot open /no for the guest");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Sockets {
     pub helpers: Vec<Vec<(i32, OwnedFd)>>,
 }
 
-/// Makes all that QEMU and the helpers inherit, but for the files in memory, which are there.
+/// Makes all that QEMU and the helpers inherit, but for the files, which are there.
 pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
     let (qmp, theirs) = UnixStream::pair()?;
     let mut monitor = Some(OwnedFd::from(theirs));
@@ -52,9 +52,9 @@ pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
             }
             Inherited::Macvtap(name) => taps::open_macvtap(name)?,
             Inherited::BridgeHelper { program, bridge } => taps::by_helper(program, bridge)?,
-            Inherited::Content(_) | Inherited::Memory(_) => {
+            Inherited::Content(_) | Inherited::File(_) | Inherited::Memory(_) => {
                 let made = contents.iter().position(|(number, _)| number == fd);
-                contents.swap_remove(made.with_context(|| format!("there is no file in memory for descriptor {fd}"))?).1
+                contents.swap_remove(made.with_context(|| format!("there is no file for descriptor {fd}"))?).1
             }
             Inherited::SoundServer { server, socket, uid, cookie } => {
                 sound::server(*server, socket, *uid, cookie.as_deref())?

@@ -68,21 +68,20 @@ fn a_unit_starts_stops_and_leaves_the_host_as_it_was(lab: &Lab) -> Result<()> {
 }
 
 fn a_unit_whose_launcher_is_killed_ends_the_guest_and_gives_the_host_back(lab: &Lab) -> Result<()> {
-    // Half a gibibyte of huge pages would be missed, and so would a disk that belongs to somebody else.
+    // Half a gibibyte of huge pages would be missed. The disk is in a folder of its owner's, and stays his.
     let machine = MACHINE.replace("memory: (size: \"128 MiB\")", "memory: (size: \"128 MiB\", pages: Huge(\"2 MiB\"))");
     let machine = machine.replace("networks", "disks: [(file: \"/home/tester/disk.raw\")],\n    networks");
     change(lab, &machine)?;
-    lab.sh("truncate -s 16M /home/tester/disk.raw && chmod 600 /home/tester/disk.raw && chmod 755 /home/tester")?;
+    lab.sh("truncate -s 16M /home/tester/disk.raw && chown tester /home/tester/disk.raw && chmod 600 /home/tester/disk.raw && chmod 700 /home/tester")?;
     let before = lab.snapshot_of_host()?;
     let owner = lab.sh("stat -c %u:%g /home/tester/disk.raw")?;
     start(lab)?;
-    ensure!(lab.sh("stat -c %u:%g /home/tester/disk.raw")? != owner, "the disk is not QEMU's");
+    ensure!(lab.sh("stat -c %u:%g /home/tester/disk.raw")? == owner, "the disk has another owner");
     lab.sh(&format!("kill -KILL {}", property(lab, "MainPID")?))?;
     lab.wait_until(&format!("! systemctl is-active -q {UNIT} && ! pgrep -x qemu-system-x86"), END)?;
     ensure!(property(lab, "Result")? == "signal", "{}", property(lab, "Result")?);
     // systemd keeps what it set up for a unit that failed until somebody has taken note.
     lab.sh(&format!("systemctl reset-failed {UNIT}"))?;
-    ensure!(lab.sh("stat -c %u:%g /home/tester/disk.raw")? == owner, "ExecStopPost did not give the disk back");
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())

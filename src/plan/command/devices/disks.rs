@@ -1,16 +1,20 @@
 //! Disks, CD drives and SCSI devices: what the file leaves open is decided here, then each becomes its block nodes and its
 //! device.
 
+mod layers;
+
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::change::Own;
 use crate::host::{FileFact, FileKind};
 use crate::machine::{Aio, Bus, Cache, Discard, Disk, Machine, Media};
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::command::boot_order;
 use crate::plan::draft::{self, Draft, by_default, by_fact};
 use crate::plan::process::account::{self, Use};
+use crate::plan::{Access, Opened};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::units::DiskFormat;
@@ -146,9 +150,9 @@ fn device(disk: &Resolved, kind: Option<FileKind>) -> Device {
 fn blocks(draft: &mut Draft, disk: &Resolved, path: &Path, field: &str) -> Option<FileKind> {
     let key = disk.id.as_str();
     let at = |name: &str| format!("{field}.{name}");
-    let usage = if disk.read_only { Use::Read } else { Use::Write };
+    let (usage, access) = if disk.read_only { (Use::Read, Access::Read) } else { (Use::Write, Access::Write) };
     let what = if disk.media == Media::Lun { "the SCSI device" } else { "the image" };
-    let file = account::reach(draft, key, &at("file"), what, path, usage);
+    let file = account::opened(draft, key, &at("file"), what, path, usage);
     let kind = file.as_ref().and_then(|file| file.kind);
     if let Some(file) = &file {
         check_file(draft, disk, path, file, &at("file"));
@@ -173,11 +177,20 @@ fn blocks(draft: &mut Draft, disk: &Resolved, path: &Path, field: &str) -> Optio
     };
     let device = matches!(kind, Some(FileKind::Block | FileKind::Character)) || disk.media == Media::Lun;
     let driver = if device { "host_device" } else { "file" };
+    let filename = if kind == Some(FileKind::Character) {
+        own_node(draft, path, &at("file"))
+    } else {
+        draft.opened(Opened { path: path.to_owned(), access, direct }, draft.file(&at("file")))
+    };
     let mut bytes = node(driver, &file_node(disk), common());
-    bytes.insert("filename".to_owned(), draft::text(path).into());
+    bytes.insert("filename".to_owned(), filename.into());
     bytes.insert("aio".to_owned(), aio.into());
-    let mut image = node(format_name(format), &image_node(disk), common());
+    let mut image = node(format.name(), &image_node(disk), common());
     image.insert("file".to_owned(), file_node(disk).into());
+    if let Some(qcow2) = file.as_ref().filter(|_| format == DiskFormat::Qcow2).and_then(|file| file.qcow2.as_ref()) {
+        let used = layers::Used { key, field: &at("file"), names: disk.index, direct, aio, read_only: disk.read_only };
+        image.extend(layers::write(draft, &used, path, qcow2));
+    }
     let mut bytes = QemuOption::json("-blockdev", bytes, draft.file(&at("file")));
     let given = [("cache", disk.disk.cache.is_some()), ("discard", disk.disk.discard.is_some())];
     for (member, _) in given.into_iter().filter(|(_, given)| *given) {
@@ -186,10 +199,19 @@ fn blocks(draft: &mut Draft, disk: &Resolved, path: &Path, field: &str) -> Optio
     let why = "the best that QEMU and kernel allow";
     let bytes = bytes.explained("aio", draft.file_or(disk.disk.aio.is_some(), &at("aio"), why));
     draft.push(bytes);
-    let seen = by_fact(format!("the image is {}", format_name(format)));
+    let seen = by_fact(format!("the image is {}", format.name()));
     let origin = if disk.disk.format.is_some() { draft.file(&at("format")) } else { seen };
     draft.push(QemuOption::json("-blockdev", image, origin));
     kind
+}
+
+/// A SCSI device's generic node: QEMU asks by the path whether it is one (`hdev_is_sg()` in QEMU's `block/file-posix.c`), so
+/// it opens the node itself, which is its own for the run.
+fn own_node(draft: &mut Draft, path: &Path, field: &str) -> String {
+    if let Some(account) = draft.account.clone() {
+        draft.change(Own { path: path.to_owned(), uid: account.uid, gid: account.gid }, draft.file(field));
+    }
+    draft::text(path)
 }
 
 fn node(driver: &str, name: &str, rest: Map<String, Value>) -> Map<String, Value> {
@@ -210,14 +232,6 @@ fn image_node(disk: &Resolved) -> String {
 
 fn discards(disk: &Resolved) -> bool {
     !disk.read_only && disk.media != Media::Lun && disk.disk.discard != Some(Discard::Ignore)
-}
-
-/// QEMU's name of a format.
-pub(in crate::plan::command) fn format_name(format: DiskFormat) -> &'static str {
-    match format {
-        DiskFormat::Qcow2 => "qcow2",
-        DiskFormat::Raw => "raw",
-    }
 }
 
 /// What must be so of the file for it to be this disk.

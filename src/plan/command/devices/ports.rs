@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::host::FileKind;
 use crate::machine::{Guest, SecondSerial, Serial, Sign};
 use crate::plan::Severity::Hard;
-use crate::plan::draft::{self, Draft, by_default};
+use crate::plan::draft::{Draft, by_default};
 use crate::plan::process::account::{self, Use};
+use crate::plan::{Access, Opened};
 use crate::qemu::command::{OptionValue, QemuOption};
 use crate::qemu::device::Device;
 use crate::units::Origin;
@@ -41,11 +42,13 @@ pub(in crate::plan::command) fn second_serial(draft: &mut Draft) {
 /// A port's output in a file.
 fn file(draft: &mut Draft, field: &str, chardev: &str, path: &Path) {
     reach_file(draft, field, path);
+    let opened = Opened { path: path.to_owned(), access: Access::Append, direct: false };
+    let set = draft.opened(opened, draft.file(field));
     let option = QemuOption::keys("-chardev", Some("file"), draft.file(field)).with("id", chardev);
-    draft.push(option.with("path", draft::text(path)).with("append", "on"));
+    draft.push(option.with("path", set).with("append", "on"));
 }
 
-/// QEMU opens the file itself, so it must be able to; it makes a file that is not there.
+/// The launcher must be able to open the file. It makes one that is not there, unless it is root: who owns it then?
 fn reach_file(draft: &mut Draft, field: &str, path: &Path) {
     let shown = path.display();
     match draft.host.files.get(path).map(|file| file.kind) {
@@ -54,13 +57,13 @@ fn reach_file(draft: &mut Draft, field: &str, path: &Path) {
             draft.no(&format!("{field}.file"), Hard, detail, "name a file");
             draft.about(field);
         }
-        Some(None) if draft.account.is_some() => {
-            let detail = format!("{shown} does not exist, and QEMU's account may not create it");
+        Some(None) if draft.host.process.uid == 0 => {
+            let detail = format!("{shown} does not exist, and vfio-run makes no file there as root");
             draft.no(&format!("{field}.file"), Hard, detail, &format!("create it: `touch {shown}`"));
             draft.about(field);
         }
         Some(Some(_)) => {
-            account::reach(draft, field, field, "the serial port's file", path, Use::Write);
+            account::opened(draft, field, field, "the serial port's file", path, Use::Write);
         }
         Some(None) | None => {}
     }

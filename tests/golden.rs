@@ -53,6 +53,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("everything", "debian13-desktop", "10.0"),
     ("screens", "laptop-4c", "7.2"),
     ("rendered", "debian13-desktop", "10.0"),
+    ("bus", "laptop-4c", "7.2"),
     ("drives", "laptop-4c", "7.2"),
     ("identity", "laptop-4c", "10.0"),
     ("identity", "debian13-one-gpu", "7.2"),

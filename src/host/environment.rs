@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::Root;
 
 /// The variables that facts depend on; others are not copied.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 11] = [
+    "DBUS_SESSION_BUS_ADDRESS",
     "HOME",
     "INVOCATION_ID",
     "PATH",

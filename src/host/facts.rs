@@ -11,8 +11,9 @@ use super::input::Inputs;
 use super::usb::Plugged;
 use super::{
     Boot, Cpus, Cpusets, Descriptor, Desktop, Environment, FileFact, Group, InstalledUnit, Kvm, Logind, Memory,
-    Network, Passt, Pci, Process, RenderNode, Root, Tcp, Tuning, UserNetwork, Virtiofsd, WantedDesktop, WantedTuning,
-    WantedUnit, Writable, environment, groups, io_uring, lease, pci, process, render_nodes, smbios, usb,
+    Network, Passt, Pci, Process, RenderNode, Root, SessionBus, Tcp, Tuning, UserNetwork, Virtiofsd, WantedBus,
+    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, groups, io_uring, lease, pci, process,
+    render_nodes, smbios, usb,
 };
 use crate::units::Size;
 
@@ -102,6 +103,9 @@ pub struct Host {
     /// The desktop's user and that user's sound servers, if the machine needs them and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desktop: Option<Desktop>,
+    /// The session bus, if the machine needs it and its place is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_bus: Option<SessionBus>,
     /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
@@ -161,6 +165,8 @@ pub struct Wanted {
     pub looking_glass: bool,
     /// The desktop's user; `None`: not looked for.
     pub desktop: Option<WantedDesktop>,
+    /// The session bus; `None`: not looked for.
+    pub session_bus: Option<WantedBus>,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
     /// The machine file.
@@ -218,6 +224,10 @@ impl Host {
                 .then(|| lease::owner(&root.path(&leases), lease::LOOKING_GLASS))
                 .flatten(),
             desktop: wanted.desktop.as_ref().and_then(|wanted| Desktop::read(root, environment, &process, wanted)),
+            session_bus: wanted
+                .session_bus
+                .as_ref()
+                .and_then(|wanted| SessionBus::read(root, environment, &process, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
@@ -315,6 +325,7 @@ mod tests {
             looking_glass: true,
             smbios: true,
             desktop: None,
+            session_bus: None,
             unit: None,
             machine_file: None,
         };

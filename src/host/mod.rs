@@ -39,7 +39,7 @@ pub(crate) use block::is_claimed;
 pub use boot::Boot;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};
 pub use cpusets::Cpusets;
-pub use desktop::{Desktop, WantedDesktop};
+pub use desktop::{Desktop, SessionBus, WantedBus, WantedDesktop};
 pub use environment::Environment;
 pub use facts::{AioRequests, Host, Wanted};
 pub use files::{

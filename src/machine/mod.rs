@@ -28,7 +28,7 @@ pub use subjects::audio::{Audio, Sound, SoundCard, SoundServer};
 pub use subjects::cpu::{Accelerator, Cpu, Idle, Topology, property as cpu_property};
 pub use subjects::dead_man_switch::{GiveBack, Sign};
 pub use subjects::disk::{Aio, Bus, Cache, Discard, Disk, Media, Sector};
-pub use subjects::display::{Display, Listen, Rendering, SecondSerial, Serial, Tls, Video, Window};
+pub use subjects::display::{Bus as DisplayBus, Display, Listen, Rendering, SecondSerial, Serial, Tls, Video, Window};
 pub use subjects::firmware::{Firmware, Kernel, Uefi};
 pub use subjects::guest::{Guest, Rtc, Sleep};
 pub use subjects::handover::{DisplayManager, Handover, Holders};

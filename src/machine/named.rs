@@ -20,6 +20,8 @@ pub struct Named {
     pub desktop: bool,
     /// The account that is meant by it, by name or number; `None`: whose desktop it is.
     pub desktop_user: Option<String>,
+    /// The bus that the screen is shown on; `Some(None)`: the session bus.
+    pub session_bus: Option<Option<String>>,
     /// Whether virtiofsd may be needed.
     pub virtiofsd: bool,
     /// PCI devices.

@@ -126,6 +126,7 @@ pub fn host(shape: Shape) -> Host {
         logind: None,
         pci: None,
         render_nodes: None,
+        session_bus: None,
         virtiofsd: None,
         usb: None,
         input: None,

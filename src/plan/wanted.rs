@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::host::pci::WantedPci;
-use crate::host::{Passt, Wanted, WantedDesktop};
+use crate::host::{Passt, Wanted, WantedBus, WantedDesktop};
 use crate::machine::{Backend, Isolate, Machine, QEMU, Tpm};
 
 /// What a plan for any machine may ask about, for a host that is captured before there is one.
@@ -17,6 +17,7 @@ pub fn wanted_by_any() -> Wanted {
         cpusets: true,
         network: true,
         desktop: Some(WantedDesktop::default()),
+        session_bus: Some(WantedBus::default()),
         desk: Some(Vec::new()),
         ..Wanted::default()
     }
@@ -64,6 +65,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         smbios: named.smbios,
         looking_glass: machine.looking_glass.is_some(),
         desktop,
+        session_bus: named.session_bus.map(|address| WantedBus { address, user: machine.user.clone() }),
         ..Wanted::default()
     }
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use vfio_run::host::desktop::Answer;
 use vfio_run::host::input::{EventDevice, Inputs as Events};
 use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::usb::Plugged;
 use vfio_run::host::{
     AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, Passt, RenderNode, Route,
-    TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
+    SessionBus, TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
 };
 use vfio_run::machine::{self, Machine, Source};
 use vfio_run::plan::{self, Plan};
@@ -246,6 +247,9 @@ impl Inputs {
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
         let gpu = || RenderNode { path: "/dev/dri/renderD128".into(), address: None, uid: 0, gid: 106, mode: 0o660 };
         host.render_nodes = wanted.render_nodes.then(|| vec![gpu()]);
+        host.session_bus = wanted
+            .session_bus
+            .map(|_| SessionBus { address: "unix:path=/run/user/1000/bus".to_owned(), answer: Answer::Accepts });
         host.virtiofsd = wanted.virtiofsd.then(virtiofsd);
         host.user_network = has_forward(&source.machine).then(user_network);
         host.tuning = wanted.tuning.map(|wanted| tuning(&wanted, &host.cpus.online));

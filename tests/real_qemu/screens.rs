@@ -5,14 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::unistd::{Uid, setfsuid};
 
-use super::launcher::LIMIT;
+use super::launcher::{LIMIT, wait_for};
 use super::talk::Serial;
-use super::world::{World, each, each_as_root, own};
+use super::world::{NOBODY, World, each, each_as_root, own};
 
 /// The password that is right.
 const PASSWORD: &str = "geheim12";
@@ -98,6 +99,104 @@ fn a_server_with_tls_shows_the_hosts_certificate() {
     });
 }
 
+/// A program of the user whose desktop it is: nobody, if root runs the tests.
+fn as_user(world: &World, program: &str) -> Command {
+    let mut command = Command::new(program);
+    world.environment(&mut command);
+    if Uid::effective().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// A session bus, which ends with this.
+struct Bus(Child);
+
+impl Bus {
+    fn start(world: &World, socket: &Path) -> Self {
+        let mut command = as_user(world, "dbus-daemon");
+        command.args(["--session", "--nofork", "--nopidfile", "--nosyslog"]);
+        let child = command.arg(format!("--address=unix:path={}", socket.display())).spawn().unwrap();
+        wait_for("the bus", || socket.exists().then_some(()));
+        Self(child)
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The guest's name, as a client of the bus reads it.
+fn name_on_bus(world: &World, socket: &Path) -> String {
+    let mut client = as_user(world, "dbus-send");
+    client.arg(format!("--bus=unix:path={}", socket.display())).args(["--print-reply=literal", "--dest=org.qemu"]);
+    client.args(["/org/qemu/Display1/VM", "org.freedesktop.DBus.Properties.Get"]);
+    let said = client.args(["string:org.qemu.Display1.VM", "string:Name"]).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(&said.stdout)
+        .trim_start_matches([' ', '\t'])
+        .trim_start_matches("variant")
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn a_client_finds_the_screen_on_the_session_bus_and_the_guest_outlives_the_bus() {
+    each(|world| {
+        let machine = world.machine("guest: Linux, firmware: Bios, display: DBus(clipboard: true)");
+        let none = world.run(&machine).ended().with(3);
+        let socket = world.path("run/bus");
+        let words = format!("QEMU cannot use the bus at unix:path={}: No such file", socket.display());
+        assert!(none.err.contains(&words), "{none:?}");
+
+        // Where a desktop has it, which nothing but the runtime folder tells.
+        let bus = Bus::start(world, &socket);
+        let mut launcher = world.run(&machine);
+        launcher.tells(" runs (");
+        assert_eq!(name_on_bus(world, &socket), world.name);
+        drop(bus);
+        let mut serial = Serial::of(world);
+        serial.type_in("?").says("HERE").type_in("q");
+        launcher.ended().with(0);
+        drop(std::fs::remove_file(&socket));
+        world.is_clean();
+
+        let socket = world.path("run/elsewhere");
+        let bus = Bus::start(world, &socket);
+        let mut command = world.command(&["run", machine.to_str().unwrap()]);
+        command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={},guid=0", socket.display()));
+        let mut launcher = world.start(command);
+        launcher.tells(" runs (");
+        assert_eq!(name_on_bus(world, &socket), world.name);
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+        drop(bus);
+    });
+}
+
+#[test]
+#[ignore = "must be root, whose QEMU has a user id of its own"]
+fn qemus_own_account_is_on_no_bus_and_a_users_is_on_that_users() {
+    each_as_root(|world| {
+        let refused = world.run(&world.machine("guest: Linux, firmware: Bios, display: DBus")).ended().with(3);
+        assert!(refused.err.contains("a bus lets in users alone that have an account"), "{refused:?}");
+
+        let socket = world.path("bus");
+        let display = format!("display: DBus(bus: \"unix:path={}\"), user: \"{NOBODY}\"", socket.display());
+        let machine = world.machine(&format!("guest: Linux, firmware: Bios, {display}"));
+        let bus = Bus::start(world, &socket);
+        let mut launcher = world.run(&machine);
+        launcher.tells(" runs (");
+        assert_eq!(name_on_bus(world, &socket), world.name);
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
+        drop(bus);
+    });
+}
+
 #[test]
 #[ignore = "must be root, to give a socket to another user"]
 fn roots_socket_is_one_users_alone() {
@@ -156,8 +255,7 @@ fn looking_glass_reaches_its_memory_and_its_server_as_the_desktops_user() {
                 "conv=notrunc",
                 "oflag=nofollow",
             ]);
-            std::os::unix::process::CommandExt::uid(&mut command, user);
-            std::os::unix::process::CommandExt::gid(&mut command, user);
+            command.uid(user).gid(user);
             command.stderr(Stdio::null()).status().unwrap().success()
         };
         assert_eq!([open(ALICE), open(MALLORY)], [true, false]);

@@ -9,7 +9,7 @@ use super::lines::Lines;
 /// that reading a machine file does not build the schema; a test compares the two.
 const WORDS: &[(&str, &[&str])] = &[
     ("audio", &["Auto", "PipeWire", "Pulse", "Jack", "Alsa", "Spice"]),
-    ("display", &["Vnc", "Spice", "Gtk", "Sdl"]),
+    ("display", &["Vnc", "Spice", "Gtk", "Sdl", "DBus"]),
     ("firmware", &["Uefi"]),
     ("smbios", &["Fields"]),
     ("video", &["VirtioGl"]),

@@ -90,6 +90,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("display.port", "5900"),
     ("display.address", "display: Vnc(port: 5900, address: \"127.0.0.1\")"),
     ("display.gl", "display: Gtk(gl: true)"),
+    ("display.bus", "display: DBus(bus: \"unix:path=/run/user/1000/bus\")"),
     ("display.for_user", "display: Spice(for_user: \"alice\")"),
     ("display.password_file", "display: Spice(password_file: \"/etc/vfio-run/win11.pw\")"),
     ("display.tls", "display: Vnc(port: 5900, tls: (cert: \"host.pem\", key: \"host.key\"))"),

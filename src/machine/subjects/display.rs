@@ -31,6 +31,8 @@ pub enum Display {
     Gtk(Window),
     /// An SDL window of the desktop that started the machine.
     Sdl(Window),
+    /// An object on the session bus, which a program of the desktop shows (QEMU's `org.qemu.Display1`).
+    DBus(Bus),
     /// Nowhere, but a GPU of the host renders it: for `video: VirtioGl` in a guest without a screen.
     EglHeadless,
 }
@@ -42,6 +44,19 @@ pub struct Window {
     /// Whether QEMU draws the window with OpenGL. Default: only with `video: VirtioGl`, which needs it.
     #[serde(default)]
     pub gl: Option<bool>,
+}
+
+/// How the screen is reached by D-Bus.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bus {
+    /// The address of the bus, as D-Bus writes it. Default: the session bus of the user that QEMU runs as. That user must have an
+    /// account: the one who starts the machine, or, if that is root, the one in `user`.
+    #[serde(default)]
+    pub bus: Option<String>,
+    /// Whether the host and the guest share the clipboard. The guest needs `spice-vdagent`. Default: no.
+    #[serde(default)]
+    pub clipboard: Option<bool>,
 }
 
 /// How a server of the screen is reached, and what it offers to its clients.
@@ -153,6 +168,7 @@ impl Display {
             Self::Vnc(_) => Some("Vnc"),
             Self::Gtk(_) => Some("Gtk"),
             Self::Sdl(_) => Some("Sdl"),
+            Self::DBus(_) => Some("DBus"),
             Self::EglHeadless => Some("EglHeadless"),
             Self::Spice(_) | Self::None => None,
         }
@@ -162,7 +178,7 @@ impl Display {
     pub fn server(&self) -> Option<&Listen> {
         match self {
             Self::Vnc(listen) | Self::Spice(listen) => Some(listen),
-            Self::None | Self::Gtk(_) | Self::Sdl(_) | Self::EglHeadless => None,
+            Self::None | Self::Gtk(_) | Self::Sdl(_) | Self::DBus(_) | Self::EglHeadless => None,
         }
     }
 }
@@ -186,7 +202,8 @@ impl Subject for Display {
                         .allowed(format!("0 to {MOST_REDIRECTED} devices"));
                 }
             }
-            Self::None | Self::Gtk(_) | Self::Sdl(_) | Self::EglHeadless => {}
+            Self::DBus(Bus { bus: Some(address), .. }) => is_bus(address, problems),
+            Self::None | Self::Gtk(_) | Self::Sdl(_) | Self::DBus(_) | Self::EglHeadless => {}
         }
     }
 
@@ -203,12 +220,26 @@ impl Subject for Display {
     }
 
     fn name(&self, named: &mut Named) {
+        if let Self::DBus(Bus { bus, .. }) = self {
+            named.session_bus = Some(bus.clone());
+        }
         match self.server() {
             Some(Listen { port: Some(port), .. }) => drop(named.ports.insert(*port)),
             Some(Listen { for_user: Some(user), .. }) => named.accounts.push(user.clone()),
             Some(_) => named.desktop = true,
             None => {}
         }
+    }
+}
+
+/// Refuses what is no address of a bus (D-Bus Specification, "Server Addresses").
+fn is_bus(address: &str, problems: &mut Problems) {
+    let kind = address.split_once(':').map(|(kind, _)| kind);
+    if !kind.is_some_and(|kind| !kind.is_empty() && consists_of(kind, "-")) || address.contains(char::is_control) {
+        problems
+            .add("display.bus", format!("`bus` cannot be {address:?}"))
+            .allowed("an address of D-Bus, such as \"unix:path=/run/user/1000/bus\"")
+            .help("leave `bus` out for the session bus");
     }
 }
 

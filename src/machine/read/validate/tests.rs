@@ -282,6 +282,9 @@ fn screen() {
         ("display: Gtk(gl: true), video: VirtioGl", "ok"),
         ("display: Gtk(gl: false), video: VirtioGl", "m.ron:2:18: `gl: false` contradicts `video: VirtioGl`"),
         ("video: VirtioGl", "m.ron:2:8: `video: VirtioGl` needs a `display` that renders"),
+        (r#"display: DBus(bus: "unix:path=/run/user/1000/bus", clipboard: true)"#, "ok"),
+        (r#"display: DBus(bus: "/run/user/1000/bus")"#, "m.ron:2:20: `bus` cannot be \"/run/user/1000/bus\""),
+        ("display: DBus, video: None", "m.ron:2:23: `video: None` leaves `display: DBus` nothing to show"),
         ("display: EglHeadless, video: VirtioGl(render_node: \"/dev/dri/renderD128\")", "ok"),
         (
             "display: EglHeadless, video: None",

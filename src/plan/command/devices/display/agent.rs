@@ -18,6 +18,7 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
         }
         // QEMU itself speaks with the agent.
         Display::Vnc(listen) => (listen.clipboard.unwrap_or(false).then_some("qemu-vdagent"), listen.clipboard),
+        Display::DBus(bus) => (bus.clipboard.unwrap_or(false).then_some("qemu-vdagent"), bus.clipboard),
         Display::None | Display::Gtk(_) | Display::Sdl(_) | Display::EglHeadless => (None, None),
     };
     let Some(kind) = chardev else { return };
@@ -27,7 +28,7 @@ pub(in crate::plan::command) fn write(draft: &mut Draft) {
     if kind == "qemu-vdagent" {
         if !draft.qemu.chardevs.contains(kind) {
             let detail =
-                format!("{} cannot share the clipboard over VNC: it has no `{kind}`", draft.qemu.binary.display());
+                format!("{} can share the clipboard over SPICE alone: it has no `{kind}`", draft.qemu.binary.display());
             draft.no("display.clipboard", Hard, detail, "use `display: Spice`, or leave `clipboard` out");
             draft.about("display.clipboard");
         }

@@ -24,6 +24,10 @@ pub(super) fn known(draft: &mut Draft, kind: &str) {
             let remedy = "install it (Debian: package `qemu-system-gui`), or use `Vnc` or `Spice`";
             draft.no("display.known", Hard, detail, remedy);
         }
+        "dbus" => {
+            let packages = "Debian 13: package `qemu-system-modules-opengl`, Debian 12: `qemu-system-common`";
+            draft.no("display.known", Hard, detail, &format!("install it ({packages}), or use `Spice`"));
+        }
         // Beside a server, which may be missing too.
         _ => {
             draft.no("display.renders", Hard, detail, &format!("install it ({RENDERING}), or use `video: Virtio`"));

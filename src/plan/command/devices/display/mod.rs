@@ -3,6 +3,7 @@
 mod agent;
 mod card;
 mod checks;
+mod dbus;
 mod rendering;
 mod server;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub(in crate::plan::command) fn write(draft: &mut Draft, given: &[PciAddress]) {
         Display::None => (shows_nothing(), None),
         Display::Gtk(window) => (window_of(draft, "gtk", window, gl.is_some()), None),
         Display::Sdl(window) => (window_of(draft, "sdl", window, gl.is_some()), None),
+        Display::DBus(bus) => (dbus::object(draft, bus, gl, given), None),
         Display::EglHeadless => (rendering::headless(draft, gl, given), None),
         Display::Vnc(listen) => {
             let server = server::vnc(draft, listen, origin.clone());

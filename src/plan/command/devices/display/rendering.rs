@@ -19,6 +19,13 @@ pub(super) fn headless(draft: &mut Draft, gl: Option<&Rendering>, given: &[PciAd
     object
 }
 
+/// What has a display whose clients are on this host show what the GPU has rendered.
+pub(super) fn on_display(draft: &mut Draft, rendering: &Rendering, given: &[PciAddress]) -> Map<String, Value> {
+    let mut members = Map::from_iter([("gl".to_owned(), Value::from("on"))]);
+    members.extend(node(draft, rendering, given).map(|node| ("rendernode".to_owned(), node.into())));
+    members
+}
+
 /// SPICE whose client on this host shows what the GPU has rendered.
 pub(super) fn shared(draft: &mut Draft, rendering: &Rendering, given: &[PciAddress], spice: QemuOption) -> QemuOption {
     let spice = spice.with("gl", "on");

@@ -1,5 +1,5 @@
-use crate::host::desktop::Found;
-use crate::host::{Desktop, FileFact, FileKind, Host, RenderNode};
+use crate::host::desktop::{Answer, Found};
+use crate::host::{Desktop, FileFact, FileKind, Host, RenderNode, SessionBus};
 use crate::plan::sample::{self, Shape, host};
 use crate::plan::{Account, Plan, Verdict, Viewer};
 use crate::qemu::QemuFacts;
@@ -77,6 +77,46 @@ fn a_users_socket_is_that_users() {
     let other = plan("display: Spice(for_user: \"1001\")");
     assert_eq!((answer(&other, "display.viewer"), other.viewer), (Some(Verdict::No), None));
     assert_eq!(answer(&plan("display: Spice(for_user: \"1000\")"), "display.viewer"), None);
+}
+
+#[test]
+fn a_screen_on_a_bus_names_the_bus() {
+    let on_bus = |answer: Answer| {
+        let mut host = host(Shape::simple(4, 1));
+        host.session_bus = Some(SessionBus { address: "unix:path=/run/user/1000/bus".to_owned(), answer });
+        host
+    };
+    let mut qemu = sample::qemu();
+    let planned = |host: &Host, qemu: &QemuFacts, more: &str| {
+        crate::plan::plan(&sample::machine(&machine(more)), &|_| None, host, qemu)
+    };
+    let missing = planned(&on_bus(Answer::Accepts), &qemu, "display: DBus()");
+    assert_eq!(answer(&missing, "display.known"), Some(Verdict::No));
+    qemu.displays.insert("dbus".to_owned());
+    let mut host = on_bus(Answer::Accepts);
+    let plain = planned(&host, &qemu, "display: DBus()");
+    assert_eq!((answer(&plain, "display.known"), answer(&plain, "display.bus")), (None, Some(Verdict::Yes)));
+    let words = line(&plain);
+    assert!(words.contains(r#"-display {"type":"dbus","addr":"unix:path=/run/user/1000/bus"}"#), "{words}");
+    assert!(!words.contains("vdagent"), "{words}");
+    let clipboard = line(&planned(&host, &qemu, "display: DBus(clipboard: true)"));
+    assert!(clipboard.contains("qemu-vdagent"), "{clipboard}");
+
+    host.render_nodes = Some(vec![node(128, "", 0o666)]);
+    let rendered = line(&planned(&host, &qemu, "display: DBus(), video: VirtioGl"));
+    assert!(rendered.contains(r#""gl":"on","rendernode":"/dev/dri/renderD128"}"#), "{rendered}");
+
+    let refuses = planned(&on_bus(Answer::Refuses("it closes the connection".to_owned())), &qemu, "display: DBus()");
+    assert!(refuses.findings.iter().any(|found| found.key == "display.bus" && found.blocks()));
+    host.session_bus = None;
+    assert_eq!(answer(&planned(&host, &qemu, "display: DBus()"), "display.bus"), Some(Verdict::No));
+
+    let mut root = of_root();
+    assert_eq!(answer(&planned(&root, &qemu, "display: DBus()"), "display.bus"), Some(Verdict::No));
+    root.session_bus = on_bus(Answer::Unknown).session_bus;
+    let named = planned(&root, &qemu, "display: DBus(), user: \"1000\"");
+    assert_eq!(answer(&named, "display.bus"), Some(Verdict::Unknown));
+    assert!(line(&named).contains("unix:path=/run/user/1000/bus"));
 }
 
 #[test]

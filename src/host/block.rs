@@ -176,16 +176,7 @@ fn with_dependents(root: &Root, device: Device) -> (BTreeSet<Device>, BTreeSet<S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        folder
-    }
+    use crate::host::sample_tree::tree;
 
     fn uses(root: &Path, device: Device) -> Vec<String> {
         let root = Root::new(root);

@@ -17,6 +17,7 @@ pub mod input;
 mod io_uring;
 pub mod kvm;
 pub mod lease;
+mod listening;
 mod logind;
 mod memory;
 mod network;
@@ -24,6 +25,8 @@ pub mod pci;
 mod process;
 mod render_nodes;
 mod root;
+#[cfg(test)]
+mod sample_tree;
 mod sessions;
 pub mod smbios;
 mod socket_address;

@@ -1,18 +1,16 @@
 //! TCP as QEMU meets it: who listens on a port already, which ports are for root alone, and the host's own addresses. Source:
-//! proc_net_tcp.rst and ip-sysctl.rst of the kernel's documentation; `fib_trie_seq_show()` in `net/ipv4/fib_trie.c` and
+//! ip-sysctl.rst of the kernel's documentation; `fib_trie_seq_show()` in `net/ipv4/fib_trie.c` and
 //! `if6_seq_show()` in `net/ipv6/addrconf.c`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Root;
 use super::pci::Holder;
-use super::socket_address;
+use super::{Root, listening};
+use crate::units::Protocol;
 
-/// The state of a socket that listens (`TCP_LISTEN`).
-const LISTENS: &str = "0A";
 /// More sockets than these on the ports of one machine are not looked at.
 const MAX: usize = 256;
 
@@ -43,18 +41,14 @@ pub struct Listener {
 impl Tcp {
     /// Reads what concerns these ports.
     pub(super) fn read(root: &Root, ports: &BTreeSet<u16>) -> Self {
-        let mut sockets = BTreeMap::new();
-        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-            let text = root.text(table).unwrap_or_default();
-            let listening = text.lines().filter_map(listening).filter(|(address, ..)| ports.contains(&address.port()));
-            sockets.extend(listening.take(MAX).map(|(address, uid, inode)| (inode, (address, uid))));
-        }
-        let mut holders = if sockets.is_empty() { BTreeMap::new() } else { holders(root, &sockets) };
-        let listeners = sockets.into_iter().map(|(inode, (address, uid))| {
-            let pid = holders.remove(&inode);
+        let all = listening::sockets(root, Protocol::Tcp).into_iter();
+        let sockets: Vec<_> = all.filter(|socket| ports.contains(&socket.address.port())).take(MAX).collect();
+        let holders = listening::holders(root, &sockets);
+        let listeners = sockets.into_iter().map(|socket| {
+            let pid = holders.get(&socket.inode).copied();
             Listener {
-                address,
-                uid,
+                address: socket.address,
+                uid: socket.uid,
                 holder: pid.map(|pid| Holder::of_process(root, pid)),
                 machine: pid.and_then(|pid| machine(root, pid)),
             }
@@ -65,36 +59,6 @@ impl Tcp {
             addresses: addresses(root),
         }
     }
-}
-
-/// Address, user and inode of a line, if its socket listens.
-fn listening(line: &str) -> Option<(SocketAddr, u32, u64)> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let address = socket_address::parse(fields.next()?)?;
-    let state = fields.nth(1)?;
-    let (uid, inode) = (fields.nth(3)?.parse().ok()?, fields.nth(1)?.parse().ok()?);
-    // A program that speaks IPv6 alone may listen on an address of IPv4 in its form.
-    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    (state == LISTENS).then_some((address, uid, inode))
-}
-
-/// The process that holds each of these sockets, by inode.
-fn holders(root: &Root, sockets: &BTreeMap<u64, (SocketAddr, u32)>) -> BTreeMap<u64, i32> {
-    let mut found = BTreeMap::new();
-    for pid in root.names("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok()) {
-        let descriptors = std::fs::read_dir(root.path(format!("/proc/{pid}/fd"))).into_iter().flatten().flatten();
-        for descriptor in descriptors {
-            let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
-            let inode = target.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-            if let Some(inode) = inode.filter(|inode| sockets.contains_key(inode)) {
-                found.entry(inode).or_insert(pid);
-            }
-        }
-        if found.len() == sockets.len() {
-            break;
-        }
-    }
-    found
 }
 
 /// The name of the machine in the arguments that this program gives QEMU.
@@ -129,17 +93,13 @@ fn addresses(root: &Root) -> Option<BTreeSet<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree::tree;
 
     const HEAD: &str =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
+        let folder = tree(files);
         let root = Root::new(folder.path());
         (folder, root)
     }

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
-use super::{Root, socket_address};
+use super::{Root, listening};
 use crate::child::{self, Command, Session, SpawnError};
 use crate::units::Protocol;
 
@@ -22,10 +22,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 const WORDS: u64 = 64 * 1024;
 /// passt does not run as root; its rights are asked for as this user, whom no file belongs to (`nobody`).
 const NOBODY: u32 = 65534;
-/// More sockets than these are not read.
-const MAX_SOCKETS: usize = 65536;
-/// `TCP_LISTEN` of the kernel's `include/net/tcp_states.h`; a UDP socket that is bound has the number of `TCP_CLOSE`.
-const LISTENS: (u8, u8) = (10, 7);
 
 /// What a network without privileges depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,43 +162,23 @@ fn default_route(root: &Root) -> Option<bool> {
     Some(v4.unwrap_or_default().lines().any(by_v4) || v6.unwrap_or_default().lines().any(by_v6))
 }
 
-/// The ports that programs listen on, by /proc/net/tcp and its kin (proc_pid_net(5)).
+/// The ports that programs listen on.
 fn listening(root: &Root) -> Vec<Listening> {
-    let mut found = BTreeSet::new();
-    for (file, protocol, state) in [
-        ("tcp", Protocol::Tcp, LISTENS.0),
-        ("tcp6", Protocol::Tcp, LISTENS.0),
-        ("udp", Protocol::Udp, LISTENS.1),
-        ("udp6", Protocol::Udp, LISTENS.1),
-    ] {
-        let text = root.text(format!("/proc/net/{file}")).unwrap_or_default();
-        found.extend(text.lines().skip(1).take(MAX_SOCKETS).filter_map(|line| socket(line, protocol, state)));
-    }
+    let of = |protocol| {
+        listening::sockets(root, protocol).into_iter().map(move |socket| Listening {
+            protocol,
+            address: socket.address.ip(),
+            port: socket.address.port(),
+        })
+    };
+    let found: BTreeSet<Listening> = of(Protocol::Tcp).chain(of(Protocol::Udp)).collect();
     found.into_iter().collect()
-}
-
-/// A line such as `0: 0100007F:1F90 00000000:0000 0A …`.
-fn socket(line: &str, protocol: Protocol, wanted: u8) -> Option<Listening> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let (local, _, state) = (words.next()?, words.next()?, words.next()?);
-    let local = socket_address::parse(local)?;
-    let is_it = u8::from_str_radix(state, 16).ok()? == wanted && local.port() != 0;
-    is_it.then_some(Listening { protocol, address: local.ip(), port: local.port() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        folder
-    }
+    use crate::host::sample_tree::tree;
 
     #[test]
     fn the_options_of_both_releases_are_read() {
@@ -227,10 +203,10 @@ mod tests {
             ("proc/sys/net/ipv4/ip_unprivileged_port_start", "1024\n"),
             (
                 "proc/net/tcp",
-                "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0\n   1: 0100007F:1F91 0100007F:1F90 01 0\n\
-                 junk\n",
+                "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 71 1\n\
+                 1: 0100007F:1F91 0100007F:1F90 01 0:0 0:0 0 0 0 72 1\njunk\n",
             ),
-            ("proc/net/udp6", "  sl\n  0: 00000000000000000000000001000000:0035 0:0 07 0\n"),
+            ("proc/net/udp6", "  sl\n  0: 00000000000000000000000001000000:0035 0:0 07 0:0 0:0 0 0 0 73 2\n"),
         ]);
         let read = UserNetwork::read(&Root::new(host.path()), None, false);
         let addresses: Vec<IpAddr> = ["127.0.0.53", "fe80::1"].map(|text| text.parse().unwrap()).to_vec();

@@ -9,9 +9,9 @@ mod problems;
 mod raw_ports;
 mod read;
 mod schema;
+mod short_or_fields;
 mod subject;
 mod subjects;
-mod text_or_fields;
 mod values;
 
 #[cfg(test)]

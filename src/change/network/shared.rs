@@ -12,7 +12,7 @@ use super::guest::NatGuest;
 use crate::change::error::{ChangeError, FileError, NetworkError};
 use crate::change::lock_file;
 use crate::change::wait::wait_for;
-use crate::host::Root;
+use crate::host::{Root, lease};
 use crate::trusted;
 use crate::units::Subnet;
 
@@ -33,8 +33,6 @@ pub(super) struct State {
 /// The folder, locked for this process.
 pub(super) struct Shared {
     folder: PathBuf,
-    /// Where the run directories are.
-    runs: PathBuf,
     _lock: File,
 }
 
@@ -47,7 +45,6 @@ impl Shared {
     /// Makes the folder if there is none, and waits until nobody else makes or removes the network.
     pub fn lock(root: &Root, run: &Path) -> Result<Self, ChangeError> {
         let folder = root.path(at(run));
-        let runs = folder.parent().unwrap_or(Path::new("/")).to_owned();
         let path = folder.join("lock");
         let mut result = Err(ErrorKind::WouldBlock.into());
         wait_for(root, LIMIT, || {
@@ -55,7 +52,7 @@ impl Shared {
             !matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock)
         });
         match result {
-            Ok(lock) => Ok(Self { folder, runs, _lock: lock }),
+            Ok(lock) => Ok(Self { folder, _lock: lock }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(NetworkError::Busy.into()),
             Err(error) => Err(FileError::io("make", &path)(error).into()),
         }
@@ -115,7 +112,8 @@ impl Shared {
         let entries = std::fs::read_dir(self.folder.join("users")).into_iter().flatten().flatten();
         let others =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(move |name| name != machine);
-        others.filter(|name| self.runs.join(name).join("journal").exists()).map(|name| {
+        let leases = lease::folder(self.folder.parent().unwrap_or(Path::new("/")));
+        others.filter(move |name| lease::has_journal(&leases, name)).map(|name| {
             // A death while it was written leaves it cut; then the other machine's start has not come as far as its ports.
             let guest = std::fs::read(self.user(&name)).ok().and_then(|text| serde_json::from_slice(&text).ok());
             (name, guest.flatten())

@@ -1,16 +1,14 @@
 //! Programs of the user's own that take part in a run.
 
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::machine::named::Named;
 use crate::machine::problems::Problems;
+use crate::machine::short_or_fields::{FromShort, ShortOrFields};
 use crate::machine::subject::Subject;
 use crate::units::Stage;
 
@@ -157,35 +155,19 @@ impl Subject for Hooks {
     }
 }
 
-/// An entry of a list: itself a list of words, or fields.
-struct Written(Hook);
+impl FromShort for Hook {
+    type Short = Vec<String>;
 
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Written;
+    const EXPECTED: &str = "a list of a program and its arguments, or fields";
 
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a list of a program and its arguments, or fields")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Written, A::Error> {
-                let argv = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
-                Ok(Written(Hook { argv, timeout: None }))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-                Hook::deserialize(MapAccessDeserializer::new(map)).map(Written)
-            }
-        }
-        from.deserialize_any(Either)
+    fn from_short(argv: Vec<String>) -> Result<Self, String> {
+        Ok(Self { argv, timeout: None })
     }
 }
 
 /// Reads the list of a stage.
 fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Hook>, D::Error> {
-    Ok(Vec::<Written>::deserialize(from)?.into_iter().map(|Written(hook)| hook).collect())
+    Ok(Vec::<ShortOrFields<_>>::deserialize(from)?.into_iter().map(|ShortOrFields(hook)| hook).collect())
 }
 
 /// What such a list takes: for a list the items count, for an object the fields.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::machine::explicit_none;
-use crate::machine::text_or_fields::{FromText, TextOrFields};
+use crate::machine::short_or_fields::{FromShort, ShortOrFields};
 use crate::units::{ParseUnitError, PciIds, PciSlot, Size};
 
 /// A PCI device that is passed through to the guest, with its functions at the numbers that they have on the card.
@@ -109,17 +109,18 @@ impl PciDevice {
     }
 }
 
-impl FromText for PciDevice {
+impl FromShort for PciDevice {
+    type Short = String;
     const EXPECTED: &str = "an address or fields";
 
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_short(text: String) -> Result<Self, String> {
         text.parse().map(Self::at).map_err(|error: ParseUnitError| error.to_string())
     }
 }
 
 /// Reads the list.
 pub(in crate::machine) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PciDevice>, D::Error> {
-    Ok(Vec::<TextOrFields<_>>::deserialize(from)?.into_iter().map(|TextOrFields(device)| device).collect())
+    Ok(Vec::<ShortOrFields<_>>::deserialize(from)?.into_iter().map(|ShortOrFields(device)| device).collect())
 }
 
 /// What the list takes: for a text the pattern counts, for an object the fields.

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::machine::named::Named;
 use crate::machine::problems::Problems;
+use crate::machine::short_or_fields::{FromShort, ShortOrFields};
 use crate::machine::subject::Subject;
-use crate::machine::text_or_fields::{FromText, TextOrFields};
 use crate::units::{UsbIds, UsbPort};
 
 /// The guest's controller has 15 ports, and one is for the pointer of an emulated screen.
@@ -75,10 +75,11 @@ impl Subject for Vec<UsbDevice> {
     }
 }
 
-impl FromText for UsbDevice {
+impl FromShort for UsbDevice {
+    type Short = String;
     const EXPECTED: &str = "an id, a port or fields";
 
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_short(text: String) -> Result<Self, String> {
         text.parse()
     }
 }
@@ -103,8 +104,8 @@ impl std::str::FromStr for UsbDevice {
 
 /// Reads the list.
 pub(in crate::machine) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<UsbDevice>>, D::Error> {
-    let written = Option::<Vec<TextOrFields<_>>>::deserialize(from)?;
-    Ok(written.map(|list| list.into_iter().map(|TextOrFields(device)| device).collect()))
+    let written = Option::<Vec<ShortOrFields<_>>>::deserialize(from)?;
+    Ok(written.map(|list| list.into_iter().map(|ShortOrFields(device)| device).collect()))
 }
 
 /// What the list takes: for a text the pattern counts, for an object the fields.

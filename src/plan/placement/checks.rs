@@ -13,17 +13,29 @@ pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, cou
     asked(draft, cores, count);
     if placement.pinned {
         let cpus = placement.vcpu_set();
-        draft.yes("cpu.pinned", Soft, format!("{count} vCPUs on CPUs {cpus}, one each"));
+        draft.yes(
+            "cpu.pinned",
+            Soft,
+            match count {
+                1 => format!("the vCPU on CPU {cpus}"),
+                _ => format!("{count} vCPUs on CPUs {cpus}, one each"),
+            },
+        );
         neighbours(draft, cores, &cpus);
         overlap(draft, placement, &cpus);
     } else {
         draft.no(
             "cpu.pinned",
             Soft,
-            format!(
-                "the host has {} usable CPUs, too few to give each of {count} vCPUs its own and the host one; no vCPU is pinned",
-                cores.usable().len()
-            ),
+            match (cores.usable().len(), count) {
+                (usable, 1) => format!(
+                    "of CPUs that are usable the host has {usable}, too few to give the vCPU its own and the host one"
+                ),
+                (usable, _) => format!(
+                    "the host has {usable} usable CPUs, too few to give each of {count} vCPUs its own and the host one; no \
+                     vCPU is pinned"
+                ),
+            },
             "lower `cpu: (vcpus: …)`, or let the program run on more CPUs",
         );
         draft.about("cpu.vcpus");

@@ -7,8 +7,9 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::machine::{Fields, HostDevice, nearest};
+use crate::machine::{Disk, Fields, HostDevice, nearest};
 use crate::manual;
+use crate::units::DiskFormat;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -156,15 +157,21 @@ pub enum Command {
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
     Alive(AliveArgs),
-    /// Give a running guest a USB device of the host's, or share a keyboard or mouse with it
+    /// Give a running guest a USB device of the host's or a disk, or share a keyboard or mouse with it
     ///
     /// The guest keeps it until it ends, also when the device is unplugged and plugged in again, or until `detach`. For a USB
-    /// device the machine must have a USB controller: `usb: []` in its file is enough.
-    Attach(DeviceArgs),
+    /// device the machine must have a USB controller: `usb: []` in its file is enough. A disk is on the machine's virtio-scsi
+    /// controller if it has one, else it is a USB disk. The image stays its owner's: the launcher opens it for QEMU.
+    Attach(AttachArgs),
     /// Take a device from a running guest and give it back to the host
     ///
-    /// A device that the machine file names is the guest's again at its next start.
+    /// A device that the machine file names is the guest's again at its next start. Have the guest eject a disk first: what it
+    /// has not written yet is lost. A disk that the machine file names stays.
     Detach(DeviceArgs),
+    /// Put a CD into a drive of a running guest, or take it out
+    ///
+    /// The machine must have the drive: `disks: [(media: Cd)]`. At its next start the drive has what the machine file says.
+    Cd(CdArgs),
     /// Plug in the cables of a running guest's network cards, or unplug them
     Link(LinkArgs),
     /// Restore what a killed launcher left behind on the host
@@ -290,15 +297,70 @@ pub struct AliveArgs {
     pub name: String,
 }
 
-/// `attach` and `detach`.
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// What to whom.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// What becomes of a disk.
+    #[command(flatten)]
+    pub disk: DiskArgs,
+}
+
+/// `detach`, and the most of `attach`.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
     /// The machine's name
     #[arg(value_parser = machine_name(), hide_possible_values = true)]
     pub name: String,
-    /// A USB device: vendor and product as `lsusb` shows them (046d:c547), or its port (3-2.1); or a keyboard or mouse to share,
-    /// by its path below /dev/input
+    /// A USB device: vendor and product as `lsusb` shows them (046d:c547), or its port (3-2.1); a keyboard or mouse to share, by
+    /// its path below /dev/input; or a disk: the path of an image or of a block device, with a slash (./data.qcow2)
+    #[arg(value_hint = ValueHint::FilePath)]
     pub device: HostDevice,
+}
+
+/// What becomes of a disk that is attached.
+#[derive(Debug, Args)]
+pub struct DiskArgs {
+    /// The guest may only read the disk
+    #[arg(long)]
+    pub read_only: bool,
+    /// The serial number that the guest reads
+    #[arg(long, value_name = "TEXT", value_parser = serial)]
+    pub serial: Option<String>,
+    /// The image's format, if its header and name do not tell: raw or qcow2
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub format: Option<DiskFormat>,
+}
+
+fn serial(text: &str) -> Result<String, String> {
+    Disk::check_serial(text).map(|()| text.to_owned())
+}
+
+fn format(text: &str) -> Result<DiskFormat, String> {
+    let all = [DiskFormat::Raw, DiskFormat::Qcow2];
+    all.into_iter().find(|format| format.name() == text).ok_or_else(|| "raw or qcow2".to_owned())
+}
+
+/// `cd`.
+#[derive(Debug, Args)]
+pub struct CdArgs {
+    /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// The image of the CD
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "eject")]
+    pub image: Option<PathBuf>,
+    /// Take the CD out, and put none in
+    #[arg(long, conflicts_with = "image")]
+    pub eject: bool,
+    /// The drive, if the machine has several: `disk1` is the second of `disks`, unless it has an `id`
+    #[arg(long, value_name = "ID")]
+    pub drive: Option<String>,
+    /// Open the drive also if the guest uses the CD
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `link`.

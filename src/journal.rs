@@ -93,6 +93,13 @@ pub enum Record {
         /// QEMU's id for it.
         id: String,
     },
+    /// Somebody put a CD into a drive of the running guest, or took it out.
+    Medium {
+        /// QEMU's id of the drive.
+        drive: String,
+        /// The image; `None`: the drive is empty.
+        file: Option<PathBuf>,
+    },
     /// Somebody plugged the cables of all network cards of the guest in, or unplugged them.
     Link {
         /// Whether they are plugged in.
@@ -297,7 +304,7 @@ impl Journal {
             Record::Undone { .. } | Record::Started { .. } | Record::Running => false,
             Record::Given { .. } | Record::Withdrawn { .. } | Record::Relaunch => false,
             Record::Hooks { .. } | Record::HooksDone { .. } | Record::Rehearsal => true,
-            Record::Attached { .. } | Record::Detached { .. } | Record::Link { .. } => true,
+            Record::Attached { .. } | Record::Detached { .. } | Record::Link { .. } | Record::Medium { .. } => true,
         };
         let mut records: Vec<Record> = self.records.iter().filter(|record| matters(record)).cloned().collect();
         records.push(Record::Relaunch);
@@ -372,6 +379,7 @@ pub fn open_changes(records: &[Record]) -> Vec<Open> {
             | Record::Attached { .. }
             | Record::Detached { .. }
             | Record::Link { .. }
+            | Record::Medium { .. }
             | Record::Rehearsal => {}
         }
     }

@@ -22,6 +22,8 @@ mod holds;
 mod hooks;
 #[path = "real_qemu/host.rs"]
 mod host;
+#[path = "real_qemu/hot.rs"]
+mod hot;
 #[path = "real_qemu/huge_pages.rs"]
 mod huge_pages;
 #[path = "real_qemu/identity.rs"]

@@ -29,7 +29,7 @@ pub fn script(shell: Shell) -> String {
             let words = |verb: &str, words: &str| {
                 format!("complete -c vfio-run -n \"__fish_vfio_run_using_subcommand {verb}\" -f -a \"{words}\"\n")
             };
-            let machines = ["status", "stop", "alive", "attach", "detach", "link", "recover"]
+            let machines = ["status", "stop", "alive", "attach", "detach", "cd", "link", "recover"]
                 .map(|verb| words(verb, &format!("({ASK})")));
             let pages = words("man", &cli::pages().join(" "));
             format!("{text}{}{pages}{}", machines.concat(), words("help", &cli::helped().join(" ")))
@@ -53,6 +53,6 @@ mod tests {
             assert!(script(shell).contains("vfio-run status --names"), "{shell}");
             assert!(script(shell).contains("troubleshooting"), "{shell}");
         }
-        assert_eq!(script(Shell::Zsh).matches("_vfio_run_machines").count(), 8, "{}", script(Shell::Zsh));
+        assert_eq!(script(Shell::Zsh).matches("_vfio_run_machines").count(), 9, "{}", script(Shell::Zsh));
     }
 }

@@ -1,15 +1,16 @@
 //! The verbs that ask a running launcher: `vfio-run stop NAME`, `alive NAME`, `attach NAME DEVICE`, `detach NAME DEVICE`,
-//! `link NAME up`.
+//! `link NAME up`, `cd NAME FILE`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use super::disk;
 use super::recover::log_recovered;
 use super::shared::outcome::block_on;
 use super::shared::{machines, planned};
-use crate::cli::{AliveArgs, Cables, DeviceArgs, LinkArgs, OutputArgs, StopArgs};
+use crate::cli::{AliveArgs, AttachArgs, Cables, CdArgs, DeviceArgs, LinkArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
 use crate::machine::HostDevice;
 use crate::run::control::{Request, ask};
@@ -118,13 +119,20 @@ pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Gives a running guest a device.
-pub fn attach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
-    let request = match &args.device {
+/// Gives a running guest a device or a disk.
+pub fn attach(args: &AttachArgs, output: OutputArgs) -> Result<u8> {
+    let AttachArgs { device: DeviceArgs { name, device }, disk: of_disk } = args;
+    if !matches!(device, HostDevice::Disk(_))
+        && (of_disk.read_only || of_disk.serial.is_some() || of_disk.format.is_some())
+    {
+        bail!("`--read-only`, `--serial` and `--format` are for disks, whose paths have a slash");
+    }
+    let request = match device {
         HostDevice::Usb(device) => Request::Attach(device.clone()),
         HostDevice::Input(path) => Request::Share(path.clone()),
+        HostDevice::Disk(file) => Request::AttachDisk(disk::disk(file, of_disk)?),
     };
-    change(&args.name, &request, "attached", output)
+    change(name, &request, "attached", output)
 }
 
 /// Takes a device from a running guest.
@@ -132,8 +140,16 @@ pub fn detach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
     let request = match &args.device {
         HostDevice::Usb(device) => Request::Detach(device.clone()),
         HostDevice::Input(path) => Request::Unshare(path.clone()),
+        HostDevice::Disk(file) => Request::DetachDisk(disk::absolute(file)?),
     };
     change(&args.name, &request, "detached", output)
+}
+
+/// Puts a CD into a drive of a running guest, or takes it out.
+pub fn cd(args: &CdArgs, output: OutputArgs) -> Result<u8> {
+    let file = args.image.as_deref().map(disk::medium).transpose()?;
+    let done = if file.is_some() { "inserted" } else { "ejected" };
+    change(&args.name, &Request::Medium { drive: args.drive.clone(), file, force: args.force }, done, output)
 }
 
 /// Plugs the cables of a running guest's network cards in, or unplugs them.

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod control;
 mod devices;
+mod disk;
 mod help;
 mod host;
 mod man;
@@ -59,6 +60,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Alive(args) => control::alive(&args, output),
         Command::Attach(args) => control::attach(&args, output),
         Command::Detach(args) => control::detach(&args, output),
+        Command::Cd(args) => control::cd(&args, output),
         Command::Link(args) => control::link(&args, output),
         Command::Rehearse(args) => rehearse::rehearse(&args, output),
         Command::Recover(args) => recover::recover(&args, output),

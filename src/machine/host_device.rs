@@ -1,4 +1,4 @@
-//! A device of the host that somebody gives a running guest, or takes from it.
+//! What of the host somebody gives a running guest, or takes from it.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,15 +12,18 @@ pub enum HostDevice {
     Usb(UsbDevice),
     /// A keyboard or mouse that host and guest share, by its path below /dev/input.
     Input(PathBuf),
+    /// A disk: an image, or a block device.
+    Disk(PathBuf),
 }
 
 impl FromStr for HostDevice {
     type Err = <UsbDevice as FromStr>::Err;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.starts_with("/dev/") {
-            true => Ok(Self::Input(text.into())),
-            false => text.parse().map(Self::Usb),
+        match text {
+            _ if text.starts_with("/dev/input/") => Ok(Self::Input(text.into())),
+            _ if text.contains('/') => Ok(Self::Disk(text.into())),
+            _ => text.parse().map(Self::Usb),
         }
     }
 }
@@ -30,10 +33,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_a_keyboard_or_mouse_and_all_else_a_usb_device() {
+    fn a_path_is_a_disk_unless_it_is_an_event_device_and_all_else_a_usb_device() {
         let path = "/dev/input/by-id/usb-a-event-kbd";
         assert_eq!(path.parse::<HostDevice>(), Ok(HostDevice::Input(path.into())));
         assert_eq!("3-2.1".parse::<HostDevice>(), Ok(HostDevice::Usb("3-2.1".parse().unwrap())));
-        assert!("by-id/usb-a-event-kbd".parse::<HostDevice>().is_err());
+        for disk in ["/srv/a.qcow2", "./a.raw", "/dev/sdb"] {
+            assert_eq!(disk.parse::<HostDevice>(), Ok(HostDevice::Disk(disk.into())));
+        }
+        assert!("a.qcow2".parse::<HostDevice>().is_err());
     }
 }

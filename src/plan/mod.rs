@@ -10,6 +10,7 @@ mod devices;
 mod draft;
 mod holds;
 mod hooks;
+mod image_format;
 mod isolation;
 mod make;
 #[cfg(test)]
@@ -29,12 +30,13 @@ pub use accelerator::tries_kvm;
 pub use command::AGENT;
 pub use contents::{
     Access, Account, Content, Descriptor, Finding, GuestMemory, Helper, HelperAccount, HelperDescriptor, HelperEnd,
-    Inherited, Keep, Late, LateDevice, LateInput, LateUsb, Link, MemoryPart, Opened, Paths, Place, Plan, PlannedChange,
-    Severity, Tap, TapPort, Variable, Verdict, Viewer, assign_usb,
+    Inherited, Keep, Late, LateDevice, LateDisk, LateInput, LateUsb, Link, MemoryPart, Opened, Paths, Place, Plan,
+    PlannedChange, Severity, Tap, TapPort, Variable, Verdict, Viewer, assign_usb,
 };
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};
 pub use hooks::PlannedHook;
+pub use image_format::{ImageFormat, image_format};
 pub use isolation::Isolation;
 pub use make::plan;
 pub use placement::Placement;

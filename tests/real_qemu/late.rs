@@ -88,8 +88,8 @@ fn cables_are_unplugged_while_the_guest_runs_and_stay_so_in_a_new_qemu() {
         super::relaunch::other_qemu(world, qemu);
         assert_eq!(linked(world.journal()), Some(false));
         world.done(&["link", &world.name, "up"]).with(0);
-        let refused = world.done(&["attach", &world.name, "/dev/null"]).with(1);
-        assert!(refused.err.contains("/dev/null is no event device that is plugged in"), "{refused:?}");
+        let refused = world.done(&["attach", &world.name, "/dev/input/none"]).with(1);
+        assert!(refused.err.contains("/dev/input/none is no event device that is plugged in"), "{refused:?}");
         let refused = world.done(&["detach", &world.name, "/dev/input/by-id/none"]).with(1);
         assert!(refused.err.contains("the guest does not share /dev/input/by-id/none"), "{refused:?}");
         let mut guest = Serial::of(world);

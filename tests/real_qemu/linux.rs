@@ -16,6 +16,8 @@ const MODULES: &[&str] = &[
     "ahci",
     "sd_mod",
     "sr_mod",
+    "xhci_pci",
+    "usb_storage",
     "nvme",
     "ac",
     "battery",

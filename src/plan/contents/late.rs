@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::usb::Plugged;
 use crate::machine::UsbDevice;
-use crate::units::{Origin, UsbIds, UsbPort};
+use crate::units::{DiskFormat, Origin, UsbIds, UsbPort};
 
 /// A device of the host that QEMU is given late.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,30 @@ pub enum Late {
     Usb(LateUsb),
     /// An event device.
     Input(LateInput),
+    /// A disk that somebody attached while the guest ran.
+    Disk(LateDisk),
+}
+
+/// An image, or a block device, that somebody gave the running guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateDisk {
+    /// Its path, from the root on.
+    pub file: PathBuf,
+    /// What its bytes mean.
+    pub format: DiskFormat,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+    /// The serial number that the guest reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The port of the guest's USB controller; `None`: it is on the SCSI controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_port: Option<u8>,
+}
+
+impl LateDisk {
+    /// Id of the controller that all virtio-scsi disks share.
+    pub const SCSI: &str = "scsi0";
 }
 
 /// Which USB device, and where the guest finds it.
@@ -102,6 +126,7 @@ impl fmt::Display for LateDevice {
         match &self.what {
             Late::Usb(usb) => usb.fmt(f),
             Late::Input(input) => write!(f, "{}", input.path.display()),
+            Late::Disk(disk) => write!(f, "{}", disk.file.display()),
         }
     }
 }

@@ -10,7 +10,7 @@ mod plan;
 
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
-pub use late::{Late, LateDevice, LateInput, LateUsb, assign_usb};
+pub use late::{Late, LateDevice, LateDisk, LateInput, LateUsb, assign_usb};
 pub use memory::{GuestMemory, MemoryPart};
 pub use parts::{
     Access, Account, Content, Descriptor, Inherited, Keep, Link, Opened, PlannedChange, Tap, TapPort, Variable, Viewer,

@@ -12,24 +12,17 @@ use crate::host::input::Inputs;
 use crate::host::usb::Plugged;
 use crate::journal::Record;
 use crate::machine::{HostDevice, Toggle, UsbDevice};
-use crate::plan::{Late, LateDevice, LateInput, LateUsb};
+use crate::plan::{Late, LateDevice, LateInput, LateUsb, Plan};
 use crate::run::kept::leases::Lease;
 use crate::units::Origin;
 
 impl LateDevices {
-    /// Gives the guest a device, now and again each time that it is plugged in. Says what it is.
-    pub async fn attach(&mut self, access: &mut Access<'_>, device: &HostDevice) -> Result<String> {
-        match device {
-            HostDevice::Usb(device) => self.attach_usb(access, device).await,
-            HostDevice::Input(path) => self.attach_input(access, path).await,
-        }
-    }
-
     /// Takes a device from the guest for good: it is the host's, also when it is plugged in again. Says what it is.
     pub async fn detach(&mut self, access: &mut Access<'_>, device: &HostDevice) -> Result<String> {
         let at = match device {
             HostDevice::Usb(device) => self.usb_slot(access, device)?,
             HostDevice::Input(path) => self.input_slot(path)?,
+            HostDevice::Disk(file) => self.disk_slot(file)?,
         };
         let mut slot = self.slots.remove(at);
         slot.withdraw(access).await;
@@ -39,7 +32,8 @@ impl LateDevices {
         Ok(slot.name)
     }
 
-    async fn attach_usb(&mut self, access: &mut Access<'_>, device: &UsbDevice) -> Result<String> {
+    /// Gives the guest a USB device, now and again each time that it is plugged in. Says what it is.
+    pub async fn attach_usb(&mut self, access: &mut Access<'_>, device: &UsbDevice) -> Result<String> {
         if !access.plan.command.options.iter().any(|option| option.has_id(UsbDevice::CONTROLLER)) {
             bail!("{} has no USB controller; `usb: []` in its file gives it one", access.plan.name);
         }
@@ -55,19 +49,27 @@ impl LateDevices {
                 (None, None) => bail!("{wanted} is not plugged in"),
             }
         };
-        let used = |port: u8| {
-            self.slots.iter().any(|slot| matches!(&slot.device.what, Late::Usb(usb) if usb.guest_port == Some(port)))
-        };
-        // A SPICE client redirects its devices into the first ports.
-        let redirected = access.plan.command.options.iter().filter(|option| option.is_device("usb-redir")).count();
-        let Some(port) = LateUsb::PORTS.clone().skip(redirected).find(|port| !used(*port)) else {
-            bail!("all ports of the guest's USB controller are taken; detach a device first");
-        };
+        let port = self.free_port(access.plan)?;
         let usb = LateUsb { guest_port: Some(port), ..wanted };
         let id = format!("usb-{}", port - LateUsb::PORTS.start());
         let lease = give_usb::give(access, &self.root, &id, &usb, found).await?;
         let slot = attached(access, id, Late::Usb(usb))?;
         Ok(self.add(access, slot, found.identity(), found.to_string(), Some(lease)))
+    }
+
+    /// A port of the guest's USB controller that no device has.
+    pub(super) fn free_port(&self, plan: &Plan) -> Result<u8> {
+        let used = |port: u8| {
+            self.slots.iter().any(|slot| match &slot.device.what {
+                Late::Usb(usb) => usb.guest_port == Some(port),
+                Late::Disk(disk) => disk.guest_port == Some(port),
+                Late::Input(_) => false,
+            })
+        };
+        // A SPICE client redirects its devices into the first ports.
+        let redirected = plan.command.options.iter().filter(|option| option.is_device("usb-redir")).count();
+        let free = LateUsb::PORTS.clone().skip(redirected).find(|port| !used(*port));
+        free.context("all ports of the guest's USB controller are taken; detach a device first")
     }
 
     /// Where the USB device is that somebody means.
@@ -79,13 +81,14 @@ impl LateDevices {
                 let found = plugged.iter().find(|found| slot.has.as_ref() == Some(&found.identity()));
                 found.map_or((usb.ids, &usb.port) == (wanted.ids, &wanted.port), |found| wanted.is(found))
             }
-            Late::Input(_) => false,
+            Late::Input(_) | Late::Disk(_) => false,
         };
         self.slots.iter().position(is_meant).with_context(|| format!("the guest does not have {wanted}"))
     }
 
-    /// Shares a keyboard or mouse. The first keyboard leads: its toggle moves all.
-    async fn attach_input(&mut self, access: &mut Access<'_>, path: &Path) -> Result<String> {
+    /// Shares a keyboard or mouse, now and again each time that it is plugged in. The first keyboard leads: its toggle moves
+    /// all. Says what it is.
+    pub async fn attach_input(&mut self, access: &mut Access<'_>, path: &Path) -> Result<String> {
         let shown = path.display();
         let inputs = Inputs::read(&self.root, &[path.to_owned()]);
         let device = inputs.at(path).with_context(|| format!("{shown} is no event device that is plugged in"))?;
@@ -131,7 +134,7 @@ impl LateDevices {
         let identity = inputs.at(path).map(|device| device.identity());
         let is_meant = |slot: &Slot| match &slot.device.what {
             Late::Input(input) => input.path == path || identity.is_some() && slot.has == identity,
-            Late::Usb(_) => false,
+            Late::Usb(_) | Late::Disk(_) => false,
         };
         let at = self.slots.iter().position(is_meant);
         let at = at.with_context(|| format!("the guest does not share {}", path.display()))?;
@@ -145,12 +148,12 @@ impl LateDevices {
     fn inputs(&self) -> impl Iterator<Item = &LateInput> {
         self.slots.iter().filter_map(|slot| match &slot.device.what {
             Late::Input(input) => Some(input),
-            Late::Usb(_) => None,
+            Late::Usb(_) | Late::Disk(_) => None,
         })
     }
 
     /// QEMU has been given this device; what people call it.
-    fn add(
+    pub(super) fn add(
         &mut self,
         access: &mut Access<'_>,
         mut slot: Slot,
@@ -166,7 +169,7 @@ impl LateDevices {
 }
 
 /// A device that is attached, also for a launcher that takes over.
-fn attached(access: &mut Access<'_>, id: String, what: Late) -> Result<Slot> {
+pub(super) fn attached(access: &mut Access<'_>, id: String, what: Late) -> Result<Slot> {
     let origin = Origin::Default("attached while the guest ran".to_owned());
     let late = LateDevice { id, what, needed: false, origin };
     note(access.journal, Record::Attached { id: late.id.clone(), device: serde_json::to_value(&late)? });

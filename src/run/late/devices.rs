@@ -14,7 +14,7 @@ use serde_json::json;
 use super::access::Access;
 use super::toggle::Toggles;
 use super::uevents::Uevents;
-use super::{give_input, give_usb};
+use super::{give_disk, give_input, give_usb};
 use crate::host::input::Inputs;
 use crate::host::usb::{self, Plugged};
 use crate::host::{Root, lease};
@@ -68,6 +68,7 @@ impl Slot {
         let done = match self.device.what {
             Late::Usb(_) => give_usb::withdraw(access.qmp, &id).await,
             Late::Input(_) => give_input::withdraw(access.qmp, &id).await,
+            Late::Disk(_) => give_disk::withdraw(access.qmp, &id).await,
         };
         match done {
             Ok(()) | Err(QmpError::Closed) => {}
@@ -136,7 +137,9 @@ impl LateDevices {
     }
 
     pub(super) fn listen(&mut self) {
-        if self.slots.is_empty() || self.uevents.is_some() {
+        // A disk stays until somebody takes it.
+        let come_and_go = self.slots.iter().any(|slot| !matches!(slot.device.what, Late::Disk(_)));
+        if !come_and_go || self.uevents.is_some() {
             return;
         }
         match Uevents::open() {
@@ -231,6 +234,17 @@ impl LateDevices {
         if self.slots.iter().any(|slot| matches!(slot.device.what, Late::Input(_))) {
             self.reconcile_input(access).await;
         }
+        self.give_disks_again(access).await;
+    }
+
+    /// Gives a new QEMU the disks that the one before had.
+    async fn give_disks_again(&mut self, access: &mut Access<'_>) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.has.is_none() && slot.refused.is_none()) {
+            let Late::Disk(disk) = slot.device.what.clone() else { continue };
+            let given = give_disk::give(access, &slot.device.id, &disk).await;
+            let name = disk.file.display().to_string();
+            slot.given(access.journal, name.clone(), name, given.map(|()| None));
+        }
     }
 
     async fn reconcile_usb(&mut self, access: &mut Access<'_>) {
@@ -266,7 +280,7 @@ impl LateDevices {
     async fn reconcile_input(&mut self, access: &mut Access<'_>) {
         let path = |slot: &Slot| match &slot.device.what {
             Late::Input(input) => Some(input.path.clone()),
-            Late::Usb(_) => None,
+            Late::Usb(_) | Late::Disk(_) => None,
         };
         let paths: Vec<PathBuf> = self.slots.iter().filter_map(path).collect();
         let inputs = Inputs::read(&self.root, &paths);

@@ -3,23 +3,21 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{major, minor};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::access::Access;
+use super::fdset::FdSet;
+use super::withdraw_device;
 use crate::change::{Change, TakeUsb, unattended};
 use crate::host::Root;
 use crate::host::usb::Plugged;
 use crate::machine::UsbDevice;
 use crate::plan::LateUsb;
-use crate::qemu::{Event, Qmp, QmpError};
+use crate::qemu::{Qmp, QmpError};
 use crate::run::kept::leases::Lease;
-
-/// How long QEMU may take to let a device go.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// Gives QEMU a device under this id; its lease.
 pub(super) async fn give(
@@ -49,34 +47,25 @@ async fn hand_over(access: &mut Access<'_>, root: &Root, id: &str, usb: &LateUsb
     if !access.journal.open_changes().iter().any(|open| open.change == change) {
         access.journal.make(root, &change, &unattended)?;
     }
-    let set = access.qmp.execute_with_fd("add-fd", json!({}), node.as_fd()).await?;
-    let set = set.get("fdset-id").and_then(Value::as_u64).context("QEMU does not say where it put the descriptor")?;
+    let set = FdSet::add(access.qmp, node.as_fd()).await?;
     let mut arguments = json!({
         "driver": "usb-host",
         "id": id,
         "bus": format!("{}.0", UsbDevice::CONTROLLER),
-        "hostdevice": format!("/dev/fdset/{set}"),
+        "hostdevice": set.path(),
     });
     if let Some(port) = usb.guest_port {
         arguments["port"] = port.to_string().into();
     }
     let added = access.qmp.execute_raw("device_add", arguments).await;
-    // QEMU has a duplicate by now, or will never need one.
-    if let Err(error) = access.qmp.execute_raw("remove-fd", json!({ "fdset-id": set })).await {
-        tracing::warn!("QEMU keeps a descriptor that it does not need: {error:#}");
-    }
+    set.remove(access.qmp).await;
     added?;
     Ok(())
 }
 
-/// Takes a device from QEMU; its host drivers come back by themselves. One that is gone already is no error.
+/// Takes a device from QEMU; its host drivers come back by themselves.
 pub(super) async fn withdraw(qmp: &mut Qmp, id: &str) -> Result<(), QmpError> {
-    match qmp.execute_raw("device_del", json!({ "id": id })).await {
-        Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound" => return Ok(()),
-        other => other?,
-    };
-    let is_it = |event: &Event| event.name == "DEVICE_DELETED" && event.text("device") == Some(id);
-    qmp.wait_for_event(is_it, LIMIT).await
+    withdraw_device::withdraw(qmp, id).await
 }
 
 /// Opens the node of just this device: its number on the bus is another one's after it was unplugged.

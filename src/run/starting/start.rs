@@ -35,7 +35,7 @@ use crate::run::hooks;
 use crate::run::kept::guest_lock;
 use crate::run::kept::log::Log;
 use crate::run::kept::state;
-use crate::run::late::{Access, LateDevices};
+use crate::run::late::{Access, LateDevices, medium};
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
 use crate::run::signals::{Asked, Signals};
@@ -241,6 +241,7 @@ async fn continue_guest(
     let placed = place_all(&mut qmp, qemu.pid(), &plan.placement, isolation).await;
     placed.context("the guest was not started, because one of its threads could not be placed")?;
     cables::unplug(plan, journal.records(), &mut qmp).await?;
+    medium::again(plan, journal.records(), &mut qmp).await;
     display::give_socket(plan);
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;

@@ -1,4 +1,4 @@
-//! The launcher's control socket: `vfio-run stop` and `vfio-run status` talk to the running launcher through it, a line
+//! The launcher's control socket: `vfio-run stop`, `vfio-run status` and others talk to the running launcher through it, a line
 //! of JSON each way. It lies in the 0700 run directory, mode 0600, so only the machine's owner reaches it.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::machine::UsbDevice;
+use crate::plan::LateDisk;
 
 /// What can be asked of a launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,19 @@ pub enum Request {
     Share(PathBuf),
     /// Give the host a shared keyboard or mouse for good.
     Unshare(PathBuf),
+    /// Give the guest a disk.
+    AttachDisk(LateDisk),
+    /// Take a disk from the guest, which is this image.
+    DetachDisk(PathBuf),
+    /// Put a CD into a drive, or take it out.
+    Medium {
+        /// The drive's id; `None`: the only one.
+        drive: Option<String>,
+        /// The image; `None`: the drive is to be empty.
+        file: Option<PathBuf>,
+        /// Whether the drive opens although the guest has locked it.
+        force: bool,
+    },
     /// Plug the cables of the guest's network cards in, or unplug them.
     Link {
         /// Whether they are to be plugged in.
@@ -56,8 +70,8 @@ pub struct Reply {
     pub refused: Option<String>,
 }
 
-/// The longest request that is read.
-const MAX_REQUEST: usize = 1024;
+/// The longest request that is read: it names a path.
+const MAX_REQUEST: usize = 16 << 10;
 /// How long a client may take over its request, and over taking the answer. The launcher does nothing else meanwhile.
 const CLIENT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a launcher may take over its answer.
@@ -71,7 +85,7 @@ pub fn path(run: &Path) -> PathBuf {
 /// Reads a client's request; `None` from one that says nothing sensible in time.
 pub async fn read(stream: &mut UnixStream) -> Option<Request> {
     let mut line = Vec::new();
-    let mut part = [0u8; MAX_REQUEST];
+    let mut part = [0u8; 1024];
     let whole = async {
         while line.len() < MAX_REQUEST && !line.ends_with(b"\n") {
             match stream.read(&mut part).await.ok()? {

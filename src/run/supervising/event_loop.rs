@@ -32,6 +32,7 @@ use crate::run::cables;
 use crate::run::ending::escalation::{self, Ending, Step};
 use crate::run::hooks::ToggledHooks;
 use crate::run::kept::log::Log;
+use crate::run::late::medium::{self, Medium};
 use crate::run::late::{Access, Happened, LateDevices};
 use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
@@ -580,11 +581,7 @@ impl Guest<'_> {
                 self.disarm();
                 self.force_quit().await;
             }
-            Request::Attach(_)
-            | Request::Detach(_)
-            | Request::Share(_)
-            | Request::Unshare(_)
-            | Request::Link { .. } => match self.change_devices(&request).await {
+            _ => match self.change_devices(&request).await {
                 Ok(name) => device = Some(name),
                 Err(error) => refused = Some(format!("{error:#}")),
             },
@@ -602,16 +599,24 @@ impl Guest<'_> {
         let qmp = qmp.as_mut().context("QEMU has closed its monitor")?;
         let mut access = Access { plan, qmp, journal };
         match request {
-            Request::Attach(device) => late.attach(&mut access, &HostDevice::Usb(device.clone())).await,
+            Request::Attach(device) => late.attach_usb(&mut access, device).await,
             Request::Detach(device) => late.detach(&mut access, &HostDevice::Usb(device.clone())).await,
-            Request::Share(path) => late.attach(&mut access, &HostDevice::Input(path.clone())).await,
+            Request::Share(path) => late.attach_input(&mut access, path).await,
             Request::Unshare(path) => late.detach(&mut access, &HostDevice::Input(path.clone())).await,
+            Request::AttachDisk(disk) => late.attach_disk(&mut access, disk).await,
+            Request::DetachDisk(file) => late.detach(&mut access, &HostDevice::Disk(file.clone())).await,
+            Request::Medium { drive, file, force } => {
+                let medium = Medium { drive: drive.as_deref(), file: file.as_deref(), force: *force };
+                medium::change(&mut access, medium).await
+            }
             Request::Link { up } => {
                 let cards = cables::set(plan, *up, access.qmp).await?;
                 access.journal.append(Record::Link { up: *up })?;
                 Ok(cards)
             }
-            _ => bail!("this is no request for a device"),
+            Request::Status | Request::Alive | Request::Stop | Request::Force => {
+                bail!("this is no request for a device")
+            }
         }
     }
 

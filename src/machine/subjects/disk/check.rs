@@ -91,12 +91,23 @@ fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
             .add(field("aio"), format!("`aio: Native` does not work with `cache: {cache:?}`"))
             .allowed("`cache: None` or `Directsync` with `Native`: Linux AIO needs O_DIRECT");
     }
-    if let Some(serial) = &disk.serial {
+    if let Some(serial) = &disk.serial
+        && let Err(allowed) = Disk::check_serial(serial)
+    {
+        problems.add(field("serial"), format!("{serial:?} cannot be a serial number")).allowed(allowed);
+    }
+}
+
+impl Disk {
+    /// Whether it can be a serial number; if not, what can.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn check_serial(serial: &str) -> Result<(), String> {
         let printable = serial.bytes().all(|b| (b' '..=b'~').contains(&b));
-        if serial.is_empty() || serial.len() > MAX_SERIAL || !printable {
-            problems
-                .add(field("serial"), format!("{serial:?} cannot be a serial number"))
-                .allowed(format!("1 to {MAX_SERIAL} printable ASCII characters"));
+        match printable && (1..=MAX_SERIAL).contains(&serial.len()) {
+            true => Ok(()),
+            false => Err(format!("1 to {MAX_SERIAL} printable ASCII characters")),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::plan::Severity::{Hard, Soft};
 use crate::plan::command::boot_order;
 use crate::plan::draft::{self, Draft, by_default, by_fact};
 use crate::plan::process::account::{self, Use};
-use crate::plan::{Access, Opened};
+use crate::plan::{Access, ImageFormat, LateDisk, Opened, image_format};
 use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::units::DiskFormat;
@@ -22,7 +22,7 @@ use crate::units::DiskFormat;
 /// Ports of the q35's own AHCI controller.
 const SATA_PORTS: u32 = 6;
 /// Id of the controller that all virtio-scsi disks share.
-const SCSI: &str = "scsi0";
+const SCSI: &str = LateDisk::SCSI;
 
 /// A disk with what follows from the machine file alone.
 pub(in crate::plan) struct Resolved<'a> {
@@ -335,44 +335,35 @@ fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'stati
     name(asked)
 }
 
-/// The image's format. A file that the guest may write is not believed to be qcow2 by its content alone: a guest could
-/// write such a header into a raw image, and the next start would open whatever host file it names.
+/// The image's format.
 fn format(draft: &mut Draft, disk: &Resolved, path: &Path, file: Option<&FileFact>, field: &str) -> DiskFormat {
     if let Some(format) = disk.disk.format {
         return format;
     }
-    if let Some(other) = file.and_then(|file| file.other_format.as_deref()) {
-        let shown = path.display();
-        // To a guest it would be an unused disk, which an installer overwrites.
-        let detail = format!("{shown} is an image in QEMU's format `{other}`, which vfio-run does not use");
-        let new = path.with_extension("qcow2");
-        let remedy = format!(
-            "`qemu-img convert -p -f {other} -O qcow2 {shown} {}` makes one that it uses; write `format: Raw` ({field}) if \
-             the guest is to see these very bytes",
-            new.display()
-        );
-        draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
-        draft.about(&format!("disks[{}].file", disk.index));
-        return DiskFormat::Raw;
-    }
-    if file.is_some_and(|file| file.kind == Some(FileKind::Block)) {
-        return DiskFormat::Raw;
-    }
-    let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2"));
-    match (file.and_then(|file| file.format), named) {
-        (Some(DiskFormat::Qcow2), false) => {
-            let detail =
-                format!("{} has the header of a qcow2 image, but its name does not end in .qcow2", path.display());
+    let shown = path.display();
+    let (format, detail, remedy) = match image_format(path, file) {
+        ImageFormat::Is(format) => return format,
+        ImageFormat::Other(other) => {
+            // To a guest it would be an unused disk, which an installer overwrites.
+            let detail = format!("{shown} is an image in QEMU's format `{other}`, which vfio-run does not use");
+            let new = path.with_extension("qcow2");
+            let remedy = format!(
+                "`qemu-img convert -p -f {other} -O qcow2 {shown} {}` makes one that it uses; write `format: Raw` ({field}) if \
+                 the guest is to see these very bytes",
+                new.display()
+            );
+            (DiskFormat::Raw, detail, remedy)
+        }
+        ImageFormat::Unsure => {
+            let detail = format!("{shown} has the header of a qcow2 image, but its name does not end in .qcow2");
             let remedy =
                 format!("write `format: Qcow2` if you made it so ({field}), `format: Raw` if a guest may have done it");
-            draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
-            draft.about(&format!("disks[{}].file", disk.index));
-            DiskFormat::Qcow2
+            (DiskFormat::Qcow2, detail, remedy)
         }
-        (Some(format), _) => format,
-        (None, true) => DiskFormat::Qcow2,
-        (None, false) => DiskFormat::Raw,
-    }
+    };
+    draft.no(&format!("{}.format", disk.id), Hard, detail, &remedy);
+    draft.about(&format!("disks[{}].file", disk.index));
+    format
 }
 
 #[cfg(test)]

@@ -275,7 +275,7 @@ mod tests {
         let inputs = |plan: &Plan| -> Vec<LateInput> {
             let inputs = plan.late.iter().filter_map(|late| match &late.what {
                 Late::Input(input) => Some(input.clone()),
-                Late::Usb(_) => None,
+                Late::Usb(_) | Late::Disk(_) => None,
             });
             inputs.collect()
         };

@@ -103,7 +103,7 @@ fn a_screen_on_a_bus_names_the_bus() {
     assert!(clipboard.contains("qemu-vdagent"), "{clipboard}");
 
     host.render_nodes = Some(vec![node(128, "", 0o666)]);
-    let rendered = line(&planned(&host, &qemu, "display: DBus(), video: VirtioGl"));
+    let rendered = line(&planned(&host, &qemu, "display: DBus(), video: VirtioGl()"));
     assert!(rendered.contains(r#""gl":"on","rendernode":"/dev/dri/renderD128"}"#), "{rendered}");
 
     let refuses = planned(&on_bus(Answer::Refuses("it closes the connection".to_owned())), &qemu, "display: DBus()");

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use kit::argv::Watch;
 use kit::host::Host;
 use kit::images::{self, Release};
+use kit::lab::releases;
 use kit::{cache, variants};
 
 /// How long a command of `run` may take.
@@ -27,7 +28,7 @@ usage: scripts/lab COMMAND
   shell FOLDER/host.json [--vnc N]     the same in the host of a failed test
   run VARIANT [RELEASE] -- COMMAND     what a command of bash's says in such a host
   bench                                time a handover beside the same steps by hand
-  bench isolation                      how long busy vCPUs wait on a busy host, with four settings
+  bench isolation [RELEASE]            how long busy vCPUs wait on a busy host, with four settings
   clean                                remove everything that the lab keeps
 releases: debian12, debian13 (the default)";
 
@@ -57,7 +58,8 @@ fn command(words: &[&str]) -> Result<()> {
         ["run", variant, "--", command @ ..] => run(variant, "debian13", command),
         ["run", variant, release, "--", command @ ..] => run(variant, release, command),
         ["bench"] => bench::run(),
-        ["bench", "isolation"] => bench::isolation::run(),
+        ["bench", "isolation"] => bench::isolation::run(&releases()),
+        ["bench", "isolation", release] => bench::isolation::run(&[*release]),
         ["clean"] => clean(),
         // The test runner passes nothing when it runs all targets: say how to use it, and do nothing.
         [] => {

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 
 use super::PATIENCE;
-use crate::kit::lab::{Lab, releases};
+use crate::kit::lab::Lab;
 
 /// Both vCPUs are busy without a program: the kernel's idle loop polls.
 const MACHINE: &str = r#"(
@@ -57,8 +57,8 @@ const MEASURE: &str = "look() { for t in /proc/$(pgrep -x qemu-system-x86)/task/
 ///
 /// # Errors
 /// When a guest does not start, or the host cannot do what a setting is made of.
-pub fn run() -> Result<()> {
-    for release in releases() {
+pub fn run(releases: &[&str]) -> Result<()> {
+    for release in releases {
         let lab = Lab::variant("bare", release).start()?;
         lab.load_kvm()?;
         lab.sh("touch /run/lab/guest.log")?;

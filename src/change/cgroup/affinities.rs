@@ -1,7 +1,8 @@
 //! Remember which threads of the host are kept on some of its CPUs, and keep them there again.
 //!
-//! Before Linux 6.7 (tried with 6.1) the kernel forgets masks that were set by sched_setaffinity(2) when a task's cpuset
-//! loses CPUs and gets them back: afterwards the task may run anywhere.
+//! When the host's CPUs become fewer by a partition and are whole again, the kernel forgets the masks that threads of its own
+//! have chosen, as kswapd of a NUMA node (tried with 6.12); before Linux 6.7 (tried with 6.1) also those that were set by
+//! sched_setaffinity(2). Afterwards such a thread may run anywhere.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -112,7 +113,7 @@ fn start_time(root: &Root, thread: i32) -> Option<u64> {
 
 impl fmt::Display for Affinities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("remember which threads are kept on some CPUs: this kernel forgets it")
+        f.write_str("remember which threads are kept on some CPUs: the kernel forgets it")
     }
 }
 

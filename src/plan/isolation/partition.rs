@@ -10,7 +10,7 @@ use super::super::draft::Draft;
 use super::super::process::cgroup::MOUNT;
 use super::super::{Cgroup, Move, PlannedChange};
 use super::in_the_way::InTheWay;
-use crate::change::{Change, CpusetController, ExclusiveCpus, Partition, VcpuGroup};
+use crate::change::{Affinities, Change, CpusetController, ExclusiveCpus, Partition, VcpuGroup};
 use crate::host::Cpusets;
 use crate::units::{CpuSet, Origin};
 
@@ -78,7 +78,8 @@ pub(super) fn make(
     };
     let threads = group.join("vcpus");
     let levels: Vec<&Path> = threads.ancestors().take_while(|level| *level != mount).collect();
-    let mut changes: Vec<Change> = controllers.into_iter().map(Change::from).collect();
+    let mut changes: Vec<Change> = vec![Affinities { all: draft.host.cpus.online.clone() }.into()];
+    changes.extend(controllers.into_iter().map(Change::from));
     changes.push(VcpuGroup { path: threads.clone(), cpus: cpus.clone() }.into());
     // From the top: the kernel lets a group have no more than the one above.
     let exclusive = |level: &Path| ExclusiveCpus { group: level.to_owned(), cpus: cpus.clone() }.into();

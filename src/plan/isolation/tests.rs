@@ -43,6 +43,7 @@ fn a_guest_with_cpus_of_its_own_gets_a_partition_below_its_scope() {
     assert_eq!(
         changes(isolation),
         [
+            "remember which threads are kept on some CPUs: the kernel forgets it".to_owned(),
             format!("switch the controller cpuset on below {scope}"),
             format!("make the cgroup {scope}/vcpus for the vCPUs' threads, on CPUs 2-3"),
             "let /sys/fs/cgroup/system.slice pass CPUs 2-3 on to a partition".to_owned(),
@@ -65,7 +66,7 @@ fn in_a_unit_the_launcher_leaves_the_group_that_is_divided() {
     let unit = "/sys/fs/cgroup/system.slice/vfio-run-test.service";
     let changes = changes(&isolation);
     assert_eq!(
-        changes[..2],
+        changes[1..3],
         [
             format!("switch the controller cpuset on below {unit}, whose processes move to its group launcher"),
             format!("switch the controller cpuset on below {unit}/guest"),
@@ -84,10 +85,10 @@ fn without_systemd_the_controller_is_switched_on_from_the_top() {
     let changes = changes(&plan.isolation.unwrap());
     let groups = ["", "/vfio-run", "/vfio-run/test"];
     assert_eq!(
-        changes[..3],
+        changes[1..4],
         groups.map(|group| format!("switch the controller cpuset on below /sys/fs/cgroup{group}"))
     );
-    assert_eq!(changes[4], "let /sys/fs/cgroup/vfio-run pass CPUs 2-3 on to a partition");
+    assert_eq!(changes[5], "let /sys/fs/cgroup/vfio-run pass CPUs 2-3 on to a partition");
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn an_older_kernel_isolates_a_slice_with_all_of_qemus_threads() {
     assert_eq!(
         changes(isolation),
         [
-            "remember which threads are kept on some CPUs: this kernel forgets it",
+            "remember which threads are kept on some CPUs: the kernel forgets it",
             "give vfioruna\\x2db.slice CPUs 1-3",
             "keep everything else off CPUs 1-3: make /sys/fs/cgroup/vfioruna\\x2db.slice a partition",
         ]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::acpi::{self, AcpiTable};
+use super::apparmor;
 use super::files::{firmware, images, unit_file, writable};
 use super::input::Inputs;
 use super::usb::Plugged;
@@ -109,6 +110,10 @@ pub struct Host {
     /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
+    /// Whether AppArmor's profile of swtpm names the folder that the program keeps a TPM's state in. `None` if swtpm is not
+    /// confined, or that was not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swtpm_profile: Option<bool>,
     /// The file or folder by which users other than root can change the machine file, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_file: Option<Writable>,
@@ -132,6 +137,8 @@ pub struct Wanted {
     pub programs: Vec<String>,
     /// The machine's name; `None`: a host is captured before there is one.
     pub machine: Option<String>,
+    /// The program among them that is QEMU.
+    pub qemu: Option<String>,
     /// Accounts by name.
     pub accounts: Vec<String>,
     /// What is kept for the machine, by its path below the state folder: `win11/vars.fd`. With any, the templates of the
@@ -187,16 +194,20 @@ impl Host {
         let process = Process::read(root, environment, &status);
         let leases = lease::folder(&process.run_dir);
         let of_itself = wanted.machine.as_ref().is_some_and(|name| lease::has_journal(&root.path(&leases), name));
-        let firmware = firmware::read(root, environment, process.uid);
+        let programs = environment::find_programs(root, environment, &wanted.programs);
+        let qemu = wanted.qemu.as_ref().and_then(|name| programs.get(name));
+        let firmware = firmware::read(root, environment, process.uid, qemu.map(PathBuf::as_path));
         let mut files = wanted.files.clone();
         if !wanted.kept.is_empty() {
             files.extend(wanted.kept.iter().map(|path| process.state_dir.join(path)));
             files.extend(firmware.iter().map(|descriptor| descriptor.vars.clone()));
         }
-        let programs = environment::find_programs(root, environment, &wanted.programs);
         let passt = programs.get(Passt::PROGRAM).map(PathBuf::as_path);
         let kernel = root.text("/proc/sys/kernel/osrelease").unwrap_or_default();
+        // A user's own state is in the home, which the profile names.
+        let swtpm = wanted.programs.iter().any(|name| name == "swtpm") && process.uid == 0;
         Self {
+            swtpm_profile: swtpm.then(|| apparmor::swtpm_names(root, &process.state_dir)).flatten(),
             boot: Boot::read(root, &kernel),
             aio: AioRequests::read(root),
             kernel,
@@ -308,6 +319,7 @@ mod tests {
         let wanted = Wanted {
             files: vec!["/etc/passwd".into()],
             programs: vec!["sh".into()],
+            qemu: Some("sh".into()),
             machine: Some("win11".to_owned()),
             accounts: vec!["root".into(), "nobody at all".into()],
             kept: vec![],

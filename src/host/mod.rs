@@ -3,6 +3,7 @@
 
 pub mod acpi;
 pub mod activity;
+mod apparmor;
 mod block;
 mod boot;
 mod cpus;
@@ -46,7 +47,8 @@ pub use desktop::{Desktop, SessionBus, WantedBus, WantedDesktop};
 pub use environment::Environment;
 pub use facts::{AioRequests, Host, Wanted};
 pub use files::{
-    Backing, Descriptor, Feature, FileFact, FileKind, ForeignLink, InstalledUnit, Named, Qcow2, WantedUnit, Writable,
+    Backing, Descriptor, Feature, FileFact, FileKind, ForeignLink, InstalledUnit, Named, Qcow2, Volume, WantedUnit,
+    Writable,
 };
 pub use groups::Group;
 pub use holders::holders;

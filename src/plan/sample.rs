@@ -143,6 +143,7 @@ pub fn host(shape: Shape) -> Host {
         looking_glass: None,
         desktop: None,
         installed_unit: None,
+        swtpm_profile: None,
         machine_file: None,
     }
 }

@@ -65,6 +65,24 @@ fn o_direct_is_given_up_where_the_file_system_refuses_it() {
 }
 
 #[test]
+fn o_direct_is_given_up_for_a_raw_image_of_an_odd_size() {
+    let direct = |size, align, more| {
+        let plan = with_disk("/d.raw", more, FileFact { size, direct_align: Some(align), ..file() });
+        let said = plan.findings.iter().find(|finding| finding.key == "disk0.direct");
+        assert_eq!(said.is_some(), says(&plan, r#""direct":false"#));
+        assert!(blocking(&plan).is_empty());
+        said.is_none()
+    };
+    assert!(direct(1 << 20, 4096, ""));
+    assert!(!direct((1 << 20) + 512, 4096, ""));
+    assert!(direct((1 << 20) + 512, 512, ""));
+    // Rounded up to a sector, as QEMU does.
+    assert!(direct((1 << 20) + 100, 512, ""));
+    assert!(!direct((1 << 20) + 100, 4096, ""));
+    assert!(direct((1 << 20) + 100, 4096, "read_only: true"));
+}
+
+#[test]
 fn an_empty_cd_drive_has_no_image_and_sectors_are_the_devices() {
     let host = host(Shape::simple(4, 1));
     let text = |disk: &str| format!("(guest: Other, memory: (size: \"1 GiB\"), disks: [({disk})])");
@@ -147,6 +165,24 @@ fn a_link_by_which_another_user_leads_root_to_a_file_is_refused() {
     assert_eq!(blocking(&refused), ["disk0.access"]);
     let words = "the link /home/mal/d.raw, which belongs to user 1001, leads to the image, a file of user 0; root does not follow it";
     assert!(refused.findings.iter().any(|finding| finding.detail == words));
+}
+
+#[test]
+fn a_file_that_not_even_root_can_open_is_named() {
+    let said = |fact: FileFact, more: &str| {
+        let mut host = with_file("/d.raw", fact);
+        (host.process.uid, host.process.gid) = (0, 0);
+        let text = format!("(guest: Other, memory: (size: \"1 GiB\"), disks: [(file: \"/d.raw\"{more})])");
+        let plan = plan(&text, &host);
+        let blocking = plan.findings.iter().filter(|finding| finding.blocks());
+        blocking.map(|finding| finding.detail.clone()).collect::<Vec<_>>()
+    };
+    let denied = || Some("Permission denied".to_owned());
+    let squashed = FileFact { unreadable: denied(), unwritable: denied(), ..file() };
+    assert_eq!(said(squashed, ""), ["not even root can read the image /d.raw: Permission denied"]);
+    let mounted = || FileFact { unwritable: Some("Read-only file system".to_owned()), ..file() };
+    assert_eq!(said(mounted(), ""), ["not even root can write the image /d.raw: Read-only file system"]);
+    assert_eq!(said(mounted(), ", read_only: true"), [""; 0]);
 }
 
 #[test]

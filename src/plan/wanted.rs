@@ -10,6 +10,7 @@ use crate::machine::{Backend, Isolate, Machine, QEMU, Tpm};
 pub fn wanted_by_any() -> Wanted {
     Wanted {
         programs: [QEMU, Tpm::PROGRAM, Passt::PROGRAM, Backend::DNSMASQ, Backend::NFT].map(str::to_owned).into(),
+        qemu: Some(QEMU.to_owned()),
         render_nodes: true,
         virtiofsd: true,
         user_network: true,
@@ -41,6 +42,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
     let networks = machine.networks.as_deref();
     let wants =
         |backend| networks.map_or(backend == Backend::User, |list| list.iter().any(|one| one.backend == backend));
+    let qemu = machine.qemu.as_ref().map_or_else(|| QEMU.to_owned(), |path| path.to_string_lossy().into_owned());
     let mut programs = named.programs;
     if wants(Backend::User) {
         programs.push(Passt::PROGRAM.to_owned());
@@ -49,6 +51,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         files: named.files,
         machine: Some(machine.name.clone()),
         programs,
+        qemu: Some(qemu),
         user_network: [Backend::User, Backend::Slirp, Backend::Nat].into_iter().any(wants),
         accounts: named.accounts,
         kept,

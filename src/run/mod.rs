@@ -5,6 +5,7 @@ mod ending;
 mod hooks;
 mod kept;
 mod late;
+mod left_behind;
 mod lifecycle;
 mod outcome;
 pub mod process;

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::journal::Record;
 use crate::run::kept::log::Log;
+use crate::run::left_behind;
 use crate::run::process::Watched;
 
 /// How long a helper may take to exit after SIGTERM: swtpm writes its state.
@@ -20,6 +21,8 @@ pub struct Processes {
     pub qemu: Option<Watched>,
     /// The helpers with their names.
     pub helpers: Vec<(String, Watched)>,
+    /// QEMU's account, if that is not ours and this launcher started QEMU: what is left of it is ended.
+    pub account: Option<u32>,
     /// The log from the helpers' start on, if this launcher started them.
     pub helpers_log: Option<Log>,
 }
@@ -71,7 +74,11 @@ impl Processes {
             }
             helper.reap();
         }
-        stuck.iter().map(ToString::to_string).collect()
+        let mut stuck: Vec<String> = stuck.iter().map(ToString::to_string).collect();
+        if let Some(account) = self.account.filter(|_| stuck.is_empty()) {
+            stuck = left_behind::end(account).await;
+        }
+        stuck
     }
 }
 

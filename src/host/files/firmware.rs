@@ -49,13 +49,22 @@ const MAX_LENGTH: usize = 256 << 10;
 /// order is that of the names, not of the folders (QEMU `docs/interop/firmware.json`, "@Firmware").
 ///
 /// A descriptor names files that are copied and read with our rights, so root (`uid` 0) takes only the system's: its `HOME`
-/// may be another user's (`sudo -E`).
-pub(in crate::host) fn read(root: &Root, environment: &Environment, uid: u32) -> Vec<Descriptor> {
+/// may be another user's (`sudo -E`). A QEMU that is installed elsewhere (/usr/local, Nix) has its own beside it: `qemu` is its
+/// program.
+pub(in crate::host) fn read(root: &Root, environment: &Environment, uid: u32, qemu: Option<&Path>) -> Vec<Descriptor> {
     let own = environment.xdg("XDG_CONFIG_HOME", ".config").filter(|_| uid != 0);
+    let beside = qemu.and_then(|program| {
+        // What stands in PATH may be a link to it.
+        let program = std::fs::canonicalize(root.path(program)).ok()?;
+        let top = std::fs::canonicalize(root.path("/")).ok()?;
+        let prefix = program.parent()?.parent()?.strip_prefix(top).ok()?;
+        Some(Path::new("/").join(prefix).join("share/qemu/firmware"))
+    });
     let folders = [
         own.map(|folder| folder.join("qemu/firmware")),
         Some("/etc/qemu/firmware".into()),
         Some("/usr/share/qemu/firmware".into()),
+        beside,
     ];
     let mut by_name: BTreeMap<String, PathBuf> = BTreeMap::new();
     for folder in folders.into_iter().flatten() {
@@ -188,7 +197,23 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let variables = [("HOME".to_owned(), "/home/u".into())].into();
-        read(&Root::new(folder.path()), &Environment { variables, ..Environment::default() }, uid)
+        let program = folder.path().join("opt/q/bin/qemu-system-x86_64");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        std::fs::write(&program, "").unwrap();
+        drop(std::os::unix::fs::symlink("q/bin/qemu-system-x86_64", folder.path().join("opt/qemu")));
+        let environment = Environment { variables, ..Environment::default() };
+        read(&Root::new(folder.path()), &environment, uid, Some(Path::new("/opt/qemu")))
+    }
+
+    #[test]
+    fn a_qemu_that_is_installed_elsewhere_brings_its_own() {
+        let found = read_files(&[
+            ("opt/q/share/qemu/firmware/60-b.json", DEBIAN),
+            ("opt/q/share/qemu/firmware/50-a.json", DEBIAN),
+            ("usr/share/qemu/firmware/50-a.json", DEBIAN),
+        ]);
+        let paths: Vec<_> = found.iter().map(|d| d.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["/usr/share/qemu/firmware/50-a.json", "/opt/q/share/qemu/firmware/60-b.json"]);
     }
 
     #[test]

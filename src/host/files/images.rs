@@ -1,11 +1,12 @@
 //! The files that a machine names: do they exist, what are they, who may open them.
 
 use std::collections::BTreeMap;
-use std::fs::{Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt as _, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 
 use super::qcow2::{self, Qcow2};
@@ -35,8 +36,14 @@ pub struct FileFact {
     /// Of a qcow2 image: what its header names beside itself. `None` if the header could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qcow2: Option<Qcow2>,
+    /// Of a UEFI build's file: which part of one it begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
     /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` if it could not be tried.
     pub direct_io: Option<bool>,
+    /// Of a regular file that O_DIRECT works on: of how many bytes QEMU makes its requests a multiple then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_align: Option<u32>,
     /// Where a block device, or a partition of it, is mounted or used as swap.
     pub mounted: Vec<String>,
     /// Of a device node: whether it is a whole SCSI device, which takes the commands of SCSI. `None` for what is no device,
@@ -45,6 +52,12 @@ pub struct FileFact {
     pub scsi: Option<bool>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
+    /// Of a regular file: why root itself cannot read it, as on an NFS server that keeps root out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// Why it cannot be written by whoever may: the file system is read-only, or the file immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwritable: Option<String>,
     /// A link by which another user than root and the file's owner leads to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<ForeignLink>,
@@ -55,6 +68,16 @@ pub struct FileFact {
     /// If it does not exist: the most similar name in its folder, if one is similar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near: Option<PathBuf>,
+}
+
+/// What a volume of a UEFI build holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Volume {
+    /// UEFI variables.
+    Variables,
+    /// Anything else: code.
+    Code,
 }
 
 /// A link that another user made.
@@ -129,10 +152,14 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             format: None,
             other_format: None,
             qcow2: None,
+            volume: None,
             direct_io: None,
+            direct_align: None,
             mounted: Vec::new(),
             scsi: None,
             closed_folder,
+            unreadable: None,
+            unwritable: None,
             foreign: None,
             pem: None,
             near: near(&full).map(|name| path.with_file_name(name)),
@@ -148,20 +175,29 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         format: None,
         other_format: None,
         qcow2: None,
+        volume: None,
         direct_io: None,
+        direct_align: None,
         mounted: Vec::new(),
         scsi: None,
         closed_folder,
+        unreadable: None,
+        unwritable: None,
         foreign: foreign(root, &full),
         pem: None,
         near: None,
     };
     match kind {
         FileKind::File => {
+            if nix::unistd::geteuid().is_root() && root.is_real() {
+                (fact.unreadable, fact.unwritable) =
+                    (refused(&full, Access::READ_OK), refused(&full, Access::WRITE_OK));
+            }
             fact.format = image_format(&full);
             if fact.format == Some(DiskFormat::Qcow2) {
                 fact.qcow2 = qcow2::read(path, &full);
             }
+            fact.volume = volume(&full);
             fact.other_format = other_format(&full).map(str::to_owned);
             fact.pem = Some(fact.size).filter(|size| *size <= MAX_PEM).and_then(|_| pem_labels(&full));
         }
@@ -184,7 +220,9 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         }
         FileKind::Folder | FileKind::Other => return fact,
     }
-    fact.direct_io = direct_io(&full);
+    let (works, opened) = direct_io(&full);
+    fact.direct_io = works;
+    fact.direct_align = opened.filter(|_| kind == FileKind::File).map(|file| direct_align(&file));
     fact
 }
 
@@ -218,12 +256,30 @@ fn kind(data: &Metadata) -> FileKind {
     }
 }
 
+/// The kernel's words for why this process may not use a file so (faccessat(2)); it looks at more than the mode.
+fn refused(full: &Path, access: Access) -> Option<String> {
+    let error = accessat(CWD, full, access, AtFlags::EACCESS).err()?;
+    Some(std::io::Error::from(error).to_string())
+}
+
 /// The image format by the header.
 fn image_format(path: &Path) -> Option<DiskFormat> {
     let mut start = Vec::new();
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     file.take(4).read_to_end(&mut start).ok()?;
     Some(if start == qcow2::MAGIC { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+}
+
+/// The kind of the firmware volume at the file's beginning (`EFI_FIRMWARE_VOLUME_HEADER`, and
+/// `gEfiSystemNvDataFvGuid` of edk2's MdeModulePkg).
+fn volume(path: &Path) -> Option<Volume> {
+    const VARIABLES: [u8; 16] =
+        [0x8d, 0x2b, 0xf1, 0xff, 0x96, 0x76, 0x8b, 0x4c, 0xa9, 0x85, 0x27, 0x47, 0x07, 0x5b, 0x4f, 0x50];
+    let mut header = [0; 44];
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    file.read_exact(&mut header).ok()?;
+    let (kind, mark) = (&header[16..32], &header[40..44]);
+    (mark == b"_FVH").then_some(if kind == VARIABLES { Volume::Variables } else { Volume::Code })
 }
 
 /// How images of formats that are not ours begin, at which byte, with QEMU's names (the `_probe` functions in QEMU's
@@ -270,12 +326,26 @@ fn pem_labels(path: &Path) -> Option<Vec<String>> {
     Some(text.lines().filter_map(label).filter(is_label).take(MAX_LABELS).collect())
 }
 
-/// Tries O_DIRECT: a file system without it refuses the open with EINVAL (open(2)).
-fn direct_io(path: &Path) -> Option<bool> {
+/// Tries O_DIRECT: a file system without it refuses the open with EINVAL (open(2)). If it works: the file, opened so.
+fn direct_io(path: &Path) -> (Option<bool>, Option<File>) {
     match OpenOptions::new().read(true).custom_flags(libc::O_DIRECT | libc::O_NONBLOCK).open(path) {
-        Ok(_) => Some(true),
-        Err(error) => (error.raw_os_error() == Some(libc::EINVAL)).then_some(false),
+        Ok(file) => (Some(true), Some(file)),
+        Err(error) => ((error.raw_os_error() == Some(libc::EINVAL)).then_some(false), None),
     }
+}
+
+/// The size of requests that a file takes, found as QEMU does (`raw_probe_alignment()` in QEMU's `block/file-posix.c`): if all
+/// are taken, the largest one.
+fn direct_align(file: &File) -> u32 {
+    const LARGEST: u32 = 4096;
+    let mut room = vec![0; 2 * LARGEST as usize];
+    let start = room.as_ptr().align_offset(LARGEST as usize);
+    let takes = |length: &u32| {
+        let Some(buffer) = room.get_mut(start..start + *length as usize) else { return false };
+        !file.read_at(buffer, 0).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    };
+    let found = [1, 512, 1024, 2048].into_iter().find(takes);
+    found.filter(|length| *length != 1).unwrap_or(LARGEST)
 }
 
 /// The first folder on the way that others may not enter: on the way as it is written, then on the way that symbolic
@@ -324,6 +394,22 @@ mod tests {
         assert_eq!(look(folder.path(), "/b.qcow2").format, Some(DiskFormat::Raw));
         let empty = look(folder.path(), "/empty");
         assert_eq!((empty.kind, empty.size, empty.format), (Some(FileKind::File), 0, Some(DiskFormat::Raw)));
+    }
+
+    #[test]
+    fn parts_of_a_uefi_build_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = |guid: &[u8]| [[0; 16].as_slice(), guid, &[0; 8], b"_FVH", &[0; 20]].concat();
+        let guid = |text: &str| text.parse::<uuid::Uuid>().unwrap().to_bytes_le();
+        for (name, header, volume) in [
+            ("vars", header(&guid("fff12b8d-7696-4c8b-a985-2747075b4f50")), Some(Volume::Variables)),
+            ("code", header(&guid("8c8ce578-8a3d-4f1c-9935-896185c32dd3")), Some(Volume::Code)),
+            ("disk", vec![0; 64], None),
+            ("short", b"_FVH".to_vec(), None),
+        ] {
+            std::fs::write(folder.path().join(name), header).unwrap();
+            assert_eq!(look(folder.path(), &format!("/{name}")).volume, volume, "{name}");
+        }
     }
 
     #[test]

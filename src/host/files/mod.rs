@@ -7,7 +7,7 @@ pub(super) mod unit_file;
 pub(super) mod writable;
 
 pub use firmware::{Descriptor, Feature};
-pub use images::{FileFact, FileKind, ForeignLink};
+pub use images::{FileFact, FileKind, ForeignLink, Volume};
 pub use qcow2::{Backing, Named, Qcow2};
 pub use unit_file::{InstalledUnit, WantedUnit};
 pub use writable::Writable;

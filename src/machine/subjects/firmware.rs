@@ -23,7 +23,8 @@ pub enum Firmware {
     /// UEFI for Windows and Linux (with Secure Boot for Windows 11), SeaBIOS for others and with `kernel`.
     #[default]
     Auto,
-    /// UEFI (OVMF), chosen from the firmware descriptors in `/usr/share/qemu/firmware` and its overrides.
+    /// UEFI (OVMF), chosen from the firmware descriptors in `/usr/share/qemu/firmware`, its overrides, and those beside a QEMU
+    /// that is installed elsewhere.
     Uefi(Uefi),
     /// QEMU's own SeaBIOS.
     Bios,

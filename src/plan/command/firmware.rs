@@ -1,5 +1,7 @@
 //! Which firmware the guest starts with: a UEFI build by what its descriptor says, or QEMU's SeaBIOS.
 
+mod by_hand;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -77,9 +79,12 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
             account::is_file(draft, key, key, what, template, &file);
         }
         let (code_format, vars_format) = (image_format(draft, code), image_format(draft, template));
+        let part = |field, path, format| by_hand::Part { field, path, format };
+        by_hand::check(draft, &part("firmware.code", code, code_format), &part("firmware.vars", template, vars_format));
+        let smm = by_hand::needs_smm(draft, code, secure, asked.secure_boot.is_some());
         let origin = draft.file("firmware.code");
         let (code, template) = (code.clone(), template.clone());
-        return Firmware::Flash(flash(draft, code, code_format, template, vars_format, secure, origin));
+        return Firmware::Flash(flash(draft, code, code_format, template, vars_format, smm, origin));
     }
     let kind = draft.machine.machine_type();
     let fits = |descriptor: &&Descriptor| {

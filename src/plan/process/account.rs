@@ -106,6 +106,18 @@ pub(in crate::plan) fn opened(
         draft.about(field);
         return Some(file);
     }
+    let unwritable = file.unwritable.as_ref().filter(|_| usage == Use::Write);
+    if let Some(why) = file.unreadable.as_ref().or(unwritable).filter(|_| uid == 0) {
+        let verb = if file.unreadable.is_some() { "read" } else { "write" };
+        let detail = format!("not even root can {verb} {what} {}: {why}", path.display());
+        let remedy = match verb {
+            "read" => "start as the user whose file it is, export the folder with `no_root_squash`, or move the file",
+            _ => "mount the file system for writing, `chattr -i` the file, or write `read_only: true`",
+        };
+        draft.no(&key, Severity::Hard, detail, remedy);
+        draft.about(field);
+        return Some(file);
+    }
     let need = need(usage);
     let allowed = uid == 0 || (file.mode >> class(&file, uid, gid, &[])) & need == need;
     if !allowed && matches!(file.kind, Some(FileKind::File | FileKind::Block | FileKind::Character)) {

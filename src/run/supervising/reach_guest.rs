@@ -51,7 +51,8 @@ pub(in crate::run) async fn reach_guest(run_dir: &Path, journal: &mut Journal, r
         qmp.execute(qmp::cont {}).await.context("QEMU did not continue the guest")?;
         state = RunState::running;
     }
-    let processes = Processes { qemu: Some(qemu), helpers: recorded_helpers(journal.records())?, helpers_log: None };
+    let processes =
+        Processes { qemu: Some(qemu), helpers: recorded_helpers(journal.records())?, ..Processes::default() };
     Ok(ReachedGuest { plan, qmp, processes, state })
 }
 

@@ -286,18 +286,31 @@ fn effective_cache(draft: &mut Draft, disk: &Resolved, path: &Path, file: Option
         Cache::Directsync => Cache::Writethrough,
         other => return other,
     };
-    if file.and_then(|file| file.direct_io) != Some(false) {
-        return wanted;
-    }
-    let detail = format!("the file system of {} refuses O_DIRECT, so the host caches the disk as well", path.display());
-    draft.no(
-        &format!("{}.direct", disk.id),
-        Soft,
-        detail,
-        "move the image to another file system, or write `cache: Writeback`",
-    );
+    let shown = path.display();
+    let (why, remedy) = match (file, file.and_then(|file| odd(disk, file))) {
+        (Some(FileFact { direct_io: Some(false), .. }), _) => {
+            (format!("the file system of {shown} refuses O_DIRECT"), "move the image to another file system".to_owned())
+        }
+        (Some(file), Some(align)) => (
+            format!("{shown} has {} bytes, no multiple of the {align} that O_DIRECT takes there", file.size),
+            format!("make it longer while no guest uses it: `truncate -s %{align} {shown}`"),
+        ),
+        _ => return wanted,
+    };
+    let detail = format!("{why}, so the host caches the disk as well");
+    draft.no(&format!("{}.direct", disk.id), Soft, detail, &format!("{remedy}, or write `cache: Writeback`"));
     draft.about(field);
     buffered
+}
+
+/// The size of requests past the host's cache, if a raw image is no multiple of it: QEMU does not write to such a one then
+/// ("Image size is not a multiple of request alignment").
+fn odd(disk: &Resolved, file: &FileFact) -> Option<u32> {
+    // QEMU's own unit; it rounds up to it.
+    const SECTOR: u64 = 512;
+    let raw = disk.disk.format.or(file.format) == Some(DiskFormat::Raw);
+    file.direct_align
+        .filter(|align| raw && !disk.read_only && !file.size.next_multiple_of(SECTOR).is_multiple_of(u64::from(*align)))
 }
 
 fn aio(draft: &mut Draft, disk: &Resolved, direct: bool, field: &str) -> &'static str {

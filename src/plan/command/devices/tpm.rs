@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::host::FileKind;
 use crate::machine::{Guest, Tpm};
-use crate::plan::Severity::Hard;
+use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::{self, Draft};
 use crate::plan::process::permission::may_open;
 use crate::plan::{Helper, HelperAccount, HelperDescriptor, HelperEnd, Inherited, Keep};
@@ -86,6 +86,18 @@ fn emulated(draft: &mut Draft) {
         }
     }
     let state = draft.paths.state.join("tpm");
+    if draft.host.swtpm_profile == Some(false) {
+        let folders = draft.host.process.state_dir.display().to_string();
+        let detail =
+            format!("AppArmor confines swtpm, and its profile does not name {folders}, where the TPM's state is kept");
+        draft.unknown("tpm.apparmor", Soft, detail);
+        let remedy = format!(
+            "if swtpm is refused: add `owner {folders}/** rwk,` to /etc/apparmor.d/local/usr.bin.swtpm, then \
+             `apparmor_parser -r /etc/apparmor.d/usr.bin.swtpm`"
+        );
+        draft.remedy(&remedy);
+        draft.about("tpm");
+    }
     let argv = [
         program.map_or_else(|| Tpm::PROGRAM.to_owned(), |program| draft::text(&program)),
         "socket".to_owned(),
@@ -119,6 +131,18 @@ mod tests {
     use crate::host::FileFact;
     use crate::plan::Verdict;
     use crate::plan::sample::{Shape, host, plan};
+
+    #[test]
+    fn a_profile_of_swtpm_that_does_not_know_our_folder_is_named() {
+        for (profile, expected) in [(None, None), (Some(true), None), (Some(false), Some(Verdict::Unknown))] {
+            let mut host = host(Shape::simple(4, 1));
+            host.swtpm_profile = profile;
+            let plan = plan("(guest: Other, memory: (size: \"1 GiB\"), tpm: V2)", &host);
+            let found = plan.findings.iter().find(|finding| finding.key == "tpm.apparmor");
+            assert_eq!(found.map(|finding| finding.ok), expected);
+            assert!(found.is_none_or(|finding| finding.remedy.is_some() && !finding.blocks()));
+        }
+    }
 
     #[test]
     fn the_hosts_tpm_is_a_descriptor_in_a_set() {

@@ -1,6 +1,6 @@
-//! What a Linux guest makes of its computer: its firmware's tables, its drives, its watchdog, memory that it shares. Only an
-//! operating system can say that, and without KVM one boots for ten seconds and more; so what there is to see is seen in two
-//! guests, one of BIOS and one of UEFI.
+//! What a Linux guest makes of its computer: its firmware's tables, its drives, its watchdog, memory that it shares, the device
+//! that hears of its panic. Only an operating system can say that, and without KVM one boots for ten seconds and more; so what
+//! there is to see is seen in two guests, one of BIOS and one of UEFI.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -48,7 +48,7 @@ fn linux_sees_the_computer_that_the_file_describes() {
                    board: (manufacturer: "Boards", product: "B1", serial: "B=2"), chassis: (manufacturer: "Cases", asset: "C3"),
                    memory: (manufacturer: "Chips", part: "P4", serial: "M5", speed: 3200), oem_strings: ["one", "two, too"]),
                uuid: "00112233-4455-6677-8899-aabbccddeeff", acpi_tables: ["msdm.aml"], battery: true,
-               watchdog: (device: I6300esb), second_serial: Socket, sleep: (s3: false),
+               watchdog: (device: I6300esb), panic_device: (action: Pause), second_serial: Socket, sleep: (s3: false),
                looking_glass: (size: "1 MiB"),
                disks: [(media: Cd), (file: "a.raw", sector: (logical: 4096)),
                    (file: "b.raw", bus: VirtioScsi, sector: (logical: 512, physical: 4096)), (file: "c.raw", bus: Nvme, sector: (logical: 4096))]"#,
@@ -131,7 +131,14 @@ fn linux_sees_the_computer_that_the_file_describes() {
         assert_eq!(qmp.event("WATCHDOG")["data"]["action"], "reset");
         guest.starts_again();
         guest.launcher.tells("was not set in time (reset)");
-        guest.power_off();
+
+        // The panic of its kernel.
+        guest.panic();
+        qmp.event("GUEST_PANICKED");
+        guest.launcher.tells("panicked");
+        assert_eq!(qmp.ask("query-status")["status"], "guest-panicked");
+        world.done(&["stop", "--force", &world.name]).with(0);
+        guest.launcher.ended().with(4);
     });
 }
 

@@ -1,0 +1,66 @@
+//! What is asked over the control socket.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::guest::Guest;
+use crate::journal::Record;
+use crate::machine::{HostDevice, Sign};
+use crate::run::cables;
+use crate::run::late::Access;
+use crate::run::late::medium::{self, Medium};
+use crate::run::supervising::control::{self, Reply, Request};
+use crate::units::machine_state;
+
+impl Guest<'_> {
+    pub(super) async fn answer_client(&mut self, mut stream: tokio::net::UnixStream) {
+        let Some(request) = control::read(&mut stream).await else { return };
+        let (mut device, mut refused) = (None, None);
+        match request {
+            Request::Status => {}
+            // A second `stop` may come from somebody else, so it does not count as a second request.
+            Request::Stop if self.ending.requested() => {}
+            Request::Stop => self.request_shutdown().await,
+            Request::Alive => self.on_sign_of_life(Sign::Confirmed),
+            Request::Force => {
+                self.disarm();
+                self.force_quit().await;
+            }
+            _ => match self.change_devices(&request).await {
+                Ok(name) => device = Some(name),
+                Err(error) => refused = Some(format!("{error:#}")),
+            },
+        }
+        let stopping = self.ending.requested() && self.state == machine_state::RUNNING;
+        let state = if stopping { machine_state::STOPPING } else { &self.state };
+        let launcher = std::process::id() as i32;
+        control::answer(stream, &Reply { state: state.to_owned(), launcher, qemu: self.qemu.pid(), device, refused })
+            .await;
+    }
+
+    /// Gives the guest a device, takes one from it, or plugs its cables in or out; which it is.
+    pub(super) async fn change_devices(&mut self, request: &Request) -> Result<String> {
+        let Self { plan, qmp, late, journal, .. } = self;
+        let qmp = qmp.as_mut().context("QEMU has closed its monitor")?;
+        let mut access = Access { plan, qmp, journal };
+        match request {
+            Request::Attach(device) => late.attach_usb(&mut access, device).await,
+            Request::Detach(device) => late.detach(&mut access, &HostDevice::Usb(device.clone())).await,
+            Request::Share(path) => late.attach_input(&mut access, path).await,
+            Request::Unshare(path) => late.detach(&mut access, &HostDevice::Input(path.clone())).await,
+            Request::AttachDisk(disk) => late.attach_disk(&mut access, disk).await,
+            Request::DetachDisk(file) => late.detach(&mut access, &HostDevice::Disk(file.clone())).await,
+            Request::Medium { drive, file, force } => {
+                let medium = Medium { drive: drive.as_deref(), file: file.as_deref(), force: *force };
+                medium::change(&mut access, medium).await
+            }
+            Request::Link { up } => {
+                let cards = cables::set(plan, *up, access.qmp).await?;
+                access.journal.append(Record::Link { up: *up })?;
+                Ok(cards)
+            }
+            Request::Status | Request::Alive | Request::Stop | Request::Force => {
+                bail!("this is no request for a device")
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@ mod hyperv;
 mod inherited;
 mod isolation;
 mod kinds;
+mod networks;
 mod passthrough;
 mod power;
 mod program;

@@ -61,8 +61,11 @@ const RESTLESS: &[&str] = &[
     "sysctl fs/quota/",
     "sysctl fs/aio-nr",
     "sysctl kernel/tainted",
+    // Made up when somebody listens for the first time.
+    "sysctl net/ipv4/tcp_fastopen_key",
     // Learned from the last handover by the network stack or the scheduler.
     "sysctl net/netfilter/",
+    "sysctl net/nf_conntrack_max",
     "sysctl kernel/sched_domain",
     "sysctl vm/stat_refresh",
     // Records of systemd's about what happened, not what is.

@@ -27,7 +27,8 @@ usage: scripts/lab COMMAND
   shell VARIANT [RELEASE] [--vnc N]    a root shell in such a host, with its screen at VNC display N
   shell FOLDER/host.json [--vnc N]     the same in the host of a failed test
   run VARIANT [RELEASE] -- COMMAND     what a command of bash's says in such a host
-  bench                                time a handover beside the same steps by hand
+  bench                                time a handover, and the black screen, beside the same steps by hand
+  bench black                          only how long the screen is black
   bench isolation [RELEASE]            how long busy vCPUs wait on a busy host, with four settings
   clean                                remove everything that the lab keeps
 releases: debian12, debian13 (the default)";
@@ -57,7 +58,8 @@ fn command(words: &[&str]) -> Result<()> {
         ["shell", rest @ ..] => shell(rest),
         ["run", variant, "--", command @ ..] => run(variant, "debian13", command),
         ["run", variant, release, "--", command @ ..] => run(variant, release, command),
-        ["bench"] => bench::run(),
+        ["bench"] => bench::handover().and_then(|()| bench::black::run()),
+        ["bench", "black"] => bench::black::run(),
         ["bench", "isolation"] => bench::isolation::run(&releases()),
         ["bench", "isolation", release] => bench::isolation::run(&[*release]),
         ["clean"] => clean(),

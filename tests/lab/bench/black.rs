@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::{DESKTOP, PATIENCE};
+use super::by_hand::{DESKTOP, STEPS};
+use super::{PATIENCE, median};
 use crate::kit::job::Job;
 use crate::kit::lab::Lab;
 
@@ -25,31 +26,17 @@ const MACHINE: &str = r#"(
     shutdown_timeout: 60,
 )"#;
 
-/// What a hook script and a start script do, without their sleeps and without a look at whether it worked: they reserve the
-/// pages, take the card, and QEMU preallocates the guest's memory.
+/// As a hook script and a start script: the pages are reserved, the card is taken, and QEMU preallocates the guest's memory.
 const BY_HAND: &str = r#"
 sync; echo 3 >/proc/sys/vm/drop_caches; echo 1 >/proc/sys/vm/compact_memory
 echo 512 >/proc/sys/vm/nr_hugepages
-systemctl stop display-manager
-for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 0 >$c/bind; done
-modprobe vfio-pci
-for device in 0000:01:00.1 0000:01:00.0; do
-  echo vfio-pci >/sys/bus/pci/devices/$device/driver_override
-  echo $device >/sys/bus/pci/devices/$device/driver/unbind
-  echo $device >/sys/bus/pci/drivers_probe
-done
+take
 qemu-system-x86_64 -accel kvm -cpu host,-xsave -M q35,memory-backend=ram -m 1024 -nodefaults -vga none -display none \
   -object memory-backend-memfd,id=ram,size=1G,hugetlb=on,hugetlbsize=2M,prealloc=on,share=on \
   -qmp unix:/run/lab/hand.qmp,server,wait=off -kernel /lab/guests/tiny -device pcie-root-port,id=root1,chassis=1 \
   -device vfio-pci,host=01:00.0,bus=root1,addr=0.0,multifunction=on -device vfio-pci,host=01:00.1,bus=root1,addr=0.1
 echo 0 >/proc/sys/vm/nr_hugepages
-for device in 0000:01:00.0 0000:01:00.1; do
-  echo $device >/sys/bus/pci/devices/$device/driver/unbind
-  echo >/sys/bus/pci/devices/$device/driver_override
-  echo $device >/sys/bus/pci/drivers_probe
-done
-for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo 1 >$c/bind; done
-systemctl start display-manager
+give_back
 udevadm settle
 "#;
 
@@ -66,10 +53,10 @@ pub fn run() -> Result<()> {
     lab.load_kvm()?;
     lab.sh(DESKTOP)?;
     let file = lab.install_machine("black", MACHINE)?;
-    lab.run_for(&format!("/lab/bin/vfio-run -q check {file}"), PATIENCE)?;
+    lab.run_for(&format!("/lab/bin/vfio-run -q check {file}"), PATIENCE)?.ok()?;
     let (mut hand, mut program) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let by_hand = black(&lab, BY_HAND, PRESS)?;
+        let by_hand = black(&lab, &format!("{STEPS}{BY_HAND}"), PRESS)?;
         let by_program = black(&lab, &format!("/lab/bin/vfio-run -q {file}"), "/lab/bin/vfio-run stop black")?;
         // The first of both loads what the others find.
         if round == 0 {
@@ -115,9 +102,4 @@ fn between_pictures(lab: &Lab, job: &Job<'_>, host: &[u8]) -> Result<Duration> {
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }

@@ -1,7 +1,8 @@
 //! What a handover costs: the program's rehearsal beside the same steps by hand, as hook scripts do them, in alternating
 //! rounds in one lab host. Everything is slow there, so only the proportions say something.
 
-mod black;
+pub mod black;
+mod by_hand;
 pub mod isolation;
 
 use std::time::Duration;
@@ -13,18 +14,6 @@ use crate::kit::lab::Lab;
 const ROUNDS: usize = 9;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A desktop: a unit that holds the screen's node, as display manager.
-const DESKTOP: &str = "
-modprobe vfio-pci; udevadm settle
-cat >/etc/systemd/system/desktop.service <<'END'
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-ExecStart=/bin/sh -c 'exec sleep infinity 7</dev/dri/card0'
-END
-ln -sf /etc/systemd/system/desktop.service /etc/systemd/system/display-manager.service
-systemctl start display-manager";
-
 const MACHINE: &str = r#"(
     guest: Other,
     accelerator: Tcg,
@@ -34,32 +23,12 @@ const MACHINE: &str = r#"(
     pci: ["01:00.*"],
 )"#;
 
-/// The steps of hook scripts, without their sleeps and without a look at whether they worked; prints how many
-/// nanoseconds each way took.
-const BY_HAND: &str = r#"
+/// Prints how many nanoseconds each way takes.
+const TIMED: &str = "
 now() { date +%s%N; }
-consoles() { for c in /sys/class/vtconsole/vtcon*; do grep -q 'frame buffer' $c/name && echo $1 >$c/bind; done; }
-start=$(now)
-systemctl stop display-manager
-consoles 0
-modprobe vfio-pci
-for device in 0000:01:00.1 0000:01:00.0; do
-  echo vfio-pci >/sys/bus/pci/devices/$device/driver_override
-  echo $device >/sys/bus/pci/devices/$device/driver/unbind
-  echo $device >/sys/bus/pci/drivers_probe
-done
-there=$(now)
-for device in 0000:01:00.0 0000:01:00.1; do
-  echo $device >/sys/bus/pci/devices/$device/driver/unbind
-  echo >/sys/bus/pci/devices/$device/driver_override
-  echo $device >/sys/bus/pci/drivers_probe
-done
-consoles 1
-systemctl start display-manager
-back=$(now)
+start=$(now); take; there=$(now); give_back; back=$(now)
 echo $((there - start)) $((back - there))
-udevadm settle
-"#;
+udevadm settle";
 
 /// One round: milliseconds there and back.
 type Round = [f64; 2];
@@ -68,14 +37,14 @@ type Round = [f64; 2];
 ///
 /// # Errors
 /// When a round fails.
-pub fn run() -> Result<()> {
+pub fn handover() -> Result<()> {
     let lab = Lab::variant("one-gpu", "debian13").start()?;
-    lab.sh(DESKTOP)?;
+    lab.sh(by_hand::DESKTOP)?;
     let file = lab.install_machine("only", MACHINE)?;
-    lab.run_for(&format!("/lab/bin/vfio-run -q check {file}"), PATIENCE)?;
+    lab.run_for(&format!("/lab/bin/vfio-run -q check {file}"), PATIENCE)?.ok()?;
     let (mut by_hand, mut whole, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let hand = lab.run_for(BY_HAND, PATIENCE)?.ok()?;
+        let hand = lab.run_for(&format!("{}{TIMED}", by_hand::STEPS), PATIENCE)?.ok()?;
         let rehearsed = lab.run_for(&format!("/lab/bin/vfio-run -q --json rehearse {file}"), PATIENCE)?.ok()?;
         let rehearsed: serde_json::Value = serde_json::from_str(&rehearsed).context("no rehearsal's JSON")?;
         // The first of both loads what the others find.
@@ -102,17 +71,17 @@ pub fn run() -> Result<()> {
     println!("  vfio-run against hand {:8.2} {:9.2} times", all[0] / hand[0], all[1] / hand[1]);
     let own = medians(&own);
     println!("  own part against 1 s  {:8.2} {:9.2} times", own[0] / AIM, own[1] / AIM);
-    lab.finish()?;
-    black::run()
+    lab.finish()
 }
 
 /// What vfio-run itself may take each way, in milliseconds.
 const AIM: f64 = 1000.0;
 
 fn medians(rounds: &[Round]) -> Round {
-    [0, 1].map(|way| {
-        let mut times: Vec<f64> = rounds.iter().map(|round| round[way]).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    })
+    [0, 1].map(|way| median(rounds.iter().map(|round| round[way]).collect()))
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }

@@ -62,3 +62,41 @@ fn stay_off(slice: &str, emulator: &CpuSet) {
         tracing::warn!("vfio-run itself may run on the vCPUs' CPUs: {error:#}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Cpusets;
+    use crate::plan::sample::{self, Shape};
+
+    /// Whether it was made on a host that cannot, and how many of its changes stand then.
+    fn tried(host: &str) -> (Result<bool>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut facts = sample::host(Shape::simple(4, 1));
+        facts.process.uid = 0;
+        facts.process.cgroup = Some("/user.slice/user-0.slice/session-1.scope".to_owned());
+        let effective = CpuSet::from_iter(0..4);
+        facts.cpusets = Some(Cpusets { offered: true, exclusive: true, effective, ..Cpusets::default() });
+        let machine = format!("(guest: Other, memory: (size: \"1 GiB\"), cpu: (pin: \"2-3\"), host: ({host}))");
+        let plan = sample::plan(&machine, &facts);
+        assert!(plan.isolation.is_some());
+        let mut journal = Journal::open(folder.path()).unwrap();
+        let made = isolate(&plan, &Root::new(folder.path()), &mut journal).map(|made| made.is_some());
+        (made, journal.open_changes().len())
+    }
+
+    #[test]
+    fn a_guest_starts_without_what_nobody_asked_for() {
+        let (made, standing) = tried("");
+        assert!(!made.unwrap() && standing == 0);
+    }
+
+    #[test]
+    fn a_guest_does_not_start_without_what_its_file_asks_for() {
+        let (made, standing) = tried("isolate: Partition");
+        let why = format!("{:#}", made.unwrap_err());
+        assert!(why.contains("could not be made its own") && why.contains("subtree_control"), "{why}");
+        // What stands is undone with all else.
+        assert!(standing > 0);
+    }
+}

@@ -144,6 +144,8 @@ fn all_forms(world: &World) {
     ] {
         qemu_img(arguments, &folder);
     }
+    // O_DIRECT may not take its size.
+    std::fs::write(folder.join("odd.raw"), vec![0; (1 << 20) + 100]).unwrap();
     for entry in std::fs::read_dir(&folder).unwrap().flatten() {
         let based_on = ["base.raw", "middle.qcow2"].iter().any(|name| entry.file_name() == *name);
         super::world::own_unless_root(world, &entry.path());
@@ -156,6 +158,7 @@ fn all_forms(world: &World) {
         disk("b.qcow2", "cache: Writeback, aio: Threads"),
         disk("top.qcow2", ""),
         disk("cd.iso", ""),
+        disk("odd.raw", ""),
     ];
     let launcher = world.run(&world.machine(&format!("disks: [{}]", disks.join(", "))));
     let mut guest = Serial::of(world);

@@ -145,6 +145,11 @@ fn one_machine_runs_once() {
         launcher.tells(" runs (");
         let second = world.run(&machine).ended().with(1);
         assert!(second.err.contains(&format!("launched by process {}", launcher.pid())), "{second:?}");
+        let machine = machine.to_str().unwrap();
+        let checked = world.done(&["check", machine]).with(0);
+        let words = format!("{} runs already, launched by process {}", world.name, launcher.pid());
+        assert!(checked.out.contains(&words), "{checked:?}");
+        assert_eq!(world.done(&["check", "--json", machine]).with(0).json()["launcher"], launcher.pid());
         // The first is none the worse for it.
         let mut guest = Serial::of(world);
         guest.type_in("?").says("HERE");

@@ -2,7 +2,7 @@
 //! bound to vfio-pci; before QEMU starts, for all devices. QEMU's own message names neither the device that blocks a
 //! group nor the program that uses it.
 //!
-//! Groups and the container are opened, joined and closed again, the devices are not: the kernel resets a device when it is opened
+//! Groups and the container are opened and closed again, the devices are not: the kernel resets a device when it is opened
 //! and when it is closed, and some cards survive one reset but not a second.
 //! Source: `Documentation/driver-api/vfio.rst`, `include/uapi/linux/vfio.h`.
 
@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
-use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE, VFIO_TYPE1v2_IOMMU, vfio_group_status,
-};
+use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE, vfio_group_status};
 use vfio_ioctls::{VfioContainer, VfioError};
 
 use super::details::Details;
@@ -38,13 +36,6 @@ pub enum Refused {
     /// A group's node cannot be opened.
     Group {
         /// The node.
-        path: PathBuf,
-        /// The kernel's error.
-        error: std::io::Error,
-    },
-    /// The kernel gives the group no address space of its own.
-    Attach {
-        /// Its node.
         path: PathBuf,
         /// The kernel's error.
         error: std::io::Error,
@@ -72,9 +63,6 @@ impl Refused {
             Self::Container(error) => format!("cannot use VFIO ({error})"),
             Self::NoGroup(address) => format!("{address} is in no IOMMU group"),
             Self::Group { path, error } => format!("cannot open {}: {error}", path.display()),
-            Self::Attach { path, error } => {
-                format!("VFIO does not put {} under its IOMMU's control: {error}", path.display())
-            }
             Self::InUse { group, holders } => format!("IOMMU group {group} is in use by {}", words(holders)),
             Self::NotViable { group, members } => format!(
                 "IOMMU group {group} can only be passed through as a whole, but {} {} not bound to vfio-pci",
@@ -96,9 +84,6 @@ impl Refused {
             Self::NoGroup(_) => "pass another device through; `vfio-run devices` shows the groups",
             Self::Group { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 "start as root, or let udev give the group to your user: `SUBSYSTEM==\"vfio\", OWNER=\"…\"`"
-            }
-            Self::Attach { .. } => {
-                "read the end of `dmesg`: the firmware may reserve memory for the device, or the IOMMU not remap interrupts"
             }
             Self::Group { .. } => "read `dmesg`",
             Self::InUse { .. } => "end that program",
@@ -197,46 +182,16 @@ pub fn ask(root: &Root, devices: &[PciAddress]) -> Result<(), Refused> {
     if devices.is_empty() || !root.is_real() {
         return Ok(());
     }
-    let container = VfioContainer::new(None).map_err(Refused::Container)?;
+    VfioContainer::new(None).map_err(Refused::Container)?;
     let mut groups = BTreeSet::new();
     for address in devices {
         let group = root.link(format!("{}/iommu_group", folder(*address)));
         groups.insert(group.ok_or(Refused::NoGroup(*address))?);
     }
-    let groups: Result<Vec<_>, _> = groups.into_iter().map(|group| free_group(root, group)).collect();
-    attach(&container, &groups?)
+    groups.into_iter().try_for_each(|group| group_is_free(root, group))
 }
 
-/// Has the kernel put each group into an address space of ours, as QEMU does: what its firmware, its IOMMU or its interrupts
-/// forbid is refused here. All goes back when the descriptors close.
-fn attach(container: &VfioContainer, groups: &[(PathBuf, File)]) -> Result<(), Refused> {
-    for (n, (path, group)) in groups.iter().enumerate() {
-        let refused = |error: nix::errno::Errno| Refused::Attach { path: path.clone(), error: error.into() };
-        let number = container.as_raw_fd();
-        // SAFETY: the kernel reads one number behind the pointer, which lives until the call returns; both descriptors are
-        // open for as long as they are borrowed.
-        unsafe { group_set_container(group.as_raw_fd(), &number) }.map_err(refused)?;
-        if n == 0 {
-            // SAFETY: the argument is a number, and the container is open.
-            unsafe { container_set_iommu(number, VFIO_TYPE1v2_IOMMU as i32) }.map_err(refused)?;
-        }
-    }
-    Ok(())
-}
-
-nix::ioctl_write_ptr_bad!(
-    /// `VFIO_GROUP_SET_CONTAINER`.
-    group_set_container,
-    nix::request_code_none!(VFIO_TYPE, VFIO_BASE + 4),
-    i32
-);
-nix::ioctl_write_int_bad!(
-    /// `VFIO_SET_IOMMU`.
-    container_set_iommu,
-    nix::request_code_none!(VFIO_TYPE, VFIO_BASE + 2)
-);
-
-fn free_group(root: &Root, group: String) -> Result<(PathBuf, File), Refused> {
+fn group_is_free(root: &Root, group: String) -> Result<(), Refused> {
     let path = Path::new("/dev/vfio").join(&group);
     let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
@@ -244,8 +199,8 @@ fn free_group(root: &Root, group: String) -> Result<(PathBuf, File), Refused> {
         }
         other => other.map_err(|error| Refused::Group { path: path.clone(), error })?,
     };
-    match is_viable(&file).map_err(|error| Refused::Group { path: path.clone(), error })? {
-        true => Ok((path, file)),
+    match is_viable(&file).map_err(|error| Refused::Group { path, error })? {
+        true => Ok(()),
         false => Err(Refused::NotViable { members: blocking_members(root, &group), group }),
     }
 }

@@ -74,6 +74,11 @@ const MACHINES: &[(&str, &str)] = &[
           display: Vnc(port: 5992, password_file: \"DIR/pw\", clipboard: true, tls: (cert: \"DIR/host.pem\", key: \"DIR/host.key\")))",
     ),
     (
+        "bus",
+        "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), \
+          display: DBus(bus: \"unix:path=DIR/bus\", clipboard: true))",
+    ),
+    (
         // By virtiofsd if there is one that serves users, else by 9p.
         "shares",
         "(guest: Linux, accelerator: Tcg, firmware: Bios, memory: (size: \"128 MiB\"), shares: [(tag: \"a\", folder: \"DIR\"), \
@@ -182,6 +187,19 @@ fn qemu_takes_every_line() {
     each(|case, plan| start(case, &plan));
 }
 
+/// A session bus at this socket.
+fn bus(socket: &Path) -> Child {
+    let mut command = Command::new("dbus-daemon");
+    command.args(["--session", "--nofork", "--nopidfile", "--nosyslog"]);
+    let bus = command.arg(format!("--address=unix:path={}", socket.display())).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while UnixStream::connect(socket).is_err() {
+        assert!(Instant::now() < deadline, "the bus does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bus
+}
+
 /// Does a test with the plan of every machine on every QEMU.
 fn each(test: impl Fn(&str, Plan)) {
     for qemu in qemus() {
@@ -206,6 +224,7 @@ fn each(test: impl Fn(&str, Plan)) {
             let image = folder.path().join("b.qcow2");
             let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
             assert!(made.unwrap().success());
+            let _bus = text.contains("DBus").then(|| Ended(bus(&folder.path().join("bus"))));
             let source = machine::parse(Path::new(&format!("/{name}.ron")), &text.replace("DIR", dir)).unwrap();
             let mut host = Host::read(&Root::new("/"), &plan::wanted(&source.machine));
             if let Some(folder) = std::env::var_os("VFIO_RUN_VIRTIOFSD").filter(|_| source.machine.named().virtiofsd) {

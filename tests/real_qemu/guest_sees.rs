@@ -14,7 +14,7 @@ use super::talk::Qmp;
 use super::world::each;
 
 /// The structures of a type in a raw SMBIOS table: everything that is printable in each.
-fn structures<'t>(table: &'t [u8], kind: u8) -> Vec<&'t [u8]> {
+fn structures(table: &[u8], kind: u8) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut rest = table;
     while rest.len() > 4 {

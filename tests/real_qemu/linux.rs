@@ -87,6 +87,12 @@ impl Linux {
         self.serial.says_late("READY");
     }
 
+    /// Powers it off.
+    pub fn power_off(mut self) {
+        self.tell("poweroff -f");
+        self.launcher.ended().with(0);
+    }
+
     /// Has its kernel panic. What that prints must be read, or QEMU's port would hold the guest up before it tells of it.
     pub fn panic(&mut self) {
         self.tell("echo c >/proc/sysrq-trigger");

@@ -1,6 +1,7 @@
 //! The files that a machine names: do they exist, what are they, who may open them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -129,10 +130,10 @@ pub(in crate::host) fn read(root: &Root, paths: &[PathBuf]) -> BTreeMap<PathBuf,
     let mut next: Vec<PathBuf> = files.values().flat_map(named).collect();
     for _ in 0..MAX_NAMED {
         let Some(path) = next.pop() else { break };
-        if !files.contains_key(&path) {
-            let fact = read_one(root, &path, &mut mounts);
+        if let Entry::Vacant(new) = files.entry(path) {
+            let fact = read_one(root, new.key(), &mut mounts);
             next.extend(named(&fact));
-            files.insert(path, fact);
+            new.insert(fact);
         }
     }
     files

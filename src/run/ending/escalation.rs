@@ -143,7 +143,9 @@ mod tests {
     fn force_that_somebody_wanted_is_told_from_the_end_of_patience() {
         let new = || Ending::new(Duration::from_secs(10));
         let (mut asked, mut forced, mut patient) = (new(), new(), new());
-        (asked.request(), forced.force(), patient.request());
+        asked.request();
+        forced.force();
+        patient.request();
         assert!(!asked.insisted() && forced.insisted());
         asked.request();
         patient.elapsed();

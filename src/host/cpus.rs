@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Memory, Root};
-use crate::units::{CpuSet, Size};
+use crate::units::{CpuSet, MAX_CPU, Size};
 
 /// The host's CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,7 @@ pub struct Cpus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// Logical number, as in `cpu7`.
+    #[serde(deserialize_with = "number")]
     pub id: u32,
     /// Package (socket).
     pub package: u32,
@@ -242,11 +243,30 @@ fn read_kind_and_size(root: &Root, folder: &str) -> Option<(CacheKind, Size)> {
     Some((kind, Size::bytes(kib.checked_mul(Size::KIB)?)))
 }
 
+/// A number that a list of CPUs can have, from a captured host: no kernel for x86 has others.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    match number <= MAX_CPU {
+        true => Ok(number),
+        false => Err(de::Error::custom(format_args!("{number} is no CPU; the highest is {MAX_CPU}"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::memory::Node;
     use std::path::Path;
+
+    #[test]
+    fn a_captured_host_has_no_cpu_that_no_list_can_name() {
+        let cpu = |id: u32| {
+            let text = format!(r#"{{"id":{id},"package":0,"die":0,"core":0,"node":0,"siblings":"0","kind":"uniform"}}"#);
+            serde_json::from_str::<Cpu>(&text).map_err(|error| error.to_string())
+        };
+        assert_eq!(cpu(MAX_CPU).unwrap().id, MAX_CPU);
+        assert!(cpu(65_535).unwrap_err().starts_with("65535 is no CPU; the highest is 8191"));
+    }
 
     fn write(root: &Path, files: &[(&str, &str)]) {
         for (path, text) in files {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::{ParseUnitError, as_string};
 
 /// The highest CPU number that is believed; the kernel's own limit on x86 is 8192 (`CONFIG_NR_CPUS`).
-const MAX_CPU: u32 = 8191;
+pub const MAX_CPU: u32 = 8191;
 
 /// A set of logical CPU numbers, read and written as the kernel does (`Documentation/admin-guide/cputopology.rst`):
 /// `"0-3,8"`. Also used for NUMA node lists, which have the same form.

@@ -18,7 +18,7 @@ mod subnet;
 mod usb_ids;
 mod usb_port;
 
-pub use cpu_set::CpuSet;
+pub use cpu_set::{CpuSet, MAX_CPU};
 pub use disk_format::DiskFormat;
 pub use forward::{Forward, Protocol};
 pub use input_holder::InputHolder;

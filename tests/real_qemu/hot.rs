@@ -191,7 +191,7 @@ fn a_cd_of_roots_comes_and_goes() {
 
 /// Has the guest do something again and again until it succeeds: it learns of what is plugged in a little later.
 fn soon(command: &str) -> String {
-    format!("for n in 1 2 3 4 5 6 7 8 9 10; do {command} 2>/dev/null && break; sleep 1; done")
+    format!("for n in $(seq 30); do {command} 2>/dev/null && break; sleep 1; done")
 }
 
 /// A Linux guest reads and writes a disk that comes while it runs, and loses it again.

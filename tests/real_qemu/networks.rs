@@ -59,9 +59,10 @@ fn read(path: &Path) -> String {
 fn a_tap_on_a_bridge_is_there_as_long_as_qemu_whoever_dies() {
     each_as_root(|world| {
         let bridge = Interface::new(world, 'b', |name| format!("link add {name} mtu 1400 type bridge"));
-        // A port that stays, whose address the bridge has.
-        let cable =
-            Interface::new(world, 'c', |name| format!("link add {name} mtu 1400 type veth peer name d{}", world.name));
+        // A port that stays, whose address the bridge has: of its ports' addresses the lowest.
+        let cable = Interface::new(world, 'c', |name| {
+            format!("link add {name} mtu 1400 address 02:00:00:00:00:07 type veth peer name d{}", world.name)
+        });
         ip(&format!("link set {} master {}", cable.0, bridge.0));
         let address = bridge.file("address");
         assert_eq!(address, cable.file("address"));

@@ -261,7 +261,8 @@ mod tests {
     #[test]
     fn a_captured_host_has_no_cpu_that_no_list_can_name() {
         let cpu = |id: u32| {
-            let text = format!(r#"{{"id":{id},"package":0,"die":0,"core":0,"node":0,"siblings":"0","kind":"uniform"}}"#);
+            let text =
+                format!(r#"{{"id":{id},"package":0,"die":0,"core":0,"node":0,"siblings":"0","kind":"uniform"}}"#);
             serde_json::from_str::<Cpu>(&text).map_err(|error| error.to_string())
         };
         assert_eq!(cpu(MAX_CPU).unwrap().id, MAX_CPU);

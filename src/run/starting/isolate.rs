@@ -23,9 +23,6 @@ pub fn standing<'p>(plan: &'p Plan, journal: &Journal) -> Option<&'p Isolation> 
 /// If the kernel, or systemd, refuses one that the machine file asks for.
 pub fn isolate<'p>(plan: &'p Plan, root: &Root, journal: &mut Journal) -> Result<Option<&'p Isolation>> {
     let Some(isolation) = &plan.isolation else { return Ok(None) };
-    if let Some(slice) = &isolation.slice {
-        stay_off(slice, &plan.placement.emulator);
-    }
     for PlannedChange { change, .. } in &isolation.changes {
         tracing::debug!("{change}");
         let made = journal.make(root, change, &unattended);
@@ -40,6 +37,10 @@ pub fn isolate<'p>(plan: &'p Plan, root: &Root, journal: &mut Journal) -> Result
                 return Ok(None);
             }
         }
+    }
+    // Last: Linux 6.1 forgets the masks of threads in the slice when it becomes a partition.
+    if let Some(slice) = &isolation.slice {
+        stay_off(slice, &plan.placement.emulator);
     }
     Ok(Some(isolation))
 }

@@ -2,7 +2,7 @@
 //! others take the device from a program that then crashes.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -79,15 +79,19 @@ impl fmt::Display for FreeNodes {
 
 impl FreeNodes {
     /// Looks before anything is taken whether a program holds the nodes that nothing ends: one in a unit of the system's
-    /// that is not `stopped`. The error names those.
-    pub fn look(&self, root: &Root, stopped: &[&str]) -> Result<(), HeldError> {
+    /// that is not `stopped`, and that has none of the `hidden` nodes, which compositors will be told to close. The error
+    /// names those.
+    pub fn look(&self, root: &Root, stopped: &[&str], hidden: &[&Path]) -> Result<(), HeldError> {
         if self.end {
             return Ok(());
         }
         let mut holders = Vec::new();
         let free = wait_for_processes(root, GLANCE, || {
             holders = holders_of(root, &self.nodes);
-            holders.retain(|holder| holder.system_unit().is_some_and(|unit| !stopped.contains(&unit)));
+            holders.retain(|holder| {
+                holder.system_unit().is_some_and(|unit| !stopped.contains(&unit))
+                    && !holder.nodes.iter().any(|node| hidden.contains(&node.as_path()))
+            });
             holders.is_empty()
         });
         if free { Ok(()) } else { Err(HeldError::Programs { holders }) }
@@ -221,13 +225,16 @@ mod tests {
     #[test]
     fn before_anything_is_taken_only_programs_that_nothing_ends_are_in_the_way() {
         let node = Node { path: NODE.into(), major: 226, minor: 1, subsystem: "drm".to_owned() };
-        let look = |programs: &[(&str, Option<u32>)], end| {
+        let held_by = |programs: &[(&str, Option<u32>)], end, hidden: &[&Path]| {
             let nodes = vec![node.clone()];
-            FreeNodes { nodes, end }.look(&Holders::new(programs).root(), &["gdm.service"])
+            FreeNodes { nodes, end }.look(&Holders::new(programs).root(), &["gdm.service"], hidden)
         };
+        let look = |programs: &[(&str, Option<u32>)], end| held_by(programs, end, &[]);
         look(&[("gdm", None), ("mixer", Some(1000)), ("systemd-logind", None), ("systemd-udevd", None)], false)
             .unwrap();
         look(&[("sunshine", None)], true).unwrap();
+        // A compositor closes a card that goes.
+        held_by(&[("desktop", None)], false, &[Path::new(NODE)]).unwrap();
         let error = look(&[("gdm", None), ("sunshine", None)], false).unwrap_err().to_string();
         assert!(error.starts_with("in use: sunshine (process 1001, sunshine.service). End them"), "{error}");
     }

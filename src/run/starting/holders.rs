@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::change::{Change, StopUnit};
+use crate::change::{Change, HideCard, StopUnit};
 use crate::host::Root;
 use crate::plan::Plan;
 
@@ -15,9 +15,14 @@ pub(in crate::run) fn look(plan: &Plan, root: &Root) -> Result<()> {
         _ => None,
     });
     let stopped: Vec<&str> = stopped.collect();
+    let hidden = changes().filter_map(|change| match change {
+        Change::HideCard(HideCard { node, .. }) => Some(node.path.as_path()),
+        _ => None,
+    });
+    let hidden: Vec<_> = hidden.collect();
     changes().try_for_each(|change| match change {
         Change::FreeNodes(nodes) => {
-            nodes.look(root, &stopped).context("the host keeps its devices, and nothing was stopped")
+            nodes.look(root, &stopped, &hidden).context("the host keeps its devices, and nothing was stopped")
         }
         _ => Ok(()),
     })

@@ -40,7 +40,7 @@ pub use image_format::{ImageFormat, image_format};
 pub use isolation::Isolation;
 pub use make::plan;
 pub use placement::Placement;
-pub use process::cgroup::{Cgroup, slice_of_unit};
+pub use process::cgroup::Cgroup;
 pub use process::session::Move;
 pub use trial::{Trial, trial};
 pub use tuning::DeviceIrqs;

@@ -10,8 +10,8 @@ use crate::run::transient_unit::{DELEGATED, OOM_SCORE_ADJUST, Waits};
 
 /// The unit's text. `KillMode=mixed`: only the launcher gets SIGTERM, and ends the guest by its power button; when the
 /// launcher itself is killed, systemd kills the rest of the cgroup (QEMU) and then runs `ExecStopPost`, which finds the
-/// journal and restores the host (systemd.kill(5), systemd.service(5)). `slice`: the slice that it is in, if not the system's.
-pub fn render(name: &str, program: &Path, file: &Path, waits: Waits, slice: Option<&str>) -> Result<String> {
+/// journal and restores the host (systemd.kill(5), systemd.service(5)).
+pub fn render(name: &str, program: &Path, file: &Path, waits: Waits) -> Result<String> {
     let program = quote(program)?;
     let wanted_by = if Uid::effective().is_root() { "multi-user.target" } else { "default.target" };
     Ok(format!(
@@ -29,7 +29,7 @@ ExecStopPost={program} recover {name}
 KillMode=mixed
 # Enough to make a group for the guest and a partition of CPUs below it; more would switch controllers on for the whole host.
 Delegate={delegated}
-{slice}# A huge page reservation and the guest's memory can take minutes.
+# A huge page reservation and the guest's memory can take minutes.
 TimeoutStartSec={start}s
 # The launcher ends a guest that does not power off after {limit} s; systemd waits longer than that.
 TimeoutStopSec={stop}s
@@ -40,9 +40,6 @@ OOMScoreAdjust={OOM_SCORE_ADJUST}
 WantedBy={wanted_by}
 ",
         delegated = DELEGATED.join(" "),
-        slice = slice.map_or_else(String::new, |slice| {
-            format!("# This kernel can give the CPUs of a whole slice to a guest alone, not those of a unit.\nSlice={slice}\n")
-        }),
         run = runs(file)?,
         limit = waits.guest,
         start = waits.limit_of_start().as_secs(),
@@ -101,7 +98,7 @@ mod tests {
     fn the_guests_time_is_less_than_systemds() {
         let render = |start, end| {
             let waits = Waits { guest: 120, start, end };
-            render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), waits, None).unwrap()
+            render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), waits).unwrap()
         };
         let text = render(0, 0);
         assert!(text.contains("TimeoutStopSec=210s\n") && text.contains("TimeoutStartSec=600s\n"), "{text}");

@@ -30,12 +30,10 @@ pub(super) fn make(
     let group = Path::new(MOUNT).join(&slice);
     match cgroup {
         Cgroup::Scope(_) => {}
-        Cgroup::Made(path) if path.starts_with(&group) => {}
-        Cgroup::Made(path) => {
-            let unit = path.parent().and_then(Path::file_name).unwrap_or_default().display();
-            let detail =
-                format!("{unit} is in no slice of its own, whose CPUs this kernel could keep everything else off");
-            return Err(InTheWay::new(detail, "write the unit anew with `vfio-run unit --install`"));
+        // Tried with 6.1: when the unit's slice goes, after its launcher, the kernel forgets what the undo has put back.
+        Cgroup::Made(_) => {
+            let detail = "before Linux 6.7 a machine that is a unit cannot have CPUs for itself";
+            return Err(InTheWay::new(detail, "use a newer kernel, or start the machine outside of a unit"));
         }
         Cgroup::Ours => return Err(InTheWay::of_foreign_unit(process)),
     }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::change::{self, Change};
-use crate::host::Cpusets;
-use crate::machine::{Isolate, Machine};
+use crate::machine::Isolate;
 use crate::plan::PlannedChange;
 use crate::plan::draft::Draft;
 use crate::units::Origin;
@@ -53,15 +52,11 @@ pub(in crate::plan) fn own_slice(machine: &str) -> String {
     format!("vfiorun{}.slice", machine.replace('-', "\\x2d"))
 }
 
-/// The slice that a unit of the machine must be in, so that its CPUs can become its own; `None`: any.
-pub fn slice_of_unit(machine: &Machine, cpusets: Option<&Cpusets>) -> Option<String> {
-    let is_needed = machine.host.isolate == Some(Isolate::Partition)
-        && cpusets.is_some_and(|cpusets| !cpusets.exclusive && cpusets.offered);
-    is_needed.then(|| own_slice(&machine.name))
-}
-
+/// The slice that QEMU's scope must be in, so that its CPUs can become its own; `None`: any.
 pub(in crate::plan) fn slice(draft: &Draft<'_>) -> Option<String> {
-    slice_of_unit(draft.machine, draft.host.cpusets.as_ref())
+    let is_needed = draft.machine.host.isolate == Some(Isolate::Partition)
+        && draft.host.cpusets.as_ref().is_some_and(|cpusets| !cpusets.exclusive && cpusets.offered);
+    is_needed.then(|| own_slice(&draft.machine.name))
 }
 
 /// The guest's group below the unit that the launcher moves to. The change that makes it takes the place, among the

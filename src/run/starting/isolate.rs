@@ -2,13 +2,11 @@
 
 use anyhow::{Context as _, Result};
 
-use super::affinity::place;
 use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::Journal;
 use crate::plan::{Isolation, Plan, PlannedChange};
 use crate::run::ending::restore::log_undo;
-use crate::units::CpuSet;
 
 /// The isolation that an earlier launcher of the run made, if it stands.
 pub fn standing<'p>(plan: &'p Plan, journal: &Journal) -> Option<&'p Isolation> {
@@ -38,10 +36,6 @@ pub fn isolate<'p>(plan: &'p Plan, root: &Root, journal: &mut Journal) -> Result
             }
         }
     }
-    // Last: Linux 6.1 forgets the masks of threads in the slice when it becomes a partition.
-    if let Some(slice) = &isolation.slice {
-        stay_off(slice, &plan.placement.emulator);
-    }
     Ok(Some(isolation))
 }
 
@@ -54,21 +48,12 @@ pub fn give_up(plan: &Plan, root: &Root, journal: &mut Journal) {
     }
 }
 
-/// Keeps the launcher off the vCPUs' CPUs if it is in the slice that has them: nothing else does.
-fn stay_off(slice: &str, emulator: &CpuSet) {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    if own.lines().filter_map(|line| line.strip_prefix("0::/")).any(|path| path.split('/').next() == Some(slice))
-        && let Err(error) = place(std::process::id() as i32, emulator)
-    {
-        tracing::warn!("vfio-run itself may run on the vCPUs' CPUs: {error:#}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::Cpusets;
     use crate::plan::sample::{self, Shape};
+    use crate::units::CpuSet;
 
     /// Whether it was made on a host that cannot, and how many of its changes stand then.
     fn tried(host: &str) -> (Result<bool>, usize) {

@@ -215,7 +215,6 @@ fn a_guest_on_an_older_kernel_has_its_slices_cpus_for_itself() -> Result<()> {
     in_turn!(
         &host;
         a_slice_is_a_partition_and_masks_come_back,
-        a_unit_is_in_a_slice_of_its_own,
         whatever_record_was_the_last_the_host_comes_back,
         cpus_that_the_kernel_lost_come_back,
     );
@@ -247,22 +246,6 @@ fn a_slice_is_a_partition_and_masks_come_back(host: &Host) -> Result<()> {
     let pinned = host.lab.sh("taskset -cp $(pgrep -x pinned)")?;
     ensure!(pinned.ends_with(": 2"), "{pinned}");
     host.is_as_before("a run", &ended)
-}
-
-fn a_unit_is_in_a_slice_of_its_own(host: &Host) -> Result<()> {
-    let lab = &host.lab;
-    lab.sh(&format!(": >/run/lab/guest.log; /lab/bin/vfio-run unit --install {}", "/home/tester/machines/tiny.ron"))?;
-    lab.run_for("systemctl start vfio-run-tiny || { journalctl -u vfio-run-tiny; false; }", START)?.ok()?;
-    lab.wait_until("grep -q READY /run/lab/guest.log", START)?;
-    host.slice_is_a_partition()?;
-    let launcher = lab.sh("taskset -cp $(systemctl show -P MainPID vfio-run-tiny)")?;
-    ensure!(launcher.ends_with(": 1"), "{launcher}");
-    lab.sh("systemctl stop vfio-run-tiny")?;
-    ensure!(host.effective()? == "0-3", "{}", host.effective()?);
-    lab.sh("rm /etc/systemd/system/vfio-run-tiny.service; systemctl daemon-reload")?;
-    let left = host.before.diff(&lab.snapshot_of_host()?);
-    ensure!(left.is_empty(), "left behind:\n{left}");
-    Ok(())
 }
 
 /// Everybody is killed, and somebody has stopped the slice before `recover`.

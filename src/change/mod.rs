@@ -11,6 +11,7 @@ pub mod locks;
 mod program;
 mod record;
 mod step;
+mod thread_stat;
 mod wait;
 
 /// What the processes of a cgroup may use: which CPUs, and whether they run at all.

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Root;
-use crate::units::CpuSet;
-
-const MOUNT: &str = "/sys/fs/cgroup";
+use crate::units::{CGROUPS, CpuSet, EFFECTIVE_CPUS};
 
 /// What the host's cgroups say about CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,19 +32,22 @@ impl Cpusets {
     /// `own` is our path in the hierarchy.
     pub(super) fn read(root: &Root, own: Option<&str>) -> Self {
         let has = |group: &str| {
-            let controllers = root.text(format!("{MOUNT}{group}/cgroup.controllers")).unwrap_or_default();
+            let controllers = root.text(format!("{CGROUPS}{group}/cgroup.controllers")).unwrap_or_default();
             controllers.split_ascii_whitespace().any(|name| name == "cpuset")
         };
-        let list = |name: &String| root.list(format!("{MOUNT}/{name}/cpuset.cpus")).filter(|cpus| !cpus.is_empty());
+        let list = |name: &String| root.list(format!("{CGROUPS}/{name}/cpuset.cpus")).filter(|cpus| !cpus.is_empty());
         // The groups have the file while the controller is on for them; the root has the other one always, from 6.8 on.
-        let exclusive = root.path(format!("{MOUNT}/cpuset.cpus.isolated")).exists()
-            || root.names(MOUNT).iter().any(|name| root.path(format!("{MOUNT}/{name}/cpuset.cpus.exclusive")).exists());
+        let exclusive = root.path(format!("{CGROUPS}/cpuset.cpus.isolated")).exists()
+            || root
+                .names(CGROUPS)
+                .iter()
+                .any(|name| root.path(format!("{CGROUPS}/{name}/cpuset.cpus.exclusive")).exists());
         Self {
             offered: has(""),
             delegated: own.is_some_and(has),
             exclusive,
-            effective: root.list(format!("{MOUNT}/cpuset.cpus.effective")).unwrap_or_default(),
-            lists: root.names(MOUNT).into_iter().filter_map(|name| Some((name.clone(), list(&name)?))).collect(),
+            effective: root.list(EFFECTIVE_CPUS).unwrap_or_default(),
+            lists: root.names(CGROUPS).into_iter().filter_map(|name| Some((name.clone(), list(&name)?))).collect(),
         }
     }
 }
@@ -54,13 +55,12 @@ impl Cpusets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     fn read(files: &[(&str, &str)]) -> Cpusets {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
-            let path = folder.path().join("sys/fs/cgroup").join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            sample_tree::put(&folder.path().join("sys/fs/cgroup"), path, text);
         }
         Cpusets::read(&Root::new(folder.path()), Some("/system.slice/vfio-run-a.service"))
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Root;
+use crate::units::CGROUPS;
 
-const MOUNT: &str = "/sys/fs/cgroup";
 /// How many groups are looked at, of a host with any number.
 const LIMIT: usize = 4096;
 
@@ -30,11 +30,11 @@ pub(super) fn find(root: &Root, names: &[String]) -> BTreeMap<String, Option<Gro
 
 fn look(root: &Root, name: &str) -> Option<Group> {
     let path = match name.strip_prefix('/') {
-        Some(path) => format!("{MOUNT}/{path}"),
+        Some(path) => format!("{CGROUPS}/{path}"),
         None => {
             let (unit, below) = name.split_once('/').unwrap_or((name, ""));
             let mut left = LIMIT;
-            let found = unit_of(root, MOUNT.to_owned(), unit, &mut left)?;
+            let found = unit_of(root, CGROUPS.to_owned(), unit, &mut left)?;
             format!("{found}/{below}").trim_end_matches('/').to_owned()
         }
     };

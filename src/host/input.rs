@@ -151,15 +151,12 @@ fn links(root: &Root) -> Vec<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn keyboards_and_mice_are_told_from_what_only_has_keys() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         let link = |to: &str, at: &str| {
             let at = folder.path().join(at);
             std::fs::create_dir_all(at.parent().unwrap()).unwrap();

@@ -78,6 +78,7 @@ fn seconds(span: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn time_spans_of_systemd() {
@@ -99,11 +100,7 @@ mod tests {
     #[test]
     fn the_last_of_the_drop_ins_counts_and_the_nearer_of_two_with_one_name() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         let read = || Logind::read(&Root::new(folder.path()));
         assert_eq!(read(), Logind::default());
         put("run/systemd/inhibit/1.ref", "");

@@ -155,15 +155,12 @@ pub(super) fn known_units(root: &Root, managers: &[Manager], units: &[String]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn sessions_managers_and_their_units_are_read() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         put("run/systemd/sessions/3", "# private\nUID=1000\nUSER=alice\nACTIVE=1\nTYPE=wayland\nSEAT=seat0\n");
         put("run/systemd/sessions/3.ref", "");
         put("run/systemd/sessions/7", "UID=1001\nTYPE=tty\nREMOTE=1\n");

@@ -155,16 +155,13 @@ fn disks(root: &Root, devices: &[Plugged]) -> Vec<(usize, (u64, u64))> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn what_is_plugged_in_is_read_with_what_the_host_does_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let tree = "sys/devices/pci0000:00/0000:00:14.0/usb3";
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         let link = |to: &str, at: &str| {
             let at = folder.path().join(at);
             std::fs::create_dir_all(at.parent().unwrap()).unwrap();

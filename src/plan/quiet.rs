@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::Severity::{Hard, Soft};
 use super::draft::Draft;
-use super::process::cgroup::MOUNT;
 use super::{Cgroup, Inherited, PlannedChange};
 use crate::change::{Change, Freeze, StopUnit, StopUserUnit};
 use crate::host::Group;
+use crate::units::CGROUPS;
 
 /// Units that everything else waits for sooner or later, this program too: it asks systemd and logind over D-Bus, udev
 /// answers when a device changes its driver, and who writes to a journal that stands still waits.
@@ -74,16 +74,11 @@ pub(super) fn decide(draft: &mut Draft, cgroup: &Cgroup) {
 fn obstacle(draft: &Draft, cgroup: &Cgroup, group: &Group) -> Option<(String, &'static str)> {
     let smaller = "name a smaller group, or take it out";
     let has = |unit: &str| group.units.iter().any(|other| other == unit);
-    if group.path == Path::new(MOUNT) {
+    if group.path == Path::new(CGROUPS) {
         return Some(("that is the whole host".to_owned(), smaller));
     }
-    let own = draft.host.process.cgroup.iter().map(|own| Path::new(MOUNT).join(own.trim_start_matches('/')));
-    let qemu = match cgroup {
-        Cgroup::Made(path) => Some(path.clone()),
-        Cgroup::Scope(name) => Some(Path::new(MOUNT).join("system.slice").join(name)),
-        Cgroup::Ours => None,
-    };
-    if own.chain(qemu).any(|needed| needed.starts_with(&group.path)) {
+    let own = draft.host.process.cgroup.iter().map(|own| Path::new(CGROUPS).join(own.trim_start_matches('/')));
+    if own.chain(cgroup.folder()).any(|needed| needed.starts_with(&group.path)) {
         return Some(("vfio-run or its guest is in it".to_owned(), smaller));
     }
     if let Some(unit) = NEEDED.into_iter().find(|unit| has(unit)) {
@@ -123,7 +118,7 @@ mod tests {
         host.process.cgroup = Some("/user.slice/user-0.slice/session-1.scope".to_owned());
         for (name, path, units) in groups {
             let units = units.iter().map(|unit| (*unit).to_owned()).collect();
-            let group = Group { path: Path::new(MOUNT).join(path), units, frozen: false };
+            let group = Group { path: Path::new(CGROUPS).join(path), units, frozen: false };
             host.groups.insert((*name).to_owned(), Some(group));
         }
         host

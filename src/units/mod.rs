@@ -1,5 +1,6 @@
 //! The small values that the machine file, the host and the plan share, parsed once, at the edge.
 
+mod cgroups;
 mod cpu_set;
 mod disk_format;
 pub mod exit;
@@ -18,6 +19,7 @@ mod subnet;
 mod usb_ids;
 mod usb_port;
 
+pub use cgroups::{CGROUPS, EFFECTIVE_CPUS};
 pub use cpu_set::{CpuSet, MAX_CPU};
 pub use disk_format::DiskFormat;
 pub use forward::{Forward, Protocol};

@@ -13,8 +13,9 @@ use crate::change::affinity;
 use crate::change::error::ChangeError;
 use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::change::thread_stat::Stat;
 use crate::host::Root;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, EFFECTIVE_CPUS};
 
 /// Remember which threads of the host are kept on some of its CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +56,9 @@ impl Step for Affinities {
         let all = self.everywhere(root);
         let kept = threads(root).filter_map(|thread| {
             let cpus = affinity::read(thread).ok()?;
-            let start_time = start_time(root, thread).filter(|_| !all.is_subset(&cpus))?;
-            Some(KeptThread { thread, start_time, cpus })
+            // Nearly every thread may run anywhere, so few files are read.
+            let stat = if all.is_subset(&cpus) { None } else { Stat::read(root, thread) };
+            Some(KeptThread { thread, start_time: stat?.start_time, cpus })
         });
         Ok(Kept { threads: kept.collect() })
     }
@@ -70,7 +72,7 @@ impl Step for Affinities {
     fn undo(&self, root: &Root, before: &Kept) -> Result<Undone, ChangeError> {
         let (mut undone, all) = (Undone::AlreadyBack, self.everywhere(root));
         for KeptThread { thread, start_time: started, cpus } in &before.threads {
-            let is_lost = start_time(root, *thread) == Some(*started)
+            let is_lost = Stat::read(root, *thread).is_some_and(|stat| stat.start_time == *started)
                 && affinity::read(*thread).is_ok_and(|now| all.is_subset(&now));
             // One that has ended by now needs no place, and some threads of the kernel's choose their own.
             if is_lost && affinity::set(*thread, cpus).is_ok() {
@@ -92,7 +94,7 @@ impl Step for Affinities {
 impl Affinities {
     /// The CPUs of a thread that is kept nowhere, without those of other partitions.
     fn everywhere(&self, root: &Root) -> CpuSet {
-        root.list("/sys/fs/cgroup/cpuset.cpus.effective").unwrap_or_else(|| self.all.clone())
+        root.list(EFFECTIVE_CPUS).unwrap_or_else(|| self.all.clone())
     }
 }
 
@@ -103,12 +105,6 @@ fn threads(root: &Root) -> impl Iterator<Item = i32> {
         .flat_map(move |process| numbers(root.names(format!("/proc/{process}/task"))).collect::<Vec<_>>())
         .collect::<Vec<_>>()
         .into_iter()
-}
-
-/// Field 22 of `/proc/PID/stat`, counted from behind the name, which may have spaces and parentheses.
-fn start_time(root: &Root, thread: i32) -> Option<u64> {
-    let stat = root.text(format!("/proc/{thread}/stat"))?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 impl fmt::Display for Affinities {
@@ -137,7 +133,7 @@ mod tests {
         let change = Affinities { all: all.clone() };
         let before = change.capture(&root).unwrap();
         let kept = before.threads.iter().find(|kept| kept.thread == own).unwrap();
-        assert_eq!((&kept.cpus, Some(kept.start_time)), (&one, start_time(&root, own)));
+        assert_eq!((&kept.cpus, Some(kept.start_time)), (&one, Stat::read(&root, own).map(|stat| stat.start_time)));
         change.apply(&root, &before, &unattended).unwrap();
         affinity::set(own, &all).unwrap();
         let mine = Kept { threads: vec![kept.clone()] };

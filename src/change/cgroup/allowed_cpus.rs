@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zbus::zvariant::Value;
 
-use super::files::cpus;
+use super::files::{cpus, not_taken, observed};
 use crate::change::error::{ChangeError, FileError, UnitError};
 use crate::change::file::read;
 use crate::change::record::{Text, Undone};
@@ -16,7 +16,7 @@ use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::change::wait::wait_for;
 use crate::host::Root;
 use crate::systemd::{Systemd, SystemdError, blocking};
-use crate::units::CpuSet;
+use crate::units::{CGROUPS, CpuSet};
 
 const PROPERTY: &str = "AllowedCPUs";
 /// How long systemd may take until the kernel's file says what it was told.
@@ -53,10 +53,7 @@ impl Step for AllowedCpus {
         });
         match is_there {
             true => Ok(()),
-            false => {
-                let (wanted, found) = (self.cpus.to_string(), found.to_string());
-                Err(FileError::NotTaken { path: file, wanted, found }.into())
-            }
+            false => Err(not_taken(&file, &self.cpus, &found).into()),
         }
     }
 
@@ -94,13 +91,13 @@ impl Step for AllowedCpus {
     }
 
     fn observe(&self, root: &Root) -> Vec<Observed> {
-        vec![Observed::new(self.file().display().to_string(), read(root, &self.file()).unwrap_or_default())]
+        observed(root, &self.file())
     }
 }
 
 impl AllowedCpus {
     fn group(&self) -> PathBuf {
-        Path::new("/sys/fs/cgroup").join(&self.slice)
+        Path::new(CGROUPS).join(&self.slice)
     }
 
     fn file(&self) -> PathBuf {

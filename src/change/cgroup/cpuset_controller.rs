@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{is_gone, move_tasks, remove, write};
+use super::files::{is_gone, move_tasks, observed, remove, write};
 use crate::change::error::{ChangeError, FileError};
 use crate::change::file::read;
 use crate::change::record::Undone;
@@ -93,8 +93,7 @@ impl Step for CpusetController {
     }
 
     fn observe(&self, root: &Root) -> Vec<Observed> {
-        let text = read(root, &self.file()).unwrap_or_default();
-        vec![Observed::new(self.file().display().to_string(), text)]
+        observed(root, &self.file())
     }
 }
 

@@ -4,14 +4,15 @@
 //! Machines share the groups at the top, so each adds its CPUs to what is there, and takes those away again.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::files::{cpus, is_gone, write};
+use super::files::{cpus, observed, unless_gone, write, write_cpus};
 use crate::change::error::{ChangeError, FileError};
 use crate::change::file::read;
 use crate::change::record::{Text, Undone};
@@ -47,13 +48,7 @@ impl Step for ExclusiveCpus {
         let _lock = self.lock(root)?;
         let file = self.file();
         let wanted = cpus(root, &file)?.union(&self.cpus);
-        write(root, &file, &format!("{wanted}\n"))?;
-        let found = cpus(root, &file)?;
-        if found != wanted {
-            let (wanted, found) = (wanted.to_string(), found.to_string());
-            return Err(FileError::NotTaken { path: file, wanted, found }.into());
-        }
-        Ok(())
+        Ok(write_cpus(root, &file, &wanted)?)
     }
 
     /// Takes the CPUs away that were not there before; others may have come meanwhile.
@@ -65,14 +60,10 @@ impl Step for ExclusiveCpus {
             if found.intersection(&ours).is_empty() {
                 return Ok(Undone::AlreadyBack);
             }
-            // With the line's end: the kernel takes an empty line as no CPUs, and does nothing on a write of no bytes.
             write(root, &file, &format!("{}\n", found.difference(&ours)))?;
             Ok(Undone::Restored)
         };
-        match undone() {
-            Err(error) if is_gone(&error) => Ok(Undone::AlreadyBack),
-            undone => Ok(undone?),
-        }
+        unless_gone(undone())
     }
 
     fn lock_files(&self, _: &Text) -> Vec<PathBuf> {
@@ -80,7 +71,7 @@ impl Step for ExclusiveCpus {
     }
 
     fn observe(&self, root: &Root) -> Vec<Observed> {
-        vec![Observed::new(self.file().display().to_string(), read(root, &self.file()).unwrap_or_default())]
+        observed(root, &self.file())
     }
 }
 
@@ -90,29 +81,19 @@ impl ExclusiveCpus {
     }
 
     /// Keeps other launchers from the file. The lock is on a file that only root can open, so no other user can hold it.
-    fn lock(&self, root: &Root) -> Result<Option<Flock<std::fs::File>>, FileError> {
+    fn lock(&self, root: &Root) -> Result<Option<File>, FileError> {
         let path = self.group.join("cgroup.kill");
         if !root.is_real() {
             return Ok(None);
         }
         let failed = FileError::io("lock", &path);
-        let mut file = Some(OpenOptions::new().write(true).open(&path).map_err(&failed)?);
-        let mut taken = Err(libc::EWOULDBLOCK);
+        let file = OpenOptions::new().write(true).open(&path).map_err(&failed)?;
+        let mut taken = Err(Errno::WOULDBLOCK);
         wait_for(root, LOCK_LIMIT, || {
-            let Some(open) = file.take() else { return true };
-            match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => {
-                    taken = Ok(lock);
-                    true
-                }
-                Err((open, errno)) => {
-                    file = Some(open);
-                    taken = Err(errno as i32);
-                    errno != nix::errno::Errno::EWOULDBLOCK
-                }
-            }
+            taken = flock(&file, FlockOperation::NonBlockingLockExclusive);
+            taken != Err(Errno::WOULDBLOCK)
         });
-        taken.map(Some).map_err(|errno| failed(std::io::Error::from_raw_os_error(errno)))
+        taken.map(|()| Some(file)).map_err(|errno| failed(errno.into()))
     }
 }
 

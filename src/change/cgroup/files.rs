@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::change::error::FileError;
+use crate::change::error::{ChangeError, FileError};
 use crate::change::file;
+use crate::change::record::Undone;
+use crate::change::step::Observed;
 use crate::change::wait::wait_for;
 use crate::host::Root;
 use crate::units::CpuSet;
@@ -23,6 +25,35 @@ pub(super) fn write(root: &Root, path: &Path, value: &str) -> Result<(), FileErr
 /// The CPUs that a file lists; what is no list is none.
 pub(super) fn cpus(root: &Root, path: &Path) -> Result<CpuSet, FileError> {
     Ok(file::read(root, path)?.parse().unwrap_or_default())
+}
+
+/// Writes a list of CPUs and reads it back. With the line's end: the kernel takes an empty line as no CPUs, and does nothing on
+/// a write of no bytes.
+pub(super) fn write_cpus(root: &Root, path: &Path, wanted: &CpuSet) -> Result<(), FileError> {
+    write(root, path, &format!("{wanted}\n"))?;
+    let found = cpus(root, path)?;
+    match found == *wanted {
+        true => Ok(()),
+        false => Err(not_taken(path, wanted, &found)),
+    }
+}
+
+/// The error of a file that does not say which CPUs it was told.
+pub(super) fn not_taken(path: &Path, wanted: &CpuSet, found: &CpuSet) -> FileError {
+    FileError::NotTaken { path: path.to_owned(), wanted: wanted.to_string(), found: found.to_string() }
+}
+
+/// What a rehearsal compares of a file.
+pub(super) fn observed(root: &Root, path: &Path) -> Vec<Observed> {
+    vec![Observed::new(path.display().to_string(), file::read(root, path).unwrap_or_default())]
+}
+
+/// What became of an undo whose group may have gone, and its values with it.
+pub(super) fn unless_gone(undone: Result<Undone, FileError>) -> Result<Undone, ChangeError> {
+    match undone {
+        Err(error) if is_gone(&error) => Ok(Undone::AlreadyBack),
+        undone => Ok(undone?),
+    }
 }
 
 /// Whether the group went away: systemd removes those of a unit together with it.

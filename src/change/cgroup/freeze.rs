@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{is_gone, write};
+use super::files::{observed, unless_gone, write};
 use crate::change::error::{ChangeError, FileError, PartitionError};
 use crate::change::file::read;
 use crate::change::record::{Text, Undone};
@@ -53,10 +53,7 @@ impl Step for Freeze {
             write(root, &self.file(), &before.text)?;
             Ok(Undone::Restored)
         };
-        match undone() {
-            Err(error) if is_gone(&error) => Ok(Undone::AlreadyBack),
-            undone => Ok(undone?),
-        }
+        unless_gone(undone())
     }
 
     fn lock_files(&self, _: &Text) -> Vec<PathBuf> {
@@ -64,7 +61,7 @@ impl Step for Freeze {
     }
 
     fn observe(&self, root: &Root) -> Vec<Observed> {
-        vec![Observed::new(self.file().display().to_string(), read(root, &self.file()).unwrap_or_default())]
+        observed(root, &self.file())
     }
 }
 

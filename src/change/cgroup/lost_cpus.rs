@@ -9,9 +9,8 @@ use super::files::{cpus, write};
 use crate::change::error::FileError;
 use crate::change::file::read;
 use crate::host::Root;
-use crate::units::CpuSet;
+use crate::units::{CGROUPS, CpuSet, EFFECTIVE_CPUS};
 
-const MOUNT: &str = "/sys/fs/cgroup";
 const CONTROL: &str = "/sys/fs/cgroup/cgroup.subtree_control";
 /// The group that is made for it.
 const GROUP: &str = "/sys/fs/cgroup/vfio-run-lost-cpus";
@@ -19,11 +18,11 @@ const GROUP: &str = "/sys/fs/cgroup/vfio-run-lost-cpus";
 /// Gives back those of these CPUs that no group has, though they are online. Returns whether there were any.
 pub(super) fn give_back(root: &Root, ours: &CpuSet) -> Result<bool, FileError> {
     // Newer kernels have this file, and lose none.
-    if !root.is_real() || root.path(format!("{MOUNT}/cpuset.cpus.isolated")).exists() {
+    if !root.is_real() || root.path(format!("{CGROUPS}/cpuset.cpus.isolated")).exists() {
         return Ok(false);
     }
     let online = cpus(root, Path::new("/sys/devices/system/cpu/online"))?;
-    let Some(effective) = root.list(format!("{MOUNT}/cpuset.cpus.effective")) else { return Ok(false) };
+    let Some(effective) = root.list(EFFECTIVE_CPUS) else { return Ok(false) };
     let lost = ours.intersection(&online).difference(&effective);
     if lost.is_empty() || is_in_partition(root, &lost) {
         return Ok(false);
@@ -46,7 +45,7 @@ pub(super) fn give_back(root: &Root, ours: &CpuSet) -> Result<bool, FileError> {
 
 /// Whether a group at the top is a partition that has some of the CPUs.
 fn is_in_partition(root: &Root, lost: &CpuSet) -> bool {
-    root.names(MOUNT).iter().map(|name| Path::new(MOUNT).join(name)).any(|group| {
+    root.names(CGROUPS).iter().map(|name| Path::new(CGROUPS).join(name)).any(|group| {
         let kind = root.text(group.join("cpuset.cpus.partition")).unwrap_or_default();
         let has = root.list(group.join("cpuset.cpus.effective")).unwrap_or_default();
         matches!(kind.as_str(), "root" | "isolated") && !has.intersection(lost).is_empty()

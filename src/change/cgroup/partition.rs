@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{cpus, is_gone, write};
+use super::files::{cpus, observed, unless_gone, write};
 use super::lost_cpus::give_back;
 use crate::change::error::{ChangeError, PartitionError};
 use crate::change::file::read;
 use crate::change::record::{Text, Undone};
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, EFFECTIVE_CPUS};
 
 const ISOLATED: &str = "isolated";
 const MEMBER: &str = "member";
-/// What is left to everything that is in no partition.
-const REST: &str = "/sys/fs/cgroup/cpuset.cpus.effective";
 
 /// Make a cgroup an isolated partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +50,7 @@ impl Step for Partition {
             return Ok(());
         }
         let own = cpus(root, &self.group.join("cpuset.cpus.effective"))?;
-        let shared = cpus(root, Path::new(REST))?.intersection(&self.cpus);
+        let shared = cpus(root, Path::new(EFFECTIVE_CPUS))?.intersection(&self.cpus);
         if own != self.cpus || !shared.is_empty() {
             let [wanted, own, shared] = [&self.cpus, &own, &shared].map(ToString::to_string);
             return Err(PartitionError::Shared { group: self.group.clone(), wanted, own, shared }.into());
@@ -63,15 +61,15 @@ impl Step for Partition {
     /// Gives the CPUs back. `member` is right whatever the partition reads.
     fn undo(&self, root: &Root, _: &Text) -> Result<Undone, ChangeError> {
         let file = self.file();
-        let is_partition = read(root, &file).map(|found| found != MEMBER);
-        let undone =
-            match is_partition.and_then(|is| if is { write(root, &file, MEMBER).map(|()| true) } else { Ok(false) }) {
-                Ok(true) => Undone::Restored,
-                Ok(false) => Undone::AlreadyBack,
-                // The CPUs went back with the group, as far as the kernel knows.
-                Err(error) if is_gone(&error) => Undone::AlreadyBack,
-                Err(error) => return Err(error.into()),
-            };
+        let undone = || {
+            if read(root, &file)? == MEMBER {
+                return Ok(Undone::AlreadyBack);
+            }
+            write(root, &file, MEMBER)?;
+            Ok(Undone::Restored)
+        };
+        // With the group the CPUs went back too, as far as the kernel knows.
+        let undone = unless_gone(undone())?;
         Ok(if give_back(root, &self.cpus)? { Undone::Restored } else { undone })
     }
 
@@ -80,7 +78,7 @@ impl Step for Partition {
     }
 
     fn observe(&self, root: &Root) -> Vec<Observed> {
-        vec![Observed::new(self.file().display().to_string(), read(root, &self.file()).unwrap_or_default())]
+        observed(root, &self.file())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{cpus, move_tasks, remove, write};
+use super::files::{move_tasks, remove, write, write_cpus};
 use crate::change::error::{ChangeError, FileError};
 use crate::change::file::read;
 use crate::change::record::{Existed, Undone};
@@ -46,13 +46,7 @@ impl Step for VcpuGroup {
         if found != THREADED {
             return Err(FileError::NotTaken { path: kind, wanted: THREADED.to_owned(), found }.into());
         }
-        write(root, &list, &self.cpus.to_string())?;
-        let found = cpus(root, &list)?;
-        if found != self.cpus {
-            let (wanted, found) = (self.cpus.to_string(), found.to_string());
-            return Err(FileError::NotTaken { path: list, wanted, found }.into());
-        }
-        Ok(())
+        Ok(write_cpus(root, &list, &self.cpus)?)
     }
 
     /// Removes it, unless it was there before. Threads that are in it go to the group above: QEMU may go on.

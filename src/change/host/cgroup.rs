@@ -13,9 +13,8 @@ use crate::change::record::{Existed, Undone};
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::change::wait::wait_for;
 use crate::host::Root;
+use crate::units::CGROUPS;
 
-/// Where the unified hierarchy is mounted on every host that has no other.
-const MOUNT: &str = "/sys/fs/cgroup";
 /// How long the last process of a group may take to be gone after it was killed.
 const EMPTY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -87,7 +86,7 @@ impl Step for Cgroup {
 
 impl Cgroup {
     fn relative(&self) -> &Path {
-        self.path.strip_prefix(MOUNT).unwrap_or(&self.path)
+        self.path.strip_prefix(CGROUPS).unwrap_or(&self.path)
     }
 }
 

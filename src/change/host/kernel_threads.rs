@@ -16,16 +16,12 @@ use crate::change::affinity;
 use crate::change::error::ChangeError;
 use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
+use crate::change::thread_stat::Stat;
 use crate::host::Root;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, EFFECTIVE_CPUS};
 
-/// Flags of a thread (`include/linux/sched.h`): it is the kernel's, and its CPUs cannot be changed.
-const PF_KTHREAD: u64 = 0x0020_0000;
-const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
 /// The process number of `kthreadd`, whose children all threads of the kernel are.
 const KTHREADD: i32 = 2;
-/// The CPUs of threads that no cpuset holds: without those of isolated partitions.
-const EFFECTIVE: &str = "/sys/fs/cgroup/cpuset.cpus.effective";
 
 /// Keep threads of the kernel off some CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,33 +50,6 @@ pub struct FoundThread {
     pub name: String,
     /// The CPUs that it might run on.
     pub cpus: CpuSet,
-}
-
-/// What `/proc/PID/stat` says of a thread.
-struct Stat {
-    name: String,
-    parent: i32,
-    flags: u64,
-    start_time: u64,
-}
-
-impl Stat {
-    fn read(root: &Root, pid: i32) -> Option<Self> {
-        let text = root.text_up_to(format!("/proc/{pid}/stat"), 4096)?;
-        // The name may hold parentheses and white space.
-        let (start, rest) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        Some(Self {
-            name: start.split_once('(')?.1.to_owned(),
-            parent: fields.get(1)?.parse().ok()?,
-            flags: fields.get(6)?.parse().ok()?,
-            start_time: fields.get(19)?.parse().ok()?,
-        })
-    }
-
-    fn can_move(&self) -> bool {
-        self.flags & PF_KTHREAD != 0 && self.flags & PF_NO_SETAFFINITY == 0
-    }
 }
 
 /// The numbers of all threads of the kernel, and perhaps of others.
@@ -149,7 +118,7 @@ impl Step for KernelThreads {
 
     fn undo(&self, root: &Root, before: &FoundThreads) -> Result<Undone, ChangeError> {
         // A partition that was made meanwhile takes its CPUs out of every thread's.
-        let effective = root.list(EFFECTIVE);
+        let effective = root.list(EFFECTIVE_CPUS);
         let (mut restored, mut theirs) = (false, Vec::new());
         for thread in before.threads.iter().filter(|thread| thread.is_still_there(root)) {
             let Ok(now) = affinity::read(thread.pid) else { continue };

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::threads::is_vcpu;
 use super::Root;
 use super::process::unified;
-use crate::units::CpuSet;
+use crate::units::{CGROUPS, CpuSet};
 
 pub use interrupts::Interrupt;
 pub use memory::MemoryUse;
@@ -59,7 +59,7 @@ impl Activity {
         let groups = root.text_up_to(format!("/proc/{qemu}/task/{thread}/cgroup"), 16 << 10).unwrap_or_default();
         let group = unified(&groups).map(str::to_owned);
         let partition = group.as_ref().and_then(|group| {
-            root.text_up_to(format!("/sys/fs/cgroup/{}/cpuset.cpus.partition", group.trim_matches('/')), 4096)
+            root.text_up_to(format!("{CGROUPS}/{}/cpuset.cpus.partition", group.trim_matches('/')), 4096)
         });
         (group, partition)
     }

@@ -230,15 +230,12 @@ fn unit(group: &str) -> (Option<String>, Option<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn a_mapping_holds_a_device_too() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         put(
             "proc/7/maps",
             "7f1c00000000-7f1c00010000 rw-s 100000000 00:05 423 /dev/dri/renderD128\n\

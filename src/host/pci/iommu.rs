@@ -80,15 +80,12 @@ fn reserved(root: &Root, group: u32) -> Option<Vec<(u64, u64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn reserved_memory_and_unmapped_interrupts_are_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         let root = Root::new(folder.path());
         let read = || Iommu::read(&root, &[1, 2, 3].into());
         assert_eq!(read(), Iommu::default());

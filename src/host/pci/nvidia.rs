@@ -53,6 +53,7 @@ fn modeset(root: &Root) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     fn card(address: &str, driver: &str) -> PciFunction {
         PciFunction {
@@ -70,11 +71,7 @@ mod tests {
     #[test]
     fn of_several_cards_the_nodes_of_all_count_and_who_has_one_open() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         let root = Root::new(folder.path());
         put("proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t x\nDevice Minor: \t 0\n");
         put("proc/driver/nvidia/gpus/0000:02:00.0/information", "Device Minor: \t 1\n");

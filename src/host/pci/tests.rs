@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::host::Root;
+use crate::host::sample_tree;
 use crate::units::Size;
 
 /// A desktop: a graphics card with sound behind a port, an NVMe drive with the root file system, a USB controller and
@@ -10,11 +11,7 @@ use crate::units::Size;
 fn desktop() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let put = |path: &str, text: &str| {
-        let path = root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let put = |path: &str, text: &str| sample_tree::put(root, path, text);
     let link = |target: &str, path: &str| {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -240,6 +240,7 @@ fn blocking_members(root: &Root, group: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree;
 
     #[test]
     fn only_a_free_group_that_is_with_vfio_is_asked_for() {
@@ -275,11 +276,7 @@ mod tests {
     #[test]
     fn the_driver_is_there_or_among_the_modules() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
         let root = Root::new(folder.path());
         put("proc/sys/kernel/osrelease", "6.12.57-amd64\n");
         assert_eq!(has_driver(&root), None);

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::draft::Draft;
-use super::super::process::cgroup::MOUNT;
 use super::super::{Cgroup, Move, PlannedChange};
 use super::in_the_way::InTheWay;
 use crate::change::{Affinities, Change, CpusetController, ExclusiveCpus, Partition, VcpuGroup};
 use crate::host::Cpusets;
-use crate::units::{CpuSet, Origin};
+use crate::units::{CGROUPS, CpuSet, Origin};
 
 /// How everything else of the host is kept off the vCPUs' CPUs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,15 +49,12 @@ pub(super) fn make(
     moves: Option<&Move>,
     cpus: CpuSet,
 ) -> Result<Isolation, InTheWay> {
-    let (mount, systemd) = (Path::new(MOUNT), draft.host.process.systemd);
+    let (mount, systemd) = (Path::new(CGROUPS), draft.host.process.systemd);
     let clears = |group: &Path| CpusetController { group: group.to_owned(), clears: true };
     let switches = |group: &Path| CpusetController { group: group.to_owned(), clears: false };
-    let (group, controllers) = match cgroup {
-        Cgroup::Scope(name) => {
-            let group = mount.join("system.slice").join(name);
-            (group.clone(), vec![switches(&group)])
-        }
-        Cgroup::Made(group) => match group.parent() {
+    let Some(group) = cgroup.folder() else { return Err(InTheWay::of_foreign_unit(&draft.host.process)) };
+    let controllers = match cgroup {
+        Cgroup::Made(_) => match group.parent() {
             Some(unit) if systemd => {
                 // The launcher looks again when it has moved there.
                 if moves.is_none() && !cpusets.delegated {
@@ -66,15 +62,14 @@ pub(super) fn make(
                     let detail = format!("{name} may not divide its CPUs (`Delegate=` is without cpuset)");
                     return Err(InTheWay::new(detail, "write the unit anew with `vfio-run unit --install`"));
                 }
-                (group.clone(), vec![clears(unit), switches(group)])
+                vec![clears(unit), switches(&group)]
             }
             above => {
                 let above = above.filter(|above| *above != mount);
-                let groups = [Some(mount), above, Some(group)];
-                (group.clone(), groups.into_iter().flatten().map(switches).collect())
+                [Some(mount), above, Some(&*group)].into_iter().flatten().map(switches).collect()
             }
         },
-        Cgroup::Ours => return Err(InTheWay::of_foreign_unit(&draft.host.process)),
+        _ => vec![switches(&group)],
     };
     let threads = group.join("vcpus");
     let levels: Vec<&Path> = threads.ancestors().take_while(|level| *level != mount).collect();

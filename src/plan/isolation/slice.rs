@@ -5,13 +5,18 @@
 use std::path::Path;
 
 use super::super::draft::Draft;
-use super::super::process::cgroup::{MOUNT, own_slice};
 use super::super::{Cgroup, Placement, PlannedChange};
 use super::in_the_way::InTheWay;
 use super::partition::Isolation;
 use crate::change::{Affinities, AllowedCpus, Change, Partition};
 use crate::host::Cpusets;
-use crate::units::CpuSet;
+use crate::units::{CGROUPS, CpuSet};
+
+/// The slice at the top that is the machine's own, with no other. A `-` in its name would put it below another one
+/// (systemd.slice(5)).
+fn own_slice(machine: &str) -> String {
+    format!("vfiorun{}.slice", machine.replace('-', "\\x2d"))
+}
 
 /// The slice of the machine. The emulator's threads get CPUs in it.
 pub(super) fn make(
@@ -27,7 +32,7 @@ pub(super) fn make(
         return Err(InTheWay::new(detail, "use a newer kernel"));
     }
     let slice = own_slice(&draft.machine.name);
-    let group = Path::new(MOUNT).join(&slice);
+    let group = Path::new(CGROUPS).join(&slice);
     match cgroup {
         Cgroup::Scope(_) => {}
         // Tried with 6.1: when the unit's slice goes, after its launcher, the kernel forgets what the undo has put back.

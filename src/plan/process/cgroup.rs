@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::change::{self, Change};
-use crate::machine::Isolate;
 use crate::plan::PlannedChange;
 use crate::plan::draft::Draft;
-use crate::units::Origin;
+use crate::units::{CGROUPS, Origin};
 
 /// QEMU's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +21,22 @@ pub enum Cgroup {
     Scope(String),
 }
 
-/// Where the unified hierarchy is mounted.
-pub(in crate::plan) const MOUNT: &str = "/sys/fs/cgroup";
+/// The slice of units that name no other (systemd.special(7)).
+fn in_system_slice(unit: &str) -> PathBuf {
+    Path::new(CGROUPS).join("system.slice").join(unit)
+}
+
+impl Cgroup {
+    /// Its folder, unless it is the launcher's own.
+    pub(in crate::plan) fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::Ours => None,
+            Self::Made(path) => Some(path.clone()),
+            Self::Scope(name) => Some(in_system_slice(name)),
+        }
+    }
+}
+
 const DELEGATED: &str = "the launcher's unit is delegated to it";
 
 /// Decides by the unit that the launcher runs in. If systemd runs, cgroups belong to it, except below a unit that it
@@ -36,34 +49,20 @@ pub(in crate::plan) fn choose(draft: &mut Draft<'_>) -> Cgroup {
         draft.change(change::Cgroup { path: path.clone() }, Origin::Fact(why.to_owned()));
         Cgroup::Made(path)
     };
-    let own = Path::new(MOUNT).join(own.trim_start_matches('/'));
+    let own = Path::new(CGROUPS).join(own.trim_start_matches('/'));
     match (&process.unit, process.systemd) {
         (Some(unit), _) if unit.starts_with("vfio-run-") => made(draft, own.join("guest"), DELEGATED),
         // Another unit is not ours to divide, and its stop is meant to end the guest too.
         (Some(_), _) => Cgroup::Ours,
         (None, true) => Cgroup::Scope(format!("vfio-run-{name}.scope")),
-        (None, false) => made(draft, Path::new(MOUNT).join("vfio-run").join(name), "no systemd runs here"),
+        (None, false) => made(draft, Path::new(CGROUPS).join("vfio-run").join(name), "no systemd runs here"),
     }
-}
-
-/// The slice at the top that is the machine's own, with no other. A `-` in its name would put it below another one
-/// (systemd.slice(5)).
-pub(in crate::plan) fn own_slice(machine: &str) -> String {
-    format!("vfiorun{}.slice", machine.replace('-', "\\x2d"))
-}
-
-/// The slice that QEMU's scope must be in, so that its CPUs can become its own; `None`: any.
-pub(in crate::plan) fn slice(draft: &Draft<'_>) -> Option<String> {
-    let is_needed = draft.machine.host.isolate == Some(Isolate::Partition)
-        && draft.host.cpusets.as_ref().is_some_and(|cpusets| !cpusets.exclusive && cpusets.offered);
-    is_needed.then(|| own_slice(&draft.machine.name))
 }
 
 /// The guest's group below the unit that the launcher moves to. The change that makes it takes the place, among the
 /// changes, of the one that was decided for the unit that the launcher is in now.
 pub(in crate::plan) fn of_unit(draft: &mut Draft<'_>, place: usize, unit: &str) -> Cgroup {
-    let path =
-        Path::new(MOUNT).join(slice(draft).unwrap_or_else(|| "system.slice".to_owned())).join(unit).join("guest");
+    let path = in_system_slice(unit).join("guest");
     let change = change::Cgroup { path: path.clone() }.into();
     draft.changes.retain(|planned| !matches!(planned.change, Change::Cgroup(_)));
     let origin = Origin::Fact(DELEGATED.to_owned());

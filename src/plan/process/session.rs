@@ -7,7 +7,6 @@ use crate::change::{Change, StopUnit, StopUserUnit};
 use crate::host::pci::Holder;
 use crate::plan::Severity;
 use crate::plan::draft::Draft;
-use crate::plan::process::cgroup::slice;
 
 /// The launcher moves to a unit before it changes anything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +15,6 @@ pub struct Move {
     pub unit: String,
     /// Whether it is installed and runs this machine's file; else it is made for this run.
     pub installed: bool,
-    /// The slice that a unit that is made for this run is in; `None`: the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slice: Option<String>,
     /// Why.
     pub why: String,
 }
@@ -89,7 +85,7 @@ pub(in crate::plan) fn choose(
         Some(other) if !other.is_ours => (format!("vfio-run-{name}:session.service"), false),
         unit => (format!("vfio-run-{name}.service"), unit.is_some()),
     };
-    Some(Move { unit, installed, slice: slice(draft), why })
+    Some(Move { unit, installed, why })
 }
 
 /// Without systemd nothing stops units, or lets a launcher outlive its session.

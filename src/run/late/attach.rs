@@ -57,6 +57,13 @@ impl LateDevices {
         Ok(self.add(access, slot, found.identity(), found.to_string(), Some(lease)))
     }
 
+    /// A name that begins so and that no device has.
+    pub(super) fn free_id(&self, kind: &str) -> Result<String> {
+        let used = |id: &String| self.slots.iter().any(|slot| slot.device.id == *id);
+        let mut ids = (0..=self.slots.len()).map(|n| format!("{kind}-{n}"));
+        ids.find(|id| !used(id)).context("all names are taken")
+    }
+
     /// A port of the guest's USB controller that no device has.
     pub(super) fn free_port(&self, plan: &Plan) -> Result<u8> {
         let used = |port: u8| {
@@ -104,9 +111,7 @@ impl LateDevices {
             bail!("no keyboard that is shared would give it back to the host; attach the keyboard first");
         }
         let toggle = leader.map_or_else(|| Toggle::default().word().to_owned(), |leader| leader.toggle.clone());
-        let used = |id: &String| self.slots.iter().any(|slot| slot.device.id == *id);
-        let mut ids = (0..=self.slots.len()).map(|n| format!("input-{n}"));
-        let id = ids.find(|id| !used(id)).context("all names are taken")?;
+        let id = self.free_id("input")?;
         let node = match access.plan.account {
             Some(_) => {
                 let folder = NodeFolder::of(&access.plan.name);

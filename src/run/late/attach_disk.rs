@@ -30,9 +30,7 @@ impl LateDevices {
             }
         };
         let disk = LateDisk { guest_port, ..disk.clone() };
-        let used = |id: &String| self.slots.iter().any(|slot| slot.device.id == *id);
-        let mut ids = (0..=self.slots.len()).map(|n| format!("hot-{n}"));
-        let id = ids.find(|id| !used(id)).context("all names are taken")?;
+        let id = self.free_id("hot")?;
         give_disk::give(access, &id, &disk).await?;
         let identity = shown.clone();
         let slot = attached(access, id, Late::Disk(disk))?;

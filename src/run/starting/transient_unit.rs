@@ -113,8 +113,7 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
         true => systemd.start(unit, Mode::Fail, limit).await,
         false => {
             let environment = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-            let mut properties = properties(service, environment)?;
-            properties.extend(moves.slice.as_deref().map(|slice| ("Slice", Value::from(slice))));
+            let properties = properties(service, environment)?;
             systemd.start_transient(unit, properties, limit).await
         }
     };

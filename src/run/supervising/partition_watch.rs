@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::plan::Isolation;
 use crate::run::watch_fd::watch_readable;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, EFFECTIVE_CPUS};
 
 /// How often it is made again: against a program that takes it away each time there is no winning.
 const REPAIRS: u32 = 5;
@@ -50,7 +50,7 @@ impl PartitionWatch {
     pub fn watch(isolation: Option<&Isolation>) -> Option<Self> {
         let isolation = isolation?;
         let file = isolation.partition()?.join("cpuset.cpus.partition");
-        let (cpus, rest) = (isolation.cpus.clone(), PathBuf::from("/sys/fs/cgroup/cpuset.cpus.effective"));
+        let (cpus, rest) = (isolation.cpus.clone(), PathBuf::from(EFFECTIVE_CPUS));
         let watch = || -> io::Result<Self> {
             let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
             add_watch(&events, &file, WatchFlags::MODIFY)?;

@@ -2,6 +2,7 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::change::step::unattended;
+use crate::change::thread_stat::{PF_KTHREAD, PF_NO_SETAFFINITY};
 
 const MOVABLE: u64 = PF_KTHREAD | 0x40;
 const BOUND: u64 = MOVABLE | PF_NO_SETAFFINITY;

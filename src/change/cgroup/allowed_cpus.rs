@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zbus::zvariant::Value;
 
+use super::cpuset_controller::CpusetController;
 use super::files::{cpus, not_taken, observed};
 use crate::change::error::{ChangeError, FileError, UnitError};
 use crate::change::file::read;
@@ -22,6 +23,8 @@ const PROPERTY: &str = "AllowedCPUs";
 /// How long systemd may take until the kernel's file says what it was told.
 const LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long systemd may take, after it has answered, until it switches the controller off that nothing needs any more.
+const OFF_LIMIT: Duration = Duration::from_secs(3);
 
 /// Give a slice its CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +86,7 @@ impl Step for AllowedCpus {
                 break;
             }
         }
+        self.wait_for_the_controller(root);
         Ok(Undone::Restored)
     }
 
@@ -107,6 +111,22 @@ impl AllowedCpus {
     /// What systemd keeps of a property that was set for the time until the next boot.
     fn drop_in(&self) -> PathBuf {
         Path::new("/run/systemd/system.control").join(format!("{}.d/50-{PROPERTY}.conf", self.slice))
+    }
+
+    /// Waits until systemd has switched the controller off at the top, if no other group there was given CPUs. The kernel
+    /// forgets every thread's own CPUs while that is done (`cpuset_attach()` up to Linux 6.1), and systemd answers before:
+    /// what is put back next would be lost. Another program may keep the controller on; then only the time is lost.
+    fn wait_for_the_controller(&self, root: &Root) {
+        let is_needed = |name: &String| {
+            *name != self.slice
+                && root.list(format!("{CGROUPS}/{name}/cpuset.cpus")).is_some_and(|cpus| !cpus.is_empty())
+        };
+        let top = CpusetController { group: PathBuf::from(CGROUPS), clears: false };
+        wait_for(root, OFF_LIMIT, || !top.is_on(root).is_ok_and(|on| on) || root.names(CGROUPS).iter().any(is_needed));
+        // The file says so from the beginning of systemd's write on; systemd answers nothing before its end.
+        if let Err(error) = self.ask(async |systemd| systemd.is_shutting_down().await) {
+            tracing::debug!("{error}");
+        }
     }
 
     fn set(&self, cpus: &[u8]) -> Result<(), ChangeError> {

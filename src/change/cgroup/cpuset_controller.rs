@@ -106,7 +106,7 @@ impl CpusetController {
         self.group.join(BELOW)
     }
 
-    fn is_on(&self, root: &Root) -> Result<bool, FileError> {
+    pub(super) fn is_on(&self, root: &Root) -> Result<bool, FileError> {
         Ok(read(root, &self.file())?.split_ascii_whitespace().any(|name| name == NAME))
     }
 

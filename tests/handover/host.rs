@@ -228,7 +228,8 @@ fn treat(root: &Path, file: &str) {
     let mut log = fs::OpenOptions::new().append(true).create(true).open(root.join("tried")).unwrap();
     std::io::Write::write_all(&mut log, format!("{name}\n").as_bytes()).unwrap();
     if fs::read_to_string(root.join(CURE)).is_ok_and(|cure| cure == name) {
-        for (address, _) in FUNCTIONS {
+        // The reset of a function is that of no other.
+        for (address, _) in FUNCTIONS.iter().filter(|(address, _)| name != "reset" || file.contains(address)) {
             fs::write(root.join(format!("{PCI}/devices/{address}/config")), [0x34, 0x12]).unwrap();
         }
     }

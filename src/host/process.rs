@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::root::list;
 use super::{Environment, Root};
 use crate::trusted;
-use crate::units::CpuSet;
+use crate::units::{CGROUPS, CpuSet};
 
 /// This process, as far as a plan depends on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ impl Process {
         Self {
             uid,
             gid: status.gid.unwrap_or(environment.gid),
-            cgroup: unified.filter(|_| root.path("/sys/fs/cgroup/cgroup.controllers").exists()),
+            cgroup: unified.filter(|_| root.path(format!("{CGROUPS}/cgroup.controllers")).exists()),
             unit: own_service(&units, environment),
             session: session(&units),
             became: environment.variable("SUDO_UID").and_then(|uid| uid.to_str()?.parse().ok()),

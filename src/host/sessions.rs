@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Root;
+use crate::units::CGROUPS;
 
 /// A session of logind's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,10 +82,10 @@ pub(super) fn sessions(root: &Root) -> Vec<Session> {
 }
 
 pub(super) fn managers(root: &Root) -> Vec<Manager> {
-    let slices = root.names("/sys/fs/cgroup/user.slice").into_iter();
+    let slices = root.names(format!("{CGROUPS}/user.slice")).into_iter();
     let managers = slices.filter_map(|slice| {
         let uid: u32 = slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()?;
-        let group = root.path(format!("/sys/fs/cgroup/user.slice/{slice}/user@{uid}.service"));
+        let group = root.path(format!("{CGROUPS}/user.slice/{slice}/user@{uid}.service"));
         let name = group.is_dir().then(|| account(root, uid).map(|account| account.name))?;
         let lingers = name.as_ref().is_some_and(|name| root.path(format!("/var/lib/systemd/linger/{name}")).exists());
         Some(Manager { uid, name, lingers })

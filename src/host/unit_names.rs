@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Root;
+use crate::units::CGROUPS;
 
 /// Where systemd looks for units, the nearest first.
 const FOLDERS: [&str; 5] = [
@@ -35,7 +36,7 @@ pub(super) fn id(root: &Root, name: &str) -> String {
 /// may have an empty cgroup: PAM moves a display manager that is itself the compositor into its session.
 pub(super) fn runs(root: &Root, id: &str) -> bool {
     let number = root.path(format!("/run/systemd/units/invocation:{id}"));
-    number.symlink_metadata().is_ok() || root.path(format!("/sys/fs/cgroup/system.slice/{id}")).is_dir()
+    number.symlink_metadata().is_ok() || root.path(format!("{CGROUPS}/system.slice/{id}")).is_dir()
 }
 
 #[cfg(test)]

@@ -117,12 +117,12 @@ impl AllowedCpus {
     /// forgets every thread's own CPUs while that is done (`cpuset_attach()` up to Linux 6.1), and systemd answers before:
     /// what is put back next would be lost. Another program may keep the controller on; then only the time is lost.
     fn wait_for_the_controller(&self, root: &Root) {
-        let is_needed = |name: &String| {
-            *name != self.slice
-                && root.list(format!("{CGROUPS}/{name}/cpuset.cpus")).is_some_and(|cpus| !cpus.is_empty())
+        let has_cpus = |name: &String| {
+            let list = Path::new(CGROUPS).join(name).join("cpuset.cpus");
+            *name != self.slice && cpus(root, &list).is_ok_and(|cpus| !cpus.is_empty())
         };
-        let top = CpusetController { group: PathBuf::from(CGROUPS), clears: false };
-        wait_for(root, OFF_LIMIT, || !top.is_on(root).is_ok_and(|on| on) || root.names(CGROUPS).iter().any(is_needed));
+        let top = CpusetController::at_the_top();
+        wait_for(root, OFF_LIMIT, || !top.is_on(root).unwrap_or(false) || root.names(CGROUPS).iter().any(has_cpus));
         // The file says so from the beginning of systemd's write on; systemd answers nothing before its end.
         if let Err(error) = self.ask(async |systemd| systemd.is_shutting_down().await) {
             tracing::debug!("{error}");

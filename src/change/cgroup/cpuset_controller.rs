@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{is_gone, move_tasks, observed, remove, write};
+use super::files::{move_tasks, observed, remove, write};
 use crate::change::error::{ChangeError, FileError};
 use crate::change::file::read;
 use crate::change::record::Undone;
 use crate::change::step::{Nature, Observed, Progress, Step};
 use crate::host::Root;
+use crate::units::CGROUPS;
 
 const NAME: &str = "cpuset";
 /// The group that the processes of a group move to.
@@ -66,7 +67,7 @@ impl Step for CpusetController {
     /// Switches it off again, unless groups below use it by now, and moves the processes back.
     fn undo(&self, root: &Root, before: &FoundController) -> Result<Undone, ChangeError> {
         let on = match self.is_on(root) {
-            Err(error) if is_gone(&error) => return Ok(Undone::AlreadyBack),
+            Err(error) if error.is_gone() => return Ok(Undone::AlreadyBack),
             on => on?,
         };
         let mut undone = Undone::AlreadyBack;
@@ -98,6 +99,11 @@ impl Step for CpusetController {
 }
 
 impl CpusetController {
+    /// That of the groups at the top.
+    pub(super) fn at_the_top() -> Self {
+        Self { group: PathBuf::from(CGROUPS), clears: false }
+    }
+
     fn file(&self) -> PathBuf {
         self.group.join("cgroup.subtree_control")
     }
@@ -106,11 +112,13 @@ impl CpusetController {
         self.group.join(BELOW)
     }
 
+    /// Whether it is on.
     pub(super) fn is_on(&self, root: &Root) -> Result<bool, FileError> {
         Ok(read(root, &self.file())?.split_ascii_whitespace().any(|name| name == NAME))
     }
 
-    fn switch(&self, root: &Root, on: bool) -> Result<(), FileError> {
+    /// Switches it on or off, and reads that back.
+    pub(super) fn switch(&self, root: &Root, on: bool) -> Result<(), FileError> {
         let file = self.file();
         if !root.is_real() {
             return switch_in_text(root, &file, on);

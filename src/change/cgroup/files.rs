@@ -51,14 +51,9 @@ pub(super) fn observed(root: &Root, path: &Path) -> Vec<Observed> {
 /// What became of an undo whose group may have gone, and its values with it.
 pub(super) fn unless_gone(undone: Result<Undone, FileError>) -> Result<Undone, ChangeError> {
     match undone {
-        Err(error) if is_gone(&error) => Ok(Undone::AlreadyBack),
+        Err(error) if error.is_gone() => Ok(Undone::AlreadyBack),
         undone => Ok(undone?),
     }
-}
-
-/// Whether the group went away: systemd removes those of a unit together with it.
-pub(super) fn is_gone(error: &FileError) -> bool {
-    matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 /// Moves all tasks from one group to another. `tasks`: `cgroup.procs`, or `cgroup.threads` within a threaded domain.
@@ -72,7 +67,7 @@ pub(super) fn move_tasks(root: &Root, from: &Path, to: &Path, tasks: &str) -> Re
         let numbers = match file::read(root, &from) {
             Ok(numbers) => numbers,
             Err(error) => {
-                moved = if is_gone(&error) { Ok(()) } else { Err(error) };
+                moved = if error.is_gone() { Ok(()) } else { Err(error) };
                 return true;
             }
         };

@@ -5,15 +5,14 @@
 
 use std::path::Path;
 
+use super::cpuset_controller::CpusetController;
 use super::files::{cpus, write};
 use crate::change::error::FileError;
-use crate::change::file::read;
 use crate::host::Root;
 use crate::units::{CGROUPS, CpuSet, EFFECTIVE_CPUS};
 
-const CONTROL: &str = "/sys/fs/cgroup/cgroup.subtree_control";
-/// The group that is made for it.
-const GROUP: &str = "/sys/fs/cgroup/vfio-run-lost-cpus";
+/// The group at the top that is made for it.
+const GROUP: &str = "vfio-run-lost-cpus";
 
 /// Gives back those of these CPUs that no group has, though they are online. Returns whether there were any.
 pub(super) fn give_back(root: &Root, ours: &CpuSet) -> Result<bool, FileError> {
@@ -27,17 +26,18 @@ pub(super) fn give_back(root: &Root, ours: &CpuSet) -> Result<bool, FileError> {
     if lost.is_empty() || is_in_partition(root, &lost) {
         return Ok(false);
     }
-    let was_on = read(root, Path::new(CONTROL))?.split_ascii_whitespace().any(|name| name == "cpuset");
-    write(root, Path::new(CONTROL), "+cpuset")?;
-    let group = Path::new(GROUP);
-    let made = std::fs::create_dir(group).map_err(FileError::io("make", group)).and_then(|()| {
+    let controller = CpusetController::at_the_top();
+    let was_on = controller.is_on(root)?;
+    controller.switch(root, true)?;
+    let group = Path::new(CGROUPS).join(GROUP);
+    let made = std::fs::create_dir(&group).map_err(FileError::io("make", &group)).and_then(|()| {
         write(root, &group.join("cpuset.cpus"), &lost.to_string())?;
         write(root, &group.join("cpuset.cpus.partition"), "root")?;
         write(root, &group.join("cpuset.cpus.partition"), "member")
     });
-    let removed = std::fs::remove_dir(group).map_err(FileError::io("remove", group));
+    let removed = std::fs::remove_dir(&group).map_err(FileError::io("remove", &group));
     if !was_on {
-        write(root, Path::new(CONTROL), "-cpuset")?;
+        controller.switch(root, false)?;
     }
     made.and(removed)?;
     Ok(true)

@@ -73,4 +73,9 @@ impl FileError {
             _ => None,
         }
     }
+
+    /// Whether the file, or what it is an attribute of, vanished: a device that was unplugged, a group that systemd removed.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV))
+    }
 }

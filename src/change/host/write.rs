@@ -46,7 +46,7 @@ impl Step for Write {
         }
         let found = match read(root, &self.path) {
             // With what it was an attribute of, its setting is gone.
-            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => {
+            Err(error) if error.is_gone() => {
                 return Ok(Undone::NotOurs { found: "no such file".to_owned() });
             }
             found => found?,

@@ -177,10 +177,10 @@ impl Writes {
         let look = |file: &Setting| {
             let text = kernel.read(&file.path)?;
             let identity = file.identity.as_deref().map(|path| kernel.read(path)).transpose()?;
-            Ok(FoundText { text: file.compare.writable(&text).to_owned(), identity })
+            Ok::<_, FileError>(FoundText { text: file.compare.writable(&text).to_owned(), identity })
         };
         let found = self.files.iter().map(|file| match look(file) {
-            Err(error) if file.may_be_missing && is_gone(&error) => Ok(None),
+            Err(error) if file.may_be_missing && error.is_gone() => Ok(None),
             found => found.map(Some),
         });
         Ok(FoundTexts { texts: found.collect::<Result<_, _>>()? })
@@ -197,7 +197,7 @@ impl Writes {
             match put(kernel, file, &file.value) {
                 Err(error) if file.may_refuse(&error) => refused.push(error),
                 // An interrupt may be freed at any time.
-                Err(error) if file.may_be_missing && is_gone(&error) => {}
+                Err(error) if file.may_be_missing && error.is_gone() => {}
                 Err(error @ FileError::NotTaken { .. }) => {
                     // An undo would take what it reads now for another program's.
                     drop(kernel.write(&file.path, &old.text));
@@ -235,7 +235,7 @@ impl Writes {
                 continue;
             }
             match put(kernel, file, &old.text) {
-                Err(error) if file.may_be_missing && is_gone(&error) => {}
+                Err(error) if file.may_be_missing && error.is_gone() => {}
                 // Another program has made the kernel keep it: no later undo is certain to succeed.
                 Err(error) if file.may_refuse(&error) => theirs.push(error.to_string()),
                 result => failed = failed.or(result.err()),
@@ -263,11 +263,6 @@ impl Setting {
     fn may_refuse(&self, error: &FileError) -> bool {
         error.errno().is_some_and(|errno| self.may_refuse.contains(&errno))
     }
-}
-
-/// Whether the file, or what it is an attribute of, vanished.
-fn is_gone(error: &FileError) -> bool {
-    matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 /// Whether an attribute is still the same one's. Devices that share an interrupt come and go; one that nobody handles is no
@@ -300,7 +295,7 @@ fn put(kernel: &dyn Attributes, file: &Setting, value: &str) -> Result<(), FileE
 
 fn fate(kernel: &dyn Attributes, file: &Setting, old: &FoundText) -> Result<Fate, FileError> {
     let found = match kernel.read(&file.path) {
-        Err(error) if is_gone(&error) => {
+        Err(error) if error.is_gone() => {
             // With an interrupt or CPU that is gone, so is its setting.
             return Ok(if file.may_be_missing { Fate::Back } else { Fate::Theirs("no such file".to_owned()) });
         }

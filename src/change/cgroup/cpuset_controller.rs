@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{move_tasks, observed, remove, write};
+use super::files::{move_tasks, observed, remove, unless_gone, write};
 use crate::change::error::{ChangeError, FileError};
 use crate::change::file::read;
 use crate::change::record::Undone;
@@ -66,27 +66,8 @@ impl Step for CpusetController {
 
     /// Switches it off again, unless groups below use it by now, and moves the processes back.
     fn undo(&self, root: &Root, before: &FoundController) -> Result<Undone, ChangeError> {
-        let on = match self.is_on(root) {
-            Err(error) if error.is_gone() => return Ok(Undone::AlreadyBack),
-            on => on?,
-        };
-        let mut undone = Undone::AlreadyBack;
-        if on && !before.on {
-            undone = match self.switch(root, false) {
-                Ok(()) => Undone::Restored,
-                Err(error) if error.errno() == Some(libc::EBUSY) => {
-                    Undone::NotOurs { found: "another group uses it".to_owned() }
-                }
-                Err(error) => return Err(error.into()),
-            };
-        }
-        let below = self.below();
-        if self.clears && !before.below && root.path(&below).is_dir() {
-            move_tasks(root, &below, &self.group, "cgroup.procs")?;
-            remove(root, &below)?;
-            undone = Undone::Restored;
-        }
-        Ok(undone)
+        // systemd removes a scope's group when its last process has ended, perhaps between two looks.
+        unless_gone(self.switch_back(root, before))
     }
 
     fn lock_files(&self, _: &FoundController) -> Vec<PathBuf> {
@@ -102,6 +83,26 @@ impl CpusetController {
     /// That of the groups at the top.
     pub(super) fn at_the_top() -> Self {
         Self { group: PathBuf::from(CGROUPS), clears: false }
+    }
+
+    fn switch_back(&self, root: &Root, before: &FoundController) -> Result<Undone, FileError> {
+        let mut undone = Undone::AlreadyBack;
+        if self.is_on(root)? && !before.on {
+            undone = match self.switch(root, false) {
+                Ok(()) => Undone::Restored,
+                Err(error) if error.errno() == Some(libc::EBUSY) => {
+                    Undone::NotOurs { found: "another group uses it".to_owned() }
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        let below = self.below();
+        if self.clears && !before.below && root.path(&below).is_dir() {
+            move_tasks(root, &below, &self.group, "cgroup.procs")?;
+            remove(root, &below)?;
+            undone = Undone::Restored;
+        }
+        Ok(undone)
     }
 
     fn file(&self) -> PathBuf {
@@ -147,5 +148,30 @@ impl fmt::Display for CpusetController {
             write!(f, ", whose processes move to its group {BELOW}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// systemd removes a scope's group as soon as its last process has ended, also between two looks of ours.
+    #[test]
+    fn a_group_that_goes_while_it_is_looked_at_has_nothing_left_to_undo() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, path) = (Root::new(folder.path()), folder.path().join("group"));
+        std::fs::create_dir(&path).unwrap();
+        let control = path.join("cgroup.subtree_control");
+        nix::unistd::mkfifo(&control, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let kernel = std::thread::spawn(move || {
+            let mut file = std::fs::OpenOptions::new().write(true).open(&control).unwrap();
+            // The reader has it open by now, and whoever writes it next finds none.
+            std::fs::remove_dir_all(path).unwrap();
+            std::io::Write::write_all(&mut file, b"cpuset memory").unwrap();
+        });
+        let controller = CpusetController { group: PathBuf::from("/group"), clears: false };
+        let undone = controller.undo(&root, &FoundController { on: false, below: false });
+        kernel.join().unwrap();
+        assert_eq!(undone.unwrap(), Undone::AlreadyBack);
     }
 }

@@ -68,7 +68,13 @@ impl Step for Cgroup {
             removed = std::fs::remove_dir(&path);
             !matches!(&removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
         });
-        removed.map_err(FileError::io("remove", &self.path))?;
+        match removed {
+            // systemd may remove that of a unit that has ended meanwhile.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(FileError::io("remove", &self.path)(error).into());
+            }
+            _ => {}
+        }
         // The group of all machines goes with its last one: the kernel refuses it while there is another.
         path.parent().filter(|parent| parent.ends_with("vfio-run")).map(std::fs::remove_dir);
         Ok(Undone::Restored)

@@ -13,10 +13,10 @@ use super::usb::Plugged;
 use super::{
     Boot, Cpus, Cpusets, Descriptor, Desktop, Environment, FileFact, Group, InstalledUnit, Kvm, Logind, Memory,
     Network, Passt, Pci, Process, RenderNode, Root, SessionBus, Tcp, Tuning, UserNetwork, Virtiofsd, WantedBus,
-    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, groups, io_uring, lease, pci, process,
-    render_nodes, smbios, usb,
+    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, groups, io_uring, lease, listening, pci, process,
+    render_nodes, smbios, usb, user_network,
 };
-use crate::units::Size;
+use crate::units::{Forward, Protocol, Size};
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
 /// `vfio-run host --json` can be planned for elsewhere.
@@ -154,6 +154,8 @@ pub struct Wanted {
     pub desk: Option<Vec<PathBuf>>,
     /// Whether the machine has a network without privileges.
     pub user_network: bool,
+    /// Ports that lead to the guest.
+    pub forwards: Vec<Forward>,
     /// What is to be tuned; `None`: nothing of it is looked at.
     pub tuning: Option<WantedTuning>,
     /// Whether the cgroups' CPUs are looked at.
@@ -195,6 +197,9 @@ impl Host {
         let leases = lease::folder(&process.run_dir);
         let of_itself = wanted.machine.as_ref().is_some_and(|name| lease::has_journal(&root.path(&leases), name));
         let programs = environment::find_programs(root, environment, &wanted.programs);
+        // They answer while the rest is read.
+        let passt = programs.get(Passt::PROGRAM).filter(|_| wanted.user_network).map(|path| Passt::ask(root, path));
+        let virtiofsd = if wanted.virtiofsd { Virtiofsd::ask(root, environment) } else { None };
         let qemu = wanted.qemu.as_ref().and_then(|name| programs.get(name));
         let firmware = firmware::read(root, environment, process.uid, qemu.map(PathBuf::as_path));
         let mut files = wanted.files.clone();
@@ -202,7 +207,8 @@ impl Host {
             files.extend(wanted.kept.iter().map(|path| process.state_dir.join(path)));
             files.extend(firmware.iter().map(|descriptor| descriptor.vars.clone()));
         }
-        let passt = programs.get(Passt::PROGRAM).map(PathBuf::as_path);
+        let listens = wanted.user_network || !wanted.ports.is_empty();
+        let listening = if listens { listening::sockets(root, Protocol::Tcp) } else { Vec::new() };
         let kernel = root.text("/proc/sys/kernel/osrelease").unwrap_or_default();
         // A user's own state is in the home, which the profile names.
         let swtpm = wanted.programs.iter().any(|name| name == "swtpm") && process.uid == 0;
@@ -217,16 +223,14 @@ impl Host {
             firmware,
             pci: wanted.pci.as_ref().map(|wanted| Pci::read(root, wanted, &leases)),
             render_nodes: wanted.render_nodes.then(|| render_nodes::read(root)),
-            virtiofsd: wanted.virtiofsd.then(|| Virtiofsd::find(root, environment)).flatten(),
             usb: wanted.desk.as_ref().map(|_| usb::plugged(root, &leases)),
             input: wanted.desk.as_ref().map(|paths| Inputs::read(root, paths)),
-            user_network: wanted.user_network.then(|| UserNetwork::read(root, passt, of_itself)),
             logind: Some(Logind::read(root)),
             tuning: wanted.tuning.as_ref().map(|wanted| Tuning::read(root, wanted)),
             cpusets: wanted.cpusets.then(|| Cpusets::read(root, process.cgroup.as_deref())),
             groups: groups::find(root, &wanted.groups),
             network: wanted.network.then(|| Network::read(root)),
-            tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports)),
+            tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports, &listening)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
             kvmfr: kvmfr(root),
@@ -247,6 +251,11 @@ impl Host {
             accounts: accounts(&wanted.accounts),
             cpus,
             memory,
+            virtiofsd: virtiofsd.map(|asked| asked.answer(root)),
+            user_network: wanted.user_network.then(|| {
+                let passt = passt.map(user_network::Asked::answer);
+                UserNetwork::read(root, passt, of_itself, &wanted.forwards, &listening)
+            }),
         }
     }
 }
@@ -328,6 +337,7 @@ mod tests {
             virtiofsd: true,
             desk: Some(vec![]),
             user_network: true,
+            forwards: Vec::new(),
             tuning: Some(WantedTuning::default()),
             cpusets: true,
             groups: vec!["init.scope".to_owned()],

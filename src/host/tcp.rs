@@ -3,16 +3,13 @@
 //! `if6_seq_show()` in `net/ipv6/addrconf.c`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::pci::Holder;
-use super::{Root, listening};
+use super::Root;
+use super::listening::{Listener, Socket};
 use crate::units::Protocol;
-
-/// More sockets than these on the ports of one machine are not looked at.
-const MAX: usize = 256;
 
 /// What is known of TCP on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,48 +22,17 @@ pub struct Tcp {
     pub addresses: Option<BTreeSet<IpAddr>>,
 }
 
-/// A socket that listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
-    /// Where.
-    pub address: SocketAddr,
-    /// The user who made it.
-    pub uid: u32,
-    /// The process that holds it, if that can be seen: root sees all, others see their own.
-    pub holder: Option<Holder>,
-    /// The machine that this process is the QEMU of, as its arguments say.
-    pub machine: Option<String>,
-}
-
 impl Tcp {
-    /// Reads what concerns these ports.
-    pub(super) fn read(root: &Root, ports: &BTreeSet<u16>) -> Self {
-        let all = listening::sockets(root, Protocol::Tcp).into_iter();
-        let sockets: Vec<_> = all.filter(|socket| ports.contains(&socket.address.port())).take(MAX).collect();
-        let holders = listening::holders(root, &sockets);
-        let listeners = sockets.into_iter().map(|socket| {
-            let pid = holders.get(&socket.inode).copied();
-            Listener {
-                address: socket.address,
-                uid: socket.uid,
-                holder: pid.map(|pid| Holder::of_process(root, pid)),
-                machine: pid.and_then(|pid| machine(root, pid)),
-            }
-        });
+    /// Reads what concerns these ports; `sockets` are all that listen.
+    pub(super) fn read(root: &Root, ports: &BTreeSet<u16>, sockets: &[Socket]) -> Self {
+        let concerned = sockets.iter().filter(|socket| ports.contains(&socket.address.port()));
+        let concerned: Vec<Socket> = concerned.copied().collect();
         Self {
-            listeners: listeners.collect(),
+            listeners: Listener::of(root, Protocol::Tcp, &concerned, |_| true),
             first_unprivileged: root.parse("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
             addresses: addresses(root),
         }
     }
-}
-
-/// The name of the machine in the arguments that this program gives QEMU.
-fn machine(root: &Root, pid: i32) -> Option<String> {
-    let arguments = root.text_up_to(format!("/proc/{pid}/cmdline"), 4096)?;
-    let mut words = arguments.split('\0');
-    words.find(|word| *word == "-name")?;
-    Some(words.next()?.strip_prefix("guest=")?.split(',').next()?.to_owned())
 }
 
 /// The host's own addresses.
@@ -93,6 +59,7 @@ fn addresses(root: &Root) -> Option<BTreeSet<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::listening::sockets;
     use crate::host::sample_tree::tree;
 
     const HEAD: &str =
@@ -128,7 +95,7 @@ mod tests {
         ]);
         std::fs::create_dir_all(folder.path().join("proc/9/fd")).unwrap();
         std::os::unix::fs::symlink("socket:[71]", folder.path().join("proc/9/fd/5")).unwrap();
-        let tcp = Tcp::read(&root, &[5900, 5901].into());
+        let tcp = Tcp::read(&root, &[5900, 5901].into(), &sockets(&root, Protocol::Tcp));
         let found: Vec<_> = tcp.listeners.iter().map(|one| (one.address.to_string(), one.uid)).collect();
         let expected = [("127.0.0.1:5900", 1000), ("[::]:5901", 0), ("127.0.0.1:5900", 7)];
         assert_eq!(found, expected.map(|(address, uid)| (address.to_owned(), uid)));
@@ -153,6 +120,6 @@ mod tests {
         let (_folder, root) = host(&any);
         assert_eq!(addresses(&root), None);
         let (_folder, root) = host(&[("proc/net/tcp", "junk\n   0: 7F:x 0 0A\n   1: 00")]);
-        assert_eq!(Tcp::read(&root, &[5900].into()), Tcp::default());
+        assert_eq!(Tcp::read(&root, &[5900].into(), &sockets(&root, Protocol::Tcp)), Tcp::default());
     }
 }

@@ -2,24 +2,19 @@
 //! routes, and the ports that are taken. The latter concern the network that machines share, too.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::help::Help;
+use super::listening::{Listener, Socket};
 use super::{Root, listening};
-use crate::child::{self, Command, Session, SpawnError};
-use crate::units::Protocol;
+use crate::child::{Command, SpawnError};
+use crate::units::{Forward, Protocol};
 
-/// How long passt may take to print its options: milliseconds, except on a host that has no time for it.
-const LIMIT: Duration = Duration::from_secs(5);
-/// How much of what it prints is read.
-const WORDS: u64 = 64 * 1024;
+/// How much of /etc/resolv.conf is read.
+const RESOLV: usize = 64 * 1024;
 /// passt does not run as root; its rights are asked for as this user, whom no file belongs to (`nobody`).
 const NOBODY: u32 = 65534;
 
@@ -35,8 +30,8 @@ pub struct UserNetwork {
     pub default_route: Option<bool>,
     /// The lowest port that a user other than root may listen on. `None` if it could not be read.
     pub first_port: Option<u16>,
-    /// The ports that programs listen on.
-    pub listening: Vec<Listening>,
+    /// Who listens on ports of the host, each once; the processes of those that are in a forward's way.
+    pub listening: Vec<Listener>,
     /// Whether the machine itself has a journal: it runs, or has left something behind, so it may be its own helper that
     /// listens.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -55,27 +50,30 @@ pub struct Passt {
     pub user_namespaces: Option<bool>,
 }
 
-/// A port that a program listens on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Listening {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The address; unspecified: all.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
-}
-
 impl UserNetwork {
-    /// Reads it; `passt` is the program, if it was found, `of_itself` as the field.
-    pub(super) fn read(root: &Root, passt: Option<&Path>, of_itself: bool) -> Self {
-        let resolv = root.text_up_to("/etc/resolv.conf", WORDS as usize).unwrap_or_default();
+    /// Reads it; `of_itself` as the field, `forwards` are the machine's, `tcp` all sockets of TCP that listen.
+    pub(super) fn read(
+        root: &Root,
+        passt: Option<Passt>,
+        of_itself: bool,
+        forwards: &[Forward],
+        tcp: &[Socket],
+    ) -> Self {
+        let listening = |protocol: Protocol, sockets: &[Socket]| {
+            let met = |socket: &Socket| {
+                let (ip, port) = (Some(socket.address.ip()), socket.address.port());
+                forwards.iter().any(|forward| forward.meets(protocol, ip, port, port).is_some())
+            };
+            Listener::of(root, protocol, sockets, met)
+        };
+        let udp = listening::sockets(root, Protocol::Udp);
+        let resolv = root.text_up_to("/etc/resolv.conf", RESOLV).unwrap_or_default();
         Self {
-            passt: passt.map(|path| Passt::ask(root, path)),
+            passt,
             name_servers: name_servers(&resolv),
             default_route: default_route(root),
             first_port: root.parse("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
-            listening: listening(root),
+            listening: [listening(Protocol::Tcp, tcp), listening(Protocol::Udp, &udp)].concat(),
             of_itself,
         }
     }
@@ -86,38 +84,38 @@ impl Passt {
     pub const PROGRAM: &str = "passt";
 
     /// Asks the program for its options, in a user namespace such as it will make.
-    fn ask(root: &Root, path: &Path) -> Self {
-        let unknown = Self { path: path.to_owned(), options: BTreeSet::new(), user_namespaces: None };
-        if !root.is_real() {
-            return unknown;
-        }
-        match options(path) {
-            Ok(options) => Self { options, user_namespaces: Some(true), ..unknown },
-            Err(Some(error)) if error.step == SpawnError::NAMESPACE => Self { user_namespaces: Some(false), ..unknown },
-            Err(_) => unknown,
-        }
+    pub(super) fn ask(root: &Root, path: &Path) -> Asked {
+        let set = |command: &mut Command| {
+            command.env_clear().user_namespace();
+            if nix::unistd::geteuid().is_root() {
+                command.user(NOBODY, NOBODY, &[]);
+            }
+        };
+        Asked { path: path.to_owned(), help: root.is_real().then(|| Help::ask(path, set)) }
     }
 }
 
-/// What it prints as its options. The error is there if it could not be started.
-fn options(path: &Path) -> Result<BTreeSet<String>, Option<SpawnError>> {
-    let mut printed = File::from(memfd_create("passt", MemfdFlags::CLOEXEC).map_err(|_| None)?);
-    let (out, errors) = (printed.try_clone().map_err(|_| None)?, printed.try_clone().map_err(|_| None)?);
-    let mut command = Command::new(path);
-    command.arg("--help").env_clear().stdout(out).stderr(errors);
-    command.session(Session::Own).death_signal(Signal::SIGKILL).user_namespace();
-    if nix::unistd::geteuid().is_root() {
-        command.user(NOBODY, NOBODY, &[]);
+/// A passt that was asked.
+pub(super) struct Asked {
+    path: PathBuf,
+    help: Option<Result<Help, SpawnError>>,
+}
+
+impl Asked {
+    /// What it answers.
+    pub fn answer(self) -> Passt {
+        let unknown = Passt { path: self.path, options: BTreeSet::new(), user_namespaces: None };
+        match self.help {
+            Some(Ok(help)) => match help.read() {
+                Some(help) => Passt { options: long_options(&help), user_namespaces: Some(true), ..unknown },
+                None => unknown,
+            },
+            Some(Err(error)) if error.step == SpawnError::NAMESPACE => {
+                Passt { user_namespaces: Some(false), ..unknown }
+            }
+            Some(Err(_)) | None => unknown,
+        }
     }
-    let mut child = command.spawn().map_err(Some)?;
-    if !matches!(child::wait_until(&mut child, Instant::now() + LIMIT), Ok(Some(_))) {
-        drop(child.kill());
-        drop(child.wait());
-        return Err(None);
-    }
-    let mut text = Vec::new();
-    printed.rewind().and_then(|()| printed.take(WORDS).read_to_end(&mut text)).map_err(|_| None)?;
-    Ok(long_options(&String::from_utf8_lossy(&text)))
 }
 
 /// The options in a text such as `  -f, --foreground  Don't run in background`.
@@ -162,19 +160,6 @@ fn default_route(root: &Root) -> Option<bool> {
     Some(v4.unwrap_or_default().lines().any(by_v4) || v6.unwrap_or_default().lines().any(by_v6))
 }
 
-/// The ports that programs listen on.
-fn listening(root: &Root) -> Vec<Listening> {
-    let of = |protocol| {
-        listening::sockets(root, protocol).into_iter().map(move |socket| Listening {
-            protocol,
-            address: socket.address.ip(),
-            port: socket.address.port(),
-        })
-    };
-    let found: BTreeSet<Listening> = of(Protocol::Tcp).chain(of(Protocol::Udp)).collect();
-    found.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,14 +191,21 @@ mod tests {
                 "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 71 1\n\
                  1: 0100007F:1F91 0100007F:1F90 01 0:0 0:0 0 0 0 72 1\njunk\n",
             ),
+            ("proc/9/comm", "unbound"),
             ("proc/net/udp6", "  sl\n  0: 00000000000000000000000001000000:0035 0:0 07 0:0 0:0 0 0 0 73 2\n"),
         ]);
-        let read = UserNetwork::read(&Root::new(host.path()), None, false);
+        std::fs::create_dir_all(host.path().join("proc/9/fd")).unwrap();
+        std::os::unix::fs::symlink("socket:[73]", host.path().join("proc/9/fd/5")).unwrap();
+        let root = Root::new(host.path());
+        let forwards = ["udp 53".parse().unwrap()];
+        let read = UserNetwork::read(&root, None, false, &forwards, &listening::sockets(&root, Protocol::Tcp));
         let addresses: Vec<IpAddr> = ["127.0.0.53", "fe80::1"].map(|text| text.parse().unwrap()).to_vec();
         assert_eq!((read.name_servers, read.default_route, read.first_port), (addresses, Some(true), Some(1024)));
-        let listening = |protocol, address: &str, port| Listening { protocol, address: address.parse().unwrap(), port };
-        let expected = [listening(Protocol::Tcp, "127.0.0.1", 8080), listening(Protocol::Udp, "::1", 53)];
-        assert_eq!(read.listening, expected);
+        let found: Vec<_> = read.listening.iter().map(|one| (one.protocol, one.address.to_string())).collect();
+        let expected = [(Protocol::Tcp, "127.0.0.1:8080"), (Protocol::Udp, "[::1]:53")];
+        assert_eq!(found, expected.map(|(protocol, address)| (protocol, address.to_owned())));
+        let pids: Vec<_> = read.listening.iter().map(|one| one.holder.as_ref().map(|holder| holder.pid)).collect();
+        assert_eq!(pids, [None, Some(9)], "only of what is in a forward's way");
     }
 
     #[test]
@@ -232,8 +224,8 @@ mod tests {
 
     #[test]
     fn a_program_is_asked_in_a_user_namespace() {
-        let asked = Passt::ask(&Root::new("/"), Path::new("/bin/ls"));
+        let asked = Passt::ask(&Root::new("/"), Path::new("/bin/ls")).answer();
         assert!(asked.user_namespaces == Some(false) || asked.options.contains("--all"), "{asked:?}");
-        assert_eq!(Passt::ask(&Root::new("/"), Path::new("/no/passt")).user_namespaces, None);
+        assert_eq!(Passt::ask(&Root::new("/"), Path::new("/no/passt")).answer().user_namespaces, None);
     }
 }

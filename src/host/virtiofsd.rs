@@ -1,25 +1,16 @@
 //! virtiofsd, which serves a folder of the host to a guest: where it is, and what it can do.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use nix::sys::signal::Signal;
-use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::environment::find_programs;
+use super::help::Help;
 use super::{Environment, Root};
-use crate::child::{self, Command};
 
 /// Where distributions put it; most keep it out of PATH: Debian 13 and Fedora, Arch, QEMU's own of Debian 12.
 const PLACES: [&str; 4] = ["virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd"];
-/// How long it may take to print its help.
-const LIMIT: Duration = Duration::from_secs(10);
-/// How much of its help is read.
-const HELP: u64 = 256 << 10;
 
 /// The virtiofsd of this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,30 +30,27 @@ impl Virtiofsd {
     }
 
     /// Finds it, and asks it what it can do; that needs the real root, whose programs can be run.
-    pub(super) fn find(root: &Root, environment: &Environment) -> Option<Self> {
+    pub(super) fn ask(root: &Root, environment: &Environment) -> Option<Asked> {
         let places = PLACES.map(str::to_owned);
         let found = find_programs(root, environment, &places);
         let program = places.iter().find_map(|place| found.get(place))?.clone();
-        let help = if root.is_real() { help(&program).unwrap_or_default() } else { String::new() };
-        Some(Self { program, options: options(&help), user_namespaces: user_namespaces(root) })
+        let help = if root.is_real() { Help::ask(&program, |_| {}).ok() } else { None };
+        Some(Asked { program, help })
     }
 }
 
-/// What it prints for `--help`, to either stream.
-fn help(program: &Path) -> std::io::Result<String> {
-    let mut said = File::from(memfd_create("virtiofsd-help", MemfdFlags::CLOEXEC)?);
-    let mut command = Command::new(program);
-    command.arg("--help").stdout(said.try_clone()?).stderr(said.try_clone()?);
-    command.session(child::Session::Own).death_signal(Signal::SIGKILL);
-    let mut child = command.spawn().map_err(|error| error.source)?;
-    if child::wait_until(&mut child, Instant::now() + LIMIT)?.is_none() {
-        child.kill()?;
-        child.wait()?;
+/// A virtiofsd that was asked.
+pub(super) struct Asked {
+    program: PathBuf,
+    help: Option<Help>,
+}
+
+impl Asked {
+    /// What it answers.
+    pub fn answer(self, root: &Root) -> Virtiofsd {
+        let help = self.help.and_then(Help::read).unwrap_or_default();
+        Virtiofsd { program: self.program, options: options(&help), user_namespaces: user_namespaces(root) }
     }
-    said.rewind()?;
-    let mut bytes = Vec::new();
-    said.take(HELP).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The words of a help text that are long options.
@@ -105,7 +93,7 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = ("PATH".to_owned(), OsString::from(folder.path()));
         let environment = Environment { variables: [path].into(), ..Environment::default() };
-        let found = Virtiofsd::find(&Root::new("/"), &environment).unwrap();
+        let found = Virtiofsd::ask(&Root::new("/"), &environment).unwrap().answer(&Root::new("/"));
         assert_eq!(found.program, program);
         assert!(found.has("--shared-dir") && found.has("--help") && !found.has("--readonly"), "{found:?}");
     }

@@ -53,6 +53,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         programs,
         qemu: Some(qemu),
         user_network: [Backend::User, Backend::Slirp, Backend::Nat].into_iter().any(wants),
+        forwards: networks.into_iter().flatten().flat_map(|network| network.forward.iter().copied()).collect(),
         accounts: named.accounts,
         kept,
         pci,

@@ -57,7 +57,8 @@ fn a_port_that_is_taken_is_a_refusal() {
         let machine = world.machine(&format!("networks: [(forward: [\"127.0.0.1:{port}:80\"])]"));
         let refused = world.done(&["run", machine.to_str().unwrap()]).with(3);
         assert!(
-            refused.err.contains(&format!("a program listens on tcp port {port} of the host already")),
+            refused.err.contains(&format!(" (process {}", std::process::id()))
+                && refused.err.contains(&format!(" listens on tcp port {port} of the host already")),
             "{refused:?}"
         );
     });

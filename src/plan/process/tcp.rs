@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use crate::host::Listener;
 use crate::plan::Severity::Hard;
 use crate::plan::draft::Draft;
-use crate::units::printable;
 
 /// Asks the host. `key` starts the findings' names, `field` is what the port stands in, `what` begins their sentences.
 pub(in crate::plan) fn free(draft: &mut Draft, key: &str, field: &str, what: &str, wanted: SocketAddr) {
@@ -50,7 +49,8 @@ pub(in crate::plan) fn free(draft: &mut Draft, key: &str, field: &str, what: &st
             draft.yes(&key, Hard, format!("{what}: this machine's QEMU runs and listens on {wanted}"));
         }
         Some(listener) => {
-            let detail = format!("{what} cannot listen on {wanted}: {} listens on {}", who(listener), listener.address);
+            let detail =
+                format!("{what} cannot listen on {wanted}: {} listens on {}", listener.who(), listener.address);
             draft.no(&key, Hard, detail, "use another port, or end that program");
             draft.about(field);
         }
@@ -64,14 +64,6 @@ fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a == b || covers(a, b) || covers(b, a)
 }
 
-fn who(listener: &Listener) -> String {
-    match (&listener.machine, &listener.holder) {
-        (Some(machine), Some(holder)) => format!("the machine {} (process {})", printable(machine), holder.pid),
-        (_, Some(holder)) => holder.to_string(),
-        (_, None) => format!("a program of user {}", listener.uid),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::host::Tcp;
@@ -81,6 +73,7 @@ mod tests {
     fn with(fields: &str, listeners: &[(&str, Option<&str>)]) -> Plan {
         let mut host = sample::host(Shape::simple(4, 1));
         let listeners = listeners.iter().map(|(address, machine)| super::Listener {
+            protocol: crate::units::Protocol::Tcp,
             address: address.parse().unwrap(),
             uid: if machine == &Some("test") { 1000 } else { 7 },
             holder: None,

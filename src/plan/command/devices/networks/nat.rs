@@ -1,12 +1,12 @@
 //! The network that the machines of this host share: the bridge is ours, or libvirt's if its network is up.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::card::{Card, Connected};
 use super::{bridge, ports, taps};
 use crate::change::{Nat, NatGuest};
-use crate::host::{InterfaceKind, Listening, Network};
+use crate::host::{InterfaceKind, Network};
 use crate::machine::Backend;
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::Draft;
@@ -42,7 +42,7 @@ pub(super) fn connect(draft: &mut Draft, card: &Card) -> Connected {
     docker(draft, card);
     names(draft, card);
     // What listens for the host alone is not in the way of packets that come in by a card.
-    ports::taken(draft, card, |socket| !socket.address.is_loopback());
+    ports::taken(draft, card, |socket| !socket.address.ip().is_loopback());
     let dnsmasq = program(draft, card, Backend::DNSMASQ, "dnsmasq gives the guest its address", "dnsmasq-base");
     let nft = program(draft, card, Backend::NFT, "nft sets the rules by which packets leave", "nftables");
     let forward = card.network.forward.clone();
@@ -135,9 +135,8 @@ fn docker(draft: &mut Draft, card: &Card) {
 fn names(draft: &mut Draft, card: &Card) {
     const DOMAIN: u16 = 53;
     let Some(facts) = &draft.host.user_network else { return };
-    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let other = Listening { protocol: Protocol::Tcp, address: everywhere, port: DOMAIN };
-    if facts.listening.contains(&other) {
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DOMAIN));
+    if facts.listening.iter().any(|other| other.protocol == Protocol::Tcp && other.address == everywhere) {
         let detail =
             "a name server of the host listens on port 53 of all addresses, so dnsmasq cannot listen on the bridge's";
         let remedy =

@@ -1,6 +1,8 @@
+use std::net::SocketAddr;
+
 use crate::change::{Change, Macvtap, MacvtapMode, Nat};
 use crate::host::{
-    FileFact, FileKind, Host, Interface, InterfaceKind, Listening, Network, Route, TunFlags, UserNetwork,
+    FileFact, FileKind, Host, Interface, InterfaceKind, Listener, Network, Route, TunFlags, UserNetwork,
 };
 use crate::machine::Backend;
 use crate::plan::sample::{Shape, host, plan};
@@ -321,19 +323,23 @@ fn what_the_shared_network_lacks_is_told_and_libvirts_is_joined() {
     assert!(said[0].starts_with("net0.nat.docker: Docker's firewall may drop"), "{said:?}");
 }
 
+fn listener(address: &str, port: u16) -> Listener {
+    let address = SocketAddr::new(address.parse().unwrap(), port);
+    Listener { protocol: Protocol::Tcp, address, uid: 7, holder: None, machine: None }
+}
+
 #[test]
 fn what_listens_in_the_way_of_the_shared_network_is_told() {
     let on_port = |address: &str, port, network: &str| {
-        let socket = Listening { protocol: Protocol::Tcp, address: address.parse().unwrap(), port };
+        let socket = listener(address, port);
         let facts = UserNetwork { listening: vec![socket], ..UserNetwork::default() };
         told(&on(&Host { user_network: Some(facts), ..desk(0) }, network)).concat()
     };
     let forward = r#"backend: Nat, forward: ["8080:80"]"#;
-    let words = "net0.forward.taken: a program listens on tcp port 8080 of the host already > name another port, or end the \
-                 program (`ss -lnp sport = :8080` names it)";
+    let words = "net0.forward.taken: a program of user 7 listens on tcp port 8080 of the host already > name another port, or \
+                 end that program (as root, `ss -lnp sport = :8080` names it)";
     assert_eq!(on_port("0.0.0.0", 8080, forward), words);
-    let socket = Listening { protocol: Protocol::Tcp, address: "0.0.0.0".parse().unwrap(), port: 8080 };
-    let runs = UserNetwork { listening: vec![socket], of_itself: true, ..UserNetwork::default() };
+    let runs = UserNetwork { listening: vec![listener("0.0.0.0", 8080)], of_itself: true, ..UserNetwork::default() };
     assert!(told(&on(&Host { user_network: Some(runs), ..desk(0) }, forward)).is_empty(), "it is the machine's own");
     // Packets from outside do not come to it.
     assert_eq!(on_port("127.0.0.1", 8080, forward), "");

@@ -209,7 +209,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::host::{Host, Listening};
+    use crate::host::{Host, Listener};
     use crate::plan::sample::{Shape, host, plan};
     use crate::plan::{Plan, Verdict};
     use crate::units::Protocol;
@@ -293,9 +293,14 @@ mod tests {
 
     #[test]
     fn ports_that_cannot_be_had_are_named_before_anything_is_done() {
-        let listening =
-            |address: &str| Listening { protocol: Protocol::Tcp, address: address.parse().unwrap(), port: 8080 };
-        let taken = UserNetwork { listening: vec![listening("127.0.0.1")], ..facts() };
+        let listener = Listener {
+            protocol: Protocol::Tcp,
+            address: "127.0.0.1:8080".parse().unwrap(),
+            uid: 1000,
+            holder: None,
+            machine: Some("other".to_owned()),
+        };
+        let taken = UserNetwork { listening: vec![listener], ..facts() };
         for (facts, forward, key) in [
             (facts(), "tcp 80", Some("net0.forward.low")),
             (facts(), "8080:80", None),

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::pci::Holder;
-use super::{Root, sock_diag, socket_address};
+use super::socket::{self, Socket};
+use super::{Root, sock_diag};
 use crate::units::{Protocol, printable};
 
 /// More sockets than these in one table are not read.
@@ -73,25 +74,6 @@ fn machine(root: &Root, pid: i32) -> Option<String> {
     Some(words.next()?.strip_prefix("guest=")?.split(',').next()?.to_owned())
 }
 
-/// A socket of TCP that listens, or one of UDP that is bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Socket {
-    /// Where; one of IPv6 that is about an address of IPv4 says that address.
-    pub address: SocketAddr,
-    /// The user who made it.
-    pub uid: u32,
-    /// What tells it from every other.
-    pub inode: u64,
-}
-
-impl Socket {
-    /// `None` if it has no port. A program that speaks IPv6 alone may listen on an address of IPv4 in its form.
-    pub fn new(address: SocketAddr, uid: u32, inode: u64) -> Option<Self> {
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        (address.port() != 0).then_some(Self { address, uid, inode })
-    }
-}
-
 /// All of a protocol.
 pub(super) fn sockets(root: &Root, protocol: Protocol) -> Vec<Socket> {
     let asked = if root.is_real() { sock_diag::sockets(protocol).ok() } else { None };
@@ -116,7 +98,7 @@ fn in_tables(root: &Root, protocol: Protocol) -> Vec<Socket> {
 /// A line such as `0: 0100007F:1F90 00000000:0000 0A …`, if its socket is in this state.
 fn socket(line: &str, wanted: &str) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let address = socket_address::parse(fields.next()?)?;
+    let address = socket::address(fields.next()?)?;
     let state = fields.nth(1)?;
     let (uid, inode) = (fields.nth(3)?.parse().ok()?, fields.nth(1)?.parse().ok()?);
     Socket::new(address, uid, inode).filter(|_| state == wanted)

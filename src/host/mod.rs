@@ -32,7 +32,7 @@ mod sample_tree;
 mod sessions;
 pub mod smbios;
 mod sock_diag;
-mod socket_address;
+mod socket;
 mod tcp;
 mod tuning;
 mod unit_names;

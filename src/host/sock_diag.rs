@@ -11,7 +11,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use super::listening::Socket;
+use super::socket::Socket;
 use crate::units::Protocol;
 
 /// The kernel's answers come in pieces of at most this many bytes (`netlink_dump()` in `net/netlink/af_netlink.c`).

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::Root;
-use super::listening::{Listener, Socket};
+use super::listening::Listener;
+use super::socket::Socket;
 use crate::units::Protocol;
 
 /// What is known of TCP on this host.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::help::Help;
-use super::listening::{Listener, Socket};
+use super::listening::Listener;
+use super::socket::Socket;
 use super::{Root, listening};
 use crate::child::{Command, SpawnError};
 use crate::units::{Forward, Protocol};

@@ -233,6 +233,11 @@ impl<'a> Draft<'a> {
         format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Content(content)))
     }
 
+    /// Lets QEMU inherit a copy, in memory, of a file; the path by which QEMU opens it.
+    pub fn copy(&mut self, path: &Path) -> String {
+        format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Copy(path.to_owned())))
+    }
+
     /// Lets QEMU inherit the guest's memory; the path by which QEMU opens it.
     pub fn guest_memory(&mut self, memory: GuestMemory) -> String {
         format!("{}{}", QemuOption::FD_PATH, self.inherit(Inherited::Memory(memory)))

@@ -351,6 +351,10 @@ fn closed(host: &mut Host, path: &str) {
     (file.uid, file.gid, file.mode) = (0, 0, file.mode & 0o700);
 }
 
+fn no_folder(host: &mut Host) {
+    host.files.insert("/log".into(), FileFact { no_folder: true, ..FileFact::default() });
+}
+
 /// Each part on a host that lacks it: who starts it, the machine's fields, the host, the finding and words of it.
 const ABSENT: &[(u32, &str, Change, &str, &str)] = &[
     (0, BRIDGE, |host| unplug(host, "br0"), "net0.bridge", "no network interface br0"),
@@ -412,6 +416,7 @@ const ABSENT: &[(u32, &str, Change, &str, &str)] = &[
         "no network interface of this host has it",
     ),
     (0, LOG, |host| gone(host, "/log"), "second_serial.file", "/log does not exist"),
+    (1000, LOG, no_folder, "second_serial.file", "the folder / for the serial port's file does not exist"),
 ];
 
 /// Each part on a host that has it for others.

@@ -177,7 +177,7 @@ impl QemuOption {
         let texts = ["fd", "fds", "vhostfd", "vhostfds"].into_iter().filter_map(text);
         let path = match &self.value {
             OptionValue::Text(text) => Some(text.as_str()),
-            _ => text("file").or_else(|| text("mem-path")),
+            _ => ["file", "mem-path", "romfile"].into_iter().find_map(text),
         };
         let path = path.and_then(|path| path.strip_prefix(Self::FD_PATH));
         let address = match &self.value {

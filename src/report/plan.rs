@@ -137,6 +137,7 @@ fn inherited(what: &Inherited) -> String {
             format!("{} of user {uid}, {}", server.name(), socket.display())
         }
         Inherited::Cookie { path, .. } => format!("a copy of {}", path.display()),
+        Inherited::Copy(path) => format!("a copy of {}, which QEMU's account cannot open", path.display()),
     }
 }
 

@@ -120,7 +120,9 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
         Inherited::Qmp => (folder.join("qmp-0.sock"), true),
         Inherited::Helper(name) => (folder.join(format!("{name}.sock")), false),
         Inherited::Device(_) | Inherited::File(_) if option.name == "-add-fd" => return None,
-        Inherited::SoundServer { .. } | Inherited::Cookie { .. } | Inherited::File(_) => return Some(option),
+        Inherited::SoundServer { .. } | Inherited::Cookie { .. } | Inherited::File(_) | Inherited::Copy(_) => {
+            return Some(option);
+        }
         Inherited::Device(_) => {
             // QEMU knows the node, and opens it itself if it is not given a descriptor.
             if let OptionValue::Json(object) = &mut option.value {
@@ -165,14 +167,18 @@ fn without_descriptor(option: &QemuOption, descriptors: &[Descriptor], folder: &
     Some(if server { option.with("server", "on").with("wait", "off") } else { option })
 }
 
-/// Puts the paths of files in place of the sets that hold their descriptors.
+/// Puts the paths of files in place of the sets that hold their descriptors, and of the copies of files.
 fn by_path(option: &mut QemuOption, descriptors: &[Descriptor]) {
-    let path = |set: &str| {
-        let number: i32 = set.strip_prefix(QemuOption::FD_SET)?.parse().ok()?;
-        match &descriptors.iter().find(|descriptor| descriptor.fd == number)?.what {
-            Inherited::Device(path) | Inherited::File(Opened { path, .. }) => Some(path.to_string_lossy().into_owned()),
-            _ => None,
-        }
+    let path = |word: &str| {
+        let set = word.strip_prefix(QemuOption::FD_SET);
+        let number: i32 = set.or_else(|| word.strip_prefix(QemuOption::FD_PATH))?.parse().ok()?;
+        let inherited = &descriptors.iter().find(|descriptor| descriptor.fd == number)?.what;
+        let path = match (set, inherited) {
+            (Some(_), Inherited::Device(path) | Inherited::File(Opened { path, .. })) => path,
+            (None, Inherited::Copy(path)) => path,
+            _ => return None,
+        };
+        Some(path.to_string_lossy().into_owned())
     };
     match &mut option.value {
         OptionValue::Keys { keys, .. } => {
@@ -181,11 +187,14 @@ fn by_path(option: &mut QemuOption, descriptors: &[Descriptor]) {
             }
         }
         OptionValue::Json(object) => {
-            if let Some(path) = object.get("filename").and_then(|set| path(set.as_str()?)) {
-                object.insert("filename".to_owned(), path.into());
+            for name in ["filename", "romfile"] {
+                if let Some(path) = object.get(name).and_then(|word| path(word.as_str()?)) {
+                    object.insert(name.to_owned(), path.into());
+                }
             }
         }
-        OptionValue::None | OptionValue::Text(_) => {}
+        OptionValue::Text(text) => *text = path(text).unwrap_or_else(|| text.clone()),
+        OptionValue::None => {}
     }
 }
 
@@ -291,6 +300,7 @@ mod tests {
                 QemuOption::keys("-tpmdev", Some("passthrough"), origin()).with("path", "/dev/fdset/6"),
                 QemuOption::keys("-add-fd", None, origin()).with("fd", "10").with("set", "10"),
                 QemuOption::json("-blockdev", disk.as_object().unwrap().clone(), origin()),
+                QemuOption::text("-kernel", "/proc/self/fd/11", origin()),
             ],
         };
         let descriptors = [
@@ -302,6 +312,7 @@ mod tests {
             Descriptor { fd: 8, what: Inherited::Content(Content::AcpiTable("/a,b.aml".into())) },
             Descriptor { fd: 9, what: Inherited::Content(Content::HostSmbios { kind: 1, uuid: None }) },
             Descriptor { fd: 10, what: Inherited::File(image) },
+            Descriptor { fd: 11, what: Inherited::Copy("/boot/vmlinuz".into()) },
         ];
         assert_eq!(
             command(&line, &descriptors),
@@ -314,7 +325,8 @@ mod tests {
              -device '{\"driver\":\"vhost-vsock-pci\",\"id\":\"v\",\"guest-cid\":42}' \
              -acpitable file=/a,,b.aml \
              -tpmdev passthrough,path=/dev/vhost-vsock \
-             -blockdev '{\"driver\":\"file\",\"filename\":\"/a b.raw\"}'"
+             -blockdev '{\"driver\":\"file\",\"filename\":\"/a b.raw\"}' \
+             -kernel /boot/vmlinuz"
         );
     }
 }

@@ -17,6 +17,30 @@ fn with_disk(world: &World) -> (PathBuf, PathBuf) {
     (disk, world.machine("tpm: V2, disks: [(file: \"disk.raw\", cache: Writeback, aio: Threads, boot: 0)]"))
 }
 
+/// A machine whose kernel and initial RAM disk are root's alone, as Ubuntu's in /boot.
+fn with_private_kernel(world: &World) -> PathBuf {
+    for name in ["private-kernel", "private-initrd"] {
+        let path = world.file(name, std::fs::read(world.path("guest")).unwrap());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    world.machine("kernel: (image: \"private-kernel\", initrd: \"private-initrd\")")
+}
+
+#[test]
+#[ignore = "needs root, whose kernel QEMU's account cannot read"]
+fn qemu_has_a_copy_of_a_kernel_that_its_account_cannot_open() {
+    each_as_root(|world| {
+        let machine = with_private_kernel(world);
+        let shown = world.done(&["plan", machine.to_str().unwrap()]).with(0);
+        assert!(shown.out.contains("private-kernel, which QEMU's account cannot open"), "{shown:?}");
+        let launcher = world.run(&machine);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        guest.type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
 fn owner(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().uid()
 }

@@ -69,6 +69,9 @@ pub struct FileFact {
     /// If it does not exist: the most similar name in its folder, if one is similar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near: Option<PathBuf>,
+    /// If it does not exist: whether its folder does not either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_folder: bool,
 }
 
 /// What a volume of a UEFI build holds.
@@ -164,6 +167,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
             foreign: None,
             pem: None,
             near: near(&full).map(|name| path.with_file_name(name)),
+            no_folder: full.parent().is_some_and(|folder| !folder.is_dir()),
         };
     };
     let kind = kind(&data);
@@ -187,6 +191,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         foreign: foreign(root, &full),
         pem: None,
         near: None,
+        no_folder: false,
     };
     match kind {
         FileKind::File => {
@@ -382,7 +387,9 @@ mod tests {
         std::fs::write(folder.path().join("other"), b"").unwrap();
         assert_eq!(look(folder.path(), "/windows1.qcow").near, Some("/windows11.qcow2".into()));
         assert_eq!(look(folder.path(), "/quite-another").near, None);
-        assert_eq!(look(folder.path(), "/no/folder").near, None);
+        let away = look(folder.path(), "/no/folder");
+        assert_eq!((away.near, away.no_folder), (None, true));
+        assert!(!look(folder.path(), "/quite-another").no_folder);
     }
 
     #[test]

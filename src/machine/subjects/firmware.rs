@@ -56,9 +56,10 @@ pub struct Uefi {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
-    /// The kernel image (`bzImage` or a multiboot image).
+    /// The kernel image (`bzImage` or a multiboot image). If root starts the machine, and QEMU's account cannot open it, QEMU
+    /// gets a copy in memory.
     pub image: PathBuf,
-    /// The initial RAM disk. Default: none.
+    /// The initial RAM disk, as `image`. Default: none.
     #[serde(default)]
     pub initrd: Option<PathBuf>,
     /// The kernel command line, at most 2047 bytes. Default: empty.

@@ -26,8 +26,8 @@ pub struct PciDevice {
     /// The subsystem ids that its first function must have, which tell one maker's card from another's. Default: any.
     #[serde(default)]
     pub subsystem: Option<PciIds>,
-    /// A file with its ROM, in place of the card's own. A card that the host's firmware has used may need it. Default: the
-    /// card's own.
+    /// A file with its ROM, in place of the card's own. A card that the host's firmware has used may need it. QEMU gets a copy
+    /// in memory if its account cannot open the file. Default: the card's own.
     #[serde(default)]
     pub rom: Option<PathBuf>,
     /// Whether the guest finds it at the addresses of a VGA card (QEMU: `x-vga`), as guests without UEFI need. Default: no.

@@ -1,7 +1,7 @@
 //! What is started: a kernel directly, or the firmware's boot order.
 
-use super::super::draft::{self, Draft, by_default};
-use crate::plan::process::account;
+use super::super::draft::{Draft, by_default};
+use crate::plan::process::{account, whole_file};
 use crate::qemu::command::QemuOption;
 
 /// `-boot`, and `-kernel` with what belongs to it.
@@ -23,10 +23,11 @@ pub(super) fn write(draft: &mut Draft) {
     for (option, name, what, path) in files {
         let Some(path) = path else { continue };
         let field = format!("kernel.{name}");
-        if let Some(file) = account::reach(draft, &field, &field, what, path) {
+        if let Some(file) = whole_file::reach(draft, &field, &field, what, path) {
             account::is_file(draft, &field, &field, what, path, &file);
         }
-        draft.push(QemuOption::text(option, draft::text(path), draft.file(&field)));
+        let path = whole_file::path(draft, path);
+        draft.push(QemuOption::text(option, path, draft.file(&field)));
     }
     if !kernel.cmdline.is_empty() {
         draft.push(QemuOption::text("-append", &kernel.cmdline, draft.file("kernel.cmdline")));

@@ -65,6 +65,8 @@ pub enum Inherited {
     /// A file or block device that the launcher opens, and QEMU finds in the set of the descriptor's number (`/dev/fdset/N`),
     /// so that its account needs no right to it.
     File(Opened),
+    /// A copy, in memory, of this file, which QEMU's account cannot open (`/proc/self/fd/N`).
+    Copy(PathBuf),
     /// A queue of a tap device; each queue of the same device is a descriptor of its own.
     Tap(Tap),
     /// A queue of the macvtap device of this name; each queue is a descriptor of its own.

@@ -6,7 +6,7 @@ use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::given::Given;
 use crate::host::pci::Rom;
-use crate::plan::process::account;
+use crate::plan::process::whole_file;
 
 pub(super) fn check(draft: &mut Draft, given: &Given) {
     let address = given.address();
@@ -26,7 +26,7 @@ pub(super) fn check(draft: &mut Draft, given: &Given) {
         return;
     };
     let (field, shown) = (format!("{}.rom", given.field()), path.display());
-    if account::reach(draft, &given.key("rom"), &field, "the ROM file", path).is_none() {
+    if whole_file::reach(draft, &given.key("rom"), &field, "the ROM file", path).is_none() {
         return;
     }
     let roms = draft.host.pci.as_ref().map(|pci| &pci.roms);

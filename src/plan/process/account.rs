@@ -67,7 +67,7 @@ pub(in crate::plan) fn choose(draft: &mut Draft, kvm: bool) {
 /// What QEMU does with a file that it opens itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plan) enum Use {
-    /// Reads it: a kernel, a ROM, what an image is based on.
+    /// Reads it: what an image is based on.
     Read,
     /// Reads and writes it.
     Write,
@@ -240,6 +240,13 @@ fn not_ours(draft: &mut Draft, key: &str, field: &str, what: &str, path: &Path, 
 /// The permission bits that a use needs.
 fn need(usage: Use) -> u32 {
     if usage == Use::Write { 0o6 } else { 0o4 }
+}
+
+/// Whether the account can open the file by its path, as far as modes tell.
+pub(in crate::plan) fn may(file: &FileFact, account: &Account, usage: Use) -> bool {
+    let closed = file.closed_folder.as_ref().is_some_and(|(_, owner)| *owner != account.uid);
+    let need = need(usage);
+    account.uid == 0 || !closed && (file.mode >> class(file, account.uid, account.gid, &account.groups)) & need == need
 }
 
 /// By how many bits the permissions are shifted that count for this user.

@@ -7,3 +7,4 @@ pub(super) mod session;
 pub(super) mod sockets;
 pub(super) mod tcp;
 pub(super) mod trust;
+pub(super) mod whole_file;

@@ -4,7 +4,7 @@
 mod smbios;
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -38,7 +38,8 @@ fn fill(root: &Root, descriptors: &[Descriptor], account: Option<&Account>) -> R
     let mut made = Contents::new();
     for Descriptor { fd, what } in descriptors {
         match what {
-            Inherited::Content(content) => made.push((*fd, sealed(&bytes(root, content)?, account)?)),
+            Inherited::Content(content) => made.push((*fd, sealed(&mut &*bytes(root, content)?, account)?)),
+            Inherited::Copy(path) => made.push((*fd, copy(root, path, account)?)),
             Inherited::File(opened) => made.push((*fd, open(root, opened)?.into())),
             _ => {}
         }
@@ -74,6 +75,14 @@ fn open(root: &Root, Opened { path, access, direct }: &Opened) -> Result<File> {
 /// Other descriptors of the same files, for another QEMU.
 pub(super) fn again(contents: &Contents) -> Result<Contents> {
     contents.iter().map(|(number, fd)| Ok((*number, fd.try_clone()?))).collect()
+}
+
+/// A copy of a file. It may be large, so it does not go through the launcher's memory.
+fn copy(root: &Root, path: &Path, account: Option<&Account>) -> Result<OwnedFd> {
+    let mut file = open(root, &Opened { path: path.to_owned(), access: Access::Read, direct: false })?;
+    // A device might have no end.
+    ensure!(file.metadata()?.is_file(), "{} is no regular file", path.display());
+    sealed(&mut file, account)
 }
 
 fn bytes(root: &Root, content: &Content) -> Result<Vec<u8>> {
@@ -134,11 +143,11 @@ fn apple_smc(root: &Root, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A file in memory that QEMU's account alone can open, and nobody can change.
-fn sealed(bytes: &[u8], account: Option<&Account>) -> Result<OwnedFd> {
-    let made = || -> std::io::Result<OwnedFd> {
+fn sealed(from: &mut impl Read, account: Option<&Account>) -> Result<OwnedFd> {
+    let mut made = || -> std::io::Result<OwnedFd> {
         let fd = memfd_create("vfio-run-content", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut file = File::from(fd);
-        file.write_all(bytes)?;
+        std::io::copy(from, &mut file)?;
         fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         fchmod(&file, Mode::RUSR)?;
         if let Some(account) = account {
@@ -151,7 +160,7 @@ fn sealed(bytes: &[u8], account: Option<&Account>) -> Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::Write as _;
     use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_content_can_be_read_from_its_beginning_again_and_never_written() {
-        let fd = sealed(b"secret", None).unwrap();
+        let fd = sealed(&mut &b"secret"[..], None).unwrap();
         for _ in 0..2 {
             let mut text = String::new();
             open_again(&fd).read_to_string(&mut text).unwrap();
@@ -213,6 +222,20 @@ mod tests {
         assert_eq!(text, "Disk+");
         let missing = Opened { path: "/no".into(), access: Access::Write, direct: false };
         assert_eq!(open(&root, &missing).unwrap_err().to_string(), "cannot open /no for the guest");
+    }
+
+    #[test]
+    fn a_file_is_copied_whole_and_what_is_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        std::fs::write(folder.path().join("vmlinuz"), "kernel").unwrap();
+        let copied = |path: &str| fill(&root, &[Descriptor { fd: 3, what: Inherited::Copy(path.into()) }], None);
+        let mut text = String::new();
+        open_again(&copied("/vmlinuz").unwrap()[0].1).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "kernel");
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("endless")).unwrap();
+        assert_eq!(copied("/endless").unwrap_err().to_string(), "/endless is no regular file");
+        assert_eq!(copied("/no").unwrap_err().to_string(), "cannot open /no for the guest");
     }
 
     #[test]

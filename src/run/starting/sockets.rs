@@ -52,7 +52,7 @@ pub fn make(plan: &Plan, mut contents: Contents) -> Result<Sockets> {
             }
             Inherited::Macvtap(name) => taps::open_macvtap(name)?,
             Inherited::BridgeHelper { program, bridge } => taps::by_helper(program, bridge)?,
-            Inherited::Content(_) | Inherited::File(_) | Inherited::Memory(_) => {
+            Inherited::Content(_) | Inherited::Copy(_) | Inherited::File(_) | Inherited::Memory(_) => {
                 let made = contents.iter().position(|(number, _)| number == fd);
                 contents.swap_remove(made.with_context(|| format!("there is no file for descriptor {fd}"))?).1
             }

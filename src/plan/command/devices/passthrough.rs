@@ -9,7 +9,8 @@ use crate::machine::Property;
 use crate::plan::command::boot_order;
 use crate::plan::command::devices::intel;
 use crate::plan::devices::{Devices, Given};
-use crate::plan::draft::{self, Draft};
+use crate::plan::draft::Draft;
+use crate::plan::process::whole_file;
 use crate::qemu::device::Device;
 use crate::units::PciAddress;
 
@@ -71,7 +72,8 @@ fn write_card(draft: &mut Draft, card: &[Given], boots: &BTreeMap<PciAddress, u3
             device = device.with("multifunction", true);
         }
         if given.first {
-            device = device.with_some("romfile", entry.rom.as_deref().map(draft::text));
+            let rom = entry.rom.as_deref().map(|path| whole_file::path(draft, path));
+            device = device.with_some("romfile", rom);
             device = device.with_some("x-vga", entry.x_vga.filter(|wanted| *wanted));
         }
         device = device.with_some("bootindex", boots.get(&given.address()).copied());

@@ -51,7 +51,15 @@ fn file(draft: &mut Draft, field: &str, chardev: &str, path: &Path) {
 /// The launcher must be able to open the file. It makes one that is not there, unless it is root: who owns it then?
 fn reach_file(draft: &mut Draft, field: &str, path: &Path) {
     let shown = path.display();
-    match draft.host.files.get(path).map(|file| file.kind) {
+    let file = draft.host.files.get(path);
+    let folder = path.parent().filter(|_| file.is_some_and(|file| file.no_folder));
+    if let Some(folder) = folder.map(Path::display) {
+        let detail = format!("the folder {folder} for the serial port's file does not exist");
+        let remedy = format!("create it: `mkdir -p {folder}`, or name a file in another folder");
+        draft.no(&format!("{field}.file"), Hard, detail, &remedy);
+        return draft.about(field);
+    }
+    match file.map(|file| file.kind) {
         Some(Some(FileKind::Block | FileKind::Folder | FileKind::Other)) => {
             let detail = format!("{shown} is not a file that QEMU could append to");
             draft.no(&format!("{field}.file"), Hard, detail, "name a file");

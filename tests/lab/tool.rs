@@ -64,7 +64,7 @@ fn command(words: &[&str]) -> Result<()> {
         ["bench", "isolation", release] => bench::isolation::run(&[*release]),
         ["clean"] => clean(),
         // The test runner passes nothing when it runs all targets: say how to use it, and do nothing.
-        [] => {
+        [] | ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
             Ok(())
         }

@@ -16,6 +16,8 @@ use vfio_run::plan::{Inherited, Plan, Verdict};
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::OptionValue;
 
+use qmp_schema::Schema;
+
 /// Machine, host and QEMU of each stored plan.
 const CASES: &[(&str, &str, &str)] = &[
     ("demo", "container-2c", "7.2"),
@@ -133,9 +135,10 @@ fn what_is_to_be_corrected_in_the_file_has_a_place_there() {
 }
 
 /// Runs for every machine on every host with every QEMU.
-fn each(mut check: impl FnMut(&str, &Plan, &QemuFacts, &serde_json::Value)) {
+fn each(mut check: impl FnMut(&str, &Plan, &QemuFacts, &Schema<'_>)) {
     for name in all::qemus() {
         let (qemu, schema) = (input::qemu(&name), all::schema(&name));
+        let schema = Schema::of(&schema);
         for host_name in all::hosts() {
             let host = input::host(&host_name);
             for machine in all::machines() {
@@ -163,7 +166,7 @@ fn every_json_option_is_one_that_the_qemu_takes() {
             let value = serde_json::Value::Object(object.clone());
             // What the plan refuses anyway may be unknown to QEMU too.
             let refused = plan.findings.iter().any(|finding| finding.blocks());
-            if let Err(error) = qmp_schema::check(schema, command, &value)
+            if let Err(error) = schema.check(command, &value)
                 && !refused
             {
                 panic!("{case}: {error} in {value}");

@@ -1,9 +1,6 @@
 //! What a QEMU can do, asked of real ones: Debian 12's (`qemu-system-x86_64` in PATH) and, if `$VFIO_RUN_QEMU10` names
 //! one (`scripts/qemu10` makes it), Debian 13's.
 
-#[path = "support/qmp_schema.rs"]
-mod qmp_schema;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -3,26 +3,34 @@
 //! QEMU's JSON options are these commands: `-blockdev` is `blockdev-add`, `-object` is `object-add`, `-netdev` is
 //! `netdev_add`. So a golden command line is checked without a QEMU, and for every QEMU that was recorded.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
-/// Whether a QEMU with this schema takes the command with these arguments, else where and why not.
-///
-/// `device_add` takes properties that the schema does not list (they are the drivers' own): there only the members
-/// that it knows are checked.
-pub fn check(schema: &Value, command: &str, arguments: &Value) -> Result<(), String> {
-    let checker = Checker { schema: schema.as_array().ok_or("the schema is no list")? };
-    let entity = checker.entity(command).filter(|e| word(e, "meta-type") == "command");
-    let entity = entity.ok_or_else(|| format!("there is no command `{command}`"))?;
-    checker.value(word(entity, "arg-type"), arguments, command, command == "device_add")
+/// A QEMU's description of its commands and types.
+pub struct Schema<'a> {
+    entities: HashMap<&'a str, &'a Value>,
 }
 
-struct Checker<'a> {
-    schema: &'a [Value],
-}
+impl<'a> Schema<'a> {
+    /// As `query-qmp-schema` gave it: a list.
+    pub fn of(schema: &'a Value) -> Self {
+        let entities = schema.as_array().into_iter().flatten();
+        Self { entities: entities.map(|entity| (word(entity, "name"), entity)).collect() }
+    }
 
-impl<'a> Checker<'a> {
+    /// Whether this QEMU takes the command with these arguments, else where and why not.
+    ///
+    /// `device_add` takes properties that the schema does not list (they are the drivers' own): there only the members
+    /// that it knows are checked.
+    pub fn check(&self, command: &str, arguments: &Value) -> Result<(), String> {
+        let entity = self.entity(command).filter(|e| word(e, "meta-type") == "command");
+        let entity = entity.ok_or_else(|| format!("there is no command `{command}`"))?;
+        self.value(word(entity, "arg-type"), arguments, command, command == "device_add")
+    }
+
     fn entity(&self, name: &str) -> Option<&'a Value> {
-        self.schema.iter().find(|entity| word(entity, "name") == name)
+        self.entities.get(name).copied()
     }
 
     fn value(&self, kind: &str, value: &Value, at: &str, open: bool) -> Result<(), String> {
@@ -150,7 +158,7 @@ mod tests {
     }
 
     fn both(command: &str, arguments: Value) -> [Result<(), String>; 2] {
-        ["7.2", "10.0"].map(|version| check(&schema(version), command, &arguments))
+        ["7.2", "10.0"].map(|version| Schema::of(&schema(version)).check(command, &arguments))
     }
 
     #[test]

@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use super::PATIENCE;
 use crate::kit::lab::Lab;
 
-/// Both vCPUs are busy without a program: the kernel's idle loop polls.
+/// Both vCPUs are busy once the guest is ready.
 const MACHINE: &str = r#"(
     guest: Linux,
     accelerator: Kvm,
     cpu: (pin: "2-3", emulator: "1", features: ["-xsave"]),
     memory: (size: "256 MiB"),
     kernel: (image: "/lab/guests/vmlinux", initrd: "/lab/guests/initramfs",
-             cmdline: "console=ttyS0 quiet mitigations=off init_on_alloc=0 idle=poll"),
+             cmdline: "console=ttyS0 quiet mitigations=off init_on_alloc=0 guest.busy"),
     networks: [],
     serial: File("/run/lab/guest.log"),
     host: (HOST),

@@ -48,10 +48,31 @@ apt_update() {
     apt_is_fresh=1
 }
 
+# candidate PACKAGE: the version that apt would install; nothing if there is none.
+candidate() { apt-cache policy "$1" | sed -n 's/^ *Candidate: \([^(]\)/\1/p'; }
+
 rust_is_new_enough() {
     local version
     version=$("$1" --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p') || return 1
     [ -n "$version" ] && [ "$(printf '%s\n' "$rust_needed" "$version" | sort -V | head -n 1)" = "$rust_needed" ]
+}
+
+# Debian 12 has no rustup, and a Rust that is new enough only among its security updates (for browsers). Takes it from there,
+# and leaves the machine's own lists as they are.
+rust_of_security_updates() {
+    local lists apt
+    say "installing Rust from Debian 12's security updates, which this machine's lists do not have"
+    lists=$(mktemp -d)
+    # apt fetches as a user of its own.
+    chmod 755 "$lists"
+    mkdir -p "$lists/lists/partial"
+    [ ! -e /etc/apt/sources.list ] || cat /etc/apt/sources.list >"$lists/sources.list"
+    echo "deb http://deb.debian.org/debian-security bookworm-security main" >>"$lists/sources.list"
+    apt=(apt-get -qq -o "Dir::Etc::SourceList=$lists/sources.list" -o "Dir::State::Lists=$lists/lists")
+    as_root "${apt[@]}" update >&2 &&
+        as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends \
+            cargo-web rustc-web gcc libc6-dev >&2 || say "that did not work"
+    as_root rm -rf "$lists"
 }
 
 # Has a cargo that is new enough in PATH: the one that is there, rustup's, or a Debian package that is new enough.
@@ -65,12 +86,16 @@ need_rust() {
     local pair
     for pair in cargo:rustc cargo-web:rustc-web; do
         local version
-        version=$(apt-cache policy "${pair#*:}" | sed -n 's/^ *Candidate: //p')
+        version=$(candidate "${pair#*:}")
         if [ -n "$version" ] && dpkg --compare-versions "$version" ge "$rust_needed"; then
             need "${pair%%:*}" "${pair#*:}" gcc libc6-dev
             rust_is_new_enough cargo && return
         fi
     done
+    if [ -z "$(candidate rustup)" ] && [ "$(. /etc/os-release; echo "${VERSION_CODENAME-}")" = bookworm ]; then
+        rust_of_security_updates
+        rust_is_new_enough cargo && return
+    fi
     need rustup gcc libc6-dev
     say "installing Rust with rustup"
     rustup toolchain install stable --profile default >&2

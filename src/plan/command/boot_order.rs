@@ -65,7 +65,7 @@ fn is_storage(given: &Given) -> bool {
 }
 
 /// Disks, a network card (class 02), a USB controller (0c03).
-fn is_bootable(given: &Given) -> bool {
+pub(super) fn is_bootable(given: &Given) -> bool {
     is_storage(given) || given.function.class >> 16 == 0x02 || given.function.class >> 8 == 0x0c03
 }
 

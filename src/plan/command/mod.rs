@@ -13,6 +13,7 @@ mod devices;
 mod enlightenments;
 mod extra;
 mod firmware;
+mod lacks;
 mod memory;
 mod smbios;
 mod watchdog;

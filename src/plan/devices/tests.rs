@@ -671,3 +671,18 @@ fn a_property_that_qemu_does_not_have_is_refused_with_the_nearest_name() {
     let words = "`vfio-pci` of /usr/bin/qemu-system-x86_64 has no property `x-no-nmap`; did you mean `x-no-mmap`?";
     assert_eq!(refused, [words]);
 }
+
+#[test]
+fn a_card_for_windows_without_a_keyboard_is_told() {
+    let told = |guest: &str, pci: &str, more: &str| {
+        let disk = "disks: [(file: \"/a.qcow2\")]";
+        let machine = format!("(guest: {guest}, memory: (size: \"4 GiB\"), {disk}, pci: [{pci}]{more})");
+        sample::plan(&machine, &host()).findings.iter().any(|finding| finding.key == "input.any")
+    };
+    assert!(told("Windows11", "\"01:00.*\"", ""));
+    assert!(!told("Windows11", "\"01:00.*\"", ", input: Auto"));
+    assert!(!told("Windows11", "\"01:00.*\"", ", usb: []"));
+    assert!(!told("Windows11", "\"01:00.*\"", ", display: Spice()"));
+    assert!(!told("Windows11", "", ""));
+    assert!(!told("Linux", "\"01:00.*\"", ""));
+}

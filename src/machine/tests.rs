@@ -52,8 +52,8 @@ fn an_error_is_json_for_scripts() {
 #[test]
 fn syntax() {
     for (text, expected) in [
-        ("", "win11.ron: is empty"),
-        ("// nothing", "win11.ron: is empty"),
+        ("", "win11.ron:1:1: the file is empty"),
+        ("// nothing", "win11.ron:1:1: the file is empty"),
         ("(guest: Linux", "win11.ron:1:1: this `(` is never closed"),
         ("(guest: Linux,\nmemory: (size: \"1 GiB\"", "win11.ron:2:9: this `(` is never closed"),
         ("guest: Linux", "win11.ron:1:1: the machine cannot be `guest`"),
@@ -69,6 +69,8 @@ fn syntax() {
         ),
         ("(guest: Linux, name: \"C:\\Windows\")", "win11.ron:1:25: bad escape in text: unknown escape character"),
         ("(guest: Linux, secure-boot: 1)", "win11.ron:1:16: `secure-boot` is no field's name"),
+        ("# a comment\n(guest: Linux)", "win11.ron:1:1: `#` begins no comment"),
+        ("(guest: Linux,\n  # memory\n)", "win11.ron:2:3: `#` begins no comment"),
         ("#![enable(x)] ()", "win11.ron:1:12: no RON extension named `x`"),
     ] {
         assert_eq!(refused(text).lines().next().unwrap(), expected, "{text}");
@@ -127,7 +129,30 @@ fn remedies() {
         ("disks: [()]", "help: add `file: \"disk.qcow2\"`, or write `media: Cd` for an empty CD drive"),
         ("give_back_unless: ()", "help: add `within: 120`"),
         ("user: 1000", "help: write `\"1000\"`"),
-        ("display: Vnc(5900)", "help: a field's name comes before its value: `name: 5900`"),
+        ("display: Vnc(5900)", "help: a field's name comes before its value: `port: 5900`"),
+        ("networks: [(backend: Macvtap(\"eth0\"))]", "help: write `Macvtap(interface: \"eth0\")`"),
+        ("networks: [(backend: Bridge(br0))]", "help: write `\"br0\"`"),
+        ("user: “me”", "help: text stands in straight double quotes: `\"me\"`"),
+        ("name: 'win11'", "help: text stands in straight double quotes: `\"win11\"`"),
+        ("rtc: ‘Utc’", "help: write `Utc`, without quotes"),
+        ("pci: [01:00.0]", "help: write `\"01:00.0\"`"),
+        ("qemu: qemu10", "help: write `\"qemu10\"`"),
+        ("cpu: (pin: [0, 1])", "help: write `\"0,1\"`"),
+        ("cpu: 8", "help: write `(vcpus: 8)`"),
+        ("disks: [\"x.qcow2\"]", "help: write `(file: \"x.qcow2\")`"),
+        ("disks: (file: \"x\")", "help: a list has brackets, also if it is short: `[(…)]`"),
+        ("pci: \"01:00.0\"", "help: write `[\"01:00.0\"]`"),
+        ("extra_args: \"-device foo\"", "help: write `[\"-device\", \"foo\"]`"),
+        ("cpu: vcpus: 8", "help: the fields of a part stand in parentheses: `(vcpus: …)`"),
+        ("disks: [(file: \"x\", bus: \"virtio\")]", "help: did you mean `VirtioBlk`, without quotes?"),
+        ("display: \"gtk\"", "help: did you mean `Gtk`, without quotes?"),
+        ("firmware: \"efi\"", "help: did you mean `Uefi`, without quotes?"),
+        ("serial: \"/tmp/x.log\"", "help: write `File(\"/tmp/x.log\")`"),
+        ("vcpu: 8", "help: write `cpu: (vcpus: 8)`; `vfio-run help cpu.vcpus` explains it"),
+        ("hugepages: true", "pages: Huge(\"2 MiB\")"),
+        ("networks: [(bridge: \"br0\")]", "help: write `networks: [(backend: Bridge(\"br0\"))]`"),
+        ("autostart: true", "help: `vfio-run unit --install FILE`"),
+        ("vsock: Auto,,", "help: one comma is enough"),
         ("cpu.vcpus: 4", "help: a field of a part is written in parentheses: `cpu: (vcpus: …)`"),
         ("rtc: utc", "allowed: `Utc`, `LocalTime`"),
         ("cpu: (vcpus: -4)", "allowed: a whole number from 0 to 4294967295"),
@@ -137,8 +162,21 @@ fn remedies() {
         assert!(text.contains(expected), "{written}: {text}");
     }
     // What is proposed is taken.
-    let text = refused("(guest: Linux, memory: (size: 4096))");
-    assert!(text.contains("help: write it with its unit: `\"4096 MiB\"`"), "{text}");
+    for (size, write) in [("4096", "write it with its unit: `\"4096 MiB\"`"), ("16 MiB", "write `\"16 MiB\"`")] {
+        let text = refused(&format!("(guest: Linux, memory: (size: {size}))"));
+        assert!(text.contains(&format!("help: {write}")), "{text}");
+    }
+    let pages = refused("(guest: Linux, memory: (size: \"1 GiB\", pages: \"2M\"))");
+    assert!(pages.contains("help: write `Huge(\"2M\")`"), "{pages}");
+    for (text, help) in [
+        ("guest: Linux\nmemory:\n  size: 1 GiB", "put `(` before the first field"),
+        ("guest = \"Linux\"\n[memory]", "fields in parentheses, `name: value`"),
+        ("{\"guest\": \"Linux\"}", "JSON has braces"),
+        ("<domain type=\"kvm\">", "no libvirt domain can be read"),
+    ] {
+        let refused = refused(text);
+        assert!(refused.contains(help), "{text}: {refused}");
+    }
 }
 
 #[test]

@@ -9,7 +9,10 @@ use ron::error::{Error, SpannedError};
 use serde_path_to_error::Segment;
 
 use super::lines::{self, Lines, Position, Value};
+use super::nearest::nearest;
+use super::of_others;
 use super::refused::Refused;
+use super::rewritten::rewritten;
 use super::tokens::Span;
 use super::words::Completed;
 use crate::machine::schema::Fields;
@@ -31,7 +34,7 @@ impl Explain<'_> {
         let value = self.lines.get(&full);
         let fields = Fields::of_machine();
         if self.lines.get("").is_none() && error.code != Error::UnclosedBlockComment {
-            return Refused::file(self.path, "is empty")
+            return Refused::at(self.path, self.text, Span::default(), "the file is empty")
                 .help("a machine needs `guest` and `memory`: `(guest: Linux, memory: (size: \"4 GiB\"))`");
         }
         match &error.code {
@@ -59,7 +62,9 @@ impl Explain<'_> {
                         refused.help(format!("field names are written with `_`: `{}`", name.replace('-', "_")))
                     }
                     _ if name.starts_with(|first: char| first.is_ascii_digit()) => {
-                        refused.help(format!("a field's name comes before its value: `name: {name}`"))
+                        let variant = self.lines.get(&field).map_or("", |value| self.written(value.head));
+                        let known = fields.first_in_variant(&field, variant, "a whole number").unwrap_or("name");
+                        refused.help(format!("a field's name comes before its value: `{known}: {name}`"))
                     }
                     Some((part, rest)) => {
                         refused.help(format!("a field of a part is written in parentheses: `{part}: ({rest}: …)`"))
@@ -117,15 +122,19 @@ impl Explain<'_> {
     fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let (found, (parent, _)) = (lines::cut(found), split(field));
         let place = inside(parent);
+        let of_others = of_others::in_place_of(found, parent, fields);
         // The beginning of a name is too far from a long one to count as mistyped: `password` for `password_file`.
         let begun = || expected.iter().copied().find(|known| found.len() >= 4 && known.starts_with(found));
-        let near = nearest(found, expected).or_else(begun);
+        let near = nearest(found, expected).or_else(begun).filter(|_| of_others.is_none());
         let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let refused = self
             .refuse(span, field, format!("unknown field `{found}`{place}{guess}"))
             .allowed(format!("the fields{place} are {}", list(expected)));
         if near.is_some() {
             return refused;
+        }
+        if let Some(help) = of_others {
+            return refused.help(help);
         }
         match fields.homes(found).first() {
             Some(home) if *home != parent => refused.help(format!("`{found}` is a field of `{home}`")),
@@ -177,6 +186,13 @@ impl Explain<'_> {
             return self.refuse(value.head, field, format!("{subject} cannot be `{shown}`"));
         };
         let bare = written.trim_matches('"');
+        // A variant's fields without a name: `Macvtap("eth0")`.
+        if let Some(variant) = self.variant_with_fields(value, field, &takes)
+            && let Some(name) = fields.first_in_variant(field, variant, &takes)
+        {
+            let message = format!("{subject}: `{variant}` takes fields");
+            return self.refuse(value.head, field, message).help(format!("write `{variant}({name}: {written})`"));
+        }
         // A variant that holds fields or a number, without its parentheses: `vsock: Cid`.
         if takes.contains(&format!("`{bare}(…)`")) && bare == written {
             let message = format!("{subject}: `{bare}` takes a value in parentheses");
@@ -191,18 +207,23 @@ impl Explain<'_> {
         if bare != written && takes.contains(&format!("`{bare}")) {
             return refused.help(format!("write `{bare}` without quotes"));
         }
+        if field.is_empty() {
+            return of_others::form(self.text).map_or(refused.clone(), |help| refused.help(help));
+        }
         let plain = bare.parse::<i64>().is_ok() || matches!(bare, "true" | "false");
         if bare != written && plain && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
             return refused.help("numbers, `true` and `false` are written without quotes");
         }
-        if let (true, Ok(number)) = (takes.contains("amount of memory"), written.parse::<u64>()) {
-            let unit = if number < 256 { "GiB" } else { "MiB" };
-            return refused.help(format!("write it with its unit: `\"{written} {unit}\"`"));
-        }
-        match (takes.starts_with("text"), written.starts_with(['(', '[', '{'])) {
-            (true, false) if shown.len() == written.len() => refused.help(format!("write `\"{written}\"`")),
-            _ => refused,
-        }
+        let rest = &self.text[value.head.start..];
+        rewritten(rest, written, field, &takes, fields).map_or(refused.clone(), |help| refused.help(help))
+    }
+
+    /// The name before the parentheses that this value is alone in, if text is taken there and this is text already: then
+    /// another variant's type was looked up.
+    fn variant_with_fields(&self, value: &Value, field: &str, takes: &str) -> Option<&str> {
+        let alone = value.path.strip_prefix(field) == Some(".0") && takes.starts_with("text");
+        let variant = self.lines.get(field).filter(|_| alone && self.written(value.head).starts_with('"'))?;
+        Some(self.written(variant.head))
     }
 
     fn syntax(&self, error: &SpannedError, field: &str, fields: &Fields) -> Refused {
@@ -222,6 +243,14 @@ impl Explain<'_> {
             return self
                 .refuse(open, field, format!("this `{bracket}` is never closed"))
                 .help("or one that was opened in it took the closing bracket that was meant for this one");
+        }
+        // `ron` reads it as the beginning of an attribute, and stops behind it.
+        let line = self.text[..at.start].rfind('\n').map_or(0, |end| end + 1);
+        let hash =
+            if next == Some('#') { Some(at.start) } else { self.text[line..at.start].rfind('#').map(|n| line + n) };
+        if let Some(start) = hash.filter(|_| next == Some('#') || error.code == Error::ExpectedAttribute) {
+            let at = Span { start, end: start + 1 };
+            return self.refuse(at, field, "`#` begins no comment".to_owned()).help("comments begin with `//`");
         }
         let message = match &error.code {
             Error::ExpectedComma if next == Some('(') => {
@@ -246,6 +275,10 @@ impl Explain<'_> {
             }
             Error::TrailingCharacters => format!("the machine ends before {found}; nothing may follow"),
             Error::ExpectedIdentifier if next == Some('"') => "names are written without quotes".to_owned(),
+            Error::ExpectedIdentifier if next == Some(',') => {
+                let message = format!("a name is missing before {found}");
+                return self.refuse(at, field, message).help("one comma is enough");
+            }
             Error::ExpectedIdentifier => format!("a name is missing before {found}"),
             Error::InvalidEscape(what) => {
                 let message = format!("bad escape in text: {}", decapitalized(what));
@@ -344,38 +377,4 @@ fn decapitalized(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(char::to_lowercase);
     first.into_iter().flatten().chain(chars).collect()
-}
-
-/// The known name that was most likely meant, if one is near: a third of it may differ, letter case aside.
-pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    let found = found.to_lowercase();
-    // Nobody mistypes a name into something this long, and the distance costs its square.
-    if found.len() > 64 {
-        return None;
-    }
-    let distance = |name: &str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
-    let near = known.iter().min_by_key(|name| distance(name))?;
-    let allowed = (near.chars().count().max(found.chars().count()) / 3).max(1);
-    (distance(near) <= allowed).then_some(near)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_must_be_near() {
-        let known = ["vcpus", "pin", "emulator"];
-        for (found, near) in [
-            ("vcpu", Some("vcpus")),
-            ("VCPUS", Some("vcpus")),
-            ("emulater", Some("emulator")),
-            ("pni", Some("pin")),
-            ("memory", None),
-            ("x", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(found, &known), near, "{found}");
-        }
-    }
 }

@@ -2,13 +2,16 @@
 
 mod explain;
 mod lines;
+mod nearest;
+mod of_others;
 mod refused;
+mod rewritten;
 mod source;
 mod tokens;
 mod validate;
 mod words;
 
-pub use explain::nearest;
 pub use lines::{Lines, Position};
+pub use nearest::nearest;
 pub use refused::{Place, Refused};
 pub use source::{Source, parse, read};

@@ -87,6 +87,15 @@ impl Fields {
         of_one.chain(plain.iter().filter_map(unit))
     }
 
+    /// The first field of a variant that takes what begins with these words, as [`Fields::takes`] has them.
+    pub fn first_in_variant(&self, path: &str, variant: &str, takes: &str) -> Option<&str> {
+        let node = self.follow(self.get(path)?);
+        let (_, inner) = self.variants(node).find(|(name, inner)| *name == variant && inner.is_some())?;
+        let kind = takes.split([':', ',']).next().unwrap_or(takes);
+        let fits = |name: &&str| self.takes(&format!("{path}.{name}")).is_some_and(|taken| taken.starts_with(kind));
+        self.names(self.follow(inner?)).into_iter().find(fits)
+    }
+
     /// The names that a value of the field can be and that take fields, none of which must be written.
     #[cfg(test)]
     pub fn words_with_fields(&self, path: &str) -> Vec<String> {

@@ -1,0 +1,118 @@
+//! What people write who come from other programs: the names of fields there, and files that are no RON at all.
+
+use crate::machine::schema::Fields;
+
+/// Names that libvirt, QEMU or front ends of theirs have for something: the part of the machine that they stand in here
+/// (empty: the machine itself), the names, and the field that is meant.
+const NAMES: &[(&str, &[&str], &str)] = &[
+    ("", &["hostdev", "hostdevs", "gpu", "gpus", "vfio", "passthrough"], "pci"),
+    ("", &["vcpu", "smp", "cores"], "cpu.vcpus"),
+    ("", &["cputune", "vcpupin", "pinning", "affinity"], "cpu.pin"),
+    ("", &["emulatorpin"], "cpu.emulator"),
+    ("", &["numatune"], "memory.nodes"),
+    ("", &["hugepages", "hugepage", "memoryBacking"], "memory.pages"),
+    ("", &["ram", "mem", "currentMemory", "maxmem"], "memory.size"),
+    ("", &["loader", "nvram"], "firmware.code"),
+    ("", &["ovmf", "uefi", "efi", "bios", "secureboot", "secure_boot"], "firmware"),
+    ("", &["os", "ostype", "osinfo"], "guest"),
+    ("", &["clock"], "rtc"),
+    ("", &["drive", "drives", "hdd", "hda", "harddisk", "storage"], "disks.file"),
+    ("", &["cdrom", "iso"], "disks.media"),
+    ("", &["nic", "net", "netdev", "interface", "bridge"], "networks.backend"),
+    ("", &["hostfwd", "portforward", "port_forwards"], "networks.forward"),
+    ("", &["sound", "soundhw"], "audio"),
+    ("", &["ivshmem", "shmem", "kvmfr"], "looking_glass"),
+    ("", &["filesystem", "filesystems", "virtiofs", "virtfs", "fsdev"], "shares"),
+    ("", &["graphics", "vnc", "spice", "viewer"], "display"),
+    ("", &["usb_devices", "usbdev", "redirdev"], "usb"),
+    ("", &["evdev"], "input"),
+    ("", &["qemu_args", "args", "commandline", "raw_args"], "extra_args"),
+    ("cpu", &["vcpupin", "affinity", "cpuset"], "cpu.pin"),
+    ("cpu", &["emulatorpin"], "cpu.emulator"),
+    ("cpu", &["sockets", "dies", "cores", "threads", "smp"], "cpu.topology.cores"),
+    ("cpu", &["vendor_id", "kvm_hidden", "hidden"], "cpu.hide_kvm"),
+    ("memory", &["hugepages", "hugepage", "hugetlb"], "memory.pages"),
+    ("disks", &["path", "source", "image"], "disks.file"),
+    ("networks", &["bridge", "type", "network"], "networks.backend"),
+    ("networks", &["hostfwd"], "networks.forward"),
+    ("pci", &["domain", "bus", "function", "host"], "pci.address"),
+    ("pci", &["romfile"], "pci.rom"),
+    ("display", &["listen", "bind"], "display.address"),
+];
+
+/// What has another place than a field of the machine file.
+const ELSEWHERE: &[(&str, &[&str], &str)] = &[
+    (
+        "",
+        &["autostart"],
+        "`vfio-run unit --install FILE` makes a unit, which systemd starts at boot once it is enabled",
+    ),
+    ("", &["description", "title", "metadata", "comment"], "write a comment: `// …`"),
+    ("", &["devices"], "devices are fields of the machine: `disks`, `networks`, `pci`, `usb` and others"),
+    (
+        "pci",
+        &["multifunction"],
+        "leave it out: the functions of a card that are passed through are one device in the guest",
+    ),
+];
+
+/// What to write in place of a field's name that other programs have; `part` is the path that it stands in.
+pub(super) fn in_place_of(name: &str, part: &str, fields: &Fields) -> Option<String> {
+    let part = part.split(['[', '.']).next().unwrap_or_default();
+    let is = |(its, names): (&str, &[&str])| its == part && names.contains(&name);
+    if let Some((_, _, field)) = NAMES.iter().find(|(its, names, _)| is((its, names))) {
+        return fields.snippet(field).map(|snippet| format!("write `{snippet}`; `vfio-run help {field}` explains it"));
+    }
+    let elsewhere = ELSEWHERE.iter().find(|(its, names, _)| is((its, names)));
+    elsewhere.map(|(_, _, words)| (*words).to_owned())
+}
+
+/// What a file is that does not begin with `(`, and how a machine file begins.
+pub(super) fn form(text: &str) -> Option<String> {
+    const RON: &str = "`(guest: Linux, memory: (size: \"4 GiB\"))`";
+    let text = text.trim_start();
+    let name = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let behind = text[name..].trim_start().chars().next();
+    Some(match (text.chars().next()?, behind) {
+        ('{', _) => format!("JSON has braces and names in quotes; a machine file is RON: {RON}"),
+        ('<', _) => format!("this is XML; no libvirt domain can be read, a machine file is RON: {RON}"),
+        ('[', _) | (_, Some('=')) => {
+            format!("a machine file is RON: fields in parentheses, `name: value`, with commas between: {RON}")
+        }
+        (_, Some(':')) if name > 0 => {
+            format!("put `(` before the first field, `)` behind the last, and a comma behind each: {RON}")
+        }
+        ('-', _) => format!("this looks like YAML; a machine file is RON: {RON}"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_of_others_leads_to_a_field_and_is_none_itself() {
+        let fields = Fields::of_machine();
+        for (part, names, field) in NAMES {
+            assert!(fields.snippet(field).is_some(), "{field}");
+            for name in *names {
+                let path = if part.is_empty() { (*name).to_owned() } else { format!("{part}.{name}") };
+                assert!(fields.get(&path).is_none(), "{path} is a field");
+            }
+        }
+        for (part, names, _) in ELSEWHERE {
+            assert!(names.iter().all(|name| fields.get(&format!("{part}.{name}")).is_none()), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_others_are_told_in_their_part_alone() {
+        let fields = Fields::of_machine();
+        let told = |name, part| in_place_of(name, part, fields).unwrap_or_default();
+        assert!(told("gpu", "").starts_with("write `pci: [\"01:00.*\"]`"), "{}", told("gpu", ""));
+        assert!(told("path", "disks[1]").starts_with("write `disks: [(file: "), "{}", told("path", "disks[1]"));
+        assert_eq!(in_place_of("path", "", fields), None);
+        assert_eq!(in_place_of("nonsense", "", fields), None);
+    }
+}

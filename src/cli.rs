@@ -1,13 +1,15 @@
 //! The command line: the one source of help, man pages and completions.
 
+mod words;
+
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::machine::{Disk, Fields, HostDevice, nearest};
+use crate::machine::{Disk, Fields, HostDevice};
 use crate::manual;
 use crate::units::DiskFormat;
 
@@ -91,25 +93,14 @@ fn with_verb(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, clap::Error>
     if let Some(first) = first {
         let is_verb = |word: &str| Cli::command().find_subcommand(word).is_some();
         if !arguments[first].to_str().is_some_and(is_verb) {
-            if let Some(refused) = arguments[first].to_str().and_then(misspelt) {
-                return Err(refused);
+            let more = arguments.iter().skip(first + 1).any(|argument| !dashed(argument));
+            if let Some(text) = arguments[first].to_str().and_then(|word| words::refused(word, more, &verbs())) {
+                return Err(Cli::command().error(ErrorKind::InvalidSubcommand, text));
             }
             arguments.insert(first, "run".into());
         }
     }
     Ok(arguments)
-}
-
-/// Why a word is refused that is nearly a verb; `None` if it can be a file.
-fn misspelt(word: &str) -> Option<clap::Error> {
-    if word.contains(['/', '.']) || Path::new(word).exists() {
-        return None;
-    }
-    let verbs = verbs();
-    let near = nearest(word, &verbs.iter().map(String::as_str).collect::<Vec<_>>())?.to_owned();
-    let text =
-        format!("there is no command `{word}`; did you mean `{near}`? (A machine is named by its file: `{word}.ron`)");
-    Some(Cli::command().error(ErrorKind::InvalidSubcommand, text))
 }
 
 /// How much to say, and in what form.
@@ -118,7 +109,7 @@ pub struct OutputArgs {
     /// Say more; twice: everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
-    /// Say only what went wrong
+    /// Say only what went wrong: no advice, and nothing that is as it should be
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Print JSON for scripts on standard output: one value, or with `run` and `recover --adopt` one line for each message
@@ -526,6 +517,19 @@ mod tests {
             let error = refused(line);
             assert!(error.to_string().contains("no command `chek`; did you mean `check`?"), "{error}");
             assert_eq!(error.exit_code(), i32::from(crate::units::exit::USAGE));
+        }
+        for (line, words) in [
+            ("vfio-run start win11.ron", "`vfio-run win11.ron`"),
+            ("vfio-run destroy win11", "`vfio-run stop --force win11`"),
+            ("vfio-run shutdown win11", "`vfio-run stop win11`"),
+            ("vfio-run list", "`vfio-run status`"),
+            ("vfio-run edit win11", "edit it"),
+            ("vfio-run define x.xml", "a machine is its file"),
+            ("vfio-run import x.xml", "no libvirt domain"),
+            ("vfio-run frobnicate a b", "there is no command `frobnicate`"),
+        ] {
+            let error = refused(line).to_string();
+            assert!(error.contains(words) && !error.contains("unexpected argument"), "{error}");
         }
         // A machine's name in place of its file: what reads the file says more.
         assert!(matches!(Cli::read(["vfio-run".into(), "win11".into()]).unwrap().command, Command::Run(_)));

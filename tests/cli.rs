@@ -54,6 +54,27 @@ fn check_says_go_or_why_not() {
 }
 
 #[test]
+fn quiet_says_only_what_went_wrong() {
+    each(|world| {
+        // Advice: so little memory for Windows is warned of, and forbids no start.
+        let machine = world.machine("guest: Windows10, firmware: Bios");
+        let machine = machine.to_str().unwrap();
+        let loud = world.done(&["check", machine]).with(0);
+        assert!(loud.out.contains("warn") && loud.out.contains("can start"), "{loud:?}");
+        let quiet = world.done(&["check", "-q", machine]).with(0);
+        assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+
+        world.machine("guest: Windows10, firmware: Bios, disks: [(file: \"missing.qcow2\")]");
+        for verb in ["check", "run", "rehearse"] {
+            let no = world.done(&[verb, "-q", machine]).with(3);
+            let said = no.out.clone() + &no.err;
+            assert!(said.contains("FAIL") && said.contains("missing.qcow2"), "{no:?}");
+            assert!(!said.contains("warn") && !said.contains("ok  "), "{no:?}");
+        }
+    });
+}
+
+#[test]
 fn a_captured_host_makes_the_same_plan() {
     each(|world| {
         let machine = world.machine("tpm: V2");
@@ -121,7 +142,7 @@ fn a_bad_file_is_told_by_line_and_column_and_nothing_is_touched() {
             ("(guest: Linux, memory: (size: \"1 GiB\"), cpu: (vcpu: 2))", ":1:47:", "did you mean `vcpus`"),
             ("(\n  guest: Linux,\n  memory: (size: \"lots\"),\n)", ":3:18:", "lots"),
             ("(\n  guest: Linux,\n  memory: (size: \"1 GiB\"\n)", ":", "machine.ron"),
-            ("", ":", "is empty"),
+            ("", ":1:1:", "is empty"),
         ] {
             let machine = world.file("machine.ron", text);
             for verb in ["run", "plan", "check", "unit"] {
@@ -184,6 +205,23 @@ fn a_refused_start_is_told_in_json_lines_and_a_refused_rehearsal_as_a_value() {
 }
 
 #[test]
+fn what_cannot_be_written_is_an_error() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        let machine = machine.to_str().unwrap();
+        let host = ["host", "--json"];
+        for asked in [&["plan", machine][..], &["check", machine], &["unit", machine], &host, &["schema"], &["man"]] {
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let mut command = world.command(asked);
+            let ended = command.stdout(full).stderr(std::process::Stdio::piped()).output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(1), "{asked:?}: {said}");
+            assert!(said.contains("No space left on device"), "{asked:?}: {said}");
+        }
+    });
+}
+
+#[test]
 #[ignore = "needs systemd-analyze"]
 fn systemd_takes_the_unit() {
     each(|world| {
@@ -224,6 +262,11 @@ fn nothing_runs_and_nothing_was_left() {
         assert!(world.done(&["status"]).with(0).out.contains("no machine runs"));
         world.done(&["status", "nobody"]).with(1);
         world.done(&["stop", "nobody"]).with(1);
+        for verb in ["stop", "status"] {
+            let by_file = world.done(&[verb, "nobody.ron"]).with(1);
+            let said = by_file.out.clone() + &by_file.err;
+            assert!(said.contains("a machine is told by its name, as in `vfio-run status nobody`"), "{by_file:?}");
+        }
         world.done(&["recover", "nobody"]).with(0);
         assert_eq!(world.done(&["recover", "--json"]).with(0).json(), Value::Array(Vec::new()));
         world.done(&["recover", "--adopt", "nobody"]).with(1);

@@ -20,21 +20,34 @@ pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
             "name": plan.name, "go": blocked == 0, "last_failure": last_failure, "findings": findings,
             "launcher": running.and_then(|owner| owner.pid),
         }))?;
+    } else if output.quiet {
+        // As every command: nothing if nothing is wrong.
+        let forbids: Vec<_> = planned::blockers(&plan).cloned().collect();
+        if !forbids.is_empty() {
+            report::say(&report::findings(&forbids, false));
+        }
+        if blocked > 0 || running.is_some() {
+            report::say(&verdict(&plan.name, blocked, running));
+        }
     } else {
         if let Some(failure) = last_failure {
             report::say(&failure.describe(&plan.name));
         }
-        report::say(&report::findings(&plan.findings, !output.quiet));
-        let name = &plan.name;
-        let launched = |owner: Owner| owner.pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
-        report::say(&match (blocked, running) {
-            (0, None) => format!("{name} can start"),
-            (0, Some(owner)) => {
-                format!("{name} runs already{}; `vfio-run stop {name}` ends it, then it can start", launched(owner))
-            }
-            (1, _) => format!("{name} cannot start: one of the findings above forbids it"),
-            (n, _) => format!("{name} cannot start: {n} of the findings above forbid it"),
-        });
+        report::say(&report::findings(&plan.findings, true));
+        report::say(&verdict(&plan.name, blocked, running));
     }
     Ok(if blocked == 0 { exit::OK } else { exit::REFUSED })
+}
+
+/// Go or no-go, in a sentence.
+fn verdict(name: &str, blocked: usize, running: Option<Owner>) -> String {
+    let launched = |owner: Owner| owner.pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
+    match (blocked, running) {
+        (0, None) => format!("{name} can start"),
+        (0, Some(owner)) => {
+            format!("{name} runs already{}; `vfio-run stop {name}` ends it, then it can start", launched(owner))
+        }
+        (1, _) => format!("{name} cannot start: one of the findings above forbids it"),
+        (n, _) => format!("{name} cannot start: {n} of the findings above forbid it"),
+    }
 }

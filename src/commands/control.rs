@@ -186,5 +186,5 @@ fn supervised(name: &str, then: &str) -> Result<PathBuf> {
     if run::guest_lives(&run_dir) {
         bail!("{name} runs without a launcher; `vfio-run recover --adopt {name}` takes it over, {then}");
     }
-    bail!("{name} does not run")
+    bail!(machines::does_not_run(name))
 }

@@ -77,7 +77,7 @@ pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str,
 fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
     let run_dir = machines::run_dir(name)?;
     if !run::is_run_dir(&run_dir) {
-        bail!("{name} does not run");
+        bail!(machines::does_not_run(name));
     }
     let lock = match run::Lock::take(&run_dir)? {
         Ok(lock) => lock,
@@ -90,7 +90,7 @@ fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
         // It ended, and its launcher with it, since the look above.
         if Journal::read(&run_dir)?.is_none() {
             lock.remove_folder()?;
-            bail!("{name} does not run");
+            bail!(machines::does_not_run(name));
         }
         bail!("the guest of {name} does not run; `vfio-run recover {name}` restores the host");
     }

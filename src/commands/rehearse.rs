@@ -18,11 +18,11 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
             report::json(&serde_json::json!({ "name": plan.name, "findings": plan.findings }))?;
             tracing::error!("{}", refusal(&plan));
         } else {
-            show_refusal(&plan);
+            show_refusal(&plan, output);
         }
         return Ok(exit::REFUSED);
     }
-    log_warnings(&plan);
+    log_warnings(&plan, output);
     if let Some(words) = little(&plan) {
         tracing::info!("{words}");
     }

@@ -18,11 +18,11 @@ pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     if planned::blockers(&plan).next().is_some() {
         match output.json {
             true => report::error_line("refused", &refusal(&plan), "findings", serde_json::to_value(&plan.findings)?),
-            false => show_refusal(&plan),
+            false => show_refusal(&plan, output),
         }
         return Ok(exit::REFUSED);
     }
-    log_warnings(&plan);
+    log_warnings(&plan, output);
     plan.report |= args.report;
     // If the machine runs already, this process says so, and starts no unit.
     if let Some(moves) = plan.moves.take()

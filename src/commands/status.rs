@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::shared::machines::{names, run_dir, state_without_answer};
+use super::shared::machines::{does_not_run, names, run_dir, state_without_answer};
 use crate::cli::{OutputArgs, StatusArgs};
 use crate::host::activity::{Activity, MemoryUse, Since};
 use crate::host::{self, Root};
@@ -138,7 +138,7 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
             report::say(&render(&all));
         } else {
             let no_name = || "no machine runs".to_owned();
-            report::say(&args.name.as_ref().map_or_else(no_name, |name| format!("{name} does not run")));
+            report::say(&args.name.as_ref().map_or_else(no_name, |name| does_not_run(name)));
         }
     }
     Ok(if args.name.is_some() && !there { exit::NOT_STARTED } else { exit::OK })

@@ -19,7 +19,8 @@ use crate::units::printable;
 /// Sets up where messages go for the rest of the process.
 pub fn install(output: OutputArgs) {
     let level = match (output.quiet, output.verbose) {
-        (true, _) => LevelFilter::ERROR,
+        // Advice has no level of its own: who gives it asks (`OutputArgs::quiet`).
+        (true, _) => LevelFilter::WARN,
         (false, 0) => LevelFilter::INFO,
         (false, 1) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,

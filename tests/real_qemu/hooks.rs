@@ -108,6 +108,23 @@ fn a_hook_that_fails_after_the_start_is_a_warning_at_the_end() {
 }
 
 #[test]
+fn quiet_keeps_what_went_wrong_and_no_advice() {
+    each(|world| {
+        let advice = "guest: Windows10, firmware: Bios";
+        let machine = world.machine(&format!("{advice}, {}", hooks(world, &[("restored", "fail")])));
+        for (option, advised) in [("-v", true), ("-q", false)] {
+            let launcher = world.start(world.command(&["run", option, machine.to_str().unwrap()]));
+            Serial::of(world).says("HELLO").type_in("q");
+            let ended = launcher.ended().with(0);
+            assert_eq!(ended.err.contains("wants 2 GiB of memory"), advised, "{ended:?}");
+            assert!(ended.err.contains("the hook restored: /bin/sh"), "{ended:?}");
+            assert_eq!(ended.err.contains("the host is as it was"), advised, "{ended:?}");
+            world.is_clean();
+        }
+    });
+}
+
+#[test]
 fn a_signal_ends_a_hook_before_the_guest() {
     each(|world| {
         let machine = world.machine(&hooks(world, &[("ready", "wait")]).replace("timeout: 2", "timeout: 60"));

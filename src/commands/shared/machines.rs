@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::host;
 use crate::journal::{self, Record};
+use crate::machine::nearest;
 use crate::run;
 use crate::trusted;
 use crate::units::machine_state;
@@ -47,6 +48,21 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
     let folder = host::run_dir().join(name);
     trusted::way(&folder)?;
     Ok(folder)
+}
+
+/// What is said of a machine that does not run: perhaps it was named by its file, or misspelt.
+pub fn does_not_run(name: &str) -> String {
+    let there = names().unwrap_or_default();
+    let others: Vec<&str> = there.iter().map(String::as_str).filter(|other| *other != name).collect();
+    let near = nearest(name, &others);
+    let hint = match (name.strip_suffix(".ron"), near) {
+        (Some(stem), _) => {
+            format!("; a machine is told by its name, as in `vfio-run status {stem}`, and not by its file")
+        }
+        (None, Some(near)) => format!("; did you mean {near}?"),
+        (None, None) => String::new(),
+    };
+    format!("{name} does not run{hint}")
 }
 
 /// How long the machine's guest may take to power off, and the hooks after it.

@@ -3,14 +3,15 @@
 use anyhow::Result;
 
 use super::stutter;
-
+use crate::cli::OutputArgs;
 use crate::plan::{Plan, Verdict};
 use crate::report;
 use crate::run::{Outcome, Report};
 
-/// Shows the findings that forbid the start.
-pub fn show_refusal(plan: &Plan) {
-    report::complain(&report::findings(&plan.findings, false));
+/// Shows the findings that forbid the start, and unless `-q` asks for no advice, those that warn.
+pub fn show_refusal(plan: &Plan, output: OutputArgs) {
+    let shown: Vec<_> = plan.findings.iter().filter(|f| !output.quiet || f.blocks()).cloned().collect();
+    report::complain(&report::findings(&shown, false));
     tracing::error!("{}", refusal(plan));
 }
 
@@ -19,8 +20,12 @@ pub fn refusal(plan: &Plan) -> String {
     format!("{} was not started and nothing was touched", plan.name)
 }
 
-/// Logs the findings that warn and do not forbid the start.
-pub fn log_warnings(plan: &Plan) {
+/// Logs the findings that warn and do not forbid the start. They are advice: with `-q`, by which one asks for what went wrong,
+/// nothing is said.
+pub fn log_warnings(plan: &Plan, output: OutputArgs) {
+    if output.quiet {
+        return;
+    }
     for finding in plan.findings.iter().filter(|f| f.ok == Verdict::No) {
         let remedy = finding.remedy.as_ref().map_or_else(String::new, |r| format!(" → {r}"));
         tracing::warn!(event = "finding", key = finding.key, "{}{remedy}", finding.sentence());

@@ -1,0 +1,66 @@
+//! Words in place of a command that are none: misspelt ones, and those of other programs that start machines.
+
+use std::path::Path;
+
+use crate::machine::nearest;
+
+/// What `virsh` and others call something, and how it is done here.
+const OF_OTHERS: &[(&[&str], &str)] = &[
+    (&["start", "create", "boot", "launch", "up"], "`vfio-run win11.ron` starts the machine of this file"),
+    (&["shutdown", "poweroff", "down"], "`vfio-run stop win11` asks the guest win11 to power off"),
+    (&["destroy", "kill"], "`vfio-run stop --force win11` ends the guest win11 without asking it"),
+    (&["list", "ls", "ps"], "`vfio-run status` lists the machines that run"),
+    (&["console"], "with `serial: Console` in its file the machine's serial port is in the terminal that starts it"),
+    (&["edit", "define", "undefine", "dumpxml"], "a machine is its file: edit it, and the next start uses it"),
+    (
+        &["import", "convert"],
+        "no libvirt domain can be read; `vfio-run man machine` has all that a machine file can say",
+    ),
+    (
+        &["reboot", "reset"],
+        "the guest restarts by itself; `vfio-run stop win11` and `vfio-run win11.ron` start it anew",
+    ),
+    (&["autostart", "enable"], "`vfio-run unit --install win11.ron` makes a unit that systemd can start at boot"),
+    (&["validate", "verify", "test"], "`vfio-run check win11.ron` says whether the machine can start"),
+    (&["show", "explain"], "`vfio-run plan --explain win11.ron` shows what a start would do, and why"),
+];
+
+/// Why the first word of a command line is refused, if it is none of the `verbs`; `None` if it can be a file. With `more` words behind
+/// it, it cannot: a start takes one file.
+pub(super) fn refused(word: &str, more: bool, verbs: &[String]) -> Option<String> {
+    if word.contains(['/', '.']) || Path::new(word).exists() {
+        return None;
+    }
+    let none = format!("there is no command `{word}`");
+    if let Some((_, instead)) = OF_OTHERS.iter().find(|(words, _)| words.contains(&word)) {
+        return Some(format!("{none}: {instead}"));
+    }
+    match nearest(word, &verbs.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Some(near) => Some(format!("{none}; did you mean `{near}`? (A machine is named by its file: `{word}.ron`)")),
+        None => more.then(|| format!("{none}; `vfio-run --help` lists them")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_of_others_is_there_once() {
+        let mut all: Vec<&str> = OF_OTHERS.iter().flat_map(|(words, _)| words.iter().copied()).collect();
+        let number = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), number);
+    }
+
+    #[test]
+    fn a_word_can_be_a_file() {
+        let refused = |word: &str, more| refused(word, more, &["check".to_owned(), "plan".to_owned()]);
+        assert_eq!(refused("win11.ron", false), None);
+        assert_eq!(refused("./start", false), None);
+        assert_eq!(refused("win11", false), None);
+        assert_eq!(refused("win11", true).unwrap(), "there is no command `win11`; `vfio-run --help` lists them");
+        assert!(refused("chek", false).unwrap().contains("did you mean `check`?"));
+    }
+}

@@ -138,6 +138,22 @@ fn refused_arguments_are_told_in_qemus_own_words() {
 }
 
 #[test]
+fn a_plan_that_cannot_be_kept_leaves_nothing_that_looks_like_a_killed_launcher() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        let plan = world.run_dir().join("plan.json");
+        let strace = ["strace", "--trace=write", "--inject=write:error=ENOSPC", "-P", plan.to_str().unwrap()];
+        let full = [&strace[..], &["-o", "/dev/null"]].concat();
+        let ended = world.start(world.wrapped(&full, &["run", machine.to_str().unwrap()])).ended().with(1);
+        assert!(ended.err.contains("plan.json: No space left on device"), "{ended:?}");
+        assert!(!world.run_dir().exists());
+        let status = world.done(&["status", &world.name]);
+        assert!(!status.out.contains("was killed"), "{status:?}");
+        world.is_clean();
+    });
+}
+
+#[test]
 fn one_machine_runs_once() {
     each(|world| {
         let machine = world.machine("serial: Socket");

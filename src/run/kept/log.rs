@@ -76,7 +76,9 @@ impl Log {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(&self.path)?;
             let end = file.seek(SeekFrom::End(0))?;
-            file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(QUOTE))))?;
+            // QEMU can cut its own log; what it wrote after that is its part too.
+            let start = if end < self.start { 0 } else { self.start };
+            file.seek(SeekFrom::Start(start.max(end.saturating_sub(QUOTE))))?;
             let mut bytes = Vec::new();
             file.take(QUOTE).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -140,6 +142,22 @@ mod tests {
         assert!(lines[1].starts_with("  no [31mstate x"), "{quote}");
         assert_eq!(lines[1].len(), 2 + QUOTE_COLUMNS);
         assert_eq!(lines[2], format!("the whole log: {}", path.display()));
+    }
+
+    #[test]
+    fn a_log_that_its_writer_cuts_or_blows_up_is_quoted_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        Log::begin(&path, "earlier runs ".repeat(1000)).unwrap();
+        let log = Log::begin(&path, format!("{OURS}starts QEMU")).unwrap();
+        let mut qemu = log.output().unwrap();
+        qemu.set_len(0).unwrap();
+        writeln!(qemu, "the last words").unwrap();
+        assert!(log.quote().contains("\n  the last words\n"), "{}", log.quote());
+        qemu.set_len(1 << 40).unwrap();
+        writeln!(qemu, "\nmore words").unwrap();
+        let quote = log.quote();
+        assert!(quote.contains("\n  more words\n") && quote.len() < 2 * QUOTE_COLUMNS, "{quote}");
     }
 
     #[test]

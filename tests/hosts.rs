@@ -1,6 +1,8 @@
 //! The hosts of tests/hosts are what the readers read. Each made-up host is written as a tree of files and
 //! read; the result is the stored file. `UPDATE_HOSTS=1 cargo test --test hosts` writes the files anew.
 
+#[path = "hosts/devices.rs"]
+mod devices;
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[path = "hosts/tree.rs"]

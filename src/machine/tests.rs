@@ -138,6 +138,8 @@ fn remedies() {
         ("pci: [01:00.0]", "help: write `\"01:00.0\"`"),
         ("qemu: qemu10", "help: write `\"qemu10\"`"),
         ("cpu: (pin: [0, 1])", "help: write `\"0,1\"`"),
+        ("cpu: (pin: \"3-1\")", "allowed: write a range from its lowest CPU to its highest"),
+        ("cpu: (pin: \"0,0\")", "allowed: name each CPU once"),
         ("cpu: 8", "help: write `(vcpus: 8)`"),
         ("disks: [\"x.qcow2\"]", "help: write `(file: \"x.qcow2\")`"),
         ("disks: (file: \"x\")", "help: a list has brackets, also if it is short: `[(…)]`"),
@@ -204,7 +206,10 @@ fn what_is_no_machine_file_is_refused() {
     };
     let fifo = dir.path().join("fifo.ron");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"odd\xff.ron"));
+    std::fs::write(&odd, "(guest: Linux, memory: (size: \"1 GiB\"))").unwrap();
     for (path, expected) in [
+        (odd, "has a path that is not UTF-8"),
         (dir.path().join("none.ron"), "cannot be read: No such file or directory (os error 2)"),
         (dir.path().to_owned(), "is a directory, not a machine file"),
         (fifo, "is not a regular file, not a machine file"),

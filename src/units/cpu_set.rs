@@ -123,7 +123,8 @@ impl FromStr for CpuSet {
                 Some((first, last)) => {
                     let (first, last) = (number(first)?, number(last)?);
                     if first > last {
-                        return Err(refuse());
+                        let allowed = "write a range from its lowest CPU to its highest, such as \"4-11\"";
+                        return Err(ParseUnitError { read: text.to_owned(), what: "a CPU list", allowed });
                     }
                     for cpu in first..=last {
                         once(set.insert(cpu))?;

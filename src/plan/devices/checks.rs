@@ -186,7 +186,17 @@ fn needed(draft: &mut Draft, given: &Given) {
     }
     let words: Vec<String> = uses.iter().map(|used| needs(used)).collect();
     let detail = format!("{} {}", given.address(), words.join(" and "));
-    let remedy = "unmount it (`umount`, `swapoff`), or route through another card; else pass another device through";
+    let is_route = |used: &String| used.starts_with("default route");
+    let remedy = match (uses.iter().any(|used| used == "/"), uses.iter().any(|used| is_route(used))) {
+        (true, _) => "this host itself runs from it: pass another device through",
+        (false, true) if uses.iter().all(|used| is_route(used)) => {
+            "route through another card, or pass another one through"
+        }
+        (false, true) => {
+            "unmount it (`umount`, `swapoff`) and route through another card, or pass another device through"
+        }
+        (false, false) => "unmount it (`umount`, `swapoff`), or pass another device through",
+    };
     draft.no(&given.key("needed"), Hard, detail, remedy);
     draft.about(&given.address_field(draft));
 }

@@ -686,3 +686,17 @@ fn a_card_for_windows_without_a_keyboard_is_told() {
     assert!(!told("Windows11", "", ""));
     assert!(!told("Linux", "\"01:00.*\"", ""));
 }
+
+#[test]
+fn what_the_host_needs_has_the_remedy_that_fits() {
+    let remedy = |uses: &[&str]| {
+        let mut host = host();
+        details(at(&mut host, "01:00.0")).uses = uses.iter().map(|used| (*used).to_owned()).collect();
+        let plan = plan(r#"pci: ["01:00.*"]"#, &host);
+        plan.findings.into_iter().find(|finding| finding.key == "pci.0000:01:00.0.needed").unwrap().remedy.unwrap()
+    };
+    assert_eq!(remedy(&["default route (eth0)"]), "route through another card, or pass another one through");
+    assert!(remedy(&["/home", "swap"]).starts_with("unmount it (`umount`, `swapoff`), or"));
+    assert!(remedy(&["/home", "default route (eth0)"]).contains("`swapoff`) and route through"));
+    assert!(remedy(&["/home", "/"]).contains("this host itself runs from it"));
+}

@@ -248,12 +248,11 @@ fn check_file(draft: &mut Draft, disk: &Resolved, path: &Path, file: &FileFact, 
     if !file.mounted.is_empty() {
         let detail = format!("the host uses {shown}: {}", file.mounted.join(", "));
         // Two systems that write to one file system destroy it.
-        draft.no(
-            &format!("{}.mounted", disk.id),
-            Hard,
-            detail,
-            "unmount it (`umount`, `swapoff`), or name another disk",
-        );
+        let remedy = match file.mounted.iter().any(|place| place == "/") {
+            true => "this host itself runs from it: name another disk",
+            false => "unmount it (`umount`, `swapoff`), or name another disk",
+        };
+        draft.no(&format!("{}.mounted", disk.id), Hard, detail, remedy);
         draft.about(field);
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::plan::{Cgroup, Plan};
+use crate::run::systemd_notify;
 use crate::systemd::{Systemd, SystemdError};
 
 const DISPLAY_MANAGER: &str = "display-manager.service";
@@ -18,6 +19,7 @@ pub async fn wait_for_display_manager(plan: &Plan) -> bool {
     if plan.leases.is_empty() || !matches!(plan.cgroup, Cgroup::Made(_)) {
         return false;
     }
+    systemd_notify::status("waiting until display-manager.service has started, if it is about to");
     let wait = async { Systemd::connect().await?.wait_for_start(DISPLAY_MANAGER, LIMIT).await };
     match wait.await {
         Ok(waited) => waited,

@@ -41,6 +41,7 @@ fn a_session_ends_and_its_guest_does_not() -> Result<()> {
             &lab;
             a_guest_outlives_the_session_that_it_was_started_from,
             why_a_start_failed_is_shown_first_until_one_succeeds,
+            a_unit_waits_for_a_display_manager_that_is_about_to_start,
         );
         lab.finish()?;
     }
@@ -113,6 +114,36 @@ fn why_a_start_failed_is_shown_first_until_one_succeeds(lab: &Lab) -> Result<()>
     ensure!(!lab.sh("/lab/bin/vfio-run status")?.contains("the last start"), "it is still told");
     lab.sh("/lab/bin/vfio-run stop only")?;
     ensure!(job.wait(SOON)?.status == 0);
+    Ok(())
+}
+
+/// As at boot, where systemd starts both at once.
+fn a_unit_waits_for_a_display_manager_that_is_about_to_start(lab: &Lab) -> Result<()> {
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+    let before = lab.snapshot_of_host()?;
+    let (unit, slow) = ("vfio-run-only", "/run/systemd/system/desktop.service.d");
+    lab.sh(&format!(
+        "/lab/bin/vfio-run unit --install {file}; systemctl stop desktop.service; mkdir -p {slow}
+printf '[Service]\\nExecStartPre=/bin/sh -c \"until [ -e /run/lab/boots ]; do sleep 0.1; done\"\\n' >{slow}/slow.conf
+systemctl daemon-reload; : >/run/lab/guest.log
+systemctl start --no-block desktop.service; systemctl start --no-block {unit}"
+    ))?;
+    // It has planned, and waits with its hands off the card.
+    lab.wait_until(
+        &format!("systemctl show -P StatusText {unit} | grep -q 'display-manager.service has started'"),
+        SOON,
+    )?;
+    ensure!(lab.sh("systemctl show -P ActiveState desktop.service")? == "activating");
+    ensure!(lab.sh("basename $(readlink /sys/bus/pci/devices/0000:01:00.0/driver)")? == "bochs-drm");
+    lab.sh("touch /run/lab/boots")?;
+    lab.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    ensure!(lab.run("systemctl is-active desktop.service")?.status != 0, "the desktop still runs");
+    lab.sh(&format!("systemctl stop {unit}"))?;
+    ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
+    ensure!(lab.sh(&format!("systemctl show -P Result {unit}"))? == "success");
+    lab.sh(&format!("rm -r {slow} /run/lab/boots /etc/systemd/system/{unit}.service; systemctl daemon-reload"))?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())
 }
 

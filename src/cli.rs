@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::machine::{Disk, Fields, HostDevice};
@@ -68,6 +68,11 @@ impl Cli {
             ErrorKind::MissingSubcommand => {
                 Self::command().error(error.kind(), "a machine file or a command is missing")
             }
+            ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(option)) => words::in_place_of_option(option)
+                    .map_or(error, |text| Self::command().error(ErrorKind::UnknownArgument, text)),
+                _ => error,
+            },
             _ => error,
         })
     }
@@ -526,6 +531,8 @@ mod tests {
             ("vfio-run edit win11", "edit it"),
             ("vfio-run define x.xml", "a machine is its file"),
             ("vfio-run import x.xml", "no libvirt domain"),
+            ("vfio-run win11.ron --check", "`vfio-run check win11.ron`"),
+            ("vfio-run run win11.ron --dry-run", "`vfio-run plan win11.ron`"),
             ("vfio-run frobnicate a b", "there is no command `frobnicate`"),
         ] {
             let error = refused(line).to_string();

@@ -41,6 +41,17 @@ pub(super) fn refused(word: &str, more: bool, verbs: &[String]) -> Option<String
     }
 }
 
+/// What is written for an option that others have for what is a command here.
+pub(super) fn in_place_of_option(option: &str) -> Option<String> {
+    let instead = match option {
+        "--check" | "--validate" | "--test" => "`vfio-run check win11.ron` says whether the machine can start",
+        "--dry-run" | "--plan" | "--print" => "`vfio-run plan win11.ron` shows what a start would do",
+        "--stop" | "--shutdown" => "`vfio-run stop win11` asks the guest win11 to power off",
+        _ => return None,
+    };
+    Some(format!("there is no option `{option}`: {instead}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,6 +46,9 @@ fn read_text(path: &Path) -> Result<String, Refused> {
             std::io::ErrorKind::NotFound if path.extension().is_none() => {
                 refused.help(format!("a machine is named by its file: `{}.ron`", path.display()))
             }
+            std::io::ErrorKind::PermissionDenied => {
+                refused.help("its owner or its folder keeps you out: start as the owner, or as root (`sudo`)")
+            }
             std::io::ErrorKind::NotFound => refused.help("name the machine file, such as `win11.ron`"),
             _ => refused,
         }

@@ -4,7 +4,7 @@
 //! can do to the real one, and only the guest's run comes here.
 
 use std::io::{BufRead as _, BufReader, Write};
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,8 @@ pub enum Mode {
     Stopped,
     /// It says more than a log should hold.
     Chatters,
+    /// It empties its log, writes over it from the beginning, blows it up and ends.
+    CutsItsLog,
     /// It leaves in the middle of an answer.
     HalfAnswer,
     /// It lets go of the lock that says that it lives, and of all else that it was given.
@@ -63,7 +65,7 @@ pub enum Mode {
 }
 
 /// Every one.
-pub const MODES: [Mode; 17] = [
+pub const MODES: [Mode; 18] = [
     Mode::Silent,
     Mode::Mute,
     Mode::WrongIds,
@@ -79,6 +81,7 @@ pub const MODES: [Mode; 17] = [
     Mode::Deaf,
     Mode::Stopped,
     Mode::Chatters,
+    Mode::CutsItsLog,
     Mode::HalfAnswer,
     Mode::LetsGo,
 ];
@@ -230,6 +233,15 @@ fn misbehave(mode: Mode, monitor: &UnixStream) -> std::io::Result<()> {
             loop {
                 std::io::stderr().write_all(much.as_bytes())?;
             }
+        }
+        Mode::CutsItsLog => {
+            let log = std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
+            log.set_len(0)?;
+            // Without O_APPEND, so that it writes where it likes.
+            nix::fcntl::fcntl(&log, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))?;
+            (&log).write_all(format!("{FORGED}\n").as_bytes())?;
+            log.set_len(32 << 20)?;
+            std::process::exit(1);
         }
         Mode::HalfAnswer => {
             (&*monitor).write_all(b"{\"return\": {\"status\": \"run")?;

@@ -1,9 +1,15 @@
 //! Whether VFIO accepts the devices, asked of the kernel itself: when a plan is made, for the devices that are already
-//! bound to vfio-pci; before QEMU starts, for all devices. QEMU's own message names neither the device that blocks a
-//! group nor the program that uses it.
+//! bound to vfio-pci; before the first change that takes something, whether VFIO works at all; before QEMU starts, for all
+//! devices. QEMU's own message names neither the device that blocks a group nor the program that uses it.
 //!
 //! Groups and the container are opened and closed again, the devices are not: the kernel resets a device when it is opened
 //! and when it is closed, and some cards survive one reset but not a second.
+//!
+//! The kernel is not asked to attach the groups to the container (`VFIO_SET_IOMMU`). That needs a group whose members have
+//! all left their drivers, so for a screen the answer would come when it is dark already. For a group that could be asked
+//! before, it would be attached, let go and attached again by QEMU; a host with Linux 6.1 hung once between the two. What the
+//! kernel looks at when it attaches, memory that the firmware reserves and interrupts that are not remapped, is in files
+//! (`iommu.rs`), which `check` reads without touching anything.
 //! Source: `Documentation/driver-api/vfio.rst`, `include/uapi/linux/vfio.h`.
 
 use std::collections::BTreeSet;
@@ -174,6 +180,19 @@ fn words(holders: &[Holder]) -> String {
     match holders.is_empty() {
         true => "a process of another user".to_owned(),
         false => holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Asks VFIO for nothing but itself: whether its container is there and has the type of IOMMU that QEMU uses. Opening it has
+/// the kernel load VFIO's own modules, which take no device; vfio-pci is loaded when the first function has left its driver,
+/// since it takes those that its own options name. A host without udev has no node before that.
+pub fn works(root: &Root, devices: &[PciAddress]) -> Result<(), Refused> {
+    if devices.is_empty() || !root.is_real() {
+        return Ok(());
+    }
+    match VfioContainer::new(None) {
+        Err(VfioError::OpenContainer(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map(drop).map_err(Refused::Container),
     }
 }
 

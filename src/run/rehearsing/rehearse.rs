@@ -212,6 +212,7 @@ impl Rehearsing<'_> {
             contents.extend(memory::make(plan, &mut self.signals).await?);
             run_trial(&trial, plan, &contents, &mut self.signals).await?;
         }
+        vfio::works(self.root, &plan.leases).context("the host keeps its devices, and nothing was stopped")?;
         holders::look(plan, self.root)?;
         make_changes(plan, first_taking..all, self.root, journal, &mut self.signals, &mut made).await?;
         vfio::ask(self.root, &plan.leases).context("the guest could not have its devices")?;

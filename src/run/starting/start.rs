@@ -78,6 +78,7 @@ pub async fn start(
         // A helper that cannot do its work has said so by now.
         processes.early_end().map_or(tried, |ended| Err(ended.into()))?;
     }
+    vfio::works(root, &plan.leases).context("the host keeps its devices, and nothing was stopped")?;
     holders::look(plan, root)?;
     make_changes(plan, first_taking..all, root, journal, signals, &mut |_, _, _| {}).await?;
     drop(contents);

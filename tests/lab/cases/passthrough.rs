@@ -225,8 +225,26 @@ fn what_cannot_be_given_is_refused_by_name() -> Result<()> {
     }
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "the check touched the host:\n{left}");
+    a_vfio_that_does_not_work_is_told_before_anything_is_taken(&lab)?;
     asks_vfio(&lab)?;
     lab.finish()
+}
+
+/// As with a kernel that was built so: VFIO is there, and the type of IOMMU is not.
+fn a_vfio_that_does_not_work_is_told_before_anything_is_taken(lab: &Lab) -> Result<()> {
+    let conf = "/etc/modprobe.d/no-vfio.conf";
+    lab.sh(&format!(": >/run/lab/guest.log; modprobe -r vfio_iommu_type1 vfio 2>&1; echo 'install vfio_iommu_type1 /bin/false' >{conf}"))?;
+    let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
+    let before = lab.snapshot_of_host()?;
+    let failed = lab.run_for(&format!("/lab/bin/vfio-run -v {file}"), GUEST_BOOT)?;
+    lab.sh(&format!("rm {conf}; modprobe -r vfio 2>&1; true"))?;
+    ensure!(failed.status == 1 && failed.stderr.contains("cannot use VFIO"), "{failed}");
+    ensure!(failed.stderr.contains("the host keeps its devices, and nothing was stopped"), "{failed}");
+    // With `-v` each change is told as it is made.
+    ensure!(!failed.stderr.contains("bind 0000:"), "{failed}");
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{failed}");
+    Ok(())
 }
 
 /// Of a device that is with vfio-pci already the kernel itself is asked.

@@ -7,7 +7,7 @@ use super::shared::outcome::{block_on, log_warnings, refusal, show_refusal};
 use super::shared::planned;
 use crate::cli::{OutputArgs, RehearseArgs};
 use crate::plan::Plan;
-use crate::units::exit;
+use crate::units::{counted, exit};
 use crate::{report, run};
 
 /// Hands the host's devices over and takes them back, without a guest.
@@ -62,6 +62,9 @@ fn little(plan: &Plan) -> Option<String> {
     match (plan.leases.is_empty(), plan.changes.len()) {
         (false, _) => None,
         (true, 0) => Some(format!("{name} takes no device and changes nothing on the host: little to rehearse")),
-        (true, n) => Some(format!("{name} takes no device: little to rehearse but {n} changes to the host")),
+        (true, n) => {
+            let changes = counted(n, "change", "changes");
+            Some(format!("{name} takes no device: little to rehearse but {changes} to the host"))
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Table;
 use crate::host::activity::{MemoryUse, Since, Stutter};
+use crate::units::counted;
 
 /// How many of the others are named.
 const MOST: usize = 10;
@@ -22,9 +23,10 @@ pub fn since(since: &Since) -> String {
         n if n > MOST => format!("{}, and {} more", all[..MOST].join(", "), n - MOST),
         _ => all.join(", "),
     };
+    let runs = |number: u64| counted(usize::try_from(number).unwrap_or(usize::MAX), "run", "runs");
     let foreign = since.foreign.iter().map(|seen| match seen.threads {
-        1 => format!("{} ({} runs)", seen.name, seen.runs),
-        threads => format!("{} ({threads} threads, {} runs)", seen.name, seen.runs),
+        1 => format!("{} ({})", seen.name, runs(seen.runs)),
+        threads => format!("{} ({threads} threads, {})", seen.name, runs(seen.runs)),
     });
     let interrupts = since.interrupts.iter().map(|one| format!("{} {} ({})", one.id, one.name, one.count));
     let mut text = format!("{table}\nother threads on the guest's CPUs: {}", named(foreign.collect()));

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::findings::findings;
 use super::table::Table;
 use crate::plan::{Cgroup, HelperAccount, Inherited, Plan, Tap, trial};
+use crate::units::counted;
 
 /// The plan in short: the CPUs of each thread, the changes to the host, the processes.
 pub fn summary(plan: &Plan) -> String {
@@ -101,10 +102,9 @@ fn placement(plan: &Plan) -> String {
     }
     table.row(["QEMU and helpers".to_owned(), placement.emulator.to_string()]);
     let t = placement.topology;
-    format!(
-        "{table}\nthe guest sees {} sockets × {} dies × {} cores × {} threads",
-        t.sockets, t.dies, t.cores, t.threads
-    )
+    let of = |number: u32, one: &str| counted(number as usize, one, &format!("{one}s"));
+    let parts = [(t.sockets, "socket"), (t.dies, "die"), (t.cores, "core"), (t.threads, "thread")];
+    format!("{table}\nthe guest sees {}", parts.map(|(number, one)| of(number, one)).join(" × "))
 }
 
 /// The account of a helper, if it is not that of QEMU.

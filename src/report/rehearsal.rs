@@ -2,6 +2,7 @@
 
 use super::table::Table;
 use crate::run::{Rehearsal, Spread, Step};
+use crate::units::counted;
 
 /// The steps with their times, and what was left behind.
 pub fn rehearsal(rehearsal: &Rehearsal) -> String {
@@ -25,7 +26,12 @@ pub fn rehearsal(rehearsal: &Rehearsal) -> String {
     for leak in &rehearsal.leaks {
         line(format!("leaked: {leak}"));
     }
-    line(format!("{} of {} rounds of {} came back", rehearsal.completed, rehearsal.rounds, rehearsal.name));
+    line(format!(
+        "{} of {} of {} came back",
+        rehearsal.completed,
+        counted(rehearsal.rounds as usize, "round", "rounds"),
+        rehearsal.name
+    ));
     text
 }
 

@@ -1,6 +1,7 @@
 //! The small values that the machine file, the host and the plan share, parsed once, at the edge.
 
 mod cgroups;
+mod counted;
 mod cpu_set;
 mod disk_format;
 pub mod exit;
@@ -20,6 +21,7 @@ mod usb_ids;
 mod usb_port;
 
 pub use cgroups::{CGROUPS, EFFECTIVE_CPUS};
+pub use counted::counted;
 pub use cpu_set::{CpuSet, MAX_CPU};
 pub use disk_format::DiskFormat;
 pub use forward::{Forward, Protocol};

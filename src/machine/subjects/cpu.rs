@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::problems::{Problems, consists_of};
 use crate::machine::subject::Subject;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, counted};
 
 /// The most that any QEMU's q35 takes (since 9.0).
 const MAX_VCPUS: u32 = 4096;
@@ -154,7 +154,10 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
         && vcpus != pins
     {
         problems
-            .add("cpu.vcpus", format!("`cpu.vcpus` is {vcpus}, but `cpu.pin` names {}", plural(pins, "CPU")))
+            .add(
+                "cpu.vcpus",
+                format!("`cpu.vcpus` is {vcpus}, but `cpu.pin` names {}", counted(pins as usize, "CPU", "CPUs")),
+            )
             .allowed("as many vCPUs as CPUs to pin them to")
             .help("leave `vcpus` out: it follows from `pin`");
     }
@@ -182,7 +185,10 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
         (Some(held), Some((wanted, what))) if held != wanted => {
             let product = parts.map(|(_, count)| count.to_string()).join(" × ");
             problems
-                .add("cpu.topology", format!("`cpu.topology` has {}, but {what} {wanted}", plural(held, "vCPU")))
+                .add(
+                    "cpu.topology",
+                    format!("`cpu.topology` has {}, but {what} {wanted}", counted(held as usize, "vCPU", "vCPUs")),
+                )
                 .allowed(format!("sockets × dies × cores × threads equal to the vCPUs; here {product} = {held}"))
                 .help("leave `topology` out: it is derived from the placement");
         }
@@ -221,10 +227,6 @@ fn features(features: &[String], problems: &mut Problems) {
             problems.add(field, format!("{feature:?} contradicts an earlier `{name}`")).help("keep one of the two");
         }
     }
-}
-
-fn plural(n: u32, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::cores::Cores;
 use super::placed::Placement;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, counted};
 
 /// Says what was found about the placement of `count` vCPUs.
 pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, count: usize) {
@@ -82,7 +82,7 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
         draft.no(
             "cpu.vcpus",
             Hard,
-            format!("{count} vCPUs and only {} CPUs in `cpu.pin`", pin.len()),
+            format!("{count} vCPUs and only {} in `cpu.pin`", counted(pin.len(), "CPU", "CPUs")),
             "name one CPU for each vCPU, or leave `vcpus` out",
         );
         draft.about("cpu.vcpus");
@@ -94,8 +94,12 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             "cpu.topology",
             Hard,
             format!(
-                "{} sockets × {} dies × {} cores × {} threads are not {count} vCPUs",
-                topology.sockets, topology.dies, topology.cores, topology.threads
+                "sockets × dies × cores × threads, {} × {} × {} × {}, are not {}",
+                topology.sockets,
+                topology.dies,
+                topology.cores,
+                topology.threads,
+                counted(count, "vCPU", "vCPUs")
             ),
             "make the product equal to the number of vCPUs, or leave `topology` out",
         );

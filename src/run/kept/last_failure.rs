@@ -15,7 +15,7 @@ use crate::journal::Record;
 use crate::run::kept::plan_file::PLAN_FILE;
 use crate::run::outcome::Outcome;
 use crate::trusted;
-use crate::units::{printable, printable_up_to};
+use crate::units::{counted, printable, printable_up_to};
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
@@ -107,8 +107,8 @@ impl LastFailure {
             lines.next().unwrap_or_default()
         );
         lines.for_each(|line| text.push_str(&format!("\n    {line}")));
-        let (undone, log) = (self.undone.len(), self.log.display());
-        text.push_str(&format!("\n  {undone} changes to the host were undone; log: {log}"));
+        let undone = counted(self.undone.len(), "change", "changes");
+        text.push_str(&format!("\n  undone: {undone} to the host; log: {}", self.log.display()));
         for left in &self.left {
             text.push_str(&format!("\n  not restored then: {}", printable(left)));
         }

@@ -10,7 +10,7 @@ use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::{Draft, by_default, by_fact};
 use crate::plan::{Late, LateDevice, LateInput, Severity};
 use crate::qemu::device::Device;
-use crate::units::Origin;
+use crate::units::{Origin, counted};
 
 /// QEMU's object for an event device.
 const OBJECT: &str = "input-linux";
@@ -153,7 +153,15 @@ fn of_the_seat(draft: &mut Draft) -> Vec<Shared> {
         return Vec::new();
     }
     let mice = found.len() - keyboards;
-    draft.yes("input.seat", Hard, format!("the guest shares {keyboards} keyboards and {mice} mice of {SEAT}"));
+    draft.yes(
+        "input.seat",
+        Hard,
+        format!(
+            "the guest shares {} and {} of {SEAT}",
+            counted(keyboards, "keyboard", "keyboards"),
+            counted(mice, "mouse", "mice")
+        ),
+    );
     found
 }
 

@@ -7,7 +7,7 @@ use crate::qemu::Event;
 use crate::run::supervising::signs_of_life;
 use crate::run::supervising::throttle::Shown;
 use crate::run::systemd_notify;
-use crate::units::machine_state;
+use crate::units::{counted, machine_state};
 
 impl Guest<'_> {
     /// Handles an event of QEMU's.
@@ -63,7 +63,7 @@ impl Guest<'_> {
         match self.throttle.decide(Instant::now()) {
             Shown::Yes { after } => {
                 if after > 0 {
-                    tracing::warn!("{after} events of {name} were not shown");
+                    tracing::warn!("not shown: {} of {name}", counted(after as usize, "event", "events"));
                 }
                 true
             }

@@ -25,8 +25,8 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["show", "explain"], "`vfio-run plan --explain win11.ron` shows what a start would do, and why"),
 ];
 
-/// Why the first word of a command line is refused, if it is none of the `verbs`; `None` if it can be a file. With `more` words behind
-/// it, it cannot: a start takes one file.
+/// Why the first word of a command line is refused, if it is none of the `verbs`; `None` if it can be a file. With `more`
+/// words behind it, it cannot: a start takes one file.
 pub(super) fn refused(word: &str, more: bool, verbs: &[String]) -> Option<String> {
     if word.contains(['/', '.']) || Path::new(word).exists() {
         return None;

@@ -187,9 +187,9 @@ fn needed(draft: &mut Draft, given: &Given) {
     let words: Vec<String> = uses.iter().map(|used| needs(used)).collect();
     let detail = format!("{} {}", given.address(), words.join(" and "));
     let is_route = |used: &String| used.starts_with("default route");
-    let remedy = match (uses.iter().any(|used| used == "/"), uses.iter().any(|used| is_route(used))) {
+    let remedy = match (uses.iter().any(|used| used == "/"), uses.iter().any(is_route)) {
         (true, _) => "this host itself runs from it: pass another device through",
-        (false, true) if uses.iter().all(|used| is_route(used)) => {
+        (false, true) if uses.iter().all(is_route) => {
             "route through another card, or pass another one through"
         }
         (false, true) => {

@@ -123,6 +123,12 @@ impl Systemd {
         self.job("StopUnit", unit, &(unit, Mode::Replace.word()), limit).await
     }
 
+    /// Has systemd stop the unit, and does not wait for it. A job that is queued already, also for a unit that needs this one,
+    /// goes first: then it is refused.
+    pub async fn stop_later(&self, unit: &str) -> Result<()> {
+        self.call::<OwnedObjectPath>("StopUnit", &(unit, Mode::Fail.word())).await.map(drop)
+    }
+
     /// Makes a unit that lasts until it ends, starts it, and waits until that job has ended.
     pub async fn start_transient(&self, unit: &str, properties: Properties<'_>, limit: Option<Duration>) -> Result<()> {
         let auxiliary: Vec<(&str, Properties<'_>)> = Vec::new();

@@ -51,6 +51,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("tuned", "laptop-4c", "7.2"),
     ("tuned", "xeon-2numa", "7.2"),
     ("vsock", "laptop-4c", "7.2"),
+    ("slices", "debian13-two-gpus", "10.0"),
     ("sound", "debian13-desktop", "10.0"),
     ("everything", "debian13-desktop", "10.0"),
     ("screens", "laptop-4c", "7.2"),

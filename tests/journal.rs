@@ -12,8 +12,8 @@ use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{
     Affinities, Cgroup, Change, ChangeError, CpusetController, ExclusiveCpus, FileError, Freeze, HugePages,
-    KernelThreads, Macvtap, MacvtapMode, Nat, NodeFolder, Own, Partition, Setting, SharedFile, TakeUsb, VcpuGroup,
-    Write, Writes, affinity, unattended,
+    KernelThreads, Macvtap, MacvtapMode, NarrowSlices, Nat, NodeFolder, Own, Partition, Setting, SharedFile, TakeUsb,
+    VcpuGroup, Write, Writes, affinity, unattended,
 };
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
@@ -41,9 +41,11 @@ impl Host {
         host.put(&format!("{POOL}/free_hugepages"), &pool.1.min(pool.0).to_string());
         host.put(&format!("{POOL}/surplus_hugepages"), "0");
         host.put("sys/fs/cgroup/cgroup.procs", "");
+        host.put("sys/fs/cgroup/cgroup.subtree_control", "memory pids");
         for (file, text) in [
             ("cgroup.subtree_control", "pids"),
             ("cgroup.freeze", "0"),
+            ("cpuset.cpus", ""),
             ("cpuset.cpus.exclusive", "0-1"),
             ("cpuset.cpus.partition", "member"),
         ] {
@@ -172,13 +174,23 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         let to = cpus.iter().copied().find(|cpu| *cpu != cpus[n]).unwrap_or(cpus[n]);
         KernelThreads { away_from: [cpus[n]].into_iter().collect(), to: [to].into_iter().collect() }.into()
     });
-    let in_group = (0..6u32, proptest::collection::btree_set(1..6u32, 1..4)).prop_map(|(kind, cpus)| {
+    let in_group = (0..7u32, proptest::collection::btree_set(1..6u32, 1..4)).prop_map(|(kind, cpus)| {
         let (group, cpus): (PathBuf, CpuSet) = (Path::new("/").join(GROUP), cpus.into_iter().collect());
         match kind {
             0 => CpusetController { group, clears: cpus.len() > 1 }.into(),
             1 => VcpuGroup { path: group.join("vcpus"), cpus }.into(),
             2 => ExclusiveCpus { group, cpus }.into(),
-            4 => Affinities { all: cpus }.into(),
+            4 => Affinities { all: cpus, machine: Some("test".to_owned()), run: Some("/run/vfio-run/test".into()) }
+                .into(),
+            5 => NarrowSlices {
+                machine: "test".to_owned(),
+                run: "/run/vfio-run/test".into(),
+                own: "vfioruntest.slice".to_owned(),
+                units: vec!["a.slice".to_owned(), "gone.slice".to_owned()],
+                cpus,
+                all: (0..8).collect(),
+            }
+            .into(),
             3 => Partition { group, cpus }.into(),
             _ => Freeze { group }.into(),
         }

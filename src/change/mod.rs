@@ -10,6 +10,7 @@ mod lock_file;
 pub mod locks;
 mod program;
 mod record;
+mod shared_folder;
 mod step;
 mod thread_stat;
 mod wait;
@@ -23,7 +24,9 @@ mod cgroup {
     mod files;
     pub mod freeze;
     mod lost_cpus;
+    pub mod narrow_slices;
     pub mod partition;
+    mod unit_cpus;
     pub mod vcpu_group;
 }
 
@@ -106,6 +109,7 @@ step::changes! {
     cgroup::cpuset_controller::CpusetController,
     cgroup::exclusive_cpus::ExclusiveCpus,
     cgroup::freeze::Freeze,
+    cgroup::narrow_slices::NarrowSlices,
     cgroup::partition::Partition,
     cgroup::vcpu_group::VcpuGroup,
     desk::node_folder::NodeFolder,

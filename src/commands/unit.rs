@@ -11,8 +11,9 @@ use nix::unistd::Uid;
 
 use super::shared::unit_file;
 use crate::cli::{OutputArgs, UnitArgs};
-use crate::host::Environment;
+use crate::host::{Environment, Host, Root, Wanted};
 use crate::machine;
+use crate::plan::UnitGroup;
 use crate::report;
 use crate::run::transient_unit::Waits;
 use crate::units::{Stage, exit};
@@ -30,7 +31,11 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
         start: hooks.limit(&[Stage::Before, Stage::Ready]),
         end: hooks.limit(&[Stage::Ended, Stage::Restored]),
     };
-    let text = unit_file::render(&source.machine.name, &program, &file, waits)?;
+    // The manager of a user can isolate nothing.
+    let is_root = Uid::effective().is_root();
+    let cpusets = is_root.then(|| Host::read(&Root::new("/"), &Wanted { cpusets: true, ..Wanted::default() }).cpusets);
+    let group = UnitGroup::of(&source.machine, cpusets.flatten().as_ref());
+    let text = unit_file::render(&source.machine.name, &program, &file, waits, &group)?;
     if !args.install {
         if output.json {
             report::json(&serde_json::json!({ "unit": name, "text": text }))?;

@@ -26,6 +26,9 @@ pub struct Cpusets {
     /// The CPUs of those groups at the top that were given some.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lists: BTreeMap<String, CpuSet>,
+    /// The groups at the top that are units of systemd's for processes, or have processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 impl Cpusets {
@@ -36,6 +39,11 @@ impl Cpusets {
             controllers.split_ascii_whitespace().any(|name| name == "cpuset")
         };
         let list = |name: &String| root.list(format!("{CGROUPS}/{name}/cpuset.cpus")).filter(|cpus| !cpus.is_empty());
+        let is_populated = |name: &String| {
+            let events = root.text(format!("{CGROUPS}/{name}/cgroup.events")).unwrap_or_default();
+            events.lines().any(|line| line == "populated 1")
+        };
+        let groups = root.names(CGROUPS).into_iter().filter(|name| Self::is_unit(name) || is_populated(name));
         // The groups have the file while the controller is on for them; the root has the other one always, from 6.8 on.
         let exclusive = root.path(format!("{CGROUPS}/cpuset.cpus.isolated")).exists()
             || root
@@ -48,7 +56,13 @@ impl Cpusets {
             exclusive,
             effective: root.list(EFFECTIVE_CPUS).unwrap_or_default(),
             lists: root.names(CGROUPS).into_iter().filter_map(|name| Some((name.clone(), list(&name)?))).collect(),
+            groups: groups.collect(),
         }
+    }
+
+    /// Whether a group of this name is that of a unit of systemd's for processes.
+    pub fn is_unit(group: &str) -> bool {
+        matches!(group.rsplit_once('.'), Some((_, "slice" | "scope" | "service")))
     }
 }
 
@@ -74,9 +88,13 @@ mod tests {
             ("system.slice/cpuset.cpus", "\n"),
             ("user.slice/cpuset.cpus", "0-1\n"),
             ("system.slice/vfio-run-a.service/cgroup.controllers", "pids\n"),
+            ("docker/cgroup.events", "populated 1\nfrozen 0\n"),
+            ("dev-hugepages.mount/cgroup.events", "populated 0\nfrozen 0\n"),
         ]);
         let lists = [("user.slice".to_owned(), CpuSet::from_iter([0, 1]))].into();
-        assert_eq!(old, Cpusets { offered: true, effective: CpuSet::from_iter(0..4), lists, ..Cpusets::default() });
+        let (effective, groups) =
+            (CpuSet::from_iter(0..4), ["docker", "system.slice", "user.slice"].map(str::to_owned).to_vec());
+        assert_eq!(old, Cpusets { offered: true, effective, lists, groups, ..Cpusets::default() });
         let own = ("system.slice/vfio-run-a.service/cgroup.controllers", "cpuset pids\n");
         assert!(read(&[own]).delegated);
         assert!(read(&[("cpuset.cpus.isolated", "\n")]).exclusive);

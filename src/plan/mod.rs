@@ -42,6 +42,7 @@ pub use make::plan;
 pub use placement::Placement;
 pub use process::cgroup::Cgroup;
 pub use process::session::Move;
+pub use process::unit_group::{UnitGroup, own_slice};
 pub use trial::{Trial, trial};
 pub use tuning::DeviceIrqs;
 pub use wanted::{wanted, wanted_by_any};

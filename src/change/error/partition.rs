@@ -25,6 +25,16 @@ pub enum PartitionError {
         /// Those of them that the host has too.
         shared: String,
     },
+    /// A slice of the host's may use CPUs that it was told to leave.
+    #[error(
+        "{group} was to leave CPUs to the guest, and still has {shared}; a list of CPUs that it was given elsewhere may be in the way"
+    )]
+    NotNarrowed {
+        /// The group.
+        group: PathBuf,
+        /// The CPUs.
+        shared: String,
+    },
     /// Some of its processes do not stand still.
     #[error(
         "not all processes in {group} stand still after {seconds} s; one of them waits in the kernel (state D in `ps`). \

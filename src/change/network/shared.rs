@@ -1,25 +1,19 @@
 //! The folder of the network that machines share: who uses it, and what was there before.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::guest::NatGuest;
 use crate::change::error::{ChangeError, FileError, NetworkError};
-use crate::change::lock_file;
-use crate::change::wait::wait_for;
-use crate::host::{Root, lease};
+use crate::change::shared_folder::SharedFolder;
+use crate::host::Root;
 use crate::trusted;
 use crate::units::Subnet;
 
 /// The folder's name beside the run directories.
 const FOLDER: &str = ".nat";
-/// How long another launcher may take to make or remove the network.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the network is, and what was there before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,93 +25,62 @@ pub(super) struct State {
 }
 
 /// The folder, locked for this process.
-pub(super) struct Shared {
-    folder: PathBuf,
-    _lock: File,
-}
+pub(super) struct Shared(SharedFolder);
 
 impl Shared {
     /// Whether there is one, seen from a machine's run directory.
     pub fn exists(root: &Root, run: &Path) -> bool {
-        root.path(at(run)).exists()
+        SharedFolder::exists(root, run, FOLDER)
     }
 
     /// Makes the folder if there is none, and waits until nobody else makes or removes the network.
     pub fn lock(root: &Root, run: &Path) -> Result<Self, ChangeError> {
-        let folder = root.path(at(run));
-        let path = folder.join("lock");
-        let mut result = Err(ErrorKind::WouldBlock.into());
-        wait_for(root, LIMIT, || {
-            result = take(&folder, &path);
-            !matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock)
-        });
-        match result {
-            Ok(lock) => Ok(Self { folder, _lock: lock }),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(NetworkError::Busy.into()),
-            Err(error) => Err(FileError::io("make", &path)(error).into()),
-        }
+        let lock = || {
+            let folder = SharedFolder::lock(root, run, FOLDER)?;
+            // dnsmasq, which reads in it, has an account of its own.
+            trusted::folder(&folder.path().join("hosts"), 0o755, None)?;
+            Ok(Self(folder))
+        };
+        lock().map_err(|error: std::io::Error| match error.kind() {
+            ErrorKind::WouldBlock => NetworkError::Busy.into(),
+            _ => FileError::io("make", &run.with_file_name(FOLDER))(error).into(),
+        })
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.0.path()
     }
 
     /// What is kept of the network; `None`: there is none yet.
     pub fn state(&self) -> Result<Option<State>, ChangeError> {
-        let path = self.folder.join("state");
-        let failed = FileError::io("read", &path);
-        match std::fs::read(&path) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text).map_err(|error| failed(error.into()))?)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(error).into()),
-        }
+        Ok(self.0.state()?)
     }
 
     /// Keeps it, whole or not at all.
     pub fn keep(&self, state: &State) -> Result<(), ChangeError> {
-        let (path, part) = (self.folder.join("state"), self.folder.join("state.part"));
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-            file.write_all(&serde_json::to_vec(state)?)?;
-            file.sync_all()?;
-            std::fs::rename(&part, &path)
-        };
-        Ok(write().map_err(FileError::io("write", &path))?)
+        Ok(self.0.keep(state)?)
     }
 
     /// The machine uses the network from now on; ports may lead to its guest.
     pub fn join(&self, machine: &str, guest: Option<&NatGuest>) -> Result<(), ChangeError> {
-        let path = self.user(machine);
-        let written =
-            serde_json::to_vec(&guest).map_err(std::io::Error::from).and_then(|text| std::fs::write(&path, text));
-        Ok(written.map_err(FileError::io("write", &path))?)
+        Ok(self.0.join(machine, &guest)?)
     }
 
     /// The machine uses it no more.
     pub fn leave(&self, machine: &str) -> Result<(), ChangeError> {
-        drop(std::fs::remove_file(self.folder.join("hosts").join(machine)));
-        let path = self.user(machine);
-        Ok(std::fs::remove_file(&path).map_err(FileError::io("remove", &path))?)
+        drop(std::fs::remove_file(self.folder().join("hosts").join(machine)));
+        Ok(self.0.leave(machine)?)
     }
 
     /// Whether the machine uses it.
     pub fn has(&self, machine: &str) -> bool {
-        self.user(machine).exists()
+        self.0.has(machine)
     }
 
-    /// The other machines that use it, with the guests to which ports lead. One without a journal has nothing on the host any
-    /// more.
+    /// The other machines that use it, with the guests to which ports lead.
     pub fn others(&self, machine: &str) -> impl Iterator<Item = (String, Option<NatGuest>)> {
-        let entries = std::fs::read_dir(self.folder.join("users")).into_iter().flatten().flatten();
-        let others =
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(move |name| name != machine);
-        let leases = lease::folder(self.folder.parent().unwrap_or(Path::new("/")));
-        others.filter(move |name| lease::has_journal(&leases, name)).map(|name| {
-            // A death while it was written leaves it cut; then the other machine's start has not come as far as its ports.
-            let guest = std::fs::read(self.user(&name)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            (name, guest.flatten())
-        })
+        self.0.others::<Option<NatGuest>>(machine).map(|(name, guest)| (name, guest.flatten()))
     }
 
     /// Whether another machine uses it.
@@ -127,23 +90,6 @@ impl Shared {
 
     /// Removes the folder.
     pub fn remove(self) -> Result<(), ChangeError> {
-        Ok(std::fs::remove_dir_all(&self.folder).map_err(FileError::io("remove", &self.folder))?)
+        Ok(self.0.remove()?)
     }
-
-    fn user(&self, machine: &str) -> PathBuf {
-        self.folder.join("users").join(machine)
-    }
-}
-
-/// The folder beside a run directory.
-fn at(run: &Path) -> PathBuf {
-    run.with_file_name(FOLDER)
-}
-
-/// Takes the lock. The folder may be removed by its last user meanwhile; then the lock is none.
-fn take(folder: &Path, path: &Path) -> std::io::Result<File> {
-    // dnsmasq, which reads in it, has an account of its own.
-    trusted::folder(&folder.join("users"), 0o755, None)?;
-    trusted::folder(&folder.join("hosts"), 0o755, None)?;
-    lock_file::take(path)
 }

@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result, bail};
 use nix::unistd::Uid;
 
 use crate::host::WantedUnit;
-use crate::run::transient_unit::{DELEGATED, OOM_SCORE_ADJUST, Waits};
+use crate::plan::UnitGroup;
+use crate::run::transient_unit::{OOM_SCORE_ADJUST, Waits, delegated};
 
 /// The unit's text. `KillMode=mixed`: only the launcher gets SIGTERM, and ends the guest by its power button; when the
 /// launcher itself is killed, systemd kills the rest of the cgroup (QEMU) and then runs `ExecStopPost`, which finds the
-/// journal and restores the host (systemd.kill(5), systemd.service(5)).
-pub fn render(name: &str, program: &Path, file: &Path, waits: Waits) -> Result<String> {
+/// journal and restores the host (systemd.kill(5), systemd.service(5)). `group`: what it must be, so that its CPUs can become its own.
+pub fn render(name: &str, program: &Path, file: &Path, waits: Waits, group: &UnitGroup) -> Result<String> {
     let program = quote(program)?;
     let wanted_by = if Uid::effective().is_root() { "multi-user.target" } else { "default.target" };
     Ok(format!(
@@ -27,9 +28,7 @@ NotifyAccess=main
 ExecStart={program}{run}
 ExecStopPost={program} recover {name}
 KillMode=mixed
-# Enough to make a group for the guest and a partition of CPUs below it; more would switch controllers on for the whole host.
-Delegate={delegated}
-# A huge page reservation and the guest's memory can take minutes.
+{group}# A huge page reservation and the guest's memory can take minutes.
 TimeoutStartSec={start}s
 # The launcher ends a guest that does not power off after {limit} s; systemd waits longer than that.
 TimeoutStopSec={stop}s
@@ -39,12 +38,25 @@ OOMScoreAdjust={OOM_SCORE_ADJUST}
 [Install]
 WantedBy={wanted_by}
 ",
-        delegated = DELEGATED.join(" "),
+        group = of_group(group),
         run = runs(file)?,
         limit = waits.guest,
         start = waits.limit_of_start().as_secs(),
         stop = waits.limit_of_stop().as_secs(),
     ))
+}
+
+/// The lines about its group. A controller that is delegated is switched on for the whole host.
+fn of_group(group: &UnitGroup) -> String {
+    let what = if group.divided { " and a partition of CPUs below it" } else { "" };
+    let slice = group.slice.as_ref().map_or_else(String::new, |slice| {
+        format!("# The host's slices leave the guest's CPUs to this one.\nSlice={slice}\n")
+    });
+    format!(
+        "# Enough to make a group for the guest{what}; more would switch controllers on for the whole host.\n\
+         Delegate={}\n{slice}",
+        delegated(group.divided).join(" ")
+    )
 }
 
 /// The unit of the machine of this name.
@@ -98,12 +110,18 @@ mod tests {
     fn the_guests_time_is_less_than_systemds() {
         let render = |start, end| {
             let waits = Waits { guest: 120, start, end };
-            render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), waits).unwrap()
+            let group = UnitGroup { slice: None, divided: true };
+            render("win11", Path::new("/usr/bin/vfio-run"), Path::new("/srv/win11.ron"), waits, &group).unwrap()
         };
         let text = render(0, 0);
         assert!(text.contains("TimeoutStopSec=210s\n") && text.contains("TimeoutStartSec=600s\n"), "{text}");
         let with_hooks = render(30, 90);
         assert!(with_hooks.contains("TimeoutStopSec=300s\n") && with_hooks.contains("TimeoutStartSec=630s\n"));
+        assert!(text.contains("\nDelegate=cpuset pids\n") && !text.contains("\nSlice="), "{text}");
+        let sliced = of_group(&UnitGroup { slice: Some("vfiorunwin11.slice".to_owned()), divided: false });
+        assert!(sliced.ends_with(
+            "\nDelegate=pids\n# The host's slices leave the guest's CPUs to this one.\nSlice=vfiorunwin11.slice\n"
+        ));
         assert!(text.contains("ExecStopPost=/usr/bin/vfio-run recover win11\n"), "{text}");
     }
 }

@@ -48,10 +48,13 @@ pub struct HostTuning {
     pub keep: Vec<String>,
     /// How everything else of the host is kept off the CPUs of the vCPUs. `Partition`: they belong to a cpuset partition
     /// (`cpuset.cpus.partition`), which no program, no kernel thread that can move and no unbound work of the kernel
-    /// enters. `None`: other programs may run there, and delay the guest. A partition needs root, cgroup v2, and vCPUs with
-    /// CPUs of their own. Before Linux 6.7 it also needs systemd, and takes the CPUs of QEMU's other threads along: those of
-    /// `cpu.emulator` and `cpu.iothreads`, or one that the program chooses. The plan says what is in the way. Default:
-    /// a partition from Linux 6.7 on, if it can be made; the guest starts without if not.
+    /// enters. `Slices`: systemd keeps its slices at the top (`system.slice`, `user.slice`, `init.scope`, …) on the other
+    /// CPUs (`AllowedCPUs=`), and the guest is in a slice of its own; the kernel's threads may come. `None`: other programs
+    /// may run there, and delay the guest. Both need root, cgroup v2, and vCPUs with CPUs of their own; `Slices` needs systemd.
+    /// Before Linux 6.7 a partition also needs systemd, and takes the CPUs of QEMU's other threads along: those of
+    /// `cpu.emulator` and `cpu.iothreads`, or one that the program chooses. If `Partition` is written and cannot be had, as
+    /// for a unit before Linux 6.7, `Slices` is taken if that can be had. The plan says so, or what is in the way. Default: a
+    /// partition from Linux 6.7 on, if it can be made; the guest starts without if not.
     #[serde(default, deserialize_with = "explicit_none::written", skip_serializing_if = "Option::is_none")]
     pub isolate: Option<Isolate>,
     /// Groups of processes that stand still while the guest runs, `["docker.service", "user@1000.service/app.slice"]` for
@@ -174,6 +177,8 @@ pub enum DevicePlace {
 pub enum Isolate {
     /// By a cpuset partition.
     Partition,
+    /// By systemd, which keeps the host's slices on the other CPUs.
+    Slices,
     /// Not at all.
     None,
 }
@@ -351,6 +356,7 @@ mod tests {
             ("stat_interval: 0", Some("`host.stat_interval` cannot be 0")),
             ("stat_interval: 3601", Some("1 to 3600 seconds")),
             ("isolate: Partition", None),
+            ("isolate: Slices", None),
             ("isolate: None", None),
             ("quiet: [\"docker.service\", \"user@1000.service/app.slice\", \"/machine.slice\"]", None),
             ("quiet: [\"\"]", Some("`host.quiet` cannot have \"\"")),

@@ -1,11 +1,11 @@
 //! Whether the vCPUs' CPUs become theirs alone, and what is in the way if not.
 
-use super::super::Severity::{Hard, Soft};
+use super::super::Severity::{self, Hard, Soft};
 use super::super::draft::Draft;
 use super::super::{Cgroup, Move, Placement};
 use super::in_the_way::InTheWay;
 use super::partition::{self, Isolation};
-use super::slice;
+use super::{slice, slices};
 use crate::host::Cpusets;
 use crate::machine::Isolate;
 use crate::units::CpuSet;
@@ -33,19 +33,29 @@ pub(in super::super) fn decide(
         }
         return None;
     };
-    let made = possible(draft, placement, cpusets).and_then(|cpus| match (cpusets.exclusive, required) {
-        (true, _) => partition::make(draft, cpusets, cgroup, moves, cpus),
-        (false, true) => slice::make(draft, cpusets, cgroup, placement, cpus),
-        (false, false) => {
+    let made = possible(draft, placement, cpusets).and_then(|cpus| match (written, cpusets.exclusive) {
+        (Some(Isolate::Slices), _) => slices::make(draft, cpusets, cgroup, moves, cpus).map(|made| (made, None)),
+        (_, exclusive) if exclusive || required => {
+            let made = match exclusive {
+                true => partition::make(draft, cpusets, cgroup, moves, cpus.clone()),
+                false => slice::make(draft, cpusets, cgroup, placement, cpus.clone()),
+            };
+            match made {
+                Ok(made) => Ok((made, None)),
+                Err(why) if required => instead(why, slices::make(draft, cpusets, cgroup, moves, cpus)),
+                Err(why) => Err(why),
+            }
+        }
+        _ => {
             let detail = "the host's other programs may run on the vCPUs' CPUs too: before Linux 6.7 only a partition with \
                           the CPUs of QEMU's other threads can be made";
-            Err(InTheWay::usual(detail, format!("`{FIELD}: Partition` makes it")))
+            let remedy = format!("`{FIELD}: Partition` makes it; `{FIELD}: Slices` keeps the host's slices off the vCPUs' CPUs alone");
+            Err(InTheWay::usual(detail, remedy))
         }
     });
-    let InTheWay { detail, remedy, usual } = match made {
-        Ok(isolation) => {
-            let detail = format!("nothing else of the host runs on CPUs {}: a cpuset partition", isolation.cpus);
-            draft.yes(FIELD, severity, detail);
+    let InTheWay { detail, remedy, usual, .. } = match made {
+        Ok((isolation, no_partition)) => {
+            say(draft, severity, &isolation, no_partition);
             return Some(Isolation { required, ..isolation });
         }
         Err(in_the_way) => in_the_way,
@@ -60,6 +70,38 @@ pub(in super::super) fn decide(
         draft.no(FIELD, Soft, detail, &format!("{remedy}, or write `host: (isolate: None)`"));
     }
     None
+}
+
+/// Slices, if there can be no partition for this reason.
+fn instead(why: InTheWay, slices: Result<Isolation, InTheWay>) -> Result<(Isolation, Option<String>), InTheWay> {
+    match slices {
+        Ok(made) => Ok((made, Some(why.detail))),
+        // What a unit needs for it, it can be given; for a partition it needs another kernel.
+        Err(slices) if why.beyond_reach => Err(slices),
+        Err(_) => Err(why),
+    }
+}
+
+/// Says how it is done. `no_partition`: why it is not done by a partition, as the machine file has it.
+fn say(draft: &mut Draft, severity: Severity, isolation: &Isolation, no_partition: Option<String>) {
+    let (cpus, host) = (&isolation.cpus, draft.host);
+    let Some(slices) = isolation.of_slices() else {
+        return draft.yes(FIELD, severity, format!("nothing else of the host runs on CPUs {cpus}: a cpuset partition"));
+    };
+    let why = no_partition.map_or_else(String::new, |why| format!("; there is no partition: {why}"));
+    let detail = format!("systemd keeps {} off CPUs {cpus} (`AllowedCPUs=`){why}", slices.join(", "));
+    draft.yes(FIELD, severity, detail);
+    draft.remedy(
+        "the kernel's own work stays away too with `host: (kernel_threads: Away, workqueues: Away, irqs: Away)`",
+    );
+    let others = host.cpusets.as_ref().map(slices::others).unwrap_or_default();
+    if !others.is_empty() {
+        let detail =
+            format!("programs in the groups {} may run on CPUs {cpus}: they are not systemd's", others.join(", "));
+        let remedy = "have their manager use systemd's groups (Docker: `native.cgroupdriver=systemd`), or freeze them with `host.quiet`";
+        draft.no(&format!("{FIELD}.groups"), Severity::Soft, detail, remedy);
+        draft.about(FIELD);
+    }
 }
 
 /// The CPUs of the vCPUs, if they can be theirs alone however that is done.

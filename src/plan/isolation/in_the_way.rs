@@ -10,11 +10,13 @@ pub(super) struct InTheWay {
     pub remedy: String,
     /// Whether it is no fault of the host's: nobody need be warned of it who did not ask for an isolation.
     pub usual: bool,
+    /// Whether only another kernel could do it for a unit.
+    pub beyond_reach: bool,
 }
 
 impl InTheWay {
     pub fn new(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { detail: detail.into(), remedy: remedy.into(), usual: false }
+        Self { detail: detail.into(), remedy: remedy.into(), usual: false, beyond_reach: false }
     }
 
     pub fn usual(detail: impl Into<String>, remedy: impl Into<String>) -> Self {

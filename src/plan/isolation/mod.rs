@@ -4,6 +4,7 @@ mod decide;
 mod in_the_way;
 mod partition;
 mod slice;
+mod slices;
 #[cfg(test)]
 mod tests;
 

@@ -32,6 +32,14 @@ pub struct Isolation {
 }
 
 impl Isolation {
+    /// The units of the host's that leave the CPUs; `None`: there is a partition instead.
+    pub fn of_slices(&self) -> Option<&[String]> {
+        self.changes.iter().find_map(|planned| match &planned.change {
+            Change::NarrowSlices(change) => Some(change.units.as_slice()),
+            _ => None,
+        })
+    }
+
     /// The group that is the partition.
     pub fn partition(&self) -> Option<&Path> {
         self.changes.iter().find_map(|planned| match &planned.change {
@@ -73,7 +81,12 @@ pub(super) fn make(
     };
     let threads = group.join("vcpus");
     let levels: Vec<&Path> = threads.ancestors().take_while(|level| *level != mount).collect();
-    let mut changes: Vec<Change> = vec![Affinities { all: draft.host.cpus.online.clone() }.into()];
+    let affinities = Affinities {
+        all: draft.host.cpus.online.clone(),
+        machine: Some(draft.machine.name.clone()),
+        run: Some(draft.paths.run.clone()),
+    };
+    let mut changes: Vec<Change> = vec![affinities.into()];
     changes.extend(controllers.into_iter().map(Change::from));
     changes.push(VcpuGroup { path: threads.clone(), cpus: cpus.clone() }.into());
     // From the top: the kernel lets a group have no more than the one above.

@@ -5,18 +5,13 @@
 use std::path::Path;
 
 use super::super::draft::Draft;
+use super::super::process::unit_group::own_slice;
 use super::super::{Cgroup, Placement, PlannedChange};
 use super::in_the_way::InTheWay;
 use super::partition::Isolation;
 use crate::change::{Affinities, AllowedCpus, Change, Partition};
 use crate::host::Cpusets;
 use crate::units::{CGROUPS, CpuSet};
-
-/// The slice at the top that is the machine's own, with no other. A `-` in its name would put it below another one
-/// (systemd.slice(5)).
-fn own_slice(machine: &str) -> String {
-    format!("vfiorun{}.slice", machine.replace('-', "\\x2d"))
-}
 
 /// The slice of the machine. The emulator's threads get CPUs in it.
 pub(super) fn make(
@@ -37,8 +32,9 @@ pub(super) fn make(
         Cgroup::Scope(_) => {}
         // Tried with 6.1: when the unit's slice goes, after its launcher, the kernel forgets what the undo has put back.
         Cgroup::Made(_) => {
-            let detail = "before Linux 6.7 a machine that is a unit cannot have CPUs for itself";
-            return Err(InTheWay::new(detail, "use a newer kernel, or start the machine outside of a unit"));
+            let detail = "before Linux 6.7 a machine that is a unit cannot have one";
+            let in_the_way = InTheWay::new(detail, "use a newer kernel, or start the machine outside of a unit");
+            return Err(InTheWay { beyond_reach: true, ..in_the_way });
         }
         Cgroup::Ours => return Err(InTheWay::of_foreign_unit(process)),
     }
@@ -66,7 +62,12 @@ pub(super) fn make(
     placement.emulator = emulator.clone();
     placement.iothreads.iter_mut().for_each(|(_, cpus)| *cpus = emulator.clone());
     let changes: [Change; 3] = [
-        Affinities { all: draft.host.cpus.online.clone() }.into(),
+        Affinities {
+            all: draft.host.cpus.online.clone(),
+            machine: Some(draft.machine.name.clone()),
+            run: Some(draft.paths.run.clone()),
+        }
+        .into(),
         AllowedCpus { slice: slice.clone(), cpus: cpus.clone() }.into(),
         Partition { group, cpus: cpus.clone() }.into(),
     ];

@@ -9,7 +9,10 @@ fn root(own: &str, unit: Option<&str>) -> Host {
     host.process.cgroup = Some(own.to_owned());
     host.process.unit = unit.map(str::to_owned);
     let effective = CpuSet::from_iter(0..4);
-    host.cpusets = Some(Cpusets { offered: true, delegated: true, exclusive: true, effective, ..Cpusets::default() });
+    let groups = ["dev-hugepages.mount", "init.scope", "system.slice", "user.slice", "vfiorunother.slice"];
+    let groups = groups.map(str::to_owned).to_vec();
+    let lists = Default::default();
+    host.cpusets = Some(Cpusets { offered: true, delegated: true, exclusive: true, effective, lists, groups });
     host
 }
 
@@ -108,12 +111,13 @@ fn what_is_in_the_way_is_said() {
                 host.process.unit = Some("vfio-run-test.service".to_owned());
                 host.process.cgroup = Some("/system.slice/vfio-run-test.service".to_owned());
             },
-            "before Linux 6.7 a machine that is a unit",
+            "vfio-run-test.service is not in a slice of its own",
         ),
         (
             |host| {
                 let cpusets = host.cpusets.as_mut().unwrap();
                 cpusets.exclusive = false;
+                cpusets.groups.clear();
                 cpusets.lists = [("system.slice".to_owned(), CpuSet::from_iter([0, 1, 2]))].into();
             },
             "system.slice was given CPUs 0-2",
@@ -213,5 +217,78 @@ fn an_older_kernel_isolates_a_slice_with_all_of_qemus_threads() {
     // The other threads get one CPU, which the host loses too, or those that the file names.
     assert_eq!(made.placement.emulator.to_string(), "1");
     assert_eq!(with(", emulator: \"0\"", &host).placement.emulator.to_string(), "0");
+    // If the host can spare none of them, its slices leave the vCPUs' CPUs alone.
+    let spared = with(", emulator: \"0-1\"", &host);
+    assert!(said(&spared).2.contains("systemd keeps") && said(&spared).2.contains("all CPUs of the host"));
+    host.cpusets.as_mut().unwrap().groups.clear();
     assert!(said(&with(", emulator: \"0-1\"", &host)).2.contains("all CPUs of the host"));
+}
+
+#[test]
+fn the_hosts_slices_leave_the_cpus_if_they_are_asked_to() {
+    let made = |host: &Host| plan(&machine(", host: (isolate: Slices)"), host);
+    // Whatever the kernel could do.
+    for exclusive in [true, false] {
+        let mut host = shell();
+        host.cpusets.as_mut().unwrap().exclusive = exclusive;
+        let plan = made(&host);
+        let isolation = plan.isolation.as_ref().unwrap();
+        assert_eq!(
+            changes(isolation),
+            [
+                "remember which threads are kept on some CPUs: the kernel forgets it",
+                "keep init.scope, system.slice, user.slice off CPUs 2-3",
+            ]
+        );
+        assert_eq!((isolation.slice.as_deref(), &isolation.threads), (Some("vfioruntest.slice"), &None));
+        // The host keeps the CPUs of QEMU's other threads.
+        assert_eq!((plan.placement.emulator.to_string().as_str(), isolation.cpus.to_string().as_str()), ("0-1", "2-3"));
+        assert_eq!((said(&plan).0, isolation.partition()), (Verdict::Yes, None));
+        assert!(plan.findings.iter().all(|finding| finding.key != "host.isolate.groups"));
+    }
+    let mut host = shell();
+    host.cpusets.as_mut().unwrap().groups.push("docker".to_owned());
+    let finding = made(&host).findings.into_iter().find(|finding| finding.key == "host.isolate.groups").unwrap();
+    assert!(
+        finding.ok == Verdict::No && !finding.blocks() && finding.detail.contains("groups docker may"),
+        "{finding:?}"
+    );
+    let refused = |spoil: fn(&mut Host), words: &str| {
+        let mut host = shell();
+        spoil(&mut host);
+        let plan = made(&host);
+        let (ok, blocks, detail) = said(&plan);
+        assert!(ok == Verdict::No && blocks && detail.contains(words) && plan.isolation.is_none(), "{detail}");
+    };
+    refused(|host| host.process.systemd = false, "without systemd");
+    refused(|host| host.process.uid = 1000, "others may come");
+    refused(|host| host.process.unit = Some("other.service".to_owned()), "runs in other.service");
+    let partition_of_another: fn(&mut Host) = |host| {
+        let cpusets = host.cpusets.as_mut().unwrap();
+        cpusets.effective = CpuSet::from_iter([1, 2, 3]);
+        cpusets.exclusive = false;
+    };
+    refused(partition_of_another, "CPUs 0 belong to a cpuset partition");
+}
+
+#[test]
+fn a_unit_on_an_older_kernel_has_the_slices_leave_its_cpus() {
+    let host = |slice: &str, delegated: bool| {
+        let own = format!("/{slice}/vfio-run-test.service");
+        let mut host = root(&own, Some("vfio-run-test.service"));
+        let cpusets = host.cpusets.as_mut().unwrap();
+        (cpusets.exclusive, cpusets.delegated) = (false, delegated);
+        host
+    };
+    for asked in ["Partition", "Slices"] {
+        let made = plan(&machine(&format!(", host: (isolate: {asked})")), &host("vfioruntest.slice", false));
+        assert_eq!(made.isolation.as_ref().unwrap().slice.as_deref(), Some("vfioruntest.slice"));
+        let no_partition = "there is no partition: before Linux 6.7 a machine that is a unit cannot have one";
+        assert_eq!(said(&made).2.contains(no_partition), asked == "Partition", "{}", said(&made).2);
+    }
+    // One that was written for another kernel, or machine file; also if systemd would switch the controller off after its end.
+    for (slice, delegated) in [("system.slice", false), ("vfioruntest.slice", true)] {
+        let refused = plan(&machine(", host: (isolate: Partition)"), &host(slice, delegated));
+        assert!(said(&refused).1 && said(&refused).2.contains("not in a slice of its own"), "{}", said(&refused).2);
+    }
 }

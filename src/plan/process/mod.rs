@@ -7,4 +7,5 @@ pub(super) mod session;
 pub(super) mod sockets;
 pub(super) mod tcp;
 pub(super) mod trust;
+pub(super) mod unit_group;
 pub(super) mod whole_file;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::unit_group::UnitGroup;
 use crate::change::{Change, StopUnit, StopUserUnit};
 use crate::host::pci::Holder;
 use crate::plan::Severity;
@@ -17,6 +18,9 @@ pub struct Move {
     pub installed: bool,
     /// Why.
     pub why: String,
+    /// What it must be, if it is made.
+    #[serde(default)]
+    pub group: UnitGroup,
 }
 
 /// The session and units that the launcher runs in.
@@ -85,7 +89,8 @@ pub(in crate::plan) fn choose(
         Some(other) if !other.is_ours => (format!("vfio-run-{name}:session.service"), false),
         unit => (format!("vfio-run-{name}.service"), unit.is_some()),
     };
-    Some(Move { unit, installed, why })
+    let group = UnitGroup::of(draft.machine, draft.host.cpusets.as_ref());
+    Some(Move { unit, installed, why, group })
 }
 
 /// Without systemd nothing stops units, or lets a launcher outlive its session.

@@ -2,11 +2,13 @@
 
 use anyhow::{Context as _, Result};
 
+use super::affinity::place;
 use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::Journal;
 use crate::plan::{Isolation, Plan, PlannedChange};
 use crate::run::ending::restore::log_undo;
+use crate::run::processes::Processes;
 
 /// The isolation that an earlier launcher of the run made, if it stands.
 pub fn standing<'p>(plan: &'p Plan, journal: &Journal) -> Option<&'p Isolation> {
@@ -36,7 +38,31 @@ pub fn isolate<'p>(plan: &'p Plan, root: &Root, journal: &mut Journal) -> Result
             }
         }
     }
+    // Before Linux 6.7 the kernel forgets masks also of threads that have nothing to do with these CPUs.
+    for open in journal.open_changes() {
+        if let (Change::Affinities(affinities), Ok(before)) = (&open.change, open.before.as_found()) {
+            affinities.keep_others(root, &before, &isolation.cpus);
+        }
+    }
     Ok(Some(isolation))
+}
+
+/// Keeps the helpers off the vCPUs' CPUs if they are in the slice that has them, and the launcher if it is: nothing else does,
+/// and the kernel has forgotten the CPUs that they were started on.
+pub fn keep_off(plan: &Plan, isolation: &Isolation, processes: &Processes) {
+    let Some(slice) = &isolation.slice else { return };
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let is_in = |line: &str| line.strip_prefix("0::/").is_some_and(|path| path.split('/').next() == Some(slice));
+    let launcher = own.lines().any(is_in).then(|| std::process::id() as i32);
+    for process in processes.helpers.iter().map(|(_, helper)| helper.pid()).chain(launcher) {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        for thread in tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()) {
+            // One that has ended since needs no place.
+            if let Err(error) = place(thread, &plan.placement.emulator) {
+                tracing::debug!("thread {thread} of process {process} may run on the vCPUs' CPUs: {error:#}");
+            }
+        }
+    }
 }
 
 /// Undoes it, for a QEMU that ends before the run does.

@@ -252,6 +252,9 @@ async fn continue_guest(
     let isolation = isolate(plan, root, journal)?;
     let placed = place_all(&mut qmp, qemu.pid(), &plan.placement, isolation).await;
     placed.context("the guest was not started, because one of its threads could not be placed")?;
+    if let Some(isolation) = isolation {
+        isolate::keep_off(plan, isolation, processes);
+    }
     cables::unplug(plan, journal.records(), &mut qmp).await?;
     medium::again(plan, journal.records(), &mut qmp).await;
     display::give_socket(plan);

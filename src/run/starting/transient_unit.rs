@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use zbus::zvariant::Value;
 
 use crate::child::wait_until;
-use crate::plan::Move;
+use crate::plan::{Move, UnitGroup};
 use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError};
 
 /// How long a start may take: huge pages and the filling of the guest's memory can take minutes.
@@ -20,6 +20,12 @@ const STOP_GRACE: Duration = Duration::from_secs(90);
 /// Enough to make a group for the guest and a partition of CPUs below it; each controller is switched on for all units of
 /// the host.
 pub const DELEGATED: [&str; 2] = ["cpuset", "pids"];
+
+/// Those for a unit that divides its CPUs, or does not.
+pub fn delegated(divided: bool) -> &'static [&'static str] {
+    if divided { &DELEGATED } else { &DELEGATED[1..] }
+}
+
 /// The kernel's last choice when memory runs out.
 pub const OOM_SCORE_ADJUST: i32 = -500;
 
@@ -113,7 +119,7 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
         true => systemd.start(unit, Mode::Fail, limit).await,
         false => {
             let environment = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-            let properties = properties(service, environment)?;
+            let properties = properties(service, &moves.group, environment)?;
             systemd.start_transient(unit, properties, limit).await
         }
     };
@@ -142,6 +148,7 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
 /// its exit code when we ask for it.
 fn properties<'a>(
     service: &Service<'a>,
+    group: &'a UnitGroup,
     environment: impl Iterator<Item = (&'static str, String)>,
 ) -> Result<Properties<'a>> {
     let program = service.program.to_str().context("this program's path is not UTF-8, which a unit must be")?;
@@ -153,14 +160,14 @@ fn properties<'a>(
     let limit = service.limit();
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let environment: Vec<String> = environment.map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(vec![
+    let mut properties = vec![
         ("Description", Value::from(format!("Virtual machine {}", service.name))),
         ("Type", Value::from(if limit.is_some() { "notify" } else { "oneshot" })),
         ("NotifyAccess", Value::from(if limit.is_some() { "main" } else { "none" })),
         ("ExecStart", run(service.arguments.iter().map(String::as_str).collect())),
         ("ExecStopPost", run(vec!["recover", service.name])),
         ("KillMode", Value::from("mixed")),
-        ("DelegateControllers", Value::from(DELEGATED.to_vec())),
+        ("DelegateControllers", Value::from(delegated(group.divided).to_vec())),
         ("TimeoutStartUSec", Value::from(limit.map_or(u64::MAX, microseconds))),
         ("TimeoutStopUSec", Value::from(microseconds(service.waits.limit_of_stop()))),
         ("LimitMEMLOCK", Value::from(u64::MAX)),
@@ -168,7 +175,9 @@ fn properties<'a>(
         ("Environment", Value::from(environment)),
         ("CollectMode", Value::from("inactive-or-failed")),
         ("AddRef", Value::from(true)),
-    ])
+    ];
+    properties.extend(group.slice.as_deref().map(|slice| ("Slice", Value::from(slice))));
+    Ok(properties)
 }
 
 /// The last messages of one run of the unit. Without them there is still the exit code.
@@ -201,7 +210,8 @@ mod tests {
             waits: Waits { guest: 120, start: 30, end: 90 },
             until,
         };
-        text(properties(&service, [("HOME", "/root".to_owned())].into_iter()).unwrap())
+        let group = UnitGroup { slice: None, divided: true };
+        text(properties(&service, &group, [("HOME", "/root".to_owned())].into_iter()).unwrap())
     }
 
     fn text(properties: Properties<'_>) -> Vec<(String, String)> {
@@ -236,6 +246,17 @@ mod tests {
             ("AddRef", Value::from(true)),
         ];
         assert_eq!(guest, text(expected));
+        let service = Service {
+            name: "win11",
+            program: Path::new("/usr/bin/vfio-run"),
+            arguments: &[],
+            waits: Waits { guest: 120, start: 0, end: 0 },
+            until: Until::GuestRuns,
+        };
+        let group = UnitGroup { slice: Some("vfiorunwin11.slice".to_owned()), divided: false };
+        let sliced = properties(&service, &group, std::iter::empty()).unwrap();
+        assert!(sliced.contains(&("Slice", Value::from("vfiorunwin11.slice"))));
+        assert!(sliced.contains(&("DelegateControllers", Value::from(vec!["pids"]))));
         // A program whose end is waited for has as long as it takes.
         let rehearsal = of(Until::Ended);
         let changed: Vec<_> = rehearsal.into_iter().filter(|property| !guest.contains(property)).collect();

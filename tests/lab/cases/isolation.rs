@@ -32,15 +32,20 @@ fn a_guest_has_its_cpus_for_itself() -> Result<()> {
         a_unit_divides_its_own_group,
         whatever_record_was_the_last_the_host_comes_back,
         what_is_quiet_stands_still_and_goes_on,
+        the_slices_of_a_newer_host_leave_the_cpus,
     );
     host.lab.finish()
 }
 
 /// A machine with these CPUs, whose guest writes to a log of its own.
 fn install(lab: &Lab, name: &str, cpus: &str) -> Result<String> {
+    install_as(lab, name, cpus, "Partition")
+}
+
+fn install_as(lab: &Lab, name: &str, cpus: &str, isolate: &str) -> Result<String> {
     let machine = MACHINE.replace("vcpus: 2", &format!("pin: \"{cpus}\", emulator: \"1\""));
     // Asked for, so that a kernel that refuses is an error and no warning.
-    let machine = machine.replace("shutdown_timeout", "host: (isolate: Partition), shutdown_timeout");
+    let machine = machine.replace("shutdown_timeout", &format!("host: (isolate: {isolate}), shutdown_timeout"));
     let log = if name == "tiny" { "guest" } else { name };
     lab.install_machine(name, &machine.replace("guest.log", &format!("{log}.log")))
 }
@@ -161,8 +166,9 @@ fn whatever_record_was_the_last_the_host_comes_back(host: &Host) -> Result<()> {
     let first = first.context("no change of a cgroup in the journal")?;
     for (index, record) in journal.lines().enumerate().skip(first) {
         // The partition is not there yet, it may be there, and the threads are in it.
-        let is_told =
-            ["vcpu_group", "allowed_cpus", "{\"partition\"", "running"].iter().any(|word| record.contains(word));
+        let is_told = ["vcpu_group", "allowed_cpus", "{\"partition\"", "narrow_slices", "running"]
+            .iter()
+            .any(|word| record.contains(word));
         if !is_told && !thorough::is_on() {
             continue;
         }
@@ -259,4 +265,169 @@ fn cpus_that_the_kernel_lost_come_back(host: &Host) -> Result<()> {
     let recovered = host.lab.run_for("/lab/bin/vfio-run recover -v", END)?;
     ensure!(recovered.status == 0, "{recovered}");
     host.is_as_before("a slice that somebody stopped", &recovered)
+}
+
+/// The host's slices leave the vCPUs' CPUs: as a scope, as a unit, two machines at once.
+#[test]
+fn a_hosts_slices_leave_a_guests_cpus() -> Result<()> {
+    let lab = Lab::variant("bare", "debian12").start()?;
+    prepare(&lab)?;
+    let file = install_as(&lab, "tiny", "2-3", "Slices")?;
+    lab.run_for(&format!("/lab/bin/vfio-run check {file}"), START)?.ok()?;
+    // Programs that somebody keeps on a CPU of the guest's, and on another: the kernel forgets both.
+    for cpu in ["2", "1"] {
+        let keeps = "cp /bin/sleep /run/lab/kept-CPU; systemd-run --unit kept-CPU.service taskset -c CPU /run/lab/kept-CPU infinity";
+        lab.sh(&keeps.replace("CPU", cpu))?;
+        lab.wait_until(&format!("pgrep -x kept-{cpu}"), END)?;
+    }
+    let before = lab.snapshot_of_host()?;
+    let host = Host { lab, before, all: "0-3" };
+    in_turn!(
+        &host;
+        slices_leave_the_cpus_and_masks_come_back,
+        whatever_record_was_the_last_the_host_comes_back,
+        two_guests_share_the_slices,
+        a_unit_is_in_a_slice_of_its_own,
+        what_a_slice_had_comes_back,
+    );
+    host.lab.finish()
+}
+
+impl Host {
+    fn cpus_of(&self, program: &str) -> Result<String> {
+        self.lab.sh(&format!("sed -n 's/^Cpus_allowed_list:\\t//p' /proc/$(pgrep -x {program})/status"))
+    }
+
+    /// The CPUs of the groups at the top that the host's programs are in.
+    fn slices_have(&self, cpus: &str) -> Result<()> {
+        for unit in ["init.scope", "system.slice", "user.slice"] {
+            let found = self.lab.sh(&format!("cat /sys/fs/cgroup/{unit}/cpuset.cpus.effective"))?;
+            ensure!(found == cpus, "{unit}: {found}");
+        }
+        Ok(())
+    }
+
+    /// The CPUs of the threads of the QEMU of this machine that run vCPUs, and those that the rest may use.
+    fn threads_of(&self, name: &str) -> Result<String> {
+        let threads = "for t in /proc/$(pgrep -f 'qemu-system-x86_64.*guest=NAME')/task/*; do \
+             echo \"$(cat $t/comm | grep CPU || echo other)|$(sed -n 's/^Cpus_allowed_list:\\t//p' $t/status)\"; done | sort -u";
+        self.lab.sh(&threads.replace("NAME", name))
+    }
+
+    fn kept_programs_are_back(&self) -> Result<()> {
+        for cpu in ["1", "2"] {
+            let found = self.cpus_of(&format!("kept-{cpu}"))?;
+            ensure!(found == cpu, "kept-{cpu} may run on {found}");
+        }
+        Ok(())
+    }
+}
+
+fn slices_leave_the_cpus_and_masks_come_back(host: &Host) -> Result<()> {
+    let job = host.start("", "tiny")?;
+    host.runs(&job, "tiny")?;
+    host.slices_have("0-1")?;
+    let threads = host.threads_of("tiny")?;
+    ensure!(threads == "CPU 0/KVM|2\nCPU 1/KVM|3\nother|1", "{threads}");
+    // One has nowhere else to go, the other stays where it was.
+    let kept = [host.cpus_of("kept-2")?, host.cpus_of("kept-1")?];
+    ensure!(kept == ["0-1", "1"], "{kept:?}");
+    let ended = host.stop(job, "tiny")?;
+    host.kept_programs_are_back()?;
+    host.is_as_before("a run", &ended)
+}
+
+fn two_guests_share_the_slices(host: &Host) -> Result<()> {
+    install_as(&host.lab, "tiny", "2", "Slices")?;
+    install_as(&host.lab, "other", "3", "Slices")?;
+    let [tiny, other] = ["tiny", "other"].map(|name| -> Result<_> {
+        let job = host.start("", name)?;
+        host.runs(&job, name)?;
+        Ok(job)
+    });
+    let (tiny, other) = (tiny?, other?);
+    host.slices_have("0-1")?;
+    // The first ends first: what it knows of the kept programs is the host's still.
+    host.stop(tiny, "tiny")?;
+    host.slices_have("0-2")?;
+    let threads = host.threads_of("other")?;
+    ensure!(threads == "CPU 0/KVM|3\nother|1", "{threads}");
+    let ended = host.stop(other, "other")?;
+    host.kept_programs_are_back()?;
+    host.lab.sh("rm /run/lab/other.log")?;
+    host.is_as_before("two runs", &ended)
+}
+
+fn a_unit_is_in_a_slice_of_its_own(host: &Host) -> Result<()> {
+    let lab = &host.lab;
+    // On this kernel a unit cannot have a partition.
+    let file = install(lab, "tiny", "2-3")?;
+    lab.sh(&format!(": >/run/lab/guest.log; /lab/bin/vfio-run unit --install {file}"))?;
+    let before = lab.snapshot_of_host()?;
+    lab.run_for("systemctl start vfio-run-tiny || { journalctl -u vfio-run-tiny; false; }", START)?.ok()?;
+    lab.wait_until("grep -q READY /run/lab/guest.log", START)?;
+    host.slices_have("0-1")?;
+    let threads = host.threads_of("tiny")?;
+    ensure!(threads == "CPU 0/KVM|2\nCPU 1/KVM|3\nother|1", "{threads}");
+    let launcher =
+        lab.sh("sed -n 's/^Cpus_allowed_list:\\t//p' /proc/$(systemctl show -P MainPID vfio-run-tiny)/status")?;
+    ensure!(launcher == "1", "{launcher}");
+    lab.sh("systemctl daemon-reload")?;
+    host.slices_have("0-1")?;
+    let is_as_before = |when: &str| -> Result<()> {
+        lab.wait_until(&format!("[ ! -e /sys/fs/cgroup/{SLICE} ]"), END)?;
+        host.kept_programs_are_back()?;
+        let left = before.diff(&lab.snapshot_of_host()?);
+        ensure!(left.is_empty(), "left behind by {when}:\n{left}");
+        Ok(())
+    };
+    lab.sh("systemctl stop vfio-run-tiny")?;
+    is_as_before("a unit")?;
+    lab.sh(": >/run/lab/guest.log")?;
+    lab.run_for("systemctl start vfio-run-tiny", START)?.ok()?;
+    lab.sh("kill -KILL $(systemctl show -P MainPID vfio-run-tiny)")?;
+    lab.wait_until("[ $(systemctl show -P ActiveState vfio-run-tiny) = failed ]", END)?;
+    lab.sh("systemctl reset-failed vfio-run-tiny")?;
+    is_as_before("a killed launcher")?;
+    lab.sh("rm /etc/systemd/system/vfio-run-tiny.service; systemctl daemon-reload").map(drop)
+}
+
+/// Somebody's own list, for the time until the next boot.
+fn what_a_slice_had_comes_back(host: &Host) -> Result<()> {
+    let lab = &host.lab;
+    install_as(lab, "tiny", "2-3", "Slices")?;
+    lab.sh("systemctl set-property --runtime user.slice AllowedCPUs=1-2")?;
+    lab.wait_until("[ \"$(cat /sys/fs/cgroup/user.slice/cpuset.cpus)\" = 1-2 ]", END)?;
+    let before = lab.snapshot_of_host()?;
+    let job = host.start("", "tiny")?;
+    host.runs(&job, "tiny")?;
+    let narrow = lab.sh("cat /sys/fs/cgroup/user.slice/cpuset.cpus")?;
+    ensure!(narrow == "1", "{narrow}");
+    let ended = host.stop(job, "tiny")?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    let allowed = lab.sh(
+        "systemctl show -P AllowedCPUs user.slice; cat /run/systemd/system.control/user.slice.d/*.conf | grep =1",
+    )?;
+    ensure!(allowed == "1-2\nAllowedCPUs=1-2", "{allowed}");
+    // The kernel forgets no list of a group with processes while the controller is on, so it has all CPUs instead.
+    let left = left.except(&["cgroup system.slice", "cgroup init.scope"]);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
+    Ok(())
+}
+
+fn the_slices_of_a_newer_host_leave_the_cpus(host: &Host) -> Result<()> {
+    install_as(&host.lab, "tiny", "4-5", "Slices")?;
+    let before = host.lab.snapshot_of_host()?;
+    let job = host.start("", "tiny")?;
+    host.runs(&job, "tiny")?;
+    host.slices_have("0-3,6-7")?;
+    let threads = host.threads_of("tiny")?;
+    ensure!(threads == "CPU 0/KVM|4\nCPU 1/KVM|5\nother|1", "{threads}");
+    let ended = host.stop(job, "tiny")?;
+    let left = before.diff(&host.lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
+    // This kernel leaves programs on the CPUs that they had when it forgets a list.
+    let journald = host.cpus_of("systemd-journal")?;
+    ensure!(journald == "0-7", "{journald}");
+    Ok(())
 }

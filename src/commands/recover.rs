@@ -7,8 +7,8 @@ use super::shared::{machines, planned};
 use crate::cli::{OutputArgs, RecoverArgs};
 use crate::journal::Journal;
 use crate::plan::own_slice;
+use crate::run::transient_unit::end_own_slice;
 use crate::run::{self, Orphan, Recovered};
-use crate::systemd::blocking;
 use crate::units::exit;
 use crate::{host, report};
 
@@ -33,7 +33,8 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
                 ("not-restored", exit::NOT_RESTORED)
             }
         };
-        end_own_slice(name);
+        // As `ExecStopPost=` of a unit.
+        end_own_slice(&own_slice(name));
         done.push(serde_json::json!({ "name": name, "result": word }));
         code = code.max(its_code);
     }
@@ -44,19 +45,6 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
         report::say("nothing was left behind");
     }
     Ok(code)
-}
-
-/// As `ExecStopPost=` of a unit in a slice of its own: systemd keeps a slice when its last unit has ended, so it is told to end
-/// this one after that. If somebody wants the unit anew, the slice stays.
-fn end_own_slice(name: &str) {
-    let slice = own_slice(name);
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let is_in = |line: &str| line.strip_prefix("0::/").is_some_and(|path| path.split('/').next() == Some(&slice));
-    if own.lines().any(is_in)
-        && let Err(error) = blocking(async |systemd| systemd.stop_later(&slice).await)
-    {
-        tracing::debug!("{slice} stays: {error}");
-    }
 }
 
 pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::affinity::place;
+use super::transient_unit::is_in_slice;
 use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::Journal;
@@ -51,9 +52,7 @@ pub fn isolate<'p>(plan: &'p Plan, root: &Root, journal: &mut Journal) -> Result
 /// and the kernel has forgotten the CPUs that they were started on.
 pub fn keep_off(plan: &Plan, isolation: &Isolation, processes: &Processes) {
     let Some(slice) = &isolation.slice else { return };
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let is_in = |line: &str| line.strip_prefix("0::/").is_some_and(|path| path.split('/').next() == Some(slice));
-    let launcher = own.lines().any(is_in).then(|| std::process::id() as i32);
+    let launcher = is_in_slice(slice).then(|| std::process::id() as i32);
     for process in processes.helpers.iter().map(|(_, helper)| helper.pid()).chain(launcher) {
         let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         for thread in tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()) {

@@ -10,7 +10,7 @@ use zbus::zvariant::Value;
 
 use crate::child::wait_until;
 use crate::plan::{Move, UnitGroup};
-use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError};
+use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError, blocking};
 
 /// How long a start may take: huge pages and the filling of the guest's memory can take minutes.
 const START_LIMIT: Duration = Duration::from_secs(600);
@@ -141,6 +141,23 @@ pub async fn go_on_in_unit(moves: &Move, service: &Service<'_>) -> Result<Starte
     let code = u8::try_from(status).ok().filter(|_| result == "exit-code");
     let invocation: Vec<u8> = systemd.property(unit, "Unit", "InvocationID").await?;
     Ok(Started::Failed { code, messages: messages(&invocation) })
+}
+
+/// Whether this process is in this slice at the top.
+pub fn is_in_slice(slice: &str) -> bool {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let is_in = |line: &str| line.strip_prefix("0::/").is_some_and(|path| path.split('/').next() == Some(slice));
+    own.lines().any(is_in)
+}
+
+/// Has systemd end the slice when this unit, which is in it and has nothing more to do, has ended: it keeps a slice whose last
+/// unit has ended. If somebody wants the unit anew, the slice stays.
+pub fn end_own_slice(slice: &str) {
+    if is_in_slice(slice)
+        && let Err(error) = blocking(async |systemd| systemd.stop_later(slice).await)
+    {
+        tracing::debug!("{slice} stays: {error}");
+    }
 }
 
 /// The unit's properties: those that `vfio-run unit` writes, except that a program that is to end is `oneshot`, since its

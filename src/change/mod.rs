@@ -21,7 +21,7 @@ mod cgroup {
     pub mod allowed_cpus;
     pub mod cpuset_controller;
     pub mod exclusive_cpus;
-    mod files;
+    pub(super) mod files;
     pub mod freeze;
     mod lost_cpus;
     pub mod narrow_slices;

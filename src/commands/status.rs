@@ -1,5 +1,6 @@
 //! `vfio-run status [NAME]`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,7 +14,7 @@ use crate::journal::{Journal, Record, open_changes};
 use crate::report::{self, Table};
 use crate::run::control::{Request, ask};
 use crate::run::{self, LastFailure};
-use crate::units::{exit, machine_state};
+use crate::units::{CGROUPS, CpuSet, exit, machine_state};
 
 /// One machine that runs, was left behind, or failed to start.
 #[derive(Debug, Serialize)]
@@ -46,6 +47,9 @@ struct Details {
     cgroup: Option<String>,
     /// What that group says of its CPUs (`cpuset.cpus.partition`): `isolated`, `root invalid (…)`; `member` for none of its own.
     partition: Option<String>,
+    /// The CPUs of the host's slices that leave the vCPUs' CPUs, if that is how these are the guest's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slices: Option<BTreeMap<String, CpuSet>>,
 }
 
 impl Details {
@@ -60,7 +64,11 @@ impl Details {
         // Where the partition is a whole slice, the group's own file says nothing of it.
         let made = plan.as_ref().and_then(|plan| plan.isolation.as_ref()?.partition());
         let partition = made.and_then(|group| root.text(group.join("cpuset.cpus.partition"))).or(of_group);
-        Self { since: now.since(&first.unwrap_or_default()), memory: MemoryUse::read(&root, qemu), cgroup, partition }
+        let units = plan.as_ref().and_then(|plan| plan.isolation.as_ref()?.of_slices());
+        let has = |unit: &String| Some((unit.clone(), root.list(format!("{CGROUPS}/{unit}/cpuset.cpus.effective"))?));
+        let slices = units.map(|units| units.iter().filter_map(has).collect());
+        let memory = MemoryUse::read(&root, qemu);
+        Self { since: now.since(&first.unwrap_or_default()), memory, cgroup, partition, slices }
     }
 
     fn text(&self) -> String {
@@ -68,6 +76,9 @@ impl Details {
         if let Some(cgroup) = &self.cgroup {
             let partition = self.partition.as_deref().unwrap_or("no cpuset of its own");
             text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
+        }
+        for (unit, cpus) in self.slices.iter().flatten() {
+            text.push_str(&format!("\n{unit} of the host: CPUs {cpus}"));
         }
         text
     }

@@ -13,6 +13,8 @@ use crate::units::CpuSet;
 
 /// How long the tasks of a group may take to leave it: one that is just being made is counted with its parent.
 const MOVE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the last process of a group may take to be gone after it was killed.
+const EMPTY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Writes a value. The kernel makes a group's files together with the group; below another root there is no kernel.
 pub(super) fn write(root: &Root, path: &Path, value: &str) -> Result<(), FileError> {
@@ -85,19 +87,36 @@ pub(super) fn move_tasks(root: &Root, from: &Path, to: &Path, tasks: &str) -> Re
     moved
 }
 
-/// Removes the group; the kernel refuses it for as long as a task in it is about to end.
-pub(super) fn remove(root: &Root, group: &Path) -> Result<(), FileError> {
+/// Removes the group; the kernel refuses it for as long as a task in it is about to end. systemd may remove that of a unit that
+/// has ended meanwhile.
+pub(in crate::change) fn remove(root: &Root, group: &Path) -> Result<(), FileError> {
     let path = root.path(group);
-    if !root.is_real() {
-        return std::fs::remove_dir_all(path).map_err(FileError::io("remove", group));
-    }
     let mut removed = Ok(());
-    wait_for(root, MOVE_LIMIT, || {
-        removed = std::fs::remove_dir(&path);
+    wait_for(root, EMPTY_LIMIT, || {
+        // A group's files go with it; below another root there is no kernel.
+        removed = if root.is_real() { std::fs::remove_dir(&path) } else { std::fs::remove_dir_all(&path) };
         !matches!(&removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
     });
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("remove", group)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_has_gone_meanwhile_needs_no_removing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        remove(&root, Path::new("/gone")).unwrap();
+        std::fs::create_dir(folder.path().join("there")).unwrap();
+        std::fs::write(folder.path().join("there/cgroup.procs"), "").unwrap();
+        remove(&root, Path::new("/there")).unwrap();
+        assert!(!folder.path().join("there").exists());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(remove(&root, Path::new("/file/below")).is_err());
     }
 }

@@ -2,21 +2,17 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cgroups_rs::fs::cgroup::Cgroup as Group;
 use cgroups_rs::fs::hierarchies;
 use serde::{Deserialize, Serialize};
 
+use crate::change::cgroup::files::remove;
 use crate::change::error::{ChangeError, FileError};
 use crate::change::record::{Existed, Undone};
 use crate::change::step::{Nature, Observed, Progress, Step};
-use crate::change::wait::wait_for;
 use crate::host::Root;
 use crate::units::CGROUPS;
-
-/// How long the last process of a group may take to be gone after it was killed.
-const EMPTY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Make a cgroup for QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,18 +59,7 @@ impl Step for Cgroup {
             // Kernels before 5.14 have no cgroup.kill; then the group is empty already, or rmdir fails and names it.
             drop(group.kill());
         }
-        let mut removed = Ok(());
-        wait_for(root, EMPTY_LIMIT, || {
-            removed = std::fs::remove_dir(&path);
-            !matches!(&removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY))
-        });
-        match removed {
-            // systemd may remove that of a unit that has ended meanwhile.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(FileError::io("remove", &self.path)(error).into());
-            }
-            _ => {}
-        }
+        remove(root, &self.path)?;
         // The group of all machines goes with its last one: the kernel refuses it while there is another.
         path.parent().filter(|parent| parent.ends_with("vfio-run")).map(std::fs::remove_dir);
         Ok(Undone::Restored)

@@ -138,7 +138,7 @@ impl Affinities {
         let (mut undone, all) = (Undone::AlreadyBack, self.everywhere(root));
         for KeptThread { thread, start_time: started, cpus } in threads {
             let is_lost = Stat::read(root, *thread).is_some_and(|stat| stat.start_time == *started)
-                && affinity::read(*thread).is_ok_and(|now| is_everywhere(root, *thread, &now, &all) && now != *cpus);
+                && affinity::read(*thread).is_ok_and(|now| now != *cpus && is_everywhere(root, *thread, &now, &all));
             // One that has ended by now needs no place, and some threads of the kernel's choose their own.
             if is_lost && affinity::set(*thread, cpus).is_ok() {
                 undone = Undone::Restored;
@@ -171,8 +171,8 @@ fn is_everywhere(root: &Root, thread: i32, cpus: &CpuSet, all: &CpuSet) -> bool 
     let group = root.text(format!("/proc/{thread}/cgroup")).unwrap_or_default();
     let Some(group) = group.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new) else { return false };
     // Below groups for which the controller is off there is no list.
-    let lists = group.ancestors().map(|group| Path::new(CGROUPS).join(group).join("cpuset.cpus.effective"));
-    lists.into_iter().find_map(|list| root.list(list)).is_some_and(|given| given == *cpus)
+    let mut lists = group.ancestors().map(|group| Path::new(CGROUPS).join(group).join("cpuset.cpus.effective"));
+    lists.find_map(|list| root.list(list)).is_some_and(|given| given == *cpus)
 }
 
 /// All threads of the host, the kernel's too.

@@ -11,8 +11,8 @@ fn root(own: &str, unit: Option<&str>) -> Host {
     let effective = CpuSet::from_iter(0..4);
     let groups = ["dev-hugepages.mount", "init.scope", "system.slice", "user.slice", "vfiorunother.slice"];
     let groups = groups.map(str::to_owned).to_vec();
-    let lists = Default::default();
-    host.cpusets = Some(Cpusets { offered: true, delegated: true, exclusive: true, effective, lists, groups });
+    let cpusets = Cpusets { offered: true, delegated: true, exclusive: true, effective, ..Cpusets::default() };
+    host.cpusets = Some(Cpusets { groups, ..cpusets });
     host
 }
 

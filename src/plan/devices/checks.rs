@@ -189,9 +189,7 @@ fn needed(draft: &mut Draft, given: &Given) {
     let is_route = |used: &String| used.starts_with("default route");
     let remedy = match (uses.iter().any(|used| used == "/"), uses.iter().any(is_route)) {
         (true, _) => "this host itself runs from it: pass another device through",
-        (false, true) if uses.iter().all(is_route) => {
-            "route through another card, or pass another one through"
-        }
+        (false, true) if uses.iter().all(is_route) => "route through another card, or pass another one through",
         (false, true) => {
             "unmount it (`umount`, `swapoff`) and route through another card, or pass another device through"
         }

@@ -1,13 +1,15 @@
-//! A Linux guest's packets in each kind of network.
+//! A Linux guest's packets in each kind of network, and what a crash leaves of those that the launcher made.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::linux_machine;
-use super::passthrough::prepare;
+use super::passthrough::{machine, prepare};
+use crate::kit::images::Release;
 use crate::kit::job::Job;
 use crate::kit::lab::Lab;
+use crate::kit::thorough;
 
 const GUEST_BOOT: Duration = Duration::from_secs(400);
 const SOON: Duration = Duration::from_secs(60);
@@ -34,12 +36,12 @@ ip -n outside address add 203.0.114.5/32 dev lo
 ip -n outside route add 203.0.113.1 dev uplink-end src 203.0.114.5
 ip netns exec outside dnsmasq --conf-file=/dev/null --port=0 --interface=port-end --interface=cable-end \\
     --dhcp-range=192.0.2.10,192.0.2.20 --dhcp-range=198.51.100.10,198.51.100.20 --dhcp-leasefile=/dev/null \\
-    --dhcp-option=3 --pid-file=/run/lab/outside.pid
+    --dhcp-option=3 --no-ping --pid-file=/run/lab/outside.pid
 echo '203.0.114.5 outside.example' >>/etc/hosts
 ";
 
-/// A card in each kind of network, the order being the guest's: eth0, eth1, … The last is connected by passt, with the
-/// host's own address.
+/// A card in each kind of network, the order being the guest's: eth0, eth1, … The last is connected by passt, or by QEMU
+/// itself if there is no passt that works with it.
 const CARDS: &str = r#"[
     (backend: Bridge("br0")),
     (backend: Nat, subnet: "10.77.0.0/24", forward: ["2222:80"]),
@@ -53,11 +55,14 @@ const TOLD: &str = "guest.net guest.reach=eth0:192.0.2.1 guest.reach=eth1:203.0.
 
 #[test]
 fn a_guest_has_its_place_in_each_network() -> Result<()> {
-    let lab = Lab::variant("one-gpu", "debian13").start()?;
-    prepare(&lab)?;
-    lab.sh(OUTSIDE)?;
-    in_turn!(&lab; packets_pass_both_ways_in_each_network);
-    lab.finish()
+    for release in thorough::releases() {
+        let lab = Lab::variant("one-gpu", release).start()?;
+        prepare(&lab)?;
+        lab.sh(OUTSIDE)?;
+        in_turn!(&lab; packets_pass_both_ways_in_each_network, a_crash_leaves_nothing_once_recovered);
+        lab.finish()?;
+    }
+    Ok(())
 }
 
 /// Starts the machine and waits for its guest.
@@ -69,6 +74,11 @@ fn start<'a>(lab: &'a Lab, file: &str) -> Result<Job<'a>> {
         Ok(()) => Ok(job),
         Err(error) => Err(error.context(lab.sh("cat /run/lab/launcher.log /run/lab/guest.log")?)),
     }
+}
+
+/// The address of a guest without a tap device: the host's own from passt, else QEMU's.
+fn without_tap(lab: &Lab) -> &'static str {
+    if lab.host.release == Release::Debian13 { "203.0.113.1" } else { "10.0.2.15" }
 }
 
 fn packets_pass_both_ways_in_each_network(lab: &Lab) -> Result<()> {
@@ -90,7 +100,7 @@ fn packets_pass_both_ways_in_each_network(lab: &Lab) -> Result<()> {
         line.and_then(|line| line.split(' ').next()).unwrap_or_default().to_owned()
     };
     for (card, network) in
-        [("eth0", "192.0.2."), ("eth1", "10.77.0."), ("eth2", "198.51.100."), ("eth3", "203.0.113.1")]
+        [("eth0", "192.0.2."), ("eth1", "10.77.0."), ("eth2", "198.51.100."), ("eth3", without_tap(lab))]
     {
         ensure!(address(card).starts_with(network), "{card}:\n{said}");
     }
@@ -107,7 +117,7 @@ fn packets_pass_both_ways_in_each_network(lab: &Lab) -> Result<()> {
         (format!("{outside} {} 80", address("eth2")), "macvtap"),
         (format!("{outside} 203.0.113.1 2222"), "the shared network's forward"),
         (format!("busybox nc -w 20 {} 80", address("eth1")), "the host's place in the shared network"),
-        ("busybox nc -w 20 127.0.0.1 8080".to_owned(), "passt's forward"),
+        ("busybox nc -w 20 127.0.0.1 8080".to_owned(), "the forward of the card without a tap device"),
     ] {
         let answer = lab.run(&words)?;
         ensure!(answer.stdout.contains("the guest is here"), "by {what}: {answer}");
@@ -118,5 +128,25 @@ fn packets_pass_both_ways_in_each_network(lab: &Lab) -> Result<()> {
     ensure!(ended.status == 0, "{ended}\n{}", lab.sh("cat /run/lab/launcher.log")?);
     let left = before.diff(&lab.snapshot_of_host()?).except(&["module "]);
     ensure!(left.is_empty(), "left behind:\n{left}");
+    Ok(())
+}
+
+fn a_crash_leaves_nothing_once_recovered(lab: &Lab) -> Result<()> {
+    let text = machine("").replace("networks: []", &format!("networks: {CARDS}"));
+    let file = lab.install_machine("wired", &text)?;
+    let before = lab.snapshot_of_host()?;
+    let job = start(lab, &file)?;
+    lab.kill("vfio-run", "KILL")?;
+    ensure!(job.wait(SOON)?.status == 137);
+    lab.kill("qemu-system-x86", "KILL")?;
+    lab.wait_until("! pgrep -x qemu-system-x86", SOON)?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    for what in ["network vfio-nat", "firewall", "sysctl net/ipv4/conf/uplink/forwarding", "process dnsmasq"] {
+        ensure!(left.0.iter().any(|change| change.name == what), "{what} went by itself:\n{left}");
+    }
+    let recovered = lab.run("/lab/bin/vfio-run recover -v wired")?;
+    ensure!(recovered.status == 0, "{recovered}");
+    let left = before.diff(&lab.snapshot_of_host()?).except(&["module "]);
+    ensure!(left.is_empty(), "left behind:\n{left}\n{recovered}");
     Ok(())
 }

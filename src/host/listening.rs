@@ -76,7 +76,8 @@ fn machine(root: &Root, pid: i32) -> Option<String> {
 
 /// All of a protocol.
 pub(super) fn sockets(root: &Root, protocol: Protocol) -> Vec<Socket> {
-    let asked = if root.is_real() { sock_diag::sockets(protocol).ok() } else { None };
+    let can_ask = root.is_real() && sock_diag::is_there(root, protocol);
+    let asked = if can_ask { sock_diag::sockets(protocol).ok() } else { None };
     asked.unwrap_or_else(|| in_tables(root, protocol))
 }
 

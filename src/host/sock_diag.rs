@@ -11,6 +11,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
+use super::Root;
 use super::socket::Socket;
 use crate::units::Protocol;
 
@@ -18,6 +19,13 @@ use crate::units::Protocol;
 const PIECE: usize = 32 << 10;
 /// More sockets than these are not read.
 const MAX: usize = 65536;
+
+/// Whether the kernel can be asked without more: it would load the module for it, which would stay, and who looks at a host
+/// leaves it as it is. A kernel that has no modules has this built in, or refuses.
+pub(super) fn is_there(root: &Root, protocol: Protocol) -> bool {
+    let module = format!("/sys/module/{}_diag", protocol.name());
+    root.path(module).exists() || !root.path("/proc/modules").exists()
+}
 
 /// All of a protocol.
 ///
@@ -83,6 +91,15 @@ fn take(mut piece: &[u8], found: &mut Vec<Socket>) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::sample_tree::tree;
+
+    #[test]
+    fn nothing_is_loaded_to_ask() {
+        let asked = |files: &[(&str, &str)]| is_there(&Root::new(tree(files).path()), Protocol::Tcp);
+        let (modules, udp) = (("proc/modules", "x 1 0\n"), ("sys/module/udp_diag/refcnt", "0\n"));
+        assert!(!asked(&[modules]) && !asked(&[modules, udp]));
+        assert!(asked(&[]) && asked(&[modules, ("sys/module/tcp_diag/refcnt", "0\n")]));
+    }
 
     #[test]
     fn a_piece_that_is_cut_short_is_an_error_and_no_loop() {

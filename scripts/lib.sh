@@ -102,3 +102,17 @@ need_rust() {
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     rust_is_new_enough cargo || die "Rust $rust_needed or newer is needed: see https://rustup.rs"
 }
+
+# Has what formats and lints the code with the cargo that need_rust found, of the same origin.
+need_rust_tools() {
+    if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then
+        return
+    fi
+    if command -v rustup >/dev/null; then
+        rustup component add rustfmt clippy >&2
+    elif installed cargo-web; then
+        need rustfmt-web rust-web-clippy
+    else
+        need rustfmt rust-clippy
+    fi
+}

@@ -45,6 +45,14 @@ impl SharedFolder {
         Ok(Self { _lock: result?, path })
     }
 
+    /// As [`Self::lock`], for a change that has no words of its own for a launcher that takes too long.
+    ///
+    /// # Errors
+    /// As there, with the folder.
+    pub fn lock_named(root: &Root, run: &Path, name: &str) -> std::result::Result<Self, FileError> {
+        Self::lock(root, run, name).map_err(|error| FileError::io("lock", &run.with_file_name(name))(error))
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::change::affinity;
-use crate::change::error::{ChangeError, FileError};
+use crate::change::error::ChangeError;
 use crate::change::record::Undone;
 use crate::change::shared_folder::SharedFolder;
 use crate::change::step::{Nature, Observed, Progress, Step};
@@ -81,7 +81,7 @@ impl Step for Affinities {
     /// that one's changes left.
     fn apply(&self, root: &Root, before: &Kept, _: Progress<'_>) -> Result<(), ChangeError> {
         let Some((machine, run)) = self.shares() else { return Ok(()) };
-        let shared = lock(root, run)?;
+        let shared = SharedFolder::lock_named(root, run, FOLDER)?;
         let mut kept = shared.state::<Kept>()?.unwrap_or_default();
         kept.add(&before.threads);
         shared.join(machine, &())?;
@@ -93,7 +93,7 @@ impl Step for Affinities {
         let Some((machine, run)) = self.shares().filter(|(_, run)| SharedFolder::exists(root, run, FOLDER)) else {
             return Ok(self.keep(root, &before.threads));
         };
-        let shared = lock(root, run)?;
+        let shared = SharedFolder::lock_named(root, run, FOLDER)?;
         let mut kept = shared.state::<Kept>()?.unwrap_or_default();
         kept.add(&before.threads);
         let undone = self.keep(root, &kept.threads);
@@ -157,10 +157,6 @@ impl Kept {
             }
         }
     }
-}
-
-fn lock(root: &Root, run: &Path) -> Result<SharedFolder, FileError> {
-    SharedFolder::lock(root, run, FOLDER).map_err(|error| FileError::io("lock", &run.with_file_name(FOLDER))(error))
 }
 
 /// Whether a thread that may run on these CPUs is kept nowhere: it has all, or all that its group was given.

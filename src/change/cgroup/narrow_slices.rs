@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::cpuset_controller::CpusetController;
 use super::files::{cpus, observed};
 use super::unit_cpus;
-use crate::change::error::{ChangeError, FileError, PartitionError};
+use crate::change::error::{ChangeError, PartitionError};
 use crate::change::record::{Nothing, Undone};
 use crate::change::shared_folder::SharedFolder;
 use crate::change::step::{Nature, Observed, Progress, Step};
@@ -73,7 +73,7 @@ impl Step for NarrowSlices {
     }
 
     fn apply(&self, root: &Root, _: &Nothing, _: Progress<'_>) -> Result<(), ChangeError> {
-        let shared = self.lock(root)?;
+        let shared = SharedFolder::lock_named(root, &self.run, FOLDER)?;
         let on = CpusetController::at_the_top().is_on(root)?;
         let mut state = shared.state()?.unwrap_or(State { on, units: BTreeMap::new() });
         let away = self.others(&shared).union(&self.cpus);
@@ -131,11 +131,6 @@ impl Step for NarrowSlices {
 }
 
 impl NarrowSlices {
-    fn lock(&self, root: &Root) -> Result<SharedFolder, FileError> {
-        let lock = SharedFolder::lock(root, &self.run, FOLDER);
-        lock.map_err(|error| FileError::io("lock", &self.run.with_file_name(FOLDER))(error))
-    }
-
     /// The CPUs that other machines want.
     fn others(&self, shared: &SharedFolder) -> CpuSet {
         let parts = shared.others::<CpuSet>(&self.machine).filter_map(|(_, cpus)| cpus);
@@ -168,7 +163,7 @@ impl NarrowSlices {
         if !SharedFolder::exists(root, &self.run, FOLDER) {
             return Ok(Undone::AlreadyBack);
         }
-        let shared = self.lock(root)?;
+        let shared = SharedFolder::lock_named(root, &self.run, FOLDER)?;
         let is_last = shared.others::<CpuSet>(&self.machine).next().is_none();
         if !shared.has(&self.machine) {
             // It may have got no further than the folder.

@@ -81,23 +81,27 @@ pub(super) fn make(
     };
     let threads = group.join("vcpus");
     let levels: Vec<&Path> = threads.ancestors().take_while(|level| *level != mount).collect();
-    let affinities = Affinities {
-        all: draft.host.cpus.online.clone(),
-        machine: Some(draft.machine.name.clone()),
-        run: Some(draft.paths.run.clone()),
-    };
-    let mut changes: Vec<Change> = vec![affinities.into()];
-    changes.extend(controllers.into_iter().map(Change::from));
+    let mut changes: Vec<Change> = controllers.into_iter().map(Change::from).collect();
     changes.push(VcpuGroup { path: threads.clone(), cpus: cpus.clone() }.into());
     // From the top: the kernel lets a group have no more than the one above.
     let exclusive = |level: &Path| ExclusiveCpus { group: level.to_owned(), cpus: cpus.clone() }.into();
     changes.extend(levels.into_iter().rev().map(exclusive));
     changes.push(Partition { group: threads.clone(), cpus: cpus.clone() }.into());
+    let changes = planned(draft, changes);
+    Ok(Isolation { cpus, threads: Some(threads), slice: None, required: true, changes })
+}
+
+/// The changes of any way to isolate, behind the one that each begins with: the kernel forgets which threads are kept.
+pub(super) fn planned(draft: &Draft, changes: impl IntoIterator<Item = Change>) -> Vec<PlannedChange> {
     let origin = match draft.machine.host.isolate {
         Some(_) => draft.file("host.isolate"),
         None => Origin::Default("vCPUs that have CPUs of their own have them alone".to_owned()),
     };
-    let changes =
-        changes.into_iter().map(|change| PlannedChange { change, origin: origin.clone(), optional: false }).collect();
-    Ok(Isolation { cpus, threads: Some(threads), slice: None, required: true, changes })
+    let first = Affinities {
+        all: draft.host.cpus.online.clone(),
+        machine: Some(draft.machine.name.clone()),
+        run: Some(draft.paths.run.clone()),
+    };
+    let all = std::iter::once(first.into()).chain(changes);
+    all.map(|change| PlannedChange { change, origin: origin.clone(), optional: false }).collect()
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::super::draft::Draft;
 use super::super::process::unit_group::own_slice;
-use super::super::{Cgroup, Placement, PlannedChange};
+use super::super::{Cgroup, Placement};
 use super::in_the_way::InTheWay;
-use super::partition::Isolation;
-use crate::change::{Affinities, AllowedCpus, Change, Partition};
+use super::partition::{Isolation, planned};
+use crate::change::{AllowedCpus, Change, Partition};
 use crate::host::Cpusets;
 use crate::units::{CGROUPS, CpuSet};
 
@@ -61,19 +61,11 @@ pub(super) fn make(
     }
     placement.emulator = emulator.clone();
     placement.iothreads.iter_mut().for_each(|(_, cpus)| *cpus = emulator.clone());
-    let changes: [Change; 3] = [
-        Affinities {
-            all: draft.host.cpus.online.clone(),
-            machine: Some(draft.machine.name.clone()),
-            run: Some(draft.paths.run.clone()),
-        }
-        .into(),
+    let changes: [Change; 2] = [
         AllowedCpus { slice: slice.clone(), cpus: cpus.clone() }.into(),
         Partition { group, cpus: cpus.clone() }.into(),
     ];
-    let origin = draft.file("host.isolate");
-    let changes =
-        changes.into_iter().map(|change| PlannedChange { change, origin: origin.clone(), optional: false }).collect();
+    let changes = planned(draft, changes);
     Ok(Isolation { cpus, threads: None, slice: Some(slice), required: true, changes })
 }
 

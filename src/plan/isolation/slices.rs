@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::super::draft::Draft;
 use super::super::process::unit_group::own_slice;
-use super::super::{Cgroup, Move, PlannedChange};
+use super::super::{Cgroup, Move};
 use super::in_the_way::InTheWay;
-use super::partition::Isolation;
-use crate::change::{Affinities, Change, NarrowSlices};
+use super::partition::{Isolation, planned};
+use crate::change::NarrowSlices;
 use crate::host::Cpusets;
 use crate::units::{CGROUPS, CpuSet};
 
@@ -57,13 +57,8 @@ pub(super) fn make(
         return Err(InTheWay::new("systemd has no slices here that could leave the vCPUs' CPUs", "mount cgroup v2"));
     }
     let (machine, run) = (draft.machine.name.clone(), draft.paths.run.clone());
-    let changes: [Change; 2] = [
-        Affinities { all: all.clone(), machine: Some(machine.clone()), run: Some(run.clone()) }.into(),
-        NarrowSlices { machine, run, own: own.clone(), units, cpus: cpus.clone(), all: all.clone() }.into(),
-    ];
-    let origin = draft.file("host.isolate");
-    let changes =
-        changes.into_iter().map(|change| PlannedChange { change, origin: origin.clone(), optional: false }).collect();
+    let narrow = NarrowSlices { machine, run, own: own.clone(), units, cpus: cpus.clone(), all: all.clone() };
+    let changes = planned(draft, [narrow.into()]);
     Ok(Isolation { cpus, threads: None, slice: Some(own), required: true, changes })
 }
 

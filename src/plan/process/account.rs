@@ -119,7 +119,7 @@ pub(in crate::plan) fn opened(
         return Some(file);
     }
     let need = need(usage);
-    let allowed = uid == 0 || (file.mode >> class(&file, uid, gid, &[])) & need == need;
+    let allowed = uid == 0 || allows(&file, uid, gid, &[], usage);
     if !allowed && matches!(file.kind, Some(FileKind::File | FileKind::Block | FileKind::Character)) {
         not_ours(draft, &key, field, what, path, &file, need);
     }
@@ -207,10 +207,7 @@ pub(in crate::plan) fn may_open(
         return;
     }
     let (key, shown) = (format!("{key}.access"), path.display());
-    if let Some((folder, owner)) = &file.closed_folder
-        && account.is_some()
-        && *owner != uid
-    {
+    if let Some(folder) = closed_to(file, uid).filter(|_| account.is_some()) {
         let detail =
             format!("QEMU's account {uid} cannot reach {what} {shown}: others may not enter {}", folder.display());
         let remedy = format!("`chmod o+x {}`, move the file, or name an account in `user`", folder.display());
@@ -218,11 +215,10 @@ pub(in crate::plan) fn may_open(
         draft.about(field);
         return;
     }
-    let need = need(usage);
-    if (file.mode >> class(file, uid, gid, groups)) & need == need {
+    if allows(file, uid, gid, groups, usage) {
         return;
     }
-    let Some(account) = account else { return not_ours(draft, &key, field, what, path, file, need) };
+    let Some(account) = account else { return not_ours(draft, &key, field, what, path, file, need(usage)) };
     let (verb, right) = if usage == Use::Write { ("write", "rw") } else { ("read", "r") };
     let detail = format!("QEMU's account {} cannot {verb} {what} {shown} (mode {:o})", account.uid, file.mode & 0o7777);
     draft.no(&key, Severity::Hard, detail, &format!("`chmod o+{right} {shown}`, or name an account in `user`"));
@@ -249,9 +245,19 @@ fn need(usage: Use) -> u32 {
 
 /// Whether the account can open the file by its path, as far as modes tell.
 pub(in crate::plan) fn may(file: &FileFact, account: &Account, usage: Use) -> bool {
-    let closed = file.closed_folder.as_ref().is_some_and(|(_, owner)| *owner != account.uid);
+    let Account { uid, gid, groups } = account;
+    *uid == 0 || closed_to(file, *uid).is_none() && allows(file, *uid, *gid, groups, usage)
+}
+
+/// The folder on the way to the file that keeps this user out.
+fn closed_to(file: &FileFact, uid: u32) -> Option<&Path> {
+    file.closed_folder.as_ref().filter(|(_, owner)| *owner != uid).map(|(folder, _)| folder.as_path())
+}
+
+/// Whether the file's mode lets this user do it.
+fn allows(file: &FileFact, uid: u32, gid: u32, groups: &[u32], usage: Use) -> bool {
     let need = need(usage);
-    account.uid == 0 || !closed && (file.mode >> class(file, account.uid, account.gid, &account.groups)) & need == need
+    (file.mode >> class(file, uid, gid, groups)) & need == need
 }
 
 /// By how many bits the permissions are shifted that count for this user.

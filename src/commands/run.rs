@@ -12,7 +12,7 @@ use crate::{report, run};
 /// Starts the machine and stays until it has ended.
 pub fn run(args: &RunArgs, output: OutputArgs) -> Result<u8> {
     let mut plan = planned::plan(&args.file, None)?;
-    if block_on(async { Ok(run::wait_for_display_manager(&plan).await) })? {
+    if block_on(async { Ok(run::wait_for_display_manager(&plan, &planned::root()).await) })? {
         plan = planned::plan(&args.file, None)?;
     }
     if planned::blockers(&plan).next().is_some() {

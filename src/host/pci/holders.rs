@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
-use super::nodes::Node;
+use super::nodes::{self, Node};
 use crate::host::process::unified;
 use crate::host::{Root, sessions};
 use crate::units::{PciAddress, printable};
@@ -91,6 +91,9 @@ impl Holder {
     }
 }
 
+/// Plymouth, which shows a picture until the display manager has its screen.
+const BOOT_SPLASH: &str = "plymouthd";
+
 /// Programs that open devices for sessions.
 const BROKERS: [&str; 4] = ["systemd-logind", "elogind", "elogind-daemon", "seatd"];
 
@@ -145,6 +148,12 @@ pub fn of_nodes(root: &Root, nodes: &[Node]) -> Vec<Holder> {
         (!nodes.is_empty()).then(|| Holder { nodes: nodes.into_iter().collect(), ..describe(root, pid) })
     });
     holders.collect()
+}
+
+/// The programs that have a screen: they hold a card for themselves, and not for a session or until another takes over.
+pub fn of_screens(root: &Root) -> Vec<Holder> {
+    let is_passing = |holder: &Holder| holder.is_broker() || holder.comm == BOOT_SPLASH;
+    of_nodes(root, &nodes::of_screens(root)).into_iter().filter(|holder| !is_passing(holder)).collect()
 }
 
 /// The nodes whose holders are wanted.
@@ -231,6 +240,34 @@ fn unit(group: &str) -> (Option<String>, Option<u32>) {
 mod tests {
     use super::*;
     use crate::host::sample_tree;
+
+    #[test]
+    fn a_screen_is_whose_holds_a_card_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| sample_tree::put(folder.path(), path, text);
+        for (name, node, minor) in [("card1", "dri/card1", 1), ("renderD128", "dri/renderD128", 128)] {
+            put(&format!("sys/class/drm/{name}/dev"), &format!("226:{minor}\n"));
+            put(&format!("sys/class/drm/{name}/uevent"), &format!("MAJOR=226\nMINOR={minor}\nDEVNAME={node}\n"));
+        }
+        put("sys/class/drm/card1-HDMI-A-1/status", "connected\n");
+        let programs = [
+            (7, "plymouthd", "/dev/dri/card1"),
+            (8, "systemd-logind", "/dev/dri/card1"),
+            (9, "obs", "/dev/dri/renderD128"),
+            (10, "Xorg", "/dev/dri/card1"),
+            (11, "Xorg", "/dev/nvidiactl"),
+        ];
+        for (pid, comm, node) in programs {
+            put(&format!("proc/{pid}/comm"), comm);
+            put(&format!("proc/{pid}/status"), "Uid:\t0\t0\t0\t0\n");
+            let descriptors = folder.path().join(format!("proc/{pid}/fd"));
+            std::fs::create_dir_all(&descriptors).unwrap();
+            std::os::unix::fs::symlink(node, descriptors.join("5")).unwrap();
+        }
+        let mut pids: Vec<i32> = of_screens(&Root::new(folder.path())).iter().map(|holder| holder.pid).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [10, 11]);
+    }
 
     #[test]
     fn a_mapping_holds_a_device_too() {

@@ -26,6 +26,7 @@ pub use facts::{Pci, WantedPci};
 pub use function::PciFunction;
 pub use holders::Holder;
 pub use holders::of_nodes as holders_of;
+pub use holders::of_screens as holders_of_screens;
 pub use iommu::Iommu;
 pub use names::Names;
 pub use nodes::Node;

@@ -12,6 +12,9 @@ use crate::units::PciAddress;
 const NVIDIA: u32 = 195;
 const NVIDIA_SHARED: [(&str, u32); 2] = [("/dev/nvidia-modeset", 254), ("/dev/nvidiactl", 255)];
 
+/// All DRM cards, render nodes and connectors by name.
+const DRM: &str = "/sys/class/drm";
+
 /// All block devices by name.
 pub(crate) const BLOCK: &str = "/sys/class/block";
 
@@ -59,6 +62,20 @@ fn node(root: &Root, path: &str) -> Option<Node> {
     let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
     let subsystem = root.link(format!("{path}/subsystem")).unwrap_or_default();
     Some(Node { path: PathBuf::from("/dev").join(name), major, minor, subsystem })
+}
+
+/// The nodes that a program with a screen has open: each DRM card's, and those that NVIDIA's cards share.
+pub(super) fn of_screens(root: &Root) -> Vec<Node> {
+    let is_card = |name: &String| name.strip_prefix("card").is_some_and(|number| number.parse::<u32>().is_ok());
+    let cards = root.names(DRM).into_iter().filter(is_card);
+    let mut nodes: Vec<Node> = cards.filter_map(|card| node(root, &format!("{DRM}/{card}"))).collect();
+    nodes.extend(NVIDIA_SHARED.map(|(path, minor)| Node {
+        path: path.into(),
+        major: NVIDIA,
+        minor,
+        subsystem: "nvidia".to_owned(),
+    }));
+    nodes
 }
 
 /// `226:0`.

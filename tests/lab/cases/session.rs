@@ -117,10 +117,12 @@ fn why_a_start_failed_is_shown_first_until_one_succeeds(lab: &Lab) -> Result<()>
     Ok(())
 }
 
-/// As at boot, where systemd starts both at once.
+/// As at boot, where systemd starts both at once. The desktop's server opens the card some time after its unit has started,
+/// as Xorg does.
 fn a_unit_waits_for_a_display_manager_that_is_about_to_start(lab: &Lab) -> Result<()> {
     let file = lab.install_machine("only", &machine(r#"pci: ["01:00.*"]"#))?;
     let before = lab.snapshot_of_host()?;
+    desktop(lab, &format!("sleep 2\n{HOLD}"))?;
     let (unit, slow) = ("vfio-run-only", "/run/systemd/system/desktop.service.d");
     lab.sh(&format!(
         "/lab/bin/vfio-run unit --install {file}; systemctl stop desktop.service; mkdir -p {slow}

@@ -18,8 +18,8 @@ const QUOTE_LINES: usize = 12;
 const QUOTE_COLUMNS: usize = 1000;
 /// How the lines begin that are ours.
 const OURS: &str = concat!("vfio-run ", env!("CARGO_PKG_VERSION"), " ");
-/// A log that is longer than this is put aside before a run. A run writes some kilobytes, so this is many runs.
-const LIMIT: u64 = 1 << 20;
+/// How many logs of earlier runs are kept, `NAME.log.1` being the last run's.
+const KEPT: u32 = 3;
 
 /// The log of one run, or of a part of it.
 #[derive(Debug)]
@@ -35,7 +35,6 @@ pub struct Log {
 impl Log {
     /// Opens the log and writes QEMU's command line into it, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
-        rotate(path);
         let log = Self::begin(path, format!("{OURS}starts {} {:?}", command.binary.display(), command.argv()))?;
         let sets = command.options.iter().filter(|option| option.name == "-add-fd");
         let named = |option: &QemuOption| {
@@ -49,7 +48,6 @@ impl Log {
 
     /// The same for the helpers' command lines.
     pub fn of_helpers(path: &Path, helpers: &[Helper]) -> Result<Self> {
-        rotate(path);
         let lines: Vec<String> = helpers.iter().map(|h| format!("{OURS}starts {} {:?}", h.name, h.argv)).collect();
         Self::begin(path, lines.join("\n"))
     }
@@ -112,15 +110,24 @@ fn open_log(path: &Path) -> Result<File> {
         .with_context(|| format!("cannot open the log {}", path.display()))
 }
 
-/// Renames a long log to `NAME.log.1`, which replaces an earlier one of that name.
-fn rotate(path: &Path) {
-    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > LIMIT) {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".1");
-        // A log that cannot be put aside goes on growing, and the guest starts all the same.
-        if let Err(error) = std::fs::rename(path, &aside) {
-            tracing::warn!("cannot put the log {} aside: {error}", path.display());
-        }
+/// Puts the log of the run before aside, as `NAME.log.1`; what had that name becomes `NAME.log.2`, and so on. A run has a log
+/// of its own since its QEMU can write to it, and cut it, if a guest has taken QEMU over: what earlier runs said stays.
+pub fn put_aside(path: &Path) {
+    if !std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+        return;
+    }
+    let earlier = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    for number in (1..KEPT).rev() {
+        // Most have never been.
+        drop(std::fs::rename(earlier(number), earlier(number + 1)));
+    }
+    // A log that cannot be put aside goes on growing, and the guest starts all the same.
+    if let Err(error) = std::fs::rename(path, earlier(1)) {
+        tracing::warn!("cannot put the log {} aside: {error}", path.display());
     }
 }
 
@@ -175,17 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_is_put_aside_and_a_short_one_goes_on() {
+    fn a_run_begins_its_own_log_and_those_of_the_last_three_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let (log, aside) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
-        rotate(&log);
-        std::fs::write(&log, vec![b'x'; LIMIT as usize]).unwrap();
-        rotate(&log);
-        assert!(!aside.exists());
-        std::fs::write(&log, vec![b'x'; LIMIT as usize + 1]).unwrap();
-        std::fs::write(&aside, "older").unwrap();
-        rotate(&log);
-        assert!(!log.exists());
-        assert_eq!(std::fs::metadata(&aside).unwrap().len(), LIMIT + 1);
+        let log = folder.path().join("a.log");
+        for run in 1..=5 {
+            put_aside(&log);
+            // One that wrote nothing takes no place.
+            put_aside(&log);
+            Log::begin(&log, format!("run {run}")).unwrap();
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        let all = ["a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.4"].map(read);
+        assert_eq!(all, ["run 5\n", "run 4\n", "run 3\n", "run 2\n", ""]);
     }
 }

@@ -1,6 +1,7 @@
 //! The folder in which QEMU makes its VNC or SPICE socket: it belongs to QEMU's account, and nobody else may enter. As soon
 //! as QEMU has made the socket, and before the guest's first instruction, the socket is given to the user who is to look at
-//! the screen. QEMU goes on listening; so the screen can be reached as long as QEMU lives, whatever becomes of the launcher.
+//! the screen, and the folder is taken from QEMU's account: a QEMU that a guest has taken over cannot fill `/run` there. QEMU
+//! goes on listening; so the screen can be reached as long as QEMU lives, whatever becomes of the launcher.
 
 use std::io::{Error, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -8,7 +9,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid, chownat, fchmod, mkdirat, openat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid, chownat, fchmod, fchown, mkdirat, openat, symlinkat, unlinkat};
+use rustix::process::{getegid, geteuid};
 
 use crate::plan::{Link, Plan, Viewer};
 use crate::qemu::command::QemuOption;
@@ -53,12 +55,21 @@ fn open_folder(at: impl std::os::fd::AsFd, path: impl rustix::path::Arg) -> std:
     Ok(openat(at, path, flags, Mode::empty())?)
 }
 
-/// Gives the socket to the user who is to look at the screen. Without that the guest runs as well, so a failure is said and
-/// no more.
-pub(in crate::run) fn give_socket(plan: &Plan) {
-    let Some(Viewer { uid, socket }) = &plan.viewer else { return };
-    if let Err(error) = give(&plan.paths.display, socket, *uid) {
+/// Gives the socket to the user who is to look at the screen, and takes the folder from QEMU's account. Without that the guest
+/// runs as well, so a failure is said and no more.
+pub(in crate::run) fn hand_over(plan: &Plan) {
+    let folder = &plan.paths.display;
+    if let Some(Viewer { uid, socket }) = &plan.viewer
+        && let Err(error) = give(folder, socket, *uid)
+    {
         tracing::warn!("user {uid} cannot use {}: {error}", socket.display());
+    }
+    // Without an account QEMU runs as this user, to whom the folder stays.
+    if plan.account.is_some()
+        && plan.uses_display_folder()
+        && let Err(error) = take(folder)
+    {
+        tracing::warn!("QEMU can write to {}: {error}", folder.display());
     }
 }
 
@@ -72,6 +83,13 @@ fn give(folder: &Path, socket: &Path, uid: u32) -> std::io::Result<()> {
     }
     // Its mode came from QEMU's umask: it is for its owner alone.
     chownat(&socket, "", Some(Uid::from_raw(uid)), None, AtFlags::EMPTY_PATH)?;
+    Ok(fchmod(&folder, Mode::from_raw_mode(PASSED_THROUGH))?)
+}
+
+/// QEMU's account may pass through from now on, as everybody may; helpers of that account connect there.
+fn take(folder: &Path) -> std::io::Result<()> {
+    let folder = open_folder(CWD, folder)?;
+    fchown(&folder, Some(geteuid()), Some(getegid()))?;
     Ok(fchmod(&folder, Mode::from_raw_mode(PASSED_THROUGH))?)
 }
 

@@ -257,7 +257,7 @@ async fn continue_guest(
     }
     cables::unplug(plan, journal.records(), &mut qmp).await?;
     medium::again(plan, journal.records(), &mut qmp).await;
-    display::give_socket(plan);
+    display::hand_over(plan);
     // Before the guest writes to its serial port.
     let console = console::connect(plan, &mut qmp).await;
     // As late as can be: QEMU takes each from the host at once.

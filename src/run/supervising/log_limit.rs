@@ -16,7 +16,7 @@ use crate::run::watch_fd::watch_readable;
 
 /// A log that is longer than this is cut.
 const LIMIT: u64 = 16 << 20;
-/// What stays is its beginning, which tells how the run began: earlier runs' logs are put aside at a mebibyte.
+/// What stays is its beginning, which tells how the run began.
 const KEEP: u64 = 2 << 20;
 
 /// A watch on the log; it wakes nobody while nothing is written.

@@ -73,6 +73,7 @@ pub fn run(releases: &[&str]) -> Result<()> {
             lab.run_for(by_hand, PATIENCE)?.ok()?;
             lab.run_for(LOAD, PATIENCE)?.ok()?;
             let measured = lab.run_for(MEASURE, PATIENCE)?.ok()?;
+            let status = lab.run_for("/lab/bin/vfio-run status bench --json", PATIENCE)?.ok()?;
             lab.run_for(NO_LOAD, PATIENCE)?.ok()?;
             lab.run_for("/lab/bin/vfio-run stop bench", PATIENCE)?.ok()?;
             job.wait(PATIENCE)?;
@@ -83,8 +84,25 @@ pub fn run(releases: &[&str]) -> Result<()> {
             }
             let ratio = if pinned.is_nan() { "-".to_owned() } else { format!("1/{:.0}", pinned / wait) };
             println!("  {name:20} {wait:13.1} {ratio:>9} {switches:13.0} {ran:8.0}");
+            println!("      {}", on_its_cpus(&status)?);
         }
         lab.finish().context("the host did not end")?;
     }
     Ok(())
+}
+
+/// Whom `status` has seen on the vCPUs' CPUs besides QEMU, with how often the scheduler put them there; and how many
+/// interrupts of devices came.
+fn on_its_cpus(status: &str) -> Result<String> {
+    let status: serde_json::Value = serde_json::from_str(status)?;
+    let list = |key: &str| status[0]["activity"][key].as_array().cloned().context("the status has no activity");
+    let foreign = list("foreign")?;
+    let foreign = foreign.iter().map(|seen| format!("{} {}", seen["name"].as_str().unwrap_or("?"), seen["runs"]));
+    let foreign: Vec<String> = foreign.collect();
+    // Those of devices have numbers; the others are the processors' own, such as LOC and RES.
+    let interrupts = list("interrupts")?;
+    let of_devices = interrupts.iter().filter(|seen| seen["id"].as_str().is_some_and(|id| id.parse::<u32>().is_ok()));
+    let count: u64 = of_devices.filter_map(|seen| seen["count"].as_u64()).sum();
+    let foreign = if foreign.is_empty() { "nobody".to_owned() } else { foreign.join(", ") };
+    Ok(format!("on their CPUs: {foreign}; device interrupts: {count}"))
 }

@@ -50,6 +50,8 @@ const DEATH_SIGNAL: u8 = 10;
 const ORPHAN: u8 = 11;
 const DESCRIPTORS: u8 = 12;
 const NAMESPACE: u8 = 13;
+/// What a child reports that was to do all of them and no more.
+const ALL: u8 = STEPS.len() as u8;
 
 /// A child that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,22 @@ pub enum Session {
     Own,
 }
 
+/// The number of a step, and the kernel's answer.
+struct Failed {
+    step: u8,
+    source: io::Error,
+}
+
+impl Failed {
+    fn named(self, program: String) -> SpawnError {
+        SpawnError {
+            program,
+            step: STEPS.get(usize::from(self.step)).copied().unwrap_or(STEPS[0]),
+            source: self.source,
+        }
+    }
+}
+
 /// A child to be started. Its standard input is `/dev/null` unless given; the other two are ours.
 #[derive(Debug)]
 pub struct Command {
@@ -102,6 +120,8 @@ struct Setup {
     user_namespace: bool,
     blocked: Option<libc::sigset_t>,
     death_signal: Option<Signal>,
+    /// Whether the child ends in place of running the program.
+    ends: bool,
     parent: libc::pid_t,
     /// Sources, all numbered above the highest target, with their targets.
     fds: Vec<(OwnedFd, RawFd)>,
@@ -238,10 +258,28 @@ impl Command {
     }
 
     /// Starts it. The given descriptors are closed in our process.
-    pub fn spawn(mut self) -> Result<process::Child, SpawnError> {
-        let program = self.inner.get_program().to_string_lossy().into_owned();
-        let fail = |step, source| SpawnError { program: program.clone(), step: STEPS[usize::from(step)], source };
+    pub fn spawn(self) -> Result<process::Child, SpawnError> {
+        let program = self.program();
+        self.start().map_err(|failed| failed.named(program))
+    }
 
+    /// Sets everything up in a child that ends there and does not run the program: whether the kernel allows it.
+    pub fn try_setup(mut self) -> Result<(), SpawnError> {
+        let program = self.program();
+        self.setup.ends = true;
+        match self.start() {
+            Err(Failed { step: ALL, .. }) => Ok(()),
+            Err(failed) => Err(failed.named(program)),
+            Ok(mut child) => child.wait().map(drop).map_err(|source| Failed { step: 0, source }.named(program)),
+        }
+    }
+
+    fn program(&self) -> String {
+        self.inner.get_program().to_string_lossy().into_owned()
+    }
+
+    fn start(mut self) -> Result<process::Child, Failed> {
+        let fail = |step, source| Failed { step, source };
         let reserved = self.place_fds().map_err(|e| fail(DESCRIPTORS, e))?;
         let (report_in, report_out) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|e| fail(DESCRIPTORS, e.into()))?;
@@ -266,7 +304,7 @@ impl Command {
         spawned.map_err(|source| {
             let mut step = [0];
             let known = std::fs::File::from(report_in).read(&mut step).is_ok_and(|read| read == 1);
-            fail(if known && usize::from(step[0]) < STEPS.len() { step[0] } else { 0 }, source)
+            fail(if known && step[0] <= ALL { step[0] } else { 0 }, source)
         })
     }
 
@@ -360,7 +398,8 @@ impl Setup {
             // SAFETY: both are numbers; the source is open and differs from every target (see `place_fds`).
             check(unsafe { libc::dup2(source.as_raw_fd(), *target) }.into()).map_err(at(DESCRIPTORS))?;
         }
-        Ok(())
+        // std ends a child whose setup failed.
+        if self.ends { Err((ALL, nix::Error::ECANCELED)) } else { Ok(()) }
     }
 }
 
@@ -509,6 +548,19 @@ mod tests {
         missing.fd(3, pipe_with("")).fd(4, pipe_with("")).fd(5, pipe_with(""));
         let error = missing.spawn().unwrap_err();
         assert_eq!((error.step, error.source.kind()), ("start it", io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_setup_that_is_only_tried_runs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let ran = folder.path().join("ran");
+        let mut touch = Command::new("/bin/touch");
+        touch.arg(&ran).session(Session::Own);
+        touch.try_setup().unwrap();
+        assert!(!ran.exists());
+        let mut nowhere = Command::new("/bin/touch");
+        nowhere.affinity(&"8000-8191".parse().unwrap());
+        assert_eq!(nowhere.try_setup().unwrap_err().step, "set its CPUs");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Without `$XDG_RUNTIME_DIR` and a home they are below /tmp, where another user may have been first. What they hold is
 //! obeyed (hooks of a kept plan, the undo of a journal), so a path counts only if nobody else can change any part of it.
 
+pub mod answers;
 mod links;
 
 use std::collections::VecDeque;

@@ -198,8 +198,10 @@ impl Host {
         let of_itself = wanted.machine.as_ref().is_some_and(|name| lease::has_journal(&root.path(&leases), name));
         let programs = environment::find_programs(root, environment, &wanted.programs);
         // They answer while the rest is read.
-        let passt = programs.get(Passt::PROGRAM).filter(|_| wanted.user_network).map(|path| Passt::ask(root, path));
-        let virtiofsd = if wanted.virtiofsd { Virtiofsd::ask(root, environment) } else { None };
+        let cache = process.cache_dir.as_deref();
+        let passt = programs.get(Passt::PROGRAM).filter(|_| wanted.user_network);
+        let passt = passt.map(|path| Passt::ask(root, path, cache));
+        let virtiofsd = if wanted.virtiofsd { Virtiofsd::ask(root, environment, cache) } else { None };
         let qemu = wanted.qemu.as_ref().and_then(|name| programs.get(name));
         let firmware = firmware::read(root, environment, process.uid, qemu.map(PathBuf::as_path));
         let mut files = wanted.files.clone();

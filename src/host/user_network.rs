@@ -84,37 +84,54 @@ impl Passt {
     /// The program's name.
     pub const PROGRAM: &str = "passt";
 
-    /// Asks the program for its options, in a user namespace such as it will make.
-    pub(super) fn ask(root: &Root, path: &Path) -> Asked {
+    /// Asks the program for its options, in a user namespace such as it will make. If those are kept in the folder `cache`,
+    /// only the namespace is tried.
+    pub(super) fn ask(root: &Root, path: &Path, cache: Option<&Path>) -> Asked {
         let set = |command: &mut Command| {
             command.env_clear().user_namespace();
             if nix::unistd::geteuid().is_root() {
                 command.user(NOBODY, NOBODY, &[]);
             }
         };
-        Asked { path: path.to_owned(), help: root.is_real().then(|| Help::ask(path, set)) }
+        let ask = || match Help::kept(path, cache) {
+            Some(options) => {
+                let mut command = Command::new(path);
+                set(&mut command);
+                command.try_setup().map(|()| Told::Kept(options))
+            }
+            None => Help::ask(path, cache, set).map(Told::Asked),
+        };
+        Asked { path: path.to_owned(), told: root.is_real().then(ask) }
     }
 }
 
-/// A passt that was asked.
+/// A passt that was asked, now or earlier.
 pub(super) struct Asked {
     path: PathBuf,
-    help: Option<Result<Help, SpawnError>>,
+    told: Option<Result<Told, SpawnError>>,
+}
+
+enum Told {
+    /// What it told an earlier start.
+    Kept(BTreeSet<String>),
+    Asked(Help),
 }
 
 impl Asked {
     /// What it answers.
     pub fn answer(self) -> Passt {
         let unknown = Passt { path: self.path, options: BTreeSet::new(), user_namespaces: None };
-        match self.help {
-            Some(Ok(help)) => match help.read() {
-                Some(help) => Passt { options: long_options(&help), user_namespaces: Some(true), ..unknown },
-                None => unknown,
-            },
+        let options = match self.told {
+            Some(Ok(Told::Kept(options))) => Some(options),
+            Some(Ok(Told::Asked(help))) => help.options(long_options),
             Some(Err(error)) if error.step == SpawnError::NAMESPACE => {
-                Passt { user_namespaces: Some(false), ..unknown }
+                return Passt { user_namespaces: Some(false), ..unknown };
             }
-            Some(Err(_)) | None => unknown,
+            Some(Err(_)) | None => None,
+        };
+        match options {
+            Some(options) => Passt { options, user_namespaces: Some(true), ..unknown },
+            None => unknown,
         }
     }
 }
@@ -225,8 +242,11 @@ mod tests {
 
     #[test]
     fn a_program_is_asked_in_a_user_namespace() {
-        let asked = Passt::ask(&Root::new("/"), Path::new("/bin/ls")).answer();
+        let cache = tempfile::tempdir().unwrap();
+        let ask = |path| Passt::ask(&Root::new("/"), Path::new(path), Some(&cache.path().join("kept"))).answer();
+        let asked = ask("/bin/ls");
         assert!(asked.user_namespaces == Some(false) || asked.options.contains("--all"), "{asked:?}");
-        assert_eq!(Passt::ask(&Root::new("/"), Path::new("/no/passt")).answer().user_namespaces, None);
+        assert_eq!(ask("/bin/ls"), asked, "from what is kept, but for the namespace");
+        assert_eq!(ask("/no/passt").user_namespaces, None);
     }
 }

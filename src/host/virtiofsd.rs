@@ -1,7 +1,7 @@
 //! virtiofsd, which serves a folder of the host to a guest: where it is, and what it can do.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,27 +29,31 @@ impl Virtiofsd {
         self.options.contains(option)
     }
 
-    /// Finds it, and asks it what it can do; that needs the real root, whose programs can be run.
-    pub(super) fn ask(root: &Root, environment: &Environment) -> Option<Asked> {
+    /// Finds it, and asks it what it can do, unless that is kept in the folder `cache`; that needs the real root, whose
+    /// programs can be run.
+    pub(super) fn ask(root: &Root, environment: &Environment, cache: Option<&Path>) -> Option<Asked> {
         let places = PLACES.map(str::to_owned);
         let found = find_programs(root, environment, &places);
         let program = places.iter().find_map(|place| found.get(place))?.clone();
-        let help = if root.is_real() { Help::ask(&program, |_| {}).ok() } else { None };
-        Some(Asked { program, help })
+        let kept = if root.is_real() { Help::kept(&program, cache) } else { None };
+        let asks = root.is_real() && kept.is_none();
+        let help = asks.then(|| Help::ask(&program, cache, |_| {}).ok()).flatten();
+        Some(Asked { program, kept, help })
     }
 }
 
 /// A virtiofsd that was asked.
 pub(super) struct Asked {
     program: PathBuf,
+    kept: Option<BTreeSet<String>>,
     help: Option<Help>,
 }
 
 impl Asked {
     /// What it answers.
     pub fn answer(self, root: &Root) -> Virtiofsd {
-        let help = self.help.and_then(Help::read).unwrap_or_default();
-        Virtiofsd { program: self.program, options: options(&help), user_namespaces: user_namespaces(root) }
+        let told = self.kept.or_else(|| self.help?.options(options));
+        Virtiofsd { program: self.program, options: told.unwrap_or_default(), user_namespaces: user_namespaces(root) }
     }
 }
 
@@ -93,9 +97,12 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = ("PATH".to_owned(), OsString::from(folder.path()));
         let environment = Environment { variables: [path].into(), ..Environment::default() };
-        let found = Virtiofsd::ask(&Root::new("/"), &environment).unwrap().answer(&Root::new("/"));
+        let cache = folder.path().join("cache");
+        let ask = || Virtiofsd::ask(&Root::new("/"), &environment, Some(&cache)).unwrap().answer(&Root::new("/"));
+        let found = ask();
         assert_eq!(found.program, program);
         assert!(found.has("--shared-dir") && found.has("--help") && !found.has("--readonly"), "{found:?}");
+        assert_eq!(ask(), found, "from what is kept");
     }
 
     #[test]

@@ -3,25 +3,20 @@
 //! The file is believed only while everything that the answers depend on is as it was: the binary, its modules, and
 //! for KVM the kernel's boot and the device. Anything else about the file that is odd means that QEMU is asked anew.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::facts::QemuFacts;
 use super::probe::{self, KvmTrial, ProbeError, probe_kvm};
-use crate::trusted;
+use crate::trusted::answers::{Answers, FileIdentity};
 
 /// To be raised whenever what is asked or how it is kept changes.
 const FORMAT: u32 = 4;
-
-/// More than any QEMU has to say.
-const MAX_LENGTH: u64 = 64 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -38,14 +33,6 @@ struct Identity {
     path: PathBuf,
     file: FileIdentity,
     modules: Vec<(PathBuf, FileIdentity)>,
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
 }
 
 /// What the answer about KVM depends on: this boot (and so the kernel), the device's node, which is made anew when its
@@ -74,15 +61,15 @@ impl QemuFacts {
         // Taken before QEMU is asked: should it be replaced meanwhile, the answers are kept under the old identity.
         let identity = Identity::of(&path).map_err(io)?;
         let kvm = (trial == KvmTrial::Run).then(KvmIdentity::now);
-        let file = cache_dir.map(|folder| folder.join(file_name(&path)));
-        let facts = match file.as_deref().and_then(|file| read(file, &path)) {
+        let answers = cache_dir.map(|folder| Answers::of(folder, "qemu", &path));
+        let facts = match answers.as_ref().and_then(|answers| read(answers, &path)) {
             Some(kept) if kept.binary == identity && trial == KvmTrial::Skip => {
                 return Ok(Self { kvm_error: None, ..kept.facts });
             }
             Some(kept)
                 if kept.binary == identity
                     && kept.kvm == kvm
-                    && !file.as_deref().is_some_and(|f| outlived(&kept, f)) =>
+                    && !answers.as_ref().is_some_and(|answers| outlived(&kept, answers)) =>
             {
                 return Ok(kept.facts);
             }
@@ -97,10 +84,10 @@ impl QemuFacts {
             }
         };
         let kept = Kept { format: FORMAT, binary: identity, kvm, facts };
-        if let Some((folder, file)) = cache_dir.zip(file.as_deref())
-            && let Err(error) = write(folder, file, &kept)
+        if let Some(answers) = answers
+            && let Err(error) = answers.keep(&kept)
         {
-            tracing::warn!(file = %file.display(), %error, "cannot cache what QEMU can do; vfio-run asks QEMU at each start");
+            tracing::warn!(file = %answers, %error, "cannot cache what QEMU can do; vfio-run asks QEMU at each start");
         }
         Ok(kept.facts)
     }
@@ -118,13 +105,6 @@ impl Identity {
     }
 }
 
-impl FileIdentity {
-    fn of(meta: &fs::Metadata) -> Self {
-        let modified = (meta.mtime(), meta.mtime_nsec());
-        Self { device: meta.dev(), inode: meta.ino(), size: meta.size(), modified }
-    }
-}
-
 impl KvmIdentity {
     fn now() -> Self {
         let device = fs::metadata("/dev/kvm").ok();
@@ -138,9 +118,8 @@ impl KvmIdentity {
 }
 
 /// Whether the answer is a refusal that is to be asked anew. One that the clock puts into the future is.
-fn outlived(kept: &Kept, file: &Path) -> bool {
-    let age = || fs::metadata(file).ok()?.modified().ok()?.elapsed().ok();
-    kept.facts.kvm_error.is_some() && age().is_none_or(|age| age > REFUSAL_LASTS)
+fn outlived(kept: &Kept, answers: &Answers) -> bool {
+    kept.facts.kvm_error.is_some() && answers.age().is_none_or(|age| age > REFUSAL_LASTS)
 }
 
 /// Where distributions put QEMU's modules, from the binary's own place (`/usr/bin`).
@@ -150,33 +129,10 @@ fn module_folders(binary: &Path) -> Vec<PathBuf> {
     places.iter().map(|place| prefix.join(place)).collect()
 }
 
-fn file_name(binary: &Path) -> String {
-    format!("qemu-{}.json", Uuid::new_v5(&Uuid::NAMESPACE_URL, binary.as_os_str().as_bytes()).simple())
-}
-
-/// What was kept for this binary. Only a file of our own is believed: what it says becomes QEMU's command line. The name of
-/// the program that is run never comes from it.
-fn read(file: &Path, binary: &Path) -> Option<Kept> {
+/// What was kept for this binary. The name of the program that is run never comes from it.
+fn read(answers: &Answers, binary: &Path) -> Option<Kept> {
     // Another format has another shape, or else its number tells.
-    let mut kept: Kept = serde_json::from_slice(&trusted::read(file, MAX_LENGTH).ok()?).ok()?;
+    let mut kept: Kept = answers.read()?;
     kept.facts.binary = binary.to_owned();
     (kept.format == FORMAT).then_some(kept)
-}
-
-/// Writes whole or not at all, readable to its owner alone.
-fn write(folder: &Path, file: &Path, kept: &Kept) -> io::Result<()> {
-    trusted::folder(folder, 0o700, None)?;
-    // Two of us may write at once; each has its own temporary file, and the last rename wins.
-    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-    let result = (|| {
-        drop(fs::remove_file(&temporary));
-        let mut out: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        out.write_all(&serde_json::to_vec(kept)?)?;
-        // No fsync: a cache lost in a power cut is asked anew, and a torn one does not parse.
-        fs::rename(&temporary, file)
-    })();
-    if result.is_err() {
-        drop(fs::remove_file(&temporary));
-    }
-    result
 }

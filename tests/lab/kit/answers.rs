@@ -41,8 +41,9 @@ impl Answers {
         if cache::find("answers", &self.name, &self.key).is_some() {
             return Ok(());
         }
-        let all =
-            format!("! grep -L '\"kvm_error\":null' /{FOLDER}/*.json | grep -q . && tar -C / -cz {FOLDER} | base64");
+        let all = format!(
+            "! grep -L '\"kvm_error\":null' /{FOLDER}/qemu-*.json | grep -q . && tar -C / -cz {FOLDER} | base64"
+        );
         let packed = lab.run(&format!("[ -e /{FOLDER} ] && {all}"))?;
         if packed.status == 0 && !packed.stdout.is_empty() {
             cache::entry("answers", &self.name, &self.key, |folder| {

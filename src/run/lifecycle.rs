@@ -88,7 +88,7 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
     let _leases = Leases::take(&plan).inspect_err(|error| tracing::warn!("{error:#}"));
     plan.console &= console;
     let running = Running {
-        console: console::connect(&plan, &mut qmp).await,
+        console: console::connect(console::dial(&plan), None, &mut qmp).await,
         late: LateDevices::of_running(&mut Access { plan: &plan, qmp: &mut qmp, journal: &mut journal }, root).await?,
         switch: plan.give_back_unless.filter(|_| !event_loop::was_alive(run_dir)).map(SwitchClock::start),
         qmp,

@@ -121,6 +121,15 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// What a command came to.
+pub type Answer = Result<Value, QmpError>;
+
+/// An answer in qapi's type of the command's answers.
+pub fn typed<C: QmpCommand>(answer: Value) -> Result<C::Ok, QmpError> {
+    serde_json::from_value(answer)
+        .map_err(|error| QmpError::Unexpected { command: C::NAME.into(), detail: words(&error.to_string()) })
+}
+
 /// A negotiated QMP connection.
 ///
 /// Every method may be dropped at any await (in `select!`, under a timeout) and the connection stays usable.
@@ -137,14 +146,42 @@ pub struct Qmp<S = UnixStream> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     /// Reads the greeting and leaves the negotiation mode. The deadline holds for both together.
     pub async fn negotiate(stream: S, deadline: Duration) -> Result<Self, QmpError> {
+        Self::negotiate_and_ask(stream, [], deadline).await.map(|(qmp, [])| qmp)
+    }
+
+    /// [`Self::negotiate`], with the answers to these commands, which take no arguments. All are sent with the answer to the
+    /// greeting: QEMU, which has devices to make first, answers them one after the other, and nobody waits for anybody in
+    /// between.
+    pub async fn negotiate_and_ask<const N: usize>(
+        stream: S,
+        commands: [&str; N],
+        deadline: Duration,
+    ) -> Result<(Self, [Answer; N]), QmpError> {
         let wire = Wire::new(stream, LINE_LIMIT);
         let mut qmp = Self { wire, version: Version::default(), next_id: 0, events: VecDeque::new(), event_bytes: 0 };
         let greet = async {
             qmp.version = qmp.greeting().await?;
-            qmp.converse("qmp_capabilities", &serde_json::json!({})).await.map(drop)
+            let (mut lines, leaves) = qmp.line("qmp_capabilities", &Value::Object(Map::new()))?;
+            let mut ids = [0; N];
+            for (name, its) in commands.iter().zip(&mut ids) {
+                let (line, id) = qmp.line(name, &Value::Object(Map::new()))?;
+                lines.push(b'\n');
+                lines.extend(line);
+                *its = id;
+            }
+            qmp.wire.send(lines).await?;
+            qmp.reply("qmp_capabilities", leaves).await?;
+            let mut answers = [const { Ok(Value::Null) }; N];
+            for ((name, id), answer) in commands.iter().zip(ids).zip(&mut answers) {
+                *answer = match qmp.reply(name, id).await {
+                    Err(error) if !matches!(error, QmpError::Refused { .. }) => return Err(error),
+                    answer => answer,
+                };
+            }
+            Ok(answers)
         };
         match timeout(deadline, greet).await {
-            Ok(done) => done.map(|()| qmp),
+            Ok(answers) => answers.map(|answers| (qmp, answers)),
             Err(_) => Err(QmpError::Deadline { command: "greeting".into(), after: deadline }),
         }
     }
@@ -167,8 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     /// Runs a command; the answer must come within the deadline.
     pub async fn execute_within<C: QmpCommand>(&mut self, command: C, deadline: Duration) -> Result<C::Ok, QmpError> {
         let reply = self.converse_within(C::NAME, &command, deadline).await?;
-        serde_json::from_value(reply)
-            .map_err(|error| QmpError::Unexpected { command: C::NAME.into(), detail: words(&error.to_string()) })
+        typed::<C>(reply)
     }
 
     /// Runs a command by name within [`DEADLINE`], its answer as it came: for commands and answers that qapi's types
@@ -270,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
             let Some(mut reply) = self.receive().await? else { continue };
             match reply.get("id") {
                 Some(theirs) if theirs.as_u64() == Some(id) => {}
-                // QEMU leaves the id out only if it could not read the line, and ours is the only one under way.
+                // QEMU leaves the id out only if it could not read the line, and it answers in order.
                 None if reply.contains_key("error") => {}
                 _ => {
                     tracing::debug!(waiting = name, "QMP: dropped the late reply to an earlier command");

@@ -6,5 +6,5 @@ mod error;
 mod tests;
 mod wire;
 
-pub use connection::{Event, Qmp, Version};
+pub use connection::{Answer, Event, Qmp, Version, typed};
 pub use error::QmpError;

@@ -59,6 +59,52 @@ async fn greets_and_tells_the_version() {
 }
 
 #[tokio::test]
+async fn what_is_asked_with_the_greeting_is_sent_at_once_and_answered_in_order() {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let mut peer = Peer(BufReader::new(theirs));
+    let script = async {
+        peer.say(GREETING).await;
+        // All are there before the first is answered.
+        let mut heard = Vec::new();
+        for _ in 0..4 {
+            heard.push(peer.hear().await);
+        }
+        let names: Vec<&str> = heard.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["qmp_capabilities", "query-a", "query-b", "query-c"]);
+        peer.answer(&heard[0].1, json!({})).await;
+        peer.answer(&heard[1].1, json!(["a"])).await;
+        peer.say(r#"{"event":"RESUME"}"#).await;
+        peer.say(&json!({ "error": { "class": "GenericError", "desc": "no b" }, "id": heard[2].1 }).to_string()).await;
+        peer.answer(&heard[3].1, json!(["c"])).await;
+        // The connection goes on.
+        let (name, id) = peer.hear().await;
+        assert_eq!(name, "query-status");
+        peer.answer(&id, json!({ "status": "prelaunch", "running": false, "singlestep": false })).await;
+    };
+    let ask = async {
+        let (mut qmp, answers) = Qmp::negotiate_and_ask(ours, ["query-a", "query-b", "query-c"], LONG).await.unwrap();
+        let [Ok(a), Err(QmpError::Refused { command, detail, .. }), Ok(c)] = answers else { panic!("{answers:?}") };
+        assert_eq!((a, command.as_str(), detail.as_str(), c), (json!(["a"]), "query-b", "no b", json!(["c"])));
+        assert_eq!(qmp.execute_raw("query-status", json!({})).await.unwrap()["status"], "prelaunch");
+        assert_eq!(qmp.queued_event().unwrap().name, "RESUME");
+    };
+    tokio::join!(script, ask);
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_before_it_has_answered_all_has_not_answered() {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let mut peer = Peer(BufReader::new(theirs));
+    let script = async move {
+        peer.say(GREETING).await;
+        let (_, id) = peer.hear().await;
+        peer.answer(&id, json!({})).await;
+    };
+    let (answers, ()) = tokio::join!(Qmp::negotiate_and_ask(ours, ["query-a"], LONG), script);
+    assert!(matches!(answers, Err(QmpError::Closed)));
+}
+
+#[tokio::test]
 async fn what_greets_otherwise_is_no_qemu() {
     let (ours, theirs) = tokio::io::duplex(4096);
     let mut peer = Peer(BufReader::new(theirs));

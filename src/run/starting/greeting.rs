@@ -3,29 +3,29 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use qapi::qmp;
-
-use crate::qemu::{Qmp, QmpError};
+use crate::qemu::Qmp;
+use crate::qemu::qmp::Answer;
 use crate::run::kept::log::Log;
 use crate::run::process::Watched;
+use anyhow::{Result, bail};
 
 /// How long a QEMU that closed its monitor may take to exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits for QEMU's greeting on its monitor, and then for an answer: QEMU greets before it makes its devices, and answers
-/// after that. If QEMU exits instead, the error quotes what it said.
-pub(in crate::run) async fn wait_for_greeting(
+/// Waits for QEMU's greeting on its monitor, and then for its answers to these commands: QEMU greets before it makes its
+/// devices, and answers after that. If QEMU exits instead, the error quotes what it said.
+pub(in crate::run) async fn wait_for_greeting<const N: usize>(
     stream: UnixStream,
     qemu: &Watched,
     log: &Log,
+    commands: [&str; N],
     limit: Duration,
-) -> Result<Qmp> {
+) -> Result<(Qmp, [Answer; N])> {
     stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(stream)?;
     let error = tokio::select! {
-        answered = answer(stream, limit) => match answered {
-            Ok(qmp) => return Ok(qmp),
+        answered = Qmp::negotiate_and_ask(stream, commands, limit) => match answered {
+            Ok(answers) => return Ok(answers),
             Err(e) => anyhow::Error::new(e),
         },
         ended = qemu.ended() => match ended {
@@ -39,10 +39,4 @@ pub(in crate::run) async fn wait_for_greeting(
         Some(status) => bail!("QEMU did not start ({status}):{}", log.quote()),
         None => Err(error.context(format!("QEMU did not start:{}", log.quote()))),
     }
-}
-
-async fn answer(stream: tokio::net::UnixStream, limit: Duration) -> Result<Qmp, QmpError> {
-    let mut qmp = Qmp::negotiate(stream, limit).await?;
-    qmp.execute_within(qmp::query_status {}, limit).await?;
-    Ok(qmp)
 }

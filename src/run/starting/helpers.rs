@@ -14,6 +14,7 @@ use crate::child::Command;
 use crate::journal::Journal;
 use crate::plan::{Helper, Plan};
 use crate::qemu::Qmp;
+use crate::qemu::qmp::Answer;
 use crate::run::kept::log::Log;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
@@ -54,16 +55,17 @@ fn start(helper: &Helper, inherits: Vec<(i32, OwnedFd)>, plan: &Plan, log: &Log)
     Watched::child(command.spawn()?.id() as i32)
 }
 
-/// Waits until QEMU answers on its monitor, or fails with the words of a helper that ends meanwhile: QEMU would wait for
+/// Waits until QEMU answers these commands on its monitor, or fails with the words of a helper that ends meanwhile: QEMU would wait for
 /// such a one without end.
-pub(in crate::run) async fn wait_for_qemu(
+pub(in crate::run) async fn wait_for_qemu<const N: usize>(
     stream: UnixStream,
     processes: &Processes,
     log: &Log,
+    commands: [&str; N],
     limit: Duration,
-) -> Result<Qmp> {
+) -> Result<(Qmp, [Answer; N])> {
     let qemu = processes.qemu.as_ref().context("there is no QEMU to wait for")?;
-    let answered = wait_for_greeting(stream, qemu, log, limit);
+    let answered = wait_for_greeting(stream, qemu, log, commands, limit);
     tokio::pin!(answered);
     tokio::select! {
         biased;
@@ -103,7 +105,7 @@ mod tests {
         let mut processes = Processes { qemu: Some(start(qemu, Some(theirs))), ..Processes::default() };
         processes.helpers.push(("passt".to_owned(), start(helper, None)));
         processes.helpers_log = Some(helpers_log);
-        let error = wait_for_qemu(ours, &processes, &log, Duration::from_secs(60)).await.unwrap_err();
+        let error = wait_for_qemu(ours, &processes, &log, [], Duration::from_secs(60)).await.unwrap_err();
         processes.end_all().await;
         format!("{error:#}")
     }

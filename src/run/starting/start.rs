@@ -20,7 +20,7 @@ use super::memory;
 use super::scope::{self, Scope};
 use super::sockets::{self, Sockets};
 use super::spawn::{note_start, prepare};
-use super::threads::place_all;
+use super::threads::{Threads, place_threads};
 use super::transient_unit::Waits;
 use super::trial::run_trial;
 use crate::child::Command;
@@ -28,7 +28,7 @@ use crate::host::Root;
 use crate::host::pci::vfio;
 use crate::journal::{Journal, Record};
 use crate::plan::{Cgroup, Plan};
-use crate::qemu::Qmp;
+use crate::qemu::qmp::{Answer, Qmp};
 use crate::run::cables;
 use crate::run::ending::restore::log_undo;
 use crate::run::hooks;
@@ -220,15 +220,31 @@ async fn run_guest(
     made: Made<'_>,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
     let Made { qmp, log, controller } = made;
-    let qmp = tokio::select! {
-        answered = wait_for_qemu(qmp, processes, log, ANSWER_LIMIT) => answered?,
+    let serial = console::dial(plan);
+    // The last, since QEMU looks at connections in the same turns of its main loop.
+    let [vcpus, iothreads] = Threads::COMMANDS;
+    let commands = [vcpus, iothreads, console::IS_ACCEPTED];
+    let (qmp, [vcpus, iothreads, accepted]) = tokio::select! {
+        answered = wait_for_qemu(qmp, processes, log, commands, ANSWER_LIMIT) => answered?,
         signal = signals.next() => return Err(Asked::before_guest(signal).into()),
     };
     // Each question has its own limit, and a signal need not wait for any.
+    let answered = Answered { qmp, threads: [vcpus, iothreads], serial, accepted };
     tokio::select! {
-        runs = continue_guest(plan, root, journal, processes, controller, qmp) => runs,
+        runs = continue_guest(plan, root, journal, processes, controller, answered) => runs,
         signal = signals.next() => Err(Asked::before_guest(signal).into()),
     }
+}
+
+/// A QEMU that has answered, and what.
+struct Answered {
+    qmp: Qmp,
+    /// To [`Threads::COMMANDS`].
+    threads: [Answer; 2],
+    /// The connection to its serial port, if this terminal is to have that.
+    serial: Option<Result<UnixStream>>,
+    /// To [`console::IS_ACCEPTED`].
+    accepted: Answer,
 }
 
 /// From QEMU's answer to the guest's first instruction.
@@ -238,8 +254,9 @@ async fn continue_guest(
     journal: &mut Journal,
     processes: &Processes,
     controller: Option<&str>,
-    mut qmp: Qmp,
+    answered: Answered,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
+    let Answered { mut qmp, threads, serial, accepted } = answered;
     let qemu = processes.qemu.as_ref().context("there is no QEMU to continue")?;
     if let Cgroup::Scope(name) = &plan.cgroup {
         let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
@@ -250,7 +267,8 @@ async fn continue_guest(
         }
     }
     let isolation = isolate(plan, root, journal)?;
-    let placed = place_all(&mut qmp, qemu.pid(), &plan.placement, isolation).await;
+    let threads = Threads::read(threads).context("QEMU did not tell its threads")?;
+    let placed = place_threads(threads, qemu.pid(), &plan.placement, isolation);
     placed.context("the guest was not started, because one of its threads could not be placed")?;
     if let Some(isolation) = isolation {
         isolate::keep_off(plan, isolation, processes);
@@ -259,7 +277,7 @@ async fn continue_guest(
     medium::again(plan, journal.records(), &mut qmp).await;
     display::hand_over(plan);
     // Before the guest writes to its serial port.
-    let console = console::connect(plan, &mut qmp).await;
+    let console = console::connect(serial, Some(accepted), &mut qmp).await;
     // As late as can be: QEMU takes each from the host at once.
     let mut late = LateDevices::new(plan, root, journal.records());
     late.give_first(&mut Access { plan, qmp: &mut qmp, journal }).await?;

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use qapi::qmp;
+use qapi::{Command as _, qmp};
 
 use super::affinity::place;
 use crate::plan::{Isolation, Placement};
-use crate::qemu::Qmp;
+use crate::qemu::qmp::{Answer, Qmp, QmpError, typed};
 use crate::units::CpuSet;
 
 /// When to look for threads that the kernel has added to QEMU, after the guest was started.
@@ -20,13 +20,38 @@ use crate::units::CpuSet;
 /// looked for twice and then never again.
 pub const LATER_LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
 
+/// What QEMU says of its threads.
+#[derive(Debug)]
+pub struct Threads {
+    vcpus: Vec<qmp::CpuInfoFast>,
+    iothreads: Vec<qmp::IOThreadInfo>,
+}
+
+impl Threads {
+    /// The commands that ask for them.
+    pub const COMMANDS: [&str; 2] = [qmp::query_cpus_fast::NAME, qmp::query_iothreads::NAME];
+
+    /// Reads the answers to these commands.
+    pub fn read([vcpus, iothreads]: [Answer; 2]) -> Result<Self, QmpError> {
+        let (vcpus, iothreads) = (typed::<qmp::query_cpus_fast>(vcpus?)?, typed::<qmp::query_iothreads>(iothreads?)?);
+        Ok(Self { vcpus, iothreads })
+    }
+}
+
+/// Does [`place_threads`] with them as QEMU says that they are now.
+pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement, isolation: Option<&Isolation>) -> Result<()> {
+    let vcpus = qmp.execute(qmp::query_cpus_fast {}).await?;
+    let iothreads = qmp.execute(qmp::query_iothreads {}).await?;
+    place_threads(Threads { vcpus, iothreads }, qemu, placement, isolation)
+}
+
 /// Puts every vCPU and I/O thread onto its CPUs, and every other thread of QEMU onto the emulator's; those that they
 /// make later inherit them. The guest has not executed an instruction yet (`-S`). With an isolation, the vCPUs' threads
 /// move to its group first.
-pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement, isolation: Option<&Isolation>) -> Result<()> {
+pub fn place_threads(said: Threads, qemu: i32, placement: &Placement, isolation: Option<&Isolation>) -> Result<()> {
     let mut seen = 0;
     let mut named = BTreeSet::new();
-    for cpu in qmp.execute(qmp::query_cpus_fast {}).await? {
+    for cpu in said.vcpus {
         let (qmp::CpuInfoFast::x86_64(cpu) | qmp::CpuInfoFast::i386(cpu)) = cpu else {
             bail!("QEMU has vCPUs that are not x86");
         };
@@ -41,7 +66,7 @@ pub async fn place_all(qmp: &mut Qmp, qemu: i32, placement: &Placement, isolatio
     if seen != placement.vcpus.len() {
         bail!("QEMU has {seen} vCPUs and the plan {}", placement.vcpus.len());
     }
-    for thread in qmp.execute(qmp::query_iothreads {}).await? {
+    for thread in said.iothreads {
         let Some((_, cpus)) = placement.iothreads.iter().find(|(id, _)| *id == thread.id) else { continue };
         place_own(qemu, thread.thread_id, cpus, None)
             .with_context(|| format!("I/O thread {} (thread {})", thread.id, thread.thread_id))?;

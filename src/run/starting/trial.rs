@@ -41,7 +41,8 @@ pub async fn run_trial(trial: &Trial, plan: &Plan, contents: &Contents, signals:
     }
     let qemu = KilledOnDrop(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
-        let mut qmp = wait_for_greeting(ours, &qemu.0, &log, LIMIT).await?;
+        let (mut qmp, [status]) = wait_for_greeting(ours, &qemu.0, &log, ["query-status"], LIMIT).await?;
+        status.context("QEMU did not answer")?;
         match qmp.execute(qmp::quit {}).await {
             Ok(_) | Err(QmpError::Closed) => {}
             Err(error) => return Err(error).context("QEMU did not end"),

@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::plan::Plan;
-use crate::qemu::Qmp;
+use crate::qemu::qmp::{Answer, Qmp};
 use crate::run::supervising::stdout::Output;
 use crate::run::watch_fd::watch_readable;
 
@@ -45,15 +44,25 @@ pub struct Console {
     pending: Vec<u8>,
 }
 
-/// Connects this terminal to the guest's serial port, if the plan says so. The guest runs without it if that fails.
-pub async fn connect(plan: &Plan, qmp: &mut Qmp) -> Option<Console> {
-    if !plan.console {
-        return None;
-    }
+/// Connects to the guest's serial port, if the plan says so. A QEMU that does not run yet will find the connection.
+pub fn dial(plan: &Plan) -> Option<Result<StdStream>> {
+    let socket = plan.paths.run.join("serial.sock");
+    let dialled =
+        || StdStream::connect(&socket).with_context(|| format!("cannot reach the serial port at {}", socket.display()));
+    plan.console.then(dialled)
+}
+
+/// The command that tells whether QEMU has accepted the connection.
+pub const IS_ACCEPTED: &str = "query-chardev";
+
+/// Connects this terminal to the guest's serial port, which was dialled. The guest runs without it if that fails. `told`: what
+/// QEMU has answered to [`IS_ACCEPTED`] since.
+pub async fn connect(dialled: Option<Result<StdStream>>, told: Option<Answer>, qmp: &mut Qmp) -> Option<Console> {
+    let dialled = dialled?;
     let joined = async {
-        let console = Console::open(&plan.paths.run.join("serial.sock"))?;
-        console.wait_until_accepted(qmp).await?;
-        anyhow::Ok(console)
+        let serial = dialled?;
+        wait_until_accepted(told, qmp).await?;
+        Console::open(serial)
     };
     match joined.await {
         Ok(console) => {
@@ -70,39 +79,17 @@ pub async fn connect(plan: &Plan, qmp: &mut Qmp) -> Option<Console> {
 }
 
 impl Console {
-    /// Connects to the serial port. Standard input that the event loop cannot watch (a regular file, /dev/null) is not
+    /// Joins terminal and serial port. Standard input that the event loop cannot watch (a regular file, /dev/null) is not
     /// read.
-    fn open(socket: &Path) -> Result<Self> {
-        let stream = StdStream::connect(socket)
-            .with_context(|| format!("cannot reach the serial port at {}", socket.display()))?;
-        stream.set_nonblocking(true)?;
+    fn open(serial: StdStream) -> Result<Self> {
+        serial.set_nonblocking(true)?;
         let stdin = std::io::stdin();
         // In the background (`&`) the terminal is the shell's: neither its settings nor what is typed there is ours.
         let is_ours = !tcgetpgrp(&stdin).is_ok_and(|group| group != getpgrp());
         let terminal = if stdin.is_terminal() && is_ours { Some(RawTerminal::enter()?) } else { None };
         let input = stdin.as_fd().try_clone_to_owned().and_then(watch_readable).ok().filter(|_| is_ours);
         let output = Output::standard()?;
-        Ok(Self { serial: UnixStream::from_std(stream)?, input, terminal, output, pending: Vec::new() })
-    }
-
-    /// Waits until QEMU has accepted the connection: what the guest writes before that is lost.
-    async fn wait_until_accepted(&self, qmp: &mut Qmp) -> Result<()> {
-        let deadline = Instant::now() + ACCEPT_LIMIT;
-        loop {
-            // Raw, because qapi's type of the answer may want members that this QEMU does not have.
-            let chardevs = qmp.execute_raw("query-chardev", json!({})).await?;
-            let is_free = |chardev: &Value| {
-                let file = chardev["filename"].as_str().unwrap_or_default();
-                chardev["label"] == "serial0" && file.starts_with("disconnected:")
-            };
-            if !chardevs.as_array().is_some_and(|list| list.iter().any(is_free)) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("QEMU did not accept the console's connection within {} s", ACCEPT_LIMIT.as_secs());
-            }
-            tokio::time::sleep(ACCEPT_POLL).await;
-        }
+        Ok(Self { serial: UnixStream::from_std(serial)?, input, terminal, output, pending: Vec::new() })
     }
 
     /// Whether a terminal is joined, so that Ctrl-C goes to the guest.
@@ -158,6 +145,29 @@ impl Console {
                 },
             }
         }
+    }
+}
+
+/// Waits until QEMU has accepted the connection: what the guest writes before that is lost.
+async fn wait_until_accepted(mut told: Option<Answer>, qmp: &mut Qmp) -> Result<()> {
+    let deadline = Instant::now() + ACCEPT_LIMIT;
+    loop {
+        // Raw, because qapi's type of the answer may want members that this QEMU does not have.
+        let chardevs = match told.take() {
+            Some(answer) => answer?,
+            None => qmp.execute_raw(IS_ACCEPTED, json!({})).await?,
+        };
+        let is_free = |chardev: &Value| {
+            let file = chardev["filename"].as_str().unwrap_or_default();
+            chardev["label"] == "serial0" && file.starts_with("disconnected:")
+        };
+        if !chardevs.as_array().is_some_and(|list| list.iter().any(is_free)) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("QEMU did not accept the console's connection within {} s", ACCEPT_LIMIT.as_secs());
+        }
+        tokio::time::sleep(ACCEPT_POLL).await;
     }
 }
 

@@ -5,8 +5,12 @@
 mod all;
 #[path = "golden/input.rs"]
 mod input;
+#[path = "golden/placements.rs"]
+mod placements;
 #[path = "support/qmp_schema.rs"]
 mod qmp_schema;
+#[path = "golden/shapes.rs"]
+mod shapes;
 #[path = "golden/text.rs"]
 mod text;
 
@@ -83,6 +87,17 @@ fn plans_are_as_reviewed() {
             insta::assert_snapshot!(format!("{machine}@{host}@{qemu}"), text::of(&plan));
         });
     }
+}
+
+#[test]
+fn placements_are_as_reviewed() {
+    insta::with_settings!({
+        snapshot_path => "golden/plans",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!("placements", placements::all());
+    });
 }
 
 #[test]

@@ -29,10 +29,16 @@ fn render(host: &Host) -> String {
     facts.row(["kernel", &host.kernel]);
     facts.row(["CPU", host.cpus.model.as_deref().unwrap_or("unknown")]);
     facts.row(["CPUs online".to_owned(), host.cpus.online.to_string()]);
+    if host.cpus.allowed != host.cpus.online {
+        facts.row(["CPUs allowed".to_owned(), host.cpus.allowed.to_string()]);
+    }
     if !host.cpus.isolated.is_empty() {
         facts.row(["CPUs isolated".to_owned(), host.cpus.isolated.to_string()]);
     }
     facts.row(["memory".to_owned(), host.memory.total.map_or_else(unknown, |s| format!("{} MiB", s.as_mib()))]);
+    if let Some(nodes) = &host.memory.allowed {
+        facts.row(["memory nodes allowed".to_owned(), nodes.to_string()]);
+    }
     facts.row(["available".to_owned(), host.memory.available.map_or_else(unknown, |s| format!("{} MiB", s.as_mib()))]);
     facts.row(["KVM".to_owned(), host.kvm.verdict().to_string()]);
     facts.row(["firmware".to_owned(), format!("{} UEFI builds", host.firmware.len())]);
@@ -44,10 +50,15 @@ fn render(host: &Host) -> String {
             CoreKind::Uniform => "",
             CoreKind::Performance => "P",
             CoreKind::Efficiency => "E",
+            CoreKind::LowPower => "LP",
         };
-        let numbers = [cpu.id, cpu.package, cpu.die, cpu.core, cpu.node].map(|n| n.to_string());
-        let l3 = host.cpus.l3_domain(cpu.id).to_string();
-        cpus.row(numbers.into_iter().chain([l3, cpu.siblings.to_string(), kind.to_owned()]));
+        let numbers = [cpu.id, cpu.package, cpu.die, cpu.core].map(|n| n.to_string());
+        let node = cpu.node.map_or_else(String::new, |node| node.to_string());
+        let l3 = host.cpus.l3(cpu.id).map_or_else(String::new, |cache| match cache.size {
+            Some(size) => format!("{size}: {}", cache.cpus),
+            None => cache.cpus.to_string(),
+        });
+        cpus.row(numbers.into_iter().chain([node, l3, cpu.siblings.to_string(), kind.to_owned()]));
     }
 
     let mut nodes = Table::new(&["NODE", "CPUS", "MEMORY MiB", "FREE MiB", "HUGE PAGES (total/free)"]);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Root;
+use super::process::unified;
 use crate::units::{CGROUPS, CpuSet, EFFECTIVE_CPUS};
 
 /// What the host's cgroups say about CPUs.
@@ -60,9 +61,36 @@ impl Cpusets {
         }
     }
 
+    /// The CPUs that a process in these groups may run on (its `cgroup` file, cgroups(7)), whatever its affinity is; `None`
+    /// if no group says.
+    pub(super) fn own(root: &Root, groups: &str) -> Option<CpuSet> {
+        let v1 = || {
+            let path = groups.lines().find_map(|line| {
+                let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+                controllers.split(',').any(|name| name == "cpuset").then_some(path)
+            })?;
+            nearest(root, &format!("{CGROUPS}/cpuset"), path, &["cpuset.effective_cpus", "cpuset.cpus"])
+        };
+        let v2 = unified(groups).and_then(|path| nearest(root, CGROUPS, path, &["cpuset.cpus.effective"]));
+        v2.or_else(v1)
+    }
+
     /// Whether a group of this name is that of a unit of systemd's for processes.
     pub fn is_unit(group: &str) -> bool {
         matches!(group.rsplit_once('.'), Some((_, "slice" | "scope" | "service")))
+    }
+}
+
+/// The list of the nearest group that has one of these files, from the one with this path up to the top. A path that leads
+/// out of the hierarchy, as a namespace may show it, is the top's.
+fn nearest(root: &Root, mount: &str, path: &str, names: &[&str]) -> Option<CpuSet> {
+    let mut path = if path.split('/').any(|part| part == "..") { "" } else { path.trim_end_matches('/') };
+    loop {
+        let mut lists = names.iter().filter_map(|name| root.list(format!("{mount}{path}/{name}")));
+        if let Some(list) = lists.find(|list| !list.is_empty()) {
+            return Some(list);
+        }
+        path = path.rsplit_once('/')?.0;
     }
 }
 
@@ -99,5 +127,26 @@ mod tests {
         assert!(read(&[own]).delegated);
         assert!(read(&[("cpuset.cpus.isolated", "\n")]).exclusive);
         assert!(read(&[("user.slice/cpuset.cpus.exclusive", "\n")]).exclusive);
+    }
+
+    #[test]
+    fn our_own_cpus_are_those_of_the_nearest_group_that_says() {
+        let own = |groups: &str, files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (path, text) in files {
+                sample_tree::put(&folder.path().join("sys/fs/cgroup"), path, text);
+            }
+            Cpusets::own(&Root::new(folder.path()), groups).map(|cpus| cpus.to_string())
+        };
+        let groups = "0::/system.slice/a.service\n";
+        let top = ("cpuset.cpus.effective", "0-7\n");
+        assert_eq!(own(groups, &[]), None);
+        assert_eq!(own(groups, &[top]).as_deref(), Some("0-7"));
+        assert_eq!(own(groups, &[top, ("system.slice/cpuset.cpus.effective", "2-5\n")]).as_deref(), Some("2-5"));
+        assert_eq!(own("0::/../../b\n", &[top]).as_deref(), Some("0-7"));
+        let old = "5:cpuset,memory:/docker/1\n0::/\n";
+        assert_eq!(own(old, &[("cpuset/docker/cpuset.cpus", "1-2\n")]).as_deref(), Some("1-2"));
+        let both = [("cpuset/docker/1/cpuset.cpus", "\n"), ("cpuset/docker/1/cpuset.effective_cpus", "3\n")];
+        assert_eq!(own(old, &both).as_deref(), Some("3"));
     }
 }

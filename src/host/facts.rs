@@ -13,10 +13,10 @@ use super::usb::Plugged;
 use super::{
     Boot, Cpus, Cpusets, Descriptor, Desktop, Environment, FileFact, Group, InstalledUnit, Kvm, Logind, Memory,
     Network, Passt, Pci, Process, RenderNode, Root, SessionBus, Tcp, Tuning, UserNetwork, Virtiofsd, WantedBus,
-    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, groups, io_uring, lease, listening, pci, process,
-    render_nodes, smbios, usb, user_network,
+    WantedDesktop, WantedTuning, WantedUnit, Writable, environment, groups, io_uring, lease, listening, machines, pci,
+    process, render_nodes, smbios, usb, user_network,
 };
-use crate::units::{Forward, Protocol, Size};
+use crate::units::{CpuSet, Forward, Protocol, Size};
 
 /// What is known about the host: all that a plan may depend on. Plain data, so that a host captured with
 /// `vfio-run host --json` can be planned for elsewhere.
@@ -107,6 +107,9 @@ pub struct Host {
     /// The session bus, if the machine needs it and its place is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_bus: Option<SessionBus>,
+    /// The CPUs of the vCPUs of other machines that run, if these are pinned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machines: BTreeMap<String, CpuSet>,
     /// The unit that is installed under the name of the machine's unit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_unit: Option<InstalledUnit>,
@@ -191,8 +194,9 @@ impl Host {
     /// Reads the host as a process with this environment sees it.
     pub fn read_in(root: &Root, environment: &Environment, wanted: &Wanted) -> Self {
         let status = process::Status::read(root);
-        let memory = Memory::read(root);
-        let cpus = Cpus::read(root, &memory, status.cpus_allowed.clone());
+        let memory = Memory::read(root, status.mems_allowed.as_ref());
+        let groups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
+        let cpus = Cpus::read(root, &memory, Cpusets::own(root, &groups), status.cpus_allowed.clone());
         let process = Process::read(root, environment, &status);
         let leases = lease::folder(&process.run_dir);
         let of_itself = wanted.machine.as_ref().is_some_and(|name| lease::has_journal(&root.path(&leases), name));
@@ -246,6 +250,7 @@ impl Host {
                 .as_ref()
                 .and_then(|wanted| SessionBus::read(root, environment, &process, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
+            machines: machines::cpus(root, &process.run_dir, wanted.machine.as_deref()),
             machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
             process,
             programs,

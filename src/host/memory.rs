@@ -15,6 +15,9 @@ pub struct Memory {
     pub available: Option<Size>,
     /// Each NUMA node; a host without NUMA has the one node 0.
     pub nodes: Vec<Node>,
+    /// The nodes that this process may have memory of, if its cpuset leaves out some that have memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<CpuSet>,
     /// Of which shared memory the kernel makes transparent huge pages, in its word: `never`, `advise`, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub huge_shared: Option<String>,
@@ -63,8 +66,8 @@ impl Memory {
     /// Where the kernel says, and is told, of which shared memory it makes transparent huge pages.
     pub const HUGE_SHARED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
-    /// Reads memory and pools.
-    pub(super) fn read(root: &Root) -> Self {
+    /// Reads memory and pools; `cpuset` are the nodes of this process's cpuset.
+    pub(super) fn read(root: &Root, cpuset: Option<&CpuSet>) -> Self {
         let info = root.text_up_to("/proc/meminfo", 16 << 10).unwrap_or_default();
         let (total, available) = (amount(&info, "MemTotal"), amount(&info, "MemAvailable"));
         let ids: Vec<u32> = node_ids(root);
@@ -83,7 +86,36 @@ impl Memory {
         };
         let choices = root.text(Self::HUGE_SHARED).unwrap_or_default();
         let huge_shared = choices.split_ascii_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
-        Self { total, available, nodes, huge_shared: huge_shared.map(str::to_owned) }
+        // The kernel leaves nodes without memory out of every cpuset.
+        let closed = |allowed: &CpuSet| nodes.iter().any(|node: &Node| node.has_memory() && !allowed.contains(node.id));
+        let allowed = cpuset.filter(|allowed| closed(allowed)).cloned();
+        Self { total, available, nodes, allowed, huge_shared: huge_shared.map(str::to_owned) }
+    }
+}
+
+impl Node {
+    /// Whether it has memory, as far as is known. Some nodes are CPUs alone.
+    pub fn has_memory(&self) -> bool {
+        self.total.is_none_or(|total| total > Size::bytes(0))
+    }
+}
+
+impl Memory {
+    /// How far a node is from another; 10 is itself. If the firmware does not say, others are 20, as the kernel has it.
+    pub fn distance(&self, from: u32, to: u32) -> u32 {
+        let listed = self.nodes.iter().find(|node| node.id == from).and_then(|node| node.distances.get(to as usize));
+        listed.copied().unwrap_or(if from == to { 10 } else { 20 })
+    }
+
+    /// Whether a guest of this process can have memory of the node.
+    pub fn gives(&self, node: &Node) -> bool {
+        node.has_memory() && self.allowed.as_ref().is_none_or(|allowed| allowed.contains(node.id))
+    }
+
+    /// Where memory for this node's CPUs comes from: the node itself, else the nearest that gives some.
+    pub fn home(&self, node: u32) -> Option<u32> {
+        let givers = self.nodes.iter().filter(|other| self.gives(other));
+        givers.map(|other| other.id).min_by_key(|id| (*id != node, self.distance(node, *id), *id))
     }
 }
 
@@ -184,7 +216,7 @@ mod tests {
                 ("sys/devices/system/node/node2/distance", "21 10\n"),
             ],
         );
-        let memory = Memory::read(&Root::new(folder.path()));
+        let memory = Memory::read(&Root::new(folder.path()), None);
         assert_eq!(memory.available, Some(Size::bytes(8 << 10)));
         assert_eq!(memory.nodes[0].distances, [10, 255, 21]);
         assert_eq!(memory.nodes[0].free, Some(Size::bytes(4 << 10)));
@@ -193,6 +225,9 @@ mod tests {
             [HugePages { size: Size::bytes(2 << 20), total: 5, free: 2, surplus: 0 }]
         );
         assert_eq!((memory.nodes[1].id, memory.nodes[1].total), (2, None));
+        let allowed = |nodes: &str| Memory::read(&Root::new(folder.path()), Some(&nodes.parse().unwrap())).allowed;
+        assert_eq!(allowed("2").unwrap().to_string(), "2");
+        assert_eq!(allowed("0,2"), None);
     }
 
     #[test]
@@ -208,7 +243,7 @@ mod tests {
                 ("sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages", "0\n"),
             ],
         );
-        let memory = Memory::read(&Root::new(folder.path()));
+        let memory = Memory::read(&Root::new(folder.path()), None);
         assert_eq!(memory.nodes.len(), 1);
         assert_eq!(memory.nodes[0].cpus.to_string(), "0-3");
         assert_eq!(memory.nodes[0].huge_pages.len(), 1);
@@ -227,7 +262,7 @@ mod tests {
                 ("sys/devices/system/node/node0/hugepages/junk/nr_hugepages", "1"),
             ],
         );
-        let memory = Memory::read(&Root::new(folder.path()));
+        let memory = Memory::read(&Root::new(folder.path()), None);
         assert_eq!((memory.total, memory.available, memory.nodes.len()), (None, None, 1));
         assert_eq!((&memory.nodes[0].distances, &memory.nodes[0].huge_pages), (&vec![], &vec![]));
     }

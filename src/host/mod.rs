@@ -21,6 +21,7 @@ pub mod kvm;
 pub mod lease;
 mod listening;
 mod logind;
+mod machines;
 mod memory;
 mod network;
 pub mod pci;

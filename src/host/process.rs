@@ -52,7 +52,10 @@ pub(super) struct Status {
     uid: Option<u32>,
     gid: Option<u32>,
     groups: Vec<u32>,
+    /// The affinity that this process inherited.
     pub(super) cpus_allowed: Option<CpuSet>,
+    /// The memory nodes of its cpuset.
+    pub(super) mems_allowed: Option<CpuSet>,
 }
 
 impl Status {
@@ -67,6 +70,7 @@ impl Status {
                 "Gid" => status.gid = effective(),
                 "Groups" => status.groups = value.split_ascii_whitespace().flat_map(str::parse).collect(),
                 "Cpus_allowed_list" => status.cpus_allowed = list(value),
+                "Mems_allowed_list" => status.mems_allowed = list(value),
                 _ => {}
             }
         }

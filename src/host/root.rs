@@ -44,7 +44,7 @@ impl Root {
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// A file's text without white space at its ends, or `None` if it can't be read.
+    /// A file's text without white space and NUL bytes at its ends, or `None` if it can't be read.
     pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         self.text_up_to(path, WHOLE)
     }
@@ -52,7 +52,7 @@ impl Root {
     /// As [`Root::text`], but at most so many bytes from the file's beginning. What is no UTF-8 becomes U+FFFD.
     pub fn text_up_to(&self, path: impl AsRef<Path>, limit: usize) -> Option<String> {
         let file = open(&self.path(path))?;
-        Some(String::from_utf8_lossy(&read(file, limit)?).trim().to_owned())
+        Some(trim(&String::from_utf8_lossy(&read(file, limit)?)).to_owned())
     }
 
     /// All bytes of a regular file; an error if there are more than `limit`.
@@ -110,6 +110,11 @@ impl Root {
     }
 }
 
+/// Without what some kernels and captured trees have at the end of a value: blanks, and the NUL byte of a C string.
+fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+}
+
 /// Opens for reading; a FIFO in a strange place must not make us wait for its writer.
 fn open(path: &Path) -> Option<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()
@@ -135,7 +140,7 @@ fn read(mut file: File, limit: usize) -> Option<Vec<u8>> {
 /// Parses a list as the kernel prints it (`%*pbl`): ascending, so that no text of bounded length can stand for endless
 /// work. Anything else is unknown.
 pub(super) fn list(text: &str) -> Option<CpuSet> {
-    let text = text.trim();
+    let text = trim(text);
     let mut numbers = Vec::new();
     let mut next = 0;
     for part in text.split(',').filter(|_| !text.is_empty()) {
@@ -158,6 +163,7 @@ mod tests {
     fn reads_the_lists_of_the_kernel_and_nothing_else() {
         for text in ["", "0", "0-3,8", "0-8191"] {
             assert_eq!(list(text).unwrap().to_string(), text);
+            assert_eq!(list(&format!("{text} \0\n\0")).unwrap().to_string(), text);
         }
         for text in ["a", "3-1", "1,1", "0-8191,0-8191", "0-8192", "0-4294967295", "-1", "1,,2", "\u{fffd}"] {
             assert_eq!(list(text), None, "{text}");

@@ -25,7 +25,7 @@ pub use schema::{Field, Fields, schema};
 pub use subjects::acpi::{AcpiTables, Licence};
 pub use subjects::apple_smc::AppleSmc;
 pub use subjects::audio::{Audio, Sound, SoundCard, SoundServer};
-pub use subjects::cpu::{Accelerator, Cpu, Idle, Topology, property as cpu_property};
+pub use subjects::cpu::{Accelerator, CoreWish, Cpu, Idle, Prefer, Topology, property as cpu_property};
 pub use subjects::dead_man_switch::{GiveBack, Sign};
 pub use subjects::disk::{Aio, Bus, Cache, Discard, Disk, Media, Sector};
 pub use subjects::display::{Bus as DisplayBus, Display, Listen, Rendering, SecondSerial, Serial, Tls, Video, Window};

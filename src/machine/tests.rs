@@ -24,8 +24,8 @@ fn an_error_shows_the_line_and_the_remedy() {
            |\n\
          4 | \tcpu: ( vcpu: 8),\n  \
            | \t       ^^^^\n  \
-           = allowed: the fields in `cpu` are `vcpus`, `pin`, `emulator`, `iothreads`, `model`, `features`, \
-         `nested`, `phys_bits`, `idle`, `topology`, `hide_kvm`"
+           = allowed: the fields in `cpu` are `vcpus`, `pin`, `cores`, `prefer`, `leave`, `emulator`, \
+         `iothreads`, `model`, `features`, `nested`, `phys_bits`, `idle`, `topology`, `hide_kvm`"
     );
 }
 

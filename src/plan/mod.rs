@@ -39,7 +39,7 @@ pub use hooks::PlannedHook;
 pub use image_format::{ImageFormat, image_format};
 pub use isolation::Isolation;
 pub use make::plan;
-pub use placement::Placement;
+pub use placement::{Placement, Why};
 pub use process::cgroup::Cgroup;
 pub use process::session::Move;
 pub use process::unit_group::{UnitGroup, own_slice};

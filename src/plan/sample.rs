@@ -43,23 +43,24 @@ pub fn cpus(shape: Shape) -> Cpus {
                 package: 0,
                 die: 0,
                 core,
-                node: core / cores_per_node,
+                node: Some(core / cores_per_node),
                 siblings: (0..threads).map(|t| t * cores + core).collect(),
                 kind: if efficient > 0 { CoreKind::Performance } else { CoreKind::Uniform },
+                capacity: None,
             });
         }
     }
     for e in 0..efficient {
         let id = cores * threads + e;
-        let (core, node) = (cores + e, (cores - 1) / cores_per_node);
+        let (core, node) = (cores + e, Some((cores - 1) / cores_per_node));
         let siblings = CpuSet::from_iter([id]);
-        list.push(Cpu { id, package: 0, die: 0, core, node, siblings, kind: CoreKind::Efficiency });
+        list.push(Cpu { id, package: 0, die: 0, core, node, siblings, kind: CoreKind::Efficiency, capacity: None });
     }
     let domain = |core: u32| (core.min(cores - 1)) / cores_per_l3;
     let caches = (0..cores.div_ceil(cores_per_l3)).map(|d| Cache {
         level: 3,
         kind: CacheKind::Unified,
-        size: Size::bytes(32 << 20),
+        size: Some(Size::bytes(32 << 20)),
         cpus: list.iter().filter(|cpu| domain(cpu.core) == d).map(|cpu| cpu.id).collect(),
     });
     let caches = caches.collect();
@@ -80,10 +81,10 @@ pub fn cpus(shape: Shape) -> Cpus {
 /// A host with these CPUs, 64 GiB of memory, working KVM, started by a user.
 pub fn host(shape: Shape) -> Host {
     let cpus = cpus(shape);
-    let ids: std::collections::BTreeSet<u32> = cpus.list.iter().map(|cpu| cpu.node).collect();
+    let ids: std::collections::BTreeSet<u32> = cpus.list.iter().filter_map(|cpu| cpu.node).collect();
     let nodes = ids.iter().map(|id| Node {
         id: *id,
-        cpus: cpus.list.iter().filter(|cpu| cpu.node == *id).map(|cpu| cpu.id).collect(),
+        cpus: cpus.list.iter().filter(|cpu| cpu.node == Some(*id)).map(|cpu| cpu.id).collect(),
         total: Some(Size::bytes((64 << 30) / ids.len() as u64)),
         free: Some(Size::bytes((48 << 30) / ids.len() as u64)),
         distances: vec![],
@@ -93,6 +94,7 @@ pub fn host(shape: Shape) -> Host {
         total: Some(Size::bytes(64 << 30)),
         available: Some(Size::bytes(48 << 30)),
         nodes: nodes.collect(),
+        allowed: None,
         huge_shared: None,
     };
     Host {
@@ -142,6 +144,7 @@ pub fn host(shape: Shape) -> Host {
         kvmfr: None,
         looking_glass: None,
         desktop: None,
+        machines: BTreeMap::new(),
         installed_unit: None,
         swtpm_profile: None,
         machine_file: None,

@@ -31,7 +31,7 @@ fn render(plan: &Plan, origins: bool) -> String {
         let made = if moves.installed { "which is installed" } else { "which is made for this run" };
         section("Moves first", format!("into {}, {made}: {}", moves.unit, moves.why));
     }
-    section("Threads", placement(plan));
+    section("Threads", placement(plan, origins));
     let changes = plan.changes.iter().map(|c| format!("{}{}", c.change, because(&c.origin)));
     section("Changes to the host, undone in reverse when the guest has ended", lines(changes));
     if trial(plan).is_some() {
@@ -91,7 +91,7 @@ fn render(plan: &Plan, origins: bool) -> String {
     text
 }
 
-fn placement(plan: &Plan) -> String {
+fn placement(plan: &Plan, origins: bool) -> String {
     let placement = &plan.placement;
     let mut table = Table::new(&["THREAD", "CPU"]);
     for (index, cpus) in placement.vcpus.iter().enumerate() {
@@ -104,7 +104,12 @@ fn placement(plan: &Plan) -> String {
     let t = placement.topology;
     let of = |number: u32, one: &str| counted(number as usize, one, &format!("{one}s"));
     let parts = [(t.sockets, "socket"), (t.dies, "die"), (t.cores, "core"), (t.threads, "thread")];
-    format!("{table}\nthe guest sees {}", parts.map(|(number, one)| of(number, one)).join(" × "))
+    let why = placement.why.iter().filter(|_| origins).map(|why| format!("\nthe vCPUs are on {why}"));
+    format!(
+        "{table}\nthe guest sees {}{}",
+        parts.map(|(number, one)| of(number, one)).join(" × "),
+        why.collect::<String>()
+    )
 }
 
 /// The account of a helper, if it is not that of QEMU.

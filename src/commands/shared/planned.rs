@@ -67,7 +67,11 @@ fn binary(machine: &Machine, host: &Host) -> PathBuf {
 
 fn read_host(path: &Path) -> Result<Host> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is no host that vfio-run captured", path.display()))
+    let host = serde_json::from_slice(&text);
+    let mut host: Host = host.with_context(|| format!("{} is no host that vfio-run captured", path.display()))?;
+    // An older version knew fewer kinds of cores.
+    host.cpus.settle_kinds();
+    Ok(host)
 }
 
 /// The findings that forbid a start.

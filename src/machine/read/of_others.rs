@@ -29,7 +29,7 @@ const NAMES: &[(&str, &[&str], &str)] = &[
     ("", &["qemu_args", "args", "commandline", "raw_args"], "extra_args"),
     ("cpu", &["vcpupin", "affinity", "cpuset"], "cpu.pin"),
     ("cpu", &["emulatorpin"], "cpu.emulator"),
-    ("cpu", &["sockets", "dies", "cores", "threads", "smp"], "cpu.topology.cores"),
+    ("cpu", &["sockets", "dies", "threads", "smp"], "cpu.topology.cores"),
     ("cpu", &["vendor_id", "kvm_hidden", "hidden"], "cpu.hide_kvm"),
     ("memory", &["hugepages", "hugepage", "hugetlb"], "memory.pages"),
     ("disks", &["path", "source", "image"], "disks.file"),

@@ -9,6 +9,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("machine_type", "\"pc-q35-7.2\""),
     ("cpu.vcpus", "8"),
     ("cpu.pin", "\"4-11\""),
+    ("cpu.leave", "2"),
     ("cpu.emulator", "\"2-3\""),
     ("cpu.iothreads", "\"2-3\""),
     ("cpu.model", "\"EPYC\""),

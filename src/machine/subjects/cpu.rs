@@ -32,12 +32,25 @@ pub enum Accelerator {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
-    /// The number of vCPUs, 1 to 4096. Default: one for each CPU in `pin`, else 2.
+    /// The number of vCPUs, 1 to 4096. Default: one for each CPU in `pin`; with `leave` or `cores`, or with devices in
+    /// `pci`, one for each thread of all cores of the fastest or the named kind but one, or those that are left, in one NUMA
+    /// node (at most 64 if only devices ask for it); else 2.
     #[serde(default)]
     pub vcpus: Option<u32>,
     /// The host CPUs that the vCPU threads run on, one thread to a CPU: `"4-11,16"`. Default: the program chooses.
     #[serde(default)]
     pub pin: Option<CpuSet>,
+    /// Which kind of core the vCPUs get on a processor with several, if the program chooses. Default: `Performance`.
+    #[serde(default)]
+    pub cores: Option<CoreWish>,
+    /// What counts more if the program chooses and one part of the processor has more cache, another the higher clock (as
+    /// AMD's X3D processors with two dies). Default: `Cache`, by which most games gain.
+    #[serde(default)]
+    pub prefer: Option<Prefer>,
+    /// How many cores of the vCPUs' kind are left to the host, CPU 0's among them, if the program chooses. Default: 1 if
+    /// `vcpus` is left out, else as many as `vcpus` leaves.
+    #[serde(default)]
+    pub leave: Option<u32>,
     /// The host CPUs of QEMU's main and worker threads. Default: those closest to the vCPUs that no vCPU runs on.
     #[serde(default)]
     pub emulator: Option<CpuSet>,
@@ -72,6 +85,24 @@ pub struct Cpu {
     /// Hide KVM's signature from the guest, as some GPU drivers require. Default: yes for Windows, no for others.
     #[serde(default)]
     pub hide_kvm: Option<bool>,
+}
+
+/// A kind of core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CoreWish {
+    /// The fastest that the processor has.
+    Performance,
+    /// The slower ones, which leaves the fast ones to the host.
+    Efficiency,
+}
+
+/// What counts more where parts of a processor differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Prefer {
+    /// The larger level 3 cache.
+    Cache,
+    /// The higher clock.
+    Clock,
 }
 
 /// Who lets the CPU of an idle vCPU sleep (QEMU: `-overcommit cpu-pm=on`).
@@ -121,6 +152,19 @@ impl Subject for Cpu {
             }
         }
         counts(self, problems);
+        let choice =
+            [("cores", self.cores.is_some()), ("prefer", self.prefer.is_some()), ("leave", self.leave.is_some())];
+        for (name, _) in choice.into_iter().filter(|(_, written)| *written && self.pin.is_some()) {
+            problems
+                .add(
+                    format!("cpu.{name}"),
+                    format!("`cpu.{name}` is for CPUs that the program chooses, but `cpu.pin` names them"),
+                )
+                .help("keep one of the two");
+        }
+        if let Some(leave) = self.leave.filter(|leave| *leave > MAX_VCPUS) {
+            problems.add("cpu.leave", format!("`cpu.leave` cannot be {leave}")).allowed(format!("0 to {MAX_VCPUS}"));
+        }
         if let Some(model) = &self.model
             && (model.is_empty() || !consists_of(model, "-._+"))
         {
@@ -265,5 +309,18 @@ mod tests {
         for twice in [r#"["+svm", "-svm"]"#, r#"["+vendor", "vendor=AuthenticAMD"]"#] {
             assert!(refused(twice).unwrap().contains("contradicts an earlier `"), "{twice}");
         }
+    }
+
+    #[test]
+    fn wishes_for_a_choice_are_refused_beside_a_pin() {
+        let refused = |cpu: &str| {
+            let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), cpu: ({cpu}))"#);
+            parse(Path::new("/a.ron"), &text).err().map(|problems| problems.to_string())
+        };
+        assert_eq!(refused("cores: Efficiency, prefer: Clock, leave: 2"), None);
+        for wish in ["cores: Efficiency", "prefer: Clock", "leave: 2"] {
+            assert!(refused(&format!("pin: \"1-2\", {wish}")).unwrap().contains("but `cpu.pin` names them"), "{wish}");
+        }
+        assert!(refused("leave: 4097").unwrap().contains("`cpu.leave` cannot be 4097"));
     }
 }

@@ -21,7 +21,8 @@ pub struct Memory {
     /// The pages that back it. Default `Normal`: pages of 4 KiB and transparent huge pages.
     #[serde(default)]
     pub pages: Pages,
-    /// The host's NUMA nodes that it comes from: `"0,1"`. Default: the nodes of the vCPUs' CPUs, if the host has several.
+    /// The host's NUMA nodes that it comes from: `"0,1"`. Default: if the host has several, those of the vCPUs' CPUs, and the
+    /// nearest to them if they have none or too little.
     #[serde(default)]
     pub nodes: Option<CpuSet>,
     /// Whether helper processes can map it, as virtiofsd must. Default: with `shares` that need it, and with devices in

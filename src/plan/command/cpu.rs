@@ -191,12 +191,19 @@ fn smp(draft: &mut Draft, decided: &Decided) {
         (None, true) => by_fact(why),
         (None, false) => by_default(why),
     };
-    let given = ["vcpus", "pin"].into_iter().find(|field| match *field {
-        "vcpus" => draft.machine.cpu.vcpus.is_some(),
-        _ => draft.machine.cpu.pin.is_some(),
-    });
+    let cpu = &draft.machine.cpu;
+    let given = [
+        ("vcpus", cpu.vcpus.is_some()),
+        ("pin", cpu.pin.is_some()),
+        ("leave", cpu.leave.is_some()),
+        ("cores", cpu.cores.is_some()),
+    ];
+    let given = given.into_iter().find(|(_, written)| *written).map(|(field, _)| field);
     let counted = match given {
         Some(field) => draft.file(&format!("cpu.{field}")),
+        None if count > 2 => {
+            by_default("all cores of the fastest kind but one, since the guest has devices of the host")
+        }
         None => by_default("two, since the file does not say"),
     };
     let mut smp = QemuOption::keys("-smp", None, origin);

@@ -63,8 +63,9 @@ fn normal(draft: &mut Draft, nodes: &CpuSet, why: Origin) {
     }
     if !nodes.is_empty() {
         let list: Vec<u32> = nodes.iter().collect();
+        let policy = if list.len() > 1 { "interleave" } else { "bind" };
         props.push(("host-nodes", json!(list)));
-        props.push(("policy", "bind".into()));
+        props.push(("policy", policy.into()));
         if !shared {
             origin = why;
         }
@@ -217,11 +218,40 @@ fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
     if known.len() < 2 || !placement.pinned {
         return (CpuSet::new(), by_default("the host has one NUMA node"));
     }
+    let (memory, size) = (&draft.host.memory, draft.machine.memory.size);
     let cpus = placement.vcpu_set();
-    let near = draft.host.memory.nodes.iter().filter(|node| !node.cpus.intersection(&cpus).is_empty());
-    let near: CpuSet = near.map(|node| node.id).collect();
-    let seen = format!("the vCPUs are on NUMA node {near} of {known}");
-    (near, by_fact(seen))
+    let near: CpuSet = cpus.iter().filter_map(|cpu| draft.host.cpus.get(cpu)?.node).collect();
+    let mut nodes: CpuSet = near.iter().filter_map(|node| memory.home(node)).collect();
+    if nodes.is_empty() {
+        return (nodes, by_default("no NUMA node is known that the vCPUs are on"));
+    }
+    // What they lack comes from the nearest that give some.
+    let mut others: Vec<&Node> =
+        memory.nodes.iter().filter(|node| memory.gives(node) && !nodes.contains(node.id)).collect();
+    others.sort_by_key(|node| (near.iter().map(|near| memory.distance(near, node.id)).min(), node.id));
+    for other in others {
+        let amounts =
+            memory.nodes.iter().filter(|node| nodes.contains(node.id)).map(|node| node.total.map(Size::as_bytes));
+        if amounts.sum::<Option<u64>>().is_none_or(|total| total >= size.as_bytes()) {
+            break;
+        }
+        nodes.insert(other.id);
+    }
+    let mut seen = format!("the vCPUs are on NUMA node {near} of {known}");
+    if nodes != near {
+        seen.push_str(&format!("; the memory is that of node {nodes}, the nearest that has enough"));
+    }
+    if nodes.len() > 1 {
+        let detail = format!("the guest's memory is spread over NUMA nodes {nodes}, and it cannot tell what is near");
+        draft.no(
+            "memory.nodes",
+            Severity::Soft,
+            detail,
+            "lower `memory.size` or `cpu.vcpus`, so that one node holds the guest",
+        );
+        draft.about("memory.size");
+    }
+    (nodes, by_fact(seen))
 }
 
 /// Whether so much memory is there, in the given nodes or in all.

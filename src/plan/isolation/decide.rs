@@ -116,7 +116,8 @@ fn possible(draft: &Draft, placement: &Placement, cpusets: &Cpusets) -> Result<C
             "a user may not keep the host's other programs off the vCPUs' CPUs; the vCPUs stay there, others may come";
         return Err(InTheWay::usual(detail, "started as root, it can keep them off"));
     }
-    if draft.host.cpus.online.difference(&guest).is_empty() {
+    let left = cpusets.effective.difference(&guest);
+    if draft.host.cpus.online.difference(&guest).is_empty() || left.is_empty() && guest.is_subset(&cpusets.effective) {
         let detail = "the vCPUs have all CPUs of the host, so none is left for everything else";
         return Err(InTheWay::new(detail, "use fewer vCPUs"));
     }

@@ -1,16 +1,28 @@
 //! What is not ideal, or not possible, about a placement.
 
-use std::collections::BTreeSet;
-
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::cores::Cores;
+use super::found::{Found, numbered};
+use super::neighbours;
 use super::placed::Placement;
 use crate::units::{CpuSet, counted};
 
-/// Says what was found about the placement of `count` vCPUs.
-pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, count: usize) {
+/// Says what was found about a placement.
+pub(super) fn check(draft: &mut Draft, found: &Found) {
+    let Found { cores, wish, placement, .. } = *found;
+    let count = wish.count;
     asked(draft, cores, count);
+    if !found.keeps {
+        let leave = draft.machine.cpu.leave.unwrap_or(0);
+        let detail = format!(
+            "with {} the host would not keep {} of the vCPUs' kind",
+            counted(count, "vCPU", "vCPUs"),
+            counted(leave as usize, "core", "cores")
+        );
+        draft.no("cpu.leave", Hard, detail, "lower `cpu.leave` or `cpu.vcpus`, or leave `cpu.vcpus` out");
+        draft.about("cpu.leave");
+    }
     if placement.pinned {
         let cpus = placement.vcpu_set();
         draft.yes(
@@ -21,7 +33,7 @@ pub(super) fn check(draft: &mut Draft, cores: &Cores, placement: &Placement, cou
                 _ => format!("{count} vCPUs on CPUs {cpus}, one each"),
             },
         );
-        neighbours(draft, cores, &cpus);
+        neighbours::check(draft, found, &cpus);
         overlap(draft, placement, &cpus);
     } else {
         draft.no(
@@ -113,57 +125,6 @@ fn host_has_given(draft: &Draft, cpus: &CpuSet) -> bool {
     effective.is_some_and(|effective| effective.intersection(cpus).is_empty())
 }
 
-/// What the vCPUs share with the rest of the host, and with each other.
-fn neighbours(draft: &mut Draft, cores: &Cores, vcpus: &CpuSet) {
-    // Which CPUs they are was written, or chosen for so many.
-    let field = if draft.machine.cpu.pin.is_some() { "cpu.pin" } else { "cpu.vcpus" };
-    let used: Vec<_> = vcpus.iter().filter_map(|cpu| cores.core(cpu)).collect();
-    let online = &draft.host.cpus.online;
-    let split: CpuSet = vcpus
-        .iter()
-        .filter_map(|cpu| draft.host.cpus.get(cpu))
-        .flat_map(|cpu| cpu.siblings.iter())
-        .filter(|cpu| online.contains(*cpu) && !vcpus.contains(*cpu))
-        .collect();
-    if !split.is_empty() {
-        let detail =
-            format!("the host keeps {}, SMT siblings of the guest's CPUs: they slow each other", numbered(&split));
-        draft.no("cpu.siblings", Soft, detail, "give the guest both threads of each core");
-        draft.about(field);
-    }
-    let domains: BTreeSet<usize> = used.iter().map(|core| core.domain).collect();
-    if domains.len() > 1 {
-        let detail =
-            format!("the vCPUs are spread over {} last-level caches: data that they share moves slowly", domains.len());
-        draft.no("cpu.l3", Soft, detail, "use CPUs of one cache (`lscpu -e` shows them), or fewer vCPUs");
-        draft.about(field);
-    }
-    let nodes: BTreeSet<u32> = used.iter().map(|core| core.node).collect();
-    if nodes.len() > 1 {
-        let detail = format!("the vCPUs are spread over {} NUMA nodes", nodes.len());
-        draft.no("cpu.nodes", Soft, detail, "use CPUs of one node, or fewer vCPUs");
-        draft.about(field);
-    }
-    if used.iter().any(|core| core.efficient) && used.iter().any(|core| !core.efficient) {
-        draft.no(
-            "cpu.kinds",
-            Soft,
-            "the vCPUs are on performance and on efficiency cores, which the guest can't tell apart",
-            "use cores of one kind, or fewer vCPUs",
-        );
-        draft.about(field);
-    }
-    if vcpus.contains(0) {
-        draft.no(
-            "cpu.zero",
-            Soft,
-            "a vCPU runs on CPU 0, where most of the kernel's own work and interrupts are",
-            "leave CPU 0 and its sibling to the host",
-        );
-        draft.about(field);
-    }
-}
-
 /// vCPUs that share a CPU with QEMU's other threads.
 fn overlap(draft: &mut Draft, placement: &Placement, vcpus: &CpuSet) {
     let io: CpuSet = placement.iothreads.iter().flat_map(|(_, cpus)| cpus.iter()).collect();
@@ -175,13 +136,15 @@ fn overlap(draft: &mut Draft, placement: &Placement, vcpus: &CpuSet) {
             let detail =
                 format!("{threads} and vCPUs share {}: the guest stutters when both are busy", numbered(&shared));
             let (written, key) = (format!("cpu.{field}"), format!("cpu.{field}.overlap"));
+            let cpu = &draft.machine.cpu;
+            // Without any of these, the vCPUs got all CPUs that there are.
+            if cpu.pin.is_none() && cpu.emulator.is_none() && cpu.iothreads.is_none() {
+                draft.no(&key, Soft, detail, "lower `cpu.vcpus`, so that they have a CPU of their own");
+                draft.about("cpu.vcpus");
+                continue;
+            }
             draft.no(&key, Soft, detail, &format!("take them out of `{written}` or `cpu.pin`"));
             draft.about(if draft.line(&written) { &written } else { "cpu.pin" });
         }
     }
-}
-
-/// `CPU 3`, `CPUs 3-5`.
-fn numbered(cpus: &CpuSet) -> String {
-    format!("CPU{} {cpus}", if cpus.len() == 1 { "" } else { "s" })
 }

@@ -1,29 +1,64 @@
 //! The host's CPUs as a placement sees them: cores with their usable threads, each in the domain of its last-level cache.
 //! Built once per plan, so that every later question is a look-up even on a host with hundreds of CPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{CoreKind, Cpus};
 use crate::machine::Topology;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, Size};
 
 /// One core.
 #[derive(Debug)]
 pub(super) struct Core {
     /// Its threads that QEMU may run on, ascending.
     pub threads: Vec<u32>,
-    /// Whether these are all of its threads that are online.
-    pub whole: bool,
+    /// How many of its threads are online.
+    pub online: usize,
     /// Number of its last-level cache.
     pub domain: usize,
-    /// NUMA node.
-    pub node: u32,
-    /// Whether it is an efficiency core.
-    pub efficient: bool,
+    /// Number of its level 2 cache, or one of its own.
+    pub module: usize,
+    /// Package, and die in the package.
+    pub die: (u32, u32),
+    /// NUMA node; `None` if it is in none.
+    pub node: Option<u32>,
+    /// Which kind it is.
+    pub kind: CoreKind,
     /// Whether CPU 0 is one of its threads: the kernel's own work and most interrupts are there.
     pub zero: bool,
     /// Whether all its threads are isolated from the scheduler.
     pub isolated: bool,
+    /// Whether a vCPU of another machine runs on it.
+    pub taken: bool,
+    /// How fast it can be; 0 if that is not known.
+    pub speed: u32,
+}
+
+impl Core {
+    /// Whether QEMU may run on all of its threads that are online.
+    pub fn whole(&self) -> bool {
+        self.threads.len() >= self.online
+    }
+
+    /// Whether it is an efficiency core of either kind.
+    pub fn efficient(&self) -> bool {
+        matches!(self.kind, CoreKind::Efficiency | CoreKind::LowPower)
+    }
+}
+
+/// A last-level cache, or what stands for it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Domain {
+    /// Its size, if it is a cache and its size is known.
+    pub size: Option<Size>,
+    /// Whether it is a level 3 cache.
+    pub cache: bool,
+    /// The usable threads below it.
+    pub threads: usize,
+    /// How fast its fastest core can be; 0 if that is not known.
+    pub speed: u32,
+    /// The first of the NUMA nodes that its cores are in.
+    node: Option<u32>,
 }
 
 /// The cores that QEMU may run on.
@@ -34,19 +69,24 @@ pub(super) struct Cores {
     list: Vec<Core>,
     /// Core of each usable CPU.
     of: BTreeMap<u32, usize>,
-    /// Size in bytes of each last-level cache; 0 if it is not known.
-    domains: Vec<u64>,
+    domains: Vec<Domain>,
+    /// CPU 0's.
+    zero_domain: Option<usize>,
 }
 
 impl Cores {
-    /// Reads them off the host's facts. CPUs that are online and allowed count; if it is not known which are allowed, all
-    /// that are online do.
-    pub fn new(cpus: &Cpus) -> Self {
+    /// Reads them off the host's facts; `taken` are the CPUs of other machines. CPUs that are online and allowed count; if it
+    /// is not known which are allowed, all that are online do.
+    pub fn new(cpus: &Cpus, taken: &CpuSet) -> Self {
         let usable = match cpus.allowed.is_empty() {
             true => cpus.online.clone(),
             false => cpus.online.intersection(&cpus.allowed),
         };
-        let (domain_of, domains) = domains(cpus);
+        let (domain_of, mut domains) = domains(cpus);
+        let modules: BTreeMap<u32, usize> = (0..)
+            .zip(cpus.caches.iter().filter(|cache| cache.level == 2))
+            .flat_map(|(module, cache)| cache.cpus.iter().map(move |cpu| (cpu, module)))
+            .collect();
         let mut list: Vec<Core> = Vec::new();
         let mut of = BTreeMap::new();
         for cpu in &cpus.list {
@@ -59,23 +99,42 @@ impl Cores {
                 threads = vec![cpu.id];
             }
             of.extend(threads.iter().map(|id| (*id, list.len())));
-            let online_siblings = cpu.siblings.iter().filter(|id| cpus.online.contains(*id)).count();
+            let domain = domain_of.get(&cpu.id).copied().unwrap_or(0);
+            let speed = cpu.capacity.unwrap_or(0);
+            if let Some(domain) = domains.get_mut(domain) {
+                domain.threads += threads.len();
+                domain.speed = domain.speed.max(speed);
+                domain.node = match (domain.node, cpu.node) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
             list.push(Core {
-                whole: threads.len() >= online_siblings,
-                domain: domain_of.get(&cpu.id).copied().unwrap_or(0),
+                online: cpu.siblings.iter().filter(|id| cpus.online.contains(*id)).count().max(threads.len()),
+                domain,
+                module: modules.get(&cpu.id).copied().unwrap_or(cpus.caches.len() + list.len()),
+                die: (cpu.package, cpu.die),
                 node: cpu.node,
-                efficient: cpu.kind == CoreKind::Efficiency,
+                kind: cpu.kind,
                 zero: cpu.siblings.contains(0) || cpu.id == 0,
                 isolated: threads.iter().all(|id| cpus.isolated.contains(*id)),
+                taken: cpu.siblings.iter().chain([cpu.id]).any(|id| taken.contains(id)),
+                speed,
                 threads,
             });
         }
-        Self { usable, isolated: cpus.isolated.clone(), list, of, domains }
+        let zero_domain = domain_of.get(&0).copied();
+        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain }
     }
 
     /// The CPUs that QEMU may run on.
     pub fn usable(&self) -> &CpuSet {
         &self.usable
+    }
+
+    /// The usable CPUs that the scheduler leaves alone.
+    pub fn isolated(&self) -> CpuSet {
+        self.isolated.intersection(&self.usable)
     }
 
     /// The cores, in the order of their first thread.
@@ -85,12 +144,22 @@ impl Cores {
 
     /// The core that a usable CPU is a thread of.
     pub fn core(&self, cpu: u32) -> Option<&Core> {
-        self.of.get(&cpu).map(|i| &self.list[*i])
+        self.index(cpu).map(|i| &self.list[i])
     }
 
-    /// Size in bytes of a domain's cache.
-    pub fn cache_size(&self, domain: usize) -> u64 {
-        self.domains.get(domain).copied().unwrap_or(0)
+    /// The number, in [`Self::list`], of the core that a usable CPU is a thread of.
+    pub fn index(&self, cpu: u32) -> Option<usize> {
+        self.of.get(&cpu).copied()
+    }
+
+    /// The last-level caches by their numbers.
+    pub fn domains(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    /// The number of CPU 0's last-level cache.
+    pub fn zero_domain(&self) -> Option<usize> {
+        self.zero_domain
     }
 
     /// The CPUs for threads that have none of their own: all but the isolated ones, which nobody balances.
@@ -99,14 +168,16 @@ impl Cores {
         if shared.is_empty() { self.usable.clone() } else { shared }
     }
 
-    /// The CPUs in the order that vCPUs take them: domain by domain, core by core, siblings adjacent.
+    /// The CPUs in the order that vCPUs take them: package by package, cache by cache, core by core, siblings adjacent. A
+    /// cache over several NUMA nodes is gone through node by node.
     pub fn ordered(&self, cpus: &CpuSet) -> Vec<u32> {
-        let mut ordered: Vec<u32> = cpus.iter().filter(|cpu| self.of.contains_key(cpu)).collect();
-        ordered.sort_by_key(|cpu| {
-            let core = self.of[cpu];
-            (self.list[core].node, self.list[core].domain, core, *cpu)
+        let mut ordered: Vec<(u32, &Core, usize)> =
+            cpus.iter().filter_map(|cpu| self.index(cpu).map(|index| (cpu, &self.list[index], index))).collect();
+        ordered.sort_by_key(|(cpu, core, index)| {
+            let first_node = self.domains.get(core.domain).and_then(|domain| domain.node);
+            (core.die.0, first_node, core.domain, core.node, *index, *cpu)
         });
-        ordered
+        ordered.into_iter().map(|(cpu, ..)| cpu).collect()
     }
 
     /// The topology that a guest on these CPUs has, which are in [`Self::ordered`]'s order; and whether it is the truth,
@@ -118,7 +189,7 @@ impl Cores {
         }
         let threads = by_core.values().copied().next().unwrap_or(1);
         let even = by_core.values().all(|n| *n == threads);
-        let whole = by_core.iter().all(|(core, n)| self.list[*core].whole && self.list[*core].threads.len() == *n);
+        let whole = by_core.iter().all(|(core, n)| self.list[*core].whole() && self.list[*core].threads.len() == *n);
         // A core that the guest has only half of is shown as a core of one thread: the other half is not the guest's.
         let threads = if even { threads } else { 1 };
         let cores = cpus.len() / threads;
@@ -136,8 +207,9 @@ impl Cores {
         (topology, even && whole)
     }
 
-    /// The host's CPUs closest to these that are not among them: the same L3 first, then the same node; not their SMT
-    /// siblings, not isolated CPUs, and not CPU 0's core, as long as there are others. At least two, if there are.
+    /// The host's CPUs closest to these that are not among them: the same node first, then the same L3; not their SMT
+    /// siblings, not other machines' CPUs, not low-power or isolated ones, and not CPU 0's core, as long as there are others.
+    /// At least two, if there are.
     pub fn closest(&self, vcpus: &CpuSet) -> CpuSet {
         if vcpus.is_empty() {
             return self.shared();
@@ -149,21 +221,21 @@ impl Cores {
         if free.is_empty() {
             return self.shared();
         }
-        let busy: std::collections::BTreeSet<usize> =
-            vcpus.iter().filter_map(|cpu| self.of.get(&cpu).copied()).collect();
-        let domains: CpuSet = busy.iter().map(|i| self.list[*i].domain as u32).collect();
-        let nodes: CpuSet = busy.iter().map(|i| self.list[*i].node).collect();
-        let mut rings: BTreeMap<(bool, bool, bool, bool), Vec<u32>> = BTreeMap::new();
+        let busy: BTreeSet<usize> = vcpus.iter().filter_map(|cpu| self.index(cpu)).collect();
+        let domains: BTreeSet<usize> = busy.iter().map(|i| self.list[*i].domain).collect();
+        let nodes: BTreeSet<Option<u32>> = busy.iter().map(|i| self.list[*i].node).collect();
+        let mut rings: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         for cpu in free.iter() {
-            let Some(index) = self.of.get(&cpu) else { continue };
-            let core = &self.list[*index];
-            let rank =
-                (busy.contains(index), !nodes.contains(core.node), !domains.contains(core.domain as u32), core.zero);
+            let Some(index) = self.index(cpu) else { continue };
+            let core = &self.list[index];
+            // What slows the guest, or another one, is worse than what is far away.
+            let poor = [busy.contains(&index), core.taken, core.kind == CoreKind::LowPower];
+            let rank = (poor, !nodes.contains(&core.node), !domains.contains(&core.domain), core.zero);
             rings.entry(rank).or_default().push(cpu);
         }
         let mut closest = CpuSet::new();
-        for ((sibling, ..), ring) in rings {
-            if closest.len() >= 2 || (sibling && !closest.is_empty()) {
+        for ((poor, ..), ring) in rings {
+            if closest.len() >= 2 || (poor.contains(&true) && !closest.is_empty()) {
                 break;
             }
             ring.into_iter().for_each(|cpu| closest.insert(cpu));
@@ -172,27 +244,25 @@ impl Cores {
     }
 }
 
-/// The number of each CPU's last-level cache (level 3, else 2, else its package), and each cache's size.
-fn domains(cpus: &Cpus) -> (BTreeMap<u32, usize>, Vec<u64>) {
+/// The number of each CPU's level 3 cache, else of its die, and what is known of each.
+fn domains(cpus: &Cpus) -> (BTreeMap<u32, usize>, Vec<Domain>) {
     let mut of = BTreeMap::new();
-    let mut sizes = Vec::new();
-    for level in [3, 2] {
-        for cache in cpus.caches.iter().filter(|cache| cache.level == level) {
-            let members: Vec<u32> = cache.cpus.iter().filter(|cpu| !of.contains_key(cpu)).collect();
-            if !members.is_empty() {
-                of.extend(members.into_iter().map(|cpu| (cpu, sizes.len())));
-                sizes.push(cache.size.as_bytes());
-            }
+    let mut domains = Vec::new();
+    for cache in cpus.caches.iter().filter(|cache| cache.level == 3) {
+        let members: Vec<u32> = cache.cpus.iter().filter(|cpu| !of.contains_key(cpu)).collect();
+        if !members.is_empty() {
+            of.extend(members.into_iter().map(|cpu| (cpu, domains.len())));
+            domains.push(Domain { size: cache.size, cache: true, ..Domain::default() });
         }
     }
-    let mut packages: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut dies: BTreeMap<(u32, u32), usize> = BTreeMap::new();
     for cpu in &cpus.list {
         of.entry(cpu.id).or_insert_with(|| {
-            *packages.entry(cpu.package).or_insert_with(|| {
-                sizes.push(0);
-                sizes.len() - 1
+            *dies.entry((cpu.package, cpu.die)).or_insert_with(|| {
+                domains.push(Domain::default());
+                domains.len() - 1
             })
         });
     }
-    (of, sizes)
+    (of, domains)
 }

@@ -2,31 +2,39 @@
 
 use super::super::draft::Draft;
 use super::cores::Cores;
+use super::found::Found;
 use super::placed::Placement;
+use super::wish::Wish;
 use super::{checks, choose};
 use crate::machine::Topology;
 use crate::units::CpuSet;
-
-/// vCPUs of a machine that names neither their number nor their CPUs.
-const DEFAULT_VCPUS: u32 = 2;
 
 /// Places all threads and says what is not ideal about it. With emulation (not `kvm`) the guest is shown cores only: TCG's
 /// CPU has no SMT to show. The second value tells whether the guest's topology is that of
 /// the CPUs below it: each vCPU pinned and each guest core one whole host core.
 pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]) -> (Placement, bool) {
-    let cpu = &draft.machine.cpu;
-    let cores = Cores::new(&draft.host.cpus);
+    let (cpu, host) = (&draft.machine.cpu, draft.host);
+    let taken = host.machines.values().flat_map(CpuSet::iter).collect();
+    let cores = Cores::new(&host.cpus, &taken);
+    let mut wish = Wish::of(draft, &cores);
+    let count = wish.count;
+    let limited = cores.usable().len() < host.cpus.online.len();
+    let mut own = choose::choose(&cores, &wish, limited);
+    // Cores that the host cannot keep are a finding, and what can be had is shown beside it.
+    let keeps = own.is_some() || wish.leave == 0 || !choose::enough(&cores, &wish, limited);
+    if !keeps {
+        wish.leave = 0;
+        own = choose::choose(&cores, &wish, limited);
+    }
     // An empty list pins nothing.
     let pin = cpu.pin.as_ref().filter(|pin| !pin.is_empty());
-    let wanted = cpu.vcpus.or_else(|| u32::try_from(pin?.len()).ok()).unwrap_or(DEFAULT_VCPUS);
-    let count = wanted.max(1) as usize;
     let chosen = match pin {
         Some(pin) => {
             let usable = pin.intersection(cores.usable());
             let ordered = cores.ordered(&usable);
             (ordered.len() >= count).then(|| ordered[..count].to_vec())
         }
-        None => choose::choose(&cores, count),
+        None => own.as_ref().map(|own| own.cpus.clone()),
     };
     let pinned = chosen.is_some();
     let vcpus: Vec<CpuSet> = match &chosen {
@@ -40,7 +48,10 @@ pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]
     let io = asked(&cpu.iothreads).unwrap_or_else(|| emulator.clone());
     let derived = match &chosen {
         Some(cpus) if kvm => cores.topology(cpus),
-        _ => (Topology { sockets: 1, dies: 1, cores: wanted.max(1), threads: 1 }, false),
+        _ => {
+            let cores = u32::try_from(count).unwrap_or(u32::MAX);
+            (Topology { sockets: 1, dies: 1, cores, threads: 1 }, false)
+        }
     };
     let placement = Placement {
         vcpus,
@@ -48,8 +59,10 @@ pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]
         emulator,
         iothreads: iothreads.iter().map(|id| (id.clone(), io.clone())).collect(),
         topology: cpu.topology.unwrap_or(derived.0),
+        why: own.as_ref().filter(|_| pin.is_none()).map(|own| own.why.clone()),
     };
     let faithful = pinned && derived.1 && placement.topology == derived.0;
-    checks::check(draft, &cores, &placement, count);
+    let found = Found { cores: &cores, wish: &wish, own: own.as_ref(), keeps, placement: &placement };
+    checks::check(draft, &found);
     (placement, faithful)
 }

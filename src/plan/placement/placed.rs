@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::why::Why;
 use crate::machine::Topology;
 use crate::units::CpuSet;
 
@@ -19,6 +20,9 @@ pub struct Placement {
     pub iothreads: Vec<(String, CpuSet)>,
     /// The topology that the guest is shown.
     pub topology: Topology,
+    /// Why these CPUs, if the program chose them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
 }
 
 impl Placement {

@@ -47,7 +47,7 @@ pub(in super::super) fn decide_device_irqs(
     }
     let all = placement.vcpu_set();
     let on = |node: u32| -> CpuSet {
-        let cpus = draft.host.cpus.list.iter().filter(|cpu| cpu.node == node && all.contains(cpu.id));
+        let cpus = draft.host.cpus.list.iter().filter(|cpu| cpu.node == Some(node) && all.contains(cpu.id));
         cpus.map(|cpu| cpu.id).collect()
     };
     let functions = devices.given.iter().map(|given| {

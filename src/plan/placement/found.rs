@@ -1,0 +1,26 @@
+//! What the checks of a placement look at.
+
+use super::choose::Choice;
+use super::cores::Cores;
+use super::placed::Placement;
+use super::wish::Wish;
+use crate::units::CpuSet;
+
+/// A placement, with what it was made from.
+pub(super) struct Found<'a> {
+    /// The host's cores.
+    pub cores: &'a Cores,
+    /// What the machine wants of them.
+    pub wish: &'a Wish<'a>,
+    /// What the program would choose, or has chosen; `None` if there are too few CPUs.
+    pub own: Option<&'a Choice>,
+    /// Whether the host keeps the cores that `cpu.leave` wants.
+    pub keeps: bool,
+    /// The placement.
+    pub placement: &'a Placement,
+}
+
+/// `CPU 3`, `CPUs 3-5`.
+pub(super) fn numbered(cpus: &CpuSet) -> String {
+    format!("CPU{} {cpus}", if cpus.len() == 1 { "" } else { "s" })
+}

@@ -93,7 +93,9 @@ impl Cores {
             if !usable.contains(cpu.id) || of.contains_key(&cpu.id) {
                 continue;
             }
-            let mut threads: Vec<u32> = cpu.siblings.iter().filter(|id| usable.contains(*id)).collect();
+            // No CPU is a thread of two cores, whatever a captured host says.
+            let mut threads: Vec<u32> =
+                cpu.siblings.iter().filter(|id| usable.contains(*id) && !of.contains_key(id)).collect();
             if !threads.contains(&cpu.id) {
                 // The kernel says nothing of siblings: the CPU is a core of its own.
                 threads = vec![cpu.id];

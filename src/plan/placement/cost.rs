@@ -131,15 +131,16 @@ impl<'a> Scale<'a> {
     /// Whether one of these domains is weaker than the host's best in what is preferred.
     fn is_weaker(&self, domains: &BTreeSet<usize>) -> bool {
         let these = || domains.iter().filter_map(|domain| self.cores.domains().get(*domain));
-        let sizes = || these().filter_map(|domain| domain.size).map(Size::as_bytes);
+        let sizes = || these().filter_map(|domain| domain.size).map(|size| u128::from(size.as_bytes()));
+        let (least, most) = (u128::from(self.caches.0), u128::from(self.caches.1));
         match self.wish.prefer {
-            Prefer::Cache => sizes().any(|size| size * 3 <= self.caches.1 * 2),
+            Prefer::Cache => sizes().any(|size| size * 3 <= most * 2),
             // Those of one die differ by a few in a hundred, and dies by more if at all.
             Prefer::Clock if self.speeds.0 > 0 && self.speeds.0 < self.speeds.1 => {
                 these().any(|domain| u64::from(domain.speed) * 100 < u64::from(self.speeds.1) * 97)
             }
             // The die with more cache is the one with the lower clock.
-            Prefer::Clock => sizes().any(|size| size * 2 >= self.caches.0 * 3),
+            Prefer::Clock => sizes().any(|size| size * 2 >= least * 3),
         }
     }
 }
@@ -218,5 +219,5 @@ fn distance(wish: &Wish, nodes: &[u32]) -> u32 {
     let between =
         nodes.iter().enumerate().flat_map(|(n, a)| nodes[n + 1..].iter().map(|b| wish.memory.distance(*a, *b)));
     let home = nodes.iter().filter_map(|node| Some(wish.memory.distance(*node, wish.memory.home(*node)?)));
-    between.chain(home).sum()
+    between.chain(home).fold(0, u32::saturating_add)
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::machine::{Disk, Fields, HostDevice};
 use crate::manual;
@@ -63,7 +63,14 @@ impl Cli {
 
     /// Reads a command line, the program's name first; the error is help that was asked for, or what is wrong.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(with_verb(arguments.into_iter().collect())?).map_err(|error| match error.kind() {
+        // Made once: that takes longer than all else about the arguments.
+        let mut command = Self::command();
+        let arguments = with_verb(arguments.into_iter().collect(), &command)?;
+        let matches = command.try_get_matches_from_mut(arguments);
+        let read = matches.and_then(|mut matches| {
+            Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        });
+        read.map_err(|error| match error.kind() {
             // clap's own text lists the hidden commands too.
             ErrorKind::MissingSubcommand => {
                 Self::command().error(error.kind(), "a machine file or a command is missing")
@@ -92,14 +99,15 @@ impl Cli {
 
 /// Puts `run` before a first word that is no verb, and refuses one that is a misspelt verb. None of the options before it
 /// takes a value, so the first word is the first argument without a dash.
-fn with_verb(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
+fn with_verb(mut arguments: Vec<OsString>, command: &clap::Command) -> Result<Vec<OsString>, clap::Error> {
     let dashed = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
     let first = arguments.iter().skip(1).position(|argument| !dashed(argument)).map(|index| index + 1);
     if let Some(first) = first {
-        let is_verb = |word: &str| Cli::command().find_subcommand(word).is_some();
+        let is_verb = |word: &str| command.find_subcommand(word).is_some();
         if !arguments[first].to_str().is_some_and(is_verb) {
             let more = arguments.iter().skip(first + 1).any(|argument| !dashed(argument));
-            if let Some(text) = arguments[first].to_str().and_then(|word| words::refused(word, more, &verbs())) {
+            let refused = |word: &str| words::refused(word, more, &shown(command));
+            if let Some(text) = arguments[first].to_str().and_then(refused) {
                 return Err(Cli::command().error(ErrorKind::InvalidSubcommand, text));
             }
             arguments.insert(first, "run".into());
@@ -461,8 +469,11 @@ pub fn visible() -> clap::Command {
 /// The commands, but for hidden ones.
 pub fn verbs() -> Vec<String> {
     // By derive, not by `Cli`: its arguments ask for these names.
-    let all = Command::augment_subcommands(clap::Command::new("vfio-run"));
-    let shown = all.get_subcommands().filter(|verb| !verb.is_hide_set());
+    shown(&Command::augment_subcommands(clap::Command::new("vfio-run")))
+}
+
+fn shown(command: &clap::Command) -> Vec<String> {
+    let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
     shown.map(|verb| verb.get_name().to_owned()).collect()
 }
 

@@ -40,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::holders",
             "host::input",
             "host::usb",
+            "host::pci::holders",
             "host::pci::vfio",
             "machine",
             "child",

@@ -61,7 +61,11 @@ impl Desk {
 
     /// A desktop on a host of this variant, and a machine.
     pub fn with(variant: &str, release: &str, machine: &str, rests: Rests) -> Result<Self> {
-        let lab = Lab::variant(variant, release).start()?;
+        Self::on(Lab::variant(variant, release).start()?, machine, rests)
+    }
+
+    /// A desktop on this host, and a machine.
+    pub fn on(lab: Lab, machine: &str, rests: Rests) -> Result<Self> {
         lab.load_kvm()?;
         lab.sh(DESKTOP)?;
         lab.install_machine("only", machine)?;

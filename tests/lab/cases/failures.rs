@@ -10,9 +10,9 @@ use crate::kit::lab::until;
 use crate::kit::thorough;
 
 /// How one change is made to fail, by nothing that the plan could have seen.
-struct Fault {
+pub struct Fault {
     /// The change, in words.
-    change: String,
+    pub change: String,
     /// Brings it about.
     make: String,
     /// Takes it away again.
@@ -34,6 +34,15 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
     };
     Ok(Some(match kind.as_str() {
         "write" => read_only(text("path")),
+        // The last of its files, so that it has the others to undo.
+        "writes" => {
+            let files = what["files"].as_array().map(Vec::as_slice).unwrap_or_default();
+            // Of interrupts some are not moved by the kernel's own decision, and may fail.
+            let must =
+                files.iter().rev().find(|file| !file["path"].as_str().is_some_and(|path| path.contains("/irq/")));
+            let file = must.or(files.last()).context("a change of no files")?;
+            read_only(file["path"].as_str().unwrap_or_default().to_owned())
+        }
         "huge_pages" => read_only("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages".to_owned()),
         "leave_console" => read_only(format!("/sys/class/vtconsole/{}/bind", text("name"))),
         "bind_driver" => read_only(format!("/sys/bus/pci/devices/{}/driver_override", text("address"))),
@@ -62,7 +71,8 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
             mend: "true".to_owned(),
             below: "env LD_PRELOAD=/lab/bin/faults.so FAIL_FCHOWNAT=1",
         },
-        "revive" => return Ok(None),
+        // A thread that cannot be moved is no failure.
+        "revive" | "kernel_threads" => return Ok(None),
         _ => bail!("no fault is known for {change}; add one"),
     }))
 }
@@ -84,12 +94,7 @@ fn whatever_fails_the_host_comes_back() -> Result<()> {
 }
 
 fn each_change_that_fails_is_named_and_all_before_it_is_undone(desk: &Desk) -> Result<()> {
-    let plan: Value = serde_json::from_str(&desk.lab.sh(&format!("/lab/bin/vfio-run plan --json {FILE}"))?)?;
-    let changes = plan["changes"].as_array().context("a plan without changes")?;
-    let mut faults: Vec<Fault> = Vec::new();
-    for planned in changes {
-        faults.extend(fault(&planned["change"])?);
-    }
+    let mut faults = faults(desk)?;
     // In the middle of the handover: the driver that has the card, and the one that is to have it.
     for file in ["drivers/bochs-drm/unbind", "drivers/snd_hda_intel/unbind"] {
         let path = format!("/sys/bus/pci/{file}");
@@ -100,7 +105,23 @@ fn each_change_that_fails_is_named_and_all_before_it_is_undone(desk: &Desk) -> R
             below: "",
         });
     }
-    for Fault { change, make, mend, below } in &faults {
+    fail_at(desk, &faults)
+}
+
+/// The changes of the machine's plan, each with what makes it fail.
+pub fn faults(desk: &Desk) -> Result<Vec<Fault>> {
+    let plan: Value = serde_json::from_str(&desk.lab.sh(&format!("/lab/bin/vfio-run plan --json {FILE}"))?)?;
+    let changes = plan["changes"].as_array().context("a plan without changes")?;
+    let mut faults: Vec<Fault> = Vec::new();
+    for planned in changes {
+        faults.extend(fault(&planned["change"])?);
+    }
+    Ok(faults)
+}
+
+/// Has one change after the other fail: each is named, and all before it is undone.
+pub fn fail_at(desk: &Desk, faults: &[Fault]) -> Result<()> {
+    for Fault { change, make, mend, below } in faults {
         desk.lab.sh(make)?;
         let failed = desk.run(below, FILE)?.wait(GUEST_BOOT)?;
         desk.lab.sh(mend)?;

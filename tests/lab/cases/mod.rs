@@ -28,11 +28,13 @@ mod networks;
 mod passthrough;
 mod power;
 mod program;
+mod random;
 mod rehearse;
 mod second;
 mod session;
 mod shares;
 mod shutdown;
+mod tuning;
 mod unit;
 mod variants;
 

@@ -183,7 +183,7 @@ fn supervised(name: &str, then: &str) -> Result<PathBuf> {
     if run::Lock::owner(&run_dir).is_some() {
         return Ok(run_dir);
     }
-    if run::guest_lives(&run_dir) {
+    if run::guest_runs(&run_dir) {
         bail!("{name} runs without a launcher; `vfio-run recover --adopt {name}` takes it over, {then}");
     }
     bail!(machines::does_not_run(name))

@@ -90,7 +90,7 @@ fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
             bail!("{name} is supervised already{pid}");
         }
     };
-    if !run::guest_lives(&run_dir) {
+    if !run::guest_runs(&run_dir) {
         // It ended, and its launcher with it, since the look above.
         if Journal::read(&run_dir)?.is_none() {
             lock.remove_folder()?;

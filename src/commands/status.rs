@@ -198,7 +198,7 @@ fn look(name: &str, closely: bool) -> Result<Option<Status>> {
                 status.launcher = owner.pid;
             }
         }
-    } else if run::guest_lives(&run_dir) {
+    } else if run::guest_runs(&run_dir) {
         status.state = machine_state::UNSUPERVISED.to_owned();
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover --adopt {name}` supervises it again"));
     } else {
@@ -207,6 +207,6 @@ fn look(name: &str, closely: bool) -> Result<Option<Status>> {
         status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` restores the host"));
     }
     status.activity =
-        status.qemu.filter(|_| closely && run::guest_lives(&run_dir)).map(|qemu| Details::read(&run_dir, qemu));
+        status.qemu.filter(|_| closely && run::guest_runs(&run_dir)).map(|qemu| Details::read(&run_dir, qemu));
     Ok(Some(status))
 }

@@ -45,11 +45,13 @@ impl Drop for KilledOnDrop {
 /// A process that does not exit after SIGKILL.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{name} (process {pid}) does not exit after SIGKILL: the kernel is stuck in it, and only a reboot frees what it holds"
+    "{name} (process {pid}) does not exit after SIGKILL: the kernel is stuck in it, and only a reboot frees what it \
+     holds{threads}"
 )]
 pub struct Unkillable {
     name: String,
     pid: i32,
+    threads: String,
 }
 
 impl Watched {
@@ -115,7 +117,7 @@ impl Watched {
     async fn ended_by(&self, deadline: Instant, name: &str) -> Result<(), Unkillable> {
         match tokio::time::timeout_at(deadline, self.ended()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Unkillable { name: name.to_owned(), pid: self.pid }),
+            Err(_) => Err(Unkillable { name: name.to_owned(), pid: self.pid, threads: threads_left(self.pid) }),
         }
     }
 
@@ -139,22 +141,58 @@ impl Watched {
     }
 }
 
-/// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc_pid_stat(5)). `None` if
-/// there is no such process, or only a zombie.
+/// When a process was started, in clock ticks since boot. `None` if there is no such process, or nothing but a zombie: one
+/// whose first thread has ended and another has not still has all that it had.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may itself hold blanks and parentheses.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+    let stat = Stat::read(pid)?;
+    (!stat.first_ended || stat.threads > 1).then_some(stat.started)
+}
+
+/// Whether a process's first thread has ended or begun to. The kernel may be at the rest for long, or be stuck there.
+pub(in crate::run) fn is_ending(pid: i32) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.first_ended || stat.first_exits)
+}
+
+/// What the kernel says of a process (proc_pid_stat(5)).
+struct Stat {
+    /// Its first thread has ended.
+    first_ended: bool,
+    /// Its first thread has begun to end (`PF_EXITING`, include/linux/sched.h).
+    first_exits: bool,
+    threads: u64,
+    started: u64,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Self> {
+        const PF_EXITING: u64 = 4;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may itself hold blanks and parentheses. What follows is the state, field 3.
+        let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        Some(Self {
+            first_ended: matches!(*fields.first()?, "Z" | "X"),
+            first_exits: number(9)? & PF_EXITING != 0,
+            threads: number(20)?,
+            started: number(22)?,
+        })
     }
-    // State was field 3.
-    fields.nth(22 - 4)?.parse().ok()
+}
+
+/// Where in the kernel each thread of a process is (proc_pid_wchan(5), which answers root), as the end of a sentence.
+fn threads_left(pid: i32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let threads = tasks.filter_map(|task| {
+        let place = std::fs::read_to_string(task.path().join("wchan")).ok()?;
+        let thread = task.file_name().into_string().ok()?;
+        // One that waits for nothing but a CPU has no place.
+        (!matches!(&*place, "" | "0")).then(|| format!("; its thread {thread} waits in {place}"))
+    });
+    threads.collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::run) mod tests {
     use super::*;
 
     #[test]
@@ -163,6 +201,44 @@ mod tests {
         assert!(start_time(own).is_some());
         assert_eq!(start_time(own), start_time(own));
         assert_eq!(start_time(i32::MAX), None);
+    }
+
+    /// A process whose first thread has ended, while another one waits.
+    pub(in crate::run) fn without_first_thread() -> KilledOnDrop {
+        // SAFETY: the child makes a thread and ends its own, and takes no lock that another of our threads may have had.
+        let process = match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Parent { child } => KilledOnDrop(Watched::child(child.as_raw()).unwrap()),
+            nix::unistd::ForkResult::Child => {
+                // SAFETY: what other tests have open is theirs; nothing here uses it.
+                unsafe { libc::close_range(3, u32::MAX, 0) };
+                drop(std::thread::spawn(|| {
+                    loop {
+                        nix::unistd::pause();
+                    }
+                }));
+                // SAFETY: ends this thread alone (_exit(2), notes).
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+                unreachable!()
+            }
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !Stat::read(process.0.pid()).unwrap().first_ended {
+            assert!(std::time::Instant::now() < deadline, "its first thread does not end");
+            std::thread::yield_now();
+        }
+        process
+    }
+
+    #[tokio::test]
+    async fn a_process_without_its_first_thread_is_ending_and_still_there() {
+        let process = without_first_thread();
+        let pid = process.0.pid();
+        assert!(is_ending(pid) && !is_ending(std::process::id() as i32));
+        let adopted = Watched::adopt(pid, start_time(pid).unwrap()).unwrap().unwrap();
+        let stuck = adopted.ended_by(Instant::now(), "QEMU").await.unwrap_err().to_string();
+        assert!(stuck.contains("does not exit after SIGKILL"), "{stuck}");
+        adopted.end("QEMU").await.unwrap();
+        assert_eq!(start_time(pid), None);
     }
 
     #[tokio::test]

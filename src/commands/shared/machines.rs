@@ -15,7 +15,7 @@ use crate::units::machine_state;
 /// What a launcher does that cannot be asked. Before the guest runs, or is taken over, there is no control socket yet, and
 /// after it none any more.
 pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str {
-    let ran = journal::guest_ran(records) && !run::guest_lives(run_dir);
+    let ran = journal::guest_ran(records) && !run::guest_runs(run_dir);
     match ran {
         _ if records.contains(&Record::Rehearsal) => machine_state::REHEARSING,
         true => machine_state::ENDING,

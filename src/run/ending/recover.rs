@@ -61,6 +61,8 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
     if guest_lock::guest_lives(run_dir) {
         if orphan == Orphan::Ends {
             tracing::warn!(event = "kill", "killing QEMU, which has no launcher");
+        } else if !guest_lock::guest_runs(run_dir) {
+            tracing::info!("QEMU ends; waiting until all of it has");
         } else if journal::guest_ran(journal.records()) && !never_continued(run_dir).await {
             return Ok(Recovered::GuestRuns);
         } else {
@@ -103,7 +105,7 @@ async fn never_continued(run_dir: &Path) -> bool {
 
 /// Ends QEMU. Its number may not have reached the journal, and there may be processes that it made. Returns the message if
 /// not even SIGKILL ends it.
-async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
+pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
     let mut found: Vec<Watched> = recorded_qemu(journal.records()).transpose()?.flatten().into_iter().collect();
     let lock = run_dir.join(guest_lock::GUEST_LOCK);
     if let Ok(file) = std::fs::metadata(&lock) {
@@ -124,4 +126,31 @@ async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(stuck)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Record;
+    use crate::run::process::start_time;
+    use crate::run::process::tests::without_first_thread;
+
+    #[tokio::test]
+    async fn a_qemu_that_is_ending_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("tiny");
+        std::fs::create_dir(&run_dir).unwrap();
+        let qemu = without_first_thread();
+        let pid = qemu.0.pid();
+        let mut journal = Journal::open(&run_dir).unwrap();
+        let started = Record::Started { name: "qemu".to_owned(), pid, start_time: start_time(pid).unwrap() };
+        journal.append(started).unwrap();
+        journal.append(Record::Running).unwrap();
+        drop(journal);
+        assert!(guest_lock::guest_lives(&run_dir) && !guest_lock::guest_runs(&run_dir));
+        let recovered = recover(&run_dir, &Root::new(dir.path()), Orphan::GoesOn).await.unwrap();
+        assert!(matches!(&recovered, Recovered::Restored { left } if left.is_empty()), "{recovered:?}");
+        assert_eq!(start_time(pid), None);
+        assert!(!run_dir.exists());
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::journal::Journal;
-use crate::run::process::start_time;
+use crate::run::process::{is_ending, start_time};
 use crate::run::processes::last_qemu;
 
 /// Its name in the run directory.
@@ -35,10 +35,16 @@ pub(in crate::run) fn take(run: &Path) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Whether a QEMU of this machine runs, with or without a launcher: one that holds the lock, or that the journal names. A
-/// QEMU that a guest has taken over can let go of the lock, and then still has the devices.
+/// Whether there is a QEMU of this machine, with or without a launcher: one that holds the lock, or that the journal names.
+/// A QEMU that a guest has taken over can let go of the lock, and then still has the devices.
 pub fn guest_lives(run: &Path) -> bool {
-    is_locked(run) || recorded_qemu_lives(run)
+    is_locked(run) || recorded_qemu(run).is_some()
+}
+
+/// The same of a QEMU that is not about to end. Its first thread does all that a launcher could want of it; once that has
+/// ended the kernel ends the others, which it can be at for long.
+pub fn guest_runs(run: &Path) -> bool {
+    guest_lives(run) && !recorded_qemu(run).is_some_and(is_ending)
 }
 
 fn is_locked(run: &Path) -> bool {
@@ -46,9 +52,10 @@ fn is_locked(run: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
-fn recorded_qemu_lives(run: &Path) -> bool {
+/// The process that the journal names, if it has not ended.
+fn recorded_qemu(run: &Path) -> Option<i32> {
     let records = Journal::read(run).ok().flatten().unwrap_or_default();
-    last_qemu(&records).is_some_and(|(pid, started)| start_time(pid) == Some(started))
+    last_qemu(&records).filter(|(pid, started)| start_time(*pid) == Some(*started)).map(|(pid, _)| pid)
 }
 
 /// Makes room on /run that a QEMU took through the lock (version 0.1.0 gave it a descriptor that could write).
@@ -103,7 +110,7 @@ mod tests {
             assert!(!guest_lives(dir.path()));
             journal.append(Record::Started { name: "qemu".to_owned(), pid, start_time: started }).unwrap();
         }
-        assert!(guest_lives(dir.path()));
+        assert!(guest_lives(dir.path()) && guest_runs(dir.path()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!guest_lives(dir.path()));

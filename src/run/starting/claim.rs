@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::Plan;
+use crate::run::ending::recover::end_qemu;
 use crate::run::ending::restore::restore_host;
 use crate::run::kept::leases::{self, Leases};
 use crate::run::kept::lock::Lock;
@@ -50,11 +51,18 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
             return Ok(Claim::Refused(Report::refused(refused, Vec::new())));
         }
     };
-    if guest_lock::guest_lives(run_dir) {
+    if guest_lock::guest_runs(run_dir) {
         return Ok(Claim::GuestRuns(lock));
     }
-    guest_lock::empty(run_dir);
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    if guest_lock::guest_lives(run_dir) {
+        tracing::info!("the QEMU of an earlier run ends; waiting until all of it has");
+        let stuck = end_qemu(run_dir, &journal).await?;
+        if !stuck.is_empty() {
+            return Ok(Claim::Refused(not_restored(stuck)));
+        }
+    }
+    guest_lock::empty(run_dir);
     let earlier = plan_file::read(run_dir).ok();
     let earlier_leases = match leases::take_again(earlier.as_ref()) {
         Ok(leases) => leases,

@@ -107,7 +107,7 @@ fn picks(cores: &Cores, wish: &Wish, group: &Group) -> Vec<Vec<Part>> {
     let mut picks: Vec<Vec<Part>> = Vec::new();
     for spare_taken in choices(has(|core| core.taken)) {
         for spare_zero in choices(has(|core| core.zero)) {
-            let fits = |core: &Core| !(core.taken && *spare_taken) && !(core.zero && *spare_zero);
+            let fits = |core: &Core| !(core.taken && *spare_taken || core.zero && *spare_zero);
             let members: Vec<usize> = group.cores.iter().copied().filter(|index| fits(&cores.list()[*index])).collect();
             picks.extend(pick(cores, wish, &members, group.by_node));
         }

@@ -217,7 +217,8 @@ fn a_launcher_killed_at_any_write_is_recovered_from() {
     each(|world| {
         let machine = world.machine(ALONE);
         assert!(die_at_every(world, "write", &machine, &|| {}) >= 5);
-        assert!(die_at_every(world, "sendto", &machine, &|| {}) >= 3);
+        // The greeting's answer with all questions, and `cont`.
+        assert!(die_at_every(world, "sendto", &machine, &|| {}) >= 2);
     });
 }
 

@@ -195,8 +195,7 @@ impl Host {
     pub fn read_in(root: &Root, environment: &Environment, wanted: &Wanted) -> Self {
         let status = process::Status::read(root);
         let memory = Memory::read(root, status.mems_allowed.as_ref());
-        let groups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
-        let cpus = Cpus::read(root, &memory, Cpusets::own(root, &groups), status.cpus_allowed.clone());
+        let cpus = Cpus::read(root, &memory, Cpusets::own(root, &status.cgroups), status.cpus_allowed.clone());
         let process = Process::read(root, environment, &status);
         let leases = lease::folder(&process.run_dir);
         let of_itself = wanted.machine.as_ref().is_some_and(|name| lease::has_journal(&root.path(&leases), name));

@@ -22,6 +22,22 @@ const MAX: u64 = 256 << 10;
 /// To be raised whenever options are read differently from what is printed.
 const FORMAT: u32 = 1;
 
+/// What a program told an earlier start, or will tell this one.
+pub(super) enum Told {
+    Kept(BTreeSet<String>),
+    Asked(Help),
+}
+
+impl Told {
+    /// The program's options; `read` and `None` are those of [`Help::options`].
+    pub fn options(self, read: impl FnOnce(&str) -> BTreeSet<String>) -> Option<BTreeSet<String>> {
+        match self {
+            Self::Kept(options) => Some(options),
+            Self::Asked(help) => help.options(read),
+        }
+    }
+}
+
 /// A program that was asked.
 pub(super) struct Help {
     child: Child,

@@ -91,16 +91,7 @@ impl Memory {
         let allowed = cpuset.filter(|allowed| closed(allowed)).cloned();
         Self { total, available, nodes, allowed, huge_shared: huge_shared.map(str::to_owned) }
     }
-}
 
-impl Node {
-    /// Whether it has memory, as far as is known. Some nodes are CPUs alone.
-    pub fn has_memory(&self) -> bool {
-        self.total.is_none_or(|total| total > Size::bytes(0))
-    }
-}
-
-impl Memory {
     /// How far a node is from another; 10 is itself. If the firmware does not say, others are 20, as the kernel has it.
     pub fn distance(&self, from: u32, to: u32) -> u32 {
         let listed = self.nodes.iter().find(|node| node.id == from).and_then(|node| node.distances.get(to as usize));
@@ -112,10 +103,23 @@ impl Memory {
         node.has_memory() && self.allowed.as_ref().is_none_or(|allowed| allowed.contains(node.id))
     }
 
+    /// How much these nodes have together, by an amount that each has; `None` if one of them does not say.
+    pub fn of_nodes(&self, nodes: &CpuSet, amount: impl Fn(&Node) -> Option<Size>) -> Option<Size> {
+        let mut these = self.nodes.iter().filter(|node| nodes.contains(node.id));
+        these.try_fold(0u64, |sum, node| Some(sum.saturating_add(amount(node)?.as_bytes()))).map(Size::bytes)
+    }
+
     /// Where memory for this node's CPUs comes from: the node itself, else the nearest that gives some.
     pub fn home(&self, node: u32) -> Option<u32> {
         let givers = self.nodes.iter().filter(|other| self.gives(other));
         givers.map(|other| other.id).min_by_key(|id| (*id != node, self.distance(node, *id), *id))
+    }
+}
+
+impl Node {
+    /// Whether it has memory, as far as is known. Some nodes are CPUs alone.
+    pub fn has_memory(&self) -> bool {
+        self.total.is_none_or(|total| total > Size::bytes(0))
     }
 }
 
@@ -188,34 +192,22 @@ pub(super) fn amount(info: &str, name: &str) -> Option<Size> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-
-    fn write(root: &Path, files: &[(&str, &str)]) {
-        for (path, text) in files {
-            let path = root.join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-    }
+    use crate::host::sample_tree;
 
     #[test]
     fn nodes_with_holes_keep_their_distances_by_number() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("proc/meminfo", "MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:    8 kB\n"),
-                ("sys/devices/system/node/online", "0,2\n"),
-                ("sys/devices/system/node/node0/cpulist", "0-3\n"),
-                ("sys/devices/system/node/node0/distance", "10 21\n"),
-                ("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:  8 kB\nNode 0 MemFree: 4 kB\n"),
-                ("sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "5\n"),
-                ("sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages", "2\n"),
-                ("sys/devices/system/node/node0/hugepages/hugepages-1048576kB/nr_hugepages", "1\n"),
-                ("sys/devices/system/node/node2/cpulist", "\n"),
-                ("sys/devices/system/node/node2/distance", "21 10\n"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("proc/meminfo", "MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:    8 kB\n"),
+            ("sys/devices/system/node/online", "0,2\n"),
+            ("sys/devices/system/node/node0/cpulist", "0-3\n"),
+            ("sys/devices/system/node/node0/distance", "10 21\n"),
+            ("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:  8 kB\nNode 0 MemFree: 4 kB\n"),
+            ("sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "5\n"),
+            ("sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages", "2\n"),
+            ("sys/devices/system/node/node0/hugepages/hugepages-1048576kB/nr_hugepages", "1\n"),
+            ("sys/devices/system/node/node2/cpulist", "\n"),
+            ("sys/devices/system/node/node2/distance", "21 10\n"),
+        ]);
         let memory = Memory::read(&Root::new(folder.path()), None);
         assert_eq!(memory.available, Some(Size::bytes(8 << 10)));
         assert_eq!(memory.nodes[0].distances, [10, 255, 21]);
@@ -232,17 +224,13 @@ mod tests {
 
     #[test]
     fn a_host_without_numa_has_node_0() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("proc/meminfo", "MemTotal: 16 kB\nMemFree: 8 kB\n"),
-                ("sys/devices/system/cpu/online", "0-3\n"),
-                ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n"),
-                ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n"),
-                ("sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages", "0\n"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("proc/meminfo", "MemTotal: 16 kB\nMemFree: 8 kB\n"),
+            ("sys/devices/system/cpu/online", "0-3\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages", "0\n"),
+        ]);
         let memory = Memory::read(&Root::new(folder.path()), None);
         assert_eq!(memory.nodes.len(), 1);
         assert_eq!(memory.nodes[0].cpus.to_string(), "0-3");
@@ -251,17 +239,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_unknown() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("proc/meminfo", "MemTotal: 18446744073709551615 kB\nMemAvailable: -1 kB\n\u{0}:\u{0}"),
-                ("sys/devices/system/node/online", "0,8000\n"),
-                ("sys/devices/system/node/node0/distance", "10 x 30"),
-                ("sys/devices/system/node/node0/hugepages/hugepages-99999999999999999999kB/nr_hugepages", "1"),
-                ("sys/devices/system/node/node0/hugepages/junk/nr_hugepages", "1"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("proc/meminfo", "MemTotal: 18446744073709551615 kB\nMemAvailable: -1 kB\n\u{0}:\u{0}"),
+            ("sys/devices/system/node/online", "0,8000\n"),
+            ("sys/devices/system/node/node0/distance", "10 x 30"),
+            ("sys/devices/system/node/node0/hugepages/hugepages-99999999999999999999kB/nr_hugepages", "1"),
+            ("sys/devices/system/node/node0/hugepages/junk/nr_hugepages", "1"),
+        ]);
         let memory = Memory::read(&Root::new(folder.path()), None);
         assert_eq!((memory.total, memory.available, memory.nodes.len()), (None, None, 1));
         assert_eq!((&memory.nodes[0].distances, &memory.nodes[0].huge_pages), (&vec![], &vec![]));

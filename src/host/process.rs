@@ -46,9 +46,11 @@ pub struct Process {
     pub untrusted: Option<String>,
 }
 
-/// What /proc/self/status says that facts need.
+/// What /proc/self says that facts need.
 #[derive(Debug, Default)]
 pub(super) struct Status {
+    /// Its `cgroup` file (cgroups(7)).
+    pub(super) cgroups: String,
     uid: Option<u32>,
     gid: Option<u32>,
     groups: Vec<u32>,
@@ -60,7 +62,8 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn read(root: &Root) -> Self {
-        let mut status = Self::default();
+        let cgroups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
+        let mut status = Self { cgroups, ..Self::default() };
         for line in root.text_up_to("/proc/self/status", 64 << 10).unwrap_or_default().lines() {
             let Some((key, value)) = line.split_once(':') else { continue };
             // Real, effective, saved, file system.
@@ -107,8 +110,8 @@ impl Process {
     /// Reads user, cgroup, session and unit of this process.
     pub(super) fn read(root: &Root, environment: &Environment, status: &Status) -> Self {
         let uid = status.uid.unwrap_or(environment.uid);
-        let groups = root.text_up_to("/proc/self/cgroup", 64 << 10).unwrap_or_default();
-        let unified = unified(&groups).map(str::to_owned);
+        let groups = &status.cgroups;
+        let unified = unified(groups).map(str::to_owned);
         // If v1 and v2 are mixed, systemd may keep its units in a hierarchy of its own.
         let named =
             || groups.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path.to_owned());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::help::Help;
+use super::help::{Help, Told};
 use super::listening::Listener;
 use super::socket::Socket;
 use super::{Root, listening};
@@ -111,19 +111,12 @@ pub(super) struct Asked {
     told: Option<Result<Told, SpawnError>>,
 }
 
-enum Told {
-    /// What it told an earlier start.
-    Kept(BTreeSet<String>),
-    Asked(Help),
-}
-
 impl Asked {
     /// What it answers.
     pub fn answer(self) -> Passt {
         let unknown = Passt { path: self.path, options: BTreeSet::new(), user_namespaces: None };
         let options = match self.told {
-            Some(Ok(Told::Kept(options))) => Some(options),
-            Some(Ok(Told::Asked(help))) => help.options(long_options),
+            Some(Ok(told)) => told.options(long_options),
             Some(Err(error)) if error.step == SpawnError::NAMESPACE => {
                 return Passt { user_namespaces: Some(false), ..unknown };
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::environment::find_programs;
-use super::help::Help;
+use super::help::{Help, Told};
 use super::{Environment, Root};
 
 /// Where distributions put it; most keep it out of PATH: Debian 13 and Fedora, Arch, QEMU's own of Debian 12.
@@ -35,25 +35,26 @@ impl Virtiofsd {
         let places = PLACES.map(str::to_owned);
         let found = find_programs(root, environment, &places);
         let program = places.iter().find_map(|place| found.get(place))?.clone();
-        let kept = if root.is_real() { Help::kept(&program, cache) } else { None };
-        let asks = root.is_real() && kept.is_none();
-        let help = asks.then(|| Help::ask(&program, cache, |_| {}).ok()).flatten();
-        Some(Asked { program, kept, help })
+        let ask = || match Help::kept(&program, cache) {
+            Some(options) => Some(Told::Kept(options)),
+            None => Help::ask(&program, cache, |_| {}).ok().map(Told::Asked),
+        };
+        let told = if root.is_real() { ask() } else { None };
+        Some(Asked { program, told })
     }
 }
 
 /// A virtiofsd that was asked.
 pub(super) struct Asked {
     program: PathBuf,
-    kept: Option<BTreeSet<String>>,
-    help: Option<Help>,
+    told: Option<Told>,
 }
 
 impl Asked {
     /// What it answers.
     pub fn answer(self, root: &Root) -> Virtiofsd {
-        let told = self.kept.or_else(|| self.help?.options(options));
-        Virtiofsd { program: self.program, options: told.unwrap_or_default(), user_namespaces: user_namespaces(root) }
+        let options = self.told.and_then(|told| told.options(options)).unwrap_or_default();
+        Virtiofsd { program: self.program, options, user_namespaces: user_namespaces(root) }
     }
 }
 

@@ -205,14 +205,12 @@ fn read_size(root: &Root, folder: &str) -> Option<Size> {
 mod tests {
     use super::*;
     use crate::host::memory::Node;
+    use crate::host::sample_tree;
     use std::path::Path;
 
-    fn write(root: &Path, files: &[(&str, &str)]) {
-        for (path, text) in files {
-            let path = root.join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
+    fn node(id: u32, cpus: &str) -> Node {
+        let cpus = cpus.parse().unwrap();
+        Node { id, cpus, total: None, free: None, distances: vec![], huge_pages: vec![] }
     }
 
     fn read(root: &Path) -> Cpus {
@@ -221,20 +219,16 @@ mod tests {
 
     #[test]
     fn a_shared_cache_is_read_once_and_siblings_share_their_core() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("sys/devices/system/cpu/online", "0-1\n"),
-                ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0-1\n"),
-                ("sys/devices/system/cpu/cpu0/topology/core_id", "4\n"),
-                ("sys/devices/system/cpu/cpu0/topology/physical_package_id", "1\n"),
-                ("sys/devices/system/cpu/cpu0/cache/index0/level", "3\n"),
-                ("sys/devices/system/cpu/cpu0/cache/index0/type", "Unified\n"),
-                ("sys/devices/system/cpu/cpu0/cache/index0/size", "98304K\n"),
-                ("sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list", "0-1\n"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("sys/devices/system/cpu/online", "0-1\n"),
+            ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0-1\n"),
+            ("sys/devices/system/cpu/cpu0/topology/core_id", "4\n"),
+            ("sys/devices/system/cpu/cpu0/topology/physical_package_id", "1\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/level", "3\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/type", "Unified\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/size", "98304K\n"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list", "0-1\n"),
+        ]);
         let cpus = read(folder.path());
         assert_eq!(cpus.list.iter().map(|c| (c.id, c.package, c.core)).collect::<Vec<_>>(), [(0, 1, 4), (1, 1, 4)]);
         assert_eq!(cpus.caches.len(), 1);
@@ -244,15 +238,11 @@ mod tests {
 
     #[test]
     fn kernels_without_die_and_core_lists_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("sys/devices/system/cpu/online", "0,2"),
-                ("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,2"),
-                ("sys/devices/system/cpu/cpu0/topology/physical_package_id", "-1"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("sys/devices/system/cpu/online", "0,2"),
+            ("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,2"),
+            ("sys/devices/system/cpu/cpu0/topology/physical_package_id", "-1"),
+        ]);
         let cpus = read(folder.path());
         assert_eq!(cpus.list[1].siblings.to_string(), "0,2");
         assert_eq!((cpus.list[0].package, cpus.list[0].die), (0, 0));
@@ -260,22 +250,18 @@ mod tests {
 
     #[test]
     fn nonsense_is_unknown_and_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("sys/devices/system/cpu/online", "0-3"),
-                ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0-4294967295"),
-                ("sys/devices/system/cpu/cpu1/topology/core_cpus_list", "2-8191"),
-                ("sys/devices/system/cpu/cpu1/topology/core_id", "99999999999999999999"),
-                ("sys/devices/system/cpu/cpu0/cache/index0/level", "1"),
-                ("sys/devices/system/cpu/cpu0/cache/index0/type", "Quantum"),
-                ("sys/devices/system/cpu/cpu1/cache/index0/level", "2"),
-                ("sys/devices/system/cpu/cpu1/cache/index0/type", "Data"),
-                ("sys/devices/system/cpu/cpu1/cache/index0/size", "18446744073709551615K"),
-                ("proc/cpuinfo", "model name\t: \u{1b}[31mred\nflags\t:  a  b\n\nvendor_id : second CPU\n"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("sys/devices/system/cpu/online", "0-3"),
+            ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0-4294967295"),
+            ("sys/devices/system/cpu/cpu1/topology/core_cpus_list", "2-8191"),
+            ("sys/devices/system/cpu/cpu1/topology/core_id", "99999999999999999999"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/level", "1"),
+            ("sys/devices/system/cpu/cpu0/cache/index0/type", "Quantum"),
+            ("sys/devices/system/cpu/cpu1/cache/index0/level", "2"),
+            ("sys/devices/system/cpu/cpu1/cache/index0/type", "Data"),
+            ("sys/devices/system/cpu/cpu1/cache/index0/size", "18446744073709551615K"),
+            ("proc/cpuinfo", "model name\t: \u{1b}[31mred\nflags\t:  a  b\n\nvendor_id : second CPU\n"),
+        ]);
         std::os::unix::fs::symlink(".", folder.path().join("sys/devices/system/cpu/cpu2")).unwrap();
         std::os::unix::fs::symlink("cpu3", folder.path().join("sys/devices/system/cpu/cpu3")).unwrap();
         let cpus = read(folder.path());
@@ -288,30 +274,18 @@ mod tests {
 
     #[test]
     fn hybrid_and_nodes_are_told_apart() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("sys/devices/system/cpu/online", "0-1"),
-                ("sys/devices/cpu_core/cpus", "0"),
-                ("sys/devices/cpu_atom/cpus", "1"),
-            ],
-        );
-        let node = |id: u32, cpu| Node {
-            id,
-            cpus: CpuSet::from_iter([cpu]),
-            total: None,
-            free: None,
-            distances: vec![],
-            huge_pages: vec![],
-        };
-        let memory = Memory { nodes: vec![node(0, 1), node(3, 0)], ..Memory::default() };
+        let folder = sample_tree::tree(&[
+            ("sys/devices/system/cpu/online", "0-1"),
+            ("sys/devices/cpu_core/cpus", "0"),
+            ("sys/devices/cpu_atom/cpus", "1"),
+        ]);
+        let memory = Memory { nodes: vec![node(0, "1"), node(3, "0")], ..Memory::default() };
         let root = Root::new(folder.path());
         let cpus = Cpus::read(&root, &memory, Some(CpuSet::from_iter([1, 7])), Some(CpuSet::from_iter([0])));
         assert_eq!((cpus.list[0].kind, cpus.list[0].node), (CoreKind::Performance, Some(3)));
         assert_eq!((cpus.list[1].kind, cpus.list[1].node), (CoreKind::Efficiency, Some(0)));
         assert_eq!(cpus.allowed.to_string(), "1");
-        write(folder.path(), &[("sys/devices/system/cpu/online", "0-2")]);
+        sample_tree::put(folder.path(), "sys/devices/system/cpu/online", "0-2");
         let cpus = Cpus::read(&root, &memory, None, Some(CpuSet::from_iter([0])));
         assert_eq!((cpus.list[2].node, cpus.list[2].kind), (None, CoreKind::Efficiency));
         assert_eq!(cpus.allowed.to_string(), "0");
@@ -319,11 +293,10 @@ mod tests {
 
     #[test]
     fn no_process_inherits_isolated_cpus_and_yet_it_may_use_them() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[("sys/devices/system/cpu/online", "0-3\0\n"), ("sys/devices/system/cpu/isolated", "2-3 \0")],
-        );
+        let folder = sample_tree::tree(&[
+            ("sys/devices/system/cpu/online", "0-3\0\n"),
+            ("sys/devices/system/cpu/isolated", "2-3 \0"),
+        ]);
         let inherited = Some(CpuSet::from_iter([0, 1]));
         let cpus = Cpus::read(&Root::new(folder.path()), &Memory::default(), None, inherited);
         assert_eq!(cpus.allowed.to_string(), "0-3");
@@ -331,18 +304,14 @@ mod tests {
 
     #[test]
     fn a_cache_behind_a_hole_is_found_and_one_of_unknown_size_too() {
-        let folder = tempfile::tempdir().unwrap();
-        write(
-            folder.path(),
-            &[
-                ("sys/devices/system/cpu/online", "0-1"),
-                ("sys/devices/system/cpu/cpu0/cache/index1/level", "1"),
-                ("sys/devices/system/cpu/cpu0/cache/index1/type", "Data"),
-                ("sys/devices/system/cpu/cpu0/cache/index5/level", "3"),
-                ("sys/devices/system/cpu/cpu0/cache/index5/type", "Unified"),
-                ("sys/devices/system/cpu/cpu0/cache/index5/shared_cpu_list", "0-1"),
-            ],
-        );
+        let folder = sample_tree::tree(&[
+            ("sys/devices/system/cpu/online", "0-1"),
+            ("sys/devices/system/cpu/cpu0/cache/index1/level", "1"),
+            ("sys/devices/system/cpu/cpu0/cache/index1/type", "Data"),
+            ("sys/devices/system/cpu/cpu0/cache/index5/level", "3"),
+            ("sys/devices/system/cpu/cpu0/cache/index5/type", "Unified"),
+            ("sys/devices/system/cpu/cpu0/cache/index5/shared_cpu_list", "0-1"),
+        ]);
         let cpus = read(folder.path());
         assert_eq!(
             cpus.caches.iter().map(|cache| (cache.level, cache.size)).collect::<Vec<_>>(),
@@ -353,14 +322,6 @@ mod tests {
 
     #[test]
     fn a_cpu_of_two_nodes_is_in_the_smaller() {
-        let node = |id: u32, cpus: &str| Node {
-            id,
-            cpus: cpus.parse().unwrap(),
-            total: None,
-            free: None,
-            distances: vec![],
-            huge_pages: vec![],
-        };
         let memory = Memory { nodes: vec![node(0, "0-3"), node(1, "2-3")], ..Memory::default() };
         assert_eq!(nodes_of(&memory).into_iter().collect::<Vec<_>>(), [(0, 0), (1, 0), (2, 1), (3, 1)]);
     }
@@ -369,7 +330,7 @@ mod tests {
     fn without_the_kernels_word_the_capacity_tells_the_kinds() {
         let folder = tempfile::tempdir().unwrap();
         let cpu = "sys/devices/system/cpu";
-        let put = |path: String, text: &str| write(folder.path(), &[(path.as_str(), text)]);
+        let put = |path: String, text: &str| sample_tree::put(folder.path(), &path, text);
         put(format!("{cpu}/online"), "0-3");
         for (id, highest) in ["208", "203", "132", "132"].into_iter().enumerate() {
             put(format!("{cpu}/cpu{id}/acpi_cppc/highest_perf"), highest);

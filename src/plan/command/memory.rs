@@ -230,9 +230,7 @@ fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
         memory.nodes.iter().filter(|node| memory.gives(node) && !nodes.contains(node.id)).collect();
     others.sort_by_key(|node| (near.iter().map(|near| memory.distance(near, node.id)).min(), node.id));
     for other in others {
-        let amounts =
-            memory.nodes.iter().filter(|node| nodes.contains(node.id)).map(|node| node.total.map(Size::as_bytes));
-        if amounts.sum::<Option<u64>>().is_none_or(|total| total >= size.as_bytes()) {
+        if memory.of_nodes(&nodes, |node| node.total).is_none_or(|total| total >= size) {
             break;
         }
         nodes.insert(other.id);
@@ -257,13 +255,9 @@ fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
 /// Whether so much memory is there, in the given nodes or in all.
 fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
     let memory = &draft.host.memory;
-    let of_nodes = |amount: fn(&Node) -> Option<Size>| {
-        let amounts = memory.nodes.iter().filter(|node| nodes.contains(node.id)).map(amount);
-        amounts.map(|size| size.map(Size::as_bytes)).sum::<Option<u64>>().map(Size::bytes)
-    };
     let (total, available) = match nodes.is_empty() {
         true => (memory.total, memory.available),
-        false => (of_nodes(|node| node.total), of_nodes(|node| node.free)),
+        false => (memory.of_nodes(nodes, |node| node.total), memory.of_nodes(nodes, |node| node.free)),
     };
     let place = if nodes.is_empty() { "this host".to_owned() } else { format!("NUMA node {nodes}") };
     match (total, available) {

@@ -198,12 +198,11 @@ fn too_little_memory(wish: &Wish, nodes: &[u32]) -> bool {
     if wish.memory.nodes.len() < 2 || nodes.is_empty() {
         return false;
     }
-    let mut own = wish.memory.nodes.iter().filter(|node| nodes.contains(&node.id));
-    if own.clone().any(|node| !wish.memory.gives(node)) {
+    if wish.memory.nodes.iter().any(|node| nodes.contains(&node.id) && !wish.memory.gives(node)) {
         return true;
     }
-    let total = own.try_fold(0u64, |sum, node| Some(sum.saturating_add(node.total?.as_bytes())));
-    total.is_some_and(|total| total < wish.size.as_bytes())
+    let total = wish.memory.of_nodes(&nodes.iter().copied().collect(), |node| node.total);
+    total.is_some_and(|total| total < wish.size)
 }
 
 /// How far a node is from the nearest device; 0 if no device says where it is.

@@ -17,7 +17,7 @@ use crate::change::locks::Locks;
 use crate::change::{Before, Change, ChangeError, PoolLock, Progress, Undone, unattended};
 use crate::host::Root;
 use crate::trusted;
-use crate::units::Stage;
+use crate::units::{Stage, run_files};
 
 /// More than any journal.
 const MAX_LENGTH: u64 = 64 << 20;
@@ -162,7 +162,7 @@ pub struct Journal {
 
 impl Journal {
     /// The journal's name in the machine's run directory.
-    pub const FILE: &str = "journal";
+    pub const FILE: &str = run_files::JOURNAL;
 
     /// Opens the machine's journal, or begins one, in its run directory.
     pub fn open(run_dir: &Path) -> io::Result<Self> {

@@ -7,8 +7,7 @@ use std::fmt::Display;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// The journal's name in a run directory (`Journal::FILE`).
-const JOURNAL: &str = "journal";
+use crate::units::run_files;
 
 /// The lease of Looking Glass's memory, into which one guest draws.
 pub const LOOKING_GLASS: &str = "looking-glass";
@@ -50,5 +49,5 @@ pub fn owner(folder: &Path, device: impl Display + Copy) -> Option<String> {
 /// Whether the machine's changes to the host may not be undone yet.
 pub fn has_journal(folder: &Path, name: &str) -> bool {
     let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
-    is_name && folder.parent().is_some_and(|run_dirs| run_dirs.join(name).join(JOURNAL).is_file())
+    is_name && folder.parent().is_some_and(|run_dirs| run_dirs.join(name).join(run_files::JOURNAL).is_file())
 }

@@ -7,12 +7,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::Root;
-use crate::units::CpuSet;
+use crate::units::{CpuSet, run_files};
 
-/// The files of a run directory that are locked for as long as the launcher or QEMU lives (`Lock::FILE`, `GUEST_LOCK`).
-const LOCKS: [&str; 2] = ["lock", "guest.lock"];
-/// The plan that is carried out (`PLAN_FILE`).
-const PLAN: &str = "plan.json";
+/// The files of a run directory that are locked for as long as the launcher or QEMU lives.
+const LOCKS: [&str; 2] = [run_files::LOCK, run_files::GUEST_LOCK];
 /// More than any plan of a machine that can run.
 const MAX_PLAN: usize = 4 << 20;
 
@@ -38,7 +36,7 @@ pub(super) fn cpus(root: &Root, run_dir: &Path, own: Option<&str>) -> BTreeMap<S
             file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
         };
         LOCKS.iter().any(is_locked).then_some(())?;
-        let text = root.text_up_to(folder.join(PLAN), MAX_PLAN)?;
+        let text = root.text_up_to(folder.join(run_files::PLAN), MAX_PLAN)?;
         let placement = serde_json::from_str::<Plan>(&text).ok()?.placement;
         let cpus: CpuSet = placement.vcpus.iter().flat_map(CpuSet::iter).collect();
         (placement.pinned && !cpus.is_empty()).then_some((name, cpus))

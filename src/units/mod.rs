@@ -14,6 +14,7 @@ mod pci_address;
 mod pci_ids;
 mod pci_slot;
 mod printable;
+pub mod run_files;
 mod size;
 mod stage;
 mod subnet;

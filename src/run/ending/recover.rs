@@ -17,6 +17,7 @@ use crate::run::outcome::RECOVERED;
 use crate::run::process::Watched;
 use crate::run::processes::{Processes, recorded_helpers, recorded_qemu};
 use crate::run::supervising::reach_guest::{REACH_LIMIT, connect_monitor};
+use crate::units::run_files;
 
 /// What recovering a machine came to.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ async fn never_continued(run_dir: &Path) -> bool {
 /// not even SIGKILL ends it.
 pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
     let mut found: Vec<Watched> = recorded_qemu(journal.records()).transpose()?.flatten().into_iter().collect();
-    let lock = run_dir.join(guest_lock::GUEST_LOCK);
+    let lock = run_dir.join(run_files::GUEST_LOCK);
     if let Ok(file) = std::fs::metadata(&lock) {
         // Not who only asks whether it is locked.
         let holders = crate::host::holders(&lock).into_iter().filter(|pid| holds(*pid, &file));

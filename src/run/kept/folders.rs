@@ -5,12 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::journal::Journal;
 use crate::plan::Account;
 use crate::trusted;
+use crate::units::run_files;
 
-/// The name of the lock in a run directory.
-pub(super) const LOCK_FILE: &str = "lock";
 /// How often a launcher tries to take what launchers that end keep removing.
 pub(super) const ATTEMPTS: u32 = 8;
 
@@ -97,7 +95,7 @@ pub(in crate::run) fn remove_empty_parent(path: &Path) {
 
 /// Whether this folder is a machine's run directory: a launcher has locked it, or left a journal in it.
 pub fn is_run_dir(folder: &Path) -> bool {
-    folder.join(LOCK_FILE).is_file() || folder.join(Journal::FILE).is_file()
+    [run_files::LOCK, run_files::JOURNAL].iter().any(|name| folder.join(name).is_file())
 }
 
 #[cfg(test)]

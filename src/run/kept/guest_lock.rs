@@ -11,15 +11,13 @@ use anyhow::{Context as _, Result};
 use crate::journal::Journal;
 use crate::run::process::{is_ending, start_time};
 use crate::run::processes::last_qemu;
-
-/// Its name in the run directory.
-pub const GUEST_LOCK: &str = "guest.lock";
+use crate::units::run_files;
 
 /// Opens and locks the file. The lock belongs to the open file that QEMU inherits, not to a process, so it stands exactly
 /// as long as QEMU runs, even when the launcher dies (flock(2)). It is open for reading alone: a QEMU that a guest has taken
 /// over could fill /run through it, and the journal would find no room.
 pub(in crate::run) fn take(run: &Path) -> Result<OwnedFd> {
-    let path = run.join(GUEST_LOCK);
+    let path = run.join(run_files::GUEST_LOCK);
     let flags = libc::O_CREAT | libc::O_NOFOLLOW;
     let file = OpenOptions::new().read(true).mode(0o600).custom_flags(flags).open(&path);
     let file = file.with_context(|| format!("cannot make {}", path.display()))?;
@@ -38,29 +36,29 @@ pub(in crate::run) fn take(run: &Path) -> Result<OwnedFd> {
 /// Whether there is a QEMU of this machine, with or without a launcher: one that holds the lock, or that the journal names.
 /// A QEMU that a guest has taken over can let go of the lock, and then still has the devices.
 pub fn guest_lives(run: &Path) -> bool {
-    is_locked(run) || recorded_qemu(run).is_some()
+    is_locked(run) || living_qemu(run).is_some()
 }
 
 /// The same of a QEMU that is not about to end. Its first thread does all that a launcher could want of it; once that has
 /// ended the kernel ends the others, which it can be at for long.
 pub fn guest_runs(run: &Path) -> bool {
-    guest_lives(run) && !recorded_qemu(run).is_some_and(is_ending)
+    living_qemu(run).map_or_else(|| is_locked(run), |pid| !is_ending(pid))
 }
 
 fn is_locked(run: &Path) -> bool {
-    let Ok(file) = File::open(run.join(GUEST_LOCK)) else { return false };
+    let Ok(file) = File::open(run.join(run_files::GUEST_LOCK)) else { return false };
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 /// The process that the journal names, if it has not ended.
-fn recorded_qemu(run: &Path) -> Option<i32> {
+fn living_qemu(run: &Path) -> Option<i32> {
     let records = Journal::read(run).ok().flatten().unwrap_or_default();
     last_qemu(&records).filter(|(pid, started)| start_time(*pid) == Some(*started)).map(|(pid, _)| pid)
 }
 
 /// Makes room on /run that a QEMU took through the lock (version 0.1.0 gave it a descriptor that could write).
 pub(in crate::run) fn empty(run: &Path) {
-    let opened = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(run.join(GUEST_LOCK));
+    let opened = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(run.join(run_files::GUEST_LOCK));
     // There is none if QEMU was never started.
     drop(opened.and_then(|file| file.set_len(0)));
 }
@@ -81,16 +79,16 @@ mod tests {
         assert!((&lock).write(b"x").is_err() && lock.set_len(1).is_err());
         drop(lock);
         assert!(!guest_lives(dir.path()));
-        std::fs::write(dir.path().join(GUEST_LOCK), "much").unwrap();
+        std::fs::write(dir.path().join(run_files::GUEST_LOCK), "much").unwrap();
         empty(dir.path());
-        assert_eq!(std::fs::metadata(dir.path().join(GUEST_LOCK)).unwrap().len(), 0);
+        assert_eq!(std::fs::metadata(dir.path().join(run_files::GUEST_LOCK)).unwrap().len(), 0);
     }
 
     #[test]
     fn a_look_at_the_lock_fails_no_start() {
         let dir = tempfile::tempdir().unwrap();
         drop(take(dir.path()).unwrap());
-        let look = File::open(dir.path().join(GUEST_LOCK)).unwrap();
+        let look = File::open(dir.path().join(run_files::GUEST_LOCK)).unwrap();
         look.try_lock_shared().unwrap();
         std::thread::scope(|scope| {
             let taken = scope.spawn(|| take(dir.path()));

@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::folders::shared_folder;
 use crate::journal::Record;
-use crate::run::kept::plan_file::PLAN_FILE;
 use crate::run::outcome::Outcome;
 use crate::trusted;
-use crate::units::{counted, printable, printable_up_to};
+use crate::units::{counted, printable, printable_up_to, run_files};
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
@@ -138,7 +137,7 @@ pub(in crate::run) fn write(log: &Path, outcome: &Outcome, records: &[Record], l
 
 /// Writes down that the launcher was killed, unless it had written why it failed itself.
 pub(in crate::run) fn write_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
-    let begun = std::fs::metadata(run_dir.join(PLAN_FILE)).and_then(|meta| meta.modified());
+    let begun = std::fs::metadata(run_dir.join(run_files::PLAN)).and_then(|meta| meta.modified());
     let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
     let told = LastFailure::of(log).is_some_and(|known| begun.is_some_and(|begun| known.time >= begun));
     // A rehearsal is no start.
@@ -243,7 +242,7 @@ mod tests {
     fn a_killed_launcher_is_written_down_unless_it_wrote_more_itself() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("a.log");
-        std::fs::write(folder.path().join(PLAN_FILE), "").unwrap();
+        std::fs::write(folder.path().join(run_files::PLAN), "").unwrap();
         write_killed(folder.path(), &log, &[Record::Running], &[]);
         let known = LastFailure::of(&log).unwrap();
         assert_eq!((known.stage, known.error.as_str()), (Stage::Running, "its launcher was killed"));

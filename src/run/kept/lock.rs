@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::folders::{ATTEMPTS, LOCK_FILE, private_folder, remove_empty_parent};
+use super::folders::{ATTEMPTS, private_folder, remove_empty_parent};
 use crate::streams;
+use crate::units::run_files;
 
 /// The lock that the launcher of a machine holds for as long as it lives.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Lock {
 
 impl Lock {
     /// Its name in the run directory.
-    pub const FILE: &str = LOCK_FILE;
+    pub const FILE: &str = run_files::LOCK;
 
     /// Takes the machine's lock, or says who has it. Makes the run directory if it is missing.
     pub fn take(run: &Path) -> Result<Result<Self, Owner>> {

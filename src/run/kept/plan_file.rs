@@ -6,21 +6,20 @@ use anyhow::{Context as _, Result};
 
 use crate::plan::Plan;
 use crate::trusted;
+use crate::units::run_files;
 
-/// Its name in the run directory.
-pub const PLAN_FILE: &str = "plan.json";
 /// More than any plan.
 const MAX_LENGTH: u64 = 64 << 20;
 
 /// Writes the plan into its run directory.
 pub fn write(plan: &Plan) -> Result<()> {
-    let path = plan.paths.run.join(PLAN_FILE);
+    let path = plan.paths.run.join(run_files::PLAN);
     std::fs::write(&path, serde_json::to_vec(plan)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads the plan of this run directory.
 pub fn read(run_dir: &Path) -> Result<Plan> {
-    let path = run_dir.join(PLAN_FILE);
+    let path = run_dir.join(run_files::PLAN);
     let text = trusted::read(&path, MAX_LENGTH).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not a plan that vfio-run wrote", path.display()))
 }

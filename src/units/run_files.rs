@@ -1,0 +1,10 @@
+//! Names in a machine's run directory that say who has the machine, which the launcher writes and the host's facts look for.
+
+/// The journal of what was changed on the host; it is there until all is restored.
+pub const JOURNAL: &str = "journal";
+/// Locked for as long as the launcher lives.
+pub const LOCK: &str = "lock";
+/// Locked for as long as QEMU lives, which inherits the lock.
+pub const GUEST_LOCK: &str = "guest.lock";
+/// The plan that is carried out.
+pub const PLAN: &str = "plan.json";

@@ -271,18 +271,21 @@ mod tests {
     #[test]
     fn who_only_looks_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
+        let leases = lease::folder(&folder.path().join("vfio-run"));
+        std::fs::create_dir_all(&leases).unwrap();
         let address: PciAddress = "01:00.0".parse().unwrap();
-        let path = lease::path(folder.path(), address);
+        let path = lease::path(&leases, address);
         std::fs::write(&path, "win11").unwrap();
         let look = File::open(&path).unwrap();
         look.try_lock_shared().unwrap();
         let taken = std::thread::scope(|scope| {
-            let taker = scope.spawn(|| take(folder.path(), address, "linux").map(drop));
+            let taker = scope.spawn(|| take(&leases, address, "linux").map(drop));
             std::thread::sleep(LOOK);
             drop(look);
             taker.join().unwrap()
         });
         taken.unwrap();
+        assert!(folder.path().exists() && !leases.exists());
     }
 
     #[test]

@@ -106,7 +106,6 @@ fn a_tuned_host_is_tuned_for_the_run_and_restored_after_it() -> Result<()> {
 fn a_tuned_host_that_gives_its_gpu_gets_all_back_whenever_its_launcher_dies() -> Result<()> {
     for release in thorough::releases() {
         let lab = Lab::variant("numa", release).start()?;
-        lab.sh(AS_IT_WAS)?;
         let desk = Desk::on(lab, &tuned_desk(), Rests { when: "true", except: &[] })?;
         in_turn!(
             &desk;
@@ -135,7 +134,10 @@ fn messages_of_the_guests_device_go_to_its_cpu_also_after_a_restart(lab: &Lab) -
               cat /proc/irq/${{irq##*/}}/smp_affinity_list; done 2>/dev/null | sort -u)\" = {GUEST} ]",
         at::NVME
     );
-    job.wait_until(&all_are_near, SOON)?;
+    // Where the guest boots slowly, its driver asks for them after the last of the launcher's own looks.
+    let something_happens = r#"echo '{"execute": "qmp_capabilities"} {"execute": "stop"} {"execute": "cont"}' |
+        socat -t 1 - UNIX-CONNECT:/run/vfio-run/tuned/qmp.sock >/dev/null"#;
+    job.wait_until(&format!("{all_are_near} || {{ {something_happens}; {all_are_near}; }}"), SOON)?;
     the_launcher_sleeps(lab)?;
     // A second boot costs as much as all of the rest.
     if thorough::is_on() {
@@ -143,7 +145,7 @@ fn messages_of_the_guests_device_go_to_its_cpu_also_after_a_restart(lab: &Lab) -
         lab.sh(r#"echo '{"execute": "qmp_capabilities"} {"execute": "system_reset"}' |
                socat -t 2 - UNIX-CONNECT:/run/vfio-run/tuned/qmp.sock"#)?;
         job.wait_until("[ $(grep -c READY /run/lab/guest.log) = 2 ]", GUEST_BOOT)?;
-        job.wait_until(&all_are_near, SOON)?;
+        job.wait_until(&format!("{all_are_near} || {{ {something_happens}; {all_are_near}; }}"), SOON)?;
     }
     lab.sh("/lab/bin/vfio-run stop tuned")?;
     let ended = job.wait(ENDS)?;
@@ -192,11 +194,12 @@ fn irqbalance_stands_still_for_the_run(lab: &Lab) -> Result<()> {
     lab.sh("systemctl stop irqbalance").map(drop)
 }
 
-/// A tuned machine that has the only GPU.
+/// A tuned machine that has the only GPU. Its host has no frequencies to choose from.
 fn tuned_desk() -> String {
+    let tuned = TUNED.replace("frequency: Max, ", "");
     format!(
         r#"(guest: Other, accelerator: Kvm, memory: (size: "64 MiB", pages: Huge("2 MiB")), networks: [],
-            serial: File("/run/lab/guest.log"), {TUNED}, {OBEDIENT})"#
+            serial: File("/run/lab/guest.log"), {tuned}, {OBEDIENT})"#
     )
 }
 

@@ -31,6 +31,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("windows11", "ryzen-7950x3d", "7.2"),
     ("windows11", "ryzen-7950x3d", "10.0"),
     ("windows11", "core-i7-13700k", "7.2"),
+    ("windows11-install", "core-i7-13700k", "7.2"),
     ("windows11-auto", "ryzen-7950x3d", "7.2"),
     ("windows11-auto", "laptop-4c", "10.0"),
     ("kernel", "debian12-lab", "7.2"),

@@ -117,7 +117,8 @@ pub struct Host {
     /// confined, or that was not looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swtpm_profile: Option<bool>,
-    /// The file or folder by which users other than root can change the machine file, if there is one.
+    /// The file or folder by which users other than root can change the machine file, or one that it is based on, if there is
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_file: Option<Writable>,
 }
@@ -181,8 +182,8 @@ pub struct Wanted {
     pub session_bus: Option<WantedBus>,
     /// The unit that may be installed for the machine.
     pub unit: Option<WantedUnit>,
-    /// The machine file.
-    pub machine_file: Option<PathBuf>,
+    /// The machine file, and those that it is based on.
+    pub machine_files: Vec<PathBuf>,
 }
 
 impl Host {
@@ -250,7 +251,7 @@ impl Host {
                 .and_then(|wanted| SessionBus::read(root, environment, &process, wanted)),
             installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
             machines: machines::cpus(root, &process.run_dir, wanted.machine.as_deref()),
-            machine_file: wanted.machine_file.as_ref().and_then(|file| writable::by_others(root, environment, file)),
+            machine_file: wanted.machine_files.iter().find_map(|file| writable::by_others(root, environment, file)),
             process,
             programs,
             files: images::read(root, &files),
@@ -355,7 +356,7 @@ mod tests {
             desktop: None,
             session_bus: None,
             unit: None,
-            machine_file: None,
+            machine_files: vec![],
         };
         let host = Host::read(&Root::new("/"), &wanted);
         assert_eq!(host.accounts.into_iter().collect::<Vec<_>>(), [("root".to_owned(), (0, 0))]);

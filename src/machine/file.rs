@@ -42,7 +42,12 @@ use crate::units::Size;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// Name: letters, digits, `-`, `_` and `.`, at most 48 characters. Default: the file's name without `.ron`.
+    /// Another machine file, of which this one is a variation: it says only what differs, and the rest is as there, also the
+    /// name. `Base` in a list stands for the entries there. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// Name: letters, digits, `-`, `_` and `.`, at most 48 characters. Default: the base's, else the
+    /// file's name without `.ron`.
     #[serde(default)]
     pub name: String,
     /// The machine's UUID, seen by the guest (SMBIOS). Default: derived from the name, so it never changes; with

@@ -20,7 +20,7 @@ mod tests;
 pub use file::Machine;
 pub use host_device::HostDevice;
 pub use named::Named;
-pub use read::{Lines, Place, Position, Refused, Source, nearest, parse, read};
+pub use read::{Lines, Place, Position, ReadText, Refused, Source, nearest, parse, parse_with, read, text};
 pub use schema::{Field, Fields, schema};
 pub use subjects::acpi::{AcpiTables, Licence};
 pub use subjects::apple_smc::AppleSmc;

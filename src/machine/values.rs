@@ -128,6 +128,9 @@ fn name(name: &str, problems: &mut Problems) {
 
 /// Makes the binary's path start from this folder, unless it is a bare name, which is looked up in PATH as everywhere else.
 pub(super) fn resolve(machine: &mut Machine, folder: &Path) {
+    if let Some(base) = &mut machine.base {
+        subject::absolute(base, folder);
+    }
     if let Some(qemu) = &mut machine.qemu
         && (qemu.components().count() > 1 || qemu.starts_with("."))
     {
@@ -137,6 +140,9 @@ pub(super) fn resolve(machine: &mut Machine, folder: &Path) {
 
 /// Refuses a path that cannot be meant.
 pub(super) fn check_path(machine: &Machine, problems: &mut Problems) {
+    if let Some(base) = &machine.base {
+        problems.path("base", base);
+    }
     if let Some(qemu) = &machine.qemu {
         problems.path("qemu", qemu);
     }

@@ -34,7 +34,9 @@ fn source(name: &str) -> Source {
     let file = format!("{name}.ron");
     let folder = if root().join("machines").join(&file).exists() { "machines" } else { "tests/machines" };
     let text = std::fs::read_to_string(root().join(folder).join(&file)).unwrap();
-    machine::parse(&Path::new("/machines").join(&file), &text).unwrap_or_else(|error| panic!("{file}: {error}"))
+    let base = |path: &Path| machine::text(&root().join("machines").join(path.file_name().unwrap()));
+    machine::parse_with(&Path::new("/machines").join(&file), &text, &base)
+        .unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// A captured host.

@@ -25,13 +25,15 @@ pub fn root() -> Root {
 pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
     let source = machine::read(file)?;
     let unit = unit_file::wanted(&source.machine.name, file);
-    let wanted = Wanted { unit, machine_file: std::path::absolute(file).ok(), ..plan::wanted(&source.machine) };
+    let machine_files = source.lines.files().iter().filter_map(|file| std::path::absolute(file).ok()).collect();
+    let wanted = Wanted { unit, machine_files, ..plan::wanted(&source.machine) };
     let here = Host::read(&root(), &wanted);
     let binary = binary(&source.machine, &here);
     // What QEMU says of KVM here does not hold for a captured host.
     let tries = captured.is_none() && plan::tries_kvm(&source.machine, &here.kvm);
     let trial = if tries { KvmTrial::Run } else { KvmTrial::Skip };
     let facts = QemuFacts::of(&binary, here.process.cache_dir.as_deref(), trial).map_err(|error| {
+        let file = source.lines.file("qemu").unwrap_or(file);
         let place = source.lines.at("qemu").map_or_else(String::new, |at| format!("{}:{}:{}: ", file.display(), at.line, at.column));
         let remedy = "install QEMU (Debian: qemu-system-x86), or name its binary in the machine file: `qemu: \"/…/qemu-system-x86_64\"`";
         NoQemu(format!("{place}{:#}\n     → {remedy}", anyhow::Error::from(error)))
@@ -56,7 +58,8 @@ pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
 fn place(source: &Source, finding: &Finding) -> Option<Place> {
     let Some(Origin::File { field, .. } | Origin::Raw { field, .. }) = &finding.origin else { return None };
     let at = source.lines.at(field)?;
-    Some(Place { file: source.path.display().to_string(), line: at.line, column: at.column })
+    let file = source.lines.file(field).unwrap_or(&source.path);
+    Some(Place { file: file.display().to_string(), line: at.line, column: at.column })
 }
 
 /// The QEMU binary: the machine's own, else the one in PATH. One that is missing is named by the error of its start.

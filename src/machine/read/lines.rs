@@ -1,7 +1,9 @@
 //! Where each value of the machine file was written.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use super::pieces::Pieces;
 use super::tokens::{Kind, Span, Token, Tokens};
 
 /// A place in the machine file, both numbers from 1; columns count characters.
@@ -24,6 +26,7 @@ pub struct Lines {
     first: BTreeMap<String, usize>,
     unclosed: Option<Span>,
     open_comment: Option<Span>,
+    files: Vec<PathBuf>,
 }
 
 /// One value.
@@ -39,6 +42,8 @@ pub(super) struct Value {
     pub bare: bool,
     /// Where the first of the two begins.
     at: Position,
+    /// The file that it is in, by its place in the list: 0 for the one that was named.
+    file: usize,
 }
 
 /// Why a text was given up: nothing that a person would write comes near these limits, and they bound what reading an
@@ -155,7 +160,7 @@ impl Lines {
         }
         self.first.entry(path.clone()).or_insert(self.values.len());
         let bare = token.kind == Kind::Name && key != Some(token.span) && open.kind == Kind::Name;
-        self.values.push(Value { path, key, head: token.span, bare, at });
+        self.values.push(Value { path, key, head: token.span, bare, at, file: 0 });
         Ok(())
     }
 
@@ -164,9 +169,36 @@ impl Lines {
         self.get(field).map(|value| value.at)
     }
 
-    /// The line that the field was written on.
+    /// The line that the field was written on, in the file that was named; `None` also for what that one's base says.
     pub fn line(&self, field: &str) -> Option<u32> {
-        self.at(field).map(|at| at.line)
+        self.get(field).filter(|value| value.file == 0).map(|value| value.at.line)
+    }
+
+    /// The file in which the field was written.
+    pub fn file(&self, field: &str) -> Option<&Path> {
+        self.get(field).and_then(|value| self.files.get(value.file)).map(PathBuf::as_path)
+    }
+
+    /// The files: the one that was named, and those that it is based on.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The places are those in the files from now on.
+    pub(super) fn place_in(&mut self, pieces: &Pieces) {
+        self.files = pieces.files.iter().map(|(path, _)| path.clone()).collect();
+        let origin = |value: &Value| pieces.origin(value.key.unwrap_or(value.head).start);
+        let mut order: Vec<_> = self.values.iter().enumerate().map(|(index, value)| (origin(value), index)).collect();
+        order.sort_unstable();
+        for in_file in order.chunk_by(|((one, _), _), ((other, _), _)| one == other) {
+            let mut walk =
+                in_file.first().and_then(|((file, _), _)| pieces.files.get(*file)).map(|(_, text)| Walk::new(text));
+            for ((file, byte), index) in in_file {
+                let value = &mut self.values[*index];
+                value.file = *file;
+                value.at = walk.as_mut().map_or(value.at, |walk| walk.to(*byte));
+            }
+        }
     }
 
     /// The value at this path, with or without the names of variants in it.

@@ -1,9 +1,11 @@
 //! From the text of a machine file to a valid machine, or to why it was refused and where.
 
+mod base;
 mod explain;
 mod lines;
 mod nearest;
 mod of_others;
+mod pieces;
 mod refused;
 mod rewritten;
 mod source;
@@ -14,4 +16,4 @@ mod words;
 pub use lines::{Lines, Position};
 pub use nearest::nearest;
 pub use refused::{Place, Refused};
-pub use source::{Source, parse, read};
+pub use source::{ReadText, Source, parse, parse_with, read, text};

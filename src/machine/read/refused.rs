@@ -42,6 +42,12 @@ pub struct Place {
     pub source: String,
 }
 
+impl Place {
+    pub(super) fn position(&self) -> Position {
+        Position { line: self.line, column: self.column }
+    }
+}
+
 /// How much of a long line is shown before and behind the place.
 const SHOWN: usize = 80;
 

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ron::extensions::Extensions;
 
+use super::base::{Layered, layered};
 use super::explain::Explain;
 use super::lines::Lines;
+use super::pieces::Pieces;
 use super::refused::Refused;
 use super::tokens::Span;
 use super::validate;
@@ -23,8 +25,18 @@ pub struct Source {
     pub lines: Lines,
     /// The file, as it was named.
     pub path: PathBuf,
-    /// Its text.
-    pub text: String,
+    /// Its text, and what it was put together with.
+    pub(super) pieces: Pieces,
+    /// Whether it says the same in another folder: it has no relative paths, except that of its base.
+    pub(super) stays: bool,
+}
+
+impl Source {
+    fn of(machine: Machine, mut lines: Lines, pieces: Pieces, stays: bool) -> Self {
+        lines.place_in(&pieces);
+        let path = pieces.files.first().map(|(path, _)| path.clone()).unwrap_or_default();
+        Self { machine, lines, path, pieces, stays }
+    }
 }
 
 /// A machine file is a page or two; this keeps a wrong file (a disk image) from being read.
@@ -36,10 +48,11 @@ pub fn read(path: &Path) -> Result<Source, Refused> {
     if std::path::absolute(path).is_ok_and(|path| path.to_str().is_none()) {
         return Err(Refused::file(path, "has a path that is not UTF-8").help("rename the file, or the folder"));
     }
-    parse(path, &read_text(path)?)
+    parse(path, &text(path)?)
 }
 
-fn read_text(path: &Path) -> Result<String, Refused> {
+/// The text of a machine file.
+pub fn text(path: &Path) -> Result<String, Refused> {
     let cannot = |error: std::io::Error| {
         let refused = Refused::file(path, format!("cannot be read: {error}"));
         match error.kind() {
@@ -74,14 +87,51 @@ fn read_text(path: &Path) -> Result<String, Refused> {
 
 /// Reads and validates the text of a machine file. Relative paths in it start from the folder that `path` is in.
 pub fn parse(path: &Path, text: &str) -> Result<Source, Refused> {
+    parse_with(path, text, &self::text)
+}
+
+/// The same, with bases whose text `read` finds.
+pub fn parse_with(path: &Path, text: &str, read: ReadText) -> Result<Source, Refused> {
+    parse_above(path, text, read, 0)
+}
+
+/// What finds the text of a machine file by its path.
+pub type ReadText<'a> = &'a dyn Fn(&Path) -> Result<String, Refused>;
+
+/// The same, of a file on which so many others stand.
+pub(super) fn parse_above(path: &Path, text: &str, read: ReadText, above: usize) -> Result<Source, Refused> {
     // Some editors begin a file with a byte order mark, which RON does not know.
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let lines = Lines::find(text)
-        .map_err(|excess| Refused::at(path, text, excess.span, excess.what).allowed(excess.allowed))?;
-    let mut machine = parse_machine(path, text, &lines)?;
+    let lines = find_lines(path, text)?;
+    let Some(Layered { pieces, name }) = layered(path, text, &lines, read, above)? else {
+        let (machine, stays) = valid(path, text, &lines, None)?;
+        return Ok(Source::of(machine, lines, Pieces::of(path, text), stays));
+    };
+    let whole = || {
+        let lines = find_lines(path, &pieces.text)?;
+        let (machine, stays) = valid(path, &pieces.text, &lines, Some(name))?;
+        Ok((machine, lines, stays))
+    };
+    let (machine, lines, stays) = whole().map_err(|refused| pieces.moved(refused))?;
+    Ok(Source::of(machine, lines, pieces, stays))
+}
+
+fn find_lines(path: &Path, text: &str) -> Result<Lines, Refused> {
+    Lines::find(text).map_err(|excess| Refused::at(path, text, excess.span, excess.what).allowed(excess.allowed))
+}
+
+/// The machine, and whether it would be the same in another folder. `name`: its name, if it says none.
+fn valid(path: &Path, text: &str, lines: &Lines, name: Option<String>) -> Result<(Machine, bool), Refused> {
+    let mut machine = parse_machine(path, text, lines)?;
+    if let Some(name) = name.filter(|_| machine.name.is_empty()) {
+        machine.name = name;
+    }
+    let written = machine.clone();
     validate::complete(&mut machine, path);
-    validate::check(&machine, path, text, &lines)?;
-    Ok(Source { machine, lines, path: path.to_owned(), text: text.to_owned() })
+    validate::check(&machine, path, text, lines)?;
+    let (name, base) = (machine.name.clone(), machine.base.clone());
+    let stays = Machine { name, base, ..written } == machine;
+    Ok((machine, stays))
 }
 
 fn parse_machine(path: &Path, text: &str, lines: &Lines) -> Result<Machine, Refused> {

@@ -3,6 +3,7 @@
 /// A field's path, and a value as it is written in a machine file; a path that begins with `*.` stands for all that end
 /// like it. A value that begins with the name of the topmost field is all that must be written.
 const EXAMPLES: &[(&str, &str)] = &[
+    ("base", "\"windows.ron\""),
     ("name", "\"win11\""),
     ("uuid", "\"123e4567-e89b-12d3-a456-426614174000\""),
     ("qemu", "\"/opt/qemu/bin/qemu-system-x86_64\""),
@@ -175,7 +176,6 @@ fn is_whole(path: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::super::fields::Fields;
     use super::*;
@@ -185,6 +185,8 @@ mod tests {
         let fields = Fields::of_machine();
         let paths = fields.paths();
         assert!(paths.len() > 80, "{paths:?}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("windows.ron"), "(guest: Windows11, memory: (size: \"8 GiB\"))").unwrap();
         let mut wrong = Vec::new();
         for path in &paths {
             let snippet = fields.snippet(path);
@@ -194,7 +196,7 @@ mod tests {
             let must: String =
                 must.iter().filter(|(name, _)| *name != top).map(|(_, text)| format!("{text}, ")).collect();
             let text = format!("({must}{snippet})");
-            let source = match crate::machine::parse(Path::new("/m/win11.ron"), &text) {
+            let source = match crate::machine::parse(&folder.path().join("win11.ron"), &text) {
                 Ok(source) => source,
                 Err(refused) => {
                     wrong.push(format!("{path}: {refused}"));

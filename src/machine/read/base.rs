@@ -1,0 +1,343 @@
+//! `base`: a machine file that says only what differs from another.
+//!
+//! What ron reads is one text, put together from both files: the file's own, and behind what it says what only the base says.
+//! So a value is read by one reader, wherever it was written, and an error names the file that has it.
+
+use std::path::{Path, PathBuf};
+
+use super::lines::Lines;
+use super::pieces::Pieces;
+use super::refused::Refused;
+use super::source::{self, ReadText, Source};
+use super::tokens::{Kind, Span, Token, Tokens};
+
+/// The field that names the base.
+const FIELD: &str = "base";
+/// The word that stands for the base's entries in a list.
+const ENTRIES: &str = "Base";
+/// How many files may stand on one another.
+const MOST: usize = 4;
+
+/// What a file and its base say together.
+pub(super) struct Layered {
+    /// What is read.
+    pub pieces: Pieces,
+    /// The name of the machine, which is that of the base unless the file says another.
+    pub name: String,
+}
+
+/// The file on its base; `None` if it has none. `above`: how many files stand on this one.
+pub(super) fn layered(
+    path: &Path,
+    text: &str,
+    lines: &Lines,
+    read: ReadText,
+    above: usize,
+) -> Result<Option<Layered>, Refused> {
+    let Some(value) = lines.get(FIELD) else { return Ok(None) };
+    let at = |message: String| Refused::at(path, text, value.head, message).field(FIELD);
+    let own = Pieces::of(path, text);
+    // ron says of what is no text, or of brackets that are not closed, what is wrong with it.
+    let name = ron::from_str::<String>(&text[value.head.start..value.head.end]).ok();
+    let (Some(name), Some(top)) = (name, Struct::of_file(text)) else { return Ok(None) };
+    if above + 1 >= MOST {
+        let refused = at(format!("more than {MOST} files stand on one another"));
+        return Err(refused.help("does a file lead back to itself? `base` names a file that says more, not less"));
+    }
+    let folder = |file: &Path| {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
+    };
+    let below = folder(path).join(&name);
+    let base_text = read(&below).map_err(|error| {
+        let refused = at(format!("{} {}", below.display(), error.message));
+        error.help.map_or(refused.clone(), |_| refused.help("name the machine file that this one is a variation of"))
+    })?;
+    let Source { machine, pieces: base, stays, .. } = source::parse_above(&below, &base_text, read, above + 1)?;
+    if !stays && folder(path) != folder(&below) {
+        let message =
+            format!("the base {} is in another folder, and has paths that start from its own", below.display());
+        return Err(at(message).help("write absolute paths in the base, or put both files into one folder"));
+    }
+    let Some(base_top) = Struct::of_file(&base.text) else { return Ok(None) };
+    let files = own.files.iter().chain(&base.files).cloned().collect();
+    let mut merged = Merge { own: &own, base: &base, whole: Pieces::from(files) };
+    merged.own(Span { start: 0, end: top.open.end });
+    merged.fields(&top, &base_top)?;
+    merged.own(Span { start: top.close.start, end: text.len() });
+    Ok(Some(Layered { pieces: merged.whole, name: machine.name }))
+}
+
+/// Fields in parentheses.
+struct Struct<'a> {
+    open: Span,
+    close: Span,
+    fields: Vec<Field<'a>>,
+}
+
+/// A field, from its name to the end of its value.
+struct Field<'a> {
+    name: &'a str,
+    all: Span,
+    value: Span,
+}
+
+impl<'a> Struct<'a> {
+    /// A whole file's, which may begin with the type's name.
+    fn of_file(text: &'a str) -> Option<Self> {
+        let mut tokens = Tokens::new(text);
+        if tokens.peek().is_some_and(|token| token.kind == Kind::Name) {
+            tokens.next();
+        }
+        Self::of(text, tokens)
+    }
+
+    /// Those that the text begins with.
+    fn first(text: &'a str) -> Option<Self> {
+        Self::of(text, Tokens::new(text))
+    }
+
+    /// `None` if the brackets do not close, or there are no fields with names.
+    fn of(text: &'a str, tokens: Tokens<'a>) -> Option<Self> {
+        let open = tokens.peek().filter(|token| token.kind == Kind::Open('('))?;
+        let (entries, close) = entries(tokens)?;
+        let field = |tokens: &Vec<Token>| {
+            let [name, colon, value, ..] = tokens.as_slice() else { return None };
+            let last = tokens.last()?;
+            (name.kind == Kind::Name && colon.kind == Kind::Colon).then(|| Field {
+                name: &text[name.span.start..name.span.end],
+                all: Span { start: name.span.start, end: last.span.end },
+                value: Span { start: value.span.start, end: last.span.end },
+            })
+        };
+        let fields = entries.iter().map(field).collect::<Option<Vec<_>>>()?;
+        Some(Self { open: open.span, close, fields })
+    }
+
+    fn get(&self, name: &str) -> Option<&Field<'a>> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+/// The entries of the bracket that the tokens begin with, and its end. `None` if it is not closed.
+fn entries(mut tokens: Tokens) -> Option<(Vec<Vec<Token>>, Span)> {
+    tokens.next()?;
+    let (mut entries, mut entry, mut depth) = (Vec::new(), Vec::new(), 0_usize);
+    for token in tokens {
+        match token.kind {
+            Kind::Close if depth == 0 => {
+                entries.extend(Some(entry).filter(|entry| !entry.is_empty()));
+                return Some((entries, token.span));
+            }
+            Kind::Comma if depth == 0 => {
+                entries.extend(Some(std::mem::take(&mut entry)).filter(|entry| !entry.is_empty()));
+                continue;
+            }
+            Kind::Open(_) => depth += 1,
+            Kind::Close => depth -= 1,
+            _ => {}
+        }
+        entry.push(token);
+    }
+    None
+}
+
+/// The entries of a list, each as its place in the text; `None` if it is no list.
+fn list(text: &str, value: Span) -> Option<Vec<Span>> {
+    let tokens = Tokens::new(&text[value.start..value.end]);
+    tokens.peek().filter(|token| token.kind == Kind::Open('['))?;
+    let (entries, _) = entries(tokens)?;
+    let place = |entry: &Vec<Token>| {
+        let (first, last) = (entry.first()?, entry.last()?);
+        Some(Span { start: first.span.start + value.start, end: last.span.end + value.start })
+    };
+    entries.iter().map(place).collect()
+}
+
+struct Merge<'a> {
+    own: &'a Pieces,
+    base: &'a Pieces,
+    whole: Pieces,
+}
+
+impl Merge<'_> {
+    fn own(&mut self, part: Span) {
+        self.whole.take(self.own, part, 0);
+    }
+
+    fn base(&mut self, part: Span) {
+        self.whole.take(self.base, part, self.own.files.len());
+    }
+
+    /// What is between the brackets: the file's own fields, then those that only the base has.
+    fn fields(&mut self, own: &Struct, base: &Struct) -> Result<(), Refused> {
+        for field in &own.fields {
+            self.own(Span { start: field.all.start, end: field.value.start });
+            self.value(field.value, base.get(field.name).map(|field| field.value))?;
+            self.whole.glue(",\n");
+        }
+        for field in base.fields.iter().filter(|field| own.get(field.name).is_none()) {
+            self.base(field.all);
+            self.whole.glue(",\n");
+        }
+        Ok(())
+    }
+
+    /// A value of the file's own, on that of the base.
+    fn value(&mut self, own: Span, base: Option<Span>) -> Result<(), Refused> {
+        let (own_text, base_text) = (self.own.text.as_str(), self.base.text.as_str());
+        let parts = base.and_then(|base| {
+            let own_fields = Struct::first(&own_text[own.start..own.end])?;
+            Some((own_fields.at(own.start), Struct::first(&base_text[base.start..base.end])?.at(base.start)))
+        });
+        if let Some((own_fields, base_fields)) = parts {
+            self.whole.glue("(");
+            self.fields(&own_fields, &base_fields)?;
+            self.whole.glue(")");
+            return Ok(());
+        }
+        let stands_for_entries = |entry: &Span| &own_text[entry.start..entry.end] == ENTRIES;
+        let Some(entries) = list(own_text, own).filter(|entries| entries.iter().any(stands_for_entries)) else {
+            self.own(own);
+            return Ok(());
+        };
+        self.own(Span { start: own.start, end: own.start + 1 });
+        for entry in entries {
+            if !stands_for_entries(&entry) {
+                self.own(entry);
+                self.whole.glue(",\n");
+                continue;
+            }
+            let (path, text) = &self.own.files[0];
+            let of_base = base.map_or(Some(Vec::new()), |base| list(base_text, base)).ok_or_else(|| {
+                Refused::at(
+                    path,
+                    text,
+                    entry,
+                    "`Base` stands for the entries of the base's list, and the base has none here",
+                )
+                .help("write the entries themselves")
+            })?;
+            for entry in of_base {
+                self.base(entry);
+                self.whole.glue(",\n");
+            }
+        }
+        self.whole.glue("]");
+        Ok(())
+    }
+}
+
+impl Struct<'_> {
+    /// The same, of a text that this one's begins so many bytes behind the beginning of.
+    fn at(mut self, start: usize) -> Self {
+        let moved = |span: &mut Span| {
+            span.start += start;
+            span.end += start;
+        };
+        moved(&mut self.open);
+        moved(&mut self.close);
+        for field in &mut self.fields {
+            moved(&mut field.all);
+            moved(&mut field.value);
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Display, Guest, Machine, Media};
+
+    const BASE: &str = "(
+    guest: Windows11,
+    memory: (size: \"8 GiB\", pages: Huge(\"2 MiB\")), // of its own
+    cpu: (vcpus: 4),
+    disks: [(file: \"system.qcow2\")],
+    pci: [\"01:00.*\"],
+    extra_args: [],
+)";
+
+    /// What a file says on a base of this text.
+    fn on(base: &str, text: &str) -> Result<Source, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("win11.ron"), base).unwrap();
+        let read = source::parse(&folder.path().join("install.ron"), text);
+        let shown = |refused: Refused| refused.to_string().replace(&format!("{}/", folder.path().display()), "");
+        read.map_err(shown)
+    }
+
+    fn refused(base: &str, text: &str) -> String {
+        on(base, text).unwrap_err()
+    }
+
+    #[test]
+    fn a_file_says_what_differs_and_the_rest_is_its_bases() {
+        let text = "(base: \"win11.ron\", memory: (size: \"4 GiB\"), pci: [],
+            disks: [Base, (file: \"win11.iso\", media: Cd)], display: Vnc, extra_args: [Base, \"-snapshot\"])";
+        let source = on(BASE, text).unwrap();
+        let Machine { name, guest, memory, cpu, disks, pci, display, extra_args, .. } = source.machine;
+        assert_eq!((name.as_str(), guest, cpu.vcpus), ("win11", Guest::Windows11, Some(4)));
+        assert_eq!((memory.size.to_string().as_str(), memory.pages != Default::default()), ("4 GiB", true));
+        assert_eq!(disks.iter().map(|disk| disk.media).collect::<Vec<_>>(), [None, Some(Media::Cd)]);
+        assert!(pci.is_empty() && display != Display::None);
+        assert_eq!(extra_args, ["-snapshot"]);
+        let place = |field: &str| {
+            let at = source.lines.at(field).unwrap();
+            (source.lines.file(field).unwrap().file_name().unwrap().to_str().unwrap(), at.line, at.column)
+        };
+        assert_eq!(place("memory.size"), ("install.ron", 1, 30));
+        assert_eq!(place("memory.pages"), ("win11.ron", 3, 29));
+        assert_eq!(place("disks[0].file"), ("win11.ron", 5, 14));
+        assert_eq!(place("disks[1].media"), ("install.ron", 2, 47));
+        assert_eq!((source.lines.line("disks[1]"), source.lines.line("disks[0]")), (Some(2), None));
+    }
+
+    #[test]
+    fn an_error_names_the_file_that_has_it() {
+        let first = |text: String| text.lines().next().unwrap().to_owned();
+        let of = |text: &str| first(refused(BASE, text));
+        assert_eq!(
+            of("(base: \"win11.ron\",\n disk: [])"),
+            "install.ron:2:2: unknown field `disk`; did you mean `disks`?"
+        );
+        let both = refused(BASE, "(base: \"win11.ron\", firmware: Bios, guest: Windows11, cpu: (pin: \"1-2\"))");
+        assert!(both.starts_with("win11.ron:4:18: ") && both.contains("4 |     cpu: (vcpus: 4),"), "{both}");
+        let broken = first(refused("(guest: Linux, memory: (size: \"1 GiB\"), kpu: ())", "(base: \"win11.ron\")"));
+        assert!(broken.starts_with("win11.ron:1:41: unknown field `kpu`"), "{broken}");
+        let missing = refused(BASE, "(\nbase: \"windows.ron\")");
+        assert!(missing.starts_with("install.ron:2:7: windows.ron cannot be read: "), "{missing}");
+        let circle = refused("(base: \"win11.ron\")", "(base: \"win11.ron\")");
+        assert!(circle.starts_with("win11.ron:1:8: more than 4 files stand on one another"), "{circle}");
+        let lists = "(base: \"win11.ron\", cpu: (features: [Base]), networks: None, pci: [Base])";
+        assert_eq!(
+            on(BASE, lists).map(|source| (source.machine.pci.len(), source.machine.cpu.features.len())),
+            Ok((1, 0))
+        );
+        let word = BASE.replace("pci: [\"01:00.*\"],", "input: Auto,");
+        let none = first(refused(&word, "(base: \"win11.ron\", input: [Base])"));
+        assert_eq!(
+            none,
+            "install.ron:1:29: `Base` stands for the entries of the base's list, and the base has none here"
+        );
+        assert!(of("(base: 7)").starts_with("install.ron:1:8: `base` cannot be `7`"), "{}", of("(base: 7)"));
+        assert!(of("(base: \"win11.ron\", pci: [").contains("never closed"));
+    }
+
+    #[test]
+    fn bases_stand_on_one_another_and_paths_start_from_their_files_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        put("a.ron", "Machine(guest: Linux, memory: (size: \"1 GiB\"), disks: [(file: \"/srv/a.raw\")])");
+        put("sub/b.ron", "(base: r#\"../a.ron\"#, disks: [Base, (file: \"/srv/b.raw\")])");
+        put("c.ron", "(base: \"sub/b.ron\", disks: [(media: Cd), Base,])");
+        let read = source::read(&folder.path().join("c.ron")).unwrap();
+        assert_eq!((read.machine.name.as_str(), read.machine.disks.len()), ("a", 3));
+        assert_eq!(read.lines.file("disks[1].file"), Some(folder.path().join("sub/../a.ron").as_path()));
+        put("sub/b.ron", "(base: \"../a.ron\", disks: [(file: \"b.raw\")])");
+        let refused = source::read(&folder.path().join("c.ron")).unwrap_err().to_string();
+        assert!(refused.contains("is in another folder, and has paths that start from its own"), "{refused}");
+    }
+}

@@ -99,10 +99,7 @@ fn a_tuned_host_is_tuned_for_the_run_and_restored_after_it() -> Result<()> {
     Ok(())
 }
 
-// In both runs so far one QEMU did not end: its last thread waited for the host's RCU (`rcu_barrier` in the second run, when a
-// shell waited for it too), which had stopped. Why is not known yet; `--ignored` runs it by hand.
 #[test]
-#[ignore = "the emulated host's RCU stops now and then as QEMU ends"]
 fn a_tuned_host_that_gives_its_gpu_gets_all_back_whenever_its_launcher_dies() -> Result<()> {
     for release in thorough::releases() {
         let lab = Lab::variant("numa", release).start()?;
@@ -194,7 +191,9 @@ fn irqbalance_stands_still_for_the_run(lab: &Lab) -> Result<()> {
     lab.sh("systemctl stop irqbalance").map(drop)
 }
 
-/// A tuned machine that has the only GPU. Its host has no frequencies to choose from.
+/// A tuned machine that has the only GPU. It leaves the limits of the frequencies alone: the emulated processors' time stamp
+/// counter is not constant, so the kernel adjusts its clock to each change, and with `frequency: Max` its RCU stopped in two of
+/// two runs (a QEMU waited for `rcu_barrier`, never to end). Without it, it did not.
 fn tuned_desk() -> String {
     let tuned = TUNED.replace("frequency: Max, ", "");
     format!(
@@ -222,7 +221,7 @@ fn a_change_that_fails_has_all_before_it_undone(desk: &Desk) -> Result<()> {
     if !thorough::is_on() {
         // The last of the tuning's changes, and one in the middle.
         faults
-            .retain(|fault| fault.change.contains("default_smp_affinity") || fault.change.contains("scaling_min_freq"));
+            .retain(|fault| fault.change.contains("default_smp_affinity") || fault.change.contains("scaling_governor"));
         ensure!(faults.len() == 2, "{} of two changes are there", faults.len());
     }
     fail_at(desk, &faults)

@@ -33,6 +33,7 @@ Examples:
   vfio-run win11.ron                 start the machine
   vfio-run check win11.ron           go or no-go, with reasons
   vfio-run plan --explain win11.ron  what would be done, and why
+  vfio-run cpus win11.ron            a picture of the host's CPUs with the machine's threads
   vfio-run unit --install win11.ron  a systemd unit: systemctl start vfio-run-win11
   vfio-run recover                   restore what a killed launcher left behind
   vfio-run help disks.cache          a field of the machine file
@@ -146,6 +147,12 @@ pub enum Command {
     /// paths, and the guest runs at once. The line makes no changes to the host besides the machine's own folders, its
     /// variable store and its helpers, which it makes and starts before QEMU.
     Plan(PlanArgs),
+    /// Draw the host's CPUs, and which of them the machine's threads and those of running machines have
+    ///
+    /// Packages, NUMA nodes, L3 caches, cores and their threads, with devices at their nodes. `v3` is the machine's vCPU 3, `Q`
+    /// are QEMU's main thread, its workers and the helpers, `I` its I/O threads. On hosts of more than 64 CPUs, those that
+    /// nothing runs on are told as ranges. The picture is as wide as the terminal, or as $COLUMNS says.
+    Cpus(CpusArgs),
     /// Say whether the machine can start, with reasons and remedies; changes nothing
     ///
     /// It starts QEMU for a moment to ask what it can do, as `plan` does.
@@ -254,6 +261,20 @@ pub struct PlanArgs {
     pub argv: bool,
     /// Plan for another host: a file written by `vfio-run host --json`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub host: Option<PathBuf>,
+}
+
+/// `cpus`.
+#[derive(Debug, Args)]
+pub struct CpusArgs {
+    /// The machine file (RON); without it, the host and the machines that run
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Write the picture as SVG into this file, `-` for standard output; only a file that holds an SVG is replaced
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub svg: Option<PathBuf>,
+    /// Draw another host: a file written by `vfio-run host --json`
+    #[arg(long, value_name = "FACTS", value_hint = ValueHint::FilePath)]
     pub host: Option<PathBuf>,
 }
 

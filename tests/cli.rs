@@ -94,6 +94,42 @@ fn a_captured_host_makes_the_same_plan() {
 }
 
 #[test]
+fn cpus_are_drawn_in_the_terminal_as_svg_and_as_json() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        let machine = machine.to_str().unwrap();
+        let drawn = world.done(&["cpus", machine]).with(0);
+        assert!(drawn.out.contains("\nCPU ") || drawn.out.contains("│ CPU "), "{drawn:?}");
+        assert!(drawn.out.contains(&format!("{} (planned): ", world.name)), "{drawn:?}");
+        assert!(!drawn.out.contains('\u{1b}'), "colours in a pipe: {drawn:?}");
+        let json = world.done(&["cpus", "--json", machine]).with(0).json();
+        assert_eq!(
+            (&json["machines"][0]["name"], &json["machines"][0]["runs"]),
+            (&world.name.as_str().into(), &false.into())
+        );
+        assert_eq!(world.done(&["cpus", "--json"]).with(0).json()["host"]["cpus"], json["host"]["cpus"]);
+
+        let picture = world.path("cpus.svg");
+        let file = picture.to_str().unwrap();
+        let printed = world.done(&["cpus", "--svg", "-", machine]).with(0);
+        for _ in 0..2 {
+            world.done(&["cpus", "--svg", file, machine]).with(0);
+            assert_eq!(std::fs::read_to_string(&picture).unwrap(), printed.out);
+        }
+        let before = std::fs::read(machine).unwrap();
+        let refused = world.done(&["cpus", "--svg", machine]).with(1);
+        assert!(refused.err.contains("holds no SVG"), "{refused:?}");
+        assert_eq!(std::fs::read(machine).unwrap(), before);
+        let both = world.done(&["cpus", "--json", "--svg", "-"]).with(1);
+        assert!(both.err.contains("both want standard output") && both.out.is_empty(), "{both:?}");
+        let host = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/epyc-9754x2-512.json");
+        let other = world.done(&["cpus", "--host", host]).with(0);
+        assert!(other.out.contains("16 L3 caches of 16 MiB, each with 8 cores of 2 threads"), "{other:?}");
+        assert!(!world.path("run/vfio-run").exists(), "something was touched");
+    });
+}
+
+#[test]
 fn what_is_planned_is_what_is_run() {
     each(|world| {
         let machine = world.machine("disks: [(file: \"disk.raw\", cache: Writeback, aio: Threads)]");

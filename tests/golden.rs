@@ -3,6 +3,8 @@
 
 #[path = "golden/all.rs"]
 mod all;
+#[path = "golden/cpus.rs"]
+mod cpus;
 #[path = "golden/input.rs"]
 mod input;
 #[path = "golden/placements.rs"]
@@ -11,6 +13,8 @@ mod placements;
 mod qmp_schema;
 #[path = "golden/shapes.rs"]
 mod shapes;
+#[path = "golden/svg.rs"]
+mod svg;
 #[path = "golden/text.rs"]
 mod text;
 
@@ -98,6 +102,18 @@ fn placements_are_as_reviewed() {
         omit_expression => true,
     }, {
         insta::assert_snapshot!("placements", placements::all());
+    });
+}
+
+#[test]
+fn pictures_of_cpus_are_as_reviewed() {
+    insta::with_settings!({
+        snapshot_path => "golden/plans",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!("cpus", cpus::terminal());
+        insta::assert_snapshot!("cpus.svg", cpus::drawn());
     });
 }
 

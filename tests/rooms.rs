@@ -20,7 +20,21 @@ const ROOMS: &[(&str, &[&str])] = &[
             "trusted", "units",
         ],
     ),
-    ("report", &["run::rehearsing", "cli", "plan", "qemu::command", "host::pci", "host::activity", "streams", "units"]),
+    (
+        "report",
+        &[
+            "run::rehearsing",
+            "cli",
+            "plan",
+            "qemu::command",
+            "host::cpus",
+            "host::memory",
+            "host::pci",
+            "host::activity",
+            "streams",
+            "units",
+        ],
+    ),
     (
         "run",
         &[

@@ -22,6 +22,7 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     ),
     (&["autostart", "enable"], "`vfio-run unit --install win11.ron` makes a unit that systemd can start at boot"),
     (&["validate", "verify", "test"], "`vfio-run check win11.ron` says whether the machine can start"),
+    (&["lstopo", "lscpu", "topology", "numactl"], "`vfio-run cpus` draws the host's CPUs"),
     (&["show", "explain"], "`vfio-run plan --explain win11.ron` shows what a start would do, and why"),
 ];
 

@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod control;
+mod cpus;
 mod devices;
 mod disk;
 mod help;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Run(args) => run::run(&args, output),
         Command::Plan(args) => plan::plan(&args, output),
+        Command::Cpus(args) => cpus::cpus(&args, output),
         Command::Check(args) => check::check(&args, output),
         Command::Status(args) => status::status(&args, output),
         Command::Stop(args) => control::stop(&args, output),

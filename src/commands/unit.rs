@@ -1,15 +1,12 @@
 //! `vfio-run unit FILE`.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Uid;
 
-use super::shared::unit_file;
+use super::shared::{unit_file, whole_file};
 use crate::cli::{OutputArgs, UnitArgs};
 use crate::host::{Environment, Host, Root, Wanted};
 use crate::machine;
@@ -67,14 +64,7 @@ fn install(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
         }
         bail!("{shown} is a link to {}; remove the link, or print the unit without `--install`", target.display());
     }
-    let part = folder.join(format!(".{name}.{}", std::process::id()));
-    let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&part, &path)
-    };
-    written().inspect_err(|_| drop(std::fs::remove_file(&part))).with_context(|| format!("cannot write {shown}"))?;
+    whole_file::write(&path, text)?;
     Ok(path)
 }
 

@@ -1,6 +1,7 @@
 //! How things look: messages while a guest runs, tables and JSON of what was asked for.
 
 mod activity;
+pub mod cpus;
 mod devices;
 mod findings;
 mod messages;
@@ -15,7 +16,7 @@ pub use activity::{memory as memory_use, since as activity, stutter};
 pub use devices::{Group, devices};
 pub use findings::findings;
 pub use messages::{error_line, install as install_messages};
-pub use pager::{page, text_width};
+pub use pager::{page, picture_width, text_width};
 pub use plan::{explained, summary};
 pub use print::{complain, json, print, say, unwritten};
 pub use rehearsal::rehearsal;

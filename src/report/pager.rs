@@ -7,12 +7,22 @@ use std::process::Command;
 
 use anyhow::Result;
 
+/// What there is on a terminal of which nothing is known.
+const USUAL_WIDTH: usize = 80;
+
 /// How wide text is for a reader: as the terminal, but no line too long to be followed.
 pub fn text_width() -> usize {
-    match terminal_size::terminal_size() {
-        Some((width, _)) => usize::from(width.0).clamp(40, 100),
-        None => 80,
-    }
+    terminal_width().unwrap_or(USUAL_WIDTH).clamp(40, 100)
+}
+
+/// How wide a picture can be: as `$COLUMNS` says if it is set, else as the terminal.
+pub fn picture_width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    columns.filter(|width| *width > 0).or_else(terminal_width).unwrap_or(USUAL_WIDTH).min(1000)
+}
+
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }
 
 /// Shows a text with styles. On a terminal the process becomes `$PAGER` (`less` if it is not set), so nothing after this

@@ -34,6 +34,19 @@ impl Size {
     pub const fn as_mib(self) -> u64 {
         self.0 / Self::MIB
     }
+
+    /// The size as people say it, to three digits: `27.5 MiB` for 28160 KiB, `62.4 GiB` for 65403184 KiB.
+    pub fn about(self) -> String {
+        let (name, factor) = UNITS.into_iter().find(|(_, factor)| self.0 >= *factor).unwrap_or((BYTES, 1));
+        let digits = match self.0 / factor {
+            100.. => 0,
+            10.. => 1,
+            _ => 2,
+        };
+        let value = format!("{:.digits$}", self.0 as f64 / factor as f64);
+        let value = if digits > 0 { value.trim_end_matches('0').trim_end_matches('.') } else { &value };
+        format!("{value} {name}")
+    }
 }
 
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -115,6 +128,23 @@ mod tests {
     fn what_is_written_can_be_read() {
         for bytes in [0, 1, 128, 1 << 10, (1 << 30) + 1, 3 << 40, u64::MAX] {
             assert_eq!(Size::bytes(bytes).to_string().parse::<Size>().unwrap(), Size::bytes(bytes));
+        }
+    }
+
+    #[test]
+    fn people_say_three_digits() {
+        let about = |kib: u64| Size::bytes(kib << 10).about();
+        for (kib, said) in [
+            (0, "0 B"),
+            (28_160, "27.5 MiB"),
+            (1280, "1.25 MiB"),
+            (98_304, "96 MiB"),
+            (512, "512 KiB"),
+            (65_403_184, "62.4 GiB"),
+            (104_857_600, "100 GiB"),
+            (1 << 31, "2 TiB"),
+        ] {
+            assert_eq!(about(kib), said);
         }
     }
 

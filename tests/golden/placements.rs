@@ -320,6 +320,12 @@ fn text(plan: &Plan) -> String {
     text
 }
 
+/// The host of the case whose name begins so.
+pub fn host_of(name: &str) -> Host {
+    let found = cases().into_iter().find(|(known, ..)| known.starts_with(name));
+    found.unwrap_or_else(|| panic!("no case {name}")).1
+}
+
 /// All of them as one text, for people to review.
 pub fn all() -> String {
     let mut all = String::new();

@@ -7,3 +7,4 @@ pub mod pages;
 pub mod planned;
 mod stutter;
 pub mod unit_file;
+pub mod whole_file;

@@ -68,7 +68,8 @@ fn binary(machine: &Machine, host: &Host) -> PathBuf {
     machine.qemu.clone().unwrap_or_else(found)
 }
 
-fn read_host(path: &Path) -> Result<Host> {
+/// Reads a captured host.
+pub fn read_host(path: &Path) -> Result<Host> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let host = serde_json::from_slice(&text);
     let mut host: Host = host.with_context(|| format!("{} is no host that vfio-run captured", path.display()))?;

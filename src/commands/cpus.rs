@@ -1,6 +1,6 @@
 //! `vfio-run cpus [FILE]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -73,18 +73,31 @@ fn look(args: &CpusArgs, plan: Option<&Plan>) -> Result<Map> {
         Shown::of(&plan.name, runs, &plan.placement)
     };
     shown.extend(plan.map(|plan| show(plan, false)));
-    let others = host.machines.iter().filter(|(name, _)| plan.is_none_or(|plan| plan.name != **name));
-    for (name, cpus) in others {
-        // Of a captured host's machines no more is known; one that has just ended left no plan.
-        let kept = machines::run_dir(name).ok().filter(|_| args.host.is_none());
-        shown.push(match kept.and_then(|folder| run::kept_plan(&folder).ok()) {
-            Some(plan) => show(&plan, true),
-            None => Shown::unnumbered(name, cpus),
-        });
+    // Of a captured host's machines no more is known than the CPUs of their vCPUs.
+    let here = if args.host.is_none() { running(&host) } else { BTreeMap::new() };
+    let names: BTreeSet<&String> = host.machines.keys().chain(here.keys()).collect();
+    for name in names.into_iter().filter(|name| plan.is_none_or(|plan| plan.name != **name)) {
+        match (here.get(name), host.machines.get(name)) {
+            (Some(plan), _) => shown.push(show(plan, true)),
+            (None, Some(cpus)) => shown.push(Shown::unnumbered(name, cpus)),
+            (None, None) => {}
+        }
     }
     let pci = host.pci.as_ref();
     let devices = pci.map_or_else(Vec::new, |pci| devices(pci, &Names::of(&root, &pci.functions), &owners));
     Ok(report::cpus::map(&host.cpus, &host.memory, shown, devices))
+}
+
+/// The plans of this user's machines that run, or start.
+fn running(host: &Host) -> BTreeMap<String, Plan> {
+    // What cannot be looked at is left out of the picture; `status` says why.
+    let names = machines::names().unwrap_or_default().into_iter();
+    let plan = |name: String| {
+        let folder = machines::run_dir(&name).ok()?;
+        let runs = host.machines.contains_key(&name) || run::guest_runs(&folder);
+        runs.then(|| run::kept_plan(&folder).ok()).flatten().map(|plan| (name, plan))
+    };
+    names.filter_map(plan).collect()
 }
 
 /// What machines have, and graphics cards, in order of their addresses; the functions of one device as one.

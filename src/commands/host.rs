@@ -55,7 +55,7 @@ fn render(host: &Host) -> String {
         let numbers = [cpu.id, cpu.package, cpu.die, cpu.core].map(|n| n.to_string());
         let node = cpu.node.map_or_else(String::new, |node| node.to_string());
         let l3 = host.cpus.l3(cpu.id).map_or_else(String::new, |cache| match cache.size {
-            Some(size) => format!("{size}: {}", cache.cpus),
+            Some(size) => format!("{}: {}", size.about(), cache.cpus),
             None => cache.cpus.to_string(),
         });
         cpus.row(numbers.into_iter().chain([node, l3, cpu.siblings.to_string(), kind.to_owned()]));

@@ -111,7 +111,8 @@ pub fn drawn() -> String {
 fn shown(text: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for line in text.lines() {
-        let line = line.trim_start_matches([' ', '│']);
+        // What goes on from the line before begins with blanks.
+        let line = line.trim_start_matches("│ ");
         let Some(rest) = line.strip_prefix("CPUs ").or_else(|| line.strip_prefix("CPU ")) else { continue };
         let words = rest.split([' ', '│']).filter(|word| !word.is_empty());
         found.extend(words.flat_map(|word| word.parse::<CpuSet>().unwrap().iter().collect::<Vec<_>>()));
@@ -244,7 +245,7 @@ fn any_cpus() -> impl Strategy<Value = (Cpus, Memory)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_host_says_each_cpu_is_drawn_once_and_in_its_box(

@@ -82,7 +82,7 @@ fn place(cores: &Cores, parts: &[Part]) -> String {
     }
     words.extend(caches.into_iter().map(|(size, n)| {
         let caches = if n == 1 { "one L3 cache".to_owned() } else { format!("{n} L3 caches") };
-        size.map_or_else(|| caches.clone(), |size| format!("{caches} of {size}"))
+        size.map_or_else(|| caches.clone(), |size| format!("{caches} of {}", size.about()))
     }));
     let nodes: CpuSet = parts.iter().filter_map(|part| of(part).node).collect();
     let all: BTreeSet<u32> = cores.list().iter().filter_map(|core| core.node).collect();

@@ -34,7 +34,8 @@ pub fn map(cpus: &Cpus, memory: &Memory, machines: Vec<Shown>, devices: Vec<Devi
     for device in devices {
         attach(&mut host, device);
     }
-    let memory_only = memory.nodes.iter().filter(|node| node.cpus.is_empty() && node.total.is_some());
+    let has_memory = |size: Option<Size>| size.is_some_and(|size| size.as_bytes() > 0);
+    let memory_only = memory.nodes.iter().filter(|node| node.cpus.is_empty() && has_memory(node.total));
     Map {
         model: cpus.model.clone(),
         isolated,

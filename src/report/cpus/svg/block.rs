@@ -63,14 +63,11 @@ impl Block {
         self.shapes.push(Shape::Text { x, y, size, anchor, bold: false, underlined: false, fill, text });
     }
 
-    /// Makes a block that is not as high so, with its frame, which is its first rectangle.
-    pub fn stretch(&mut self, to: u32) {
-        if to <= self.height {
-            return;
-        }
-        self.height = to;
-        if let Some(Shape::Rect { height, .. }) = self.shapes.first_mut() {
-            *height = to;
+    /// Makes a block larger, with its frame, which is its first rectangle.
+    fn stretch(&mut self, to_width: u32, to_height: u32) {
+        (self.width, self.height) = (self.width.max(to_width), self.height.max(to_height));
+        if let Some(Shape::Rect { width, height, .. }) = self.shapes.first_mut() {
+            (*width, *height) = (self.width, self.height);
         }
     }
 }
@@ -110,18 +107,29 @@ pub fn below(blocks: Vec<Block>) -> Block {
     all
 }
 
+/// Blocks with frames side by side, in as many rows as they need, of nearly equal length: columns and rows line up.
+pub fn grid(mut blocks: Vec<Block>, width: u32) -> Block {
+    let widest = blocks.iter().map(|block| block.width).max().unwrap_or(0);
+    let fit = usize::try_from((width + GAP) / (widest + GAP)).unwrap_or(1).max(1);
+    let columns = blocks.len().div_ceil(blocks.len().div_ceil(fit).max(1)).max(1);
+    for column in 0..columns {
+        let widest = blocks.iter().skip(column).step_by(columns).map(|block| block.width).max().unwrap_or(0);
+        blocks.iter_mut().skip(column).step_by(columns).for_each(|block| block.stretch(widest, 0));
+    }
+    for row in blocks.chunks_mut(columns) {
+        let highest = row.iter().map(|block| block.height).max().unwrap_or(0);
+        row.iter_mut().for_each(|block| block.stretch(0, highest));
+    }
+    below(blocks.chunks(columns).map(beside).collect())
+}
+
 /// Blocks side by side, in as many rows as they need.
 pub fn flow(blocks: Vec<Block>, width: u32) -> Block {
-    let widest = blocks.iter().map(|block| block.width).max().unwrap_or(0);
-    let equal = blocks.iter().all(|block| block.width == widest);
-    let fit = usize::try_from((width + GAP) / (widest + GAP)).unwrap_or(1).max(1);
-    // Equal ones in rows of nearly equal length.
-    let most = if equal { blocks.len().div_ceil(blocks.len().div_ceil(fit).max(1)) } else { usize::MAX };
     let mut rows: Vec<Vec<Block>> = Vec::new();
     let mut used = 0;
     for block in blocks {
         match rows.last_mut() {
-            Some(row) if row.len() < most && used + GAP + block.width <= width => {
+            Some(row) if used + GAP + block.width <= width => {
                 used += GAP + block.width;
                 row.push(block);
             }
@@ -131,17 +139,16 @@ pub fn flow(blocks: Vec<Block>, width: u32) -> Block {
             }
         }
     }
-    below(rows.into_iter().map(beside).collect())
+    below(rows.iter().map(|row| beside(row)).collect())
 }
 
-fn beside(row: Vec<Block>) -> Block {
+fn beside(row: &[Block]) -> Block {
     let height = row.iter().map(|block| block.height).max().unwrap_or(0);
     let mut all = Block { height, ..Block::default() };
-    for mut block in row {
+    for block in row {
         let x = if all.width > 0 { all.width + GAP } else { 0 };
         all.width = x + block.width;
-        block.stretch(height);
-        all.put(x, 0, block);
+        all.put(x, 0, block.clone());
     }
     all
 }

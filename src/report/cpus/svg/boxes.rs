@@ -3,7 +3,7 @@
 use super::super::map::{Core, Device, Group, GroupKind, Map, Module, Thread, Use};
 use super::super::outline::{Cores, Item, Ranges, title};
 use super::super::words;
-use super::block::{Anchor, Block, Look, Shape, below, chip, flow, measure, text_lines};
+use super::block::{Anchor, Block, Look, Shape, below, chip, flow, grid, measure, text_lines};
 use super::colours;
 
 /// Around what is in a box of a group.
@@ -53,10 +53,10 @@ impl<'a> Boxes<'a> {
                 Item::Cores(cores) => self.cores(cores, width),
                 Item::Ranges(ranges) => ranges_of(ranges, width),
             };
-            blocks.push(flow(std::mem::take(&mut pending), width));
+            blocks.push(grid(std::mem::take(&mut pending), width));
             blocks.push(block);
         }
-        blocks.push(flow(pending, width));
+        blocks.push(grid(pending, width));
         below(blocks)
     }
 
@@ -80,7 +80,7 @@ impl<'a> Boxes<'a> {
     fn cores(&self, cores: &Cores, width: u32) -> Block {
         let modules = cores.modules.iter().map(|module| self.module(module, width));
         let heading = cores.heading.iter().map(|text| text_lines(text, 11, false, colours::PALE_INK, width));
-        below(heading.chain([flow(modules.collect(), width)]).collect())
+        below(heading.chain([grid(modules.collect(), width)]).collect())
     }
 
     fn module(&self, module: &Module, width: u32) -> Block {
@@ -90,7 +90,7 @@ impl<'a> Boxes<'a> {
             return cores.remove(0);
         }
         let name = module.l2.map_or_else(|| "L2".to_owned(), |size| format!("L2 {}", size.about()));
-        let content = below(vec![text_lines(&name, 11, false, colours::PALE_INK, room), flow(cores, room)]);
+        let content = below(vec![text_lines(&name, 11, false, colours::PALE_INK, room), grid(cores, room)]);
         let look = Look { dashed: true, ..Look::of(colours::PAPER, colours::LINE) };
         let mut block = Block::rect(content.width + 2 * CORE_PAD, content.height + 2 * CORE_PAD, look, None);
         block.put(CORE_PAD, CORE_PAD, content);
@@ -126,7 +126,7 @@ impl<'a> Boxes<'a> {
         let mut block = Block::rect(width, height, look, Some(self.tip(thread)));
         block.shapes.push(Shape::Text {
             x: width / 2,
-            y: 14,
+            y: if thread.uses.is_empty() { height / 2 + 5 } else { 14 },
             size: NUMBER,
             anchor: Anchor::Middle,
             bold: true,
@@ -185,5 +185,5 @@ fn ranges_of(ranges: &Ranges, width: u32) -> Block {
     let look = Look::of(colours::of_kind(ranges.kind), colours::LINE);
     let sets = ranges.sets.iter().map(|set| chip(&set.to_string(), 12, look, width));
     let heading = text_lines(&ranges.heading, 11, false, colours::PALE_INK, width);
-    below(vec![heading, flow(sets.collect(), width)])
+    below(vec![heading, grid(sets.collect(), width)])
 }

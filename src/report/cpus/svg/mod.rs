@@ -17,7 +17,7 @@ use super::words;
 /// How wide what is in the picture may become.
 const WIDTH: u32 = 1120;
 /// A picture of less is as wide as this, so that sentences have room.
-const NARROWEST: u32 = 560;
+const NARROWEST: u32 = 640;
 /// Around everything.
 const MARGIN: u32 = 20;
 

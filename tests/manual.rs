@@ -223,11 +223,31 @@ fn the_picture_is_what_plan_shows() {
     // What comes after this is for the few who debug a start, and as long again.
     let text = text.split("\nQEMU's account\n").next().unwrap();
     let text = format!("$ vfio-run plan only-gpu.ron\n{text}\n  …");
-    let drawn = Term::new().render_svg(&text);
-    let path = input::root().join("src/manual/plan.svg");
+    is_kept("plan.svg", &Term::new().render_svg(&text));
+}
+
+/// The other picture in the README.
+#[test]
+fn the_picture_of_cpus_is_what_cpus_draws() {
+    let host = input::host("ryzen-7950x3d");
+    let plan = input::Inputs::new("windows11", "ryzen-7950x3d", "10.0").plan();
+    let card = report::cpus::Device {
+        address: "0000:01:00.*".to_owned(),
+        name: "GeForce RTX 4090".to_owned(),
+        node: Some(0),
+        machine: Some(plan.name.clone()),
+    };
+    let machines = vec![report::cpus::Shown::of(&plan.name, false, &plan.placement)];
+    let map = report::cpus::map(&host.cpus, &host.memory, machines, vec![card]);
+    is_kept("cpus.svg", &report::cpus::svg(&map));
+}
+
+/// Holds a picture of the manual against what is drawn now.
+fn is_kept(name: &str, drawn: &str) {
+    let path = input::root().join("src/manual").join(name);
     if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
-        std::fs::write(&path, &drawn).unwrap();
+        std::fs::write(&path, drawn).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == drawn, "{} is not what plan shows; INSTA_UPDATE=always draws it anew", path.display());
+    assert!(kept == drawn, "{} is not what is shown; INSTA_UPDATE=always draws it anew", path.display());
 }

@@ -230,7 +230,7 @@ fn the_picture_is_what_plan_shows() {
 #[test]
 fn the_picture_of_cpus_is_what_cpus_draws() {
     let host = input::host("ryzen-7950x3d");
-    let plan = input::Inputs::new("windows11", "ryzen-7950x3d", "10.0").plan();
+    let plan = input::Inputs::new("windows11-auto", "ryzen-7950x3d", "10.0").plan();
     let card = report::cpus::Device {
         address: "0000:01:00.*".to_owned(),
         name: "GeForce RTX 4090".to_owned(),

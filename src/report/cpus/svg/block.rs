@@ -85,6 +85,7 @@ impl Shape {
 pub fn measure(text: &str, size: u32, bold: bool) -> u32 {
     let of = |c: char| match c {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' | 'I' => 40,
+        'f' | 'r' | 't' | '-' | '(' | ')' | '[' | ']' | '*' => 50,
         'm' | 'w' | 'M' | 'W' | '@' | '%' => 100,
         'A'..='Z' => 76,
         _ if c.is_ascii() => 66,

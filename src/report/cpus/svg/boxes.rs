@@ -164,8 +164,8 @@ fn lines_of(one: &Use) -> Vec<String> {
         number => format!("{number} vCPUs"),
     });
     let others = match (one.emulator, one.iothreads) {
-        (true, true) => Some("QEMU, I/O"),
-        (true, false) => Some("QEMU"),
+        // Few have I/O threads elsewhere; the legend says it.
+        (true, _) => Some("QEMU"),
         (false, true) => Some("I/O"),
         (false, false) => None,
     };

@@ -22,8 +22,8 @@ pub fn entries(map: &Map, drawn: &[&Thread]) -> Vec<Block> {
             entries.push(entry(Look::of(colours::of_vcpus(index), colours::LINE), &format!("vCPUs of {name}")));
         }
         let others = match (uses().any(|one| one.emulator), uses().any(|one| one.iothreads)) {
-            (true, true) => "QEMU and its I/O threads",
-            (true, false) => "QEMU",
+            (true, true) => "QEMU, helpers and I/O threads",
+            (true, false) => "QEMU and helpers",
             (false, true) => "I/O threads",
             (false, false) => continue,
         };

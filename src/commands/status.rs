@@ -78,7 +78,7 @@ impl Details {
             text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
         }
         for (unit, cpus) in self.slices.iter().flatten() {
-            text.push_str(&format!("\n{unit} of the host: CPUs {cpus}"));
+            text.push_str(&format!("\n{unit} of the host: {}", cpus.numbered()));
         }
         text
     }

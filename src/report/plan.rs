@@ -39,7 +39,7 @@ fn render(plan: &Plan, origins: bool) -> String {
         let before = first.map_or_else(String::new, |change| format!(", before: {change}"));
         section("Trial", format!("QEMU must accept its command line, without the host's devices and stopped{before}"));
     }
-    let irqs = plan.device_irqs.iter().map(|irqs| format!("those of {} go to CPUs {}", irqs.device, irqs.cpus));
+    let irqs = plan.device_irqs.iter().map(|irqs| format!("those of {} go to {}", irqs.device, irqs.cpus.numbered()));
     section("Interrupts of the guest's devices", lines(irqs));
     let isolation = plan.isolation.iter().flat_map(|isolation| &isolation.changes);
     let changes = isolation.map(|c| format!("{}{}", c.change, because(&c.origin)));

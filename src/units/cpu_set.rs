@@ -86,6 +86,11 @@ impl CpuSet {
         Some(Self(set))
     }
 
+    /// The set as a sentence names it: `CPU 3`, `CPUs 3-5`.
+    pub fn numbered(&self) -> String {
+        format!("CPU{} {self}", if self.len() == 1 { "" } else { "s" })
+    }
+
     /// Whether every CPU of this set is in the other.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.is_subset(&other.0)
@@ -177,6 +182,12 @@ mod tests {
         }
         assert_eq!(CpuSet::from_iter([u32::MAX, u32::MAX - 1]).to_string(), "4294967294-4294967295");
         assert_eq!("3, 1 ,2\n".parse::<CpuSet>().unwrap().to_string(), "1-3");
+    }
+
+    #[test]
+    fn one_cpu_is_named_as_one() {
+        let numbered = |list: &str| list.parse::<CpuSet>().unwrap().numbered();
+        assert_eq!([numbered("3"), numbered("3-5"), numbered("")], ["CPU 3", "CPUs 3-5", "CPUs "]);
     }
 
     #[test]

@@ -68,6 +68,6 @@ impl Step for AllowedCpus {
 
 impl fmt::Display for AllowedCpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "give {} CPUs {}", self.slice, self.cpus)
+        write!(f, "give {} {}", self.slice, self.cpus.numbered())
     }
 }

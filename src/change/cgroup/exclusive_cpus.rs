@@ -99,6 +99,6 @@ impl ExclusiveCpus {
 
 impl fmt::Display for ExclusiveCpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "let {} pass CPUs {} on to a partition", self.group.display(), self.cpus)
+        write!(f, "let {} pass {} on to a partition", self.group.display(), self.cpus.numbered())
     }
 }

@@ -256,7 +256,7 @@ fn kept(root: &Root, unit: &str) -> Vec<PathBuf> {
 
 impl fmt::Display for NarrowSlices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keep {} off CPUs {}", self.units.join(", "), self.cpus)
+        write!(f, "keep {} off {}", self.units.join(", "), self.cpus.numbered())
     }
 }
 

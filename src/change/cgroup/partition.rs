@@ -90,6 +90,6 @@ impl Partition {
 
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keep everything else off CPUs {}: make {} a partition", self.cpus, self.group.display())
+        write!(f, "keep everything else off {}: make {} a partition", self.cpus.numbered(), self.group.display())
     }
 }

@@ -73,6 +73,6 @@ impl Step for VcpuGroup {
 
 impl fmt::Display for VcpuGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "make the cgroup {} for the vCPUs' threads, on CPUs {}", self.path.display(), self.cpus)
+        write!(f, "make the cgroup {} for the vCPUs' threads, on {}", self.path.display(), self.cpus.numbered())
     }
 }

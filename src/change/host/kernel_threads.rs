@@ -111,7 +111,7 @@ impl Step for KernelThreads {
             }
         }
         if !stay.is_empty() {
-            tracing::info!("threads of the kernel that stay on CPUs {}: {}", self.away_from, stay.join(", "));
+            tracing::info!("threads of the kernel that stay on {}: {}", self.away_from.numbered(), stay.join(", "));
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Step for KernelThreads {
             match affinity::set(thread.pid, &thread.cpus) {
                 Ok(()) => restored = true,
                 // It has ended, or belongs to one CPU since.
-                Err(error) => tracing::debug!("{} stays on CPUs {now}: {error}", thread.name),
+                Err(error) => tracing::debug!("{} stays on {}: {error}", thread.name, now.numbered()),
             }
         }
         Ok(match (theirs.is_empty(), restored) {
@@ -156,6 +156,6 @@ impl Step for KernelThreads {
 
 impl fmt::Display for KernelThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keep threads of the kernel off CPUs {}", self.away_from)
+        write!(f, "keep threads of the kernel off {}", self.away_from.numbered())
     }
 }

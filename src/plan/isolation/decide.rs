@@ -84,20 +84,19 @@ fn instead(why: InTheWay, slices: Result<Isolation, InTheWay>) -> Result<(Isolat
 
 /// Says how it is done. `no_partition`: why it is not done by a partition, as the machine file has it.
 fn say(draft: &mut Draft, severity: Severity, isolation: &Isolation, no_partition: Option<String>) {
-    let (cpus, host) = (&isolation.cpus, draft.host);
+    let (cpus, host) = (isolation.cpus.numbered(), draft.host);
     let Some(slices) = isolation.of_slices() else {
-        return draft.yes(FIELD, severity, format!("nothing else of the host runs on CPUs {cpus}: a cpuset partition"));
+        return draft.yes(FIELD, severity, format!("nothing else of the host runs on {cpus}: a cpuset partition"));
     };
     let why = no_partition.map_or_else(String::new, |why| format!("; there is no partition: {why}"));
-    let detail = format!("systemd keeps {} off CPUs {cpus} (`AllowedCPUs=`){why}", slices.join(", "));
+    let detail = format!("systemd keeps {} off {cpus} (`AllowedCPUs=`){why}", slices.join(", "));
     draft.yes(FIELD, severity, detail);
     draft.remedy(
         "the kernel's own work stays away too with `host: (kernel_threads: Away, workqueues: Away, irqs: Away)`",
     );
     let others = host.cpusets.as_ref().map(slices::others).unwrap_or_default();
     if !others.is_empty() {
-        let detail =
-            format!("programs in the groups {} may run on CPUs {cpus}: they are not systemd's", others.join(", "));
+        let detail = format!("programs in the groups {} may run on {cpus}: they are not systemd's", others.join(", "));
         let remedy = "have their manager use systemd's groups (Docker: `native.cgroupdriver=systemd`), or freeze them with `host.quiet`";
         draft.no(&format!("{FIELD}.groups"), Severity::Soft, detail, remedy);
         draft.about(FIELD);
@@ -131,7 +130,7 @@ fn possible(draft: &Draft, placement: &Placement, cpusets: &Cpusets) -> Result<C
     }
     let taken = guest.difference(&cpusets.effective);
     if !taken.is_empty() {
-        let detail = format!("CPUs {taken} belong to another cpuset partition, as that of another machine");
+        let detail = format!("another cpuset partition has {}, as that of another machine", taken.numbered());
         return Err(InTheWay::new(detail, "choose other CPUs in `cpu.pin`, or end what has them"));
     }
     Ok(guest)

@@ -51,12 +51,13 @@ pub(super) fn make(
     let cpus = guest.union(&emulator);
     let taken = cpus.difference(&cpusets.effective);
     if !taken.is_empty() {
-        let detail = format!("CPUs {taken} belong to another cpuset partition, as that of another machine");
+        let detail = format!("another cpuset partition has {}, as that of another machine", taken.numbered());
         return Err(InTheWay::new(detail, "choose others in `cpu.pin` and `cpu.emulator`, or end what has them"));
     }
     let overlaps = |(name, list): &(&String, &CpuSet)| **name != slice && !list.intersection(&cpus).is_empty();
     if let Some((name, list)) = cpusets.lists.iter().find(overlaps) {
-        let detail = format!("{name} was given CPUs {list}, and this kernel makes no partition of some of them");
+        let detail =
+            format!("{name} was given {}, and this kernel makes no partition of what is in it", list.numbered());
         return Err(InTheWay::new(detail, "take `AllowedCPUs=` off it, or choose other CPUs in `cpu.pin`"));
     }
     placement.emulator = emulator.clone();

@@ -48,7 +48,8 @@ pub(super) fn make(
     let taken = all.difference(&cpusets.effective);
     if is_old && !taken.is_empty() {
         let detail = format!(
-            "CPUs {taken} belong to a cpuset partition, as that of another machine, which this kernel ends when slices get CPUs"
+            "another cpuset partition has {}, as that of another machine, and this kernel ends it when slices get CPUs",
+            taken.numbered()
         );
         return Err(InTheWay::new(detail, "end what has them, or have that machine isolated by `Slices` too"));
     }

@@ -123,7 +123,10 @@ fn what_is_in_the_way_is_said() {
             "system.slice was given CPUs 0-2",
         ),
         (|host| host.cpusets.as_mut().unwrap().offered = false, "no cgroup v2"),
-        (|host| host.cpusets.as_mut().unwrap().effective = CpuSet::from_iter([0, 1, 2]), "CPUs 3 belong to another"),
+        (
+            |host| host.cpusets.as_mut().unwrap().effective = CpuSet::from_iter([0, 1, 2]),
+            "another cpuset partition has CPU 3",
+        ),
         (|host| host.process.cgroup = None, "no cgroup v2"),
         (|host| host.process.unit = Some("other.service".to_owned()), "runs in other.service"),
         (
@@ -156,7 +159,7 @@ fn what_is_in_the_way_of_what_nobody_asked_for_forbids_no_start() {
     // What no host of the kind can is no warning.
     for (host, verdict, words) in [
         (old, Verdict::Yes, "before Linux 6.7"),
-        (taken, Verdict::No, "CPUs 3 belong to another"),
+        (taken, Verdict::No, "another cpuset partition has CPU 3"),
         (user, Verdict::Yes, "others may come"),
     ] {
         let plan = plan(&machine(""), &host);
@@ -268,7 +271,7 @@ fn the_hosts_slices_leave_the_cpus_if_they_are_asked_to() {
         cpusets.effective = CpuSet::from_iter([1, 2, 3]);
         cpusets.exclusive = false;
     };
-    refused(partition_of_another, "CPUs 0 belong to a cpuset partition");
+    refused(partition_of_another, "another cpuset partition has CPU 0");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::cores::Cores;
-use super::found::{Found, numbered};
+use super::found::Found;
 use super::neighbours;
 use super::placed::Placement;
 use crate::units::{CpuSet, counted};
@@ -29,8 +29,8 @@ pub(super) fn check(draft: &mut Draft, found: &Found) {
             "cpu.pinned",
             Soft,
             match count {
-                1 => format!("the vCPU on CPU {cpus}"),
-                _ => format!("{count} vCPUs on CPUs {cpus}, one each"),
+                1 => format!("the vCPU on {}", cpus.numbered()),
+                _ => format!("{count} vCPUs on {}, one each", cpus.numbered()),
             },
         );
         neighbours::check(draft, found, &cpus);
@@ -64,7 +64,7 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
         let forbidden = set.intersection(&host.online).difference(cores.usable());
         let remedy = format!("choose from {}", cores.usable());
         if !offline.is_empty() {
-            let detail = format!("`cpu.{field}` names {}, not online on this host", numbered(&offline));
+            let detail = format!("`cpu.{field}` names {}, not online on this host", offline.numbered());
             draft.no(&format!("cpu.{field}.online"), Hard, detail, &remedy);
             draft.about(&format!("cpu.{field}"));
         }
@@ -72,7 +72,7 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             let taken = host_has_given(draft, &forbidden);
             let detail = format!(
                 "`cpu.{field}` names {}, which {}",
-                numbered(&forbidden),
+                forbidden.numbered(),
                 if taken {
                     "another cpuset partition has, as that of another machine"
                 } else {
@@ -134,7 +134,7 @@ fn overlap(draft: &mut Draft, placement: &Placement, vcpus: &CpuSet) {
         let shared = cpus.intersection(vcpus);
         if !shared.is_empty() {
             let detail =
-                format!("{threads} and vCPUs share {}: the guest stutters when both are busy", numbered(&shared));
+                format!("{threads} and vCPUs share {}: the guest stutters when both are busy", shared.numbered());
             let (written, key) = (format!("cpu.{field}"), format!("cpu.{field}.overlap"));
             let cpu = &draft.machine.cpu;
             // Without any of these, the vCPUs got all CPUs that there are.

@@ -4,7 +4,6 @@ use super::choose::Choice;
 use super::cores::Cores;
 use super::placed::Placement;
 use super::wish::Wish;
-use crate::units::CpuSet;
 
 /// A placement, with what it was made from.
 pub(super) struct Found<'a> {
@@ -18,9 +17,4 @@ pub(super) struct Found<'a> {
     pub keeps: bool,
     /// The placement.
     pub placement: &'a Placement,
-}
-
-/// `CPU 3`, `CPUs 3-5`.
-pub(super) fn numbered(cpus: &CpuSet) -> String {
-    format!("CPU{} {cpus}", if cpus.len() == 1 { "" } else { "s" })
 }

@@ -5,7 +5,7 @@ use super::super::draft::Draft;
 use super::choose;
 use super::cores::Core;
 use super::cost::{Cost, Zero};
-use super::found::{Found, numbered};
+use super::found::Found;
 use crate::units::{CpuSet, counted};
 
 /// What could be better, term by term.
@@ -78,7 +78,7 @@ impl Neighbours<'_, '_> {
             return;
         }
         let detail =
-            format!("the host keeps {}, SMT siblings of the guest's CPUs: they slow each other", numbered(&split));
+            format!("the host keeps {}, SMT siblings of the guest's CPUs: they slow each other", split.numbered());
         let width = vcpus.iter().filter_map(|cpu| cores.core(cpu)).map(|core| core.threads.len()).max().unwrap_or(1);
         let odd = vcpus.len() % width.max(1);
         let even = match width {
@@ -189,7 +189,7 @@ impl Neighbours<'_, '_> {
         let shared = host.machines.iter().map(|(name, cpus)| (name, cpus.intersection(vcpus)));
         let shared: Vec<String> = shared
             .filter(|(_, cpus)| !cpus.is_empty())
-            .map(|(name, cpus)| format!("{} with the machine `{name}`", numbered(&cpus)))
+            .map(|(name, cpus)| format!("{} with the machine `{name}`", cpus.numbered()))
             .collect();
         if !shared.is_empty() {
             let detail = format!("the vCPUs share {}, which runs: both wait for each other", shared.join(", "));
@@ -206,7 +206,7 @@ impl Neighbours<'_, '_> {
         }
         let cost = choose::cost(self.found.cores, self.found.wish, &isolated);
         let why = cost.worse_than(&self.have, self.found.wish.prefer);
-        let detail = format!("the vCPUs are on CPUs {vcpus} and not on the isolated {isolated}, which {why}");
+        let detail = format!("the vCPUs are on {} and not on the isolated {isolated}, which {why}", vcpus.numbered());
         let remedy =
             "`cpu.pin` with isolated CPUs takes them all the same; isolate CPUs of one NUMA node and one cache";
         self.draft.no("cpu.isolated", Soft, detail, remedy);

@@ -43,7 +43,7 @@ pub struct Rejected {
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CPUs {}: {}", self.chosen.cpus, self.chosen.place)?;
+        write!(f, "{}: {}", self.chosen.cpus.numbered(), self.chosen.place)?;
         match &self.not {
             Some(not) => write!(f, "; not {} ({}), which {}", not.candidate.cpus, not.candidate.place, not.because),
             None => Ok(()),

@@ -194,10 +194,10 @@ fn workqueues(draft: &mut Draft, tuning: &Tuning, split: &Split) {
         return draft.about(field);
     }
     let Some((path, setting)) = narrowed(&WORKQUEUES, tuning, split) else {
-        return draft.yes(field, Hard, format!("unbound work stays off CPUs {} already", split.guest));
+        return draft.yes(field, Hard, format!("unbound work stays off {} already", split.guest.numbered()));
     };
     if may_write(draft, field, &path, attribute) {
-        let detail = format!("unbound work of the kernel stays off CPUs {}: {}", split.guest, WORKQUEUES.why);
+        let detail = format!("unbound work of the kernel stays off {}: {}", split.guest.numbered(), WORKQUEUES.why);
         draft.yes(field, Hard, detail);
         push(draft, &WORKQUEUES, vec![setting]);
     }
@@ -211,10 +211,10 @@ fn watchdog(draft: &mut Draft, tuning: &Tuning, split: &Split) {
         return draft.about(field);
     };
     let Some((path, setting)) = narrowed(&WATCHDOG, tuning, split) else {
-        return draft.yes(field, Hard, format!("the kernel's watchdog stays off CPUs {} already", split.guest));
+        return draft.yes(field, Hard, format!("the kernel's watchdog stays off {} already", split.guest.numbered()));
     };
     if may_write(draft, field, &path, attribute) {
-        draft.yes(field, Hard, format!("the kernel's watchdog stays off CPUs {}: {}", split.guest, WATCHDOG.why));
+        draft.yes(field, Hard, format!("the kernel's watchdog stays off {}: {}", split.guest.numbered(), WATCHDOG.why));
         push(draft, &WATCHDOG, vec![setting]);
     }
 }
@@ -226,7 +226,7 @@ fn kernel_threads(draft: &mut Draft, split: Split) {
         draft.no(field, Hard, detail, &format!("start as root, or leave `{field}` out"));
         return draft.about(field);
     }
-    draft.yes(field, Hard, format!("threads of the kernel that can move stay off CPUs {}", split.guest));
+    draft.yes(field, Hard, format!("threads of the kernel that can move stay off {}", split.guest.numbered()));
     draft.change(KernelThreads { away_from: split.guest, to: split.host }, draft.file(field));
 }
 
@@ -240,7 +240,7 @@ fn irqs(draft: &mut Draft, tuning: &Tuning, split: &Split, given: &[PciAddress])
         return;
     }
     let settings: Vec<Setting> = tuning.irqs.iter().filter_map(|irq| moved(irq, split, given)).collect();
-    let detail = format!("{} interrupts may reach CPUs {}: {}", settings.len(), split.guest, IRQS.why);
+    let detail = format!("{} interrupts may reach {}: {}", settings.len(), split.guest.numbered(), IRQS.why);
     draft.yes(field, Hard, detail);
     irqbalance(draft, tuning);
     if !settings.is_empty() {

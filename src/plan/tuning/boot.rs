@@ -25,8 +25,9 @@ pub(super) fn tell(draft: &mut Draft, placement: &Placement) {
         format!("irqaffinity={host}"),
     ];
     let detail = format!(
-        "the scheduler's tick and the interrupts of queues that the kernel manages itself reach CPUs {guest}, and only boot \
-         parameters keep them away, for good: system calls of the host's programs take longer there"
+        "the scheduler's tick and the interrupts of queues that the kernel manages itself reach {}, and only boot \
+         parameters keep them away, for good: system calls of the host's programs take longer there",
+        guest.numbered()
     );
     draft.yes("host.boot", Soft, detail);
     draft.remedy(&boot_line::add(draft.host, &words));

@@ -20,10 +20,10 @@ pub(super) fn label(one: &Use) -> String {
 /// What the labels of these CPUs mean.
 pub(super) fn legend(drawn: &[&Thread]) -> Vec<&'static str> {
     let uses = || drawn.iter().flat_map(|thread| &thread.uses);
-    let numbered = |one: &Use, known: bool| one.vcpus.as_ref().is_some_and(|vcpus| vcpus.is_empty() != known);
+    let is_known = |one: &Use, known: bool| one.vcpus.as_ref().is_some_and(|vcpus| vcpus.is_empty() != known);
     let all = [
-        (uses().any(|one| numbered(one, true)), "v0: vCPU 0"),
-        (uses().any(|one| numbered(one, false)), "v: a vCPU"),
+        (uses().any(|one| is_known(one, true)), "v0: vCPU 0"),
+        (uses().any(|one| is_known(one, false)), "v: a vCPU"),
         (uses().any(|one| one.emulator), "Q: QEMU's main thread, workers and helpers"),
         (uses().any(|one| one.iothreads), "I: I/O threads"),
     ];
@@ -47,15 +47,15 @@ pub(super) fn sentence(machine: &Shown) -> String {
     let mut text = format!("{} ({state}): {number} ", name(machine));
     match (&machine.why, machine.pinned) {
         (Some(why), true) => text.push_str(&format!("on {}", printable_up_to(why, 10 * LONGEST))),
-        (_, true) => text.push_str(&format!("on {}", numbered(&cpus))),
-        (_, false) => text.push_str(&format!("without CPUs of their own, on any of {}", numbered(&cpus))),
+        (_, true) => text.push_str(&format!("on {}", cpus.numbered())),
+        (_, false) => text.push_str(&format!("without CPUs of their own, on any of {}", cpus.numbered())),
     }
     if let Some(emulator) = &machine.emulator {
-        text.push_str(&format!("; QEMU and helpers on {}", numbered(emulator)));
+        text.push_str(&format!("; QEMU and helpers on {}", emulator.numbered()));
     }
     let io = machine.io_cpus();
     if !io.is_empty() && machine.emulator.as_ref() != Some(&io) {
-        text.push_str(&format!("; I/O threads on {}", numbered(&io)));
+        text.push_str(&format!("; I/O threads on {}", io.numbered()));
     }
     text
 }
@@ -64,10 +64,10 @@ pub(super) fn sentence(machine: &Shown) -> String {
 pub(super) fn notes(map: &Map) -> Vec<String> {
     let mut notes = Vec::new();
     if !map.isolated.is_empty() {
-        notes.push(format!("isolated from the scheduler: {}", numbered(&map.isolated)));
+        notes.push(format!("isolated from the scheduler: {}", map.isolated.numbered()));
     }
     if !map.forbidden.is_empty() {
-        notes.push(format!("outside of the cgroup of this process: {}", numbered(&map.forbidden)));
+        notes.push(format!("outside of the cgroup of this process: {}", map.forbidden.numbered()));
     }
     let nodes = map.memory_only.iter().map(|node| match node.size {
         Some(size) => format!("node {} with {}", node.node, size.about()),
@@ -92,9 +92,4 @@ pub(super) fn device(device: &Device) -> String {
 /// The machine's name.
 pub(super) fn name(machine: &Shown) -> String {
     printable_up_to(&machine.name, LONGEST)
-}
-
-/// `CPU 3`, `CPUs 3-5`.
-fn numbered(cpus: &CpuSet) -> String {
-    format!("CPU{} {cpus}", if cpus.len() == 1 { "" } else { "s" })
 }

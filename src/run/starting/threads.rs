@@ -113,7 +113,9 @@ pub fn place_kernel_threads(qemu: i32, placement: &Placement, isolation: Option<
             continue;
         }
         match place_own(qemu, thread, &placement.emulator, group.filter(|group| group.exists())) {
-            Ok(()) => tracing::debug!("the kernel's thread {} runs on CPU {}", name.trim_end(), placement.emulator),
+            Ok(()) => {
+                tracing::debug!("the kernel's thread {} runs on {}", name.trim_end(), placement.emulator.numbered())
+            }
             Err(error) => tracing::warn!("the kernel's thread {} stays where it is: {error:#}", name.trim_end()),
         }
     }

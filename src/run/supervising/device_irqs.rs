@@ -94,7 +94,7 @@ impl<'a> DeviceInterrupts<'a> {
         }
         let (name, cpus) = (&actions, &irqs.cpus);
         match write(&self.root.path(&list), cpus) {
-            Ok(()) => tracing::debug!("interrupt {number} ({name}) goes to CPUs {cpus}"),
+            Ok(()) => tracing::debug!("interrupt {number} ({name}) goes to {}", cpus.numbered()),
             Err(error) => tracing::debug!("interrupt {number} ({name}) stays where it is: {error}"),
         }
     }

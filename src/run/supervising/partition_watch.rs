@@ -80,7 +80,7 @@ impl PartitionWatch {
         let found = text(&self.file)?;
         let rest: CpuSet = text(&self.rest).ok().and_then(|list| list.parse().ok()).unwrap_or_default();
         let shared = rest.intersection(&self.cpus);
-        Ok(if shared.is_empty() { found } else { format!("{found}, and the host has CPUs {shared} too") })
+        Ok(if shared.is_empty() { found } else { format!("{found}, and the host has {} too", shared.numbered()) })
     }
 
     /// Looks at it, and makes it again if it is none. What this writes is told too, and then it is fine.

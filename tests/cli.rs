@@ -144,6 +144,10 @@ fn what_is_planned_is_what_is_run() {
         for part in ["name", "uuid", "placement", "changes", "command", "descriptors", "paths"] {
             assert_eq!(plan[part], kept[part], "{part}");
         }
+        let drawn = world.done(&["cpus", "--json"]).with(0).json();
+        let shown = &drawn["machines"][0];
+        assert_eq!((&shown["name"], &shown["runs"]), (&world.name.as_str().into(), &true.into()), "{drawn}");
+        assert_eq!(shown["vcpus"], plan["placement"]["vcpus"]);
         guest.type_in("q");
         launcher.ended().with(0);
         let explained = world.done(&["plan", "--explain", machine_text]).with(0);

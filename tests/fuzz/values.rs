@@ -8,6 +8,7 @@ use vfio_run::journal::{self, Journal};
 use vfio_run::machine::{self, Source};
 use vfio_run::plan::{self, Plan};
 use vfio_run::qemu::QemuFacts;
+use vfio_run::report::cpus;
 
 use super::{fuzz, seeds};
 
@@ -32,6 +33,9 @@ fn decide(source: &Source, host: &Host, qemu: &QemuFacts) {
     let again: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(again, plan);
     drop(plan::trial(&plan));
+    let shown = vec![cpus::Shown::of(&plan.name, false, &plan.placement)];
+    let map = cpus::map(&host.cpus, &host.memory, shown, vec![]);
+    assert!(cpus::text(&map, 80).contains("thread") && cpus::svg(&map).ends_with("</svg>\n"));
 }
 
 fn qemus() -> Vec<QemuFacts> {

@@ -30,6 +30,12 @@ fn cases() -> Vec<Case> {
             &[],
         ),
         ("two dies, another machine", input::host("ryzen-7950x3d"), Some("vcpus: 14"), &[("linux", "8-11,24-27")]),
+        (
+            "two machines on the same CPUs",
+            input::host("ryzen-1600"),
+            Some("pin: \"4-5,10-11\""),
+            &[("linux", "2,5,8,11")],
+        ),
         ("isolated CPUs", input::host("xeon-2numa"), Some("vcpus: 6"), &[]),
         (
             "nodes that share an L3",
@@ -101,7 +107,13 @@ pub fn terminal() -> String {
 
 /// What stands in the SVG of some of them.
 pub fn drawn() -> String {
-    let names = ["P and E cores", "two dies, another machine", "two packages of four nodes", "512 CPUs"];
+    let names = [
+        "P and E cores",
+        "two dies, another machine",
+        "two machines on the same CPUs",
+        "two packages of four nodes",
+        "512 CPUs",
+    ];
     let cases = cases();
     let chosen = cases.iter().filter(|case| names.contains(&case.0));
     chosen.fold(String::new(), |all, case| format!("{all}== {}\n{}\n", case.0, structure(&draw(&map_of(case)))))
@@ -173,6 +185,7 @@ fn each_cpu_is_drawn_once_and_in_its_box() {
             check(&map, width);
         }
     }
+    check(&map(&Cpus::default(), &Memory::default(), vec![], vec![]), 80);
 }
 
 #[test]

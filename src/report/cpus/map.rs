@@ -208,6 +208,14 @@ impl Shown {
     }
 }
 
+impl Thread {
+    /// Whether more vCPUs than one run here, and wait for each other.
+    pub fn is_shared(&self) -> bool {
+        let vcpus = self.uses.iter().filter_map(|one| one.vcpus.as_ref());
+        vcpus.map(|vcpus| vcpus.len().max(1)).sum::<usize>() > 1
+    }
+}
+
 impl Group {
     /// All cores in it.
     pub fn cores(&self) -> Vec<&Core> {

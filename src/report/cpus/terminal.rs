@@ -25,7 +25,7 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Magenta,
     AnsiColor::Green,
     AnsiColor::BrightBlue,
-    AnsiColor::BrightRed,
+    AnsiColor::BrightMagenta,
 ];
 
 /// The map, no line of it wider than this (or than 48 columns).
@@ -51,7 +51,7 @@ pub fn text(map: &Map, width: usize) -> String {
 }
 
 fn colour(machine: usize) -> Style {
-    COLOURS[machine % COLOURS.len()].on_default().bold()
+    COLOURS[machine % COLOURS.len()].on_default()
 }
 
 fn frame() -> Style {
@@ -119,7 +119,12 @@ impl Painter {
             for (index, name) in machines.into_iter().filter_map(|index| Some((index, self.names.get(index)?))) {
                 lines.push(self.row(name, colour(index), &row, |thread| {
                     let found = thread.uses.iter().find(|one| one.index == index);
-                    (colour(index), found.map(words::label).unwrap_or_default())
+                    let style = match found.is_some_and(|one| one.vcpus.is_some()) {
+                        true if thread.is_shared() => AnsiColor::Red.on_default().bold(),
+                        true => colour(index).bold(),
+                        false => colour(index),
+                    };
+                    (style, found.map(words::label).unwrap_or_default())
                 }));
             }
         }

@@ -24,6 +24,7 @@ pub(super) fn legend(drawn: &[&Thread]) -> Vec<&'static str> {
     let all = [
         (uses().any(|one| is_known(one, true)), "v0: vCPU 0"),
         (uses().any(|one| is_known(one, false)), "v: a vCPU"),
+        (drawn.iter().any(|thread| thread.is_shared()), "more vCPUs than one on a CPU wait for each other"),
         (uses().any(|one| one.emulator), "Q: QEMU's main thread, workers and helpers"),
         (uses().any(|one| one.iothreads), "I: I/O threads"),
     ];

@@ -113,16 +113,16 @@ impl<'a> Boxes<'a> {
 
     fn thread(&self, thread: &Thread) -> Block {
         let (width, height) = self.size;
-        let vcpus = thread.uses.iter().filter(|one| one.vcpus.is_some());
-        let conflict = vcpus.clone().map(|one| one.vcpus.as_ref().map_or(1, |set| set.len().max(1))).sum::<usize>() > 1;
-        let (fill, ink) = match (vcpus.clone().next(), thread.uses.first()) {
+        let shared = thread.is_shared();
+        let vcpu = thread.uses.iter().find(|one| one.vcpus.is_some());
+        let (fill, ink) = match (vcpu, thread.uses.first()) {
             (Some(one), _) => (colours::of_vcpus(one.index), colours::LIGHT_INK),
             (None, Some(one)) => (colours::of_others(one.index), colours::INK),
             (None, None) if thread.forbidden => (colours::FORBIDDEN, colours::PALE_INK),
             (None, None) => (colours::IDLE, colours::INK),
         };
-        let line = if conflict { colours::CONFLICT } else { colours::LINE };
-        let look = Look { line_width: if conflict { 3 } else { 1 }, radius: 3, ..Look::of(fill, line) };
+        let line = if shared { colours::CONFLICT } else { colours::LINE };
+        let look = Look { line_width: if shared { 3 } else { 1 }, radius: 3, ..Look::of(fill, line) };
         let mut block = Block::rect(width, height, look, Some(self.tip(thread)));
         block.shapes.push(Shape::Text {
             x: width / 2,

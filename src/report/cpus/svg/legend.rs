@@ -35,11 +35,7 @@ pub fn entries(map: &Map, drawn: &[&Thread]) -> Vec<Block> {
         let kinds: BTreeSet<CoreKind> = map.host.cores().iter().map(|core| core.kind).collect();
         entries.extend(kinds.into_iter().map(kind));
     }
-    let waits = |thread: &Thread| {
-        let vcpus = thread.uses.iter().filter_map(|one| one.vcpus.as_ref());
-        vcpus.map(|vcpus| vcpus.len().max(1)).sum::<usize>() > 1
-    };
-    if drawn.iter().any(|thread| waits(thread)) {
+    if drawn.iter().any(|thread| thread.is_shared()) {
         let look = Look { line_width: 3, ..Look::of(colours::IDLE, colours::CONFLICT) };
         entries.push(entry(look, "more vCPUs than one"));
     }

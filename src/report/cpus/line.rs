@@ -30,7 +30,7 @@ impl Line {
     /// Adds a text in this style.
     pub fn push(&mut self, style: Style, text: &str) {
         self.width += text.chars().count();
-        match style == Style::new() {
+        match style == Style::new() || text.is_empty() {
             true => self.text.push_str(text),
             false => self.text.push_str(&format!("{style}{text}{style:#}")),
         }

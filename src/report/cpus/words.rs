@@ -5,6 +5,8 @@ use crate::units::{CpuSet, counted, printable_up_to};
 
 /// Longer names are cut: a captured host may say anything.
 const LONGEST: usize = 80;
+/// Enough for the numbers of all CPUs of two choices on most hosts.
+const LONGEST_WHY: usize = 16 << 10;
 /// As `v100-103`.
 const LONGEST_LABEL: usize = 8;
 
@@ -24,9 +26,9 @@ pub(super) fn legend(drawn: &[&Thread]) -> Vec<&'static str> {
     let all = [
         (uses().any(|one| is_known(one, true)), "v0: vCPU 0"),
         (uses().any(|one| is_known(one, false)), "v: a vCPU"),
-        (drawn.iter().any(|thread| thread.is_shared()), "more vCPUs than one on a CPU wait for each other"),
         (uses().any(|one| one.emulator), "Q: QEMU's main thread, workers and helpers"),
         (uses().any(|one| one.iothreads), "I: I/O threads"),
+        (drawn.iter().any(|thread| thread.is_shared()), "more vCPUs than one on a CPU wait for each other"),
     ];
     all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, text)| text).collect()
 }
@@ -47,7 +49,7 @@ pub(super) fn sentence(machine: &Shown) -> String {
     let state = if machine.runs { "runs" } else { "planned" };
     let mut text = format!("{} ({state}): {number} ", name(machine));
     match (&machine.why, machine.pinned) {
-        (Some(why), true) => text.push_str(&format!("on {}", printable_up_to(why, 10 * LONGEST))),
+        (Some(why), true) => text.push_str(&format!("on {}", printable_up_to(why, LONGEST_WHY))),
         (_, true) => text.push_str(&format!("on {}", cpus.numbered())),
         (_, false) => text.push_str(&format!("without CPUs of their own, on any of {}", cpus.numbered())),
     }

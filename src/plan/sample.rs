@@ -167,6 +167,7 @@ pub fn qemu() -> QemuFacts {
         binary: "/usr/bin/qemu-system-x86_64".into(),
         version: "7.2.22".to_owned(),
         machines: set("q35 pc pc-q35-7.2 microvm"),
+        most_vcpus: BTreeMap::new(),
         q35_properties: set("hpet smm vmport"),
         object_properties: BTreeMap::new(),
         devices: devices.split_whitespace().map(|name| (name.to_owned(), Default::default())).collect(),

@@ -124,7 +124,10 @@ pub struct Topology {
     /// Dies in a socket. Default 1.
     #[serde(default = "one")]
     pub dies: u32,
-    /// Cores in a die.
+    /// Modules in a die: cores that share a level 2 cache, as most efficiency cores do. It needs QEMU 10. Default 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub modules: u32,
+    /// Cores in a module, or in a die if no modules are written.
     pub cores: u32,
     /// Threads of a core. Default 1.
     #[serde(default = "one")]
@@ -135,10 +138,15 @@ fn one() -> u32 {
     1
 }
 
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
 impl Topology {
     /// The number of vCPUs that it holds; `None` if the product is beyond 32 bits.
     pub fn vcpus(self) -> Option<u32> {
-        self.sockets.checked_mul(self.dies)?.checked_mul(self.cores)?.checked_mul(self.threads)
+        let parts = [self.dies, self.modules, self.cores, self.threads];
+        parts.into_iter().try_fold(self.sockets, u32::checked_mul)
     }
 }
 
@@ -209,6 +217,7 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
     let parts = [
         ("sockets", topology.sockets),
         ("dies", topology.dies),
+        ("modules", topology.modules),
         ("cores", topology.cores),
         ("threads", topology.threads),
     ];
@@ -224,7 +233,7 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
         (None, _) => {
             problems
                 .add("cpu.topology", "`cpu.topology` has too many vCPUs")
-                .allowed(format!("sockets × dies × cores × threads of at most {MAX_VCPUS}"));
+                .allowed(format!("sockets × dies × modules × cores × threads of at most {MAX_VCPUS}"));
         }
         (Some(held), Some((wanted, what))) if held != wanted => {
             let product = parts.map(|(_, count)| count.to_string()).join(" × ");
@@ -233,7 +242,9 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
                     "cpu.topology",
                     format!("`cpu.topology` has {}, but {what} {wanted}", counted(held as usize, "vCPU", "vCPUs")),
                 )
-                .allowed(format!("sockets × dies × cores × threads equal to the vCPUs; here {product} = {held}"))
+                .allowed(format!(
+                    "sockets × dies × modules × cores × threads equal to the vCPUs; here {product} = {held}"
+                ))
                 .help("leave `topology` out: it is derived from the placement");
         }
         _ => {}

@@ -106,9 +106,10 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             "cpu.topology",
             Hard,
             format!(
-                "sockets × dies × cores × threads, {} × {} × {} × {}, are not {}",
+                "sockets × dies × modules × cores × threads, {} × {} × {} × {} × {}, are not {}",
                 topology.sockets,
                 topology.dies,
+                topology.modules,
                 topology.cores,
                 topology.threads,
                 counted(count, "vCPU", "vCPUs")

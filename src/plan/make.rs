@@ -34,6 +34,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     }
     quiet::decide(&mut draft, &cgroup);
     let isolation = isolation::decide(&mut draft, &mut placement, &cgroup, moves.as_ref());
+    isolation::check_real_time(&mut draft, &placement, isolation.as_ref());
     command::finish(&mut draft);
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);

@@ -109,9 +109,10 @@ fn placement(plan: &Plan, origins: bool) -> String {
     let modules = (t.modules > 1).then_some((t.modules, "module"));
     let parts = [(t.sockets, "socket"), (t.dies, "die")].into_iter().chain(modules);
     let parts = parts.chain([(t.cores, "core"), (t.threads, "thread")]);
+    let class = placement.scheduler.map(|class| format!("\nthe vCPUs run in real time, {class:?}")).unwrap_or_default();
     let why = placement.why.iter().filter(|_| origins).map(|why| format!("\nthe vCPUs are on {why}"));
     format!(
-        "{table}\nthe guest sees {}{}",
+        "{table}\nthe guest sees {}{class}{}",
         parts.map(|(number, one)| of(number, one)).collect::<Vec<_>>().join(" × "),
         why.collect::<String>()
     )

@@ -1,6 +1,6 @@
 //! Places every thread of QEMU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::draft::Draft;
 use super::cores::Cores;
@@ -10,6 +10,7 @@ use super::told::{Can, Told};
 use super::wish::Wish;
 use super::{checks, choose};
 use crate::host::Host;
+use crate::machine::{Pin, VcpuCpus};
 use crate::units::CpuSet;
 
 /// Places all threads, says what is not ideal about it, and what the guest is told. With emulation (not `kvm`) that is cores
@@ -30,20 +31,27 @@ pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]
     }
     // An empty list pins nothing.
     let pin = cpu.pin.as_ref().filter(|pin| !pin.is_empty());
-    let chosen = match pin {
-        Some(pin) => {
-            let usable = pin.intersection(cores.usable());
-            let ordered = cores.ordered(&usable);
+    let each = pin.and_then(|pin| each(pin, &cores, count));
+    let chosen = match (&each, pin) {
+        (Some(each), _) => each.iter().map(|cpus| cpus.iter().next().filter(|_| cpus.len() == 1)).collect(),
+        (None, Some(pin)) => {
+            let ordered = cores.ordered(&pin.cpus().intersection(cores.usable()));
             (ordered.len() >= count).then(|| ordered[..count].to_vec())
         }
-        None => own.as_ref().map(|own| own.cpus.clone()),
+        (None, None) => own.as_ref().map(|own| own.cpus.clone()),
     };
+    let chosen: Option<Vec<u32>> = chosen.filter(|cpus| cpus.iter().collect::<BTreeSet<_>>().len() == count);
     let pinned = chosen.is_some();
-    let vcpus: Vec<CpuSet> = match &chosen {
-        Some(cpus) => cpus.iter().map(|cpu| CpuSet::from_iter([*cpu])).collect(),
-        None => vec![cores.shared(); count],
+    let vcpus: Vec<CpuSet> = match (&chosen, each) {
+        (Some(cpus), _) => cpus.iter().map(|cpu| CpuSet::from_iter([*cpu])).collect(),
+        (None, Some(each)) => each,
+        (None, None) => vec![cores.shared(); count],
     };
-    let used: CpuSet = chosen.iter().flatten().copied().collect();
+    let used: CpuSet = match (&chosen, pin) {
+        (Some(cpus), _) => cpus.iter().copied().collect(),
+        (None, Some(pin @ Pin::Each(_))) => pin.cpus().intersection(cores.usable()),
+        (None, _) => CpuSet::new(),
+    };
     let asked =
         |set: &Option<CpuSet>| set.as_ref().map(|set| set.intersection(cores.usable())).filter(|s| !s.is_empty());
     let emulator = asked(&cpu.emulator).unwrap_or_else(|| cores.closest(&used));
@@ -59,19 +67,41 @@ pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]
         _ => Told::nothing(count, cpu.topology),
     };
     // A vCPU is told of the caches of the CPU on which its thread is made.
-    let born = used.iter().next().filter(|_| kvm).and_then(|first| born(draft.host, &cores, first, &used, &emulator));
+    let born = chosen
+        .iter()
+        .flatten()
+        .copied()
+        .next()
+        .filter(|_| kvm)
+        .and_then(|first| born(draft.host, &cores, first, &used, &emulator));
     let placement = Placement {
         vcpus,
         pinned,
         emulator,
         iothreads: iothreads.iter().map(|id| (id.clone(), io.clone())).collect(),
+        scheduler: cpu.scheduler.filter(|scheduler| scheduler.priority().is_some()),
         born,
         topology: told.topology,
         why: own.as_ref().filter(|_| pin.is_none()).map(|own| own.why.clone()),
     };
-    let found = Found { cores: &cores, wish: &wish, own: own.as_ref(), keeps, placement: &placement };
+    let ordered = chosen.as_ref().map(|_| cores.ordered(&used)).filter(|ordered| {
+        kvm && cpu.topology.is_none() && Told::of(&cores, ordered, can, None).topology != told.topology
+    });
+    let found = Found { cores: &cores, wish: &wish, own: own.as_ref(), keeps, ordered, placement: &placement };
     checks::check(draft, &found);
     (placement, told)
+}
+
+/// The CPUs of each vCPU, if the user says what each has.
+fn each(pin: &Pin, cores: &Cores, count: usize) -> Option<Vec<CpuSet>> {
+    let Pin::Each(list) = pin else { return None };
+    let alone: CpuSet =
+        list.iter().filter_map(VcpuCpus::named).filter(|cpus| cpus.len() == 1).flat_map(CpuSet::iter).collect();
+    let usable = |set: CpuSet| Some(set).filter(|set| !set.is_empty());
+    let any = || usable(cores.shared().difference(&alone)).unwrap_or_else(|| cores.shared());
+    // One that is out of reach, or missing, is a hard finding.
+    let cpus = |vcpu: usize| usable(list.get(vcpu)?.named()?.intersection(cores.usable()));
+    Some((0..count).map(|vcpu| cpus(vcpu).unwrap_or_else(any)).collect())
 }
 
 /// The CPUs that QEMU is started on, if the emulator's have other caches than the vCPUs', of which `first` is one: free ones

@@ -55,14 +55,21 @@ impl Told {
         }
         let guest = Guest::of(topology);
         let (core, l2) = (shared(&below, |core| core.number), shared(&below, |core| core.module));
-        let l3 = shared(&below, |core| core.domain);
+        let (l3, package) = (shared(&below, |core| core.domain), shared(&below, |core| core.die.0 as usize));
         let known = below.iter().all(|core| cores.domains().get(core.domain).is_some_and(|domain| domain.cache));
         let mut given = vec![0; cores.list().len()];
         below.iter().for_each(|core| given[core.number] += 1);
         let whole = same(&guest.by_bits(guest.core), &core)
             && below.iter().all(|core| core.whole() && given[core.number] == core.threads.len());
-        let sockets =
-            topology.sockets == 1 || same(&guest.by_bits(guest.socket), &shared(&below, |core| core.die.0 as usize));
+        let part = |parts: u32, bits: u32, truth: &[usize]| parts == 1 || same(&guest.by_bits(bits), truth);
+        let sockets = part(topology.sockets, guest.socket, &package);
+        let in_order = part(topology.threads, guest.core, &core)
+            && part(topology.modules, guest.module, &l2)
+            && part(topology.dies, guest.die, &l3);
+        // CPUs that the user gave in another order than that of their cores.
+        if asked.is_none() && !(in_order && sockets) {
+            return Self::nothing(cpus.len(), None);
+        }
         let l3_of_die = !known || same(&guest.by_bits(guest.die), &l3);
         let host_caches = can.host_caches && whole && {
             let all = [Level::L1, Level::L2, Level::L3].into_iter().filter(|level| *level != Level::L3 || known);

@@ -67,7 +67,7 @@ fn some(draft: &mut Draft, placement: &Placement, each: &[VcpuCpus]) {
         let detail = format!(
             "{} have only {} among them: each waits for the other",
             counted(alone.len(), "vCPU", "vCPUs"),
-            numbered(&different)
+            different.numbered()
         );
         draft.no("cpu.pin.shared", Soft, detail, "name another CPU for each, or several for all of them");
         draft.about("cpu.pin");

@@ -44,7 +44,7 @@ fn in_the_way(
     let shared = placement.emulator.iter().chain(io).collect::<CpuSet>().intersection(&vcpus);
     if !shared.is_empty() {
         let detail =
-            format!("QEMU's other threads run on CPUs {shared} too, and would wait for the vCPUs in real time");
+            format!("QEMU's other threads run on {} too, and would wait for the vCPUs in real time", shared.numbered());
         return Some((
             detail,
             "take these CPUs out of `cpu.emulator` and `cpu.iothreads`, or use fewer vCPUs".to_owned(),
@@ -53,8 +53,10 @@ fn in_the_way(
     let alone = isolation.filter(|isolation| isolation.partition().is_some()).map(|isolation| isolation.cpus.clone());
     let others = vcpus.difference(&draft.host.cpus.isolated.union(&alone.unwrap_or_default()));
     if !others.is_empty() {
-        let detail =
-            format!("the host's programs may run on CPUs {others} too, and would wait for the vCPUs in real time");
+        let detail = format!(
+            "the host's programs may run on {} too, and would wait for the vCPUs in real time",
+            others.numbered()
+        );
         let remedy = format!("`host: (isolate: Partition)` keeps them off, as does the kernel's `isolcpus={vcpus}`");
         return Some((detail, remedy));
     }
@@ -88,12 +90,12 @@ mod tests {
         assert!(refused(&shared).unwrap().starts_with("the host's programs may run on CPUs 2-3 too"));
         small.cpus.isolated = CpuSet::from_iter([3]);
         let half = of("pin: \"2-3\", scheduler: Fifo(1)", "", &small);
-        assert!(refused(&half).unwrap().starts_with("the host's programs may run on CPUs 2 too"));
+        assert!(refused(&half).unwrap().starts_with("the host's programs may run on CPU 2 too"));
         small.cpus.isolated = CpuSet::from_iter([2, 3]);
         let isolated = of("pin: \"2-3\", scheduler: Fifo(1)", "", &small);
         assert_eq!((refused(&isolated), isolated.placement.scheduler.unwrap().priority()), (None, Some(1)));
         let emulator = of("pin: \"2-3\", emulator: \"3\", scheduler: Fifo(1)", "", &small);
-        assert!(refused(&emulator).unwrap().starts_with("QEMU's other threads run on CPUs 3 too"));
+        assert!(refused(&emulator).unwrap().starts_with("QEMU's other threads run on CPU 3 too"));
         let floating = of("pin: [\"2\", \"Any\"], scheduler: RoundRobin(1)", "", &small);
         assert!(refused(&floating).unwrap().starts_with("a vCPU in real time needs a CPU of its own"));
         let normal = of("pin: \"2-3\", scheduler: Normal", "", &small);

@@ -36,7 +36,7 @@ pub use subjects::hooks::{Hook, Hooks};
 pub use subjects::host::{DevicePlace, Frequency, HostTuning, Isolate, Place as HostPlace, ThpDefrag};
 pub use subjects::input::{Input, InputDevice, Toggle};
 pub use subjects::looking_glass::LookingGlass;
-pub use subjects::memory::{Memory, Pages};
+pub use subjects::memory::{Memory, Numa, Pages};
 pub use subjects::network::{Backend, Link, MacvtapMode, MacvtapPort, Network, NetworkModel};
 pub use subjects::pci::{PciDevice, Property, Rebar, Revive};
 pub use subjects::pin::{Pin, VcpuCpus};

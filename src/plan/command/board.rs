@@ -51,7 +51,9 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
         machine.set_from("smp-cache.0.cache", "l2", by_fact("these cores share their L2 cache with others"));
         machine.set("smp-cache.0.topology", "module");
     }
-    machine.set_from("memory-backend", memory::BACKEND, draft.file("memory"));
+    if !memory::guest_has_nodes(draft, decided.placement) {
+        machine.set_from("memory-backend", memory::BACKEND, draft.file("memory"));
+    }
     for (key, node) in firmware.flash() {
         machine.set_from(key, *node, firmware.origin());
     }

@@ -77,6 +77,8 @@ pub(super) struct Cores {
     zero_domain: Option<usize>,
     /// Whether Intel made the processor.
     intel: bool,
+    /// Whether the CPUs of a NUMA node follow each other whatever their caches are.
+    by_node: bool,
 }
 
 impl Cores {
@@ -133,7 +135,7 @@ impl Cores {
         }
         let zero_domain = domain_of.get(&0).copied();
         let intel = cpus.vendor.as_deref() == Some("GenuineIntel");
-        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain, intel }
+        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain, intel, by_node: false }
     }
 
     /// The CPUs that QEMU may run on.
@@ -171,6 +173,11 @@ impl Cores {
         self.zero_domain
     }
 
+    /// The same for a guest with NUMA nodes of its own.
+    pub fn by_node(self, by_node: bool) -> Self {
+        Self { by_node, ..self }
+    }
+
     /// Whether Intel made the processor.
     pub fn intel(&self) -> bool {
         self.intel
@@ -197,7 +204,16 @@ impl Cores {
             cpus.iter().filter_map(|cpu| self.index(cpu).map(|index| (cpu, &self.list[index], index))).collect();
         ordered.sort_by_key(|(cpu, core, index)| {
             let first_node = self.domains.get(core.domain).and_then(|domain| domain.node);
-            (core.die.0, in_part(core.domain), first_node, core.domain, core.node, *index, *cpu)
+            (
+                core.die.0,
+                core.node.filter(|_| self.by_node),
+                in_part(core.domain),
+                first_node,
+                core.domain,
+                core.node,
+                *index,
+                *cpu,
+            )
         });
         ordered.into_iter().map(|(cpu, ..)| cpu).collect()
     }

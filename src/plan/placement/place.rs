@@ -10,7 +10,7 @@ use super::told::{Can, Told};
 use super::wish::Wish;
 use super::{checks, choose};
 use crate::host::Host;
-use crate::machine::{Pin, VcpuCpus};
+use crate::machine::{Numa, Pin, VcpuCpus};
 use crate::units::CpuSet;
 
 /// Places all threads, says what is not ideal about it, and what the guest is told. With emulation (not `kvm`) that is cores
@@ -18,7 +18,7 @@ use crate::units::CpuSet;
 pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]) -> (Placement, Told) {
     let (cpu, host) = (&draft.machine.cpu, draft.host);
     let taken = host.machines.values().flat_map(CpuSet::iter).collect();
-    let cores = Cores::new(&host.cpus, &taken);
+    let cores = Cores::new(&host.cpus, &taken).by_node(draft.machine.memory.numa == Some(Numa::Guest));
     let mut wish = Wish::of(draft, &cores);
     let count = wish.count;
     let limited = cores.usable().len() < host.cpus.online.len();
@@ -84,7 +84,8 @@ pub(in super::super) fn place(draft: &mut Draft, kvm: bool, iothreads: &[String]
         topology: told.topology,
         why: own.as_ref().filter(|_| pin.is_none()).map(|own| own.why.clone()),
     };
-    let ordered = chosen.as_ref().map(|_| cores.ordered(&used)).filter(|ordered| {
+    let written = chosen.as_ref().filter(|_| matches!(pin, Some(Pin::Each(_))));
+    let ordered = written.map(|_| cores.ordered(&used)).filter(|ordered| {
         kvm && cpu.topology.is_none() && Told::of(&cores, ordered, can, None).topology != told.topology
     });
     let found = Found { cores: &cores, wish: &wish, own: own.as_ref(), keeps, ordered, placement: &placement };

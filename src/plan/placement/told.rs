@@ -210,9 +210,14 @@ fn shared(below: &[&Core], of: impl Fn(&Core) -> usize) -> Vec<usize> {
 
 /// Whether the vCPUs that have a number in common in the one list are those that have in the other.
 fn same(a: &[usize], b: &[usize]) -> bool {
-    let pairs: BTreeSet<(usize, usize)> = a.iter().copied().zip(b.iter().copied()).collect();
-    let count = |of: fn(&(usize, usize)) -> usize| pairs.iter().map(of).collect::<BTreeSet<_>>().len();
-    a.len() == b.len() && count(|pair| pair.0) == pairs.len() && count(|pair| pair.1) == pairs.len()
+    let mut pairs: Vec<(usize, usize)> = a.iter().copied().zip(b.iter().copied()).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    let mut seconds: Vec<usize> = pairs.iter().map(|(_, second)| *second).collect();
+    seconds.sort_unstable();
+    a.len() == b.len()
+        && pairs.windows(2).all(|pair| pair[0].0 != pair[1].0)
+        && seconds.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 fn number(n: usize) -> u32 {

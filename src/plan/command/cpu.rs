@@ -2,6 +2,7 @@
 
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
+use super::super::placement::is_amd;
 use super::decided::Decided;
 use super::enlightenments;
 use crate::machine::{Idle, cpu_property};
@@ -107,8 +108,7 @@ fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: boo
         draft.set_cpu(cpu, "invtsc", "on", by_fact("the host's time stamp counter runs at one rate"));
     }
     let topology = decided.told.topology;
-    let amd = matches!(host.vendor.as_deref(), Some("AuthenticAMD" | "HygonGenuine"));
-    if amd && (topology.threads > 1 || topology.dies > 1) {
+    if is_amd(host.vendor.as_deref()) && (topology.threads > 1 || topology.dies > 1) {
         draft.set_cpu(cpu, "topoext", "on", by_fact("AMD guests see SMT and the dies' caches only with it"));
     }
     if decided.told.host_caches {

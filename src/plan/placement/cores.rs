@@ -75,8 +75,8 @@ pub(super) struct Cores {
     domains: Vec<Domain>,
     /// CPU 0's.
     zero_domain: Option<usize>,
-    /// Whether Intel made the processor.
-    intel: bool,
+    /// `vendor_id` of the processor.
+    vendor: Option<String>,
     /// Whether the CPUs of a NUMA node follow each other whatever their caches are.
     by_node: bool,
 }
@@ -134,8 +134,8 @@ impl Cores {
             });
         }
         let zero_domain = domain_of.get(&0).copied();
-        let intel = cpus.vendor.as_deref() == Some("GenuineIntel");
-        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain, intel, by_node: false }
+        let vendor = cpus.vendor.clone();
+        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain, vendor, by_node: false }
     }
 
     /// The CPUs that QEMU may run on.
@@ -180,7 +180,12 @@ impl Cores {
 
     /// Whether Intel made the processor.
     pub fn intel(&self) -> bool {
-        self.intel
+        self.vendor.as_deref() == Some("GenuineIntel")
+    }
+
+    /// Whether it is one of AMD's, or of their kind.
+    pub fn amd(&self) -> bool {
+        is_amd(self.vendor.as_deref())
     }
 
     /// The CPUs for threads that have none of their own: all but the isolated ones, which nobody balances.
@@ -253,6 +258,11 @@ impl Cores {
         }
         closest
     }
+}
+
+/// Whether a processor of this `vendor_id` is one of AMD's, or of their kind.
+pub(in super::super) fn is_amd(vendor: Option<&str>) -> bool {
+    matches!(vendor, Some("AuthenticAMD" | "HygonGenuine"))
 }
 
 /// The number of each CPU's level 3 cache, else of its die, and what is known of each.

@@ -21,6 +21,7 @@ mod told_tests;
 mod why;
 mod wish;
 
+pub(super) use cores::is_amd;
 pub(super) use place::place;
 pub use placed::Placement;
 pub(super) use told::Told;

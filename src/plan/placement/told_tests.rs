@@ -2,7 +2,7 @@
 
 use super::super::Plan;
 use super::super::sample::{self, Shape, host};
-use crate::host::{Cache, CacheKind, CoreKind, Host};
+use crate::host::{Cache, CacheKind, CoreKind, Cpus, Host};
 use crate::qemu::QemuFacts;
 use crate::units::{CpuSet, Size};
 
@@ -111,6 +111,9 @@ fn hybrid() -> Host {
 #[test]
 fn a_p_core_of_intel_has_more_ids_than_its_guest() {
     assert_eq!(told("vcpus: 14", &hybrid()), ([1, 1, 7, 2], false, true));
+    // Nobody knows whose it is.
+    let unknown = Host { cpus: Cpus { vendor: None, ..hybrid().cpus }, ..hybrid() };
+    assert!(!told("vcpus: 14", &unknown).1);
     // Of two kinds, no topology is true.
     assert!(!told("pin: \"0-16\"", &hybrid()).2);
 }

@@ -105,7 +105,7 @@ fn devices(pci: &Pci, names: &Names, owners: &BTreeMap<PciAddress, String>) -> V
     let mut slots: BTreeMap<(u32, u8, u8), Vec<&PciFunction>> = BTreeMap::new();
     for function in pci.functions.iter().filter(|f| owners.contains_key(&f.address) || f.is_gpu()) {
         let address = function.address;
-        slots.entry((address.domain.into(), address.bus, address.device)).or_default().push(function);
+        slots.entry((address.domain, address.bus, address.device)).or_default().push(function);
     }
     let device = |((domain, bus, device), functions): ((u32, u8, u8), Vec<&PciFunction>)| {
         let first = functions.first()?;

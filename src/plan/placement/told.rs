@@ -137,7 +137,7 @@ fn ids(cores: &Cores, below: &[&Core], level: Level) -> Option<usize> {
     // A processor that could have SMT, or has it switched off, keeps the ids of the second threads (an i5-8400's leaf 4 begins
     // with 0x1c004121, two ids for an L1 of one thread). Intel's P cores have eight ids for an L2 (0xfc01c143 on Alder Lake).
     let uncertain = |core: &&Core| core.online < 2 || !cores.amd() && core.kind != CoreKind::Uniform;
-    if below.iter().any(|core| uncertain(core)) {
+    if below.iter().any(uncertain) {
         return None;
     }
     let domain = |core: &Core| cores.domains().get(core.domain);

@@ -189,6 +189,11 @@ pub enum Command {
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
     Unit(UnitArgs),
+    /// Make a machine file from a libvirt domain and its hooks, or from a QEMU script
+    ///
+    /// It reads, and starts nothing: libvirt need not be there. Without `-o` the machine file is printed, and the report goes to
+    /// standard error. `vfio-run man import` tells what becomes of what.
+    Import(ImportArgs),
     /// Show what is known about this host; with `--json`, for `plan --host`
     Host,
     /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what forbids it
@@ -301,6 +306,30 @@ pub struct StatusArgs {
     /// Print only the names of the machines that run or were left behind, one a line; completions use it
     #[arg(long, conflicts_with = "name")]
     pub names: bool,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("from").args(["domain", "libvirt", "qemu"]).required(true))]
+pub struct ImportArgs {
+    /// A domain in XML, as `virsh dumpxml` prints it; `-` reads it from standard input
+    #[arg(value_name = "DOMAIN", value_hint = ValueHint::FilePath)]
+    pub domain: Option<PathBuf>,
+    /// The domain of this name in /etc/libvirt/qemu, with its hooks
+    #[arg(long, value_name = "NAME")]
+    pub libvirt: Option<String>,
+    /// A shell script that starts QEMU, or a QEMU command line
+    #[arg(long, value_name = "SCRIPT", value_hint = ValueHint::FilePath)]
+    pub qemu: Option<PathBuf>,
+    /// The machine file to write; a file that exists is never overwritten
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// The folder of libvirt's hooks: `qemu`, `qemu.d`, `kvm.conf`; /etc/libvirt/hooks with --libvirt
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub hooks: Option<PathBuf>,
+    /// Fail if a person must decide anything; then nothing is written
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `stop`.

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod commands;
 pub mod fill;
 pub mod host;
+pub mod import;
 pub mod journal;
 pub mod machine;
 pub mod manual;

@@ -339,3 +339,54 @@ fn the_schema_and_the_help_are_there() {
         }
     });
 }
+
+#[test]
+fn a_domain_becomes_a_machine_file_that_is_planned() {
+    each(|world| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let domain = folder.join("domains/desk.xml");
+        let (domain, ron) = (domain.to_str().unwrap(), world.path("desk.ron"));
+        let (ron_text, host) = (ron.to_str().unwrap(), folder.join("hosts/ryzen-7950x3d.json"));
+        let done = world.done(&["import", "--strict", "-o", ron_text, domain]).with(0);
+        assert!(done.out.contains("nothing needs you") && done.out.contains("vfio-run check"), "{done:?}");
+        // The images and cards of that machine are not this host's.
+        let plan = world.done(&["plan", "--host", host.to_str().unwrap(), ron_text]).with(3);
+        assert!(plan.out.contains("desk"), "{plan:?}");
+
+        // What exists is not overwritten.
+        let before = std::fs::read_to_string(&ron).unwrap();
+        let again = world.done(&["import", "-o", ron_text, domain]).with(1);
+        assert!(again.err.contains("exists already"), "{again:?}");
+        assert_eq!(std::fs::read_to_string(&ron).unwrap(), before);
+
+        // Without a file to write, the machine is on standard output and the report is not.
+        let hooks = folder.join("domains/hooks");
+        let printed = world.done(&["import", "--hooks", hooks.to_str().unwrap(), domain]).with(0);
+        assert!(printed.out.starts_with("(\n    name: \"desk\"") && printed.out.ends_with(")\n"), "{printed:?}");
+        assert!(printed.err.contains("needs you") && printed.err.contains("ddcutil"), "{printed:?}");
+
+        let strict = world.path("strict.ron");
+        let refused = world.done(&[
+            "import",
+            "--strict",
+            "-q",
+            "-o",
+            strict.to_str().unwrap(),
+            "--hooks",
+            hooks.to_str().unwrap(),
+            domain,
+        ]);
+        assert!(
+            refused.code == Some(3) && refused.out.contains("ddcutil") && !refused.out.contains("done by itself"),
+            "{refused:?}"
+        );
+        assert!(!strict.exists());
+        let json = world.done(&["import", "--json", domain]).with(0).json();
+        assert_eq!((&json["name"], &json["needs_you"]), (&"desk".into(), &false.into()));
+        assert!(json["entries"].as_array().unwrap().iter().any(|entry| entry["verdict"] == "done-by-itself"));
+
+        let wrong = world.file("wrong.xml", "<domain>\n<a></b></domain>");
+        let wrong = world.done(&["import", wrong.to_str().unwrap()]).with(2);
+        assert!(wrong.err.contains("wrong.xml: line 2, column "), "{wrong:?}");
+    });
+}

@@ -5,6 +5,8 @@
 
 #[path = "fuzz/files.rs"]
 mod files;
+#[path = "fuzz/import.rs"]
+mod import;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/qmp.rs"]

@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "report", "run", "cli", "manual", "journal", "plan", "change", "qemu", "host", "machine", "fill",
+            "report", "run", "cli", "manual", "journal", "import", "plan", "change", "qemu", "host", "machine", "fill",
             "trusted", "units",
         ],
     ),
@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "run::rehearsing",
             "cli",
+            "import",
             "plan",
             "qemu::command",
             "host::cpus",
@@ -66,6 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("cli", &["manual", "change", "machine", "fill", "units"]),
     ("manual", &["machine"]),
+    ("import", &["host::root", "machine", "units"]),
     ("journal", &["change", "host::root", "trusted", "units"]),
     ("plan", &["change", "qemu", "host", "machine", "units"]),
     (

@@ -8,6 +8,7 @@ mod devices;
 mod disk;
 mod help;
 mod host;
+mod import;
 mod man;
 mod plan;
 mod recover;
@@ -67,6 +68,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Rehearse(args) => rehearse::rehearse(&args, output),
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),
+        Command::Import(args) => import::import(&args, output),
         Command::Host => host::host(output),
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),

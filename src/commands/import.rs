@@ -1,0 +1,124 @@
+//! `vfio-run import DOMAIN.xml`.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::shared::planned;
+use crate::cli::{ImportArgs, OutputArgs};
+use crate::host::Root;
+use crate::import::{self, Beside, Imported};
+use crate::report;
+use crate::units::exit;
+
+/// Where libvirt keeps its domains.
+const DOMAINS: &str = "/etc/libvirt/qemu";
+/// Where libvirt looks for hooks.
+const HOOKS: &str = "/etc/libvirt/hooks";
+/// Larger than any domain or script.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Makes a machine file from a domain.
+pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
+    let root = planned::root();
+    let (shown, text) = read(args, &root)?;
+    if let Some(folder) = args.hooks.as_ref().filter(|folder| !folder.is_dir()) {
+        bail!("{} is no folder; libvirt's hooks are in {HOOKS}", folder.display());
+    }
+    let target =
+        args.output.as_deref().map(std::path::absolute).transpose().context("cannot tell where the file is")?;
+    if let Some(target) = target.as_ref().filter(|target| target.symlink_metadata().is_ok()) {
+        bail!("{} exists already, and is not overwritten: name another file with `-o`", target.display());
+    }
+    let path = target.clone().unwrap_or_else(|| PathBuf::from("/machine.ron"));
+    let (here, folder) = (Root::new("/"), args.hooks.as_deref().map(super::disk::absolute).transpose()?);
+    let hooks = match (&folder, &args.libvirt) {
+        (Some(folder), _) => Some((&here, folder.as_path())),
+        (None, Some(_)) => Some((&root, Path::new(HOOKS))),
+        (None, None) => None,
+    };
+    let beside = Beside { root: Some(&root), hooks, path: &path };
+    let read = match args.qemu {
+        Some(_) => import::script(&text, &shown, beside),
+        None => import::domain(&text, beside),
+    };
+    let imported = match read {
+        Ok(imported) => imported,
+        Err(error) => {
+            report::complain(&format!("{shown}: {error}"));
+            return Ok(exit::USAGE);
+        }
+    };
+    let refused = args.strict && imported.needs_person();
+    if let Some(target) = target.as_ref().filter(|_| !refused) {
+        write(target, &imported.file)?;
+    }
+    show(args, output, &imported, refused)?;
+    Ok(if refused { exit::REFUSED } else { exit::OK })
+}
+
+/// The domain's text, and what it is called in messages.
+fn read(args: &ImportArgs, root: &Root) -> Result<(String, String)> {
+    let (shown, bytes) = match (&args.libvirt, args.domain.as_ref().or(args.qemu.as_ref())) {
+        (Some(name), _) => {
+            if name.is_empty() || name.contains('/') || name.starts_with('.') {
+                bail!("{name:?} is no name of a domain; `ls {DOMAINS}` shows them");
+            }
+            let path = format!("{DOMAINS}/{name}.xml");
+            let bytes = root.bytes(&path, MAX_TEXT);
+            let bytes = bytes.with_context(|| {
+                format!("cannot read {path}; only root may, and `ls {DOMAINS}` shows which there are")
+            })?;
+            (path, bytes)
+        }
+        (None, Some(path)) if path == Path::new("-") => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().lock().take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes);
+            read.context("cannot read standard input")?;
+            ("standard input".to_owned(), bytes)
+        }
+        (None, Some(path)) => {
+            let bytes = Root::new("/").bytes(super::disk::absolute(path)?, MAX_TEXT);
+            (path.display().to_string(), bytes.with_context(|| format!("cannot read {}", path.display()))?)
+        }
+        (None, None) => bail!("name a domain's file, or `--libvirt NAME`"),
+    };
+    if bytes.len() > MAX_TEXT {
+        bail!("{shown} is larger than 1 MiB, and no domain or script is");
+    }
+    let text = String::from_utf8(bytes).ok().with_context(|| format!("{shown} is not UTF-8; save it as UTF-8"))?;
+    Ok((shown, text))
+}
+
+/// Writes the machine file, for its owner and others to read; what is there stays.
+fn write(target: &Path, text: &str) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(target)
+        .with_context(|| format!("cannot make {}", target.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", target.display()))
+}
+
+fn show(args: &ImportArgs, output: OutputArgs, imported: &Imported, refused: bool) -> Result<()> {
+    let written = args.output.as_deref().filter(|_| !refused);
+    if output.json {
+        let needs = imported.needs_person();
+        return report::json(&serde_json::json!({
+            "name": imported.name, "machine": imported.file, "written": written, "needs_you": needs,
+            "entries": imported.entries,
+        }));
+    }
+    let text = report::import(imported, written, output.verbose > 0, output.quiet);
+    if args.output.is_none() {
+        if !refused {
+            report::print(imported.file.as_bytes());
+        }
+        report::complain(&text);
+    } else if !text.is_empty() {
+        report::say(&text);
+    }
+    Ok(())
+}

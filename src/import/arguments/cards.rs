@@ -1,0 +1,94 @@
+//! Network cards.
+
+use super::{Became, Members, State};
+use crate::import::context::Context;
+use crate::machine::{Backend, Network, NetworkModel};
+use crate::units::Forward;
+
+/// The model that QEMU's driver is.
+pub fn model(driver: &str) -> Option<NetworkModel> {
+    Some(match driver {
+        "virtio-net-pci" | "virtio-net" | "virtio" => NetworkModel::Virtio,
+        "e1000e" => NetworkModel::E1000e,
+        "e1000" | "e1000-82545em" | "e1000-82544gc" => NetworkModel::E1000,
+        "rtl8139" => NetworkModel::Rtl8139,
+        "vmxnet3" => NetworkModel::Vmxnet3,
+        _ => return None,
+    })
+}
+
+/// `-netdev`: what the card that refers to it is connected to.
+pub fn netdev(state: &State, members: &Members) -> Option<Became> {
+    let id = members.get("id")?;
+    state.used.contains(id).then(Became::taken).flatten()
+}
+
+/// `-device` of a card.
+pub fn device(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -> Option<Became> {
+    let model = model(driver)?;
+    let id = members.get("netdev")?;
+    let mut network = of(state.named.get(id)?)?;
+    network.model = model;
+    network.mac = members.get("mac").map(str::to_owned);
+    state.used.insert(id.to_owned());
+    add(cx, network)
+}
+
+/// `-nic`, and `-net nic` with its other half.
+pub fn nic(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option<Became> {
+    let members = Members::parse(value)?;
+    match (option, members.driver()?) {
+        (_, "none") => {
+            cx.machine.networks = Some(Vec::new());
+            Became::taken()
+        }
+        ("net", "nic") => {
+            state.nic = Some(members);
+            Became::taken()
+        }
+        _ => {
+            let mut network = of(&members)?;
+            let nic = if option == "net" { state.nic.take().unwrap_or_default() } else { members };
+            network.model = nic.get("model").map_or(Some(NetworkModel::E1000), model)?;
+            network.mac = nic.get("macaddr").or(nic.get("mac")).map(str::to_owned);
+            add(cx, network)
+        }
+    }
+}
+
+fn add(cx: &mut Context, network: Network) -> Option<Became> {
+    cx.machine.networks.get_or_insert_default().push(network);
+    Became::taken()
+}
+
+fn of(members: &Members) -> Option<Network> {
+    let mut network = Network::default();
+    network.backend = match members.driver()? {
+        "user" => Backend::User,
+        "bridge" => Backend::Bridge(members.get("br").unwrap_or("br0").to_owned()),
+        "tap" => match (members.get("ifname"), members.get("br")) {
+            (Some(name), _) => Backend::Tap(name.to_owned()),
+            (None, Some(bridge)) => Backend::Bridge(bridge.to_owned()),
+            (None, None) => return None,
+        },
+        _ => return None,
+    };
+    for (key, value) in members.rest() {
+        match key {
+            "hostfwd" => network.forward.push(forward(value)?),
+            "smb" => return None,
+            _ => {}
+        }
+    }
+    Some(network)
+}
+
+/// `tcp:127.0.0.1:5555-:3389`, as QEMU writes a forwarded port.
+fn forward(value: &str) -> Option<Forward> {
+    let (protocol, rest) = value.split_once(':')?;
+    let (host, guest) = rest.split_once('-')?;
+    let guest = guest.rsplit(':').next()?;
+    let host = host.trim_start_matches(':');
+    let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+    format!("{protocol} {host}:{guest}").parse().ok()
+}

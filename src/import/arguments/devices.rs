@@ -1,0 +1,257 @@
+//! `-device`, `-object` and what they refer to.
+
+use super::{Became, Members, State, cards, drives};
+use crate::import::context::Context;
+use crate::import::domain::{event_device, looking_glass, sound_server, toggle};
+use crate::machine::{AppleSmc, Audio, Pages, PciDevice, Property, Sound, SoundCard, Tpm, UsbDevice, Video, Vsock};
+use crate::units::{PciAddress, Size, UsbIds};
+
+const MEMORY: &str = "Looking Glass's and Scream's memory is made by vfio-run";
+
+/// `-device`.
+pub fn device(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
+    let driver = members.driver()?;
+    match driver {
+        "ivshmem-plain" | "ivshmem" => {
+            let memory = state.named.get(members.get("memdev")?)?;
+            let path = memory.get("mem-path").unwrap_or_default();
+            let size = size(memory.get("size")?)?;
+            if path.starts_with("/dev/kvmfr") || path.contains("looking-glass") {
+                looking_glass(cx, size);
+            } else if path.contains("scream") {
+                cx.machine.scream = true;
+            } else {
+                return None;
+            }
+            Became::taken()
+        }
+        "usb-kbd" | "usb-mouse" | "usb-tablet" => {
+            Became::done("every machine has a keyboard and a mouse, and a tablet comes with a screen")
+        }
+        "virtio-keyboard-pci" | "virtio-mouse-pci" | "virtio-keyboard" | "virtio-mouse" => {
+            cx.machine.virtio_input = Some(true);
+            Became::taken()
+        }
+        "qemu-xhci" | "nec-usb-xhci" | "ich9-usb-ehci1" => {
+            Became::done("there is an xHCI controller if a device needs one")
+        }
+        "ioh3420" | "pcie-root-port" | "virtio-serial-pci" | "virtio-serial" | "ahci" | "ich9-ahci"
+        | "virtio-rng-pci" => Became::done("vfio-run makes the controllers that the devices need"),
+        "ich9-intel-hda" | "intel-hda" | "hda-duplex" | "hda-micro" | "hda-output" | "AC97" | "usb-audio" => {
+            card(cx, driver);
+            Became::taken()
+        }
+        "usb-host" if members.get("hostport").is_some() => {
+            let (bus, port) = members.get("hostbus").zip(members.get("hostport"))?;
+            let port = format!("{bus}-{port}").parse().ok()?;
+            cx.machine.usb.get_or_insert_default().push(UsbDevice { port: Some(port), ..UsbDevice::default() });
+            Became::taken()
+        }
+        "usb-host" => {
+            let id = members.get("vendorid").zip(members.get("productid"));
+            let hex = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+            let (vendor, product) = id?;
+            let ids = UsbIds { vendor: hex(vendor)?, product: hex(product)? };
+            cx.machine.usb.get_or_insert_default().push(UsbDevice { id: Some(ids), ..UsbDevice::default() });
+            Became::taken()
+        }
+        "isa-applesmc" => apple(cx),
+        "isa-debugcon" => Became::left("the firmware's own messages are for its developers"),
+        "vfio-pci" => function(cx, members),
+        "tpm-tis" | "tpm-crb" => tpm(cx, state, members),
+        "qxl-vga" | "qxl" | "VGA" | "virtio-vga" | "virtio-gpu-pci" => {
+            cx.machine.video = Some(match driver {
+                "VGA" => Video::Std,
+                "qxl-vga" | "qxl" => Video::Qxl,
+                _ => Video::Virtio,
+            });
+            Became::taken()
+        }
+        "virtio-balloon-pci" | "virtio-balloon" => {
+            Became::left("devices that are passed through pin all memory, so there is no balloon")
+        }
+        "virtserialport" | "virtconsole" => {
+            let name = members.get("name")?;
+            let known = name.starts_with("com.redhat.spice") || name == "org.qemu.guest_agent.0";
+            let id = members.get("chardev")?;
+            known.then(|| state.used.insert(id.to_owned()))?;
+            Became::done("the channels of the guest agent and of SPICE's clipboard are there")
+        }
+        "usb-redir" | "ich9-usb-uhci1" | "ich9-usb-uhci2" | "ich9-usb-uhci3" | "usb-ehci" | "piix3-usb-uhci"
+        | "virtio-scsi-pci" | "virtio-scsi" | "pcie-pci-bridge" | "pci-bridge" | "i82801b11-bridge" | "pxb-pcie"
+        | "x3130-upstream" | "xio3130-downstream" => {
+            if let Some(id) = members.get("chardev") {
+                state.used.insert(id.to_owned());
+            }
+            Became::done("vfio-run makes the controllers that the devices need")
+        }
+        "vhost-vsock-pci" => {
+            cx.machine.vsock = Vsock::Cid(members.get("guest-cid")?.parse().ok()?);
+            Became::taken()
+        }
+        _ => drives::device(state, driver, members).or_else(|| cards::device(cx, state, driver, members)),
+    }
+}
+
+fn tpm(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
+    let id = members.get("tpmdev")?;
+    let backend = state.named.get(id)?;
+    cx.machine.tpm = match backend.driver()? {
+        "passthrough" => Tpm::Passthrough(backend.get("path").unwrap_or("/dev/tpm0").into()),
+        _ => Tpm::V2,
+    };
+    state.used.extend([Some(id), backend.get("chardev")].into_iter().flatten().map(str::to_owned).collect::<Vec<_>>());
+    Became::taken()
+}
+
+/// The sound card that QEMU's driver is.
+pub fn card(cx: &mut Context, driver: &str) {
+    let card = match driver {
+        "AC97" => SoundCard::Ac97,
+        "usb-audio" => SoundCard::Usb,
+        _ => SoundCard::Ich9,
+    };
+    if let Audio::None = cx.machine.audio {
+        cx.machine.audio = Audio::Auto(Sound::default());
+    }
+    let sound = match &mut cx.machine.audio {
+        Audio::None => return,
+        Audio::Auto(sound)
+        | Audio::PipeWire(sound)
+        | Audio::Pulse(sound)
+        | Audio::Jack(sound)
+        | Audio::Alsa(sound)
+        | Audio::Spice(sound) => sound,
+    };
+    if card != SoundCard::Ich9 {
+        sound.card = card;
+    }
+    sound.microphone |= matches!(driver, "hda-duplex" | "hda-micro");
+}
+
+/// Apple's controller. Its key is in no machine file, since other users can read that.
+fn apple(cx: &mut Context) -> Option<Became> {
+    let file = format!("/etc/vfio-run/{}.osk", cx.machine.name);
+    cx.machine.apple_smc = Some(AppleSmc { key_file: file.clone().into() });
+    let words = format!(
+        "Apple's key is read from a file, so that no list of processes shows it: write the 64 characters of your own Mac's into {file}"
+    );
+    cx.comment("apple_smc", words.clone());
+    Some(Became(super::Verdict::TakenOver, words))
+}
+
+fn function(cx: &mut Context, members: &Members) -> Option<Became> {
+    let address: PciAddress = members.get("host")?.parse().ok()?;
+    let mut device = PciDevice::at(address.into());
+    for (key, value) in members.rest() {
+        match key {
+            "host" | "id" | "bus" | "addr" | "multifunction" => {}
+            "romfile" => device.rom = Some(value.into()),
+            "x-vga" => device.x_vga = Some(value == "on"),
+            "bootindex" => device.boot = value.parse().ok(),
+            _ => drop(device.properties.insert(key.to_owned(), property(value))),
+        }
+    }
+    cx.machine.pci.push(device);
+    Became::taken()
+}
+
+/// A property's value of its kind.
+pub fn property(value: &str) -> Property {
+    match value {
+        "on" | "yes" | "true" => Property::Switch(true),
+        "off" | "no" | "false" => Property::Switch(false),
+        _ => value.parse().map_or_else(|_| Property::Text(value.to_owned()), Property::Number),
+    }
+}
+
+/// `-object`.
+pub fn object(cx: &mut Context, members: &Members, _: &State) -> Option<Became> {
+    match members.driver()? {
+        "input-linux" => {
+            let all = members.on("grab_all").or(members.on("grab-all")).filter(|all| *all);
+            let keys = members.get("grab-toggle").and_then(toggle);
+            event_device(cx, members.get("evdev")?, all, members.on("repeat"), keys);
+            Became::taken()
+        }
+        "memory-backend-file" => {
+            let path = members.get("mem-path")?;
+            if path.contains("hugepages") {
+                cx.machine.memory.pages = Pages::Huge(Size::bytes(2 * Size::MIB));
+                return Became::taken();
+            }
+            let known = path.starts_with("/dev/kvmfr") || path.contains("looking-glass") || path.contains("scream");
+            known.then(|| Became::done(MEMORY)).flatten()
+        }
+        "memory-backend-memfd" | "memory-backend-ram" => Became::done("memory comes from the kernel (memfd)"),
+        "iothread" => Became::done("each virtio disk has an I/O thread of its own"),
+        "rng-random" | "rng-builtin" => Became::done("every guest gets random numbers of the host's"),
+        _ => None,
+    }
+}
+
+/// `-chardev`: of a monitor, or of the firmware's messages.
+pub fn socket(state: &State, members: &Members) -> Option<Became> {
+    let path = members.get("path").unwrap_or_default();
+    let id = members.get("id").unwrap_or_default();
+    if path.contains("qmp") || id.starts_with("mon") || id.contains("qmp") {
+        return Became::done("QMP for your own tools is `qmp.sock` in the run directory");
+    }
+    if state.used.contains(id) {
+        return Became::done(
+            "the channels of the guest agent and of SPICE's clipboard are there, and the TPM's socket too",
+        );
+    }
+    (id.contains("seabios") || id.contains("debug"))
+        .then(|| Became::left("the firmware's own messages are for its developers"))
+        .flatten()
+}
+
+/// `-audiodev`.
+pub fn audio(cx: &mut Context, members: &Members) -> Option<Became> {
+    let server = members.driver()?;
+    if server == "none" {
+        return Became::left("a sound card that nothing plays is left out");
+    }
+    let audio = sound_server(server)?;
+    let before = match &cx.machine.audio {
+        Audio::None => Sound::default(),
+        known => known.sound().map(|(_, sound)| sound.clone()).unwrap_or_default(),
+    };
+    cx.machine.audio = audio(before);
+    Some(Became(
+        super::Verdict::TakenOver,
+        "the sound goes to the server of the user whose desktop it is; vfio-run finds its socket".to_owned(),
+    ))
+}
+
+/// `-set device.ALIAS.PROPERTY=VALUE`.
+pub fn set(cx: &mut Context, state: &State, value: &str) -> Option<Became> {
+    let (path, value) = value.split_once('=')?;
+    let mut parts = path.split('.');
+    let (Some("device"), Some(alias), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    if name == "rotation_rate" {
+        return Became::done("a disk that takes discards says that it is no rotating one");
+    }
+    let address = state.aliases.get(alias)?;
+    given(cx, *address, name, property(value))
+}
+
+/// A property of a function that is passed through.
+pub fn given(cx: &mut Context, address: PciAddress, name: &str, value: Property) -> Option<Became> {
+    let device = cx.machine.pci.iter_mut().find(|device| device.address.contains(address))?;
+    match (name, value) {
+        ("x-vga", Property::Switch(on)) => device.x_vga = Some(on),
+        ("romfile", Property::Text(file)) => device.rom = Some(file.into()),
+        (name, value) => drop(device.properties.insert(name.to_owned(), value)),
+    }
+    Became::taken()
+}
+
+/// A size as QEMU's objects take it: `64M`.
+fn size(text: &str) -> Option<Size> {
+    text.parse().ok().or_else(|| text.parse().ok().map(Size::bytes))
+}

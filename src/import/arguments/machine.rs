@@ -1,0 +1,214 @@
+//! Options of the machine as a whole: memory, vCPUs, firmware, screen, ports.
+
+use super::{Became, Members, State};
+use crate::import::context::Context;
+use crate::import::domain::{disk_of_order, possible_name};
+use crate::machine::{
+    Accelerator, Display, Firmware, Idle, Kernel, Listen, Pages, Rtc, SecondSerial, Serial, Uefi, Video, Window,
+};
+use crate::units::Size;
+
+/// Reads an option; `None` if it is none of these, or has no field.
+pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option<Became> {
+    let members = Members::parse(value);
+    let machine = &mut cx.machine;
+    match option {
+        "m" => {
+            let members = members?;
+            let text = members.get("size").or(members.driver())?;
+            // QEMU's own unit is MiB.
+            let size =
+                text.parse().ok().or_else(|| Some(Size::bytes(text.parse::<u64>().ok()?.checked_mul(Size::MIB)?)));
+            machine.memory.size = size.filter(|size| size.as_bytes() >= Size::MIB)?;
+            Became::taken()
+        }
+        "smp" => {
+            let members = members?;
+            let number = |key: &str| members.get(key).and_then(|count| count.parse::<u32>().ok());
+            let cpus = members.driver().and_then(|cpus| cpus.parse().ok()).or(number("cpus"));
+            let product = ["sockets", "dies", "cores", "threads"]
+                .iter()
+                .map(|key| number(key).unwrap_or(1))
+                .reduce(u32::saturating_mul);
+            machine.cpu.vcpus = Some(cpus.or(product)?.clamp(1, 4096));
+            Became::done("the topology follows from the host's CPUs that the vCPUs run on")?.also_taken()
+        }
+        "name" => {
+            let members = members?;
+            machine.name = possible_name(members.get("guest").or(members.driver())?);
+            Became::taken()
+        }
+        "uuid" => {
+            machine.uuid = Some(value.parse().ok()?);
+            Became::taken()
+        }
+        "machine" | "M" => board(cx, &members?),
+        "accel" => {
+            if value.starts_with("tcg") {
+                machine.accelerator = Accelerator::Tcg;
+            }
+            Became::taken()
+        }
+        "overcommit" if value == "cpu-pm=on" => {
+            machine.cpu.idle = Some(Idle::Guest);
+            Became::taken()
+        }
+        "overcommit" if value == "mem-lock=on" || value == "mem-lock=off" => {
+            machine.memory.lock = value.ends_with("on");
+            Became::taken()
+        }
+        "mem-path" if value.contains("huge") => {
+            machine.memory.pages = Pages::Huge(Size::bytes(2 * Size::MIB));
+            Became::taken()
+        }
+        "mem-prealloc" => Became::done("with huge pages and with devices all memory is there before the guest starts"),
+        "bios" => {
+            if value.to_ascii_lowercase().contains("ovmf") {
+                machine.firmware = Firmware::Uefi(Uefi::default());
+                return Became::improved(
+                    "OVMF by -bios has no variable store that lasts; the machine gets a build in flash with a store of its own",
+                );
+            }
+            machine.firmware = Firmware::Bios;
+            Became::done("SeaBIOS is QEMU's own")
+        }
+        "kernel" | "initrd" | "append" => {
+            let kernel =
+                machine.kernel.get_or_insert_with(|| Kernel { image: "".into(), initrd: None, cmdline: String::new() });
+            match option {
+                "kernel" => kernel.image = value.into(),
+                "initrd" => kernel.initrd = Some(value.into()),
+                _ => kernel.cmdline = value.to_owned(),
+            }
+            Became::taken()
+        }
+        "rtc" => {
+            let members = members?;
+            match members.get("base").or(members.driver()) {
+                Some("localtime") => machine.rtc = Some(Rtc::LocalTime),
+                Some("utc") => machine.rtc = Some(Rtc::Utc),
+                None => {}
+                Some(_) => return None,
+            }
+            Became::taken()
+        }
+        "boot" => {
+            let members = members?;
+            if members.on("menu") == Some(true) {
+                machine.boot_menu = Some(3);
+            }
+            for class in members.driver().or(members.get("order")).unwrap_or_default().chars() {
+                state.order.push(disk_of_order(class));
+            }
+            Became::taken()
+        }
+        "k" => Became::done("the client's keyboard layout is the guest's"),
+        "runas" | "chroot" => Became::done("QEMU has a user id of its own and a sandbox"),
+        "pidfile" | "daemonize" => Became::done("`vfio-run unit` makes a service of the machine"),
+        "soundhw" => {
+            super::devices::card(cx, if value == "ac97" { "AC97" } else { "hda-duplex" });
+            Became::taken()
+        }
+        "usbdevice" if value == "tablet" || value == "mouse" || value == "keyboard" => {
+            Became::done("every machine has a keyboard and a mouse, and a tablet comes with a screen")
+        }
+        "usbdevice" => {
+            let id = value.strip_prefix("host:")?.parse().ok()?;
+            let device = crate::machine::UsbDevice { id: Some(id), ..Default::default() };
+            machine.usb.get_or_insert_default().push(device);
+            Became::taken()
+        }
+        "balloon" => Became::left("there is no memory balloon unless the file says so"),
+        "no-acpi" | "win2k-hack" | "localtime" => {
+            if option == "localtime" {
+                machine.rtc = Some(Rtc::LocalTime);
+            }
+            Became::taken()
+        }
+        "no-shutdown" | "S" => {
+            Became::left("the launcher lets the guest run when all is in place, and ends QEMU after it")
+        }
+        _ => screen(cx, option, value),
+    }
+}
+
+fn board(cx: &mut Context, members: &Members) -> Option<Became> {
+    let kind = members.get("type").or(members.driver()).unwrap_or("pc");
+    if members.get("accel").is_some_and(|accel| accel.starts_with("tcg")) {
+        cx.machine.accelerator = Accelerator::Tcg;
+    }
+    if kind.starts_with("q35") || kind.starts_with("pc-q35") {
+        return Became::done("the board is `q35`, in the newest version that QEMU has");
+    }
+    Became::improved(
+        "i440fx has no PCI Express, so the board is `q35` now; `vfio-run man identity` tells how an installed Windows moves",
+    )
+}
+
+fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
+    let members = Members::parse(value);
+    let machine = &mut cx.machine;
+    match option {
+        "vga" => {
+            machine.video = match value {
+                "std" => Some(Video::Std),
+                "qxl" => Some(Video::Qxl),
+                "virtio" => Some(Video::Virtio),
+                "cirrus" => Some(Video::Cirrus),
+                "none" => None,
+                _ => return None,
+            };
+            Became::taken()
+        }
+        "display" => {
+            let members = members?;
+            machine.display = match members.driver()? {
+                "none" => return Became::done("there is no screen without a `display`"),
+                "gtk" => Display::Gtk(Window { gl: members.on("gl").filter(|on| *on) }),
+                "sdl" => Display::Sdl(Window { gl: members.on("gl").filter(|on| *on) }),
+                "vnc" => Display::Vnc(Listen::default()),
+                "egl-headless" => Display::EglHeadless,
+                _ => return None,
+            };
+            Became::taken()
+        }
+        "vnc" => {
+            let number = value.split(',').next()?.rsplit(':').next()?.parse::<u16>().ok()?;
+            machine.display = Display::Vnc(Listen { port: Some(5900_u16.checked_add(number)?), ..Listen::default() });
+            only_here(value.starts_with(':') || value.starts_with("0.0.0.0"))
+        }
+        "spice" => {
+            let members = members?;
+            let port = members.get("port").and_then(|port| port.parse().ok());
+            machine.display = Display::Spice(Listen { port, ..Listen::default() });
+            only_here(members.get("addr") != Some("127.0.0.1") && port.is_some())
+        }
+        "serial" | "parallel" | "monitor" if matches!(value, "none" | "null") => {
+            Became::done("there is none unless the file says so")
+        }
+        "monitor" => Became::done("QMP for your own tools is `qmp.sock` in the run directory"),
+        "serial" => {
+            let serial = match (value, value.strip_prefix("file:")) {
+                ("stdio" | "mon:stdio", _) => Serial::Console,
+                (_, Some(path)) => Serial::File(path.into()),
+                _ if value.starts_with("unix:") || value == "pty" => Serial::Socket,
+                _ => return None,
+            };
+            match machine.serial {
+                Serial::None => machine.serial = serial,
+                _ => machine.second_serial = SecondSerial::Socket,
+            }
+            Became::taken()
+        }
+        _ => None,
+    }
+}
+
+fn only_here(open: bool) -> Option<Became> {
+    match open {
+        true => Became::improved(
+            "everybody on the network could reach the screen, unencrypted; only this host's users can now",
+        ),
+        false => Became::taken(),
+    }
+}

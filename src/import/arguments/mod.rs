@@ -1,0 +1,234 @@
+//! QEMU's own options, as `qemu:commandline` and shell scripts have them: what has a field becomes one, the rest goes into
+//! `extra_args`.
+
+mod cards;
+mod cpu;
+mod devices;
+mod drives;
+mod machine;
+mod option;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::account::Verdict;
+use super::context::Context;
+use super::xml::Node;
+use crate::machine::{Disk, Firmware, Media, Smbios, SmbiosFields};
+use crate::units::{PciAddress, Size};
+pub use devices::{given, property};
+pub use option::Members;
+
+/// A word of a command line and where it was written.
+#[derive(Debug, Clone)]
+pub struct Word<'d> {
+    /// The word.
+    pub text: String,
+    /// Where.
+    pub at: At<'d>,
+}
+
+/// Where a word was written.
+#[derive(Debug, Clone)]
+pub enum At<'d> {
+    /// An attribute `value` of an element.
+    Xml(Node<'d>),
+    /// A line of a script.
+    Line(String, u32),
+}
+
+/// What became of an option.
+pub struct Became(pub Verdict, pub String);
+
+impl Became {
+    fn taken() -> Option<Self> {
+        Some(Self(Verdict::TakenOver, String::new()))
+    }
+
+    fn done(words: &str) -> Option<Self> {
+        Some(Self(Verdict::DoneByItself, words.to_owned()))
+    }
+
+    fn improved(words: &str) -> Option<Self> {
+        Some(Self(Verdict::Improved, words.to_owned()))
+    }
+
+    /// The machine file says it, and this is to know about it.
+    fn also_taken(self) -> Option<Self> {
+        Some(Self(Verdict::TakenOver, self.1))
+    }
+
+    fn left(words: &str) -> Option<Self> {
+        Some(Self(Verdict::LeftOut, words.to_owned()))
+    }
+}
+
+/// Options that take no value.
+const ALONE: [&str; 15] = [
+    "usb",
+    "nodefaults",
+    "no-user-config",
+    "nographic",
+    "enable-kvm",
+    "no-hpet",
+    "no-acpi",
+    "no-reboot",
+    "no-shutdown",
+    "S",
+    "daemonize",
+    "mem-prealloc",
+    "localtime",
+    "win2k-hack",
+    "snapshot",
+];
+
+/// What options that come later refer to.
+#[derive(Default)]
+pub struct State {
+    /// Objects and character devices by their ids, until somebody refers to them.
+    pub named: BTreeMap<String, Members>,
+    /// PCI functions by libvirt's aliases.
+    pub aliases: BTreeMap<String, PciAddress>,
+    /// Values of the machine's SMBIOS fields.
+    pub smbios: SmbiosFields,
+    /// Ids that a device has referred to.
+    pub used: BTreeSet<String>,
+    /// Disks so far, with their places in the boot order.
+    pub disks: Vec<(Disk, Option<u32>)>,
+    /// Kinds of disks that are booted from, in this order; `None`: something else.
+    pub order: Vec<Option<Media>>,
+    /// `-net nic`, until its other half comes.
+    pub nic: Option<Members>,
+}
+
+/// Reads the words of a command line.
+pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddress>) {
+    let mut state = State { aliases, ..State::default() };
+    let mut index = 0;
+    // What sockets and memory are for is known when all options are read, so those come first.
+    while let Some((option, value, next)) = pair(words, index) {
+        if matches!(option, "object" | "chardev" | "audiodev" | "netdev" | "drive" | "blockdev" | "tpmdev")
+            && let Some(members) = value.and_then(|value| Members::parse(&value.text))
+            && let Some(id) = members.get("id")
+        {
+            state.named.insert(id.to_owned(), members.clone());
+        }
+        index = next;
+    }
+    // What refers to others comes before those, which then know whether somebody has taken them.
+    let refers = |option: &str| matches!(option, "device");
+    for first in [true, false] {
+        index = 0;
+        while let Some((option, value, next)) = pair(words, index) {
+            if refers(option) == first {
+                option_of(cx, &mut state, option, value, &words[index..next]);
+            }
+            index = next;
+        }
+    }
+    drives::finish(cx, &mut state);
+    if state.smbios != SmbiosFields::default() {
+        cx.machine.smbios = Smbios::Fields(Box::new(state.smbios));
+    }
+    // A line of its own for each kind of option.
+    if let Some(lines) = cx.comments.get_mut("extra_args") {
+        lines.dedup();
+    }
+}
+
+fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&Word>, words: &[Word]) {
+    let text = value.map(|value| value.text.as_str()).unwrap_or_default();
+    let became = one(cx, state, option, text).unwrap_or_else(|| {
+        cx.machine.extra_args.extend(words.iter().map(|word| word.text.clone()));
+        cx.comment("extra_args", format!("No field says -{option}, so QEMU gets it as it was."));
+        Became(Verdict::TakenOver, format!("no field says `-{option}` in these words, so they are in `extra_args`"))
+    });
+    enter(cx, &became, words);
+}
+
+/// The option at a word, its value, and the word behind both. A word that is no option stands alone.
+fn pair<'w, 'd>(words: &'w [Word<'d>], index: usize) -> Option<(&'w str, Option<&'w Word<'d>>, usize)> {
+    let word = words.get(index)?;
+    let Some(option) = word.text.strip_prefix('-').map(|rest| rest.trim_start_matches('-')) else {
+        return Some((&word.text, None, index + 1));
+    };
+    let value = words.get(index + 1).filter(|_| !ALONE.contains(&option));
+    Some((option, value, index + 1 + usize::from(value.is_some())))
+}
+
+fn enter(cx: &mut Context, Became(verdict, why): &Became, words: &[Word]) {
+    for word in words {
+        if let At::Xml(node) = &word.at {
+            cx.account.enter(*verdict, *node, &["value"], why);
+        }
+    }
+    if let Some(At::Line(file, line)) = words.first().map(|word| &word.at) {
+        let text: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+        let text: String =
+            text.join(" ").chars().take(100).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        cx.account.line(*verdict, file, *line, &text, why);
+    }
+}
+
+/// What becomes of an option; `None` if it has no field.
+fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option<Became> {
+    let members = Members::parse(value);
+    match option {
+        "cpu" => cpu::read(cx, value),
+        "device" => devices::device(cx, state, &members?),
+        "object" => devices::object(cx, &members?, state),
+        "netdev" => cards::netdev(state, &members?),
+        "nic" | "net" => cards::nic(cx, state, option, value),
+        "drive" | "hda" | "hdb" | "hdc" | "hdd" | "cdrom" => drives::drive(cx, state, option, value),
+        "tpmdev" => state.used.contains(members?.get("id")?).then(Became::taken).flatten(),
+        "chardev" => devices::socket(state, &members?),
+        "audiodev" => devices::audio(cx, &members?),
+        "mon" | "qmp" => Became::done("QMP for your own tools is `qmp.sock` in the run directory"),
+        "set" => devices::set(cx, state, value),
+        "smbios" => smbios(state, &members?),
+        "acpitable" => {
+            let file = members?.get("file")?.to_owned();
+            cx.machine.acpi_tables.0.push(file.into());
+            Became::taken()
+        }
+        "fw_cfg" => window(cx, value),
+        "nographic" | "nodefaults" | "no-user-config" => Became::done("QEMU has no device that the plan does not show"),
+        "enable-kvm" => Became::done("KVM is used if it works"),
+        "no-hpet" => Became::done("Windows has no HPET"),
+        "usb" => Became::done("there is an xHCI controller if a device needs one"),
+        "global" if value.starts_with("kvm-pit.lost_tick_policy") => Became::done("the family chooses the timers"),
+        "d" | "D" | "msg" => Became::left("QEMU's messages are in the machine's log; `-d` is for its developers"),
+        _ => machine::read(cx, state, option, value),
+    }
+}
+
+fn smbios(state: &mut State, members: &Members) -> Option<Became> {
+    let structure = members.get("type")?;
+    let mut fields = state.smbios.clone();
+    for (name, value) in members.rest().filter(|(name, _)| *name != "type") {
+        if (structure, name) == ("11", "value") {
+            fields.oem_strings.push(value.to_owned());
+        } else if (structure, name) != ("0", "uefi")
+            && !super::domain::smbios_field(&mut fields, structure, name, value)
+        {
+            return None;
+        }
+    }
+    state.smbios = fields;
+    Became::taken()
+}
+
+/// The window of OVMF for large cards.
+fn window(cx: &mut Context, value: &str) -> Option<Became> {
+    let members = Members::parse(value)?;
+    let name = members.get("name").or(members.driver())?;
+    if name != "opt/ovmf/X-PciMmio64Mb" && name != "opt/ovmf/X-PciMmio64" {
+        return None;
+    }
+    let mib: u64 = members.get("string")?.parse().ok()?;
+    let size = Size::bytes(mib.checked_mul(Size::MIB)?);
+    if let Firmware::Uefi(uefi) = &mut cx.machine.firmware {
+        uefi.mmio_window = Some(size).filter(|size| (1 << 30..=1 << 44).contains(&size.as_bytes()));
+        return Became::taken();
+    }
+    None
+}

@@ -1,0 +1,63 @@
+//! `qemu:commandline` and `qemu:override`: what libvirt itself has no words for.
+
+use std::collections::BTreeMap;
+
+use crate::import::account::{ALL, Verdict};
+use crate::import::arguments::{self, At, Word};
+use crate::import::context::Context;
+use crate::import::xml::{Node, child, children};
+use crate::machine::{Audio, Property, Sound};
+use crate::units::PciAddress;
+
+/// Reads both.
+pub fn read(cx: &mut Context, root: Node, aliases: BTreeMap<String, PciAddress>) {
+    overrides(cx, root, &aliases);
+    let mut words = Vec::new();
+    for line in children(root, "commandline") {
+        for env in children(line, "env") {
+            variable(cx, env);
+        }
+        let args = children(line, "arg")
+            .filter_map(|arg| Some(Word { text: arg.attribute("value")?.to_owned(), at: At::Xml(arg) }));
+        words.extend(args);
+    }
+    arguments::read(cx, &words, aliases);
+}
+
+fn variable(cx: &mut Context, env: Node) {
+    match env.attribute("name").unwrap_or_default() {
+        "QEMU_AUDIO_DRV" => {
+            if cx.machine.audio == Audio::None && env.attribute("value").is_some_and(|value| value == "pa") {
+                cx.machine.audio = Audio::Auto(Sound::default());
+            }
+            cx.taken(env, &[ALL], "the sound goes to the server of the user whose desktop it is");
+        }
+        name if name.starts_with("QEMU_PA_")
+            || name.starts_with("PIPEWIRE_")
+            || name.starts_with("PULSE_")
+            || name.starts_with("JACK_") =>
+        {
+            cx.done(env, &[ALL], "vfio-run finds the sound server of the user whose desktop it is; `latency_ms` says how late sound may come");
+        }
+        _ => {}
+    }
+}
+
+fn overrides(cx: &mut Context, root: Node, aliases: &BTreeMap<String, PciAddress>) {
+    let devices = children(root, "override").flat_map(|node| children(node, "device"));
+    for device in devices {
+        let Some(address) = device.attribute("alias").and_then(|alias| aliases.get(alias)) else { continue };
+        for property in child(device, "frontend").into_iter().flat_map(|frontend| children(frontend, "property")) {
+            let (Some(name), Some(value)) = (property.attribute("name"), property.attribute("value")) else { continue };
+            let value = match property.attribute("type") {
+                Some("string") => Property::Text(value.to_owned()),
+                Some("remove") | None => continue,
+                Some(_) => arguments::property(value),
+            };
+            if arguments::given(cx, *address, name, value).is_some() {
+                cx.account.enter(Verdict::TakenOver, property, &[ALL], "");
+                cx.account.enter(Verdict::TakenOver, device, &["alias"], "");
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Which family the guest is of: libosinfo's id tells, else what the domain has.
+
+use crate::import::xml::{Node, child, text};
+use crate::machine::Guest;
+
+/// The family.
+pub fn of(root: Node) -> Guest {
+    let ids: Vec<&str> = root
+        .descendants()
+        .filter(|node| node.is_element() && node.tag_name().name() == "os" && node.ancestors().nth(1).is_some())
+        .filter_map(|node| node.attribute("id"))
+        .collect();
+    for id in ids {
+        if let Some(guest) = by_id(id) {
+            return guest;
+        }
+    }
+    let all = root.document().input_text().to_ascii_lowercase();
+    let name = child(root, "name").map(text).unwrap_or_default().to_ascii_lowercase();
+    if all.contains("isa-applesmc")
+        || ["macos", "osx", "catalina", "ventura", "monterey", "sonoma"].iter().any(|word| name.contains(word))
+    {
+        return Guest::Other;
+    }
+    let has = |path: &[&str]| path.iter().try_fold(root, |node, name| child(node, name)).is_some();
+    let local = child(root, "clock").and_then(|clock| clock.attribute("offset")) == Some("localtime");
+    let windows = name.contains("win") || has(&["features", "hyperv"]) || local;
+    let tpm = has(&["devices", "tpm"]);
+    match () {
+        () if name.contains("11") && windows => Guest::Windows11,
+        () if windows && tpm && !name.contains("10") => Guest::Windows11,
+        () if windows => Guest::Windows10,
+        () => Guest::Linux,
+    }
+}
+
+/// The family of a machine that a script starts, by its words.
+pub fn of_script(text: &str) -> Guest {
+    let text = text.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match () {
+        () if has(&["isa-applesmc", "macos", "opencore"]) => Guest::Other,
+        () if has(&["windows11", "win11", "windows 11", "windows-11"]) => Guest::Windows11,
+        () if has(&["hv_", "hv-", "base=localtime", "windows", "win10", "win7", "win8", "virtio-win"]) => {
+            Guest::Windows10
+        }
+        () => Guest::Linux,
+    }
+}
+
+fn by_id(id: &str) -> Option<Guest> {
+    let id = id.to_ascii_lowercase();
+    let rest = id.split_once("://").map_or(id.as_str(), |(_, rest)| rest);
+    if let Some(version) = rest.strip_prefix("microsoft.com/win/") {
+        return Some(if matches!(version, "11" | "2k25") { Guest::Windows11 } else { Guest::Windows10 });
+    }
+    let linux = [
+        "fedoraproject.org",
+        "ubuntu.com",
+        "debian.org",
+        "archlinux.org",
+        "redhat.com",
+        "centos.org",
+        "opensuse.org",
+        "suse.com",
+        "gentoo.org",
+        "nixos.org",
+        "linuxmint.com",
+        "manjaro.org",
+        "alpinelinux.org",
+        "rockylinux.org",
+        "almalinux.org",
+        "linux",
+    ];
+    if linux.iter().any(|name| rest.contains(name)) {
+        return Some(Guest::Linux);
+    }
+    rest.starts_with("apple.com").then_some(Guest::Other)
+}

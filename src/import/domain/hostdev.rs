@@ -1,0 +1,206 @@
+//! Devices of the host: PCI functions, put together by card, and USB devices.
+
+use std::collections::BTreeMap;
+
+use crate::import::account::ALL;
+use crate::import::context::Context;
+use crate::import::xml::{Node, child, children};
+use crate::machine::{PciDevice, Property, UsbDevice};
+use crate::units::{PciAddress, PciSlot, UsbIds, UsbPort};
+
+/// A function that is passed through.
+struct Function {
+    address: PciAddress,
+    device: PciDevice,
+}
+
+/// Reads all devices of the host. Returns the PCI function that each alias of libvirt's (`hostdev0`) names, as a place in `pci`.
+pub fn read(cx: &mut Context, devices: Node) -> BTreeMap<String, PciAddress> {
+    let mut functions: Vec<Function> = Vec::new();
+    let mut aliases = BTreeMap::new();
+    for (index, node) in children(devices, "hostdev").enumerate() {
+        match (node.attribute("mode").unwrap_or("subsystem"), node.attribute("type")) {
+            ("subsystem", Some("pci")) => {
+                let Some(function) = pci(cx, node) else { continue };
+                aliases.insert(format!("hostdev{index}"), function.address);
+                if let Some(alias) = child(node, "alias").and_then(|alias| alias.attribute("name")) {
+                    aliases.insert(alias.to_owned(), function.address);
+                }
+                if functions.iter().all(|other| other.address != function.address) {
+                    functions.push(function);
+                }
+            }
+            ("subsystem", Some("usb")) => usb(cx, node),
+            (_, kind) => {
+                let words = match kind {
+                    Some("mdev") => {
+                        "mediated devices (vGPU, GVT-g) have no field: write `extra_args: [\"-device\", \"vfio-pci,sysfsdev=…\"]`"
+                    }
+                    Some("scsi") => "write the device's node: `disks: [(file: \"/dev/sg2\", media: Lun)]`",
+                    _ => "only PCI and USB devices of the host can be given",
+                };
+                cx.needs(node, &[ALL], words);
+            }
+        }
+    }
+    together(cx, functions);
+    aliases
+}
+
+/// The address of a function as libvirt writes it: in hexadecimal with `0x`, or in decimal.
+pub fn address(node: Node) -> Option<PciAddress> {
+    let number = |name: &str| -> Option<u32> {
+        let Some(text) = node.attribute(name) else { return (name == "domain" || name == "function").then_some(0) };
+        match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+            Some(digits) => u32::from_str_radix(digits, 16).ok(),
+            None => text.parse().ok(),
+        }
+    };
+    let device = u8::try_from(number("slot")?).ok().filter(|device| *device < 32)?;
+    let function = u8::try_from(number("function")?).ok().filter(|function| *function < 8)?;
+    Some(PciAddress { domain: number("domain")?, bus: u8::try_from(number("bus")?).ok()?, device, function })
+}
+
+fn pci(cx: &mut Context, node: Node) -> Option<Function> {
+    let source = child(node, "source")?;
+    let written = child(source, "address")?;
+    let address = address(written)?;
+    cx.take(written, &[ALL]);
+    cx.take(node, &["mode", "type"]);
+    cx.done(node, &["managed"], "vfio-run takes the device from its driver, and gives it back");
+    cx.done(source, &["writeFiltering"], "QEMU decides it");
+    let mut device = PciDevice::at(address.into());
+    if let Some(rom) = child(node, "rom") {
+        let file = rom.attribute("file");
+        device.rom = file.map(Into::into);
+        cx.take(rom, &["file"]);
+        match (rom.attribute("bar"), rom.attribute("enabled")) {
+            (Some("off"), _) | (_, Some("no")) if file.is_some() => {
+                cx.improved(
+                    rom,
+                    &["bar", "enabled"],
+                    "a ROM file with the ROM BAR off was never used; it is now, as it seems meant",
+                );
+            }
+            (Some("off"), _) | (_, Some("no")) => {
+                device.properties.insert("rombar".to_owned(), Property::Number(0));
+                cx.take(rom, &["bar", "enabled"]);
+            }
+            _ => cx.done(rom, &["bar", "enabled"], "the guest finds the card's ROM"),
+        }
+    }
+    if let Some(driver) = child(node, "driver") {
+        cx.done(driver, &[ALL], "VFIO is what passes a device through");
+    }
+    if let Some(boot) = child(node, "boot") {
+        device.boot = boot.attribute("order").and_then(|order| order.parse().ok());
+        cx.take(boot, &["order"]);
+    }
+    for below in children(node, "acpi").chain(children(node, "teaming")) {
+        cx.left(below, &[ALL], "the guest finds its devices by itself");
+    }
+    cx.left(node, &["display", "ramfb"], "the card has a screen of its own");
+    Some(Function { address, device })
+}
+
+/// Puts functions of one card into one entry.
+fn together(cx: &mut Context, functions: Vec<Function>) {
+    let mut cards: Vec<Vec<Function>> = Vec::new();
+    for function in functions {
+        let same = |card: &&mut Vec<Function>| {
+            card.first().is_some_and(|first| {
+                PciAddress { function: 0, ..first.address } == PciAddress { function: 0, ..function.address }
+            })
+        };
+        match cards.iter_mut().find(same) {
+            Some(card) => card.push(function),
+            None => cards.push(vec![function]),
+        }
+    }
+    for mut card in cards {
+        card.sort_by_key(|function| function.address);
+        let whole = card.len() > 1 && card[0].address.bus != 0 && card[0].address.function == 0;
+        let parsed = whole.then(|| {
+            let PciAddress { domain, bus, device, .. } = card[0].address;
+            format!("{domain:04x}:{bus:02x}:{device:02x}.*").parse::<PciSlot>().ok()
+        });
+        let Some(slot) = parsed.flatten() else {
+            cx.machine.pci.extend(card.into_iter().map(|function| function.device));
+            continue;
+        };
+        let mut functions = card.into_iter().map(|function| function.device);
+        let Some(mut first) = functions.next() else { continue };
+        first.address = slot;
+        for other in functions {
+            first.rom = first.rom.or(other.rom);
+            first.boot = first.boot.or(other.boot);
+            // Properties are for each function, so those of one of them are not meant for all.
+        }
+        let field = format!("pci[{}]", cx.machine.pci.len());
+        cx.comment(field, "All functions of the card, in one slot of the guest's as on the card.");
+        cx.machine.pci.push(first);
+    }
+}
+
+fn usb(cx: &mut Context, node: Node) {
+    let Some(source) = child(node, "source") else { return };
+    let hex = |name: &str| {
+        let text = child(source, name)?.attribute("id")?;
+        u16::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+    };
+    let ids = hex("vendor").zip(hex("product")).map(|(vendor, product)| UsbIds { vendor, product });
+    let by_number = child(source, "address");
+    let mut device = UsbDevice { id: ids, ..UsbDevice::default() };
+    if let Some(number) = by_number {
+        let port = port(cx, number);
+        match (ids, port) {
+            (Some(_), _) => cx.improved(number, &[ALL], "a device's number is another after each plug; its id stays"),
+            (None, Some(port)) => {
+                cx.improved(
+                    number,
+                    &[ALL],
+                    format!("a device's number is another after each plug; this one is in port {port} now"),
+                );
+                device.port = Some(port);
+            }
+            (None, None) => {
+                cx.take(node, &["mode", "type", "managed"]);
+                let words = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into \
+                             `usb: [\"046d:c547\"]`";
+                return cx.needs(number, &[ALL], words);
+            }
+        }
+    }
+    if device.id.is_none() && device.port.is_none() {
+        return;
+    }
+    for name in ["vendor", "product"] {
+        child(source, name).into_iter().for_each(|part| cx.take(part, &["id"]));
+    }
+    if source.attribute("startupPolicy") == Some("mandatory") {
+        device.optional = Some(false);
+    }
+    cx.take(source, &["startupPolicy"]);
+    cx.left(source, &["guestReset"], "the guest may reset its device");
+    cx.take(node, &["mode", "type"]);
+    cx.done(node, &["managed"], "the guest is given the device, also when it is plugged in later");
+    if let Some(boot) = child(node, "boot") {
+        cx.left(boot, &[ALL], "USB devices have no place in the boot order");
+    }
+    let list = cx.machine.usb.get_or_insert_default();
+    // libvirt takes two of one id only by their numbers.
+    list.push(device);
+}
+
+/// The port of the device that has this number on this host.
+fn port(cx: &Context, node: Node) -> Option<UsbPort> {
+    let root = cx.root?;
+    let number = |name: &str| node.attribute(name)?.parse::<u32>().ok();
+    let (bus, device) = (number("bus")?, number("device")?);
+    const DEVICES: &str = "/sys/bus/usb/devices";
+    root.names(DEVICES).into_iter().find_map(|name| {
+        let port = name.parse().ok()?;
+        let read = |file: &str| root.parse::<u32>(format!("{DEVICES}/{name}/{file}"));
+        (read("busnum")? == bus && read("devnum")? == device).then_some(port)
+    })
+}

@@ -1,0 +1,109 @@
+//! What a command of a hook does, and what becomes of that here.
+
+use super::programs;
+use super::settings;
+use super::shell::Command;
+use crate::import::account::Verdict;
+use crate::import::context::Context;
+use crate::units::Stage;
+
+/// What became of a command.
+pub struct Outcome(pub Verdict, pub String);
+
+/// vfio-run does it by itself.
+pub fn done(words: &str) -> Option<Outcome> {
+    Some(Outcome(Verdict::DoneByItself, words.to_owned()))
+}
+
+/// The machine file says it.
+pub fn taken(words: impl Into<String>) -> Option<Outcome> {
+    Some(Outcome(Verdict::TakenOver, words.into()))
+}
+
+/// A mistake was mended.
+pub fn improved(words: impl Into<String>) -> Option<Outcome> {
+    Some(Outcome(Verdict::Improved, words.into()))
+}
+
+/// It has no meaning here.
+pub fn left(words: &str) -> Option<Outcome> {
+    Some(Outcome(Verdict::LeftOut, words.to_owned()))
+}
+
+/// What is restored.
+pub const RESTORED: &str = "after the guest, vfio-run restores what it changed to what it was, also after a crash";
+
+/// Words before a command that change nothing of what it does.
+const BEFORE: [&str; 9] = ["sudo", "exec", "nohup", "command", "builtin", "eval", "env", "setsid", "doas"];
+
+/// What becomes of a command. `functions`: those that the scripts define. `stage`: when it runs.
+pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stage) -> Outcome {
+    if command.control {
+        return Outcome(Verdict::LeftOut, "what leads to commands has no meaning without them".to_owned());
+    }
+    let mut words: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    loop {
+        let skip = match words.first() {
+            Some(first) if BEFORE.contains(&base(first)) => 1,
+            Some(first) if first.contains('=') && !first.starts_with(['/', '-']) => 1,
+            Some(&"-u" | &"-g") => 2,
+            Some(first) if first.starts_with('-') => 1,
+            Some(&"timeout" | &"nice" | &"ionice") if words.len() > 2 => 2,
+            _ => 0,
+        };
+        if skip == 0 || words.len() <= skip {
+            break;
+        }
+        words.drain(..skip);
+    }
+    let starting = stage.is_start() || stage == Stage::Running;
+    let found = match &command.output {
+        Some(file) => settings::written(cx, file, value(&words), starting).or_else(|| log(file)),
+        None => None,
+    };
+    let found = found.or_else(|| {
+        let (program, arguments) = words.split_first()?;
+        if functions.iter().any(|name| name == program) {
+            return left("it calls a function, whose commands are read where they stand");
+        }
+        programs::of(cx, base(program), arguments, starting, command)
+    });
+    found.unwrap_or_else(|| Outcome(Verdict::NeedsYou, proposal(&words, command, stage)))
+}
+
+/// What `echo` says.
+fn value<'w>(words: &[&'w str]) -> &'w str {
+    words.iter().skip(1).find(|word| !word.starts_with('-')).copied().unwrap_or_default()
+}
+
+/// A program's name without its folder.
+fn base(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+/// A file of messages.
+fn log(file: &str) -> Option<Outcome> {
+    let is_log = file.contains("/log")
+        || file.ends_with(".log")
+        || file.contains("kmsg")
+        || file.starts_with("/tmp/")
+        || file.contains("/dev/tty");
+    is_log.then(|| left("vfio-run has its own log: /var/log/vfio-run")).flatten()
+}
+
+/// What to write for a command that only the user knows.
+fn proposal(words: &[&str], command: &Command, stage: Stage) -> String {
+    let plain = command.output.is_none() && !command.piped && words.iter().all(|word| !word.contains(['$', '`', '*']));
+    let name = stage.name();
+    if plain && !words.is_empty() {
+        let argv: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+        let path = if words[0].starts_with('/') { "" } else { ", with the program's whole path" };
+        return format!(
+            "vfio-run does not know this; if it is still wanted: `hooks: ({name}: [[{}]])`{path}",
+            argv.join(", ")
+        );
+    }
+    format!(
+        "vfio-run does not know this; if it is still wanted, put it into a script of its own: `hooks: ({name}: [[\"/usr/local/bin/SCRIPT\"]])`"
+    )
+}

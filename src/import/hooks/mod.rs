@@ -1,0 +1,182 @@
+//! libvirt's hooks: shell scripts that are read, never run. What they do that vfio-run does by itself is entered so, by script and
+//! line; settings become fields; what only the user knows needs the user.
+
+mod action;
+mod programs;
+mod settings;
+mod shell;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::host::Root;
+use crate::import::account::Verdict;
+use crate::import::context::Context;
+use crate::units::Stage;
+
+pub use shell::{Command, read as read_shell};
+
+/// Larger than any hook.
+const MAX_SCRIPT: usize = 256 << 10;
+/// More than anybody has.
+const MAX_SCRIPTS: usize = 64;
+
+/// A script that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Its path below the folder of hooks.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// The stage that its place says.
+    pub stage: Stage,
+}
+
+/// Finds the hooks of a domain: `qemu`, `kvm.conf`, and all below `qemu.d/NAME`.
+pub fn find(root: &Root, folder: &Path, domain: &str) -> Vec<Hook> {
+    let mut paths: Vec<PathBuf> = ["kvm.conf", "qemu"].map(PathBuf::from).to_vec();
+    let own = Path::new("qemu.d").join(domain);
+    let mut open = vec![own];
+    while let Some(path) = open.pop().filter(|_| paths.len() < MAX_SCRIPTS) {
+        let names = root.names(folder.join(&path));
+        // `qemu.d` has scripts for all domains beside the folders of each.
+        for name in names.iter().rev() {
+            let below = path.join(name);
+            if root.path(folder.join(&below)).is_dir() && path.components().count() < 6 {
+                open.push(below);
+            } else {
+                paths.push(below);
+            }
+        }
+    }
+    for name in root.names(folder.join("qemu.d")) {
+        let path = Path::new("qemu.d").join(name);
+        if !root.path(folder.join(&path)).is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.truncate(MAX_SCRIPTS);
+    let found = paths.into_iter().filter_map(|path| {
+        let bytes = root.bytes(folder.join(&path), MAX_SCRIPT).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let name = path.to_string_lossy().into_owned();
+        // A program in the folder is no script.
+        (!text.contains('\0')).then(|| Hook { stage: stage_of(&name).unwrap_or(Stage::Before), name, text })
+    });
+    found.collect()
+}
+
+/// The stage of libvirt's words for an operation.
+fn stage_of(text: &str) -> Option<Stage> {
+    let words = || text.split(|c: char| !c.is_ascii_alphanumeric());
+    let order = [
+        ("prepare", Stage::Before),
+        ("started", Stage::Running),
+        ("start", Stage::Ready),
+        ("stopped", Stage::Ended),
+        ("release", Stage::Restored),
+    ];
+    order.into_iter().find(|(word, _)| words().any(|known| known == *word)).map(|(_, stage)| stage)
+}
+
+/// Reads all hooks into the machine and the account.
+pub fn read(cx: &mut Context, hooks: &[Hook], root: Option<&Root>) {
+    let mut variables = BTreeMap::new();
+    let mut functions: Vec<String> = Vec::new();
+    let mut seen: BTreeSet<String> = hooks.iter().map(|hook| hook.name.clone()).collect();
+    let mut open: Vec<Hook> = hooks.iter().rev().cloned().collect();
+    while let Some(hook) = open.pop() {
+        if is_dispatcher(&hook) {
+            let words = "it calls the scripts of `qemu.d`, which are read";
+            let lines = hook
+                .text
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+            for (index, line) in lines {
+                let shown: String = line.trim().chars().take(80).collect();
+                cx.account.line(
+                    Verdict::LeftOut,
+                    &hook.name,
+                    u32::try_from(index + 1).unwrap_or(u32::MAX),
+                    &shown,
+                    words,
+                );
+            }
+            continue;
+        }
+        let script = shell::read(&hook.text, &mut variables);
+        functions.extend(script.functions.iter().cloned());
+        let mut stage = hook.stage;
+        for command in &script.commands {
+            if command.control {
+                stage = stage_of(&command.words.join(" ")).unwrap_or(stage);
+            }
+            if let Some(other) =
+                called(command, root, stage).filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()))
+            {
+                cx.account.line(
+                    Verdict::LeftOut,
+                    &hook.name,
+                    command.line,
+                    &command.shown(),
+                    "it calls a script that is read too",
+                );
+                open.push(other);
+                continue;
+            }
+            if called_before(command, &seen) {
+                cx.account.line(
+                    Verdict::LeftOut,
+                    &hook.name,
+                    command.line,
+                    &command.shown(),
+                    "it calls a script that is read too",
+                );
+                continue;
+            }
+            enter(cx, &hook.name, command, &functions, stage);
+        }
+    }
+}
+
+/// Enters what becomes of a command.
+pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[String], stage: Stage) {
+    let action::Outcome(verdict, words) = action::of(cx, command, functions, stage);
+    cx.account.line(verdict, file, command.line, &command.shown(), &words);
+}
+
+/// Whether it is the script that calls all others by the operation's name, which many copied.
+fn is_dispatcher(hook: &Hook) -> bool {
+    hook.name == "qemu" && (hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH"))
+}
+
+/// A script that a command calls, if this host has it.
+fn called(command: &Command, root: Option<&Root>, stage: Stage) -> Option<Hook> {
+    let root = root?;
+    let word = script_word(command)?;
+    let bytes = root.bytes(word, MAX_SCRIPT).ok()?;
+    if !bytes.starts_with(b"#!")
+        && !matches!(command.words.first().map(String::as_str), Some("source" | "." | "bash" | "sh"))
+    {
+        return None;
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    Some(Hook { name: word.to_owned(), text, stage })
+}
+
+fn called_before(command: &Command, seen: &BTreeSet<String>) -> bool {
+    script_word(command)
+        .is_some_and(|word| seen.contains(word) || seen.iter().any(|name| word.ends_with(&format!("/hooks/{name}"))))
+}
+
+/// The path of a script that a command starts or sources.
+fn script_word(command: &Command) -> Option<&str> {
+    let skip = command
+        .words
+        .iter()
+        .take_while(|word| matches!(word.as_str(), "source" | "." | "bash" | "sh" | "sudo" | "exec"))
+        .count();
+    command.words.get(skip).map(String::as_str).filter(|word| word.starts_with('/') && !command.control)
+}

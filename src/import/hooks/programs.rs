@@ -1,0 +1,216 @@
+//! Programs that hooks call.
+
+use super::action::{Outcome, RESTORED, done, improved, left, taken};
+use super::settings;
+use super::shell::Command;
+use super::units;
+use crate::import::context::Context;
+use crate::machine::{Frequency, Holders, HostPlace};
+
+const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers, and gives them back";
+const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
+const VFIO: &str = "vfio-run loads VFIO's modules";
+const ISOLATED: &str = "everything else of the host is kept off the vCPUs' CPUs while the guest runs (`host.isolate`)";
+const PLACED: &str = "vfio-run places each thread of QEMU's before the guest runs";
+const LOOKS: &str = "it only looks, or says something";
+
+/// Modules of graphics cards, of sound on them, and what they stand on.
+const MODULES: [&str; 34] = [
+    "nvidia",
+    "nvidia_drm",
+    "nvidia_modeset",
+    "nvidia_uvm",
+    "nvidiafb",
+    "i2c_nvidia_gpu",
+    "ucsi_ccg",
+    "amdgpu",
+    "radeon",
+    "amdxcp",
+    "nouveau",
+    "i915",
+    "xe",
+    "drm",
+    "drm_kms_helper",
+    "drm_ttm_helper",
+    "drm_buddy",
+    "drm_suballoc_helper",
+    "drm_display_helper",
+    "drm_panel_orientation_quirks",
+    "ttm",
+    "gpu_sched",
+    "i2c_algo_bit",
+    "video",
+    "mxm_wmi",
+    "wmi",
+    "snd_hda_intel",
+    "snd_hda_codec_hdmi",
+    "snd_hda_codec",
+    "snd_hda_core",
+    "xhci_pci",
+    "xhci_hcd",
+    "efifb",
+    "simpledrm",
+];
+
+/// What becomes of a program's call.
+pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, command: &Command) -> Option<Outcome> {
+    match program {
+        "sleep" | "wait" => improved("vfio-run waits for the fact, not for a time"),
+        "systemctl" | "service" | "rc-service" | "sv" | "initctl" => units::of(cx, program, arguments, starting),
+        "echo" | "printf" if command.piped => left("the next command has it"),
+        "tee" => {
+            let value = command.input.as_deref().unwrap_or_default();
+            arguments
+                .iter()
+                .filter(|word| !word.starts_with('-'))
+                .find_map(|file| settings::written(cx, file, value, starting))
+        }
+        "sysctl" => {
+            let setting = arguments.iter().find_map(|word| word.split_once('='));
+            match setting {
+                Some((name, value)) => {
+                    settings::written(cx, &format!("/proc/sys/{}", name.replace('.', "/")), value, starting)
+                }
+                None => left(LOOKS),
+            }
+        }
+        "modprobe" | "rmmod" | "insmod" => modules(arguments),
+        "virsh" => virsh(arguments),
+        "driverctl" | "vfio-bind" | "vfio-pci-bind.sh" | "setpci" => done(HANDS_OVER),
+        "killall" | "pkill" | "kill" | "fuser" | "loginctl" => ended(cx, program, arguments),
+        "cpupower" | "cpufreq-set" | "cpupower-gui" => frequencies(cx, arguments, starting),
+        "powerprofilesctl" | "tuned-adm" | "tlp" | "auto-cpufreq" => {
+            if !starting {
+                return done(RESTORED);
+            }
+            let performs = arguments
+                .iter()
+                .any(|word| word.contains("performance") || word.contains("virtual-host") || word.contains("latency"));
+            performs.then(|| settings::governor(cx, "performance")).flatten()
+        }
+        "cset" | "vfio-isolate" | "cgset" | "cgcreate" | "cgexec" | "cgdelete" | "cgclassify" => done(ISOLATED),
+        "taskset" | "chrt" | "renice" | "nice" | "ionice" => done(PLACED),
+        "irqbalance" => {
+            cx.machine.host.irqs = Some(HostPlace::Away);
+            taken("`host.irqs: Away` keeps the host's interrupts off the vCPUs' CPUs, and stops irqbalance for the run")
+        }
+        "systemd-inhibit" | "gnome-session-inhibit" | "caffeinate" | "caffeine" | "xdg-screensaver" => {
+            cx.machine.host.no_sleep = Some(true);
+            taken("`host.no_sleep`: the host does not sleep while the guest runs")
+        }
+        "nvidia-smi" | "nvidia-xconfig" | "nvidia-settings" | "nvidia-persistenced" => {
+            left("vfio-run waits until the driver has the card again")
+        }
+        "plymouth" | "chvt" | "openvt" | "setterm" | "fgconsole" | "deallocvt" => done("vfio-run sees to the consoles"),
+        "udevadm" => done("vfio-run waits for udev where it must"),
+        "mkdir" | "rmdir" | "mount" | "umount"
+            if arguments.iter().any(|word| word.contains("hugepages") || word.contains("hugetlbfs")) =>
+        {
+            done("huge pages need no mount here")
+        }
+        "touch" | "chown" | "chmod" | "rm" | "truncate" | "setfacl" | "dd" | "ln"
+            if arguments
+                .iter()
+                .any(|word| ["looking-glass", "kvmfr", "scream", "ivshmem"].iter().any(|name| word.contains(name))) =>
+        {
+            done("Looking Glass's and Scream's memory is made for the run, for the user whose desktop it is")
+        }
+        "touch" | "rm" | "mkdir"
+            if arguments.iter().any(|word| {
+                word.contains("/tmp/") || word.contains("lock") || word.contains("/log") || word.contains("/run/")
+            }) =>
+        {
+            left("notes of the script's own; the journal has what was changed")
+        }
+        "set" | "shopt" | "export" | "local" | "declare" | "typeset" | "readonly" | "unset" | "trap" | "source"
+        | "." | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd" | "let"
+        | "mapfile" | "getopts" | "alias" | "hash" => left("the shell's own; scripts that are sourced are read too"),
+        "echo" | "printf" | "cat" | "grep" | "egrep" | "awk" | "gawk" | "sed" | "cut" | "tr" | "head" | "tail"
+        | "sort" | "uniq" | "wc" | "ls" | "find" | "lspci" | "lsmod" | "lsusb" | "lscpu" | "dmesg" | "date"
+        | "pgrep" | "ps" | "readlink" | "realpath" | "basename" | "dirname" | "seq" | "whoami" | "who" | "id"
+        | "hostname" | "uname" | "test" | "expr" | "bc" | "xargs" | "logger" | "journalctl" | "which" | "type"
+        | "stat" | "nproc" | "lsof" | "xmllint" | "free" | "df" | "true" | "false" | "tty" | "uptime" | "sync"
+        | "numfmt" | "jq" | "numactl" => left(LOOKS),
+        _ => None,
+    }
+}
+
+fn modules(arguments: &[&str]) -> Option<Outcome> {
+    let mut found = None;
+    for name in arguments.iter().filter(|word| !word.starts_with('-') && !word.contains('=')) {
+        let name = name.replace('-', "_");
+        found = match name.as_str() {
+            _ if name.starts_with("vfio") || name == "kvm" || name.starts_with("kvm_") => done(VFIO),
+            "kvmfr" => left("kvmfr is the host's to load at each boot: /etc/modules-load.d"),
+            _ if MODULES.contains(&name.as_str()) || name.starts_with("snd_") || name.contains('$') => done(DRIVERS),
+            "loop" | "tun" | "tap" | "vhost" | "vhost_net" | "macvtap" | "br_netfilter" => {
+                done("the kernel loads it when it is needed")
+            }
+            _ => return None,
+        };
+    }
+    found
+}
+
+fn virsh(arguments: &[&str]) -> Option<Outcome> {
+    let words: Vec<&str> =
+        arguments.iter().copied().filter(|word| !word.starts_with('-') && !word.contains("://")).collect();
+    match words.first().copied().unwrap_or_default() {
+        "nodedev-detach" | "nodedev-dettach" | "nodedev-reattach" | "nodedev-reset" => done(HANDS_OVER),
+        "net-start" | "net-autostart" => {
+            done("`backend: Nat` uses libvirt's network if it is up, and makes one like it if not")
+        }
+        "attach-device" | "detach-device" => {
+            improved("`usb` gives the guest a device when it is plugged in; `vfio-run attach` and `detach` by hand")
+        }
+        "list" | "dominfo" | "domstate" | "nodedev-list" | "dumpxml" | "nodedev-dumpxml" | "domid" | "version" => {
+            left("it only looks")
+        }
+        "vcpupin" | "emulatorpin" | "schedinfo" | "iothreadpin" => done(PLACED),
+        _ => None,
+    }
+}
+
+fn ended(cx: &mut Context, program: &str, arguments: &[&str]) -> Option<Outcome> {
+    if program == "loginctl" {
+        let ends = arguments.iter().any(|word| word.starts_with("terminate") || word.starts_with("kill"));
+        return if ends { done("sessions on the card end with their display manager") } else { left("it only looks") };
+    }
+    if arguments.iter().any(|word| {
+        ["looking-glass", "scream", "barrier", "synergy", "input-leap"].iter().any(|name| word.contains(name))
+    }) {
+        return None;
+    }
+    cx.machine.handover.holders = Holders::End;
+    taken(
+        "`handover.holders: End`: programs that have the device open are asked to end, and then killed; no others are",
+    )
+}
+
+fn frequencies(cx: &mut Context, arguments: &[&str], starting: bool) -> Option<Outcome> {
+    if !starting {
+        return done(RESTORED);
+    }
+    let mut found = None;
+    let mut words = arguments.iter().copied().peekable();
+    while let Some(word) = words.next() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        match name {
+            "-g" | "--governor" => {
+                let value = value.or_else(|| words.next()).unwrap_or_default();
+                found = settings::governor(cx, value);
+            }
+            "-d" | "--min" | "-f" | "--freq" => {
+                cx.machine.host.frequency = Some(Frequency::Max);
+                found = taken("`host.frequency: Max`; restored after the run");
+            }
+            "-u" | "--max" => found = found.or_else(|| left("the highest frequency is the processor's own")),
+            _ if name.starts_with("-g") && name.len() > 2 => found = settings::governor(cx, &name[2..]),
+            _ => {}
+        }
+    }
+    found
+}

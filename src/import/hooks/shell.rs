@@ -1,0 +1,539 @@
+//! A tolerant reader of shell scripts: simple commands with the line that each is on. Nothing is run, and nothing that a shell
+//! would compute is computed, but plain assignments and lists of `for`.
+
+use std::collections::BTreeMap;
+
+/// What one script may have of commands, words and characters of a word.
+const MAX_COMMANDS: usize = 4096;
+const MAX_WORDS: usize = 512;
+const MAX_WORD: usize = 4096;
+/// What a variable may hold.
+const MAX_VALUE: usize = 4000;
+
+/// What stands between the words that a variable's value has.
+const SPLIT: char = '\u{1}';
+
+/// A simple command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Command {
+    /// Its line, from 1.
+    pub line: u32,
+    /// Its words, with variables in their places as far as they are known.
+    pub words: Vec<String>,
+    /// The line of each word.
+    pub lines: Vec<u32>,
+    /// The file that its output goes to.
+    pub output: Option<String>,
+    /// Whether its output goes to the next command.
+    pub piped: bool,
+    /// What the command before it has given it, if that was `echo`.
+    pub input: Option<String>,
+    /// Whether it only leads to others: `if`, `then`, a label of `case`.
+    pub control: bool,
+}
+
+impl Command {
+    /// The command as one line.
+    pub fn shown(&self) -> String {
+        let mut text = self.words.join(" ");
+        if let Some(output) = &self.output {
+            text.push_str(&format!(" > {output}"));
+        }
+        text.chars().take(100).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    }
+}
+
+/// A script that was read.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// Its commands, in order.
+    pub commands: Vec<Command>,
+    /// Names of its functions.
+    pub functions: Vec<String>,
+}
+
+/// Words after which a command follows.
+const LEADS: [&str; 14] =
+    ["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "coproc", "fi", "done", "}"];
+
+/// Reads a script. `variables`: what is known of variables so far; what it assigns is added.
+pub fn read(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
+    let mut script = Script::default();
+    let mut reader = Reader { chars: text.chars().collect(), at: 0, line: 1, heredoc: None };
+    let mut command = Command { line: 1, ..Command::default() };
+    let mut depth = 0_usize;
+    // An array that is being read: its name and its words.
+    let mut array: Option<(String, Vec<String>)> = None;
+    while script.commands.len() < MAX_COMMANDS {
+        let token = reader.token(variables);
+        if let Some((name, words)) = &mut array {
+            match token {
+                Token::Word(word) if words.len() < MAX_WORDS => words.push(word),
+                Token::Close | Token::Over => {
+                    let text = words.join(&SPLIT.to_string());
+                    assign(variables, name, &text);
+                    command.words = vec![format!("{name}(…)")];
+                    command.lines = vec![command.line];
+                    array = None;
+                }
+                _ => {}
+            }
+            continue;
+        }
+        match token {
+            Token::Word(word) => {
+                if command.words.is_empty() {
+                    command.line = reader.line;
+                }
+                if command.words.len() < MAX_WORDS {
+                    command.words.push(word);
+                    command.lines.push(reader.line);
+                }
+            }
+            Token::Output(file) => {
+                if command.words.is_empty() {
+                    command.line = reader.line;
+                }
+                command.output = Some(file);
+            }
+            Token::Open if command.words.len() == 1 && reader.peek() == Some(')') => {
+                reader.at += 1;
+                script.functions.append(&mut command.words);
+                command.lines.clear();
+            }
+            Token::Open if command.words.len() == 1 && command.words[0].ends_with('=') => {
+                array = Some((command.words[0].clone(), Vec::new()));
+            }
+            Token::Open => {
+                depth += 1;
+                end(&mut script, &mut command, variables, false, false);
+            }
+            Token::Close => {
+                let label = depth == 0;
+                depth = depth.saturating_sub(1);
+                end(&mut script, &mut command, variables, false, label);
+            }
+            Token::Pipe => end(&mut script, &mut command, variables, true, false),
+            Token::End => end(&mut script, &mut command, variables, false, false),
+            Token::Over => {
+                end(&mut script, &mut command, variables, false, false);
+                break;
+            }
+        }
+    }
+    script
+}
+
+/// Ends a command: takes leading words away, and keeps assignments.
+fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<String, String>, piped: bool, label: bool) {
+    let mut done = std::mem::take(command);
+    if done.words.is_empty() && done.output.is_none() {
+        return;
+    }
+    done.piped = piped;
+    let leading = done.words.iter().take_while(|word| LEADS.contains(&word.as_str())).count();
+    let shown = done.words.clone();
+    done.words.drain(..leading);
+    let lines = done.lines.clone();
+    done.lines.drain(..leading.min(lines.len()));
+    match done.words.first().map(String::as_str) {
+        None => {
+            (done.words, done.lines) = (shown, lines);
+            done.control = true;
+        }
+        Some("function") => {
+            script.functions.extend(done.words.get(1).map(|name| name.trim_end_matches("()").to_owned()));
+            done.control = true;
+        }
+        Some("for" | "select") => {
+            // The first of the list stands for all of it.
+            let list = done.words.iter().position(|word| word == "in").and_then(|at| done.words.get(at + 1));
+            if let (Some(name), Some(first)) = (done.words.get(1).cloned(), list.cloned()) {
+                variables.insert(name, first);
+            }
+            done.control = true;
+        }
+        Some("case" | "esac" | "[[" | "[" | "test" | "((" | "in" | "break" | "continue" | ":" | "true" | "false") => {
+            done.control = true
+        }
+        Some(_) if done.words.last().is_some_and(|word| word == "]]" || word == "]") => done.control = true,
+        Some(_) if label => done.control = true,
+        Some(_) => {}
+    }
+    while let Some((name, value)) = done.words.first().and_then(|word| assignment(word)) {
+        let alone = done.words.len() == 1;
+        // An array was kept when it was read.
+        if value != "(…)" {
+            assign(variables, &name, &value.replace(SPLIT, " "));
+        }
+        if alone {
+            done.control = true;
+            break;
+        }
+        done.words.remove(0);
+        done.lines.remove(0);
+    }
+    split(&mut done);
+    if let Some(before) = script.commands.last().filter(|before| before.piped)
+        && let Some(("echo" | "printf", values)) =
+            before.words.split_first().map(|(program, values)| (program.as_str(), values))
+    {
+        done.input = values.iter().find(|value| !value.starts_with('-')).cloned();
+    }
+    script.commands.push(done);
+}
+
+/// The name that is assigned to, with its `=` or `+=`, and the value.
+fn assignment(word: &str) -> Option<(String, String)> {
+    let (name, value) = word.split_once('=')?;
+    let plain = name.strip_suffix('+').unwrap_or(name);
+    let is_name = plain.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then(|| (format!("{name}="), value.to_owned()))
+}
+
+/// Keeps a value; `+=` adds to the one before.
+fn assign(variables: &mut BTreeMap<String, String>, name: &str, value: &str) {
+    let plain = name.trim_end_matches(['=', '+']);
+    let kept = variables.entry(plain.to_owned()).or_default();
+    if !name.ends_with("+=") {
+        kept.clear();
+    } else if !kept.is_empty() && (kept.contains(SPLIT) || value.contains(SPLIT)) {
+        kept.push(SPLIT);
+    }
+    value.chars().take(MAX_VALUE.saturating_sub(kept.len())).for_each(|c| kept.push(c));
+}
+
+/// Words of variables that hold several become several.
+fn split(command: &mut Command) {
+    if !command.words.iter().any(|word| word.contains(SPLIT)) {
+        return;
+    }
+    let words = std::mem::take(&mut command.words);
+    let lines = std::mem::take(&mut command.lines);
+    for (word, line) in words.iter().zip(lines) {
+        let parts = word.split(SPLIT).filter(|part| !part.is_empty()).take(MAX_WORDS);
+        parts.for_each(|part| {
+            command.words.push(part.to_owned());
+            command.lines.push(line);
+        });
+    }
+}
+
+enum Token {
+    Word(String),
+    Output(String),
+    Open,
+    Close,
+    Pipe,
+    End,
+    Over,
+}
+
+struct Reader {
+    chars: Vec<char>,
+    at: usize,
+    line: u32,
+    /// The word that ends a text in the script, from the next line on.
+    heredoc: Option<String>,
+}
+
+impl Reader {
+    fn peek(&self) -> Option<char> {
+        self.chars.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += 1;
+        if c == '\n' {
+            self.line = self.line.saturating_add(1);
+        }
+        Some(c)
+    }
+
+    fn starts_with(&self, text: &str) -> bool {
+        text.chars().enumerate().all(|(offset, c)| self.chars.get(self.at + offset) == Some(&c))
+    }
+
+    fn token(&mut self, variables: &BTreeMap<String, String>) -> Token {
+        loop {
+            match self.peek() {
+                None => return Token::Over,
+                Some('\\') if self.starts_with("\\\n") => {
+                    self.next();
+                    self.next();
+                }
+                Some('\n') => {
+                    self.next();
+                    if let Some(end) = self.heredoc.take() {
+                        self.skip_lines(&end);
+                    }
+                    return Token::End;
+                }
+                Some(c) if c.is_whitespace() => drop(self.next()),
+                Some('#') => {
+                    while self.peek().is_some_and(|c| c != '\n') {
+                        self.at += 1;
+                    }
+                }
+                Some(';') => {
+                    self.next();
+                    return Token::End;
+                }
+                Some('&') if self.starts_with("&>") => {
+                    self.at += 1;
+                }
+                Some('&') => {
+                    self.next();
+                    return Token::End;
+                }
+                Some('|') => {
+                    self.next();
+                    if self.peek() == Some('|') {
+                        self.next();
+                        return Token::End;
+                    }
+                    return Token::Pipe;
+                }
+                Some('(') => {
+                    self.next();
+                    return Token::Open;
+                }
+                Some(')') => {
+                    self.next();
+                    return Token::Close;
+                }
+                Some('<') => self.input(variables),
+                Some('>') => {
+                    if let Some(token) = self.output(variables) {
+                        return token;
+                    }
+                }
+                Some('1' | '2') if self.chars.get(self.at + 1) == Some(&'>') => {
+                    let errors = self.peek() == Some('2');
+                    self.at += 1;
+                    let token = self.output(variables);
+                    if let Some(token) = token.filter(|_| !errors) {
+                        return token;
+                    }
+                }
+                Some(_) => return Token::Word(self.word(variables)),
+            }
+        }
+    }
+
+    /// `<`, `<<WORD`, `<<<`: what a command reads.
+    fn input(&mut self, variables: &BTreeMap<String, String>) {
+        let mut count = 0;
+        while self.peek() == Some('<') {
+            self.at += 1;
+            count += 1;
+        }
+        if self.peek() == Some('-') {
+            self.at += 1;
+        }
+        self.blanks();
+        if self.peek() == Some('(') {
+            return;
+        }
+        let word = self.word(variables);
+        if count == 2 {
+            self.heredoc = Some(word);
+        }
+    }
+
+    /// `>`, `>>`, `>&2`: where the output goes.
+    fn output(&mut self, variables: &BTreeMap<String, String>) -> Option<Token> {
+        while matches!(self.peek(), Some('>' | '|')) {
+            self.at += 1;
+        }
+        let duplicate = self.peek() == Some('&');
+        if duplicate {
+            self.at += 1;
+        }
+        self.blanks();
+        if self.peek() == Some('(') {
+            return None;
+        }
+        let word = self.word(variables);
+        (!duplicate && word != "/dev/null" && !word.is_empty()).then_some(Token::Output(word))
+    }
+
+    fn blanks(&mut self) {
+        while matches!(self.peek(), Some(' ' | '\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// Skips a text in the script, up to a line with this word.
+    fn skip_lines(&mut self, end: &str) {
+        while self.at < self.chars.len() {
+            let start = self.at;
+            while self.peek().is_some_and(|c| c != '\n') {
+                self.at += 1;
+            }
+            let line: String = self.chars[start..self.at].iter().collect();
+            if line.trim() == end {
+                return;
+            }
+            self.next();
+        }
+    }
+
+    fn word(&mut self, variables: &BTreeMap<String, String>) -> String {
+        let mut word = String::new();
+        while let Some(c) = self.peek() {
+            match c {
+                '\'' => {
+                    self.next();
+                    while let Some(c) = self.next().filter(|c| *c != '\'') {
+                        push(&mut word, c);
+                    }
+                }
+                '"' => {
+                    self.next();
+                    while let Some(c) = self.peek().filter(|c| *c != '"') {
+                        match c {
+                            '$' | '`' => self.expand(&mut word, variables, true),
+                            '\\' => {
+                                self.next();
+                                self.next().into_iter().for_each(|c| push(&mut word, c));
+                            }
+                            _ => {
+                                self.next();
+                                push(&mut word, c);
+                            }
+                        }
+                    }
+                    self.next();
+                }
+                '\\' => {
+                    self.next();
+                    self.next().filter(|c| *c != '\n').into_iter().for_each(|c| push(&mut word, c));
+                }
+                '$' | '`' => self.expand(&mut word, variables, false),
+                c if c.is_whitespace() || ";&|()<>".contains(c) => break,
+                _ => {
+                    self.next();
+                    push(&mut word, c);
+                }
+            }
+        }
+        word
+    }
+
+    /// A variable's value; what else a shell would compute stays as it is written.
+    fn expand(&mut self, word: &mut String, variables: &BTreeMap<String, String>, quoted: bool) {
+        let start = self.at;
+        let first = self.next();
+        let second = self.peek();
+        match (first, second) {
+            (Some('`'), _) => while self.next().is_some_and(|c| c != '`') {},
+            (_, Some('(')) => self.balanced('(', ')'),
+            (_, Some('{')) => self.balanced('{', '}'),
+            _ => {
+                while self.peek().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_') {
+                    self.at += 1;
+                }
+            }
+        }
+        let written: String = self.chars[start..self.at.min(self.chars.len())].iter().collect();
+        let name = written.trim_start_matches('$').trim_matches(['{', '}']);
+        let name = name.strip_suffix("[@]").or(name.strip_suffix("[*]")).unwrap_or(name);
+        match variables.get(name) {
+            Some(value) if !quoted => value.chars().for_each(|c| push(word, if c.is_whitespace() { SPLIT } else { c })),
+            Some(value) => value.chars().for_each(|c| push(word, c)),
+            None => written.chars().for_each(|c| push(word, c)),
+        }
+    }
+
+    fn balanced(&mut self, open: char, close: char) {
+        let mut depth = 0_usize;
+        while let Some(c) = self.next() {
+            if c == open {
+                depth += 1;
+            } else if c == close {
+                depth -= 1;
+                if depth == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Adds a character, unless the word is longer than any that is meant.
+fn push(word: &mut String, c: char) {
+    if word.len() < MAX_WORD {
+        word.push(c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(text: &str) -> Vec<String> {
+        let script = read(text, &mut BTreeMap::new());
+        script
+            .commands
+            .iter()
+            .filter(|command| !command.control)
+            .map(|command| format!("{} {}", command.line, command.shown()))
+            .collect()
+    }
+
+    #[test]
+    fn simple_commands_are_found_with_their_lines() {
+        let text = "#!/bin/bash\nset -x # loud\nGPU=pci_0000_01_00_0\nif [[ $1 == win && $2 == prepare ]]; then\n  systemctl stop \\\n    display-manager\n  \
+                    virsh nodedev-detach \"$GPU\" || exit 1\nfi\nfor v in /sys/class/vtconsole/*; do echo 0 > $v/bind 2>/dev/null; done\n\
+                    cat <<EOF\nrm -rf /\nEOF\necho 1 | tee /sys/x >/dev/null\n";
+        assert_eq!(
+            commands(text),
+            [
+                "2 set -x",
+                "5 systemctl stop display-manager",
+                "7 virsh nodedev-detach pci_0000_01_00_0",
+                "7 exit 1",
+                "9 echo 0 > /sys/class/vtconsole/*/bind",
+                "10 cat",
+                "13 echo 1",
+                "13 tee /sys/x",
+            ]
+        );
+    }
+
+    #[test]
+    fn functions_and_labels_are_no_commands() {
+        let script = read("free() { sleep 2; }\ncase $2 in\n prepare) free ;;\n *) : ;;\nesac\n", &mut BTreeMap::new());
+        assert_eq!(script.functions, ["free"]);
+        let run: Vec<String> = script.commands.iter().filter(|command| !command.control).map(Command::shown).collect();
+        assert_eq!(run, ["sleep 2", "free"]);
+    }
+
+    #[test]
+    fn variables_and_arrays_are_words() {
+        let text = "OPTS=\"-m 4G\"\nOPTS=\"$OPTS -cpu host\"\nargs=(-smp 4\n  -name 'a b')\nargs+=( -k de )\n\
+                    qemu $OPTS \"${args[@]}\" -uuid \"$OPTS\"\n";
+        let script = read(text, &mut BTreeMap::new());
+        let last = script.commands.last().unwrap();
+        assert_eq!(
+            last.words,
+            ["qemu", "-m", "4G", "-cpu", "host", "-smp", "4", "-name", "a b", "-k", "de", "-uuid", "-m 4G -cpu host"]
+        );
+        assert!(last.lines.iter().all(|line| *line == 6));
+    }
+
+    #[test]
+    fn what_has_no_end_ends() {
+        for text in ["'", "\"$(", "${", "cat <<E", "((((", "))))", "a>", "`", "\\", "<<<", "2>"] {
+            read(&text.repeat(50), &mut BTreeMap::new());
+        }
+        // A variable that doubles itself grows no further than a word may.
+        let double = "a=xxxxxxxx\n".to_owned() + &"a=$a$a\n".repeat(60);
+        let mut variables = BTreeMap::new();
+        read(&double, &mut variables);
+        assert!(variables["a"].len() <= MAX_VALUE);
+    }
+}

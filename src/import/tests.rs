@@ -1,0 +1,151 @@
+//! Domains of tests/domains against the files and reports that were reviewed, and what holds for every one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/domains")
+}
+
+fn texts() -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "xml")).collect();
+    paths.sort();
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    paths.into_iter().map(|path| (name(&path), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// An import with the hooks that are beside the domains.
+fn imported(text: &str) -> Imported {
+    let (root, hooks) = (Root::new("/"), folder().join("hooks"));
+    domain(text, Beside { root: None, hooks: Some((&root, &hooks)), path: Path::new("/machine.ron") }).unwrap()
+}
+
+#[test]
+fn files_and_reports_are_as_reviewed() {
+    for (name, text) in texts() {
+        let imported = imported(&text);
+        let report = crate::report::import(&imported, None, false, false);
+        insta::with_settings!({
+            snapshot_path => folder(),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, format!("{}\n{report}\n", imported.file));
+        });
+    }
+}
+
+#[test]
+fn each_value_is_in_exactly_one_entry() {
+    for (name, text) in texts() {
+        let document = xml::parse(&text).unwrap();
+        let mut expected = BTreeSet::new();
+        for node in document.descendants().filter(Node::is_element) {
+            expected.extend(node.attributes().map(|attribute| xml::place(node, attribute.name()).path));
+            if xml::has_own_value(node) {
+                expected.insert(xml::place(node, account::TEXT).path);
+            }
+        }
+        let entries = imported(&text).entries;
+        let places = entries.iter().flat_map(|entry| &entry.places).filter(|place| place.file.is_none());
+        let found: Vec<String> = places.map(|place| place.path.clone()).collect();
+        let entered: BTreeSet<String> = found.iter().cloned().collect();
+        assert_eq!(entered.symmetric_difference(&expected).collect::<Vec<_>>(), Vec::<&String>::new(), "{name}");
+        assert_eq!(found.len(), expected.len(), "{name}: a value is in two entries");
+    }
+}
+
+#[test]
+fn each_command_of_a_hook_has_an_entry() {
+    let (_, text) = texts().into_iter().find(|(name, _)| name == "desk").unwrap();
+    let entries = imported(&text).entries;
+    let lines: BTreeSet<(String, u32)> = entries
+        .iter()
+        .flat_map(|entry| &entry.places)
+        .filter_map(|place| Some((place.file.clone()?, place.line)))
+        .collect();
+    for script in ["qemu", "kvm.conf", "qemu.d/desk/prepare/begin/start.sh", "qemu.d/desk/release/end/revert.sh"] {
+        let text = std::fs::read_to_string(folder().join("hooks").join(script)).unwrap();
+        for (index, line) in text.lines().enumerate() {
+            let line_number = u32::try_from(index + 1).unwrap();
+            let said = lines.contains(&(script.to_owned(), line_number));
+            let means =
+                !line.trim().is_empty() && !line.trim().starts_with('#') && !matches!(line.trim(), "fi" | "done");
+            assert!(said || !means, "{script}:{line_number}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_file_reads_back_as_the_machine_that_was_imported() {
+    for (name, text) in texts() {
+        let file = imported(&text).file;
+        let read = machine::parse(Path::new("/machine.ron"), &file)
+            .unwrap_or_else(|refused| panic!("{name}: {refused}\n{file}"));
+        // Written once more, nothing is left to take away.
+        let again = short::write(&read.machine, &BTreeMap::new(), Path::new("/machine.ron"));
+        assert_eq!(again.refused, None, "{name}");
+        let same = machine::parse(Path::new("/machine.ron"), &again.text).unwrap();
+        assert_eq!(same.machine, read.machine, "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_domain_is_refused() {
+    let refused = |text: &str| {
+        domain(text, Beside { root: None, hooks: None, path: Path::new("/m.ron") }).map(drop).unwrap_err().to_string()
+    };
+    assert!(refused("<network/>").contains("this is <network>, not a <domain>"));
+    assert!(refused("<domain/>").contains("no <memory>"));
+    assert!(refused("<domain><memory>0</memory></domain>").contains("no <memory>"));
+    assert!(refused("<domain>").starts_with("line 1, column "), "{}", refused("<domain>"));
+}
+
+#[test]
+fn the_host_tells_names_that_stay() {
+    let tree = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = tree.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    put("dev/sdb", "");
+    put("opt/qemu/bin/qemu-system-x86_64", "");
+    put("sys/bus/usb/devices/3-2/busnum", "3\n");
+    put("sys/bus/usb/devices/3-2/devnum", "7\n");
+    put("etc/libvirt/qemu/networks/isolated.xml", "<network><name>isolated</name><bridge name='virbr7'/></network>");
+    std::fs::create_dir_all(tree.path().join("dev/disk/by-id")).unwrap();
+    std::os::unix::fs::symlink("../../sdb", tree.path().join("dev/disk/by-id/wwn-0x5000")).unwrap();
+    std::os::unix::fs::symlink("../../sdb", tree.path().join("dev/disk/by-id/ata-EXAMPLE_0001")).unwrap();
+    let root = Root::new(tree.path());
+    let texts = texts();
+    let file = |name: &str| {
+        let (_, text) = texts.iter().find(|(known, _)| known == name).unwrap();
+        domain(text, Beside { root: Some(&root), hooks: None, path: Path::new("/m.ron") }).unwrap().file
+    };
+    let mistakes = file("mistakes");
+    assert!(mistakes.contains("/dev/disk/by-id/ata-EXAMPLE_0001"), "{mistakes}");
+    assert!(mistakes.contains("usb: [\"3-2\"]"), "{mistakes}");
+    assert!(mistakes.contains("qemu: \"/opt/qemu/bin/qemu-system-x86_64\""), "{mistakes}");
+    assert!(file("needs-you").contains("Bridge(\"virbr7\")"), "{}", file("needs-you"));
+}
+
+#[test]
+fn a_script_is_as_reviewed() {
+    let text = std::fs::read_to_string(folder().join("start-vm.sh")).unwrap();
+    let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
+    let imported = script(&text, "start-vm.sh", beside).unwrap();
+    let report = crate::report::import(&imported, None, false, false);
+    insta::with_settings!({
+        snapshot_path => folder(),
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!("start-vm", format!("{}\n{report}\n", imported.file));
+    });
+    let refused = script("echo qemu-system-x86_64\n", "a.sh", beside).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("no command in it starts QEMU"), "{refused}");
+}

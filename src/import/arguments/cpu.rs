@@ -24,8 +24,8 @@ const OURS: [&str; 16] = [
     "kvm-pv-eoi",
 ];
 
-/// Reads the option.
-pub fn read(cx: &mut Context, value: &str) -> Option<Became> {
+/// Reads the option. `script`: no domain says anything beside it.
+pub fn read(cx: &mut Context, value: &str, script: bool) -> Option<Became> {
     let mut parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
     let model = parts.next()?;
     let is_name = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-._+".contains(c));
@@ -81,6 +81,10 @@ pub fn read(cx: &mut Context, value: &str) -> Option<Became> {
             "cpu",
             "The hypervisor bit stays on, without which Windows takes no notice of Hyper-V's interfaces.",
         );
+    }
+    if script {
+        return Became::done("Windows gets the whole set of Hyper-V interfaces that the host's KVM offers")?
+            .also_taken();
     }
     Became::improved(
         "a `-cpu` on the command line replaced the domain's own <cpu>, and with it all of <hyperv>; the guest has both now: what it said \

@@ -57,7 +57,7 @@ pub fn device(cx: &mut Context, state: &mut State, members: &Members) -> Option<
         }
         "isa-applesmc" => apple(cx),
         "isa-debugcon" => Became::left("the firmware's own messages are for its developers"),
-        "vfio-pci" => function(cx, members),
+        "vfio-pci" => function(state, members),
         "tpm-tis" | "tpm-crb" => tpm(cx, state, members),
         "qxl-vga" | "qxl" | "VGA" | "virtio-vga" | "virtio-gpu-pci" => {
             cx.machine.video = Some(match driver {
@@ -140,7 +140,7 @@ fn apple(cx: &mut Context) -> Option<Became> {
     Some(Became(super::Verdict::TakenOver, words))
 }
 
-fn function(cx: &mut Context, members: &Members) -> Option<Became> {
+fn function(state: &mut State, members: &Members) -> Option<Became> {
     let address: PciAddress = members.get("host")?.parse().ok()?;
     let mut device = PciDevice::at(address.into());
     for (key, value) in members.rest() {
@@ -152,7 +152,7 @@ fn function(cx: &mut Context, members: &Members) -> Option<Became> {
             _ => drop(device.properties.insert(key.to_owned(), property(value))),
         }
     }
-    cx.machine.pci.push(device);
+    state.functions.push((address, device));
     Became::taken()
 }
 

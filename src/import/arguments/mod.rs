@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::account::Verdict;
 use super::context::Context;
 use super::xml::Node;
-use crate::machine::{Disk, Firmware, Media, Smbios, SmbiosFields};
+use crate::machine::{Disk, Firmware, Media, PciDevice, Smbios, SmbiosFields};
 use crate::units::{PciAddress, Size};
 pub use devices::{given, property};
 pub use option::Members;
@@ -98,11 +98,16 @@ pub struct State {
     pub order: Vec<Option<Media>>,
     /// `-net nic`, until its other half comes.
     pub nic: Option<Members>,
+    /// PCI functions so far.
+    pub functions: Vec<(PciAddress, PciDevice)>,
+    /// Whether the words are a script's, not a domain's.
+    pub script: bool,
 }
 
 /// Reads the words of a command line.
 pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddress>) {
-    let mut state = State { aliases, ..State::default() };
+    let script = words.first().is_some_and(|word| matches!(word.at, At::Line(..)));
+    let mut state = State { aliases, script, ..State::default() };
     let mut index = 0;
     // What sockets and memory are for is known when all options are read, so those come first.
     while let Some((option, value, next)) = pair(words, index) {
@@ -126,16 +131,28 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
         }
     }
     drives::finish(cx, &mut state);
+    super::domain::cards(cx, std::mem::take(&mut state.functions));
     if state.smbios != SmbiosFields::default() {
         cx.machine.smbios = Smbios::Fields(Box::new(state.smbios));
     }
-    // A line of its own for each kind of option.
     if let Some(lines) = cx.comments.get_mut("extra_args") {
+        lines.sort();
         lines.dedup();
     }
 }
 
 fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&Word>, words: &[Word]) {
+    if words.iter().any(|word| matches!(word.at, At::Line(..)) && word.text.contains(['$', '`'])) {
+        let all = words.iter().all(|word| matches!(word.text.as_str(), "$@" | "$*"));
+        let became = match all {
+            true => Became(Verdict::LeftOut, "the script's own arguments".to_owned()),
+            false => {
+                let why = "the shell computes this when the script runs: write the field that says it, with the value that it has";
+                Became(Verdict::NeedsYou, why.to_owned())
+            }
+        };
+        return enter(cx, &became, words);
+    }
     let text = value.map(|value| value.text.as_str()).unwrap_or_default();
     let became = one(cx, state, option, text).unwrap_or_else(|| {
         cx.machine.extra_args.extend(words.iter().map(|word| word.text.clone()));
@@ -149,7 +166,7 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
 fn pair<'w, 'd>(words: &'w [Word<'d>], index: usize) -> Option<(&'w str, Option<&'w Word<'d>>, usize)> {
     let word = words.get(index)?;
     let Some(option) = word.text.strip_prefix('-').map(|rest| rest.trim_start_matches('-')) else {
-        return Some((&word.text, None, index + 1));
+        return Some(("", Some(word), index + 1));
     };
     let value = words.get(index + 1).filter(|_| !ALONE.contains(&option));
     Some((option, value, index + 1 + usize::from(value.is_some())))
@@ -173,7 +190,7 @@ fn enter(cx: &mut Context, Became(verdict, why): &Became, words: &[Word]) {
 fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option<Became> {
     let members = Members::parse(value);
     match option {
-        "cpu" => cpu::read(cx, value),
+        "cpu" => cpu::read(cx, value, state.script),
         "device" => devices::device(cx, state, &members?),
         "object" => devices::object(cx, &members?, state),
         "netdev" => cards::netdev(state, &members?),

@@ -9,10 +9,7 @@ use crate::machine::{PciDevice, Property, UsbDevice};
 use crate::units::{PciAddress, PciSlot, UsbIds, UsbPort};
 
 /// A function that is passed through.
-struct Function {
-    address: PciAddress,
-    device: PciDevice,
-}
+type Function = (PciAddress, PciDevice);
 
 /// Reads all devices of the host. Returns the PCI function that each alias of libvirt's (`hostdev0`) names, as a place in `pci`.
 pub fn read(cx: &mut Context, devices: Node) -> BTreeMap<String, PciAddress> {
@@ -22,11 +19,11 @@ pub fn read(cx: &mut Context, devices: Node) -> BTreeMap<String, PciAddress> {
         match (node.attribute("mode").unwrap_or("subsystem"), node.attribute("type")) {
             ("subsystem", Some("pci")) => {
                 let Some(function) = pci(cx, node) else { continue };
-                aliases.insert(format!("hostdev{index}"), function.address);
+                aliases.insert(format!("hostdev{index}"), function.0);
                 if let Some(alias) = child(node, "alias").and_then(|alias| alias.attribute("name")) {
-                    aliases.insert(alias.to_owned(), function.address);
+                    aliases.insert(alias.to_owned(), function.0);
                 }
-                if functions.iter().all(|other| other.address != function.address) {
+                if functions.iter().all(|other| other.0 != function.0) {
                     functions.push(function);
                 }
             }
@@ -100,17 +97,16 @@ fn pci(cx: &mut Context, node: Node) -> Option<Function> {
         cx.left(below, &[ALL], "the guest finds its devices by itself");
     }
     cx.left(node, &["display", "ramfb"], "the card has a screen of its own");
-    Some(Function { address, device })
+    Some((address, device))
 }
 
 /// Puts functions of one card into one entry.
-fn together(cx: &mut Context, functions: Vec<Function>) {
+pub fn together(cx: &mut Context, functions: Vec<Function>) {
     let mut cards: Vec<Vec<Function>> = Vec::new();
     for function in functions {
         let same = |card: &&mut Vec<Function>| {
-            card.first().is_some_and(|first| {
-                PciAddress { function: 0, ..first.address } == PciAddress { function: 0, ..function.address }
-            })
+            card.first()
+                .is_some_and(|first| PciAddress { function: 0, ..first.0 } == PciAddress { function: 0, ..function.0 })
         };
         match cards.iter_mut().find(same) {
             Some(card) => card.push(function),
@@ -118,23 +114,26 @@ fn together(cx: &mut Context, functions: Vec<Function>) {
         }
     }
     for mut card in cards {
-        card.sort_by_key(|function| function.address);
-        let whole = card.len() > 1 && card[0].address.bus != 0 && card[0].address.function == 0;
+        card.sort_by_key(|function| function.0);
+        // What is said of one function must not hold for the others.
+        let rom = &card[0].1.rom;
+        let plain = |(_, device): &Function| {
+            device.properties.is_empty() && device.x_vga != Some(true) && (device.rom.is_none() || device.rom == *rom)
+        };
+        let whole = card.len() > 1 && card[0].0.bus != 0 && card[0].0.function == 0 && card.iter().all(plain);
         let parsed = whole.then(|| {
-            let PciAddress { domain, bus, device, .. } = card[0].address;
+            let PciAddress { domain, bus, device, .. } = card[0].0;
             format!("{domain:04x}:{bus:02x}:{device:02x}.*").parse::<PciSlot>().ok()
         });
         let Some(slot) = parsed.flatten() else {
-            cx.machine.pci.extend(card.into_iter().map(|function| function.device));
+            cx.machine.pci.extend(card.into_iter().map(|(_, device)| device));
             continue;
         };
-        let mut functions = card.into_iter().map(|function| function.device);
+        let mut functions = card.into_iter().map(|(_, device)| device);
         let Some(mut first) = functions.next() else { continue };
         first.address = slot;
         for other in functions {
-            first.rom = first.rom.or(other.rom);
             first.boot = first.boot.or(other.boot);
-            // Properties are for each function, so those of one of them are not meant for all.
         }
         let field = format!("pci[{}]", cx.machine.pci.len());
         cx.comment(field, "All functions of the card, in one slot of the guest's as on the card.");

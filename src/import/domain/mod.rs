@@ -25,6 +25,7 @@ use super::xml::{Node, child};
 pub use disks::{empty as empty_disk, of_order as disk_of_order};
 pub use family::{of as family, of_script as family_of_script};
 pub use general::possible_name;
+pub use hostdev::together as cards;
 pub use input::{add as event_device, toggle};
 pub use memory::size;
 pub use parts::looking_glass;

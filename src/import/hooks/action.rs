@@ -34,7 +34,7 @@ pub fn left(words: &str) -> Option<Outcome> {
 pub const RESTORED: &str = "after the guest, vfio-run restores what it changed to what it was, also after a crash";
 
 /// Words before a command that change nothing of what it does.
-const BEFORE: [&str; 9] = ["sudo", "exec", "nohup", "command", "builtin", "eval", "env", "setsid", "doas"];
+const BEFORE: [&str; 10] = ["sudo", "exec", "nohup", "command", "builtin", "eval", "env", "setsid", "doas", "xargs"];
 
 /// What becomes of a command. `functions`: those that the scripts define. `stage`: when it runs.
 pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stage) -> Outcome {
@@ -82,13 +82,11 @@ fn base(program: &str) -> &str {
 }
 
 /// A file of messages.
-fn log(file: &str) -> Option<Outcome> {
-    let is_log = file.contains("/log")
-        || file.ends_with(".log")
-        || file.contains("kmsg")
-        || file.starts_with("/tmp/")
-        || file.contains("/dev/tty");
-    is_log.then(|| left("vfio-run has its own log: /var/log/vfio-run")).flatten()
+pub fn log(file: &str) -> Option<Outcome> {
+    let name = file.to_ascii_lowercase();
+    let is_log =
+        name.contains("log") || name.contains("kmsg") || name.starts_with("/tmp/") || name.contains("/dev/tty");
+    if is_log && !name.starts_with("/sys") { left("vfio-run has its own log: /var/log/vfio-run") } else { None }
 }
 
 /// What to write for a command that only the user knows.

@@ -141,15 +141,33 @@ pub fn read(cx: &mut Context, hooks: &[Hook], root: Option<&Root>) {
     }
 }
 
-/// Enters what becomes of a command.
+/// Enters what becomes of a command, or of those that it hands to a shell.
 pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[String], stage: Stage) {
+    if let Some(inner) = in_a_shell(command) {
+        let script = shell::read(inner, &mut BTreeMap::new());
+        for below in script.commands {
+            let action::Outcome(verdict, words) = action::of(cx, &below, functions, stage);
+            cx.account.line(verdict, file, command.line, &below.shown(), &words);
+        }
+        return;
+    }
     let action::Outcome(verdict, words) = action::of(cx, command, functions, stage);
     cx.account.line(verdict, file, command.line, &command.shown(), &words);
 }
 
+/// What `sh -c` is given.
+fn in_a_shell(command: &Command) -> Option<&str> {
+    let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash")))?;
+    let leading = command.words[..place].iter().all(|word| matches!(word.as_str(), "sudo" | "exec" | "nohup" | "doas"));
+    let option = command.words.get(place + 1).is_some_and(|word| word == "-c");
+    command.words.get(place + 2).map(String::as_str).filter(|_| leading && option && !command.control)
+}
+
 /// Whether it is the script that calls all others by the operation's name, which many copied.
 fn is_dispatcher(hook: &Hook) -> bool {
-    hook.name == "qemu" && (hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH"))
+    let calls = hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH");
+    let acts = ["systemctl", "modprobe", "nodedev", "/sys/", "sysctl"].iter().any(|word| hook.text.contains(word));
+    hook.name == "qemu" && calls && !acts
 }
 
 /// A script that a command calls, if this host has it.

@@ -1,11 +1,13 @@
 //! Programs that hooks call.
 
-use super::action::{Outcome, RESTORED, done, improved, left, taken};
+use super::action::{Outcome, RESTORED, done, improved, left, log, taken};
 use super::settings;
 use super::shell::Command;
 use super::units;
 use crate::import::context::Context;
-use crate::machine::{Frequency, Holders, HostPlace};
+use std::path::Path;
+
+use crate::machine::{Firmware, Frequency, Holders, HostPlace};
 
 const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers, and gives them back";
 const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
@@ -63,7 +65,11 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
             arguments
                 .iter()
                 .filter(|word| !word.starts_with('-'))
-                .find_map(|file| settings::written(cx, file, value, starting))
+                .find_map(|file| settings::written(cx, file, value, starting).or_else(|| log(file)))
+        }
+        "rtcwake" => done(settings::SUSPENDS),
+        "cp" | "install" if arguments.iter().any(|word| word.to_ascii_uppercase().contains("VARS")) => {
+            firmware(cx, arguments)
         }
         "sysctl" => {
             let setting = arguments.iter().find_map(|word| word.split_once('='));
@@ -98,7 +104,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
             cx.machine.host.no_sleep = Some(true);
             taken("`host.no_sleep`: the host does not sleep while the guest runs")
         }
-        "nvidia-smi" | "nvidia-xconfig" | "nvidia-settings" | "nvidia-persistenced" => {
+        "nvidia-smi" | "nvidia-xconfig" | "nvidia-settings" | "nvidia-persistenced" | "nvidia-modprobe" => {
             left("vfio-run waits until the driver has the card again")
         }
         "plymouth" | "chvt" | "openvt" | "setterm" | "fgconsole" | "deallocvt" => done("vfio-run sees to the consoles"),
@@ -122,17 +128,37 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         {
             left("notes of the script's own; the journal has what was changed")
         }
-        "set" | "shopt" | "export" | "local" | "declare" | "typeset" | "readonly" | "unset" | "trap" | "source"
-        | "." | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd" | "let"
-        | "mapfile" | "getopts" | "alias" | "hash" => left("the shell's own; scripts that are sourced are read too"),
+        "set" | "exec" | "shopt" | "export" | "local" | "declare" | "typeset" | "readonly" | "unset" | "trap"
+        | "source" | "." | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd"
+        | "let" | "mapfile" | "getopts" | "alias" | "hash" => {
+            left("the shell's own; scripts that are sourced are read too")
+        }
         "echo" | "printf" | "cat" | "grep" | "egrep" | "awk" | "gawk" | "sed" | "cut" | "tr" | "head" | "tail"
         | "sort" | "uniq" | "wc" | "ls" | "find" | "lspci" | "lsmod" | "lsusb" | "lscpu" | "dmesg" | "date"
         | "pgrep" | "ps" | "readlink" | "realpath" | "basename" | "dirname" | "seq" | "whoami" | "who" | "id"
         | "hostname" | "uname" | "test" | "expr" | "bc" | "xargs" | "logger" | "journalctl" | "which" | "type"
         | "stat" | "nproc" | "lsof" | "xmllint" | "free" | "df" | "true" | "false" | "tty" | "uptime" | "sync"
         | "numfmt" | "jq" | "numactl" => left(LOOKS),
+        // A descriptor's number, before `>`.
+        _ if program.parse::<u32>().is_ok() => left("the shell's own; scripts that are sourced are read too"),
         _ => None,
     }
+}
+
+/// A variable store that is copied at each start.
+fn firmware(cx: &mut Context, arguments: &[&str]) -> Option<Outcome> {
+    let mut files = arguments.iter().filter(|word| !word.starts_with('-'));
+    let (from, to) = (files.next()?, files.next()?);
+    if let Firmware::Uefi(uefi) = &mut cx.machine.firmware
+        && uefi.vars.as_deref() == Some(Path::new(to))
+        && from.starts_with('/')
+    {
+        uefi.vars = Some(from.into());
+        cx.comments.remove("firmware");
+    }
+    improved(
+        "a variable store that is copied anew at each start loses its boot entries; vfio-run copies the template once, and keeps the machine's own",
+    )
 }
 
 fn modules(arguments: &[&str]) -> Option<Outcome> {

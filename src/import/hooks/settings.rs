@@ -4,6 +4,10 @@ use super::action::{Outcome, RESTORED, done, improved, left, taken};
 use crate::import::context::Context;
 use crate::machine::{Frequency, HostPlace, Pages, ThpDefrag};
 
+/// What revives a card.
+pub const SUSPENDS: &str =
+    "`revive: [Reset, Bus, Suspend]` in `pci` has the host suspend if the card does not answer after the guest";
+
 /// What becomes of a value that is written to a file. `starting`: it is on the way to the guest, not back.
 pub fn written(cx: &mut Context, file: &str, value: &str, starting: bool) -> Option<Outcome> {
     let has = |parts: &[&str]| parts.iter().any(|part| file.contains(part));
@@ -29,6 +33,9 @@ pub fn written(cx: &mut Context, file: &str, value: &str, starting: bool) -> Opt
     }
     if has(&["reset_method", "/reset"]) && has(&["pci", "devices"]) {
         return done("the kernel resets a device before and after the guest; `reset_method` in `pci` says how");
+    }
+    if file == "/sys/power/state" {
+        return done(SUSPENDS);
     }
     if has(&["power/control", "d3cold_allowed", "power_state"]) {
         return done("VFIO keeps the device awake while the guest has it");

@@ -153,11 +153,11 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
             }
             done.control = true;
         }
-        Some("case" | "esac" | "[[" | "[" | "test" | "((" | "in" | "break" | "continue" | ":" | "true" | "false") => {
+        Some("case" | "esac" | "[[" | "[" | "test" | "in" | "break" | "continue" | ":" | "true" | "false") => {
             done.control = true
         }
         Some(_) if done.words.last().is_some_and(|word| word == "]]" || word == "]") => done.control = true,
-        Some(_) if label => done.control = true,
+        Some(word) if label || word.starts_with("((") => done.control = true,
         Some(_) => {}
     }
     while let Some((name, value)) = done.words.first().and_then(|word| assignment(word)) {
@@ -295,6 +295,11 @@ impl Reader {
                         return Token::End;
                     }
                     return Token::Pipe;
+                }
+                Some('(') if self.starts_with("((") => {
+                    let start = self.at;
+                    self.balanced('(', ')');
+                    return Token::Word(self.chars[start..self.at].iter().take(MAX_WORD).collect());
                 }
                 Some('(') => {
                     self.next();

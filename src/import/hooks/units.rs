@@ -55,11 +55,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool) -
         }
         "daemon-reload" | "is-active" | "status" | "list-units" | "reset-failed" | "show" | "is-enabled"
         | "import-environment" => return left("it only looks"),
-        "suspend" | "hibernate" => {
-            return done(
-                "`revive: [Reset, Bus, Suspend]` in `pci` has the host suspend if the card does not answer after the guest",
-            );
-        }
+        "suspend" | "hibernate" => return done(super::settings::SUSPENDS),
         "stop" | "start" | "restart" | "kill" | "try-restart" | "reload" | "freeze" | "thaw" | "mask" | "unmask" => {}
         _ => return None,
     }

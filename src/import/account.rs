@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::xml::{self, Node};
+pub use super::xml::{Place, TEXT};
 
 /// What became of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,21 +40,6 @@ impl Verdict {
     }
 }
 
-/// Where a value was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// The file, if it is not the one that is imported.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// Its line, from 1.
-    pub line: u32,
-    /// The value as it is written there.
-    pub text: String,
-    /// Its path: `devices/disk[2]/driver@cache`; of scripts none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub path: String,
-}
-
 /// Values of which the same became.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
@@ -75,9 +61,6 @@ pub struct Account {
 
 /// The name by which all that is in an element is meant: its attributes, its text and its children's.
 pub const ALL: &str = "*";
-/// The name of an element's text, or of the element itself if it has nothing in it.
-pub const TEXT: &str = "";
-
 impl Account {
     /// Enters attributes of an element, its text ([`TEXT`]) or all that is in it ([`ALL`]); what has an entry already keeps it.
     pub fn enter(&mut self, verdict: Verdict, node: Node, names: &[&str], words: &str) {

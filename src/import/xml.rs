@@ -1,8 +1,7 @@
 //! Reading XML that others wrote: bounded, without entities, with errors that name the place.
 
 use roxmltree::{Document, ParsingOptions};
-
-use super::account::{Place, TEXT};
+use serde::Serialize;
 
 /// An element.
 pub type Node<'d> = roxmltree::Node<'d, 'd>;
@@ -14,6 +13,24 @@ const MAX_DEPTH: usize = 32;
 const MAX_NODES: u32 = 65536;
 /// How much of a value is shown.
 const SHOWN: usize = 70;
+
+/// The name of an element's text, or of the element itself if it has nothing in it.
+pub const TEXT: &str = "";
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file, if it is not the one that is imported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Its line, from 1.
+    pub line: u32,
+    /// The value as it is written there.
+    pub text: String,
+    /// Its path: `devices/disk[2]/driver@cache`; of scripts none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+}
 
 /// Why a domain could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

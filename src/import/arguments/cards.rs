@@ -1,6 +1,7 @@
 //! Network cards.
 
-use super::{Became, Members, State};
+use super::option::Members;
+use super::state::{Became, State};
 use crate::import::context::Context;
 use crate::machine::{Backend, Network, NetworkModel};
 use crate::units::Forward;

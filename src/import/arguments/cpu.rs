@@ -1,6 +1,6 @@
 //! `-cpu`, which replaces all that libvirt says of the CPU.
 
-use super::Became;
+use super::state::Became;
 use crate::import::context::Context;
 use crate::machine::cpu_property;
 

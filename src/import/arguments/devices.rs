@@ -1,6 +1,8 @@
 //! `-device`, `-object` and what they refer to.
 
-use super::{Became, Members, State, cards, drives};
+use super::option::Members;
+use super::state::{Became, State};
+use super::{cards, drives};
 use crate::import::context::Context;
 use crate::import::domain::{event_device, looking_glass, sound_server, toggle};
 use crate::machine::{AppleSmc, Audio, Pages, PciDevice, Property, Sound, SoundCard, Tpm, UsbDevice, Video, Vsock};
@@ -137,7 +139,7 @@ fn apple(cx: &mut Context) -> Option<Became> {
         "Apple's key is read from a file, so that no list of processes shows it: write the 64 characters of your own Mac's into {file}"
     );
     cx.comment("apple_smc", words.clone());
-    Some(Became(super::Verdict::TakenOver, words))
+    Some(Became(crate::import::account::Verdict::TakenOver, words))
 }
 
 fn function(state: &mut State, members: &Members) -> Option<Became> {
@@ -220,7 +222,7 @@ pub fn audio(cx: &mut Context, members: &Members) -> Option<Became> {
     };
     cx.machine.audio = audio(before);
     Some(Became(
-        super::Verdict::TakenOver,
+        crate::import::account::Verdict::TakenOver,
         "the sound goes to the server of the user whose desktop it is; vfio-run finds its socket".to_owned(),
     ))
 }

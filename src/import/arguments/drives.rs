@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Became, Members, State};
+use super::option::Members;
+use super::state::{Became, State};
 use crate::import::context::Context;
 use crate::import::domain::empty_disk;
 use crate::machine::{Bus, Cache, Discard, Disk, Firmware, Media, Uefi};

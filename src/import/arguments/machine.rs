@@ -1,6 +1,7 @@
 //! Options of the machine as a whole: memory, vCPUs, firmware, screen, ports.
 
-use super::{Became, Members, State};
+use super::option::Members;
+use super::state::{Became, State};
 use crate::import::context::Context;
 use crate::import::domain::{disk_of_order, possible_name};
 use crate::machine::{

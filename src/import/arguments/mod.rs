@@ -7,16 +7,18 @@ mod devices;
 mod drives;
 mod machine;
 mod option;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::account::Verdict;
 use super::context::Context;
 use super::xml::Node;
-use crate::machine::{Disk, Firmware, Media, PciDevice, Smbios, SmbiosFields};
+use crate::machine::{Firmware, Smbios, SmbiosFields};
 use crate::units::{PciAddress, Size};
 pub use devices::{given, property};
 pub use option::Members;
+use state::{Became, State};
 
 /// A word of a command line and where it was written.
 #[derive(Debug, Clone)]
@@ -34,32 +36,6 @@ pub enum At<'d> {
     Xml(Node<'d>),
     /// A line of a script.
     Line(String, u32),
-}
-
-/// What became of an option.
-pub struct Became(pub Verdict, pub String);
-
-impl Became {
-    fn taken() -> Option<Self> {
-        Some(Self(Verdict::TakenOver, String::new()))
-    }
-
-    fn done(words: &str) -> Option<Self> {
-        Some(Self(Verdict::DoneByItself, words.to_owned()))
-    }
-
-    fn improved(words: &str) -> Option<Self> {
-        Some(Self(Verdict::Improved, words.to_owned()))
-    }
-
-    /// The machine file says it, and this is to know about it.
-    fn also_taken(self) -> Option<Self> {
-        Some(Self(Verdict::TakenOver, self.1))
-    }
-
-    fn left(words: &str) -> Option<Self> {
-        Some(Self(Verdict::LeftOut, words.to_owned()))
-    }
 }
 
 /// Options that take no value.
@@ -80,29 +56,6 @@ const ALONE: [&str; 15] = [
     "win2k-hack",
     "snapshot",
 ];
-
-/// What options that come later refer to.
-#[derive(Default)]
-pub struct State {
-    /// Objects and character devices by their ids, until somebody refers to them.
-    pub named: BTreeMap<String, Members>,
-    /// PCI functions by libvirt's aliases.
-    pub aliases: BTreeMap<String, PciAddress>,
-    /// Values of the machine's SMBIOS fields.
-    pub smbios: SmbiosFields,
-    /// Ids that a device has referred to.
-    pub used: BTreeSet<String>,
-    /// Disks so far, with their places in the boot order.
-    pub disks: Vec<(Disk, Option<u32>)>,
-    /// Kinds of disks that are booted from, in this order; `None`: something else.
-    pub order: Vec<Option<Media>>,
-    /// `-net nic`, until its other half comes.
-    pub nic: Option<Members>,
-    /// PCI functions so far.
-    pub functions: Vec<(PciAddress, PciDevice)>,
-    /// Whether the words are a script's, not a domain's.
-    pub script: bool,
-}
 
 /// Reads the words of a command line.
 pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddress>) {

@@ -1,37 +1,12 @@
 //! What a command of a hook does, and what becomes of that here.
 
+use super::outcome::{Outcome, left, log};
 use super::programs;
 use super::settings;
 use super::shell::Command;
 use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::Stage;
-
-/// What became of a command.
-pub struct Outcome(pub Verdict, pub String);
-
-/// vfio-run does it by itself.
-pub fn done(words: &str) -> Option<Outcome> {
-    Some(Outcome(Verdict::DoneByItself, words.to_owned()))
-}
-
-/// The machine file says it.
-pub fn taken(words: impl Into<String>) -> Option<Outcome> {
-    Some(Outcome(Verdict::TakenOver, words.into()))
-}
-
-/// A mistake was mended.
-pub fn improved(words: impl Into<String>) -> Option<Outcome> {
-    Some(Outcome(Verdict::Improved, words.into()))
-}
-
-/// It has no meaning here.
-pub fn left(words: &str) -> Option<Outcome> {
-    Some(Outcome(Verdict::LeftOut, words.to_owned()))
-}
-
-/// What is restored.
-pub const RESTORED: &str = "after the guest, vfio-run restores what it changed to what it was, also after a crash";
 
 /// Words before a command that change nothing of what it does.
 const BEFORE: [&str; 10] = ["sudo", "exec", "nohup", "command", "builtin", "eval", "env", "setsid", "doas", "xargs"];
@@ -79,14 +54,6 @@ fn value<'w>(words: &[&'w str]) -> &'w str {
 /// A program's name without its folder.
 fn base(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
-}
-
-/// A file of messages.
-pub fn log(file: &str) -> Option<Outcome> {
-    let name = file.to_ascii_lowercase();
-    let is_log =
-        name.contains("log") || name.contains("kmsg") || name.starts_with("/tmp/") || name.contains("/dev/tty");
-    if is_log && !name.starts_with("/sys") { left("vfio-run has its own log: /var/log/vfio-run") } else { None }
 }
 
 /// What to write for a command that only the user knows.

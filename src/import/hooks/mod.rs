@@ -2,6 +2,7 @@
 //! line; settings become fields; what only the user knows needs the user.
 
 mod action;
+mod outcome;
 mod programs;
 mod settings;
 mod shell;
@@ -146,12 +147,12 @@ pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[Strin
     if let Some(inner) = in_a_shell(command) {
         let script = shell::read(inner, &mut BTreeMap::new());
         for below in script.commands {
-            let action::Outcome(verdict, words) = action::of(cx, &below, functions, stage);
+            let outcome::Outcome(verdict, words) = action::of(cx, &below, functions, stage);
             cx.account.line(verdict, file, command.line, &below.shown(), &words);
         }
         return;
     }
-    let action::Outcome(verdict, words) = action::of(cx, command, functions, stage);
+    let outcome::Outcome(verdict, words) = action::of(cx, command, functions, stage);
     cx.account.line(verdict, file, command.line, &command.shown(), &words);
 }
 

@@ -1,6 +1,6 @@
 //! Programs that hooks call.
 
-use super::action::{Outcome, RESTORED, done, improved, left, log, taken};
+use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken};
 use super::settings;
 use super::shell::Command;
 use super::units;

@@ -1,6 +1,6 @@
 //! Files of the kernel's that hooks write, by `echo`, `tee` and `sysctl`.
 
-use super::action::{Outcome, RESTORED, done, improved, left, taken};
+use super::outcome::{Outcome, RESTORED, done, improved, left, taken};
 use crate::import::context::Context;
 use crate::machine::{Frequency, HostPlace, Pages, ThpDefrag};
 

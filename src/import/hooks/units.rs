@@ -1,6 +1,6 @@
 //! `systemctl` and its like: which units are stopped, and what that was for.
 
-use super::action::{Outcome, RESTORED, done, left, taken};
+use super::outcome::{Outcome, RESTORED, done, left, taken};
 use crate::import::context::Context;
 use crate::machine::HostPlace;
 

@@ -64,7 +64,8 @@ pub struct Beside<'a> {
 /// # Errors
 /// If the text is no XML, or no domain.
 pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
-    let document = xml::parse(text)?;
+    let text = xml::plain(text);
+    let document = xml::parse(&text)?;
     let element = domain_of(document.root_element())?;
     let guest = domain::family(element);
     let size = child(element, "memory").and_then(|node| domain::size(node, "KiB"));

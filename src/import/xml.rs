@@ -1,5 +1,7 @@
 //! Reading XML that others wrote: bounded, without entities, with errors that name the place.
 
+use std::borrow::Cow;
+
 use roxmltree::{Document, ParsingOptions};
 use serde::Serialize;
 
@@ -48,6 +50,20 @@ pub enum Unreadable {
     /// It is XML, and no domain that can be imported.
     #[error("{0}")]
     NoDomain(String),
+}
+
+/// The text without a declaration that is not at its very beginning, as pasted files have it; lines and columns stay.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let declared = text.len() - text.trim_start().len();
+    let end = text.find("?>").map(|end| end + 2);
+    match end.filter(|_| declared > 0 && text[declared..].starts_with("<?xml")) {
+        Some(end) => {
+            let blank = text[declared..end].chars().map(|c| if c == '\n' { c } else { ' ' });
+            Cow::Owned(text[..declared].chars().chain(blank).chain(text[end..].chars()).collect())
+        }
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// Parses a text.
@@ -199,6 +215,15 @@ mod tests {
     fn what_is_no_xml_is_refused_with_its_place() {
         assert!(refused("<domain>\n  <name>x</nam></domain>").starts_with("line 2, column "), "{}", refused("<a></b>"));
         assert!(refused("").contains("line 1"));
+    }
+
+    #[test]
+    fn a_declaration_may_stand_below_blank_lines() {
+        let text = "\n  <?xml version='1.0'\n?><domain/>";
+        let plain = plain(text);
+        let document = parse(&plain).unwrap();
+        assert_eq!(document.text_pos_at(document.root_element().range().start).row, 3);
+        assert_eq!(super::plain("\u{FEFF}<?xml version='1.0'?><a/>"), "<?xml version='1.0'?><a/>");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vfio_run::host::Root;
-use vfio_run::import::{Beside, domain};
+use vfio_run::import::{Beside, domain, script};
 
 use super::mutate::Mutator;
 use super::{fuzz, seeds};
@@ -70,5 +70,17 @@ fn command_lines() {
         let text =
             format!("<domain><name>win</name><memory>1048576</memory><commandline>{arguments}</commandline></domain>");
         import(&text, None);
+    });
+}
+
+#[test]
+fn scripts_that_start_qemu() {
+    let text = std::fs::read(seeds("tests/domains", ".sh").remove(0)).unwrap();
+    fuzz("scripts_that_start_qemu", |mutator| {
+        let damaged = String::from_utf8_lossy(&mutator.bytes(&text)).into_owned();
+        let beside = Beside { root: None, hooks: None, path: Path::new("/m.ron") };
+        if let Ok(imported) = script(&damaged, "start-vm.sh", beside) {
+            assert!(imported.file.ends_with(")\n") && !imported.file.contains('\u{1b}'), "{}", imported.file);
+        }
     });
 }

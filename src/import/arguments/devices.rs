@@ -238,8 +238,11 @@ pub fn set(cx: &mut Context, state: &State, value: &str) -> Option<Became> {
     if name == "rotation_rate" {
         return Became::done("a disk that takes discards says that it is no rotating one");
     }
-    let address = state.aliases.get(alias)?;
-    given(cx, *address, name, property(value))
+    let known = state.aliases.get(alias).and_then(|address| given(cx, *address, name, property(value)));
+    known.or_else(|| {
+        let words = "QEMU has no device of this name here: write the field that says it, or the property into `properties` of an entry in `pci`";
+        Some(Became(crate::import::account::Verdict::NeedsYou, words.to_owned()))
+    })
 }
 
 /// A property of a function that is passed through.

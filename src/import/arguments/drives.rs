@@ -96,6 +96,9 @@ fn flash(cx: &mut Context, members: &Members) -> Option<Became> {
     let Firmware::Uefi(uefi) = &mut cx.machine.firmware else { return None };
     let second = members.get("unit") == Some("1") || uefi.code.is_some();
     if !second {
+        let name = file.to_ascii_lowercase();
+        let built = ["secboot", "secure", "smm", ".ms."].iter().any(|word| name.contains(word));
+        uefi.secure_boot = Some(built);
         uefi.code = Some(file.into());
         return Became::taken();
     }

@@ -10,6 +10,9 @@ use crate::machine::{Firmware, Kernel, Smbios, Uefi};
 /// Seconds that the boot menu waits if the domain does not say it; QEMU's own default for SeaBIOS is some two and a half.
 const MENU: u32 = 3;
 
+/// Words in the names of builds that do Secure Boot.
+const SECURE: [&str; 4] = ["secboot", "secure", "smm", ".ms."];
+
 /// Reads `os`.
 pub fn read(cx: &mut Context, root: Node) {
     let Some(os) = child(root, "os") else { return };
@@ -80,12 +83,12 @@ fn firmware(cx: &mut Context, os: Node) {
     if uefi.secure_boot != Some(true) {
         uefi.enrolled_keys = None;
     }
-    if uefi.secure_boot.is_none() {
-        uefi.secure_boot = Some(
-            path.is_some_and(|path| path.contains("secboot") || path.contains(".secure"))
-                && child(os, "loader").and_then(|loader| loader.attribute("secure")) == Some("yes"),
-        );
-    }
+    // A build for Secure Boot does not start without system management mode, whether it has keys or not.
+    let built = path.is_some_and(|path| {
+        let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+        SECURE.iter().any(|word| name.contains(word))
+    });
+    uefi.secure_boot = Some(built || secure == Some(true));
     if let Some(features) = features {
         cx.take(features, &[ALL]);
     }

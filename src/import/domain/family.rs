@@ -10,13 +10,12 @@ pub fn of(root: Node) -> Guest {
         .filter(|node| node.is_element() && node.tag_name().name() == "os" && node.ancestors().nth(1).is_some())
         .filter_map(|node| node.attribute("id"))
         .collect();
-    for id in ids {
-        if let Some(guest) = by_id(id) {
-            return guest;
-        }
+    let name = child(root, "name").map(text).unwrap_or_default().to_ascii_lowercase();
+    if let Some(guest) = ids.into_iter().find_map(by_id) {
+        // Older lists of systems end with Windows 10.
+        return if guest == Guest::Windows10 && name.contains("11") { Guest::Windows11 } else { guest };
     }
     let all = root.document().input_text().to_ascii_lowercase();
-    let name = child(root, "name").map(text).unwrap_or_default().to_ascii_lowercase();
     if all.contains("isa-applesmc")
         || ["macos", "osx", "catalina", "ventura", "monterey", "sonoma"].iter().any(|word| name.contains(word))
     {

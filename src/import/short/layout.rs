@@ -31,7 +31,9 @@ fn put(text: &mut String, tree: &Tree, path: &str, depth: usize, comments: &Comm
     let inner = STEP.repeat(depth + 1);
     let entry = |text: &mut String, key: Option<&str>, value: &Tree, path: &str| {
         for words in comments.get(path).into_iter().flatten() {
-            for line in textwrap::wrap(words, WIDTH.saturating_sub(inner.len() + 3)) {
+            let options = textwrap::Options::new(WIDTH.saturating_sub(inner.len() + 3))
+                .word_splitter(textwrap::WordSplitter::NoHyphenation);
+            for line in textwrap::wrap(words, options) {
                 text.push_str(&format!("\n{inner}// {line}"));
             }
         }

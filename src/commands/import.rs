@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::shared::planned;
 use crate::cli::{ImportArgs, OutputArgs};
 use crate::host::Root;
-use crate::import::{self, Beside, Imported};
+use crate::import::{self, Beside, Imported, Scripts};
 use crate::report;
 use crate::units::exit;
 
@@ -34,9 +34,10 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     }
     let path = target.clone().unwrap_or_else(|| PathBuf::from("/machine.ron"));
     let (here, folder) = (Root::new("/"), args.hooks.as_deref().map(super::disk::absolute).transpose()?);
+    let scripts = |root, folder, named| Scripts { root, folder, named, host: Some(&root) };
     let hooks = match (&folder, &args.libvirt) {
-        (Some(folder), _) => Some((&here, folder.as_path())),
-        (None, Some(_)) => Some((&root, Path::new(HOOKS))),
+        (Some(folder), _) => Some(scripts(&here, folder.as_path(), true)),
+        (None, Some(_)) => Some(scripts(&root, Path::new(HOOKS), false)),
         (None, None) => None,
     };
     let beside = Beside { root: Some(&root), hooks, path: &path };

@@ -20,6 +20,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use account::{Entry, Place, Verdict};
+pub use hooks::Scripts;
 pub use xml::Unreadable;
 
 use account::Account;
@@ -53,8 +54,8 @@ impl Imported {
 pub struct Beside<'a> {
     /// The host that the domain is from, for what only that can tell: the names of disks, the bridges of networks.
     pub root: Option<&'a Root>,
-    /// The folder of libvirt's hooks, and the root that it is below.
-    pub hooks: Option<(&'a Root, &'a Path)>,
+    /// The folder of libvirt's hooks.
+    pub hooks: Option<Scripts<'a>>,
     /// Where the machine file will be, from which its name may follow.
     pub path: &'a Path,
 }
@@ -79,12 +80,10 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
         root: beside.root,
     };
     domain::read(&mut cx, element);
-    if let Some((root, folder)) = beside.hooks {
-        let name = child(element, "name")
-            .map(xml::text)
-            .filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
-        let found = hooks::find(root, folder, name.unwrap_or("imported"));
-        hooks::read(&mut cx, &found, beside.root);
+    if let Some(scripts) = beside.hooks {
+        let name = child(element, "name").map(xml::text);
+        let name = name.filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
+        hooks::read(&mut cx, &scripts, name.unwrap_or("imported"));
     }
     Ok(finish(cx, beside.path))
 }

@@ -20,7 +20,8 @@ fn texts() -> Vec<(String, String)> {
 /// An import with the hooks that are beside the domains.
 fn imported(text: &str) -> Imported {
     let (root, hooks) = (Root::new("/"), folder().join("hooks"));
-    domain(text, Beside { root: None, hooks: Some((&root, &hooks)), path: Path::new("/machine.ron") }).unwrap()
+    let scripts = Scripts { root: &root, folder: &hooks, named: false, host: None };
+    domain(text, Beside { root: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use vfio_run::host::Root;
-use vfio_run::import::{Beside, domain, script};
+use vfio_run::import::{Beside, Scripts, domain, script};
 
 use super::mutate::Mutator;
 use super::{fuzz, seeds};
 
 /// Imports a text; what can be imported is a file that ends.
-fn import(text: &str, hooks: Option<(&Root, &Path)>) {
+fn import(text: &str, hooks: Option<Scripts>) {
     let beside = Beside { root: None, hooks, path: Path::new("/m.ron") };
     if let Ok(imported) = domain(text, beside) {
         assert!(imported.file.ends_with(")\n"), "{}", imported.file);
@@ -39,7 +39,7 @@ fn hooks_of_libvirt() {
     let root = Root::new("/");
     fuzz("hooks_of_libvirt", |mutator| {
         std::fs::write(below.join("start.sh"), mutator.bytes(&script)).unwrap();
-        import(text, Some((&root, folder.path())));
+        import(text, Some(Scripts { root: &root, folder: folder.path(), named: true, host: None }));
     });
 }
 

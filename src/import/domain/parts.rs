@@ -78,10 +78,10 @@ fn tpm(cx: &mut Context, devices: Node) {
 /// What to do about the state of the TPM so far.
 fn state(cx: &mut Context) {
     let Some(uuid) = cx.machine.uuid else { return };
+    let name = &cx.machine.name;
     let words = format!(
-        "The TPM's state so far is /var/lib/libvirt/swtpm/{uuid}/tpm2. To keep it (BitLocker, PIN), copy it before the first start: \
-         `cp -a /var/lib/libvirt/swtpm/{uuid}/tpm2/. /var/lib/vfio-run/{}/tpm/`",
-        cx.machine.name
+        "To keep the TPM's state (BitLocker, PIN), copy it before the first start: `mkdir -p /var/lib/vfio-run/{name} && cp -a \
+         /var/lib/libvirt/swtpm/{uuid}/tpm2 /var/lib/vfio-run/{name}/tpm`"
     );
     cx.comment("tpm", words.clone());
     cx.account.remark(Verdict::TakenOver, &words);

@@ -2,6 +2,7 @@
 //! line; settings become fields; what only the user knows needs the user.
 
 mod action;
+mod find;
 mod outcome;
 mod programs;
 mod settings;
@@ -9,80 +10,19 @@ mod shell;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::host::Root;
 use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::Stage;
 
+pub use find::Scripts;
+use find::{Hook, MAX_SCRIPTS, stage_of};
 pub use shell::{Command, read as read_shell};
 
-/// Larger than any hook.
-const MAX_SCRIPT: usize = 256 << 10;
-/// More than anybody has.
-const MAX_SCRIPTS: usize = 64;
-
-/// A script that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
-    /// Its path below the folder of hooks.
-    pub name: String,
-    /// Its text.
-    pub text: String,
-    /// The stage that its place says.
-    pub stage: Stage,
-}
-
-/// Finds the hooks of a domain: `qemu`, `kvm.conf`, and all below `qemu.d/NAME`.
-pub fn find(root: &Root, folder: &Path, domain: &str) -> Vec<Hook> {
-    let mut paths: Vec<PathBuf> = ["kvm.conf", "qemu"].map(PathBuf::from).to_vec();
-    let own = Path::new("qemu.d").join(domain);
-    let mut open = vec![own];
-    while let Some(path) = open.pop().filter(|_| paths.len() < MAX_SCRIPTS) {
-        let names = root.names(folder.join(&path));
-        // `qemu.d` has scripts for all domains beside the folders of each.
-        for name in names.iter().rev() {
-            let below = path.join(name);
-            if root.path(folder.join(&below)).is_dir() && path.components().count() < 6 {
-                open.push(below);
-            } else {
-                paths.push(below);
-            }
-        }
-    }
-    for name in root.names(folder.join("qemu.d")) {
-        let path = Path::new("qemu.d").join(name);
-        if !root.path(folder.join(&path)).is_dir() {
-            paths.push(path);
-        }
-    }
-    paths.truncate(MAX_SCRIPTS);
-    let found = paths.into_iter().filter_map(|path| {
-        let bytes = root.bytes(folder.join(&path), MAX_SCRIPT).ok()?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let name = path.to_string_lossy().into_owned();
-        // A program in the folder is no script.
-        (!text.contains('\0')).then(|| Hook { stage: stage_of(&name).unwrap_or(Stage::Before), name, text })
-    });
-    found.collect()
-}
-
-/// The stage of libvirt's words for an operation.
-fn stage_of(text: &str) -> Option<Stage> {
-    let words = || text.split(|c: char| !c.is_ascii_alphanumeric());
-    let order = [
-        ("prepare", Stage::Before),
-        ("started", Stage::Running),
-        ("start", Stage::Ready),
-        ("stopped", Stage::Ended),
-        ("release", Stage::Restored),
-    ];
-    order.into_iter().find(|(word, _)| words().any(|known| known == *word)).map(|(_, stage)| stage)
-}
-
 /// Reads all hooks into the machine and the account.
-pub fn read(cx: &mut Context, hooks: &[Hook], root: Option<&Root>) {
+pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
+    let hooks = find::all(scripts, domain);
     let mut variables = BTreeMap::new();
     let mut functions: Vec<String> = Vec::new();
     let mut seen: BTreeSet<String> = hooks.iter().map(|hook| hook.name.clone()).collect();
@@ -114,8 +54,8 @@ pub fn read(cx: &mut Context, hooks: &[Hook], root: Option<&Root>) {
             if command.control {
                 stage = stage_of(&command.words.join(" ")).unwrap_or(stage);
             }
-            if let Some(other) =
-                called(command, root, stage).filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()))
+            if let Some(other) = called(command, scripts, stage)
+                .filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()))
             {
                 cx.account.line(
                     Verdict::LeftOut,
@@ -171,17 +111,12 @@ fn is_dispatcher(hook: &Hook) -> bool {
     hook.name == "qemu" && calls && !acts
 }
 
-/// A script that a command calls, if this host has it.
-fn called(command: &Command, root: Option<&Root>, stage: Stage) -> Option<Hook> {
-    let root = root?;
+/// A script that a command calls, if this host has it, or the folder of hooks has one of its name.
+fn called(command: &Command, scripts: &Scripts, stage: Stage) -> Option<Hook> {
     let word = script_word(command)?;
-    let bytes = root.bytes(word, MAX_SCRIPT).ok()?;
-    if !bytes.starts_with(b"#!")
-        && !matches!(command.words.first().map(String::as_str), Some("source" | "." | "bash" | "sh"))
-    {
-        return None;
-    }
-    let text = String::from_utf8(bytes).ok()?;
+    let here = scripts.host.and_then(|root| find::script(root, Path::new(word)));
+    let beside = || find::script(scripts.root, &scripts.folder.join(Path::new(word).file_name()?));
+    let text = here.or_else(beside)?;
     Some(Hook { name: word.to_owned(), text, stage })
 }
 

@@ -98,6 +98,9 @@ pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unread
     let mut cx = Context { account: Account::default(), machine, comments: BTreeMap::new(), root: beside.root };
     cx.machine.name = script::name(file);
     script::read(&mut cx, file, &found);
+    if let Some(folder) = std::path::absolute(file).ok().as_deref().and_then(Path::parent) {
+        script::from_folder(&mut cx.machine, folder);
+    }
     Ok(finish(cx, beside.path))
 }
 

@@ -1,12 +1,14 @@
 //! A shell script that starts QEMU: its command line, and what it does to the host around it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::arguments::{self, At, Word};
 use super::context::Context;
 use super::domain::possible_name;
 use super::hooks::{self, Command, read_shell};
 use super::xml::Unreadable;
+use crate::machine::{Firmware, Machine};
 use crate::units::Stage;
 
 /// What QEMU gives a guest if nobody says it, in bytes.
@@ -63,6 +65,21 @@ fn program(command: &Command) -> Option<usize> {
 pub fn name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     possible_name(name.strip_suffix(".sh").unwrap_or(name))
+}
+
+/// Has the paths of images and firmware start from the folder of the script, where it is usually started.
+pub fn from_folder(machine: &mut Machine, folder: &Path) {
+    let disks = machine.disks.iter_mut().filter_map(|disk| disk.file.as_mut());
+    let firmware = match &mut machine.firmware {
+        Firmware::Uefi(uefi) => [uefi.code.as_mut(), uefi.vars.as_mut()],
+        _ => [None, None],
+    };
+    let kernel = machine.kernel.iter_mut().flat_map(|kernel| [Some(&mut kernel.image), kernel.initrd.as_mut()]);
+    for path in disks.chain(firmware.into_iter().flatten()).chain(kernel.flatten()) {
+        if path.is_relative() && !path.as_os_str().is_empty() {
+            *path = folder.join(path.components().as_path());
+        }
+    }
 }
 
 /// Reads the command line into the machine, and all other commands as hooks.

@@ -32,9 +32,11 @@ pub fn write(machine: &Machine, comments: &BTreeMap<String, Vec<String>>, path: 
     let Some(mut tree) = Tree::parse(&whole) else {
         return Written { text: whole, refused: Some("it could not be laid out".to_owned()) };
     };
+    // As it is read: with absolute paths.
+    let whole = machine::parse(path, &layout::text(&tree, &BTreeMap::new())).map(|source| source.machine);
     let says_the_same = |tree: &Tree| {
-        let read = machine::parse(path, &layout::text(tree, &BTreeMap::new()));
-        read.is_ok_and(|source| source.machine == *machine)
+        let read = machine::parse(path, &layout::text(tree, &BTreeMap::new())).map(|source| source.machine);
+        read.is_ok() && read == whole
     };
     // All at once first, since most can go.
     let mut all = tree.clone();

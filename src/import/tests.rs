@@ -138,7 +138,7 @@ fn the_host_tells_names_that_stay() {
 fn a_script_is_as_reviewed() {
     let text = std::fs::read_to_string(folder().join("start-vm.sh")).unwrap();
     let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
-    let imported = script(&text, "start-vm.sh", beside).unwrap();
+    let imported = script(&text, "/start-vm.sh", beside).unwrap();
     let report = crate::report::import(&imported, None, false, false);
     insta::with_settings!({
         snapshot_path => folder(),

@@ -34,6 +34,9 @@ qemu-system-x86_64 $OPTS "${args[@]}" \
   -device virtio-net-pci,netdev=net0,mac=52:54:00:ab:cd:01 \
   -audiodev pa,id=snd -device ich9-intel-hda -device hda-duplex,audiodev=snd \
   -object input-linux,id=kbd,evdev=/dev/input/by-id/usb-EXAMPLE_Keyboard-event-kbd,grab_all=on,repeat=on \
-  -device edu
+  -device ich9-ahci,id=ahci -device ioh3420,id=root1 \
+  -drive id=scratch,if=none,snapshot=on,format=raw,file=/srv/scratch.raw -device ide-hd,bus=ahci.1,drive=scratch \
+  -net nic,model=virtio -net user,smb=/srv/share \
+  -device edu,bus=root1
 
 echo powersave | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor

@@ -28,7 +28,8 @@ pub fn netdev(state: &State, members: &Members) -> Option<Became> {
 pub fn device(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -> Option<Became> {
     let model = model(driver)?;
     let id = members.get("netdev")?;
-    let mut network = of(state.named.get(id)?)?;
+    let backend = state.named.get(id)?.clone();
+    let mut network = of(state, &backend)?;
     network.model = model;
     network.mac = members.get("mac").map(str::to_owned);
     state.used.insert(id.to_owned());
@@ -48,7 +49,7 @@ pub fn nic(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Op
             Became::taken()
         }
         _ => {
-            let mut network = of(&members)?;
+            let mut network = of(state, &members)?;
             let nic = if option == "net" { state.nic.take().unwrap_or_default() } else { members };
             network.model = nic.get("model").map_or(Some(NetworkModel::E1000), model)?;
             network.mac = nic.get("macaddr").or(nic.get("mac")).map(str::to_owned);
@@ -62,9 +63,9 @@ fn add(cx: &mut Context, network: Network) -> Option<Became> {
     Became::taken()
 }
 
-fn of(members: &Members) -> Option<Network> {
+fn of(state: &mut State, members: &Members) -> Option<Network> {
     let mut network = Network::default();
-    network.backend = match members.driver()? {
+    network.backend = match members.get("type").or(members.driver())? {
         "user" => Backend::User,
         "bridge" => Backend::Bridge(members.get("br").unwrap_or("br0").to_owned()),
         "tap" => match (members.get("ifname"), members.get("br")) {
@@ -77,7 +78,8 @@ fn of(members: &Members) -> Option<Network> {
     for (key, value) in members.rest() {
         match key {
             "hostfwd" => network.forward.push(forward(value)?),
-            "smb" => return None,
+            // Its own share, by SMB.
+            "smb" if value.starts_with('/') => state.shared.push(value.into()),
             _ => {}
         }
     }

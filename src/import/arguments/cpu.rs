@@ -82,6 +82,9 @@ pub fn read(cx: &mut Context, value: &str, script: bool) -> Option<Became> {
             "The hypervisor bit stays on, without which Windows takes no notice of Hyper-V's interfaces.",
         );
     }
+    if script && !cx.is_windows() {
+        return Became::taken();
+    }
     if script {
         return Became::done("Windows gets the whole set of Hyper-V interfaces that the host's KVM offers")?
             .also_taken();

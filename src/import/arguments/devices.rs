@@ -8,11 +8,20 @@ use crate::import::domain::{event_device, looking_glass, sound_server, toggle};
 use crate::machine::{AppleSmc, Audio, Pages, PciDevice, Property, Sound, SoundCard, Tpm, UsbDevice, Video, Vsock};
 use crate::units::{PciAddress, Size, UsbIds};
 
+const CONTROLLERS: &str = "vfio-run makes the controllers that the devices need";
 const MEMORY: &str = "Looking Glass's and Scream's memory is made by vfio-run";
 
 /// `-device`.
 pub fn device(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
     let driver = members.driver()?;
+    let became = known(cx, state, driver, members)?;
+    if became.1 == CONTROLLERS {
+        state.controllers.extend(members.get("id").map(str::to_owned));
+    }
+    Some(became)
+}
+
+fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -> Option<Became> {
     match driver {
         "ivshmem-plain" | "ivshmem" => {
             let memory = state.named.get(members.get("memdev")?)?;
@@ -34,11 +43,9 @@ pub fn device(cx: &mut Context, state: &mut State, members: &Members) -> Option<
             cx.machine.virtio_input = Some(true);
             Became::taken()
         }
-        "qemu-xhci" | "nec-usb-xhci" | "ich9-usb-ehci1" => {
-            Became::done("there is an xHCI controller if a device needs one")
-        }
+        "qemu-xhci" | "nec-usb-xhci" | "ich9-usb-ehci1" => Became::done(CONTROLLERS),
         "ioh3420" | "pcie-root-port" | "virtio-serial-pci" | "virtio-serial" | "ahci" | "ich9-ahci"
-        | "virtio-rng-pci" => Became::done("vfio-run makes the controllers that the devices need"),
+        | "virtio-rng-pci" => Became::done(CONTROLLERS),
         "ich9-intel-hda" | "intel-hda" | "hda-duplex" | "hda-micro" | "hda-output" | "AC97" | "usb-audio" => {
             card(cx, driver);
             Became::taken()
@@ -85,7 +92,7 @@ pub fn device(cx: &mut Context, state: &mut State, members: &Members) -> Option<
             if let Some(id) = members.get("chardev") {
                 state.used.insert(id.to_owned());
             }
-            Became::done("vfio-run makes the controllers that the devices need")
+            Became::done(CONTROLLERS)
         }
         "vhost-vsock-pci" => {
             cx.machine.vsock = Vsock::Cid(members.get("guest-cid")?.parse().ok()?);

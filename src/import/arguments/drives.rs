@@ -60,9 +60,9 @@ fn of_file(path: &str) -> Disk {
 fn of(members: &Members) -> Option<Disk> {
     let file = members.get("file").or(members.get("filename"));
     let mut disk = file.map_or_else(empty_disk, of_file);
-    if file.is_some_and(|file| !Path::new(file).is_absolute() && file.contains(':'))
-        || members.on("snapshot") == Some(true)
-    {
+    let remote = file.is_some_and(|file| !Path::new(file).is_absolute() && file.contains(':'));
+    // What the guest writes is thrown away then; no field says that, so QEMU gets the drive as it was.
+    if remote || members.on("snapshot") == Some(true) {
         return None;
     }
     disk.media = Some(if members.get("media") == Some("cdrom") { Media::Cd } else { disk.media() });

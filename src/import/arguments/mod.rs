@@ -85,6 +85,14 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
     }
     drives::finish(cx, &mut state);
     super::domain::cards(cx, std::mem::take(&mut state.functions));
+    for (index, folder) in std::mem::take(&mut state.shared).into_iter().enumerate() {
+        let share = super::domain::shared_folder(format!("share{index}"), folder);
+        cx.machine.shares.push(share);
+        cx.account.remark(
+            Verdict::Improved,
+            "the folder that QEMU's network shared by SMB is in `shares` now (virtiofs; Windows needs virtio-win and WinFsp)",
+        );
+    }
     if state.smbios != SmbiosFields::default() {
         cx.machine.smbios = Smbios::Fields(Box::new(state.smbios));
     }
@@ -108,7 +116,16 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
     }
     let text = value.map(|value| value.text.as_str()).unwrap_or_default();
     let became = one(cx, state, option, text).unwrap_or_else(|| {
-        cx.machine.extra_args.extend(words.iter().map(|word| word.text.clone()));
+        let mut kept: Vec<String> = words.iter().map(|word| word.text.clone()).collect();
+        // The buses of controllers that have other names here.
+        let members = Members::parse(text).filter(|members| {
+            let bus = members.get("bus").and_then(|bus| bus.split('.').next());
+            option == "device" && bus.is_some_and(|bus| state.controllers.contains(bus))
+        });
+        if let (Some(members), [_, value]) = (members, &mut kept[..]) {
+            *value = members.without(&["bus", "addr"]);
+        }
+        cx.machine.extra_args.extend(kept);
         cx.comment("extra_args", format!("No field says -{option}, so QEMU gets it as it was."));
         Became(Verdict::TakenOver, format!("no field says `-{option}` in these words, so they are in `extra_args`"))
     });

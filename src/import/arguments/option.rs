@@ -59,6 +59,16 @@ impl Members {
         self.get(key).map(|value| matches!(value, "on" | "yes" | "y" | "true"))
     }
 
+    /// The value without these members, as QEMU takes it.
+    pub fn without(&self, keys: &[&str]) -> String {
+        let kept = self.0.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
+        let members = kept.map(|(key, value)| match key.as_str() {
+            FIRST => value.replace(',', ",,"),
+            key => format!("{key}={}", value.replace(',', ",,")),
+        });
+        members.collect::<Vec<_>>().join(",")
+    }
+
     /// All members but the driver.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter(|(key, _)| key != FIRST).map(|(key, value)| (key.as_str(), value.as_str()))

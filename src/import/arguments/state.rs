@@ -1,6 +1,7 @@
 //! What options refer to, and what became of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::option::Members;
 use crate::import::account::Verdict;
@@ -56,6 +57,10 @@ pub struct State {
     pub nic: Option<Members>,
     /// PCI functions so far.
     pub functions: Vec<(PciAddress, PciDevice)>,
+    /// Ids of controllers that vfio-run makes by itself, under other names.
+    pub controllers: BTreeSet<String>,
+    /// Folders that a network card shares.
+    pub shared: Vec<PathBuf>,
     /// Whether the words are a script's, not a domain's.
     pub script: bool,
 }

@@ -165,6 +165,11 @@ pub fn looking_glass(cx: &mut Context, size: Size) {
     );
 }
 
+/// A folder that is shared, of which nothing else is said.
+pub fn shared_folder(tag: String, folder: PathBuf) -> Share {
+    Share { tag, folder, read_only: false, owner: ShareOwner::Folder, kind: ShareKind::Auto }
+}
+
 fn share(cx: &mut Context, node: Node) {
     let path = child(node, "source").and_then(|source| source.attribute("dir"));
     let tag = child(node, "target").and_then(|target| target.attribute("dir"));

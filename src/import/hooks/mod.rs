@@ -96,12 +96,12 @@ pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[Strin
     cx.account.line(verdict, file, command.line, &command.shown(), &words);
 }
 
-/// What `sh -c` is given.
+/// What `sh -c` is given, or `su USER -c`.
 fn in_a_shell(command: &Command) -> Option<&str> {
-    let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash")))?;
+    let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash" | "su")))?;
     let leading = command.words[..place].iter().all(|word| matches!(word.as_str(), "sudo" | "exec" | "nohup" | "doas"));
-    let option = command.words.get(place + 1).is_some_and(|word| word == "-c");
-    command.words.get(place + 2).map(String::as_str).filter(|_| leading && option && !command.control)
+    let option = command.words[place..].iter().position(|word| word == "-c").filter(|option| *option <= 3)?;
+    command.words.get(place + option + 1).map(String::as_str).filter(|_| leading && !command.control)
 }
 
 /// Whether it is the script that calls all others by the operation's name, which many copied.

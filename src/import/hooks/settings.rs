@@ -2,7 +2,8 @@
 
 use super::outcome::{Outcome, RESTORED, done, improved, left, taken};
 use crate::import::context::Context;
-use crate::machine::{Frequency, HostPlace, Pages, ThpDefrag};
+use crate::machine::{Frequency, HostPlace, Pages, Rebar, ThpDefrag};
+use crate::units::{PciAddress, Size};
 
 /// What revives a card.
 pub const SUSPENDS: &str =
@@ -34,6 +35,9 @@ pub fn written(cx: &mut Context, file: &str, value: &str, starting: bool) -> Opt
     if has(&["reset_method", "/reset"]) && has(&["pci", "devices"]) {
         return done("the kernel resets a device before and after the guest; `reset_method` in `pci` says how");
     }
+    if file.ends_with("_resize") && has(&["/pci/", "/devices/"]) {
+        return resize(cx, file, value, starting);
+    }
     if file == "/sys/power/state" {
         return done(SUSPENDS);
     }
@@ -50,6 +54,18 @@ pub fn written(cx: &mut Context, file: &str, value: &str, starting: bool) -> Opt
         return done("everything else of the host is kept off the vCPUs' CPUs while the guest runs (`host.isolate`)");
     }
     knob(cx, file, value, starting)
+}
+
+/// A resizable memory range, whose size is written as a power of two in MiB.
+fn resize(cx: &mut Context, file: &str, value: &str, starting: bool) -> Option<Outcome> {
+    if !starting {
+        return done(RESTORED);
+    }
+    let address: PciAddress = file.split('/').find_map(|part| part.parse().ok())?;
+    let bytes = Size::MIB.checked_shl(value.trim().parse().ok().filter(|power| *power < 40)?)?;
+    let device = cx.machine.pci.iter_mut().find(|device| device.address.contains(address))?;
+    device.rebar = Some(Rebar::Size(Size::bytes(bytes)));
+    taken("`rebar` in `pci`; restored after the run")
 }
 
 fn huge_pages(cx: &mut Context, starting: bool) -> Option<Outcome> {

@@ -30,6 +30,9 @@ systemctl set-property --runtime -- system.slice AllowedCPUs=0-3,8-11
 sysctl -w vm.stat_interval=120
 echo 0 | sudo tee /proc/sys/kernel/numa_balancing > /dev/null
 
+echo 13 > /sys/bus/pci/devices/0000:01:00.0/resource1_resize
+sudo sh -c 'echo 100000 > /sys/module/kvm/parameters/halt_poll_ns; echo 1 > /sys/class/leds/lamp/brightness'
+
 # The monitor's other input
 ddcutil setvcp 60 0x0f
 curl -s "http://lamp.example/$GUEST_NAME/on" > /var/lib/lamp/state

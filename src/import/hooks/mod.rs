@@ -7,6 +7,7 @@ mod outcome;
 mod programs;
 mod settings;
 mod shell;
+mod tokens;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};

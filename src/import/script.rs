@@ -77,7 +77,7 @@ pub fn from_folder(machine: &mut Machine, folder: &Path) {
     let kernel = machine.kernel.iter_mut().flat_map(|kernel| [Some(&mut kernel.image), kernel.initrd.as_mut()]);
     for path in disks.chain(firmware.into_iter().flatten()).chain(kernel.flatten()) {
         if path.is_relative() && !path.as_os_str().is_empty() {
-            *path = folder.join(path.components().as_path());
+            *path = folder.join(path.strip_prefix(".").unwrap_or(path));
         }
     }
 }

@@ -98,7 +98,7 @@ fn topology(cx: &mut Context, cpu: Node) {
     else {
         return;
     };
-    let written = Topology { sockets, dies: dies.saturating_mul(clusters), cores, threads };
+    let written = Topology { sockets, dies: dies.saturating_mul(clusters), modules: 1, cores, threads };
     let all = ["sockets", "dies", "clusters", "cores", "threads"];
     match (written.vcpus(), cx.machine.cpu.vcpus) {
         (Some(product), Some(vcpus)) if product != vcpus => {

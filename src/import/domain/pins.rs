@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::import::account::ALL;
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children};
+use crate::machine::Pin;
 use crate::units::CpuSet;
 
 const CHOSEN: &str = "vfio-run chooses a CPU for each vCPU; name them in `pin` to choose yourself";
@@ -31,7 +32,7 @@ pub fn read(cx: &mut Context, root: Node) {
     }
     of_all(cx, root, !nodes.is_empty());
     let Some(tune) = tune else { return };
-    let taken = cx.machine.cpu.pin.clone().unwrap_or_default();
+    let taken = cx.machine.cpu.pin.as_ref().map(Pin::cpus).unwrap_or_default();
     if let Some(node) = child(tune, "emulatorpin") {
         let cpus = node.attribute("cpuset").and_then(set);
         cx.machine.cpu.emulator = others(cx, &[node], cpus, &taken, "QEMU's own threads", "emulatorpin");
@@ -73,7 +74,7 @@ fn vcpus(cx: &mut Context, nodes: &[Node], pins: &BTreeMap<u32, CpuSet>) {
     let both = ["vcpu", "cpuset"];
     let mut mend = |words: &str| nodes.iter().for_each(|node| cx.improved(*node, &both, words));
     if all.len() == vcpus && pins.len() == vcpus {
-        cx.machine.cpu.pin = Some(all.clone());
+        cx.machine.cpu.pin = Some(Pin::Cpus(all.clone()));
         if single {
             nodes.iter().for_each(|node| cx.take(*node, &both));
         } else {
@@ -100,7 +101,7 @@ fn of_all(cx: &mut Context, root: Node, pinned: bool) {
     if pinned {
         cx.done(vcpu, &["cpuset"], "the vCPUs have CPUs of their own");
     } else if cpus.len() == vcpus {
-        cx.machine.cpu.pin = Some(cpus);
+        cx.machine.cpu.pin = Some(Pin::Cpus(cpus));
         cx.taken(vcpu, &["cpuset"], "each vCPU has one of these CPUs for itself");
     } else {
         cx.improved(vcpu, &["cpuset"], format!("all vCPUs shared these CPUs. {CHOSEN}"));

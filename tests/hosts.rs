@@ -15,6 +15,7 @@ mod tree;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use vfio_run::host::desktop::{Answer, Desktop, Found, SoundServerFact};
 use vfio_run::host::pci::WantedPci;
 use vfio_run::host::{CoreKind, Environment, Host, KvmVerdict, Root, Wanted};
 
@@ -30,6 +31,21 @@ fn load(name: &str) -> Host {
 
 fn wanted() -> Wanted {
     Wanted { files: vec![], programs: vec!["qemu-system-x86_64".to_owned(), "swtpm".to_owned()], ..Wanted::default() }
+}
+
+/// The user in front of a screen, for whom PipeWire plays, and stands in for PulseAudio.
+fn desktop() -> Desktop {
+    let server = |socket: &str| SoundServerFact { socket: socket.into(), mode: Some(0o666), answer: Answer::Accepts };
+    Desktop {
+        uid: 1000,
+        gid: 1000,
+        name: Some("user".to_owned()),
+        found: Found::Session("3".to_owned()),
+        cookie: None,
+        pipewire: server("/run/user/1000/pipewire-0"),
+        pulse: server("/run/user/1000/pulse/native"),
+        stays: false,
+    }
 }
 
 /// Reads the shape's tree with the real readers, and adds what only a real /dev/kvm can answer.
@@ -50,10 +66,13 @@ fn read(shape: &Shape, missing: &[&str]) -> Host {
     let environment = Environment { uid: shape.uid, gid: shape.uid, pid: 4711, variables };
     let start = std::time::Instant::now();
     let pci = shape.board.as_ref().map(|_| WantedPci { all: true, ..WantedPci::default() });
-    let mut host = Host::read_in(&Root::new(folder.path()), &environment, &Wanted { pci, ..wanted() });
+    let wanted = Wanted { pci, cpusets: shape.board.is_some(), ..wanted() };
+    let mut host = Host::read_in(&Root::new(folder.path()), &environment, &wanted);
     eprintln!("{}: read in {:?}", shape.model, start.elapsed());
     host.kvm.group = Some(104);
     host.kvm.api_version = Some(12);
+    // What only servers of sound that run can answer.
+    host.desktop = shape.board.as_ref().map(|_| desktop());
     host.kvm.missing_features = missing.iter().map(|name| (*name).to_owned()).collect();
     host
 }

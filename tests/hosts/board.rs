@@ -11,6 +11,8 @@ pub struct Board {
     /// Physical address bits of the CPU.
     pub address_bits: u32,
     pub functions: Vec<Function>,
+    /// Linux 6.7 or later, which makes a cpuset partition below a group that is none.
+    pub has_exclusive_cpus: bool,
     /// The display manager's unit and its program, which holds the cards in `screens` open.
     pub desktop: (&'static str, &'static str),
 }
@@ -93,8 +95,8 @@ impl Tree<'_> {
         }
         let mut lines = vec!["0x0000000000000000 0x0000000000000000 0x0000000000000000".to_owned(); 7];
         for (n, start, size) in function.bars {
-            // Memory; with 64 bits and prefetchable if it is above 4 GiB (`include/linux/ioport.h`).
-            let flags = if *start >> 32 > 0 { 0x14_220c } else { 0x4_0200 };
+            // Memory; large ranges have 64 bits and are prefetchable (`include/linux/ioport.h`).
+            let flags = if *size > 16 << 20 { 0x14_220c } else { 0x4_0200 };
             lines[*n] = format!("{start:#018x} {:#018x} {flags:#018x}", start + size - 1);
         }
         self.put(&format!("{folder}/resource"), lines.join("\n") + "\n");
@@ -165,7 +167,12 @@ impl Tree<'_> {
         self.link(&format!("usr/lib/systemd/system/{unit}"), "etc/systemd/system/display-manager.service");
         self.name("0123", &format!("run/systemd/units/invocation:{unit}"));
         self.put("run/systemd/sessions/3", "UID=1000\nTYPE=x11\nSEAT=seat0\nACTIVE=1\nCLASS=user\n");
-        fs::create_dir_all(self.0.join("sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service")).unwrap();
+        for folder in ["run/systemd/inhibit", "sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service"] {
+            fs::create_dir_all(self.0.join(folder)).unwrap();
+        }
+        for group in ["init.scope", "system.slice"] {
+            self.put(&format!("sys/fs/cgroup/{group}/cgroup.events"), "populated 1\nfrozen 0\n");
+        }
         self.put("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n");
         self.put("proc/812/comm", format!("{program}\n"));
         self.put("proc/812/status", format!("Name:\t{program}\nUid:\t0\t0\t0\t0\n"));
@@ -182,6 +189,9 @@ const MSI: &str = "0x00000000fee00000 0x00000000feefffff msi\n";
 /// Writes the board's files.
 pub fn write(root: &Path, board: &Board) {
     let tree = Tree(root);
+    if board.has_exclusive_cpus {
+        tree.put("sys/fs/cgroup/cpuset.cpus.isolated", "\n");
+    }
     board.functions.iter().for_each(|function| tree.function(function));
     // Interrupts are remapped, and VFIO is there.
     tree.put("sys/kernel/irq/24/chip_name", "IR-PCI-MSI-0000:01:00.0\n");
@@ -205,6 +215,8 @@ pub fn write(root: &Path, board: &Board) {
             open.extend(card.node.map(|n| format!("/dev/dri/card{n}")));
         }
     }
+    let all = fs::read_to_string(root.join("sys/devices/system/cpu/online")).unwrap();
+    tree.put("sys/fs/cgroup/cpuset.cpus.effective", all);
     for (name, kind, bound) in [("vtcon0", "(S) dummy device", "0"), ("vtcon1", "(M) frame buffer device", "1")] {
         tree.put(&format!("sys/class/vtconsole/{name}/name"), format!("{kind}\n"));
         tree.put(&format!("sys/class/vtconsole/{name}/bind"), format!("{bound}\n"));

@@ -2,10 +2,12 @@
 //! what they prepare at boot (cards bound to vfio-pci, isolated CPUs) nothing is there: the machine files replace it.
 
 use crate::board::{Board, Function};
-use crate::shapes::{self, AMD, COMMON, INTEL, caches, desktop, flags, intel, threads_apart};
-use crate::tree::{CoreShape, Shape};
+use crate::shapes::{self, AMD, COMMON, GIB, INTEL, caches, desktop, flags, intel, threads_apart};
+use crate::tree::{CoreShape, NodeShape, Shape};
 
 const MIB: u64 = 1 << 20;
+/// A kernel that makes cpuset partitions anywhere.
+const NEW: &str = "6.12.9-1";
 /// Where ranges above 4 GiB begin.
 const HIGH: u64 = 1 << 37;
 
@@ -48,7 +50,7 @@ pub fn core_i7_13700k() -> Shape {
         sound("00:01.0/01:00.1", "10de:22ba", 14, 0),
         usb("00:14.0", "8086:7ae0", 5),
     ];
-    let board = Board { address_bits: 46, functions, desktop: ("sddm.service", "Xorg") };
+    let board = Board { address_bits: 46, functions, has_exclusive_cpus: false, desktop: ("sddm.service", "Xorg") };
     Shape { board: Some(board), ..shapes::core_i7_13700k() }
 }
 
@@ -86,9 +88,12 @@ pub fn ryzen_1600af() -> Shape {
             ..NONE
         },
     ];
-    let board = Board { address_bits: 43, functions, desktop: ("lightdm.service", "Xorg") };
+    let board = Board { address_bits: 43, functions, has_exclusive_cpus: true, desktop: ("lightdm.service", "Xorg") };
     let shape = desktop("AMD Ryzen 5 1600 Six-Core Processor", flags(&[COMMON, AMD]), cores, caches, 16);
-    Shape { board: Some(board), ..shape }
+    // Just started.
+    let NodeShape { cpus, total_kib, .. } = &shape.nodes[0];
+    let node = NodeShape { cpus: cpus.clone(), free_kib: total_kib - 2 * GIB, ..shape.nodes[0] };
+    Shape { kernel: NEW, board: Some(board), nodes: vec![node], ..shape }
 }
 
 /// Two dies of two complexes of three cores, 16 MiB each; GDM on a Radeon, a GeForce and an NVMe disk beside it.
@@ -145,9 +150,10 @@ pub fn ryzen_3900x() -> Shape {
         },
         sound("00:03.2/0c:00.1", "1002:ab38", 31, 0),
     ];
-    let board = Board { address_bits: 43, functions, desktop: ("gdm.service", "gnome-shell") };
+    let board =
+        Board { address_bits: 43, functions, has_exclusive_cpus: true, desktop: ("gdm.service", "gnome-shell") };
     let shape = desktop("AMD Ryzen 9 3900X 12-Core Processor", flags(&[COMMON, AMD]), cores, caches, 32);
-    Shape { board: Some(board), ..shape }
+    Shape { kernel: NEW, board: Some(board), ..shape }
 }
 
 /// Two complexes of four cores, 16 MiB each; LightDM on a Radeon, another with four functions in as many groups, and a
@@ -192,7 +198,7 @@ pub fn ryzen_3700x() -> Shape {
         port("00:01.3", 36),
         Function { reset: "bus", ..usb("00:01.3/0f:00.0", "1106:3483", 37) },
     ];
-    let board = Board { address_bits: 43, functions, desktop: ("lightdm.service", "Xorg") };
+    let board = Board { address_bits: 43, functions, has_exclusive_cpus: false, desktop: ("lightdm.service", "Xorg") };
     let shape = desktop("AMD Ryzen 7 3700X 8-Core Processor", flags(&[COMMON, AMD]), cores, caches, 32);
     Shape { kernel: "5.15.0-119-generic", board: Some(board), ..shape }
 }
@@ -237,10 +243,11 @@ pub fn core_i7_8700k() -> Shape {
             ..gpu
         },
     ];
-    let board = Board { address_bits: 39, functions, desktop: ("sddm.service", "Xorg") };
+    let board = Board { address_bits: 39, functions, has_exclusive_cpus: true, desktop: ("sddm.service", "Xorg") };
     let model = "Intel(R) Core(TM) i7-8700K CPU @ 3.70GHz";
     let shape = intel(desktop(model, flags(&[COMMON, INTEL, "mpx hle rtm"]), cores, caches, 32));
     Shape {
+        kernel: NEW,
         cmdline: "BOOT_IMAGE=/boot/vmlinuz-linux root=/dev/sda2 rw quiet intel_iommu=on iommu=pt default_hugepagesz=1G \
              hugepagesz=1G hugepages=14",
         pools: vec![(2048, 0, 0), (MIB, 14, 14)],

@@ -4,7 +4,7 @@ use vfio_run::units::CpuSet;
 
 use crate::tree::{CacheShape, CoreShape, NodeShape, Shape};
 
-const GIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 20;
 
 /// What every x86-64 CPU of the last ten years has, in the order of /proc/cpuinfo.
 pub const COMMON: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht \

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vfio_run::change::StopUnit;
-use vfio_run::host::{FileKind, Host, Root, Virtiofsd};
+use vfio_run::host::{Cpu, FileKind, Host, Node, Root, Virtiofsd};
 use vfio_run::machine;
 use vfio_run::plan::{self, Access, Content, Helper, Inherited, Keep, Opened, Plan, PlannedChange, Trial};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
+use vfio_run::qemu::command::OptionValue;
 use vfio_run::qemu::device::Device;
-use vfio_run::units::Origin;
+use vfio_run::units::{CpuSet, Origin};
 
 /// What is started, with `DIR` for the folder of its files. All with emulation.
 const MACHINES: &[(&str, &str)] = &[
@@ -97,6 +98,7 @@ const MACHINES: &[(&str, &str)] = &[
         "memory",
         "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\", pages: Auto, merge: false, lock: true, dump: true))",
     ),
+    ("nodes", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\", numa: Guest), cpu: (pin: \"0,2-3\"))"),
     ("vsock", "(guest: Other, accelerator: Tcg, memory: (size: \"128 MiB\"), vsock: Cid(42))"),
     (
         "parts",
@@ -253,12 +255,42 @@ fn each(test: impl Fn(&str, Plan)) {
             let nodes = host.files.iter_mut().filter(|(path, _)| path.starts_with("/dev"));
             let nodes = nodes.filter(|(path, _)| !path.starts_with("/dev/input"));
             nodes.for_each(|(_, file)| file.kind = file.kind.or(Some(FileKind::Character)));
-            let plan = plan::plan(&source.machine, &|_| None, &host, &facts);
+            if source.machine.memory.numa.is_some() {
+                have_two_nodes(&mut host);
+            }
+            let mut plan = plan::plan(&source.machine, &|_| None, &host, &facts);
+            if source.machine.memory.numa.is_some() {
+                // This host may have but one.
+                plan.command.options.iter_mut().for_each(|option| {
+                    if let OptionValue::Json(object) = &mut option.value {
+                        object.retain(|key, _| !["host-nodes", "policy"].contains(&key.as_str()));
+                    }
+                });
+            }
             let blocking: Vec<_> = plan.findings.iter().filter(|finding| finding.blocks()).collect();
             assert!(blocking.is_empty(), "{case}: {blocking:?}");
             test(&case, plan);
         }
     }
+}
+
+/// Makes it a host of two NUMA nodes with two CPUs each.
+fn have_two_nodes(host: &mut Host) {
+    let cpu = host.cpus.list[0].clone();
+    let cpus = (0..4).map(|id| Cpu { id, node: Some(id / 2), siblings: CpuSet::from_iter([id]), ..cpu.clone() });
+    host.cpus.list = cpus.collect();
+    (host.cpus.online, host.cpus.allowed) = (CpuSet::from_iter(0..4), CpuSet::from_iter(0..4));
+    host.cpus.caches.clear();
+    let node = host.memory.nodes[0].clone();
+    let nodes = [[10, 21], [21, 10]].into_iter().zip(0u32..);
+    let nodes = nodes.map(|(distances, id)| Node {
+        id,
+        cpus: CpuSet::from_iter(2 * id..2 * id + 2),
+        distances: distances.to_vec(),
+        ..node.clone()
+    });
+    host.memory.nodes = nodes.collect();
+    host.memory.allowed = None;
 }
 
 #[test]

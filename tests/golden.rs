@@ -50,6 +50,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("seed-13700k", "core-i7-13700k", "7.2"),
     ("seed-1600", "ryzen-1600", "7.2"),
     ("hugepages", "xeon-2numa", "7.2"),
+    ("numa", "xeon-2numa", "10.0"),
     ("hooks", "laptop-4c", "7.2"),
     ("holds", "laptop-4c", "7.2"),
     ("only-gpu", "debian13-one-gpu", "10.0"),

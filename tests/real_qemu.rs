@@ -4,6 +4,8 @@
 
 #[path = "real_qemu/console.rs"]
 mod console;
+#[path = "real_qemu/cpus.rs"]
+mod cpus;
 #[path = "real_qemu/crash.rs"]
 mod crash;
 #[path = "real_qemu/dead_man_switch.rs"]

@@ -32,6 +32,9 @@ pub struct Host {
     /// How many requests of native asynchronous I/O all programs may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aio: Option<AioRequests>,
+    /// Microseconds of each period in which threads in real time may run on a CPU (`kernel.sched_rt_runtime_us`); -1: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rt_runtime: Option<i64>,
     /// CPU topology.
     pub cpus: Cpus,
     /// Memory and huge pages by NUMA node.
@@ -222,6 +225,7 @@ impl Host {
             swtpm_profile: swtpm.then(|| apparmor::swtpm_names(root, &process.state_dir)).flatten(),
             boot: Boot::read(root, &kernel),
             aio: AioRequests::read(root),
+            rt_runtime: root.parse("/proc/sys/kernel/sched_rt_runtime_us"),
             kernel,
             cmdline: words(&root.text("/proc/cmdline").unwrap_or_default()),
             kvm: Kvm::read(root, &cpus),

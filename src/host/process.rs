@@ -32,6 +32,9 @@ pub struct Process {
     pub systemd: bool,
     /// `RLIMIT_MEMLOCK` in bytes; `None` is unlimited.
     pub memlock: Option<u64>,
+    /// The highest priority that a thread in real time may have without privileges; `None`: no limit, or unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtprio: Option<u64>,
     /// Where sockets, the lock and the journal go: `/run/vfio-run`, or below `$XDG_RUNTIME_DIR`.
     pub run_dir: PathBuf,
     /// Where variable stores and TPM state are kept: `/var/lib/vfio-run`, or below `$XDG_STATE_HOME`.
@@ -128,7 +131,8 @@ impl Process {
             became: environment.variable("SUDO_UID").and_then(|uid| uid.to_str()?.parse().ok()),
             dynamic_uids: root.names("/run/systemd/dynamic-uid").iter().flat_map(|name| name.parse()).collect(),
             systemd: root.path("/run/systemd/system").is_dir(),
-            memlock: memlock(root),
+            memlock: limit(root, "Max locked memory"),
+            rtprio: limit(root, "Max realtime priority"),
             run_dir,
             state_dir,
             log_dir,
@@ -161,10 +165,10 @@ fn session(cgroup: &str) -> Option<String> {
     Some(id.to_owned())
 }
 
-/// The soft limit of locked memory.
-fn memlock(root: &Root) -> Option<u64> {
+/// One of our soft limits, if there is one.
+fn limit(root: &Root, name: &str) -> Option<u64> {
     let limits = root.text_up_to("/proc/self/limits", 16 << 10)?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -248,7 +252,8 @@ mod tests {
     #[test]
     fn session_cgroup_and_limit_are_read() {
         let scope = "0::/user.slice/user-1000.slice/session-c3.scope\n";
-        let limits = "Max locked memory         8388608              unlimited            bytes     \n";
+        let limits = "Max locked memory         8388608              unlimited            bytes     \n\
+                      Max realtime priority     0                    0                    \n";
         let files = [
             ("proc/self/cgroup", scope),
             ("proc/self/limits", limits),
@@ -259,6 +264,7 @@ mod tests {
         assert_eq!(process.session.as_deref(), Some("c3"));
         assert_eq!(process.cgroup.as_deref(), Some("/user.slice/user-1000.slice/session-c3.scope"));
         assert_eq!((process.memlock, process.systemd, process.unit), (Some(8 << 20), true, None));
+        assert_eq!(process.rtprio, Some(0));
         let mixed = "1:name=systemd:/user.slice/session-7.scope\n0::/\n";
         let process = read(&[("proc/self/cgroup", mixed)], &environment(&[]));
         assert_eq!((process.session.as_deref(), process.cgroup), (Some("7"), None));

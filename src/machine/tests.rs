@@ -25,7 +25,7 @@ fn an_error_shows_the_line_and_the_remedy() {
          4 | \tcpu: ( vcpu: 8),\n  \
            | \t       ^^^^\n  \
            = allowed: the fields in `cpu` are `vcpus`, `pin`, `cores`, `prefer`, `leave`, `emulator`, \
-         `iothreads`, `model`, `features`, `nested`, `phys_bits`, `idle`, `topology`, `hide_kvm`"
+         `iothreads`, `scheduler`, `model`, `features`, `nested`, `phys_bits`, `idle`, `topology`, `hide_kvm`"
     );
 }
 
@@ -137,7 +137,8 @@ fn remedies() {
         ("rtc: ‘Utc’", "help: write `Utc`, without quotes"),
         ("pci: [01:00.0]", "help: write `\"01:00.0\"`"),
         ("qemu: qemu10", "help: write `\"qemu10\"`"),
-        ("cpu: (pin: [0, 1])", "help: write `\"0,1\"`"),
+        ("cpu: (emulator: [0, 1])", "help: write `\"0,1\"`"),
+        ("cpu: (pin: [0, 1])", "help: write `\"0\"`"),
         ("cpu: (pin: \"3-1\")", "allowed: write a range from its lowest CPU to its highest"),
         ("cpu: (pin: \"0,0\")", "allowed: name each CPU once"),
         ("cpu: 8", "help: write `(vcpus: 8)`"),

@@ -20,9 +20,9 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     trust::check(&mut draft);
     let disks = command::disks::resolve(machine);
     let iothreads = command::disks::iothreads(&disks);
-    let (mut placement, faithful) = placement::place(&mut draft, accelerator.kvm, &iothreads);
+    let (mut placement, told) = placement::place(&mut draft, accelerator.kvm, &iothreads);
     let devices = devices::resolve(&mut draft);
-    let decided = command::Decided { accelerator, placement: &placement, faithful, disks, devices: &devices };
+    let decided = command::Decided { accelerator, placement: &placement, told, disks, devices: &devices };
     command::write(&mut draft, &decided);
     let addresses: Vec<_> = devices.given.iter().map(|given| given.address()).collect();
     tuning::decide(&mut draft, &placement, &addresses);
@@ -34,6 +34,7 @@ pub fn plan(machine: &Machine, lines: &dyn Fn(&str) -> Option<u32>, host: &Host,
     }
     quiet::decide(&mut draft, &cgroup);
     let isolation = isolation::decide(&mut draft, &mut placement, &cgroup, moves.as_ref());
+    isolation::check_real_time(&mut draft, &placement, isolation.as_ref());
     command::finish(&mut draft);
     tuning::decide_after_devices(&mut draft, &placement);
     dead_man_switch::check(&mut draft);

@@ -16,7 +16,7 @@ use super::probe::{self, KvmTrial, ProbeError, probe_kvm};
 use crate::trusted::answers::{Answers, FileIdentity};
 
 /// To be raised whenever what is asked or how it is kept changes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {

@@ -14,6 +14,9 @@ pub struct QemuFacts {
     pub version: String,
     /// Machine types and aliases.
     pub machines: BTreeSet<String>,
+    /// The most vCPUs that each of them takes.
+    #[serde(default)]
+    pub most_vcpus: BTreeMap<String, u32>,
     /// Properties of the newest q35 machine: `smm`, `hpet`.
     #[serde(default)]
     pub q35_properties: BTreeSet<String>,

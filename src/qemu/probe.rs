@@ -207,8 +207,11 @@ async fn ask(qmp: &mut Qmp<UnixStream>) -> Result<QemuFacts, QmpError> {
     let machines = qmp.execute_raw("query-machines", json!({})).await?;
     let words = |value: &Value, key| value.get(key).and_then(Value::as_str).map(str::to_owned);
     for machine in machines.as_array().into_iter().flatten() {
-        facts.machines.extend(words(machine, "name"));
-        facts.machines.extend(words(machine, "alias"));
+        let most = machine.get("cpu-max").and_then(Value::as_u64).and_then(|most| u32::try_from(most).ok());
+        for name in ["name", "alias"].into_iter().filter_map(|key| words(machine, key)) {
+            facts.most_vcpus.extend(most.map(|most| (name.clone(), most)));
+            facts.machines.insert(name);
+        }
         if words(machine, "alias").as_deref() == Some("q35") {
             let class = words(machine, "name").map(|name| format!("{name}-machine")).unwrap_or_default();
             facts.q35_properties = class_properties(qmp, &class).await?;

@@ -101,13 +101,19 @@ fn placement(plan: &Plan, origins: bool) -> String {
         table.row([format!("I/O thread {id}"), cpus.to_string()]);
     }
     table.row(["QEMU and helpers".to_owned(), placement.emulator.to_string()]);
+    if let Some(born) = &placement.born {
+        table.row(["QEMU until it is placed".to_owned(), born.to_string()]);
+    }
     let t = placement.topology;
     let of = |number: u32, one: &str| counted(number as usize, one, &format!("{one}s"));
-    let parts = [(t.sockets, "socket"), (t.dies, "die"), (t.cores, "core"), (t.threads, "thread")];
+    let modules = (t.modules > 1).then_some((t.modules, "module"));
+    let parts = [(t.sockets, "socket"), (t.dies, "die")].into_iter().chain(modules);
+    let parts = parts.chain([(t.cores, "core"), (t.threads, "thread")]);
+    let class = placement.scheduler.map(|class| format!("\nthe vCPUs run in real time, {class:?}")).unwrap_or_default();
     let why = placement.why.iter().filter(|_| origins).map(|why| format!("\nthe vCPUs are on {why}"));
     format!(
-        "{table}\nthe guest sees {}{}",
-        parts.map(|(number, one)| of(number, one)).join(" × "),
+        "{table}\nthe guest sees {}{class}{}",
+        parts.map(|(number, one)| of(number, one)).collect::<Vec<_>>().join(" × "),
         why.collect::<String>()
     )
 }

@@ -306,8 +306,11 @@ fn text(plan: &Plan) -> String {
         .findings
         .iter()
         .filter(|f| f.ok == Verdict::No && ["cpu.", "memory."].iter().any(|s| f.key.starts_with(s)));
+    let sockets = if t.sockets > 1 { format!("{} sockets of ", t.sockets) } else { String::new() };
+    let caches = if argv.contains("host-cache-info=on") { ", the host's caches" } else { "" };
+    let born = placement.born.as_ref().map_or_else(String::new, |cpus| format!(", born on {cpus}"));
     let mut text = format!(
-        "  vCPUs {order}; QEMU {}; {}×{}×{}; memory {memory}\n",
+        "  vCPUs {order}; QEMU {}{born}; {sockets}{}×{}×{}{caches}; memory {memory}\n",
         placement.emulator, t.dies, t.cores, t.threads
     );
     if let Some(why) = &placement.why {

@@ -10,10 +10,17 @@ use super::launcher::wait_for;
 use super::talk::{Notified, Qmp, Serial};
 use super::world::{World, each};
 
-/// Two vCPUs if the host can pin them and has a CPU left, else one; and a disk with an I/O thread.
+/// One vCPU, and a disk with an I/O thread.
 fn placed(world: &World) -> std::path::PathBuf {
+    placed_as(world, "vcpus: 1")
+}
+
+/// A disk with an I/O thread, and vCPUs as these fields have them.
+fn placed_as(world: &World, cpu: &str) -> std::path::PathBuf {
     world.file("disk.raw", vec![0; 1 << 20]);
-    world.machine("cpu: (vcpus: 1), disks: [(id: \"system\", file: \"disk.raw\", cache: Writeback, aio: Threads)]")
+    world.machine(&format!(
+        "cpu: ({cpu}), disks: [(id: \"system\", file: \"disk.raw\", cache: Writeback, aio: Threads)]"
+    ))
 }
 
 #[test]
@@ -38,42 +45,49 @@ fn the_guest_runs_and_systemd_is_told() {
 
 #[test]
 fn every_thread_is_where_the_plan_has_it() {
-    each(|world| {
-        let machine = placed(world);
-        let plan = world.done(&["plan", "--json", machine.to_str().unwrap()]).with(0).json();
-        let placement = &plan["placement"];
-        let launcher = world.run(&machine);
-        Serial::of(world).says("HELLO");
-        let mut qmp = Qmp::of(world);
-        let mut expected = BTreeMap::new();
-        for cpu in qmp.ask("query-cpus-fast").as_array().unwrap() {
-            let index = cpu["cpu-index"].as_u64().unwrap() as usize;
-            expected.insert(cpu["thread-id"].as_i64().unwrap(), placement["vcpus"][index].clone());
-        }
-        assert_eq!(expected.len(), placement["vcpus"].as_array().unwrap().len());
-        let iothreads = qmp.ask("query-iothreads");
-        for planned in placement["iothreads"].as_array().unwrap() {
-            let thread = iothreads.as_array().unwrap().iter().find(|t| t["id"] == planned[0]).expect("it is there");
-            expected.insert(thread["thread-id"].as_i64().unwrap(), planned[1].clone());
-        }
-        assert!(expected.len() >= 2, "{expected:?}");
-        let mut others = 0;
-        let qemu = world.pid("qemu");
-        for task in std::fs::read_dir(format!("/proc/{qemu}/task")).unwrap().flatten() {
-            // A worker that ends meanwhile needs no place.
-            let Ok(status) = std::fs::read_to_string(task.path().join("status")) else { continue };
-            let thread: i64 = task.file_name().to_str().unwrap().parse().unwrap();
-            let found = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
-            let wanted = expected.remove(&thread).unwrap_or_else(|| {
-                others += 1;
-                placement["emulator"].clone()
-            });
-            assert_eq!(Value::from(found), wanted, "thread {thread}: {status}");
-        }
-        assert!(expected.is_empty() && others > 0, "{expected:?}");
-        launcher.signal(Signal::SIGTERM);
-        launcher.ended().with(0);
-    });
+    each(|world| threads_are_where_the_plan_has_them(world, "vcpus: 1"));
+}
+
+#[test]
+fn each_vcpu_has_what_a_list_says() {
+    each(|world| threads_are_where_the_plan_has_them(world, "pin: [\"0\", \"Any\", \"0\"]"));
+}
+
+fn threads_are_where_the_plan_has_them(world: &World, cpu: &str) {
+    let machine = placed_as(world, cpu);
+    let plan = world.done(&["plan", "--json", machine.to_str().unwrap()]).with(0).json();
+    let placement = &plan["placement"];
+    let launcher = world.run(&machine);
+    Serial::of(world).says("HELLO");
+    let mut qmp = Qmp::of(world);
+    let mut expected = BTreeMap::new();
+    for cpu in qmp.ask("query-cpus-fast").as_array().unwrap() {
+        let index = cpu["cpu-index"].as_u64().unwrap() as usize;
+        expected.insert(cpu["thread-id"].as_i64().unwrap(), placement["vcpus"][index].clone());
+    }
+    assert_eq!(expected.len(), placement["vcpus"].as_array().unwrap().len());
+    let iothreads = qmp.ask("query-iothreads");
+    for planned in placement["iothreads"].as_array().unwrap() {
+        let thread = iothreads.as_array().unwrap().iter().find(|t| t["id"] == planned[0]).expect("it is there");
+        expected.insert(thread["thread-id"].as_i64().unwrap(), planned[1].clone());
+    }
+    assert!(expected.len() >= 2, "{expected:?}");
+    let mut others = 0;
+    let qemu = world.pid("qemu");
+    for task in std::fs::read_dir(format!("/proc/{qemu}/task")).unwrap().flatten() {
+        // A worker that ends meanwhile needs no place.
+        let Ok(status) = std::fs::read_to_string(task.path().join("status")) else { continue };
+        let thread: i64 = task.file_name().to_str().unwrap().parse().unwrap();
+        let found = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+        let wanted = expected.remove(&thread).unwrap_or_else(|| {
+            others += 1;
+            placement["emulator"].clone()
+        });
+        assert_eq!(Value::from(found), wanted, "thread {thread}: {status}");
+    }
+    assert!(expected.is_empty() && others > 0, "{expected:?}");
+    launcher.signal(Signal::SIGTERM);
+    launcher.ended().with(0);
 }
 
 #[test]

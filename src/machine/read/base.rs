@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use super::lines::Lines;
 use super::pieces::Pieces;
 use super::refused::Refused;
-use super::source::{self, ReadText, Source};
 use super::tokens::{Kind, Span, Token, Tokens};
 
 /// The field that names the base.
@@ -26,12 +25,27 @@ pub(super) struct Layered {
     pub name: String,
 }
 
+/// A base that was read.
+pub(super) struct Base {
+    /// What it says, with its own base.
+    pub pieces: Pieces,
+    /// The machine's name there.
+    pub name: String,
+    /// Whether it says the same in another folder.
+    pub stays: bool,
+}
+
+/// What finds the text of a machine file by its path.
+pub type ReadText<'a> = &'a dyn Fn(&Path) -> Result<String, Refused>;
+/// What reads the text of a base.
+pub(super) type ReadBase<'a> = &'a dyn Fn(&Path, &str) -> Result<Base, Refused>;
+
 /// The file on its base; `None` if it has none. `above`: how many files stand on this one.
 pub(super) fn layered(
     path: &Path,
     text: &str,
     lines: &Lines,
-    read: ReadText,
+    (read, parse): (ReadText, ReadBase),
     above: usize,
 ) -> Result<Option<Layered>, Refused> {
     let Some(value) = lines.get(FIELD) else { return Ok(None) };
@@ -53,7 +67,7 @@ pub(super) fn layered(
         let refused = at(format!("{} {}", below.display(), error.message));
         error.help.map_or(refused.clone(), |_| refused.help("name the machine file that this one is a variation of"))
     })?;
-    let Source { machine, pieces: base, stays, .. } = source::parse_above(&below, &base_text, read, above + 1)?;
+    let Base { pieces: base, name, stays } = parse(&below, &base_text)?;
     if !stays && folder(path) != folder(&below) {
         let message =
             format!("the base {} is in another folder, and has paths that start from its own", below.display());
@@ -65,7 +79,7 @@ pub(super) fn layered(
     merged.own(Span { start: 0, end: top.open.end });
     merged.fields(&top, &base_top)?;
     merged.own(Span { start: top.close.start, end: text.len() });
-    Ok(Some(Layered { pieces: merged.whole, name: machine.name }))
+    Ok(Some(Layered { pieces: merged.whole, name }))
 }
 
 /// Fields in parentheses.
@@ -248,7 +262,7 @@ impl Struct<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Display, Guest, Machine, Media};
+    use crate::machine::{Display, Guest, Machine, Media, Source, parse, read};
 
     const BASE: &str = "(
     guest: Windows11,
@@ -263,9 +277,9 @@ mod tests {
     fn on(base: &str, text: &str) -> Result<Source, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("win11.ron"), base).unwrap();
-        let read = source::parse(&folder.path().join("install.ron"), text);
+        let said = parse(&folder.path().join("install.ron"), text);
         let shown = |refused: Refused| refused.to_string().replace(&format!("{}/", folder.path().display()), "");
-        read.map_err(shown)
+        said.map_err(shown)
     }
 
     fn refused(base: &str, text: &str) -> String {
@@ -333,11 +347,11 @@ mod tests {
         put("a.ron", "Machine(guest: Linux, memory: (size: \"1 GiB\"), disks: [(file: \"/srv/a.raw\")])");
         put("sub/b.ron", "(base: r#\"../a.ron\"#, disks: [Base, (file: \"/srv/b.raw\")])");
         put("c.ron", "(base: \"sub/b.ron\", disks: [(media: Cd), Base,])");
-        let read = source::read(&folder.path().join("c.ron")).unwrap();
-        assert_eq!((read.machine.name.as_str(), read.machine.disks.len()), ("a", 3));
-        assert_eq!(read.lines.file("disks[1].file"), Some(folder.path().join("sub/../a.ron").as_path()));
+        let source = read(&folder.path().join("c.ron")).unwrap();
+        assert_eq!((source.machine.name.as_str(), source.machine.disks.len()), ("a", 3));
+        assert_eq!(source.lines.file("disks[1].file"), Some(folder.path().join("sub/../a.ron").as_path()));
         put("sub/b.ron", "(base: \"../a.ron\", disks: [(file: \"b.raw\")])");
-        let refused = source::read(&folder.path().join("c.ron")).unwrap_err().to_string();
+        let refused = read(&folder.path().join("c.ron")).unwrap_err().to_string();
         assert!(refused.contains("is in another folder, and has paths that start from its own"), "{refused}");
     }
 }

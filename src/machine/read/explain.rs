@@ -8,9 +8,10 @@ use std::path::Path;
 use ron::error::{Error, SpannedError};
 use serde_path_to_error::Segment;
 
-use super::lines::{self, Lines, Position, Value};
+use super::lines::{self, Lines, Value};
 use super::nearest::nearest;
 use super::of_others;
+use super::position::{self, Position};
 use super::refused::Refused;
 use super::rewritten::rewritten;
 use super::tokens::Span;
@@ -110,7 +111,7 @@ impl Explain<'_> {
             line: u32::try_from(p.line).unwrap_or(u32::MAX),
             column: u32::try_from(p.col).unwrap_or(u32::MAX),
         };
-        let start = self.completed.original(lines::byte_at(&self.completed.text, at(error.span.end)));
+        let start = self.completed.original(position::byte_at(&self.completed.text, at(error.span.end)));
         let end = start + self.text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
         Span { start, end }
     }
@@ -171,7 +172,7 @@ impl Explain<'_> {
         let mut all = self.lines.all(&path).map(|value| value.key.unwrap_or(value.head));
         let first = all.next().unwrap_or_default();
         let again = all.next().unwrap_or(first);
-        let line = lines::position(self.text, first.start).line;
+        let line = position::position(self.text, first.start).line;
         self.refuse(again, &path, format!("field `{name}`{} is given twice", inside(field)))
             .help(format!("keep one of the two; the first is on line {line}"))
     }

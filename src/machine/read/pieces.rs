@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lines::byte_at;
+use super::position::byte_at;
 use super::refused::{Place, Refused};
 use super::tokens::Span;
 

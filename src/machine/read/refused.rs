@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::lines::{self, Position};
+use super::position::{Position, position};
 use super::tokens::Span;
 
 /// A machine file was refused: what was read and where, what is allowed, and how to mend it.
@@ -59,7 +59,7 @@ impl Refused {
 
     /// A refusal of a part of the text.
     pub(super) fn at(path: &Path, text: &str, span: Span, message: impl Into<String>) -> Self {
-        let Position { line, column } = lines::position(text, span.start);
+        let Position { line, column } = position(text, span.start);
         let meant = text.get(span.start..span.end).unwrap_or_default();
         let width = meant.lines().next().unwrap_or_default().chars().count().max(1);
         let source = text.split('\n').nth(line as usize - 1).unwrap_or_default().trim_end().to_owned();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ron::extensions::Extensions;
 
-use super::base::{Layered, layered};
+use super::base::{Base, Layered, ReadText, layered};
 use super::explain::Explain;
 use super::lines::Lines;
 use super::pieces::Pieces;
@@ -95,15 +95,16 @@ pub fn parse_with(path: &Path, text: &str, read: ReadText) -> Result<Source, Ref
     parse_above(path, text, read, 0)
 }
 
-/// What finds the text of a machine file by its path.
-pub type ReadText<'a> = &'a dyn Fn(&Path) -> Result<String, Refused>;
-
 /// The same, of a file on which so many others stand.
-pub(super) fn parse_above(path: &Path, text: &str, read: ReadText, above: usize) -> Result<Source, Refused> {
+fn parse_above(path: &Path, text: &str, read: ReadText, above: usize) -> Result<Source, Refused> {
     // Some editors begin a file with a byte order mark, which RON does not know.
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let lines = find_lines(path, text)?;
-    let Some(Layered { pieces, name }) = layered(path, text, &lines, read, above)? else {
+    let parse_base = |path: &Path, text: &str| {
+        let Source { machine, pieces, stays, .. } = parse_above(path, text, read, above + 1)?;
+        Ok(Base { pieces, name: machine.name, stays })
+    };
+    let Some(Layered { pieces, name }) = layered(path, text, &lines, (read, &parse_base), above)? else {
         let (machine, stays) = valid(path, text, &lines, None)?;
         return Ok(Source::of(machine, lines, Pieces::of(path, text), stays));
     };

@@ -17,6 +17,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("cpu.features", "[\"+topoext\", \"-svm\"]"),
     ("cpu.topology.sockets", "2"),
     ("cpu.topology.dies", "2"),
+    ("cpu.topology.modules", "2"),
     ("cpu.topology.cores", "4"),
     ("cpu.topology.threads", "2"),
     ("memory.size", "\"16 GiB\""),

@@ -123,6 +123,11 @@ impl Fields {
             let or_list = if node.get("items").is_some() { ", or a list in brackets: `[ … ]`" } else { "" };
             return Some(variants.join(", ") + or_list);
         }
+        // A text or a list of texts, as `cpu.pin`.
+        if node.get("type").is_some_and(|kinds| *kinds == serde_json::json!(["string", "array"])) {
+            let about = node.get("description").and_then(Value::as_str).map(lower_first).unwrap_or_default();
+            return Some(format!("text in double quotes: {about}, or a list in brackets: `[ … ]`"));
+        }
         // A text or fields, as an entry of `pci`; a list or fields, as one of `hooks`.
         if let Some([short, _]) = node.get("type").and_then(Value::as_array).map(Vec::as_slice) {
             let first = self.names(node).into_iter().find(|name| self.required(node, name))?;

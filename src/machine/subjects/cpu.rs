@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pin::Pin;
 use crate::machine::problems::{Problems, consists_of};
 use crate::machine::subject::Subject;
 use crate::units::{CpuSet, counted};
@@ -15,6 +16,9 @@ const MAX_VCPUS: u32 = 4096;
 const MAX_VALUE: usize = 64;
 /// What QEMU's `phys-bits` takes (`x86_cpu_realizefn()` in its `target/i386/cpu.c`).
 const PHYS_BITS: std::ops::RangeInclusive<u32> = 32..=52;
+
+/// What the kernel takes for real time (sched(7)).
+const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=99;
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,9 +41,13 @@ pub struct Cpu {
     /// node (at most 64 if only devices ask for it); else 2.
     #[serde(default)]
     pub vcpus: Option<u32>,
-    /// The host CPUs that the vCPU threads run on, one thread to a CPU: `"4-11,16"`. Default: the program chooses.
+    /// The host CPUs that the vCPU threads run on, one thread to a CPU: `"4-11,16"`, in the order that shows the guest its
+    /// siblings and caches. Or a list of what each vCPU has, in the order of their numbers, of which each is a CPU, several
+    /// among which the kernel moves it, or `"Any"`: all that no other vCPU has for itself: `["2", "3", "4-5", "Any"]`. Only if each
+    /// vCPU has one CPU does the guest see their siblings and caches, and are they kept for it alone. Default: the program
+    /// chooses.
     #[serde(default)]
-    pub pin: Option<CpuSet>,
+    pub pin: Option<Pin>,
     /// Which kind of core the vCPUs get on a processor with several, if the program chooses. Default: `Performance`.
     #[serde(default)]
     pub cores: Option<CoreWish>,
@@ -57,6 +65,12 @@ pub struct Cpu {
     /// The host CPUs of the I/O threads of disks. Default: those of `emulator`.
     #[serde(default)]
     pub iothreads: Option<CpuSet>,
+    /// The kernel's scheduling class of the vCPU threads; QEMU's other threads stay as they are. `Fifo(1)`: real time, with
+    /// a priority from 1 to 99, so that a vCPU that wants to run waits for no ordinary program. Refused unless each vCPU has a CPU
+    /// that nothing else runs on (`host.isolate`, or the kernel's `isolcpus=`), since a busy vCPU would keep everything else
+    /// there from running. Default: `Normal`.
+    #[serde(default)]
+    pub scheduler: Option<Scheduler>,
     /// QEMU's CPU model: `"host"`, `"EPYC-Milan"`. Default: `host` with KVM, `max` without.
     #[serde(default)]
     pub model: Option<String>,
@@ -105,6 +119,27 @@ pub enum Prefer {
     Clock,
 }
 
+/// A scheduling class of the kernel's (sched(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Scheduler {
+    /// The class of all programs.
+    Normal,
+    /// Real time: it runs until it waits by itself, or one of a higher priority wants to run.
+    Fifo(u32),
+    /// Real time: it takes turns with others of its priority.
+    RoundRobin(u32),
+}
+
+impl Scheduler {
+    /// The priority in real time, from 1 to 99; `None` without.
+    pub fn priority(self) -> Option<u32> {
+        match self {
+            Self::Normal => None,
+            Self::Fifo(priority) | Self::RoundRobin(priority) => Some(priority),
+        }
+    }
+}
+
 /// Who lets the CPU of an idle vCPU sleep (QEMU: `-overcommit cpu-pm=on`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Idle {
@@ -124,7 +159,10 @@ pub struct Topology {
     /// Dies in a socket. Default 1.
     #[serde(default = "one")]
     pub dies: u32,
-    /// Cores in a die.
+    /// Modules in a die: cores that share a level 2 cache, as most efficiency cores do. It needs QEMU 10. Default 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub modules: u32,
+    /// Cores in a module, or in a die if no modules are written.
     pub cores: u32,
     /// Threads of a core. Default 1.
     #[serde(default = "one")]
@@ -135,21 +173,38 @@ fn one() -> u32 {
     1
 }
 
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
 impl Topology {
     /// The number of vCPUs that it holds; `None` if the product is beyond 32 bits.
     pub fn vcpus(self) -> Option<u32> {
-        self.sockets.checked_mul(self.dies)?.checked_mul(self.cores)?.checked_mul(self.threads)
+        let parts = [self.dies, self.modules, self.cores, self.threads];
+        parts.into_iter().try_fold(self.sockets, u32::checked_mul)
     }
 }
 
 impl Subject for Cpu {
     fn check(&self, problems: &mut Problems) {
-        for (name, set) in [("pin", &self.pin), ("emulator", &self.emulator), ("iothreads", &self.iothreads)] {
-            if set.as_ref().is_some_and(|set| set.is_empty()) {
-                problems
-                    .add(format!("cpu.{name}"), format!("`cpu.{name}` names no CPU"))
-                    .help("leave it out for the default");
+        let mut empty = Vec::new();
+        for (name, set) in [("emulator", &self.emulator), ("iothreads", &self.iothreads)] {
+            empty.extend(set.as_ref().filter(|set| set.is_empty()).map(|_| format!("cpu.{name}")));
+        }
+        empty.extend(self.pin.as_ref().filter(|pin| pin.is_empty()).map(|_| "cpu.pin".to_owned()));
+        for field in empty {
+            problems.add(field.clone(), format!("`{field}` names no CPU")).help("leave it out for the default");
+        }
+        if let Some(Pin::Each(each)) = &self.pin {
+            for (vcpu, _) in each.iter().enumerate().filter(|(_, cpus)| cpus.named().is_some_and(CpuSet::is_empty)) {
+                let field = format!("cpu.pin[{vcpu}]");
+                problems.add(field.clone(), format!("`{field}` names no CPU")).help("write \"Any\" for all");
             }
+        }
+        if let Some(priority) = self.scheduler.and_then(Scheduler::priority).filter(|n| !PRIORITIES.contains(n)) {
+            problems
+                .add("cpu.scheduler", format!("`cpu.scheduler` cannot have the priority {priority}"))
+                .allowed(format!("{} to {}", PRIORITIES.start(), PRIORITIES.end()));
         }
         counts(self, problems);
         let choice =
@@ -191,17 +246,14 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
     }
     let pins = cpu.pin.as_ref().filter(|pin| !pin.is_empty()).and_then(|pin| u32::try_from(pin.len()).ok());
     if let Some(pins) = pins.filter(|pins| *pins > MAX_VCPUS) {
-        problems.add("cpu.pin", format!("`cpu.pin` names {pins} CPUs")).allowed(format!("at most {MAX_VCPUS}"));
+        problems.add("cpu.pin", format!("`cpu.pin` is for {pins} vCPUs")).allowed(format!("at most {MAX_VCPUS}"));
         return;
     }
-    if let (Some(vcpus), Some(pins)) = (cpu.vcpus, pins)
+    if let (Some(vcpus), Some(pins), Some(pin)) = (cpu.vcpus, pins, &cpu.pin)
         && vcpus != pins
     {
         problems
-            .add(
-                "cpu.vcpus",
-                format!("`cpu.vcpus` is {vcpus}, but `cpu.pin` names {}", counted(pins as usize, "CPU", "CPUs")),
-            )
+            .add("cpu.vcpus", format!("`cpu.vcpus` is {vcpus}, but `cpu.pin` {}", pin.counted()))
             .allowed("as many vCPUs as CPUs to pin them to")
             .help("leave `vcpus` out: it follows from `pin`");
     }
@@ -209,6 +261,7 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
     let parts = [
         ("sockets", topology.sockets),
         ("dies", topology.dies),
+        ("modules", topology.modules),
         ("cores", topology.cores),
         ("threads", topology.threads),
     ];
@@ -219,12 +272,12 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
         return;
     }
     let held = topology.vcpus().filter(|held| *held <= MAX_VCPUS);
-    let wanted = cpu.vcpus.map(|n| (n, "`cpu.vcpus` is")).or(pins.map(|n| (n, "`cpu.pin` names")));
+    let wanted = cpu.vcpus.map(|n| (n, "`cpu.vcpus` is")).or(pins.map(|n| (n, "`cpu.pin` is for")));
     match (held, wanted) {
         (None, _) => {
             problems
                 .add("cpu.topology", "`cpu.topology` has too many vCPUs")
-                .allowed(format!("sockets × dies × cores × threads of at most {MAX_VCPUS}"));
+                .allowed(format!("sockets × dies × modules × cores × threads of at most {MAX_VCPUS}"));
         }
         (Some(held), Some((wanted, what))) if held != wanted => {
             let product = parts.map(|(_, count)| count.to_string()).join(" × ");
@@ -233,7 +286,9 @@ fn counts(cpu: &Cpu, problems: &mut Problems) {
                     "cpu.topology",
                     format!("`cpu.topology` has {}, but {what} {wanted}", counted(held as usize, "vCPU", "vCPUs")),
                 )
-                .allowed(format!("sockets × dies × cores × threads equal to the vCPUs; here {product} = {held}"))
+                .allowed(format!(
+                    "sockets × dies × modules × cores × threads equal to the vCPUs; here {product} = {held}"
+                ))
                 .help("leave `topology` out: it is derived from the placement");
         }
         _ => {}

@@ -25,6 +25,11 @@ pub struct Memory {
     /// nearest to them if they have none or too little.
     #[serde(default)]
     pub nodes: Option<CpuSet>,
+    /// Who knows of the host's NUMA nodes, if the vCPUs are on several. `Guest`: the guest has as many nodes, each with the vCPUs
+    /// of one, memory for them that is near, and the host's distances; each vCPU must have a CPU of its own. Default: `Host`,
+    /// the memory comes from all nodes in turn.
+    #[serde(default)]
+    pub numa: Option<Numa>,
     /// Whether helper processes can map it, as virtiofsd must. Default: with `shares` that need it, and with devices in
     /// `pci` if the kernel can make huge pages of shared memory too; memory of huge pages always is.
     #[serde(default)]
@@ -45,6 +50,15 @@ pub struct Memory {
     /// Whether a core dump of QEMU holds the guest's memory. Default: no.
     #[serde(default)]
     pub dump: bool,
+}
+
+/// Who knows of the host's NUMA nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Numa {
+    /// The host alone.
+    Host,
+    /// The guest too.
+    Guest,
 }
 
 /// Which pages back the guest's memory.
@@ -92,6 +106,11 @@ impl Subject for Memory {
             problems
                 .add("memory.shared", "memory of huge pages is always shared")
                 .help("leave `shared` out, or write `pages: Normal`");
+        }
+        if self.nodes.is_some() && self.numa == Some(Numa::Guest) {
+            problems
+                .add("memory.nodes", "`memory.nodes` names nodes, but with `numa: Guest` they are those of the vCPUs")
+                .help("keep one of the two");
         }
         if let Some(nodes) = &self.nodes {
             if nodes.is_empty() {

@@ -17,6 +17,7 @@ pub(super) mod looking_glass;
 pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod pci;
+pub(super) mod pin;
 pub(super) mod reboot;
 pub(super) mod share;
 pub(super) mod smbios;

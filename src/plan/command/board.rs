@@ -47,7 +47,13 @@ pub(super) fn machine(draft: &mut Draft, decided: &Decided, firmware: &Firmware)
     if let Some(merge) = draft.machine.memory.merge {
         machine.set_from("mem-merge", if merge { "on" } else { "off" }, draft.file("memory.merge"));
     }
-    machine.set_from("memory-backend", memory::BACKEND, draft.file("memory"));
+    if decided.told.l2_of_module && draft.machine_property("smp-cache") {
+        machine.set_from("smp-cache.0.cache", "l2", by_fact("these cores share their L2 cache with others"));
+        machine.set("smp-cache.0.topology", "module");
+    }
+    if !memory::guest_has_nodes(draft, decided.placement) {
+        machine.set_from("memory-backend", memory::BACKEND, draft.file("memory"));
+    }
     for (key, node) in firmware.flash() {
         machine.set_from(key, *node, firmware.origin());
     }

@@ -2,6 +2,7 @@
 
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::{self, Draft, by_default, by_fact};
+use super::super::placement::is_amd;
 use super::decided::Decided;
 use super::enlightenments;
 use crate::machine::{Idle, cpu_property};
@@ -106,13 +107,17 @@ fn host(draft: &Draft, decided: &Decided, cpu: &mut QemuOption, passthrough: boo
         draft.set_cpu(cpu, "migratable", "off", by_default("the machine is not moved to another host"));
         draft.set_cpu(cpu, "invtsc", "on", by_fact("the host's time stamp counter runs at one rate"));
     }
-    let threads = decided.placement.topology.threads;
-    let amd = matches!(host.vendor.as_deref(), Some("AuthenticAMD" | "HygonGenuine"));
-    if amd && threads > 1 {
-        draft.set_cpu(cpu, "topoext", "on", by_fact("AMD guests see SMT only with it"));
+    let topology = decided.told.topology;
+    if is_amd(host.vendor.as_deref()) && (topology.threads > 1 || topology.dies > 1) {
+        draft.set_cpu(cpu, "topoext", "on", by_fact("AMD guests see SMT and the dies' caches only with it"));
     }
-    if decided.faithful {
-        draft.set_cpu(cpu, "host-cache-info", "on", by_fact("each guest core is a host core, so its caches are too"));
+    if decided.told.host_caches {
+        draft.set_cpu(
+            cpu,
+            "host-cache-info",
+            "on",
+            by_fact("the guest's cores share caches as the host's below them do"),
+        );
     }
 }
 
@@ -183,9 +188,9 @@ fn features(draft: &mut Draft, cpu: &mut QemuOption) {
 }
 
 fn smp(draft: &mut Draft, decided: &Decided) {
-    let topology = decided.placement.topology;
+    let topology = decided.told.topology;
     let count = decided.placement.vcpus.len();
-    let why = if decided.faithful { "the host's cores that the vCPUs run on" } else { "as many cores as vCPUs" };
+    let why = if decided.told.faithful { "the host's cores that the vCPUs run on" } else { "as many cores as vCPUs" };
     let origin = match (draft.machine.cpu.topology, decided.placement.pinned) {
         (Some(_), _) => draft.file("cpu.topology"),
         (None, true) => by_fact(why),
@@ -213,9 +218,27 @@ fn smp(draft: &mut Draft, decided: &Decided) {
     if topology.dies > 1 {
         smp.set("dies", topology.dies.to_string());
     }
+    if topology.modules > 1 {
+        if !draft.option_has("smp-opts", "modules") {
+            let detail = format!("{} has no modules of cores", draft.qemu.binary.display());
+            draft.no("cpu.topology.modules", Hard, detail, "leave `modules` out, or name another QEMU in `qemu`");
+            draft.about("cpu.topology.modules");
+        }
+        smp.set("modules", topology.modules.to_string());
+    }
     smp.set("cores", topology.cores.to_string());
     smp.set("threads", topology.threads.to_string());
     draft.push(smp);
+    let kind = draft.machine.machine_type();
+    let most = draft.qemu.most_vcpus.get(kind).copied().map(|most| most as usize);
+    if let Some(most) = most.filter(|most| count > *most) {
+        let detail = format!(
+            "the machine type {kind:?} of {} takes {most} vCPUs at most, and the guest is to have {count}",
+            draft.qemu.binary.display()
+        );
+        draft.no("cpu.most", Hard, detail, "lower the number, or name a newer QEMU in `qemu`");
+        draft.about(given.map_or("cpu.vcpus".to_owned(), |field| format!("cpu.{field}")).as_str());
+    }
 }
 
 #[cfg(test)]

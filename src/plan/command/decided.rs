@@ -1,6 +1,7 @@
 //! What was decided before the command line is written.
 
 use super::super::devices::Devices;
+use super::super::placement::Told;
 use super::super::{Placement, accelerator};
 use super::devices::disks;
 
@@ -10,8 +11,8 @@ pub(in super::super) struct Decided<'a> {
     pub accelerator: accelerator::Decided,
     /// Which CPUs each thread runs on.
     pub placement: &'a Placement,
-    /// Whether the guest's topology is that of the host's CPUs below it.
-    pub faithful: bool,
+    /// What the guest is told of the CPUs below it.
+    pub told: Told,
     /// The disks, with what the file leaves open.
     pub disks: Vec<disks::Resolved<'a>>,
     /// The host's devices that the guest is given.

@@ -73,7 +73,7 @@ pub(super) fn write(draft: &Draft, decided: &Decided, cpu: &mut QemuOption) {
             When::TscScaling if flag("tsc_scale") || flag("tsc_scaling") => {
                 by_fact("the CPU scales the time stamp counter")
             }
-            When::TrueCores if decided.faithful => by_fact("each guest core is one host core"),
+            When::TrueCores if decided.told.faithful => by_fact("each guest core is one host core"),
             _ => continue,
         };
         match *name {

@@ -1,11 +1,13 @@
 //! The guest's memory: its size, the backend that holds it, and the huge pages that it needs.
 
+mod guest_nodes;
+mod huge_pages;
+mod piece;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Value, json};
 
-use super::super::boot_line;
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::{GuestMemory, MemoryPart, Placement, Severity};
 use super::devices::shares;
@@ -14,8 +16,11 @@ use crate::host::{Memory, Node};
 use crate::machine::Pages;
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
-use crate::units::Origin;
-use crate::units::{CpuSet, Size};
+use crate::units::{CpuSet, Origin, Size};
+use huge_pages::{Judged, by_node, judge, key, parts};
+use piece::Piece;
+
+pub(super) use guest_nodes::any as guest_has_nodes;
 
 /// Id of the object that holds the guest's memory.
 pub(super) const BACKEND: &str = "ram0";
@@ -29,64 +34,78 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) {
     let written = if bytes.is_multiple_of(Size::MIB) { format!("{}M", bytes / Size::MIB) } else { format!("{bytes}B") };
     draft.push(QemuOption::text("-m", written, draft.file("memory.size")));
     lock(draft);
-    let (nodes, why) = nodes(draft, placement);
+    let mut pieces = guest_nodes::write(draft, placement);
+    let mut why = draft.file("memory.numa");
+    if pieces.is_empty() {
+        let (nodes, of_nodes) = nodes(draft, placement);
+        why = of_nodes;
+        pieces.push(Piece { id: BACKEND.to_owned(), size: draft.machine.memory.size, nodes });
+    }
     match draft.machine.memory.pages {
-        Pages::Normal => normal(draft, &nodes, why),
-        Pages::Huge(page) => huge(draft, page, &nodes),
-        Pages::Auto => huge_or_normal(draft, &nodes, why),
+        Pages::Normal => normal(draft, &pieces, &why),
+        Pages::Huge(page) => huge(draft, page, &pieces),
+        Pages::Auto => huge_or_normal(draft, &pieces, &why),
     }
 }
 
 /// Memory of normal pages.
-fn normal(draft: &mut Draft, nodes: &CpuSet, why: Origin) {
-    let memory = &draft.machine.memory;
-    let (size, written) = (memory.size, memory.shared);
-    fits(draft, size, nodes);
+fn normal(draft: &mut Draft, pieces: &[Piece], why: &Origin) {
+    let written = draft.machine.memory.shared;
+    fits(draft, pieces);
     let needed = shares::need_shared_memory(draft);
     if written != Some(false) && !draft.machine.pci.is_empty() && early(draft, written == Some(true) || needed) {
         let why = "devices in `pci` reach all of it, so it is cleared before anything is taken from the host";
-        let parts = vec![MemoryPart { size, nodes: nodes.clone() }];
         let origin = draft.file_or(written.is_some(), "memory.shared", why);
-        return filled(draft, GuestMemory { pages: None, or_normal: false, parts }, origin);
+        not_merged(draft);
+        for Piece { id, size, nodes } in pieces {
+            let parts = vec![MemoryPart { size: *size, nodes: nodes.clone() }];
+            filled(draft, id, GuestMemory { pages: None, or_normal: false, parts }, origin.clone());
+        }
+        return;
     }
-    let mut props: Vec<(&'static str, Value)> = vec![("size", size.as_bytes().into())];
     // Anonymous memory, which the kernel makes transparent huge pages of, unless a helper must be able to map it.
     let shared = written.unwrap_or(needed);
     let kind = if shared { "memory-backend-memfd" } else { "memory-backend-ram" };
-    let mut origin = match shared {
+    let origin = match shared {
         true => draft.file_or(written.is_some(), "memory.shared", "virtiofsd must be able to map it"),
         false => by_default("anonymous memory, with transparent huge pages"),
     };
     if shared {
-        props.push(("share", true.into()));
         not_merged(draft);
     }
-    if !nodes.is_empty() {
-        let list: Vec<u32> = nodes.iter().collect();
-        let policy = if list.len() > 1 { "interleave" } else { "bind" };
-        props.push(("host-nodes", json!(list)));
-        props.push(("policy", policy.into()));
-        if !shared {
-            origin = why;
+    for Piece { id, size, nodes } in pieces {
+        let mut props: Vec<(&'static str, Value)> = vec![("size", size.as_bytes().into())];
+        let mut origin = origin.clone();
+        if shared {
+            props.push(("share", true.into()));
         }
+        if !nodes.is_empty() {
+            let list: Vec<u32> = nodes.iter().collect();
+            let policy = if list.len() > 1 { "interleave" } else { "bind" };
+            props.push(("host-nodes", json!(list)));
+            props.push(("policy", policy.into()));
+            if !shared {
+                origin = why.clone();
+            }
+        }
+        draft.object(kind, id, props, origin);
     }
-    draft.object(kind, BACKEND, props, origin);
 }
 
 /// Memory of huge pages, or none.
-fn huge(draft: &mut Draft, page: Size, nodes: &CpuSet) {
+fn huge(draft: &mut Draft, page: Size, pieces: &[Piece]) {
     let size = draft.machine.memory.size;
     // What no host could hold is said once, not node by node.
     if draft.host.memory.total.is_some_and(|total| size > total) {
-        fits(draft, size, &CpuSet::new());
+        fits_in(draft, size, &CpuSet::new());
     }
     let origin = draft.file("memory.pages");
-    let Some(shares) = by_node(&draft.host.memory, size, page, nodes) else {
+    let Some(shares) = by_node(&draft.host.memory, pieces, page) else {
         let detail = format!("the guest's {size} are not a whole number of {page} pages");
         draft.no("memory.pages", Severity::Hard, detail, &format!("make `memory.size` a multiple of {page}"));
         return draft.about("memory.size");
     };
-    for (node, pages) in &shares {
+    for (node, pages) in shares.iter().flatten() {
         match judge(draft, *node, page, *pages) {
             Judged::There(detail) => draft.yes(&key(*node), Severity::Hard, detail),
             Judged::Unknown(detail) => draft.unknown(&key(*node), Severity::Hard, detail),
@@ -101,25 +120,28 @@ fn huge(draft: &mut Draft, page: Size, nodes: &CpuSet) {
         }
         draft.change(HugePages { node: *node, size: page, pages: *pages }, origin.clone());
     }
-    let parts = parts(&draft.host.memory, page, &shares);
-    filled(draft, GuestMemory { pages: Some(page), or_normal: false, parts }, origin);
+    not_merged(draft);
+    for (piece, shares) in pieces.iter().zip(&shares) {
+        let parts = parts(&draft.host.memory, page, shares);
+        filled(draft, &piece.id, GuestMemory { pages: Some(page), or_normal: false, parts }, origin.clone());
+    }
 }
 
 /// Memory of huge pages if they can be had, else of normal ones. What can be told now decides the plan; what shows when the
 /// kernel is asked for pages decides the run.
-fn huge_or_normal(draft: &mut Draft, nodes: &CpuSet, why: Origin) {
+fn huge_or_normal(draft: &mut Draft, pieces: &[Piece], why: &Origin) {
     const KEY: &str = "memory.pages";
     let size = draft.machine.memory.size;
-    let shares = by_node(&draft.host.memory, size, AUTO, nodes).unwrap_or_default();
+    let shares = by_node(&draft.host.memory, pieces, AUTO).unwrap_or_default();
     let mut doubts = Vec::new();
-    for (node, pages) in &shares {
+    for (node, pages) in shares.iter().flatten() {
         match judge(draft, *node, AUTO, *pages) {
             Judged::There(_) => {}
             Judged::Unknown(detail) | Judged::Doubtful { detail, .. } => doubts.push(detail),
             Judged::Impossible { detail, .. } => {
                 draft.no(KEY, Severity::Soft, format!("the guest has normal pages: {detail}"), REMEDY);
                 draft.about(KEY);
-                return normal(draft, nodes, why);
+                return normal(draft, pieces, why);
             }
         }
     }
@@ -127,34 +149,36 @@ fn huge_or_normal(draft: &mut Draft, nodes: &CpuSet, why: Origin) {
         let detail = format!("the guest has normal pages: its {size} are not a whole number of {AUTO} pages");
         draft.no(KEY, Severity::Soft, detail, "make `memory.size` a multiple of 2 MiB");
         draft.about(KEY);
-        return normal(draft, nodes, why);
+        return normal(draft, pieces, why);
     }
     match doubts.first() {
         None => draft.yes(KEY, Severity::Soft, format!("{size} in pages of {AUTO}")),
         Some(doubt) => draft.unknown(KEY, Severity::Soft, format!("the guest may have to have normal pages: {doubt}")),
     }
-    fits(draft, size, nodes);
+    fits(draft, pieces);
     let origin = draft.file(KEY);
-    for (node, pages) in &shares {
+    for (node, pages) in shares.iter().flatten() {
         draft.optional_change(HugePages { node: *node, size: AUTO, pages: *pages }, origin.clone());
     }
-    let parts = parts(&draft.host.memory, AUTO, &shares);
-    filled(draft, GuestMemory { pages: Some(AUTO), or_normal: true, parts }, origin);
+    not_merged(draft);
+    for (piece, shares) in pieces.iter().zip(&shares) {
+        let parts = parts(&draft.host.memory, AUTO, shares);
+        filled(draft, &piece.id, GuestMemory { pages: Some(AUTO), or_normal: true, parts }, origin.clone());
+    }
 }
 
 /// How the host gets huge pages that it has not.
 const REMEDY: &str = "start as root, or reserve them at boot (`hugepages=` on the kernel command line)";
 
-/// The backend of memory that the launcher fills and QEMU inherits.
-fn filled(draft: &mut Draft, memory: GuestMemory, origin: Origin) {
-    not_merged(draft);
+/// A backend of memory that the launcher fills and QEMU inherits.
+fn filled(draft: &mut Draft, id: &str, memory: GuestMemory, origin: Origin) {
     let bytes = memory.bytes();
     // A huge page shows as one only if QEMU maps it at an address of its size; those of hugetlbfs it maps so by itself.
     let align = memory.pages.is_none().then_some(("align", Value::from(AUTO.as_bytes())));
     let path = draft.guest_memory(memory);
     // Shared, since a page of private memory would be copied as soon as the guest writes to it.
     let props = [("size", bytes.into()), ("mem-path", path.into()), ("share", true.into()), ("prealloc", false.into())];
-    draft.object("memory-backend-file", BACKEND, props.into_iter().chain(align), origin);
+    draft.object("memory-backend-file", id, props.into_iter().chain(align), origin);
 }
 
 /// Whether the launcher can make the memory of a file and the guest still has the huge pages that the kernel would make of
@@ -241,19 +265,32 @@ fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
     }
     if nodes.len() > 1 {
         let detail = format!("the guest's memory is spread over NUMA nodes {nodes}, and it cannot tell what is near");
-        draft.no(
-            "memory.nodes",
-            Severity::Soft,
-            detail,
-            "lower `memory.size` or `cpu.vcpus`, so that one node holds the guest",
-        );
+        let tell = if nodes == near { "; `memory: (numa: Guest)` has the guest know the nodes" } else { "" };
+        let remedy = format!("lower `memory.size` or `cpu.vcpus`, so that one node holds the guest{tell}");
+        draft.no("memory.nodes", Severity::Soft, detail, &remedy);
         draft.about("memory.size");
     }
     (nodes, by_fact(seen))
 }
 
+/// Whether the memory is there: all of it, and what each piece takes of its nodes.
+fn fits(draft: &mut Draft, pieces: &[Piece]) {
+    let memory = &draft.host.memory;
+    let has_too_little = |piece: &&Piece| {
+        let has = memory.of_nodes(&piece.nodes, |node| node.free.or(node.total));
+        !piece.nodes.is_empty() && has.is_some_and(|has| piece.size > has)
+    };
+    match pieces.iter().find(has_too_little) {
+        Some(Piece { size, nodes, .. }) => fits_in(draft, *size, nodes),
+        None => {
+            let nodes = pieces.iter().flat_map(|piece| piece.nodes.iter()).collect();
+            fits_in(draft, draft.machine.memory.size, &nodes);
+        }
+    }
+}
+
 /// Whether so much memory is there, in the given nodes or in all.
-fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
+fn fits_in(draft: &mut Draft, size: Size, nodes: &CpuSet) {
     let memory = &draft.host.memory;
     let (total, available) = match nodes.is_empty() {
         true => (memory.total, memory.available),
@@ -283,101 +320,5 @@ fn fits(draft: &mut Draft, size: Size, nodes: &CpuSet) {
         _ => {
             draft.unknown("memory.fits", Severity::Hard, format!("vfio-run could not read how much memory {place} has"))
         }
-    }
-}
-
-/// How many huge pages each node gives; `None` if they do not make up the whole.
-fn by_node(host: &Memory, size: Size, page: Size, nodes: &CpuSet) -> Option<Vec<(u32, u64)>> {
-    let (bytes, page_bytes) = (size.as_bytes(), page.as_bytes());
-    if page_bytes == 0 || !bytes.is_multiple_of(page_bytes) {
-        return None;
-    }
-    let on: Vec<u32> = match nodes.is_empty() {
-        true => host.nodes.first().map(|node| node.id).into_iter().collect(),
-        false => nodes.iter().collect(),
-    };
-    let on = if on.is_empty() { vec![0] } else { on };
-    let total = bytes / page_bytes;
-    let share = total / on.len() as u64;
-    // Pages that don't divide evenly come from the first nodes.
-    let of_node = |(index, node)| (node, share + u64::from((index as u64) < total % on.len() as u64));
-    Some(on.iter().copied().enumerate().map(of_node).collect())
-}
-
-/// The memory's parts, each from its node.
-fn parts(host: &Memory, page: Size, shares: &[(u32, u64)]) -> Vec<MemoryPart> {
-    let nodes = |node| if host.nodes.len() > 1 { CpuSet::from_iter([node]) } else { CpuSet::new() };
-    let part =
-        |(node, pages): &(u32, u64)| MemoryPart { size: Size::bytes(pages * page.as_bytes()), nodes: nodes(*node) };
-    shares.iter().filter(|(_, pages)| *pages > 0).map(part).collect()
-}
-
-/// What can be said of a node's huge pages before the kernel is asked for them.
-enum Judged {
-    /// It has them, or memory for them.
-    There(String),
-    /// Nobody knows.
-    Unknown(String),
-    /// It has little memory that is free.
-    Doubtful { detail: String, remedy: String },
-    /// It cannot have them.
-    Impossible { key: String, detail: String, remedy: String, field: &'static str },
-}
-
-fn key(node: u32) -> String {
-    format!("memory.hugepages.node{node}")
-}
-
-fn judge(draft: &Draft, node: u32, page: Size, pages: u64) -> Judged {
-    let key = key(node);
-    let facts = draft.host.memory.nodes.iter().find(|facts| facts.id == node);
-    let Some(facts) = facts.filter(|facts| !facts.huge_pages.is_empty()) else {
-        return Judged::Unknown(format!("vfio-run could not read what huge pages NUMA node {node} has"));
-    };
-    let Some(pool) = facts.huge_pages.iter().find(|pool| pool.size == page) else {
-        let sizes: Vec<String> = facts.huge_pages.iter().map(|pool| pool.size.to_string()).collect();
-        let detail = format!("this kernel has no huge pages of {page}; it has {}", sizes.join(" and "));
-        let remedy = format!("write `pages: Huge(\"{}\")`", sizes.first().map_or("2 MiB", String::as_str));
-        return Judged::Impossible { key: "memory.pages".to_owned(), detail, remedy, field: "memory.pages" };
-    };
-    let wanted = pages * page.as_bytes();
-    let missing = pages.saturating_sub(pool.free) * page.as_bytes();
-    let at_boot = format!(
-        "reserve them at boot ({}), lower `memory.size`, or write `pages: Normal`",
-        boot_line::add(
-            draft.host,
-            &[
-                format!("hugepagesz={}", page.to_string().replace(" ", "").replace("iB", "")),
-                format!("hugepages={pages}"),
-            ]
-        ),
-    );
-    match (facts.total, facts.free) {
-        _ if missing > 0 && draft.host.process.uid != 0 => {
-            let detail = format!(
-                "the guest needs {pages} free pages of {page}, but {} are free, and only root can reserve more",
-                pool.free
-            );
-            Judged::Impossible { key, detail, remedy: at_boot, field: "memory.pages" }
-        }
-        (Some(total), _) if wanted > total.as_bytes() => {
-            let detail =
-                format!("{pages} pages of {page} are more than the {} MiB of NUMA node {node}", total.as_mib());
-            let remedy = "lower `memory.size`, or name more nodes in `memory.nodes`".to_owned();
-            Judged::Impossible { key, detail, remedy, field: "memory.size" }
-        }
-        (_, Some(free)) if missing > free.as_bytes() => {
-            let detail = format!(
-                "{pages} pages of {page} on NUMA node {node}: {} are free, and the node has {} MiB of free memory, {} MiB too little unless the kernel drops caches",
-                pool.free,
-                free.as_mib(),
-                (missing - free.as_bytes()).div_ceil(Size::MIB)
-            );
-            Judged::Doubtful { detail, remedy: at_boot }
-        }
-        _ => Judged::There(format!(
-            "{pages} pages of {page} on NUMA node {node}, {} of them there already",
-            pool.free.min(pages)
-        )),
     }
 }

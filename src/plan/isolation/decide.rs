@@ -7,7 +7,7 @@ use super::in_the_way::InTheWay;
 use super::partition::{self, Isolation};
 use super::{slice, slices};
 use crate::host::Cpusets;
-use crate::machine::Isolate;
+use crate::machine::{Isolate, Pin};
 use crate::units::CpuSet;
 
 const FIELD: &str = "host.isolate";
@@ -56,7 +56,8 @@ pub(in super::super) fn decide(
     let InTheWay { detail, remedy, usual, .. } = match made {
         Ok((isolation, no_partition)) => {
             say(draft, severity, &isolation, no_partition);
-            return Some(Isolation { required, ..isolation });
+            // A vCPU in real time would keep from running whatever else is there.
+            return Some(Isolation { required: required || placement.scheduler.is_some(), ..isolation });
         }
         Err(in_the_way) => in_the_way,
     };
@@ -108,7 +109,11 @@ fn possible(draft: &Draft, placement: &Placement, cpusets: &Cpusets) -> Result<C
     let (process, guest) = (&draft.host.process, placement.vcpu_set());
     if !placement.pinned {
         let detail = "the vCPUs have no CPUs of their own that everything else could be kept off";
-        return Err(InTheWay::new(detail, "use fewer vCPUs, so that each gets a CPU"));
+        let remedy = match draft.machine.cpu.pin {
+            Some(Pin::Each(_)) => "name one CPU for each in `cpu.pin`",
+            _ => "use fewer vCPUs, so that each gets a CPU",
+        };
+        return Err(InTheWay::new(detail, remedy));
     }
     if process.uid != 0 {
         let detail =

@@ -3,6 +3,7 @@
 mod decide;
 mod in_the_way;
 mod partition;
+mod real_time;
 mod slice;
 mod slices;
 #[cfg(test)]
@@ -10,3 +11,4 @@ mod tests;
 
 pub(super) use decide::decide;
 pub use partition::Isolation;
+pub(super) use real_time::check as check_real_time;

@@ -6,6 +6,7 @@ use super::cores::Cores;
 use super::found::Found;
 use super::neighbours;
 use super::placed::Placement;
+use crate::machine::{Pin, VcpuCpus};
 use crate::units::{CpuSet, counted};
 
 /// Says what was found about a placement.
@@ -35,6 +36,9 @@ pub(super) fn check(draft: &mut Draft, found: &Found) {
         );
         neighbours::check(draft, found, &cpus);
         overlap(draft, placement, &cpus);
+        order(draft, found);
+    } else if let Some(Pin::Each(each)) = &draft.machine.cpu.pin {
+        some(draft, placement, each);
     } else {
         draft.no(
             "cpu.pinned",
@@ -54,11 +58,51 @@ pub(super) fn check(draft: &mut Draft, found: &Found) {
     }
 }
 
+/// A list of the user's that gives some vCPUs CPUs of their own and others not.
+fn some(draft: &mut Draft, placement: &Placement, each: &[VcpuCpus]) {
+    let single = |cpus: &&CpuSet| cpus.len() == 1;
+    let alone: Vec<&CpuSet> = placement.vcpus.iter().filter(single).collect();
+    let different: CpuSet = alone.iter().flat_map(|cpus| cpus.iter()).collect();
+    if different.len() < alone.len() {
+        let detail = format!(
+            "{} have only {} among them: each waits for the other",
+            counted(alone.len(), "vCPU", "vCPUs"),
+            different.numbered()
+        );
+        draft.no("cpu.pin.shared", Soft, detail, "name another CPU for each, or several for all of them");
+        draft.about("cpu.pin");
+    }
+    let detail = format!(
+        "{} of {} have a CPU that the file names for them; as not all have, none is kept for the guest alone, and the guest is \
+         told nothing of siblings and caches",
+        alone.len(),
+        counted(placement.vcpus.len(), "vCPU", "vCPUs")
+    );
+    draft.yes("cpu.pinned", Soft, detail);
+    let named: CpuSet = each.iter().filter_map(VcpuCpus::named).flat_map(CpuSet::iter).collect();
+    overlap(draft, placement, &named);
+}
+
+/// CPUs that the user gave in an order that no topology has.
+fn order(draft: &mut Draft, found: &Found) {
+    let Some(better) = &found.ordered else { return };
+    let list: Vec<String> = better.iter().map(|cpu| format!("{:?}", cpu.to_string())).collect();
+    let detail = "in this order the vCPUs are not shown the siblings and caches of their CPUs: those that share one must follow \
+                  each other";
+    draft.no(
+        "cpu.pin.order",
+        Soft,
+        detail,
+        &format!("write `cpu.pin: [{}]`, or the CPUs as one text", list.join(", ")),
+    );
+    draft.about("cpu.pin");
+}
+
 /// What the user asked for that can't be.
 fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
     let (cpu, host) = (&draft.machine.cpu, &draft.host.cpus);
-    let sets = [("pin", &cpu.pin), ("emulator", &cpu.emulator), ("iothreads", &cpu.iothreads)];
-    for (field, set) in sets {
+    let pin = cpu.pin.as_ref().map(Pin::cpus);
+    for (field, set) in [("pin", &pin), ("emulator", &cpu.emulator), ("iothreads", &cpu.iothreads)] {
         let Some(set) = set else { continue };
         let offline = set.difference(&host.online);
         let forbidden = set.intersection(&host.online).difference(cores.usable());
@@ -94,7 +138,7 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
         draft.no(
             "cpu.vcpus",
             Hard,
-            format!("{count} vCPUs and only {} in `cpu.pin`", counted(pin.len(), "CPU", "CPUs")),
+            format!("{count} vCPUs, and `cpu.pin` {}", pin.counted()),
             "name one CPU for each vCPU, or leave `vcpus` out",
         );
         draft.about("cpu.vcpus");
@@ -106,9 +150,10 @@ fn asked(draft: &mut Draft, cores: &Cores, count: usize) {
             "cpu.topology",
             Hard,
             format!(
-                "sockets × dies × cores × threads, {} × {} × {} × {}, are not {}",
+                "sockets × dies × modules × cores × threads, {} × {} × {} × {} × {}, are not {}",
                 topology.sockets,
                 topology.dies,
+                topology.modules,
                 topology.cores,
                 topology.threads,
                 counted(count, "vCPU", "vCPUs")

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{CoreKind, Cpus};
-use crate::machine::Topology;
 use crate::units::{CpuSet, Size};
 
 /// One core.
 #[derive(Debug)]
 pub(super) struct Core {
+    /// Its number in [`Cores::list`].
+    pub number: usize,
     /// Its threads that QEMU may run on, ascending.
     pub threads: Vec<u32>,
     /// How many of its threads are online.
@@ -55,6 +56,8 @@ pub(super) struct Domain {
     pub cache: bool,
     /// The usable threads below it.
     pub threads: usize,
+    /// All CPUs below it that are online.
+    pub cpus: usize,
     /// How fast its fastest core can be; 0 if that is not known.
     pub speed: u32,
     /// The first of the NUMA nodes that its cores are in.
@@ -72,6 +75,10 @@ pub(super) struct Cores {
     domains: Vec<Domain>,
     /// CPU 0's.
     zero_domain: Option<usize>,
+    /// `vendor_id` of the processor.
+    vendor: Option<String>,
+    /// Whether the CPUs of a NUMA node follow each other whatever their caches are.
+    by_node: bool,
 }
 
 impl Cores {
@@ -112,6 +119,7 @@ impl Cores {
                 };
             }
             list.push(Core {
+                number: list.len(),
                 online: cpu.siblings.iter().filter(|id| cpus.online.contains(*id)).count().max(threads.len()),
                 domain,
                 module: modules.get(&cpu.id).copied().unwrap_or(cpus.caches.len() + list.len()),
@@ -126,7 +134,8 @@ impl Cores {
             });
         }
         let zero_domain = domain_of.get(&0).copied();
-        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain }
+        let vendor = cpus.vendor.clone();
+        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain, vendor, by_node: false }
     }
 
     /// The CPUs that QEMU may run on.
@@ -164,6 +173,21 @@ impl Cores {
         self.zero_domain
     }
 
+    /// The same for a guest with NUMA nodes of its own.
+    pub fn by_node(self, by_node: bool) -> Self {
+        Self { by_node, ..self }
+    }
+
+    /// Whether Intel made the processor.
+    pub fn intel(&self) -> bool {
+        self.vendor.as_deref() == Some("GenuineIntel")
+    }
+
+    /// Whether it is one of AMD's, or of their kind.
+    pub fn amd(&self) -> bool {
+        is_amd(self.vendor.as_deref())
+    }
+
     /// The CPUs for threads that have none of their own: all but the isolated ones, which nobody balances.
     pub fn shared(&self) -> CpuSet {
         let shared = self.usable.difference(&self.isolated);
@@ -171,42 +195,32 @@ impl Cores {
     }
 
     /// The CPUs in the order that vCPUs take them: package by package, cache by cache, core by core, siblings adjacent. A
-    /// cache over several NUMA nodes is gone through node by node.
+    /// cache over several NUMA nodes is gone through node by node. Caches that are had whole come first, so that the ones behind
+    /// them begin at an APIC id at which a cache can begin.
     pub fn ordered(&self, cpus: &CpuSet) -> Vec<u32> {
+        let mut had: BTreeMap<usize, usize> = BTreeMap::new();
+        for core in cpus.iter().filter_map(|cpu| self.core(cpu)) {
+            *had.entry(core.domain).or_default() += 1;
+        }
+        let in_part = |domain: usize| {
+            self.domains.get(domain).is_some_and(|all| had.get(&domain).is_some_and(|had| *had < all.cpus))
+        };
         let mut ordered: Vec<(u32, &Core, usize)> =
             cpus.iter().filter_map(|cpu| self.index(cpu).map(|index| (cpu, &self.list[index], index))).collect();
         ordered.sort_by_key(|(cpu, core, index)| {
             let first_node = self.domains.get(core.domain).and_then(|domain| domain.node);
-            (core.die.0, first_node, core.domain, core.node, *index, *cpu)
+            (
+                core.die.0,
+                core.node.filter(|_| self.by_node),
+                in_part(core.domain),
+                first_node,
+                core.domain,
+                core.node,
+                *index,
+                *cpu,
+            )
         });
         ordered.into_iter().map(|(cpu, ..)| cpu).collect()
-    }
-
-    /// The topology that a guest on these CPUs has, which are in [`Self::ordered`]'s order; and whether it is the truth,
-    /// each guest core one whole core of the host.
-    pub fn topology(&self, cpus: &[u32]) -> (Topology, bool) {
-        let mut by_core: BTreeMap<usize, usize> = BTreeMap::new();
-        for cpu in cpus {
-            *by_core.entry(self.of[cpu]).or_default() += 1;
-        }
-        let threads = by_core.values().copied().next().unwrap_or(1);
-        let even = by_core.values().all(|n| *n == threads);
-        let whole = by_core.iter().all(|(core, n)| self.list[*core].whole() && self.list[*core].threads.len() == *n);
-        // A core that the guest has only half of is shown as a core of one thread: the other half is not the guest's.
-        let threads = if even { threads } else { 1 };
-        let cores = cpus.len() / threads;
-        let mut by_domain: BTreeMap<usize, usize> = BTreeMap::new();
-        for core in by_core.keys() {
-            *by_domain.entry(self.list[*core].domain).or_default() += 1;
-        }
-        // QEMU's dies share one L3 each, so domains of equal size are dies; unequal ones can't be expressed.
-        let dies = by_domain.len();
-        let equal = even && by_domain.values().all(|n| n * dies == cores);
-        let dies = if equal { dies } else { 1 };
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let topology =
-            Topology { sockets: 1, dies: number(dies), cores: number(cores / dies), threads: number(threads) };
-        (topology, even && whole)
     }
 
     /// The host's CPUs closest to these that are not among them: the same node first, then the same L3; not their SMT
@@ -246,6 +260,11 @@ impl Cores {
     }
 }
 
+/// Whether a processor of this `vendor_id` is one of AMD's, or of their kind.
+pub(in super::super) fn is_amd(vendor: Option<&str>) -> bool {
+    matches!(vendor, Some("AuthenticAMD" | "HygonGenuine"))
+}
+
 /// The number of each CPU's level 3 cache, else of its die, and what is known of each.
 fn domains(cpus: &Cpus) -> (BTreeMap<u32, usize>, Vec<Domain>) {
     let mut of = BTreeMap::new();
@@ -253,17 +272,20 @@ fn domains(cpus: &Cpus) -> (BTreeMap<u32, usize>, Vec<Domain>) {
     for cache in cpus.caches.iter().filter(|cache| cache.level == 3) {
         let members: Vec<u32> = cache.cpus.iter().filter(|cpu| !of.contains_key(cpu)).collect();
         if !members.is_empty() {
+            let cpus = members.len();
             of.extend(members.into_iter().map(|cpu| (cpu, domains.len())));
-            domains.push(Domain { size: cache.size, cache: true, ..Domain::default() });
+            domains.push(Domain { size: cache.size, cache: true, cpus, ..Domain::default() });
         }
     }
     let mut dies: BTreeMap<(u32, u32), usize> = BTreeMap::new();
     for cpu in &cpus.list {
         of.entry(cpu.id).or_insert_with(|| {
-            *dies.entry((cpu.package, cpu.die)).or_insert_with(|| {
+            let die = *dies.entry((cpu.package, cpu.die)).or_insert_with(|| {
                 domains.push(Domain::default());
                 domains.len() - 1
-            })
+            });
+            domains[die].cpus += 1;
+            die
         });
     }
     (of, domains)

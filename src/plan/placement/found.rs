@@ -15,6 +15,8 @@ pub(super) struct Found<'a> {
     pub own: Option<&'a Choice>,
     /// Whether the host keeps the cores that `cpu.leave` wants.
     pub keeps: bool,
+    /// The order of the user's CPUs in which the guest could be told more, if theirs is not one.
+    pub ordered: Option<Vec<u32>>,
     /// The placement.
     pub placement: &'a Placement,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::why::Why;
-use crate::machine::Topology;
+use crate::machine::{Scheduler, Topology};
 use crate::units::CpuSet;
 
 /// The placement of every thread.
@@ -18,6 +18,13 @@ pub struct Placement {
     pub emulator: CpuSet,
     /// The CPUs of each I/O thread, by id.
     pub iothreads: Vec<(String, CpuSet)>,
+    /// The class of the vCPU threads, if it is one of real time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// The CPUs that QEMU is started on, if not those of `emulator`: KVM gives a vCPU the caches of the CPU on which its
+    /// thread is made. Only then are the threads moved, before the guest's first instruction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<CpuSet>,
     /// The topology that the guest is shown.
     pub topology: Topology,
     /// Why these CPUs, if the program chose them.
@@ -26,6 +33,11 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// The CPUs that QEMU is started on.
+    pub fn born(&self) -> &CpuSet {
+        self.born.as_ref().unwrap_or(&self.emulator)
+    }
+
     /// All CPUs that vCPU threads may run on.
     pub fn vcpu_set(&self) -> CpuSet {
         self.vcpus.iter().flat_map(CpuSet::iter).collect()

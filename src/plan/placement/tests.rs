@@ -284,6 +284,38 @@ fn a_better_pin_is_named() {
     assert_eq!(against(&placed("pin: \"2-7\"", &two)), [""; 0]);
 }
 
+#[test]
+fn a_list_says_what_each_vcpu_has() {
+    let smt = host(Shape::simple(8, 2));
+    let sets = |plan: &Plan| plan.placement.vcpus.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // One CPU for each is as good as a text, in the order that was written.
+    let whole = placed(r#"pin: ["6", "14", "5", "13"]"#, &smt);
+    assert_eq!((order(&whole), topology(&whole), whole.placement.pinned), (vec![6, 14, 5, 13], (1, 2, 2), true));
+    assert_eq!(against(&whole), [""; 0]);
+    let mixed = placed(r#"pin: ["5", "13", "6-7,14-15", "Any"]"#, &smt);
+    assert_eq!(sets(&mixed), ["5", "13", "6-7,14-15", "0-4,6-12,14-15"]);
+    assert_eq!((topology(&mixed), mixed.placement.pinned), ((1, 4, 1), false));
+    assert_eq!(mixed.placement.emulator, set("1-4,9-12"));
+    assert_eq!(against(&mixed), [""; 0]);
+    let said = mixed.findings.iter().find(|finding| finding.key == "cpu.pinned").unwrap();
+    assert!(said.detail.starts_with("2 of 4 vCPUs have a CPU that the file names"), "{said:?}");
+    assert_eq!(against(&placed(r#"pin: ["5", "5", "Any"]"#, &smt)), ["cpu.pin.shared"]);
+    let gone = placed(r#"pin: ["5", "99"]"#, &smt);
+    assert!(gone.findings.iter().any(|finding| finding.key == "cpu.pin.online" && finding.blocks()));
+}
+
+#[test]
+fn an_order_that_no_topology_has_is_told() {
+    let smt = host(Shape::simple(8, 2));
+    let plan = placed(r#"pin: ["6", "7", "14", "15"]"#, &smt);
+    assert_eq!((order(&plan), topology(&plan)), (vec![6, 7, 14, 15], (1, 4, 1)));
+    assert_eq!(against(&plan), ["cpu.pin.order"]);
+    let remedy = plan.findings.iter().find(|f| f.key == "cpu.pin.order").unwrap().remedy.clone().unwrap();
+    assert_eq!(remedy, r#"write `cpu.pin: ["6", "14", "7", "15"]`, or the CPUs as one text"#);
+    // The topology is the user's own.
+    assert_eq!(against(&placed(r#"pin: ["6", "7", "14", "15"], topology: (cores: 4)"#, &smt)), [""; 0]);
+}
+
 proptest::proptest! {
     #[test]
     fn every_placement_keeps_its_promises(

@@ -3,8 +3,8 @@
 use super::super::draft::Draft;
 use super::cores::{Core, Cores};
 use crate::host::{CoreKind, Memory};
-use crate::machine::{CoreWish, Prefer};
-use crate::units::{CpuSet, Size};
+use crate::machine::{CoreWish, Pin, Prefer};
+use crate::units::Size;
 
 /// What a machine wants of the host's CPUs.
 pub(super) struct Wish<'a> {
@@ -42,7 +42,7 @@ impl<'a> Wish<'a> {
             leave: cpu.leave.map_or(0, |leave| leave as usize),
             devices: device_nodes(draft),
         };
-        let pins = cpu.pin.as_ref().map(CpuSet::len).filter(|pins| *pins > 0);
+        let pins = cpu.pin.as_ref().map(Pin::len).filter(|pins| *pins > 0);
         wish.count = match (cpu.vcpus, pins) {
             (Some(vcpus), _) => vcpus.max(1) as usize,
             (None, Some(pins)) => pins,

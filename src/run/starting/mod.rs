@@ -12,6 +12,7 @@ pub(super) mod holders;
 pub(super) mod holds;
 pub(super) mod isolate;
 pub mod memory;
+mod scheduler;
 mod scope;
 pub mod sockets;
 mod sound;

@@ -175,6 +175,7 @@ async fn boot(
         command.fd(number, descriptor);
     }
     prepare(&mut command, plan, plan.account.as_ref(), &log)?;
+    command.affinity(plan.placement.born());
     // A session or service that ends sends all its processes these, and QEMU would end at once; the launcher, which gets them
     // too, presses the guest's power button.
     if plan.cgroup == Cgroup::Ours {

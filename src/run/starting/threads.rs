@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use qapi::{Command as _, qmp};
 
 use super::affinity::place;
+use super::scheduler;
 use crate::plan::{Isolation, Placement};
 use crate::qemu::qmp::{Answer, Qmp, QmpError, typed};
 use crate::units::CpuSet;
@@ -59,7 +60,9 @@ pub fn place_threads(said: Threads, qemu: i32, placement: &Placement, isolation:
         let cpus = usize::try_from(index).ok().and_then(|i| placement.vcpus.get(i));
         let cpus = cpus.with_context(|| format!("QEMU has a vCPU {index} that the plan does not"))?;
         let group = isolation.and_then(|isolation| isolation.threads.as_deref());
-        place_own(qemu, thread, cpus, group).with_context(|| format!("vCPU {index} (thread {thread})"))?;
+        let placed = place_own(qemu, thread, cpus, group)
+            .and_then(|thread| placement.scheduler.map_or(Ok(()), |scheduler| scheduler::set(thread, scheduler)));
+        placed.with_context(|| format!("vCPU {index} (thread {thread})"))?;
         named.insert(thread);
         seen += 1;
     }
@@ -92,7 +95,8 @@ fn is_thread(qemu: i32, thread: i64) -> bool {
 
 /// Places a thread only if it is one of QEMU's: a guest that took QEMU over must not make root move other programs.
 /// `group`: the cgroup that it moves to first, below that of QEMU's other threads, or that one.
-fn place_own(qemu: i32, thread: i64, cpus: &CpuSet, group: Option<&Path>) -> Result<()> {
+/// Returns its number.
+fn place_own(qemu: i32, thread: i64, cpus: &CpuSet, group: Option<&Path>) -> Result<i32> {
     let tid = i32::try_from(thread).ok().filter(|t| *t > 0).context("QEMU named a thread that cannot be")?;
     if !is_thread(qemu, thread) {
         bail!("QEMU named a thread that is not its own");
@@ -101,7 +105,7 @@ fn place_own(qemu: i32, thread: i64, cpus: &CpuSet, group: Option<&Path>) -> Res
         let file = group.join("cgroup.threads");
         std::fs::write(&file, tid.to_string()).with_context(|| format!("cannot write to {}", file.display()))?;
     }
-    place(tid, cpus)
+    place(tid, cpus).map(|()| tid)
 }
 
 /// Takes the threads that KVM has added to QEMU off the guest's CPUs; they began in their vCPU's group.
@@ -113,7 +117,7 @@ pub fn place_kernel_threads(qemu: i32, placement: &Placement, isolation: Option<
             continue;
         }
         match place_own(qemu, thread, &placement.emulator, group.filter(|group| group.exists())) {
-            Ok(()) => {
+            Ok(_) => {
                 tracing::debug!("the kernel's thread {} runs on {}", name.trim_end(), placement.emulator.numbered())
             }
             Err(error) => tracing::warn!("the kernel's thread {} stays where it is: {error:#}", name.trim_end()),

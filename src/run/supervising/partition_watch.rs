@@ -142,7 +142,7 @@ mod tests {
         std::fs::write(&file, "isolated\n").unwrap();
         assert_eq!(watch.look(), Looked::Fine);
         std::fs::write(&watch.rest, "0-3\n").unwrap();
-        assert_eq!(watch.look(), Looked::Lost { found: "isolated, and the host has CPUs 2 too".to_owned() });
+        assert_eq!(watch.look(), Looked::Lost { found: "isolated, and the host has CPU 2 too".to_owned() });
         std::fs::remove_file(&file).unwrap();
         assert_eq!(watch.look(), Looked::Fine);
         assert!(PartitionWatch::watch(None).is_none());

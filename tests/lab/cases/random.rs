@@ -46,13 +46,13 @@ fn kill_after(time: Duration, otherwise: &str) -> String {
     format!("exec 9<> <(:); read -r -t {seconds:.3} -u 9; pkill -KILL -o -x vfio-run || {otherwise}")
 }
 
-/// Kills the launcher, and as often as not QEMU too, at so many moments; `recover` gives all back each time.
-pub fn killed_at_any_moment(desk: &Desk, rounds: u32) -> Result<()> {
+/// Kills the launcher, and as often as not QEMU too, at so many moments as are left; `recover` gives all back each time.
+pub fn killed_at_any_moment(desk: &Desk, left: &mut u32) -> Result<()> {
     let mut random = Random::new()?;
     let since = Instant::now();
     let (takes, gives_back) = lasts(desk)?;
     let (mut taking, mut giving) = (0, 0);
-    for round in 1..=rounds {
+    while *left > 0 {
         let job = desk.run("", FILE)?;
         // Half of them: as it gives back.
         let ends = random.is_heads();
@@ -73,10 +73,8 @@ pub fn killed_at_any_moment(desk: &Desk, rounds: u32) -> Result<()> {
         let with_qemu = random.is_heads();
         let record = desk.lab.run(&format!("tail -n 1 {RUN_DIR}/journal"))?.stdout;
         let what = if ends { "it was told to stop" } else { "its start" };
-        let when = format!(
-            "round {round} of {rounds}, {:.2} s after {what}, with QEMU: {with_qemu}, {record}",
-            moment.as_secs_f32()
-        );
+        let when =
+            format!("{left} are left: {:.2} s after {what}, with QEMU: {with_qemu}, {record}", moment.as_secs_f32());
         let ended = job.wait(SOON)?;
         ensure!([0, 137].contains(&ended.status), "{when}: {ended}");
         if with_qemu {
@@ -91,6 +89,7 @@ pub fn killed_at_any_moment(desk: &Desk, rounds: u32) -> Result<()> {
             end_qemu(desk)?;
             desk.recover(&when)?;
         }
+        *left -= 1;
         eprintln!("{:4.0} s: {when}", since.elapsed().as_secs_f32());
     }
     eprintln!("killed {taking} times while it took or had, {giving} times while it gave back");

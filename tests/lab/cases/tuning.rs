@@ -80,10 +80,7 @@ fn is_tuned(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-// Its Linux guest boots in a minute where nothing else runs. Where it takes longer, its driver asks for its interrupts after the
-// launcher's last look for them.
 #[test]
-#[ignore = "minutes long, and needs a machine that does nothing else"]
 fn a_tuned_host_is_tuned_for_the_run_and_restored_after_it() -> Result<()> {
     for release in thorough::releases() {
         let lab = Lab::variant("numa", release).nvme().start()?;
@@ -100,19 +97,47 @@ fn a_tuned_host_is_tuned_for_the_run_and_restored_after_it() -> Result<()> {
 }
 
 #[test]
-fn a_tuned_host_that_gives_its_gpu_gets_all_back_whenever_its_launcher_dies() -> Result<()> {
+fn a_tuned_host_that_gives_its_gpu_gets_all_back_wherever_its_launcher_dies_or_a_change_fails() -> Result<()> {
     for release in thorough::releases() {
-        let lab = Lab::variant("numa", release).start()?;
-        let desk = Desk::on(lab, &tuned_desk(), Rests { when: "true", except: &[] })?;
+        let desk = tuned_desk(release)?;
         in_turn!(
             &desk;
             a_killed_launchers_tuning_is_undone,
-            any_moment_may_be_the_launchers_last,
             a_change_that_fails_has_all_before_it_undone,
         );
         desk.lab.finish()?;
     }
     Ok(())
+}
+
+#[test]
+fn a_tuned_host_that_gives_its_gpu_gets_all_back_whenever_its_launcher_dies() -> Result<()> {
+    for release in thorough::releases() {
+        let (mut left, mut hosts) = (thorough::rounds(100, 6), 0);
+        while left > 0 {
+            let desk = tuned_desk(release)?;
+            hosts += 1;
+            match killed_at_any_moment(&desk, &mut left) {
+                // What waits for that processor waits for good: the test goes on where it was, on another host.
+                Err(error) if hosts < MOST_HOSTS && lost_a_timer(&desk.lab) => {
+                    eprintln!("an emulated processor lost its timer, {left} rounds are left: {error:#}");
+                }
+                result => {
+                    result?;
+                    desk.lab.finish()?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many hosts a series of kills may use up.
+const MOST_HOSTS: u32 = 8;
+
+/// Whether the emulator has lost a timer of one of its processors, by what the kernel's RCU says of it.
+fn lost_a_timer(lab: &Lab) -> bool {
+    lab.run("dmesg | grep -q \"kthread timer wakeup didn't happen\"").is_ok_and(|found| found.status == 0)
 }
 
 fn messages_of_the_guests_device_go_to_its_cpu_also_after_a_restart(lab: &Lab) -> Result<()> {
@@ -191,14 +216,17 @@ fn irqbalance_stands_still_for_the_run(lab: &Lab) -> Result<()> {
     lab.sh("systemctl stop irqbalance").map(drop)
 }
 
-/// A tuned machine that has the only GPU. It leaves the limits of the frequencies alone: the emulated processors' time stamp
-/// counter is not constant, so the kernel adjusts its clock to each change, and with `frequency: Max` its RCU stopped in two of
-/// two runs (a QEMU waited for `rcu_barrier`, never to end). Without it, it did not.
-fn tuned_desk() -> String {
-    let tuned = TUNED.replace("frequency: Max, ", "");
+/// A host with a desktop, and a tuned machine that has its only GPU.
+fn tuned_desk(release: &str) -> Result<Desk> {
+    let lab = Lab::variant("numa", release).start()?;
+    lab.sh(AS_IT_WAS)?;
+    Desk::on(lab, &tuned_machine(), Rests { when: "true", except: &[] })
+}
+
+fn tuned_machine() -> String {
     format!(
         r#"(guest: Other, accelerator: Kvm, memory: (size: "64 MiB", pages: Huge("2 MiB")), networks: [],
-            serial: File("/run/lab/guest.log"), {tuned}, {OBEDIENT})"#
+            serial: File("/run/lab/guest.log"), {TUNED}, {OBEDIENT})"#
     )
 }
 
@@ -216,17 +244,13 @@ fn a_killed_launchers_tuning_is_undone(desk: &Desk) -> Result<()> {
 
 /// Without a partition: its files are made for the run, so none can be made read-only before.
 fn a_change_that_fails_has_all_before_it_undone(desk: &Desk) -> Result<()> {
-    desk.lab.install_machine("only", &tuned_desk().replace("host: (", "host: (isolate: None, "))?;
+    desk.lab.install_machine("only", &tuned_machine().replace("host: (", "host: (isolate: None, "))?;
     let mut faults = faults(desk)?;
     if !thorough::is_on() {
         // The last of the tuning's changes, and one in the middle.
         faults
-            .retain(|fault| fault.change.contains("default_smp_affinity") || fault.change.contains("scaling_governor"));
+            .retain(|fault| fault.change.contains("default_smp_affinity") || fault.change.contains("scaling_min_freq"));
         ensure!(faults.len() == 2, "{} of two changes are there", faults.len());
     }
     fail_at(desk, &faults)
-}
-
-fn any_moment_may_be_the_launchers_last(desk: &Desk) -> Result<()> {
-    killed_at_any_moment(desk, thorough::rounds(100, 6))
 }

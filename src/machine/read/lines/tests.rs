@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::position::{byte_at, position};
 use super::*;
 
 fn found(text: &str) -> Vec<(String, &str, (u32, u32))> {

@@ -115,7 +115,7 @@ fn cpu() {
         (r#"cpu: (pin: "")"#, "m.ron:2:12: `cpu.pin` names no CPU"),
         ("cpu: (topology: (cores: 0))", "m.ron:2:25: `cpu.topology.cores` cannot be 0"),
         ("cpu: (vcpus: 4, topology: (cores: 3))", "m.ron:2:27: `cpu.topology` has 3 vCPUs, but `cpu.vcpus` is 4"),
-        (r#"cpu: (pin: "0-3", topology: (cores: 1))"#, "m.ron:2:29: `cpu.topology` has 1 vCPU, but `cpu.pin` names 4"),
+        (r#"cpu: (pin: "0-3", topology: (cores: 1))"#, "m.ron:2:29: `cpu.topology` has 1 vCPU, but `cpu.pin` is for 4"),
         ("cpu: (topology: (cores: 99999, threads: 99999))", "m.ron:2:17: `cpu.topology` has too many vCPUs"),
         (r#"cpu: (model: "host,kvm=off")"#, r#"m.ron:2:14: `cpu.model` cannot be "host,kvm=off""#),
         (r#"cpu: (features: ["+topoext", "svm"])"#, r#"m.ron:2:30: "svm" does not switch a CPU feature"#),

@@ -124,3 +124,80 @@ fn switches_become_options_and_what_they_cannot_do_is_said() {
     let (ok, detail) = answer(&plan("\"1 GiB\", lock: true", "", &host), "memory.lock");
     assert!(ok == Verdict::No && detail.contains("only 8 MiB"), "{detail}");
 }
+
+/// Two nodes of four cores each.
+fn two_nodes() -> Host {
+    let mut host = sample::host(Shape { cores_per_l3: 4, cores_per_node: 4, ..Shape::simple(8, 1) });
+    host.process.uid = 0;
+    for (node, distances) in host.memory.nodes.iter_mut().zip([[10, 21], [22, 10]]) {
+        node.distances = distances.to_vec();
+    }
+    host
+}
+
+#[test]
+fn a_guest_has_the_nodes_of_its_vcpus() {
+    let plan = plan("\"3 GiB\", numa: Guest", "cpu: (pin: \"2-7\")", &two_nodes());
+    let all = words(&plan);
+    // The second die, which the guest has whole, comes first within its package; nodes stay together all the same.
+    for expected in [
+        "-numa node,nodeid=0,cpus=0-1,memdev=ram0",
+        "-numa node,nodeid=1,cpus=2-5,memdev=ram1",
+        "-numa dist,src=0,dst=1,val=21",
+        "-numa dist,src=1,dst=0,val=22",
+        r#"{"qom-type":"memory-backend-ram","id":"ram0","size":1073741824,"host-nodes":[0],"policy":"bind"}"#,
+        r#"{"qom-type":"memory-backend-ram","id":"ram1","size":2147483648,"host-nodes":[1],"policy":"bind"}"#,
+    ] {
+        assert!(all.contains(expected), "{expected}: {all}");
+    }
+    assert!(!all.contains("memory-backend=ram0"));
+    let (ok, detail) = answer(&plan, "memory.numa");
+    assert!(ok == Verdict::Yes && detail.contains("vCPUs 0-1 and 1 GiB of node 0; vCPUs 2-5 and 2 GiB of node 1"));
+    assert!(!plan.findings.iter().any(|finding| finding.key == "memory.nodes"));
+}
+
+#[test]
+fn each_of_the_guests_nodes_is_filled_from_its_own() {
+    let huge = plan("\"3 GiB\", numa: Guest, pages: Huge(\"1 GiB\")", "cpu: (pin: \"3-6\")", &two_nodes());
+    let parts = |plan: &Plan| {
+        let memories = plan.descriptors.iter().filter_map(|descriptor| match &descriptor.what {
+            Inherited::Memory(memory) => {
+                Some(memory.parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
+            _ => None,
+        });
+        memories.collect::<Vec<_>>()
+    };
+    // One vCPU and three; what is left over goes to the first.
+    assert_eq!(parts(&huge), ["1 GiB on NUMA node 0", "2 GiB on NUMA node 1"]);
+    assert!(words(&huge).contains(r#""id":"ram1","size":2147483648,"mem-path":"/proc/self/fd/"#));
+    let pages = huge.changes.iter().filter_map(|planned| match &planned.change {
+        Change::HugePages(pages) => Some((pages.node, pages.pages)),
+        _ => None,
+    });
+    assert_eq!(pages.collect::<Vec<_>>(), [(0, 1), (1, 2)]);
+}
+
+#[test]
+fn a_guest_without_nodes_of_its_own_says_why() {
+    let refused = |memory: &str, cpu: &str, host: &Host| {
+        let plan = plan(memory, &format!("cpu: ({cpu})"), host);
+        assert!(words(&plan).contains("memory-backend=ram0"));
+        let finding = plan.findings.into_iter().find(|finding| finding.key == "memory.numa").unwrap();
+        assert!(finding.blocks());
+        finding.detail
+    };
+    let guest = "\"2 GiB\", numa: Guest";
+    assert!(refused(guest, "pin: \"1-2\"", &two_nodes()).starts_with("all vCPUs are on NUMA node 0"));
+    assert!(refused(guest, "pin: [\"1\", \"Any\"]", &two_nodes()).contains("not each vCPU has a CPU of its own"));
+    let mixed = refused(guest, "pin: [\"1\", \"5\", \"2\", \"6\"]", &two_nodes());
+    assert!(mixed.starts_with("in the order of `cpu.pin` the vCPUs of the NUMA nodes 0-1 do not follow"), "{mixed}");
+    let mut empty = two_nodes();
+    empty.memory.nodes[1].total = Some(Size::bytes(0));
+    assert!(refused(guest, "pin: \"3-4\"", &empty).contains("NUMA node 1, which gives this guest no memory"));
+    assert!(
+        refused("\"1 GiB\", pages: Huge(\"1 GiB\"), numa: Guest", "pin: \"3-4\"", &two_nodes()).contains("too few")
+    );
+    let nobody = plan("\"2 GiB\"", "cpu: (pin: \"3-4\")", &two_nodes());
+    assert!(nobody.findings.iter().all(|finding| finding.key != "memory.numa"));
+}

@@ -1,6 +1,9 @@
 //! Real QEMUs take the plans' command lines: each machine is started from the line that `plan --argv` prints, asked over
 //! QMP how it is, and ended. With emulation, so that it needs no KVM; without a QEMU there is nothing to test.
 
+#[path = "accepted/setups.rs"]
+mod setups;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -295,31 +298,35 @@ fn qemu_takes_every_trial() {
     each(|case, mut plan| {
         let change = StopUnit { unit: "sddm.service".to_owned() }.into();
         plan.changes.push(PlannedChange { change, origin: Origin::Default("a test".to_owned()), optional: false });
-        let trial = plan::trial(&plan).unwrap();
-        prepare(&plan);
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut command = vfio_run::child::Command::new(&trial.command.binary);
-        command.args(trial.command.argv()).fd(trial.monitor, theirs.into()).stderr(Stdio::piped());
-        for (number, content) in vfio_run::run::contents::make(&Root::new("/"), &plan).unwrap() {
-            command.fd(number, content);
-        }
-        for descriptor in &plan.descriptors {
-            if let Inherited::Memory(memory) = &descriptor.what {
-                // This host may have no huge pages.
-                let memory = vfio_run::plan::GuestMemory { pages: None, ..memory.clone() };
-                command.fd(descriptor.fd, vfio_run::run::memory::create(&memory, None).unwrap());
-            }
-        }
-        let mut qemu = Ended(command.spawn().unwrap());
-        // No helper of it runs, and nobody waits for one.
-        let answered = talk(ours);
-        drop(answered.is_none().then(|| qemu.0.kill()));
-        let mut errors = String::new();
-        std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
-        let status = qemu.0.wait().unwrap();
-        assert!(answered.is_some_and(|answer| answer.contains("\"prelaunch\"")), "{case}: {errors}\n{trial:?}");
-        assert!(status.success(), "{case}: {status}: {errors}");
+        judge(case, &plan, &plan::trial(&plan).unwrap());
     });
+}
+
+/// Starts the trial, which must come as far as a guest that has not begun.
+fn judge(case: &str, plan: &Plan, trial: &Trial) {
+    prepare(plan);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = vfio_run::child::Command::new(&trial.command.binary);
+    command.args(trial.command.argv()).fd(trial.monitor, theirs.into()).stderr(Stdio::piped());
+    for (number, content) in vfio_run::run::contents::make(&Root::new("/"), plan).unwrap() {
+        command.fd(number, content);
+    }
+    for descriptor in &plan.descriptors {
+        if let Inherited::Memory(memory) = &descriptor.what {
+            // This host may have no huge pages.
+            let memory = vfio_run::plan::GuestMemory { pages: None, ..memory.clone() };
+            command.fd(descriptor.fd, vfio_run::run::memory::create(&memory, None).unwrap());
+        }
+    }
+    let mut qemu = Ended(command.spawn().unwrap());
+    // No helper of it runs, and nobody waits for one.
+    let answered = talk(ours);
+    drop(answered.is_none().then(|| qemu.0.kill()));
+    let mut errors = String::new();
+    std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
+    let status = qemu.0.wait().unwrap();
+    assert!(answered.is_some_and(|answer| answer.contains("\"prelaunch\"")), "{case}: {errors}\n{trial:?}");
+    assert!(status.success(), "{case}: {status}: {errors}");
 }
 
 /// Prepares what a run would, starts the line, talks to it, and sees it end well.

@@ -79,6 +79,23 @@ const CASES: &[(&str, &str, &str)] = &[
     ("forwards", "laptop-4c", "7.2"),
     ("memory", "xeon-2numa", "10.0"),
     ("memory", "laptop-4c", "7.2"),
+    ("linux-install", "laptop-4c", "10.0"),
+    ("i7-13700k-rtx4090", "core-i7-13700k", "7.2"),
+    ("i7-13700k-rtx4090", "core-i7-13700k", "10.0"),
+    ("i7-13700k-rtx4090-install", "core-i7-13700k", "10.0"),
+    ("ryzen-1600af-rtx2060", "ryzen-1600af", "7.2"),
+    ("ryzen-1600af-rtx2060", "ryzen-1600af", "10.0"),
+    ("ryzen-1600af-rtx2060-install", "ryzen-1600af", "7.2"),
+    ("ryzen-3900x-rtx3080", "ryzen-3900x", "7.2"),
+    ("ryzen-3900x-rtx3080", "ryzen-3900x", "10.0"),
+    ("ryzen-3900x-rtx3080-install", "ryzen-3900x", "7.2"),
+    ("ryzen-3700x-rx6900xt", "ryzen-3700x", "7.2"),
+    ("ryzen-3700x-rx6900xt", "ryzen-3700x", "10.0"),
+    ("ryzen-3700x-rx6900xt-install", "ryzen-3700x", "10.0"),
+    ("i7-8700k-gtx1070", "core-i7-8700k", "7.2"),
+    ("i7-8700k-gtx1070", "core-i7-8700k", "10.0"),
+    ("i7-8700k-gtx1070-install", "core-i7-8700k", "7.2"),
+    ("gpu-server", "ryzen-3900x", "10.0"),
 ];
 
 #[test]

@@ -1,8 +1,12 @@
 //! The hosts of tests/hosts are what the readers read. Each made-up host is written as a tree of files and
 //! read; the result is the stored file. `UPDATE_HOSTS=1 cargo test --test hosts` writes the files anew.
 
+#[path = "hosts/board.rs"]
+mod board;
 #[path = "hosts/devices.rs"]
 mod devices;
+#[path = "hosts/setups.rs"]
+mod setups;
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[path = "hosts/tree.rs"]
@@ -11,6 +15,8 @@ mod tree;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use vfio_run::host::desktop::{Answer, Desktop, Found, SoundServerFact};
+use vfio_run::host::pci::WantedPci;
 use vfio_run::host::{CoreKind, Environment, Host, KvmVerdict, Root, Wanted};
 
 use tree::Shape;
@@ -25,6 +31,21 @@ fn load(name: &str) -> Host {
 
 fn wanted() -> Wanted {
     Wanted { files: vec![], programs: vec!["qemu-system-x86_64".to_owned(), "swtpm".to_owned()], ..Wanted::default() }
+}
+
+/// The user in front of a screen, for whom PipeWire plays, and stands in for PulseAudio.
+fn desktop() -> Desktop {
+    let server = |socket: &str| SoundServerFact { socket: socket.into(), mode: Some(0o666), answer: Answer::Accepts };
+    Desktop {
+        uid: 1000,
+        gid: 1000,
+        name: Some("user".to_owned()),
+        found: Found::Session("3".to_owned()),
+        cookie: None,
+        pipewire: server("/run/user/1000/pipewire-0"),
+        pulse: server("/run/user/1000/pulse/native"),
+        stays: false,
+    }
 }
 
 /// Reads the shape's tree with the real readers, and adds what only a real /dev/kvm can answer.
@@ -44,10 +65,14 @@ fn read(shape: &Shape, missing: &[&str]) -> Host {
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let environment = Environment { uid: shape.uid, gid: shape.uid, pid: 4711, variables };
     let start = std::time::Instant::now();
-    let mut host = Host::read_in(&Root::new(folder.path()), &environment, &wanted());
+    let pci = shape.board.as_ref().map(|_| WantedPci { all: true, ..WantedPci::default() });
+    let wanted = Wanted { pci, cpusets: shape.board.is_some(), ..wanted() };
+    let mut host = Host::read_in(&Root::new(folder.path()), &environment, &wanted);
     eprintln!("{}: read in {:?}", shape.model, start.elapsed());
     host.kvm.group = Some(104);
     host.kvm.api_version = Some(12);
+    // What only servers of sound that run can answer.
+    host.desktop = shape.board.as_ref().map(|_| desktop());
     host.kvm.missing_features = missing.iter().map(|name| (*name).to_owned()).collect();
     host
 }
@@ -116,11 +141,39 @@ fn ryzen_1600() {
 
 #[test]
 fn core_i7_13700k() {
-    check("core-i7-13700k", &shapes::core_i7_13700k(), &[]);
+    check("core-i7-13700k", &setups::core_i7_13700k(), &[]);
     let host = load("core-i7-13700k");
     assert_eq!(host.cpus.get(15).unwrap().kind, CoreKind::Performance);
     assert_eq!(host.cpus.get(16).unwrap().kind, CoreKind::Efficiency);
     assert_eq!(host.cpus.caches.iter().filter(|cache| cache.level == 2).count(), 10);
+}
+
+/// The hosts of the setups in `machines/`: whose the screen is, and what drives the guest's card meanwhile.
+#[test]
+fn hosts_of_setups() {
+    check("ryzen-1600af", &setups::ryzen_1600af(), &[]);
+    check("ryzen-3900x", &setups::ryzen_3900x(), &[]);
+    check("ryzen-3700x", &setups::ryzen_3700x(), &[]);
+    check("core-i7-8700k", &setups::core_i7_8700k(), &[]);
+    assert_eq!(load("ryzen-1600af").cpus.l3_domain(0).to_string(), "0-5");
+    assert_eq!(load("ryzen-3900x").cpus.l3_domain(11).to_string(), "9-11,21-23");
+    assert_eq!(load("ryzen-3700x").cpus.get(12).unwrap().siblings.to_string(), "4,12");
+    assert_eq!(load("core-i7-8700k").cpus.get(1).unwrap().siblings.to_string(), "1,7");
+    for (name, card, driver, manager) in [
+        ("core-i7-13700k", "01:00.0", "nvidia", "sddm.service"),
+        ("ryzen-1600af", "06:00.0", "nvidia", "lightdm.service"),
+        ("ryzen-3900x", "0a:00.0", "nvidia", "gdm.service"),
+        ("ryzen-3700x", "0b:00.0", "amdgpu", "lightdm.service"),
+        ("core-i7-8700k", "01:00.0", "nouveau", "sddm.service"),
+    ] {
+        let pci = load(name).pci.unwrap();
+        let card = pci.get(card.parse().unwrap()).unwrap();
+        assert_eq!(card.driver.as_deref(), Some(driver), "{name}");
+        assert_eq!((pci.screen.display_manager.as_deref(), pci.screen.display_manager_runs), (Some(manager), true));
+        let only = pci.functions.iter().filter(|function| function.is_gpu()).count() == 1;
+        let details = card.details.as_ref().unwrap();
+        assert_eq!((!details.holders.is_empty(), details.boot_vga), (only, Some(only)), "{name}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use vfio_run::host::{
     AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, Passt, RenderNode, Route,
     SessionBus, TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
 };
-use vfio_run::machine::{self, Machine, Source};
+use vfio_run::machine::{self, Audio, Machine, Source};
 use vfio_run::plan::{self, Plan};
 use vfio_run::qemu::QemuFacts;
 use vfio_run::units::{CpuSet, DiskFormat};
@@ -203,7 +203,14 @@ fn events(paths: &[PathBuf]) -> Events {
         usb: "3-2.1".parse().ok(),
         usable: Some(true),
     };
-    let devices = vec![device(3, "usb-Logitech_Receiver-event-kbd"), device(4, "usb-Logitech_M90-event-mouse")];
+    let mut devices = vec![device(3, "usb-Logitech_Receiver-event-kbd"), device(4, "usb-Logitech_M90-event-mouse")];
+    let is_here = |path: &&PathBuf| !path.to_string_lossy().contains("missing");
+    let named = paths.iter().filter(is_here).filter_map(|path| path.strip_prefix("/dev/input/by-id").ok()?.to_str());
+    for (link, number) in named.zip(5..) {
+        if !devices.iter().any(|known| known.links[0].ends_with(link)) {
+            devices.push(EventDevice { name: link.to_owned(), usb: None, ..device(number, link) });
+        }
+    }
     let named = paths.iter().filter_map(|path| {
         let found = devices.iter().find(|device| device.links.contains(path))?;
         Some((path.clone(), found.event.clone()))
@@ -243,8 +250,16 @@ impl Inputs {
     }
 
     /// The machine on this host, which gets the files that the machine names.
-    pub fn of(machine: &str, mut host: Host, qemu: QemuFacts) -> Self {
-        let source = source(machine);
+    pub fn of(machine: &str, host: Host, qemu: QemuFacts) -> Self {
+        Self::from(source(machine), host, qemu)
+    }
+
+    /// The same for a machine that was read already.
+    pub fn from(source: Source, mut host: Host, mut qemu: QemuFacts) -> Self {
+        // A package of its own has QEMU's part for PulseAudio; the QEMUs were recorded without.
+        if matches!(source.machine.audio, Audio::Pulse(_)) {
+            qemu.audiodevs.insert("pa".to_owned());
+        }
         let wanted = plan::wanted(&source.machine);
         host.files = wanted.files.into_iter().map(|path| (path.clone(), file(&path))).collect();
         let gpu = || RenderNode { path: "/dev/dri/renderD128".into(), address: None, uid: 0, gid: 106, mode: 0o660 };

@@ -4,31 +4,31 @@ use vfio_run::units::CpuSet;
 
 use crate::tree::{CacheShape, CoreShape, NodeShape, Shape};
 
-const GIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 20;
 
 /// What every x86-64 CPU of the last ten years has, in the order of /proc/cpuinfo.
-const COMMON: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht \
+pub const COMMON: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht \
      syscall nx pdpe1gb rdtscp lm constant_tsc rep_good nopl xtopology nonstop_tsc cpuid aperfmperf pni pclmulqdq \
      monitor ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm abm 3dnowprefetch fsgsbase \
      bmi1 avx2 smep bmi2 rdseed adx smap clflushopt xsaveopt xsavec xgetbv1 arat";
-const AMD: &str = "mmxext fxsr_opt rapl cmp_legacy svm extapic cr8_legacy sse4a misalignsse osvw skinit wdt tce topoext \
+pub const AMD: &str = "mmxext fxsr_opt rapl cmp_legacy svm extapic cr8_legacy sse4a misalignsse osvw skinit wdt tce topoext \
      perfctr_core perfctr_nb bpext perfctr_llc mwaitx cpb hw_pstate ssbd ibpb vmmcall sha_ni clzero irperf xsaveerptr \
      npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists pausefilter pfthreshold avic \
      v_vmsave_vmload vgif overflow_recov succor smca";
-const ZEN3: &str = "pcid x2apic ibs invpcid cqm rdt_a clwb erms umip pku ospke vaes vpclmulqdq rdpid fsrm";
+pub const ZEN3: &str = "pcid x2apic ibs invpcid cqm rdt_a clwb erms umip pku ospke vaes vpclmulqdq rdpid fsrm";
 const ZEN4: &str = "avx512f avx512dq avx512ifma avx512cd avx512bw avx512vl avx512_bf16 avx512vbmi avx512_vbmi2 gfni \
      avx512_vnni avx512_bitalg avx512_vpopcntdq la57 flush_l1d x2avic v_spec_ctrl vnmi";
-const INTEL: &str = "dts acpi ss tm pbe art arch_perfmon pebs bts dtes64 ds_cpl vmx est tm2 sdbg xtpr pdcm pcid x2apic \
+pub const INTEL: &str = "dts acpi ss tm pbe art arch_perfmon pebs bts dtes64 ds_cpl vmx est tm2 sdbg xtpr pdcm pcid x2apic \
      tsc_deadline_timer cpuid_fault invpcid_single ssbd ibrs ibpb stibp ibrs_enhanced tpr_shadow flexpriority ept vpid \
      ept_ad tsc_adjust erms invpcid intel_pt xsaves dtherm ida pln pts hwp hwp_notify md_clear flush_l1d \
      arch_capabilities";
 
-fn flags(parts: &[&str]) -> String {
+pub fn flags(parts: &[&str]) -> String {
     parts.join(" ").split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Cores of two threads, siblings `n` and `n + cores`, numbered by `core_id` in the order given, all of one package.
-fn threads_apart(core_ids: impl ExactSizeIterator<Item = u32>) -> Vec<CoreShape> {
+pub fn threads_apart(core_ids: impl ExactSizeIterator<Item = u32>) -> Vec<CoreShape> {
     let cores = core_ids.len() as u32;
     (0..)
         .zip(core_ids)
@@ -37,12 +37,19 @@ fn threads_apart(core_ids: impl ExactSizeIterator<Item = u32>) -> Vec<CoreShape>
 }
 
 /// The sets of so many cores in a row.
-fn by(cores: &[CoreShape], count: usize) -> Vec<CpuSet> {
+pub fn by(cores: &[CoreShape], count: usize) -> Vec<CpuSet> {
     cores.chunks(count).map(|cores| cores.iter().flat_map(|c| c.cpus.iter().collect::<Vec<_>>()).collect()).collect()
 }
 
 /// The usual four caches: L1 and L2 by core, L3 by a number of cores.
-fn caches(cores: &[CoreShape], data: u64, instructions: u64, l2: u64, l3: u64, cores_by_l3: usize) -> Vec<CacheShape> {
+pub fn caches(
+    cores: &[CoreShape],
+    data: u64,
+    instructions: u64,
+    l2: u64,
+    l3: u64,
+    cores_by_l3: usize,
+) -> Vec<CacheShape> {
     let one = |index, level, kind, kib, count| CacheShape { index, level, kind, kib, shared: by(cores, count) };
     vec![
         one(0, 1, "Data", data, 1),
@@ -53,7 +60,7 @@ fn caches(cores: &[CoreShape], data: u64, instructions: u64, l2: u64, l3: u64, c
 }
 
 /// A host of one node, root in a session on a Debian with KVM on AMD; its CPUs are filled in.
-fn desktop(model: &'static str, flags: String, cores: Vec<CoreShape>, caches: Vec<CacheShape>, gib: u64) -> Shape {
+pub fn desktop(model: &'static str, flags: String, cores: Vec<CoreShape>, caches: Vec<CacheShape>, gib: u64) -> Shape {
     let cpus = by(&cores, cores.len()).remove(0);
     // What the firmware and the kernel reserve.
     let total_kib = gib * GIB - 530_512;
@@ -83,10 +90,11 @@ fn desktop(model: &'static str, flags: String, cores: Vec<CoreShape>, caches: Ve
             ("kvm_amd/npt", "Y"),
             ("kvm_amd/sev", "N"),
         ],
+        board: None,
     }
 }
 
-fn intel(shape: Shape) -> Shape {
+pub fn intel(shape: Shape) -> Shape {
     Shape {
         vendor: "GenuineIntel",
         cmdline: "BOOT_IMAGE=/boot/vmlinuz-6.1.0-28-amd64 root=/dev/nvme0n1p2 ro quiet intel_iommu=on iommu=pt",

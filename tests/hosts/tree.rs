@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use vfio_run::units::CpuSet;
 
+use crate::board::{self, Board};
+
 /// One kind of cache of a host: its `index` folder and the sets of CPUs that share one.
 pub struct CacheShape {
     pub index: u32,
@@ -51,6 +53,8 @@ pub struct Shape {
     pub memlock: &'static str,
     /// `kvm_amd/avic` → `N`.
     pub parameters: Vec<(&'static str, &'static str)>,
+    /// Its cards, screen and desktop; `None`: nothing is known of them.
+    pub board: Option<Board>,
 }
 
 /// Writes the tree below a folder.
@@ -105,6 +109,9 @@ pub fn write(root: &Path, shape: &Shape) {
         }
     }
     write_proc(shape, &all, &put);
+    if let Some(board) = &shape.board {
+        board::write(root, board);
+    }
     for (parameter, value) in &shape.parameters {
         let (module, name) = parameter.split_once('/').unwrap();
         put(format!("sys/module/{module}/parameters/{name}"), (*value).to_owned());
@@ -142,9 +149,12 @@ fn write_proc(shape: &Shape, all: &CpuSet, put: &dyn Fn(String, String)) {
         "proc/meminfo".to_owned(),
         format!("MemTotal:       {total} kB\nMemFree:        {free} kB\nMemAvailable:   {available} kB"),
     );
+    let bits = shape.board.as_ref().map(|board| board.address_bits);
+    let sizes =
+        bits.map(|bits| format!("address sizes\t: {bits} bits physical, 48 bits virtual\n")).unwrap_or_default();
     let info = |id: u32| {
         format!(
-            "processor\t: {id}\nvendor_id\t: {}\nmodel name\t: {}\nflags\t\t: {}\npower management:\n",
+            "processor\t: {id}\nvendor_id\t: {}\nmodel name\t: {}\nflags\t\t: {}\n{sizes}power management:\n",
             shape.vendor, shape.model, shape.flags
         )
     };

@@ -34,7 +34,7 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     }
     let path = target.clone().unwrap_or_else(|| PathBuf::from("/machine.ron"));
     let (here, folder) = (Root::new("/"), args.hooks.as_deref().map(super::disk::absolute).transpose()?);
-    let scripts = |root, folder, named| Scripts { root, folder, named, host: Some(&root) };
+    let scripts = |root, folder, named| Scripts { root, folder, named, host: Some(root) };
     let hooks = match (&folder, &args.libvirt) {
         (Some(folder), _) => Some(scripts(&here, folder.as_path(), true)),
         (None, Some(_)) => Some(scripts(&root, Path::new(HOOKS), false)),

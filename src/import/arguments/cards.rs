@@ -64,8 +64,7 @@ fn add(cx: &mut Context, network: Network) -> Option<Became> {
 }
 
 fn of(state: &mut State, members: &Members) -> Option<Network> {
-    let mut network = Network::default();
-    network.backend = match members.get("type").or(members.driver())? {
+    let backend = match members.get("type").or(members.driver())? {
         "user" => Backend::User,
         "bridge" => Backend::Bridge(members.get("br").unwrap_or("br0").to_owned()),
         "tap" => match (members.get("ifname"), members.get("br")) {
@@ -75,6 +74,7 @@ fn of(state: &mut State, members: &Members) -> Option<Network> {
         },
         _ => return None,
     };
+    let mut network = Network { backend, ..Network::default() };
     for (key, value) in members.rest() {
         match key {
             "hostfwd" => network.forward.push(forward(value)?),

@@ -65,7 +65,8 @@ fn one(cx: &mut Context, node: Node, devices: Node) -> Option<Found> {
     let path =
         source.and_then(|source| source.attribute("file").or(source.attribute("dev")).or(source.attribute("dir")));
     let kind = node.attribute("type").unwrap_or("file");
-    if !matches!(kind, "file" | "block") && !(media == Media::Cd && path.is_none() && kind != "network") {
+    let is_empty_drive = media == Media::Cd && path.is_none() && kind != "network";
+    if !is_empty_drive && !matches!(kind, "file" | "block") {
         let words = match kind {
             "volume" => {
                 "name the volume's file or device: `virsh vol-path --pool POOL VOLUME`, then `disks: [(file: \"…\")]`"

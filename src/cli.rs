@@ -192,7 +192,7 @@ pub enum Command {
     /// Make a machine file from a libvirt domain and its hooks, or from a QEMU script
     ///
     /// It reads, and starts nothing: libvirt need not be there. Without `-o` the machine file is printed, and the report goes to
-    /// standard error. `vfio-run man import` tells what becomes of what.
+    /// standard error. `vfio-run man libvirt` tells what becomes of what.
     Import(ImportArgs),
     /// Show what is known about this host; with `--json`, for `plan --host`
     Host,
@@ -590,8 +590,7 @@ mod tests {
             ("vfio-run shutdown win11", "`vfio-run stop win11`"),
             ("vfio-run list", "`vfio-run status`"),
             ("vfio-run edit win11", "edit it"),
-            ("vfio-run define x.xml", "a machine is its file"),
-            ("vfio-run import x.xml", "no libvirt domain"),
+            ("vfio-run define x.xml", "`vfio-run import win11.xml`"),
             ("vfio-run win11.ron --check", "`vfio-run check win11.ron`"),
             ("vfio-run run win11.ron --dry-run", "`vfio-run plan win11.ron`"),
             ("vfio-run frobnicate a b", "there is no command `frobnicate`"),

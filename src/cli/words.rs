@@ -11,11 +11,8 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["destroy", "kill"], "`vfio-run stop --force win11` ends the guest win11 without asking it"),
     (&["list", "ls", "ps"], "`vfio-run status` lists the machines that run"),
     (&["console"], "with `serial: Console` in its file the machine's serial port is in the terminal that starts it"),
-    (&["edit", "define", "undefine", "dumpxml"], "a machine is its file: edit it, and the next start uses it"),
-    (
-        &["import", "convert"],
-        "no libvirt domain can be read; `vfio-run man machine` has all that a machine file can say",
-    ),
+    (&["edit", "undefine", "dumpxml"], "a machine is its file: edit it, and the next start uses it"),
+    (&["convert", "define"], "`vfio-run import win11.xml` makes a machine file from a libvirt domain"),
     (
         &["reboot", "reset"],
         "the guest restarts by itself; `vfio-run stop win11` and `vfio-run win11.ron` start it anew",

@@ -22,7 +22,7 @@ pub struct Topic {
 /// All topics, in the order in which they are listed.
 pub const TOPICS: &[Topic] = &[
     Topic { name: "machine", section: 5, text: include_str!("machine.md") },
-    Topic { name: "import", section: 7, text: include_str!("import.md") },
+    Topic { name: "libvirt", section: 7, text: include_str!("libvirt.md") },
     Topic { name: "display", section: 7, text: include_str!("display.md") },
     Topic { name: "handover", section: 7, text: include_str!("handover.md") },
     Topic { name: "identity", section: 7, text: include_str!("identity.md") },

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lines::Lines;
+use super::lines::{Lines, key_name};
 use super::pieces::Pieces;
 use super::refused::Refused;
 use super::tokens::{Kind, Span, Token, Tokens};
@@ -53,22 +53,26 @@ pub(super) fn layered(
     let own = Pieces::of(path, text);
     // ron says of what is no text, or of brackets that are not closed, what is wrong with it.
     let name = ron::from_str::<String>(&text[value.head.start..value.head.end]).ok();
+    if name.is_none() && &text[value.head.start..value.head.end] == "Some" {
+        return Err(at("`base` cannot be `Some`".to_owned()).allowed("text in double quotes"));
+    }
     let (Some(name), Some(top)) = (name, Struct::of_file(text)) else { return Ok(None) };
     if above + 1 >= MOST {
         let refused = at(format!("more than {MOST} files stand on one another"));
         return Err(refused.help("does a file lead back to itself? `base` names a file that says more, not less"));
     }
-    let folder = |file: &Path| {
-        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
-    };
     let below = folder(path).join(&name);
     let base_text = read(&below).map_err(|error| {
-        let refused = at(format!("{} {}", below.display(), error.message));
-        error.help.map_or(refused.clone(), |_| refused.help("name the machine file that this one is a variation of"))
+        // What is wrong at a place in the base is said of that place.
+        if error.place.is_some() {
+            return error;
+        }
+        let help = error.help.unwrap_or_else(|| "name the machine file that this one is a variation of".to_owned());
+        let refused = at(format!("{} {}", below.display(), error.message)).help(help);
+        error.allowed.map_or(refused.clone(), |allowed| refused.allowed(allowed))
     })?;
     let Base { pieces: base, name, stays } = parse(&below, &base_text)?;
-    if !stays && folder(path) != folder(&below) {
+    if !stays && !same_folder(path, &below) {
         let message =
             format!("the base {} is in another folder, and has paths that start from its own", below.display());
         return Err(at(message).help("write absolute paths in the base, or put both files into one folder"));
@@ -80,6 +84,21 @@ pub(super) fn layered(
     merged.fields(&top, &base_top)?;
     merged.own(Span { start: top.close.start, end: text.len() });
     Ok(Some(Layered { pieces: merged.whole, name }))
+}
+
+/// The folder that the file is in.
+fn folder(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// Whether both files are in one folder, which may have several names.
+fn same_folder(one: &Path, other: &Path) -> bool {
+    let real = |file: &Path| {
+        let folder = folder(file);
+        folder.canonicalize().unwrap_or(folder)
+    };
+    real(one) == real(other)
 }
 
 /// Fields in parentheses.
@@ -119,7 +138,7 @@ impl<'a> Struct<'a> {
             let [name, colon, value, ..] = tokens.as_slice() else { return None };
             let last = tokens.last()?;
             (name.kind == Kind::Name && colon.kind == Kind::Colon).then(|| Field {
-                name: &text[name.span.start..name.span.end],
+                name: key_name(&text[name.span.start..name.span.end]),
                 all: Span { start: name.span.start, end: last.span.end },
                 value: Span { start: value.span.start, end: last.span.end },
             })
@@ -215,6 +234,11 @@ impl Merge<'_> {
             self.own(own);
             return Ok(());
         };
+        let (path, text) = &self.own.files[0];
+        if let Some(again) = entries.iter().filter(|entry| stands_for_entries(entry)).nth(1) {
+            let refused = Refused::at(path, text, *again, "`Base` is given twice in this list");
+            return Err(refused.help("keep one of the two"));
+        }
         self.own(Span { start: own.start, end: own.start + 1 });
         for entry in entries {
             if !stands_for_entries(&entry) {
@@ -222,7 +246,6 @@ impl Merge<'_> {
                 self.whole.glue(",\n");
                 continue;
             }
-            let (path, text) = &self.own.files[0];
             let of_base = base.map_or(Some(Vec::new()), |base| list(base_text, base)).ok_or_else(|| {
                 Refused::at(
                     path,
@@ -260,98 +283,4 @@ impl Struct<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::machine::{Display, Guest, Machine, Media, Source, parse, read};
-
-    const BASE: &str = "(
-    guest: Windows11,
-    memory: (size: \"8 GiB\", pages: Huge(\"2 MiB\")), // of its own
-    cpu: (vcpus: 4),
-    disks: [(file: \"system.qcow2\")],
-    pci: [\"01:00.*\"],
-    extra_args: [],
-)";
-
-    /// What a file says on a base of this text.
-    fn on(base: &str, text: &str) -> Result<Source, String> {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("win11.ron"), base).unwrap();
-        let said = parse(&folder.path().join("install.ron"), text);
-        let shown = |refused: Refused| refused.to_string().replace(&format!("{}/", folder.path().display()), "");
-        said.map_err(shown)
-    }
-
-    fn refused(base: &str, text: &str) -> String {
-        on(base, text).unwrap_err()
-    }
-
-    #[test]
-    fn a_file_says_what_differs_and_the_rest_is_its_bases() {
-        let text = "(base: \"win11.ron\", memory: (size: \"4 GiB\"), pci: [],
-            disks: [Base, (file: \"win11.iso\", media: Cd)], display: Vnc, extra_args: [Base, \"-snapshot\"])";
-        let source = on(BASE, text).unwrap();
-        let Machine { name, guest, memory, cpu, disks, pci, display, extra_args, .. } = source.machine;
-        assert_eq!((name.as_str(), guest, cpu.vcpus), ("win11", Guest::Windows11, Some(4)));
-        assert_eq!((memory.size.to_string().as_str(), memory.pages != Default::default()), ("4 GiB", true));
-        assert_eq!(disks.iter().map(|disk| disk.media).collect::<Vec<_>>(), [None, Some(Media::Cd)]);
-        assert!(pci.is_empty() && display != Display::None);
-        assert_eq!(extra_args, ["-snapshot"]);
-        let place = |field: &str| {
-            let at = source.lines.at(field).unwrap();
-            (source.lines.file(field).unwrap().file_name().unwrap().to_str().unwrap(), at.line, at.column)
-        };
-        assert_eq!(place("memory.size"), ("install.ron", 1, 30));
-        assert_eq!(place("memory.pages"), ("win11.ron", 3, 29));
-        assert_eq!(place("disks[0].file"), ("win11.ron", 5, 14));
-        assert_eq!(place("disks[1].media"), ("install.ron", 2, 47));
-        assert_eq!((source.lines.line("disks[1]"), source.lines.line("disks[0]")), (Some(2), None));
-    }
-
-    #[test]
-    fn an_error_names_the_file_that_has_it() {
-        let first = |text: String| text.lines().next().unwrap().to_owned();
-        let of = |text: &str| first(refused(BASE, text));
-        assert_eq!(
-            of("(base: \"win11.ron\",\n disk: [])"),
-            "install.ron:2:2: unknown field `disk`; did you mean `disks`?"
-        );
-        let both = refused(BASE, "(base: \"win11.ron\", firmware: Bios, guest: Windows11, cpu: (pin: \"1-2\"))");
-        assert!(both.starts_with("win11.ron:4:18: ") && both.contains("4 |     cpu: (vcpus: 4),"), "{both}");
-        let broken = first(refused("(guest: Linux, memory: (size: \"1 GiB\"), kpu: ())", "(base: \"win11.ron\")"));
-        assert!(broken.starts_with("win11.ron:1:41: unknown field `kpu`"), "{broken}");
-        let missing = refused(BASE, "(\nbase: \"windows.ron\")");
-        assert!(missing.starts_with("install.ron:2:7: windows.ron cannot be read: "), "{missing}");
-        let circle = refused("(base: \"win11.ron\")", "(base: \"win11.ron\")");
-        assert!(circle.starts_with("win11.ron:1:8: more than 4 files stand on one another"), "{circle}");
-        let lists = "(base: \"win11.ron\", cpu: (features: [Base]), networks: None, pci: [Base])";
-        assert_eq!(
-            on(BASE, lists).map(|source| (source.machine.pci.len(), source.machine.cpu.features.len())),
-            Ok((1, 0))
-        );
-        let word = BASE.replace("pci: [\"01:00.*\"],", "input: Auto,");
-        let none = first(refused(&word, "(base: \"win11.ron\", input: [Base])"));
-        assert_eq!(
-            none,
-            "install.ron:1:29: `Base` stands for the entries of the base's list, and the base has none here"
-        );
-        assert!(of("(base: 7)").starts_with("install.ron:1:8: `base` cannot be `7`"), "{}", of("(base: 7)"));
-        assert!(of("(base: \"win11.ron\", pci: [").contains("never closed"));
-    }
-
-    #[test]
-    fn bases_stand_on_one_another_and_paths_start_from_their_files_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        std::fs::create_dir(folder.path().join("sub")).unwrap();
-        put("a.ron", "Machine(guest: Linux, memory: (size: \"1 GiB\"), disks: [(file: \"/srv/a.raw\")])");
-        put("sub/b.ron", "(base: r#\"../a.ron\"#, disks: [Base, (file: \"/srv/b.raw\")])");
-        put("c.ron", "(base: \"sub/b.ron\", disks: [(media: Cd), Base,])");
-        let source = read(&folder.path().join("c.ron")).unwrap();
-        assert_eq!((source.machine.name.as_str(), source.machine.disks.len()), ("a", 3));
-        assert_eq!(source.lines.file("disks[1].file"), Some(folder.path().join("sub/../a.ron").as_path()));
-        put("sub/b.ron", "(base: \"../a.ron\", disks: [(file: \"b.raw\")])");
-        let refused = read(&folder.path().join("c.ron")).unwrap_err().to_string();
-        assert!(refused.contains("is in another folder, and has paths that start from its own"), "{refused}");
-    }
-}
+mod tests;

@@ -241,7 +241,7 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn key_name(written: &str) -> &str {
+pub(super) fn key_name(written: &str) -> &str {
     cut(written.strip_prefix("r#").unwrap_or(written).trim_matches('"'))
 }
 

@@ -71,6 +71,8 @@ pub fn cpus(shape: Shape) -> Cpus {
         online,
         isolated: CpuSet::new(),
         vendor: Some("AuthenticAMD".to_owned()),
+        family: None,
+        model_number: None,
         model: None,
         flags,
         list,

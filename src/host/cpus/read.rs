@@ -28,6 +28,8 @@ impl Cpus {
             isolated,
             allowed: limit.map_or_else(|| online.clone(), |limit| limit.intersection(&online)),
             vendor: info.vendor,
+            family: info.family,
+            model_number: info.model_number,
             model: info.model,
             flags: info.flags,
             list: read_list(root, &online, memory),
@@ -63,6 +65,8 @@ fn read_capacities(root: &Root, list: &mut [Cpu]) {
 #[derive(Default)]
 struct CpuInfo {
     vendor: Option<String>,
+    family: Option<u32>,
+    model_number: Option<u32>,
     model: Option<String>,
     flags: Vec<String>,
 }
@@ -79,6 +83,8 @@ impl CpuInfo {
             let value = value.trim();
             match key.trim() {
                 "vendor_id" => info.vendor = Some(value.to_owned()),
+                "cpu family" => info.family = value.parse().ok(),
+                "model" => info.model_number = value.parse().ok(),
                 "model name" => info.model = Some(value.to_owned()),
                 "flags" => info.flags = value.split_ascii_whitespace().map(str::to_owned).collect(),
                 _ => {}
@@ -260,7 +266,10 @@ mod tests {
             ("sys/devices/system/cpu/cpu1/cache/index0/level", "2"),
             ("sys/devices/system/cpu/cpu1/cache/index0/type", "Data"),
             ("sys/devices/system/cpu/cpu1/cache/index0/size", "18446744073709551615K"),
-            ("proc/cpuinfo", "model name\t: \u{1b}[31mred\nflags\t:  a  b\n\nvendor_id : second CPU\n"),
+            (
+                "proc/cpuinfo",
+                "cpu family\t: 23\nmodel\t\t: -1\nmodel name\t: \u{1b}[31mred\nflags\t:  a  b\n\nvendor_id : second CPU\n",
+            ),
         ]);
         std::os::unix::fs::symlink(".", folder.path().join("sys/devices/system/cpu/cpu2")).unwrap();
         std::os::unix::fs::symlink("cpu3", folder.path().join("sys/devices/system/cpu/cpu3")).unwrap();
@@ -270,6 +279,7 @@ mod tests {
         assert_eq!(cpus.get(1).unwrap().core, 1);
         assert_eq!(cpus.caches.iter().map(|cache| (cache.level, cache.size)).collect::<Vec<_>>(), [(2, None)]);
         assert_eq!((cpus.vendor, cpus.flags), (None, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((cpus.family, cpus.model_number), (Some(23), None));
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub struct Cpus {
     pub allowed: CpuSet,
     /// `vendor_id` of /proc/cpuinfo: `GenuineIntel`, `AuthenticAMD`.
     pub vendor: Option<String>,
+    /// `cpu family` of /proc/cpuinfo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<u32>,
+    /// `model` of /proc/cpuinfo, a number within the family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_number: Option<u32>,
     /// `model name` of /proc/cpuinfo.
     pub model: Option<String>,
     /// Flags of /proc/cpuinfo, of the first CPU.

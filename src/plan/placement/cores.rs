@@ -77,6 +77,8 @@ pub(super) struct Cores {
     zero_domain: Option<usize>,
     /// `vendor_id` of the processor.
     vendor: Option<String>,
+    /// Whether Linux takes eight APIC ids for an L3, whatever the processor says.
+    l3_of_eight: bool,
     /// Whether the CPUs of a NUMA node follow each other whatever their caches are.
     by_node: bool,
 }
@@ -135,7 +137,8 @@ impl Cores {
         }
         let zero_domain = domain_of.get(&0).copied();
         let vendor = cpus.vendor.clone();
-        Self { usable, isolated: cpus.isolated.clone(), list, of, domains, zero_domain, vendor, by_node: false }
+        let (l3_of_eight, isolated) = (l3_of_eight(cpus), cpus.isolated.clone());
+        Self { usable, isolated, list, of, domains, zero_domain, vendor, l3_of_eight, by_node: false }
     }
 
     /// The CPUs that QEMU may run on.
@@ -186,6 +189,11 @@ impl Cores {
     /// Whether it is one of AMD's, or of their kind.
     pub fn amd(&self) -> bool {
         is_amd(self.vendor.as_deref())
+    }
+
+    /// Whether Linux, in a guest too, takes eight APIC ids for an L3, whatever the processor says.
+    pub fn l3_of_eight(&self) -> bool {
+        self.l3_of_eight
     }
 
     /// The CPUs for threads that have none of their own: all but the isolated ones, which nobody balances.
@@ -263,6 +271,15 @@ impl Cores {
 /// Whether a processor of this `vendor_id` is one of AMD's, or of their kind.
 pub(in super::super) fn is_amd(vendor: Option<&str>) -> bool {
     matches!(vendor, Some("AuthenticAMD" | "HygonGenuine"))
+}
+
+/// Zen and Zen+, and Hygon's (`cacheinfo_amd_init_llc_id()` in Linux's `arch/x86/kernel/cpu/cacheinfo.c`).
+fn l3_of_eight(cpus: &Cpus) -> bool {
+    match cpus.vendor.as_deref() {
+        Some("HygonGenuine") => true,
+        Some("AuthenticAMD") => cpus.family == Some(0x17) && cpus.model_number.is_some_and(|model| model <= 0x1f),
+        _ => false,
+    }
 }
 
 /// The number of each CPU's level 3 cache, else of its die, and what is known of each.

@@ -73,10 +73,12 @@ impl Told {
         let l3_of_die = !known || same(&guest.by_bits(guest.die), &l3);
         let host_caches = can.host_caches && whole && {
             let all = [Level::L1, Level::L2, Level::L3].into_iter().filter(|level| *level != Level::L3 || known);
-            all.into_iter().all(|level| {
-                let truth = [&core, &l2, &l3][level as usize];
-                ids(cores, &below, level).is_some_and(|ids| same(&guest.by_ids(ids, cores.intel()), truth))
-            })
+            let eight = known && cores.l3_of_eight();
+            (!eight || same(&guest.by_ids(8, false), &l3))
+                && all.into_iter().all(|level| {
+                    let truth = [&core, &l2, &l3][level as usize];
+                    ids(cores, &below, level).is_some_and(|ids| same(&guest.by_ids(ids, cores.intel()), truth))
+                })
         };
         let [of_core, of_module] = [guest.core, guest.module].map(|bits| same(&guest.by_bits(bits), &l2));
         let l2_of_module = !host_caches && (topology.modules > 1 || can.modules && of_module && !of_core);

@@ -74,6 +74,20 @@ fn a_cache_that_is_had_whole_comes_first_and_so_unequal_ones_fit() {
 }
 
 #[test]
+fn the_first_zens_have_eight_ids_for_an_l3_however_many_cores_it_has() {
+    let zen = |cores: u32, per_die: u32, model: u32| {
+        let mut zen = dies(cores, per_die);
+        (zen.cpus.family, zen.cpus.model_number) = (Some(0x17), Some(model));
+        zen
+    };
+    // A Ryzen 5 1500X: two cores to an L3, which would look like one of all four in a guest of Linux.
+    assert_eq!(told("pin: \"0-7\"", &zen(4, 2, 1)), ([1, 2, 2, 2], false, true));
+    assert_eq!(told("pin: \"0-7\"", &zen(4, 2, 0x31)), ([1, 2, 2, 2], true, true));
+    // A Ryzen 5 1600 has room for the fourth.
+    assert_eq!(told("pin: \"0-11\"", &zen(6, 3, 1)), ([1, 2, 3, 2], true, true));
+}
+
+#[test]
 fn packages_are_sockets_of_which_windows_uses_two() {
     assert_eq!(told("pin: \"0-31\"", &packages(16, 2)), ([2, 1, 8, 2], true, true));
     assert_eq!(told("pin: \"6-9,22-25\"", &packages(16, 2)), ([2, 1, 2, 2], false, true));

@@ -13,7 +13,7 @@ use super::super::{GuestMemory, MemoryPart, Placement, Severity};
 use super::devices::shares;
 use crate::change::{Compare, HugePages, Setting, Writes};
 use crate::host::{Memory, Node};
-use crate::machine::Pages;
+use crate::machine::{Numa, Pages};
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
 use crate::units::{CpuSet, Origin, Size};
@@ -265,7 +265,11 @@ fn nodes(draft: &mut Draft, placement: &Placement) -> (CpuSet, Origin) {
     }
     if nodes.len() > 1 {
         let detail = format!("the guest's memory is spread over NUMA nodes {nodes}, and it cannot tell what is near");
-        let tell = if nodes == near { "; `memory: (numa: Guest)` has the guest know the nodes" } else { "" };
+        let is_asked = draft.machine.memory.numa == Some(Numa::Guest);
+        let tell = match nodes == near && !is_asked {
+            true => "; `memory: (numa: Guest)` has the guest know the nodes",
+            false => "",
+        };
         let remedy = format!("lower `memory.size` or `cpu.vcpus`, so that one node holds the guest{tell}");
         draft.no("memory.nodes", Severity::Soft, detail, &remedy);
         draft.about("memory.size");

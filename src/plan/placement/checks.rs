@@ -1,5 +1,7 @@
 //! What is not ideal, or not possible, about a placement.
 
+use std::collections::BTreeMap;
+
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::Draft;
 use super::cores::Cores;
@@ -60,23 +62,26 @@ pub(super) fn check(draft: &mut Draft, found: &Found) {
 
 /// A list of the user's that gives some vCPUs CPUs of their own and others not.
 fn some(draft: &mut Draft, placement: &Placement, each: &[VcpuCpus]) {
-    let single = |cpus: &&CpuSet| cpus.len() == 1;
-    let alone: Vec<&CpuSet> = placement.vcpus.iter().filter(single).collect();
-    let different: CpuSet = alone.iter().flat_map(|cpus| cpus.iter()).collect();
-    if different.len() < alone.len() {
+    let vcpus = &placement.vcpus;
+    let single: Vec<&CpuSet> = vcpus.iter().filter(|cpus| cpus.len() == 1).collect();
+    let of_single: CpuSet = single.iter().flat_map(|cpus| cpus.iter()).collect();
+    let groups = [(single.len(), of_single), (vcpus.len(), placement.vcpu_set())];
+    if let Some((count, cpus)) = groups.iter().find(|(count, cpus)| cpus.len() < *count) {
         let detail = format!(
-            "{} have only {} among them: each waits for the other",
-            counted(alone.len(), "vCPU", "vCPUs"),
-            different.numbered()
+            "{} have only {} among them, and wait for each other",
+            counted(*count, "vCPU", "vCPUs"),
+            cpus.numbered()
         );
-        draft.no("cpu.pin.shared", Soft, detail, "name another CPU for each, or several for all of them");
+        draft.no("cpu.pin.shared", Soft, detail, "name another CPU for each, or more for all of them");
         draft.about("cpu.pin");
     }
+    let mut users: BTreeMap<u32, usize> = BTreeMap::new();
+    vcpus.iter().flat_map(CpuSet::iter).for_each(|cpu| *users.entry(cpu).or_default() += 1);
+    let alone = single.iter().flat_map(|cpus| cpus.iter()).filter(|cpu| users.get(cpu) == Some(&1)).count();
     let detail = format!(
-        "{} of {} have a CPU that the file names for them; as not all have, none is kept for the guest alone, and the guest is \
-         told nothing of siblings and caches",
-        alone.len(),
-        counted(placement.vcpus.len(), "vCPU", "vCPUs")
+        "vCPUs that have a CPU for themselves: {alone} of {}; as not all have, none is kept for the guest alone, and the guest \
+         is told nothing of siblings and caches",
+        vcpus.len()
     );
     draft.yes("cpu.pinned", Soft, detail);
     let named: CpuSet = each.iter().filter_map(VcpuCpus::named).flat_map(CpuSet::iter).collect();

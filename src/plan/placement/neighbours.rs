@@ -6,6 +6,7 @@ use super::choose;
 use super::cores::Core;
 use super::cost::{Cost, Zero};
 use super::found::Found;
+use crate::machine::Numa;
 use crate::units::{CpuSet, counted};
 
 /// What could be better, term by term.
@@ -23,12 +24,14 @@ struct Neighbours<'a, 'd> {
 /// Says what the vCPUs share.
 pub(super) fn check(draft: &mut Draft, found: &Found, vcpus: &CpuSet) {
     let by_user = draft.machine.cpu.pin.is_some();
-    let own = found.own.filter(|_| by_user);
+    let have = choose::cost(found.cores, found.wish, vcpus);
+    // Who has the guest know the host's nodes wants several.
+    let of_nodes = draft.machine.memory.numa == Some(Numa::Guest);
+    let own = found.own.filter(|own| by_user && !(of_nodes && own.why.chosen.cost.nodes < have.nodes));
     let instead = own.map(|own| {
         let cpus: CpuSet = own.cpus.iter().copied().collect();
         (own.why.chosen.cost, format!("write `cpu.pin: \"{cpus}\"`"))
     });
-    let have = choose::cost(found.cores, found.wish, vcpus);
     let field = if by_user { "cpu.pin" } else { "cpu.vcpus" };
     let mut neighbours = Neighbours { draft, found, have, instead, field };
     neighbours.siblings(vcpus);
@@ -152,7 +155,7 @@ impl Neighbours<'_, '_> {
         let rest = if others < count { others } else { count.saturating_sub(zero) };
         let mut fewer = format!("`cpu.vcpus: {rest}` leaves that core to the host");
         let not = self.found.own.and_then(|own| own.why.not.as_ref());
-        let detail = match not.map(|not| not.candidate.cost.weaker && !self.have.weaker) {
+        let detail = match not.map(|not| not.candidate.cost.weaker && !self.have.weaker && self.have.left_over == 0) {
             Some(true) => {
                 fewer.push_str(", `cpu.prefer: Clock` takes the other cache");
                 format!("{usual}: the guest has all of the largest L3 cache")

@@ -179,6 +179,15 @@ fn the_larger_cache_is_worth_cpu_0s_core_unless_the_clock_is_preferred() {
 }
 
 #[test]
+fn who_has_a_part_of_the_larger_cache_is_not_told_to_have_all_of_it() {
+    let plan = placed("pin: \"0-1,16-17\"", &x3d());
+    let zero = plan.findings.iter().find(|f| f.key == "cpu.zero").unwrap();
+    assert!(
+        zero.detail.ends_with("interrupts are") && zero.remedy.as_deref() == Some("write `cpu.pin: \"6-7,22-23\"`")
+    );
+}
+
+#[test]
 fn wishes_without_numbers_make_a_number() {
     let hybrid = host(Shape { efficient: 8, ..Shape::simple(8, 2) });
     let efficient = placed("cores: Efficiency", &hybrid);
@@ -298,8 +307,13 @@ fn a_list_says_what_each_vcpu_has() {
     assert_eq!(mixed.placement.emulator, set("1-4,9-12"));
     assert_eq!(against(&mixed), [""; 0]);
     let said = mixed.findings.iter().find(|finding| finding.key == "cpu.pinned").unwrap();
-    assert!(said.detail.starts_with("2 of 4 vCPUs have a CPU that the file names"), "{said:?}");
-    assert_eq!(against(&placed(r#"pin: ["5", "5", "Any"]"#, &smt)), ["cpu.pin.shared"]);
+    assert!(said.detail.starts_with("vCPUs that have a CPU for themselves: 2 of 4; "), "{said:?}");
+    for few in [r#"["5", "5", "Any"]"#, r#"["5-6", "5", "5-6"]"#] {
+        let plan = placed(&format!("pin: {few}"), &smt);
+        assert_eq!(against(&plan), ["cpu.pin.shared"], "{few}");
+        let said = plan.findings.iter().find(|finding| finding.key == "cpu.pinned").unwrap();
+        assert!(said.detail.starts_with("vCPUs that have a CPU for themselves: 0 of 3; "), "{said:?}");
+    }
     let gone = placed(r#"pin: ["5", "99"]"#, &smt);
     assert!(gone.findings.iter().any(|finding| finding.key == "cpu.pin.online" && finding.blocks()));
 }

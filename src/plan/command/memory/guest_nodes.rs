@@ -44,7 +44,8 @@ pub(super) fn write(draft: &mut Draft, placement: &Placement) -> Vec<Piece> {
     let mut words = Vec::new();
     for (id, GuestNode { node, vcpus: (first, last), size }) in nodes.iter().enumerate() {
         let cpus = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        words.push(format!("vCPUs {cpus} and {size} of node {node}"));
+        let many = if first == last { "" } else { "s" };
+        words.push(format!("vCPU{many} {cpus} and {size} of node {node}"));
         let option = QemuOption::keys("-numa", Some("node"), origin.clone()).with("nodeid", id.to_string());
         draft.push(option.with("cpus", cpus).with("memdev", backend(id)));
     }
@@ -86,7 +87,8 @@ fn distances(draft: &mut Draft, nodes: &[GuestNode]) {
 fn decide(draft: &Draft, placement: &Placement) -> Option<Result<Vec<GuestNode>, (String, String)>> {
     let machine = draft.machine;
     (machine.memory.numa == Some(Numa::Guest)).then(|| {
-        let no = |detail: String, remedy: &str| Err((detail, format!("{remedy}, or leave `{FIELD}` out")));
+        let leave = format!("leave `{FIELD}` out");
+        let no = |detail: String, remedy: &str| Err((detail, format!("{remedy}, or {leave}")));
         if !placement.pinned {
             let detail =
                 "a guest's NUMA node has the vCPUs of a node of the host, and here not each vCPU has a CPU of its own";
@@ -111,7 +113,10 @@ fn decide(draft: &Draft, placement: &Placement) -> Option<Result<Vec<GuestNode>,
         }
         if nodes.len() < 2 {
             let detail = format!("all vCPUs are on NUMA node {different}, so there is nothing to tell the guest");
-            return no(detail, "name CPUs of several nodes in `cpu.pin`");
+            return match draft.host.memory.nodes.len() {
+                0 | 1 => Err((detail, leave)),
+                _ => no(detail, "name CPUs of several nodes in `cpu.pin`"),
+            };
         }
         let memory = &draft.host.memory;
         let gives = |id: u32| memory.nodes.iter().any(|node| node.id == id && memory.gives(node));

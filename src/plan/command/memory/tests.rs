@@ -168,6 +168,11 @@ fn each_of_the_guests_nodes_is_filled_from_its_own() {
         });
         memories.collect::<Vec<_>>()
     };
+    assert!(
+        answer(&huge, "memory.numa").1.contains("nodes: vCPU 0 and 1 GiB of node 0; vCPUs 1-3 and 2 GiB of node 1")
+    );
+    // No other CPUs are advised: on one node there would be nothing to tell.
+    assert!(huge.findings.iter().all(|finding| finding.ok != Verdict::No || !finding.key.starts_with("cpu.")));
     // One vCPU and three; what is left over goes to the first.
     assert_eq!(parts(&huge), ["1 GiB on NUMA node 0", "2 GiB on NUMA node 1"]);
     assert!(words(&huge).contains(r#""id":"ram1","size":2147483648,"mem-path":"/proc/self/fd/"#));
@@ -183,9 +188,12 @@ fn a_guest_without_nodes_of_its_own_says_why() {
     let refused = |memory: &str, cpu: &str, host: &Host| {
         let plan = plan(memory, &format!("cpu: ({cpu})"), host);
         assert!(words(&plan).contains("memory-backend=ram0"));
-        let finding = plan.findings.into_iter().find(|finding| finding.key == "memory.numa").unwrap();
+        let finding = plan.findings.iter().find(|finding| finding.key == "memory.numa").cloned().unwrap();
         assert!(finding.blocks());
-        finding.detail
+        // Nothing advises what was asked for already.
+        let advised = |said: &Option<String>| said.as_ref().is_some_and(|said| said.contains("numa: Guest"));
+        assert!(!plan.findings.iter().any(|finding| advised(&finding.remedy)));
+        format!("{} → {}", finding.detail, finding.remedy.unwrap())
     };
     let guest = "\"2 GiB\", numa: Guest";
     assert!(refused(guest, "pin: \"1-2\"", &two_nodes()).starts_with("all vCPUs are on NUMA node 0"));
@@ -198,6 +206,8 @@ fn a_guest_without_nodes_of_its_own_says_why() {
     assert!(
         refused("\"1 GiB\", pages: Huge(\"1 GiB\"), numa: Guest", "pin: \"3-4\"", &two_nodes()).contains("too few")
     );
+    let one = refused(guest, "pin: \"1-2\"", &sample::host(Shape::simple(8, 1)));
+    assert!(one.ends_with("→ leave `memory.numa` out"), "{one}");
     let nobody = plan("\"2 GiB\"", "cpu: (pin: \"3-4\")", &two_nodes());
     assert!(nobody.findings.iter().all(|finding| finding.key != "memory.numa"));
 }

@@ -48,6 +48,7 @@ fn cases() -> Vec<Case> {
         ("memory elsewhere", of("two nodes of four without memory of their own"), Some("vcpus: 8"), &[]),
         ("a part of the host", of("two nodes, and only four CPUs"), Some("vcpus: 3"), &[]),
         ("no CPUs of their own", of("one core"), Some("vcpus: 2"), &[]),
+        ("some have CPUs of their own", input::host("laptop-4c"), Some("pin: [\"2\", \"3\", \"Any\"]"), &[]),
         ("512 CPUs", input::host("epyc-9754x2-512"), Some("vcpus: 16"), &[("linux", "64-71,320-327")]),
         ("512 CPUs, nothing runs", input::host("epyc-9754x2-512"), None, &[]),
     ]

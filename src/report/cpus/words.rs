@@ -51,7 +51,8 @@ pub(super) fn sentence(machine: &Shown) -> String {
     match (&machine.why, machine.pinned) {
         (Some(why), true) => text.push_str(&format!("on {}", printable_up_to(why, LONGEST_WHY))),
         (_, true) => text.push_str(&format!("on {}", cpus.numbered())),
-        (_, false) => text.push_str(&format!("without CPUs of their own, on any of {}", cpus.numbered())),
+        (_, false) if machine.vcpus.len() == 1 => text.push_str(&format!("on any of {}", cpus.numbered())),
+        (_, false) => text.push_str(&format!("on {}, not each on one of its own", cpus.numbered())),
     }
     if let Some(emulator) = &machine.emulator {
         text.push_str(&format!("; QEMU and helpers on {}", emulator.numbered()));

@@ -99,10 +99,10 @@ fn each(pin: &Pin, cores: &Cores, count: usize) -> Option<Vec<CpuSet>> {
     let alone: CpuSet =
         list.iter().filter_map(VcpuCpus::named).filter(|cpus| cpus.len() == 1).flat_map(CpuSet::iter).collect();
     let usable = |set: CpuSet| Some(set).filter(|set| !set.is_empty());
-    let any = || usable(cores.shared().difference(&alone)).unwrap_or_else(|| cores.shared());
+    let any = usable(cores.shared().difference(&alone)).unwrap_or_else(|| cores.shared());
     // One that is out of reach, or missing, is a hard finding.
     let cpus = |vcpu: usize| usable(list.get(vcpu)?.named()?.intersection(cores.usable()));
-    Some((0..count).map(|vcpu| cpus(vcpu).unwrap_or_else(any)).collect())
+    Some((0..count).map(|vcpu| cpus(vcpu).unwrap_or_else(|| any.clone())).collect())
 }
 
 /// The CPUs that QEMU is started on, if the emulator's have other caches than the vCPUs', of which `first` is one: free ones

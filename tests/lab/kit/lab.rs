@@ -339,7 +339,8 @@ impl Lab {
             if let Ok(picture) = self.screenshot("at-the-end") {
                 drop(fs::copy(picture.file, self.path().join("at-the-end.png")));
             }
-            let look = "journalctl --no-pager -b 2>/dev/null || dmesg; echo; ps -eLo pid,tid,ppid,stat,psr,wchan:20,args";
+            let look =
+                "journalctl --no-pager -b 2>/dev/null || dmesg; echo; ps -eLo pid,tid,ppid,stat,psr,wchan:20,args";
             if let Ok(output) = self.run_for(look, Duration::from_secs(20)) {
                 drop(fs::write(self.path().join("journal.log"), output.stdout));
             }

@@ -144,6 +144,8 @@ systemctl start --no-block desktop.service; systemctl start --no-block {unit}"
     ensure!(lab.sh("systemctl is-active desktop.service")? == "active");
     ensure!(lab.sh(&format!("systemctl show -P Result {unit}"))? == "success");
     lab.sh(&format!("rm -r {slow} /run/lab/boots /etc/systemd/system/{unit}.service; systemctl daemon-reload"))?;
+    // Until then it is another process than before.
+    lab.wait_until("fuser -s /dev/dri/card0", SOON)?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())

@@ -189,7 +189,8 @@ fn the_launcher_sleeps(lab: &Lab) -> Result<()> {
              until [ $(ps -o etimes= -C qemu-system-x86) -gt 65 ]; do read -r -t 1 -u 9; done
              before=$({switches}); read -r -t 30 -u 9; echo $(( $({switches}) - before ))"
         ),
-        SOON,
+        // A minute until it looks no more, and half a minute that is counted.
+        2 * SOON,
     )?;
     ensure!(counted.status == 0, "the launcher has more threads than one: {counted}");
     ensure!(counted.stdout.trim() == "0", "the launcher woke {} times in 30 s of an idle guest", counted.stdout.trim());

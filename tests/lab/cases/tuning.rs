@@ -90,6 +90,7 @@ fn a_tuned_host_is_tuned_for_the_run_and_restored_after_it() -> Result<()> {
             &lab;
             messages_of_the_guests_device_go_to_its_cpu_also_after_a_restart,
             irqbalance_stands_still_for_the_run,
+            a_vcpu_in_real_time_is_so_and_its_guest_ends_as_others_do,
         );
         lab.finish()?;
     }
@@ -217,6 +218,25 @@ fn irqbalance_stands_still_for_the_run(lab: &Lab) -> Result<()> {
         before.diff(&lab.snapshot_of_host()?).except(&["irq ", "run /run/irqbalance/", "run /run/systemd/namespace-"]);
     ensure!(left.is_empty(), "left behind:\n{left}\n{recovered}");
     lab.sh("systemctl stop irqbalance").map(drop)
+}
+
+/// On a CPU that a partition gives it; QEMU's other threads are as always.
+fn a_vcpu_in_real_time_is_so_and_its_guest_ends_as_others_do(lab: &Lab) -> Result<()> {
+    let text = machine("").replace("vcpus: 1", &format!("pin: \"{GUEST}\", scheduler: Fifo(3)"));
+    let file = lab.install_machine("real-time", &text)?;
+    lab.sh(": >/run/lab/guest.log")?;
+    let job = lab.start(&format!("exec /lab/bin/vfio-run -v {file}"))?;
+    job.wait_until("grep -q READY /run/lab/guest.log", GUEST_BOOT)?;
+    let threads = lab.sh("for thread in /proc/$(pgrep -x qemu-system-x86)/task/*; do
+             echo $(<$thread/comm): $(chrt -p ${thread##*/} | sed 's/.*: //')
+         done | sort -u")?;
+    let (real, others): (Vec<&str>, Vec<&str>) = threads.lines().partition(|line| line.contains("FIFO"));
+    ensure!(real == ["CPU 0/KVM: SCHED_FIFO|SCHED_RESET_ON_FORK 3"], "{threads}");
+    ensure!(!others.is_empty() && others.iter().all(|line| line.contains(": SCHED_OTHER 0")), "{threads}");
+    lab.sh("/lab/bin/vfio-run stop real-time")?;
+    let ended = job.wait(ENDS)?;
+    ensure!(ended.status == 0, "{ended}");
+    Ok(())
 }
 
 /// A host with a desktop, and a tuned machine that has its only GPU.

@@ -92,7 +92,7 @@ pub use error::{
     RecordError, UnitError,
 };
 pub use host::knob::Knob;
-pub use host::pool_lock::PoolLock;
+pub use host::pool_lock::{PoolLock, remove_dead_pool_lock};
 pub use host::writes::{Setting, UNMOVABLE_IRQ};
 pub use network::guest::NatGuest;
 pub use network::macvtap::MacvtapMode;

@@ -54,6 +54,17 @@ impl PoolLock {
     }
 }
 
+/// Removes the file of a launcher that died between its last page and the lock's end. One that is held, or is wanted by somebody
+/// who would make it anew, stays. `run`: the run directory of a machine.
+pub fn remove_dead_pool_lock(run: &Path) {
+    let path = run.with_file_name(FILE);
+    if path.symlink_metadata().is_ok()
+        && let Ok(file) = lock_file::take(&path)
+    {
+        drop(PoolLock { path, _file: file });
+    }
+}
+
 impl Drop for PoolLock {
     /// While it is still locked: one who waits for this file sees that it is gone.
     fn drop(&mut self) {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
 use super::restore::restore_host;
+use crate::change::remove_dead_pool_lock;
 use crate::host::Root;
 use crate::journal::{self, Journal};
 use crate::run::kept::folders::{self, is_run_dir};
@@ -89,6 +90,7 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
         if let Some(plan) = &plan {
             folders::remove_display(&plan.paths.display);
         }
+        remove_dead_pool_lock(run_dir);
         lock.remove_folder()?;
     }
     Ok(Recovered::Restored { left })
@@ -153,5 +155,25 @@ mod tests {
         assert!(matches!(&recovered, Recovered::Restored { left } if left.is_empty()), "{recovered:?}");
         assert_eq!(start_time(pid), None);
         assert!(!run_dir.exists());
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_the_pool_that_a_dead_launcher_left_goes_and_one_that_is_held_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (runs, root) = (dir.path().join("vfio-run"), Root::new(dir.path()));
+        let dead = || {
+            let run_dir = runs.join("tiny");
+            std::fs::create_dir_all(&run_dir).unwrap();
+            drop(Journal::open(&run_dir).unwrap());
+            run_dir
+        };
+        let run_dir = dead();
+        let held = std::fs::File::create(runs.join(".pool")).unwrap();
+        held.try_lock().unwrap();
+        recover(&run_dir, &root, Orphan::GoesOn).await.unwrap();
+        assert!(!run_dir.exists() && runs.join(".pool").exists());
+        drop(held);
+        recover(&dead(), &root, Orphan::GoesOn).await.unwrap();
+        assert!(!runs.exists());
     }
 }

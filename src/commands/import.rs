@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::shared::planned;
 use crate::cli::{ImportArgs, OutputArgs};
 use crate::host::Root;
-use crate::import::{self, Beside, Imported, Scripts};
+use crate::import::{self, Beside, Imported, MAX_TEXT, Scripts};
 use crate::report;
 use crate::units::exit;
 
@@ -17,8 +17,6 @@ use crate::units::exit;
 const DOMAINS: &str = "/etc/libvirt/qemu";
 /// Where libvirt looks for hooks.
 const HOOKS: &str = "/etc/libvirt/hooks";
-/// Larger than any domain or script.
-const MAX_TEXT: usize = 1 << 20;
 
 /// Makes a machine file from a domain.
 pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
@@ -27,17 +25,16 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     if let Some(folder) = args.hooks.as_ref().filter(|folder| !folder.is_dir()) {
         bail!("{} is no folder; libvirt's hooks are in {HOOKS}", folder.display());
     }
-    let target =
-        args.output.as_deref().map(std::path::absolute).transpose().context("cannot tell where the file is")?;
+    let target = args.output.as_deref().map(super::disk::absolute).transpose()?;
     if let Some(target) = target.as_ref().filter(|target| target.symlink_metadata().is_ok()) {
         bail!("{} exists already, and is not overwritten: name another file with `-o`", target.display());
     }
     let path = target.clone().unwrap_or_else(|| PathBuf::from("/machine.ron"));
-    let (here, folder) = (Root::new("/"), args.hooks.as_deref().map(super::disk::absolute).transpose()?);
-    let scripts = |root, folder, named| Scripts { root, folder, named, host: Some(root) };
+    let folder = args.hooks.as_deref().map(super::disk::absolute).transpose()?;
+    let scripts = |folder, named| Scripts { root: &root, folder, named, host: Some(&root) };
     let hooks = match (&folder, &args.libvirt) {
-        (Some(folder), _) => Some(scripts(&here, folder.as_path(), true)),
-        (None, Some(_)) => Some(scripts(&root, Path::new(HOOKS), false)),
+        (Some(folder), _) => Some(scripts(folder.as_path(), true)),
+        (None, Some(_)) => Some(scripts(Path::new(HOOKS), false)),
         (None, None) => None,
     };
     let beside = Beside { root: Some(&root), hooks, path: &path };
@@ -81,7 +78,7 @@ fn read(args: &ImportArgs, root: &Root) -> Result<(String, String)> {
             ("standard input".to_owned(), bytes)
         }
         (None, Some(path)) => {
-            let bytes = Root::new("/").bytes(super::disk::absolute(path)?, MAX_TEXT);
+            let bytes = root.bytes(super::disk::absolute(path)?, MAX_TEXT);
             (path.display().to_string(), bytes.with_context(|| format!("cannot read {}", path.display()))?)
         }
         (None, None) => bail!("name a domain's file, or `--libvirt NAME`"),

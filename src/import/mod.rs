@@ -21,7 +21,7 @@ use serde::Serialize;
 
 pub use account::{Entry, Place, Verdict};
 pub use hooks::Scripts;
-pub use xml::Unreadable;
+pub use xml::{MAX_TEXT, Unreadable};
 
 use account::Account;
 use context::Context;

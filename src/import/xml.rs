@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use roxmltree::{Document, ParsingOptions};
 use serde::Serialize;
 
+use crate::units::printable_start;
+
 /// An element.
 pub type Node<'d> = roxmltree::Node<'d, 'd>;
 
@@ -169,9 +171,7 @@ pub fn place(node: Node, name: &str) -> Place {
     };
     let line = node.document().text_pos_at(range.start).row;
     let tag = node.tag_name().name();
-    let value = |value: &str| {
-        value.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>()
-    };
+    let value = |value: &str| printable_start(value, SHOWN);
     let written = match (name, text(node)) {
         (TEXT, "") => format!("<{tag}>"),
         (TEXT, inside) => format!("<{tag}>{}", value(inside)),

@@ -31,7 +31,7 @@ pub use origin::Origin;
 pub use pci_address::PciAddress;
 pub use pci_ids::PciIds;
 pub use pci_slot::PciSlot;
-pub use printable::{printable, printable_up_to};
+pub use printable::{printable, printable_start, printable_up_to};
 pub use size::Size;
 pub use stage::Stage;
 pub use subnet::Subnet;

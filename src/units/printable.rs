@@ -16,6 +16,11 @@ pub fn printable_up_to(text: &str, bytes: usize) -> String {
     printable(&text[..end]) + rest
 }
 
+/// The same of its first characters, for a part of a list.
+pub fn printable_start(text: &str, characters: usize) -> String {
+    printable(&text.chars().take(characters).collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +33,11 @@ mod tests {
         );
         assert_eq!(printable_up_to("Maus", 4), "Maus");
         assert_eq!(printable_up_to("aé\n", 2), "a…");
+    }
+
+    #[test]
+    fn the_start_of_a_text_is_counted_in_characters() {
+        assert_eq!(printable_start("é\u{1b}[2Jab", 5), "é\u{fffd}[2J");
+        assert_eq!(printable_start("a", 5), "a");
     }
 }

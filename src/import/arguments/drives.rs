@@ -5,7 +5,6 @@ use std::path::Path;
 use super::option::Members;
 use super::state::{Became, State};
 use crate::import::context::Context;
-use crate::import::domain::empty_disk;
 use crate::machine::{Bus, Cache, Discard, Disk, Firmware, Media, Uefi};
 use crate::units::DiskFormat;
 
@@ -52,14 +51,14 @@ fn of_file(path: &str) -> Disk {
     Disk {
         file: Some(path.into()),
         format: (!ends && path.contains("qcow")).then_some(DiskFormat::Qcow2),
-        ..empty_disk()
+        ..Disk::default()
     }
 }
 
 /// A drive's own members.
 fn of(members: &Members) -> Option<Disk> {
     let file = members.get("file").or(members.get("filename"));
-    let mut disk = file.map_or_else(empty_disk, of_file);
+    let mut disk = file.map_or_else(Disk::default, of_file);
     let remote = file.is_some_and(|file| !Path::new(file).is_absolute() && file.contains(':'));
     // What the guest writes is thrown away then; no field says that, so QEMU gets the drive as it was.
     if remote || members.on("snapshot") == Some(true) {

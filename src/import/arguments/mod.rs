@@ -15,7 +15,7 @@ use super::account::Verdict;
 use super::context::Context;
 use super::xml::Node;
 use crate::machine::{Firmware, Smbios, SmbiosFields};
-use crate::units::{PciAddress, Size};
+use crate::units::{PciAddress, Size, printable_start};
 pub use devices::{given, property};
 pub use option::Members;
 use state::{Became, State};
@@ -150,9 +150,7 @@ fn enter(cx: &mut Context, Became(verdict, why): &Became, words: &[Word]) {
     }
     if let Some(At::Line(file, line)) = words.first().map(|word| &word.at) {
         let text: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
-        let text: String =
-            text.join(" ").chars().take(100).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        cx.account.line(*verdict, file, *line, &text, why);
+        cx.account.line(*verdict, file, *line, &printable_start(&text.join(" "), 100), why);
     }
 }
 

@@ -83,7 +83,7 @@ fn one(cx: &mut Context, node: Node, devices: Node) -> Option<Found> {
         return None;
     }
     cx.take(node, &["type", "device"]);
-    let mut found = Found { disk: empty(), order: None, comments: Vec::new() };
+    let mut found = Found { disk: Disk::default(), order: None, comments: Vec::new() };
     found.disk.media = Some(media);
     if let (Some(source), Some(path)) = (source, path) {
         found.disk.file = Some(file(cx, &mut found.comments, source, path, kind));
@@ -106,26 +106,6 @@ pub fn of_order(class: char) -> Option<Media> {
         'c' => Some(Media::Disk),
         'd' => Some(Media::Cd),
         _ => None,
-    }
-}
-
-/// A disk of which nothing is said.
-pub fn empty() -> Disk {
-    Disk {
-        file: None,
-        id: None,
-        media: None,
-        bus: None,
-        queues: None,
-        format: None,
-        cache: None,
-        aio: None,
-        discard: None,
-        iothread: None,
-        read_only: None,
-        serial: None,
-        sector: None,
-        boot: None,
     }
 }
 

@@ -22,7 +22,7 @@ use super::context::Context;
 use super::rules;
 use super::xml::{Node, child};
 
-pub use disks::{empty as empty_disk, of_order as disk_of_order};
+pub use disks::of_order as disk_of_order;
 pub use family::{of as family, of_script as family_of_script};
 pub use general::possible_name;
 pub use hostdev::together as cards;

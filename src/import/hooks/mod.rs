@@ -15,7 +15,7 @@ use std::path::Path;
 
 use crate::import::account::Verdict;
 use crate::import::context::Context;
-use crate::units::Stage;
+use crate::units::{Stage, printable_start};
 
 pub use find::Scripts;
 use find::{Hook, MAX_SCRIPTS, stage_of};
@@ -31,20 +31,9 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
     while let Some(hook) = open.pop() {
         if is_dispatcher(&hook) {
             let words = "it calls the scripts of `qemu.d`, which are read";
-            let lines = hook
-                .text
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-            for (index, line) in lines {
-                let shown: String = line.trim().chars().take(80).collect();
-                cx.account.line(
-                    Verdict::LeftOut,
-                    &hook.name,
-                    u32::try_from(index + 1).unwrap_or(u32::MAX),
-                    &shown,
-                    words,
-                );
+            let lines = (1..).zip(hook.text.lines().map(str::trim));
+            for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+                cx.account.line(Verdict::LeftOut, &hook.name, number, &printable_start(line, 80), words);
             }
             continue;
         }
@@ -55,27 +44,12 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
             if command.control {
                 stage = stage_of(&command.words.join(" ")).unwrap_or(stage);
             }
-            if let Some(other) = called(command, scripts, stage)
-                .filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()))
-            {
-                cx.account.line(
-                    Verdict::LeftOut,
-                    &hook.name,
-                    command.line,
-                    &command.shown(),
-                    "it calls a script that is read too",
-                );
-                open.push(other);
-                continue;
-            }
-            if called_before(command, &seen) {
-                cx.account.line(
-                    Verdict::LeftOut,
-                    &hook.name,
-                    command.line,
-                    &command.shown(),
-                    "it calls a script that is read too",
-                );
+            let other = called(command, scripts, stage)
+                .filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()));
+            if other.is_some() || called_before(command, &seen) {
+                let words = "it calls a script that is read too";
+                cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);
+                open.extend(other);
                 continue;
             }
             enter(cx, &hook.name, command, &functions, stage);

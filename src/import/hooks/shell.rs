@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::tokens::{Reader, SPLIT, Token};
+use crate::units::printable_start;
 
 /// What one script may have of commands, words and characters of a word.
 const MAX_COMMANDS: usize = 4096;
@@ -37,7 +38,7 @@ impl Command {
         if let Some(output) = &self.output {
             text.push_str(&format!(" > {output}"));
         }
-        text.chars().take(100).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+        printable_start(&text, 100)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::machine::explicit_none;
 use crate::units::DiskFormat;
 
 /// One disk, CD drive, or SCSI device of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// The image file or block device. Name a block device by `/dev/disk/by-id/…`, which stays the same. Left out with

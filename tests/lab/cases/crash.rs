@@ -68,11 +68,16 @@ impl Desk {
     pub fn on(lab: Lab, machine: &str, rests: Rests) -> Result<Self> {
         lab.load_kvm()?;
         lab.sh(DESKTOP)?;
-        lab.install_machine("only", machine)?;
+        Self { before: Snapshot::default(), lab, rests }.with_machine(machine)
+    }
+
+    /// The same with another machine.
+    pub fn with_machine(mut self, machine: &str) -> Result<Self> {
+        self.lab.install_machine("only", machine)?;
         // Asks QEMU what it can do, which all runs find in the cache.
-        lab.run_for(&format!("/lab/bin/vfio-run check {FILE}"), GUEST_BOOT)?.ok()?;
-        let before = lab.snapshot_of_host()?;
-        Ok(Self { lab, before, rests })
+        self.lab.run_for(&format!("/lab/bin/vfio-run check {FILE}"), GUEST_BOOT)?.ok()?;
+        self.before = self.lab.snapshot_of_host()?;
+        Ok(self)
     }
 
     /// Whether the host is as it was, nothing more and nothing less.

@@ -43,7 +43,9 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
             let file = must.or(files.last()).context("a change of no files")?;
             read_only(file["path"].as_str().unwrap_or_default().to_owned())
         }
-        "huge_pages" => read_only("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages".to_owned()),
+        "huge_pages" => {
+            read_only(format!("/sys/devices/system/node/node{}/hugepages/hugepages-2048kB/nr_hugepages", what["node"]))
+        }
         "leave_console" => read_only(format!("/sys/class/vtconsole/{}/bind", text("name"))),
         "bind_driver" => read_only(format!("/sys/bus/pci/devices/{}/driver_override", text("address"))),
         "stop_unit" => Fault {

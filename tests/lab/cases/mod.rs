@@ -32,6 +32,7 @@ mod random;
 mod rehearse;
 mod second;
 mod session;
+mod setups;
 mod shares;
 mod shutdown;
 mod tuning;

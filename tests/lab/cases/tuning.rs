@@ -12,6 +12,7 @@ use super::passthrough::{SOON, machine, prepare};
 use super::random::killed_at_any_moment;
 use crate::kit::host::at;
 use crate::kit::lab::Lab;
+use crate::kit::stuck::is_stuck;
 use crate::kit::thorough;
 
 const GUEST_BOOT: Duration = Duration::from_secs(300);
@@ -153,13 +154,6 @@ fn a_tuned_host_that_gives_its_gpu_gets_all_back_whenever_its_launcher_dies() ->
 /// How many hosts a series of kills may use up.
 const MOST_HOSTS: u32 = 20;
 
-/// Whether a processor is stuck in the emulator, by what the kernel says of it: its timer never fires again, or it never leaves its
-/// idle loop although its timer does.
-fn is_stuck(lab: &Lab) -> bool {
-    let stuck = "dmesg | grep -qE \"kthread timer wakeup didn't happen|soft lockup - CPU#[0-9]+ stuck for .*swapper\"";
-    lab.run(stuck).is_ok_and(|found| found.status == 0)
-}
-
 fn messages_of_the_guests_device_go_to_its_cpu_also_after_a_restart(lab: &Lab) -> Result<()> {
     let more = format!(r#"{TUNED}, memory: (size: "256 MiB", pages: Huge("2 MiB")), pci: ["{}"]"#, at::NVME);
     let file = lab.install_machine("tuned", &linux_machine("", &more))?;
@@ -260,13 +254,14 @@ fn a_vcpu_in_real_time_is_so_and_its_guest_ends_as_others_do(lab: &Lab) -> Resul
 fn tuned_desk(release: &str) -> Result<Desk> {
     let lab = Lab::variant("numa", release).start()?;
     lab.sh(AS_IT_WAS)?;
-    Desk::on(lab, &tuned_machine(), Rests { when: "true", except: &[] })
+    Desk::on(lab, &tuned_machine("Partition"), Rests { when: "true", except: &[] })
 }
 
-fn tuned_machine() -> String {
+fn tuned_machine(isolate: &str) -> String {
+    let tuned = TUNED.replace("host: (", &format!("host: (isolate: {isolate}, "));
     format!(
         r#"(guest: Other, accelerator: Kvm, memory: (size: "64 MiB", pages: Huge("2 MiB")), networks: [],
-            serial: File("/run/lab/guest.log"), {TUNED}, {OBEDIENT})"#
+            serial: File("/run/lab/guest.log"), {tuned}, {OBEDIENT})"#
     )
 }
 
@@ -284,7 +279,7 @@ fn a_killed_launchers_tuning_is_undone(desk: &Desk) -> Result<()> {
 
 /// Without a partition: its files are made for the run, so none can be made read-only before.
 fn a_change_that_fails_has_all_before_it_undone(desk: &Desk) -> Result<()> {
-    desk.lab.install_machine("only", &tuned_machine().replace("host: (", "host: (isolate: None, "))?;
+    desk.lab.install_machine("only", &tuned_machine("None"))?;
     let mut faults = faults(desk)?;
     if !thorough::is_on() {
         // The last of the tuning's changes, and one in the middle.

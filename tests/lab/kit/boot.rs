@@ -28,7 +28,7 @@ const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// What the emulator says when it trips over itself: `iotlb_to_section: Assertion … failed` was seen, of a processor that
 /// ran while another changed the address map.
-const CRASHED: &str = "Assertion `";
+pub const CRASHED: &str = "Assertion `";
 
 /// How often a boot that has said hello is looked at.
 const LOOK: Duration = Duration::from_millis(100);

@@ -19,6 +19,7 @@ pub mod plug;
 pub mod qmp;
 pub mod slots;
 pub mod snapshot;
+pub mod stuck;
 pub mod template;
 pub mod thorough;
 pub mod tools;

@@ -85,6 +85,15 @@ pub const VARIANTS: &[Variant] = &[
         },
     },
     Variant {
+        name: "workstation",
+        what: "four processors with frequencies to choose from; a GPU with the console and a second one; a page of 1 GiB",
+        on: NEWER,
+        build: |host| {
+            let host = host.gpu(Gpu::Primary).gpu(Gpu::Second).cpus("4 cores").memory(4096).frequencies();
+            host.kernel("hugepagesz=1G").kernel("hugepages=1")
+        },
+    },
+    Variant {
         name: "compositor",
         what: "one GPU, weston as display manager on it (Debian 13)",
         on: NEWER,

@@ -12,8 +12,8 @@ use nix::sys::signal::{SigSet, Signal};
 use proptest::prelude::*;
 use vfio_run::change::{
     Affinities, Cgroup, Change, ChangeError, CpusetController, ExclusiveCpus, FileError, Freeze, HugePages,
-    KernelThreads, Macvtap, MacvtapMode, NarrowSlices, Nat, NodeFolder, Own, Partition, Setting, SharedFile, TakeUsb,
-    VcpuGroup, Write, Writes, affinity, unattended,
+    KernelThreads, Macvtap, MacvtapMode, NarrowSlices, Nat, NodeFolder, Own, OwnSlice, Partition, Setting, SharedFile,
+    TakeUsb, VcpuGroup, Write, Writes, affinity, unattended,
 };
 use vfio_run::host::Root;
 use vfio_run::journal::{Journal, MakeError, Record, open_changes};
@@ -175,7 +175,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         let to = cpus.iter().copied().find(|cpu| *cpu != cpus[n]).unwrap_or(cpus[n]);
         KernelThreads { away_from: [cpus[n]].into_iter().collect(), to: [to].into_iter().collect() }.into()
     });
-    let in_group = (0..7u32, proptest::collection::btree_set(1..6u32, 1..4)).prop_map(|(kind, cpus)| {
+    let in_group = (0..8u32, proptest::collection::btree_set(1..6u32, 1..4)).prop_map(|(kind, cpus)| {
         let (group, cpus): (PathBuf, CpuSet) = (Path::new("/").join(GROUP), cpus.into_iter().collect());
         match kind {
             0 => CpusetController { group, clears: cpus.len() > 1 }.into(),
@@ -193,6 +193,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
             }
             .into(),
             3 => Partition { group, cpus }.into(),
+            6 => OwnSlice { slice: "vfioruntest.slice".to_owned() }.into(),
             _ => Freeze { group }.into(),
         }
     });

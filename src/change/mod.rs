@@ -25,6 +25,7 @@ mod cgroup {
     pub mod freeze;
     mod lost_cpus;
     pub mod narrow_slices;
+    pub mod own_slice;
     pub mod partition;
     mod unit_cpus;
     pub mod vcpu_group;
@@ -110,6 +111,7 @@ step::changes! {
     cgroup::exclusive_cpus::ExclusiveCpus,
     cgroup::freeze::Freeze,
     cgroup::narrow_slices::NarrowSlices,
+    cgroup::own_slice::OwnSlice,
     cgroup::partition::Partition,
     cgroup::vcpu_group::VcpuGroup,
     desk::node_folder::NodeFolder,

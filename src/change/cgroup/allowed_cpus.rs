@@ -49,7 +49,7 @@ impl Step for AllowedCpus {
         }
         match populated {
             Some(true) => unit_cpus::set(root, &self.slice, &CpuSet::new())?,
-            Some(false) => unit_cpus::stop(&self.slice)?,
+            Some(false) => unit_cpus::stop(root, &self.slice)?,
             None => {}
         }
         unit_cpus::forget(root, &drop_in)?;

@@ -115,7 +115,7 @@ impl Step for NarrowSlices {
     fn undo(&self, root: &Root, _: &Nothing) -> Result<Undone, ChangeError> {
         let mut undone = self.widen(root)?;
         if unit_cpus::is_populated(root, &self.own) == Some(false) {
-            unit_cpus::stop(&self.own)?;
+            unit_cpus::stop(root, &self.own)?;
             undone = if undone == Undone::AlreadyBack { Undone::Restored } else { undone };
         }
         Ok(undone)

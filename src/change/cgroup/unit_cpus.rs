@@ -105,7 +105,11 @@ pub(super) fn is_populated(root: &Root, unit: &str) -> Option<bool> {
 }
 
 /// Ends a slice that nobody is in.
-pub(super) fn stop(slice: &str) -> Result<(), ChangeError> {
+pub(super) fn stop(root: &Root, slice: &str) -> Result<(), ChangeError> {
+    if !root.is_real() {
+        return std::fs::remove_dir_all(root.path(group(slice)))
+            .map_err(|error| FileError::io("remove", &group(slice))(error).into());
+    }
     ask(slice, async |systemd| systemd.stop(slice, Some(STOP_LIMIT)).await)
 }
 

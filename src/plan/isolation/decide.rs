@@ -6,9 +6,10 @@ use super::super::{Cgroup, Move, Placement};
 use super::in_the_way::InTheWay;
 use super::partition::{self, Isolation};
 use super::{slice, slices};
+use crate::change::OwnSlice;
 use crate::host::Cpusets;
 use crate::machine::{Isolate, Pin};
-use crate::units::CpuSet;
+use crate::units::{CpuSet, Origin};
 
 const FIELD: &str = "host.isolate";
 
@@ -56,6 +57,13 @@ pub(in super::super) fn decide(
     let InTheWay { detail, remedy, usual, .. } = match made {
         Ok((isolation, no_partition)) => {
             say(draft, severity, &isolation, no_partition);
+            // systemd makes it with the scope. That of a unit ends with the unit.
+            if let (Some(slice), Cgroup::Scope(_)) = (&isolation.slice, cgroup) {
+                draft.change(
+                    OwnSlice { slice: slice.clone() },
+                    Origin::Default("systemd keeps a slice whose scope has ended".to_owned()),
+                );
+            }
             // A vCPU in real time would keep from running whatever else is there.
             return Some(Isolation { required: required || placement.scheduler.is_some(), ..isolation });
         }

@@ -197,7 +197,7 @@ pub enum Command {
     /// standard error. `vfio-run man libvirt` tells what becomes of what.
     Import(ImportArgs),
     /// Show what is known about this host; with `--json`, for `plan --host`
-    Host,
+    Host(HostArgs),
     /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what forbids it
     Devices(DevicesArgs),
     /// Print the JSON schema of the machine file, for editors
@@ -455,6 +455,17 @@ pub struct DevicesArgs {
     /// Only graphics cards, with what shares their groups
     #[arg(long)]
     pub gpu: bool,
+}
+
+/// `host`.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Print the facts without what belongs to somebody, for a report of a fault
+    ///
+    /// Serial numbers, addresses of networks, UUIDs, and names of users, hosts, folders and machines are replaced, each by the
+    /// same stand-in throughout. Look through it before you publish it.
+    #[arg(long)]
+    pub anonymous: bool,
 }
 
 /// `man`.

@@ -87,6 +87,13 @@ fn a_captured_host_makes_the_same_plan() {
         for part in ["placement", "changes", "descriptors", "paths", "account"] {
             assert_eq!(here[part], there[part], "{part}");
         }
+        // Made anonymous it tells the same of what has no name, and nothing of who it is.
+        let clean = world.done(&["host", "--anonymous"]).with(0);
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert!(name.trim().len() < 4 || !clean.out.contains(name.trim()), "{}", name.trim());
+        let captured = world.file("anonymous.json", &clean.out);
+        let there = world.done(&["plan", "--json", "--host", captured.to_str().unwrap(), machine]).with(0).json();
+        assert_eq!(here["placement"], there["placement"]);
         let nonsense = world.file("nonsense.json", "[1]");
         let refused = world.done(&["plan", "--host", nonsense.to_str().unwrap(), machine]);
         assert!(refused.code != Some(0) && refused.err.contains("nonsense.json"), "{refused:?}");

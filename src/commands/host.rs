@@ -1,26 +1,37 @@
 //! `vfio-run host`.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::shared::planned;
-use crate::cli::OutputArgs;
+use crate::cli::{HostArgs, OutputArgs};
 use crate::host::pci::WantedPci;
-use crate::host::{CoreKind, Host, Wanted};
+use crate::host::{self, CoreKind, Host, Wanted};
 use crate::plan;
 use crate::report::{self, Table};
 use crate::units::exit;
 
-/// Shows what is known about this host; with `--json` in the form that `plan --host` takes.
-pub fn host(output: OutputArgs) -> Result<u8> {
+/// Shows what is known about this host; with `--json`, or made anonymous, in the form that `plan --host` takes.
+pub fn host(args: &HostArgs, output: OutputArgs) -> Result<u8> {
     // A machine may have any device, so a captured host has them all.
     let pci = Some(WantedPci { all: true, ..WantedPci::default() });
     let host = Host::read(&planned::root(), &Wanted { pci, ..plan::wanted_by_any() });
-    if output.json {
+    if args.anonymous {
+        let clean = host::anonymous(&host, &own_names()).context("these facts cannot be made anonymous")?;
+        report::json(&clean)?;
+    } else if output.json {
         report::json(&host)?;
     } else {
         report::say(&render(&host));
     }
     Ok(exit::OK)
+}
+
+/// What this host and its users are called.
+fn own_names() -> Vec<String> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let short = host.split('.').next().unwrap_or_default().to_owned();
+    let users = ["USER", "LOGNAME", "SUDO_USER"].into_iter().filter_map(|name| std::env::var(name).ok());
+    [host, short].into_iter().chain(users).collect()
 }
 
 fn render(host: &Host) -> String {

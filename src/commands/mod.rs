@@ -69,7 +69,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Recover(args) => recover::recover(&args, output),
         Command::Unit(args) => unit::unit(&args, output),
         Command::Import(args) => import::import(&args, output),
-        Command::Host => host::host(output),
+        Command::Host(args) => host::host(&args, output),
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {

@@ -3,6 +3,7 @@
 
 pub mod acpi;
 pub mod activity;
+mod anonymous;
 mod apparmor;
 mod block;
 mod boot;
@@ -42,6 +43,7 @@ mod user_network;
 mod virtiofsd;
 
 pub use acpi::AcpiTable;
+pub use anonymous::anonymous;
 pub(crate) use block::is_claimed;
 pub use boot::Boot;
 pub use cpus::{Cache, CacheKind, CoreKind, Cpu, Cpus};

@@ -99,7 +99,7 @@ pub use network::guest::NatGuest;
 pub use network::macvtap::MacvtapMode;
 pub use pci::remove_module::{Bound, FoundModule};
 pub use pci::revive::Rung;
-pub use record::{Before, Undone};
+pub use record::{Before, Nothing, Undone};
 pub use step::{Effect, Nature, Observed, Progress, Step, unattended};
 
 use crate::host::Root;

@@ -37,7 +37,7 @@ pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};
 pub use hooks::PlannedHook;
 pub use image_format::{ImageFormat, image_format};
-pub use isolation::Isolation;
+pub use isolation::{Isolation, can_leave_cpus};
 pub use make::plan;
 pub use placement::{Placement, Why};
 pub use process::cgroup::Cgroup;

@@ -12,3 +12,4 @@ mod tests;
 pub(super) use decide::decide;
 pub use partition::Isolation;
 pub(super) use real_time::check as check_real_time;
+pub use slices::can_leave_cpus;

@@ -65,7 +65,7 @@ pub(super) fn make(
 
 /// The units at the top that are no machine's own.
 pub(super) fn units(cpusets: &Cpusets) -> impl Iterator<Item = &String> {
-    cpusets.groups.iter().filter(|name| Cpusets::is_unit(name) && !is_machine(name))
+    cpusets.groups.iter().filter(|name| can_leave_cpus(name))
 }
 
 /// The groups at the top that systemd does not manage.
@@ -79,7 +79,7 @@ fn is_below_systemd(group: &str) -> bool {
     matches!(group.rsplit_once('.'), Some((_, "mount" | "socket" | "swap")))
 }
 
-/// Whether it is the slice of a machine.
-fn is_machine(group: &str) -> bool {
-    group.starts_with("vfiorun")
+/// Whether a group at the top is a unit of systemd's for the host's programs, and no machine's own slice.
+pub fn can_leave_cpus(group: &str) -> bool {
+    Cpusets::is_unit(group) && !group.starts_with("vfiorun")
 }

@@ -23,6 +23,7 @@ use super::drop_startup_pages::drop_startup_pages;
 use super::lasting::{Lasting, must_end};
 use super::log_limit::{LogLimit, cut_when_full};
 use super::partition_watch::{self, Looked, PartitionWatch};
+use super::slices_watch::{self, SlicesWatch};
 use super::switch_clock::SwitchClock;
 use super::throttle::Throttle;
 use crate::change::{Change, unattended};
@@ -61,6 +62,7 @@ enum Wakeup {
     Devices(Happened),
     MustEnd(End),
     PartitionChanged(std::io::Result<()>),
+    SliceBegun(std::io::Result<()>),
 }
 
 /// What a started guest is supervised with.
@@ -113,6 +115,7 @@ async fn run_loop(
     let isolation = isolate::standing(plan, journal);
     let mut partition = PartitionWatch::watch(isolation);
     let Running { qmp, log, mut console, switch, late, root } = running;
+    let mut slices = SlicesWatch::watch(isolation, &root);
     let mut guest = Guest {
         plan,
         qemu,
@@ -156,6 +159,7 @@ async fn run_loop(
             helper = processes.first_helper_ended() => Wakeup::HelperEnded(helper),
             happened = relay(console.as_mut()) => Wakeup::Console(happened),
             changed = partition_watch::changed(partition.as_ref()) => Wakeup::PartitionChanged(changed),
+            begun = slices_watch::begun(slices.as_ref()) => Wakeup::SliceBegun(begun),
             cut = cut_when_full(log_limit.as_ref()) => Wakeup::LogCut(cut),
         };
         match wakeup {
@@ -209,6 +213,15 @@ async fn run_loop(
             Wakeup::PartitionChanged(Err(error)) => {
                 tracing::warn!("whether the CPUs of {name} stay its own is not watched any more: {error}");
                 partition = None;
+            }
+            Wakeup::SliceBegun(Ok(())) => {
+                if let Some(slices) = &mut slices {
+                    slices.look(&root);
+                }
+            }
+            Wakeup::SliceBegun(Err(error)) => {
+                tracing::warn!("slices that begin from now on may use the CPUs of {name}: {error}");
+                slices = None;
             }
             Wakeup::LookForLife => guest.look_for_life().await,
             Wakeup::Devices(Happened::Plugged) => guest.follow_devices().await,

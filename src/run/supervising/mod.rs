@@ -14,6 +14,7 @@ mod log_limit;
 mod partition_watch;
 pub(super) mod reach_guest;
 mod signs_of_life;
+mod slices_watch;
 mod stdout;
 pub(super) mod switch_clock;
 pub(super) mod throttle;

@@ -62,18 +62,6 @@ impl PartitionWatch {
         watch().inspect_err(unwatched).ok()
     }
 
-    async fn changed(&self) -> io::Result<()> {
-        loop {
-            let mut ready = self.events.readable().await?;
-            let mut events = [0; 4096];
-            match rustix::io::read(ready.get_inner(), &mut events) {
-                Ok(_) => return Ok(()),
-                Err(Errno::AGAIN | Errno::INTR) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// What the partition is. It may say that it is one while the host has some of its CPUs, so that is asked too.
     fn read(&self) -> io::Result<String> {
         let text = |path| std::fs::read_to_string(path).map(|text| text.trim_end().to_owned());
@@ -106,8 +94,21 @@ impl PartitionWatch {
 /// Waits until the partition's file has changed; for ever if nothing is watched.
 pub(super) async fn changed(watch: Option<&PartitionWatch>) -> io::Result<()> {
     match watch {
-        Some(watch) => watch.changed().await,
+        Some(watch) => happens(&watch.events).await,
         None => pending().await,
+    }
+}
+
+/// Waits for an event of what is watched, and takes all that there are.
+pub(super) async fn happens(watched: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut ready = watched.readable().await?;
+        let mut events = [0; 4096];
+        match rustix::io::read(ready.get_inner(), &mut events) {
+            Ok(_) => return Ok(()),
+            Err(Errno::AGAIN | Errno::INTR) => ready.clear_ready(),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -133,7 +134,7 @@ mod tests {
         let invalid = "isolated invalid (Cpu list in cpuset.cpus not exclusive)";
         for _ in 0..REPAIRS {
             std::fs::write(&file, invalid).unwrap();
-            watch.changed().await.unwrap();
+            changed(Some(&watch)).await.unwrap();
             assert_eq!(watch.look(), Looked::Repaired { found: invalid.to_owned() });
             assert_eq!(std::fs::read_to_string(&file).unwrap(), "isolated");
         }

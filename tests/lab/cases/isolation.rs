@@ -341,8 +341,17 @@ fn slices_leave_the_cpus_and_masks_come_back(host: &Host) -> Result<()> {
     // One has nowhere else to go, the other stays where it was.
     let kept = [host.cpus_of("kept-2")?, host.cpus_of("kept-1")?];
     ensure!(kept == ["0-1", "1"], "{kept:?}");
+    // A slice that begins now leaves the CPUs too, and has what it had when the guest has ended.
+    let lab = &host.lab;
+    lab.sh("systemd-run --slice=late.slice --unit=late.service sleep infinity")?;
+    let late =
+        |cpus: &str| format!("[ \"$(cat /sys/fs/cgroup/late.slice/cpuset.cpus.effective 2>/dev/null)\" = {cpus} ]");
+    job.wait_until(&late("0-1"), END)?;
     let ended = host.stop(job, "tiny")?;
     host.kept_programs_are_back()?;
+    let back = lab.sh("systemctl show -P AllowedCPUs late.slice; sed -n 's/^Cpus_allowed_list:\\t//p' /proc/$(systemctl show -P MainPID late)/status; ls /run/systemd/system.control /run/systemd/transient | grep late.slice; true")?;
+    ensure!(back.trim() == "0-3", "late.slice, its program's CPUs, and what systemd keeps: {back:?}");
+    lab.sh("systemctl stop late.service late.slice")?;
     host.is_as_before("a run", &ended)
 }
 

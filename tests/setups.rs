@@ -6,6 +6,8 @@
 
 #[path = "setups/carried.rs"]
 mod carried;
+#[path = "setups/import.rs"]
+mod import;
 #[path = "golden/input.rs"]
 mod input;
 #[path = "setups/libvirt.rs"]

@@ -123,7 +123,7 @@ impl Line<'_> {
                 _ => below(name, key),
             };
             let lead = LEADS.iter().find(|(member, ..)| member == key);
-            // Another object's `file` is one.
+            // The `file` of other options is a path.
             let lead = lead.filter(|_| key != "file" || option.name == "-blockdev");
             match (&**key, lead) {
                 (key, _) if own(key) => {}

@@ -6,12 +6,20 @@
 
 #[path = "setups/carried.rs"]
 mod carried;
+#[path = "setups/import.rs"]
+mod import;
 #[path = "golden/input.rs"]
 mod input;
+#[path = "setups/libvirt.rs"]
+mod libvirt;
+#[path = "setups/model.rs"]
+mod model;
 #[path = "setups/mutants.rs"]
 mod mutants;
 #[path = "setups/table.rs"]
 mod table;
+#[path = "setups/words.rs"]
+mod words;
 
 use std::path::Path;
 

@@ -18,6 +18,8 @@ pub struct Context<'r> {
     pub comments: BTreeMap<String, Vec<String>>,
     /// The host, for what only it can tell; `None` if the domain is of another.
     pub root: Option<&'r Root>,
+    /// The same host, if it is the one that the domain is of: it has every PCI function that the domain passes through.
+    pub home: Option<&'r Root>,
 }
 
 impl Context<'_> {

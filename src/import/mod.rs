@@ -78,6 +78,7 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
         machine: empty(guest, size)?,
         comments: BTreeMap::new(),
         root: beside.root,
+        home: beside.root.filter(|root| domain::is_of(element, root)),
     };
     domain::read(&mut cx, element);
     if let Some(scripts) = beside.hooks {
@@ -95,7 +96,8 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
 pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unreadable> {
     let found = script::find(text)?;
     let machine = empty(domain::family_of_script(text), Size::bytes(script::MEMORY))?;
-    let mut cx = Context { account: Account::default(), machine, comments: BTreeMap::new(), root: beside.root };
+    let mut cx =
+        Context { account: Account::default(), machine, comments: BTreeMap::new(), root: beside.root, home: None };
     cx.machine.name = script::name(file);
     script::read(&mut cx, file, &found);
     if let Some(folder) = std::path::absolute(file).ok().as_deref().and_then(Path::parent) {

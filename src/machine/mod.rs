@@ -33,7 +33,7 @@ pub use subjects::firmware::{Firmware, Kernel, Uefi};
 pub use subjects::guest::{Guest, Rtc, Sleep};
 pub use subjects::handover::{DisplayManager, Handover, Holders};
 pub use subjects::hooks::{Hook, Hooks};
-pub use subjects::host::{DevicePlace, Frequency, HostTuning, Isolate, Place as HostPlace, ThpDefrag};
+pub use subjects::host::{DevicePlace, Frequency, HostTuning, Isolate, Place as HostPlace, ThpDefrag, Tune};
 pub use subjects::input::{Input, InputDevice, Toggle};
 pub use subjects::looking_glass::LookingGlass;
 pub use subjects::memory::{Memory, Numa, Pages};

@@ -227,7 +227,10 @@ pub fn audio(cx: &mut Context, members: &Members) -> Option<Became> {
         Audio::None => Sound::default(),
         known => known.sound().map(|(_, sound)| sound.clone()).unwrap_or_default(),
     };
-    cx.machine.audio = audio(before);
+    // In microseconds; what the guest's card plays waits there.
+    let buffer = members.get("out.latency").or(members.get("out.buffer-length"));
+    let latency = buffer.and_then(|us| us.parse::<u32>().ok()).map(|us| us / 1000).filter(|ms| (2..=1000).contains(ms));
+    cx.machine.audio = audio(Sound { latency_ms: latency.or(before.latency_ms), ..before });
     Some(Became(
         crate::import::account::Verdict::TakenOver,
         "the sound goes to the server of the user whose desktop it is; vfio-run finds its socket".to_owned(),

@@ -23,10 +23,17 @@ pub fn read(cx: &mut Context, root: Node) {
             .attribute("timeout")
             .and_then(|ms| ms.parse::<u32>().ok())
             .map_or(MENU, |ms| ms.div_ceil(1000).clamp(1, 60));
-        if menu.attribute("enable") == Some("yes") {
-            cx.machine.boot_menu = Some(wait);
+        let enabled = menu.attribute("enable") == Some("yes");
+        if enabled && sources(root) == 1 {
+            cx.left(
+                menu,
+                &["enable", "timeout"],
+                "there is one thing to boot from; `boot_menu: 3` shows the menu anyway",
+            );
+        } else {
+            cx.machine.boot_menu = Some(wait).filter(|_| enabled);
+            cx.take(menu, &["enable", "timeout"]);
         }
-        cx.take(menu, &["enable", "timeout"]);
     }
     if let Some(bios) = child(os, "bios") {
         cx.left(bios, &[ALL], "SeaBIOS shows its messages on the screen, and does not restart by itself");
@@ -49,6 +56,13 @@ pub fn read(cx: &mut Context, root: Node) {
             cx.take(table, &["type", TEXT]);
         }
     }
+}
+
+/// How many things there are to boot from.
+fn sources(root: Node) -> usize {
+    let Some(devices) = child(root, "devices") else { return 0 };
+    let given = children(devices, "hostdev").filter(|node| child(*node, "boot").is_some());
+    children(devices, "disk").count() + given.count()
 }
 
 fn firmware(cx: &mut Context, os: Node) {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::Root;
 use crate::import::account::ALL;
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children};
 use crate::machine::{PciDevice, Property, UsbDevice};
-use crate::units::{PciAddress, PciSlot, UsbIds, UsbPort};
+use crate::units::{PciAddress, PciIds, PciSlot, UsbIds, UsbPort};
 
 /// A function that is passed through.
 type Function = (PciAddress, PciDevice);
@@ -44,6 +45,23 @@ pub fn read(cx: &mut Context, devices: Node) -> BTreeMap<String, PciAddress> {
     aliases
 }
 
+/// Whether a domain is of this host: every PCI function that it passes through is there.
+pub fn is_of(domain: Node, root: &Root) -> bool {
+    let Some(devices) = child(domain, "devices") else { return false };
+    let given = children(devices, "hostdev").filter(|node| node.attribute("type") == Some("pci"));
+    let mut addresses = given.map(|node| address(child(child(node, "source")?, "address")?)).peekable();
+    addresses.peek().is_some() && addresses.all(|address| address.is_some_and(|address| ids(root, address).is_some()))
+}
+
+/// What a function of the host is.
+fn ids(root: &Root, address: PciAddress) -> Option<PciIds> {
+    let part = |name: &str| {
+        let text = root.text(format!("/sys/bus/pci/devices/{address}/{name}"))?;
+        Some(text.trim().strip_prefix("0x")?.to_owned())
+    };
+    format!("{}:{}", part("vendor")?, part("device")?).parse().ok()
+}
+
 /// The address of a function as libvirt writes it: in hexadecimal with `0x`, or in decimal.
 pub fn address(node: Node) -> Option<PciAddress> {
     let number = |name: &str| -> Option<u32> {
@@ -67,6 +85,7 @@ fn pci(cx: &mut Context, node: Node) -> Option<Function> {
     cx.done(node, &["managed"], "vfio-run takes the device from its driver, and gives it back");
     cx.done(source, &["writeFiltering"], "QEMU decides it");
     let mut device = PciDevice::at(address.into());
+    device.expect = cx.home.and_then(|root| ids(root, address));
     if let Some(rom) = child(node, "rom") {
         let file = rom.attribute("file");
         device.rom = file.map(Into::into);

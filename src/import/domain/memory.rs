@@ -1,9 +1,10 @@
 //! Memory, and the pages that back it.
 
+use crate::host::Root;
 use crate::import::account::{ALL, TEXT};
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children, text};
-use crate::machine::{Machine, Pages};
+use crate::machine::Pages;
 use crate::units::Size;
 
 /// The size that an element with a unit says; libvirt's default is KiB.
@@ -31,7 +32,6 @@ pub fn scaled(number: &str, unit: &str) -> Option<Size> {
 
 /// Reads the memory.
 pub fn read(cx: &mut Context, root: Node) {
-    let passthrough = given_devices(&cx.machine, root);
     let written = child(root, "memory").and_then(|node| Some((node, size(node, "KiB")?)));
     if let Some((node, written)) = written {
         cx.take(node, &["unit"]);
@@ -43,7 +43,7 @@ pub fn read(cx: &mut Context, root: Node) {
             }
             _ => cx.done(node, &["dumpCore"], "a core dump of QEMU leaves the guest's memory out"),
         }
-        backing(cx, root, passthrough);
+        backing(cx, root);
         round(cx, node, written);
     }
     let Some(current) = child(root, "currentMemory") else { return };
@@ -56,13 +56,6 @@ pub fn read(cx: &mut Context, root: Node) {
         (Some(_), Some(_)) => cx.done(current, &[ALL], "the guest has all of its memory from the start"),
         _ => {}
     }
-}
-
-/// Whether a device of the host is passed through.
-fn given_devices(machine: &Machine, root: Node) -> bool {
-    let devices = child(root, "devices");
-    !machine.pci.is_empty()
-        || devices.is_some_and(|devices| children(devices, "hostdev").any(|d| d.attribute("type") == Some("pci")))
 }
 
 /// Memory is whole pages; libvirt rounds up too.
@@ -84,10 +77,10 @@ fn round(cx: &mut Context, node: Node, written: Size) {
     }
 }
 
-fn backing(cx: &mut Context, root: Node, passthrough: bool) {
+fn backing(cx: &mut Context, root: Node) {
     let Some(backing) = child(root, "memoryBacking") else { return };
     if let Some(huge) = child(backing, "hugepages") {
-        let page = child(huge, "page").and_then(|page| size_attribute(page));
+        let page = child(huge, "page").and_then(|page| size_attribute(page)).or_else(|| usual_page(cx.home?));
         cx.machine.memory.pages = Pages::Huge(page.unwrap_or(Size::bytes(2 * Size::MIB)));
         cx.taken(huge, &[TEXT], "vfio-run reserves the huge pages for the run, so nothing else need do it");
         if let Some(page) = child(huge, "page") {
@@ -101,12 +94,8 @@ fn backing(cx: &mut Context, root: Node, passthrough: bool) {
     }
     let huge = matches!(cx.machine.memory.pages, Pages::Huge(_));
     if let Some(node) = child(backing, "locked") {
-        if passthrough || huge {
-            cx.done(node, &[TEXT], "devices that are passed through, and huge pages, keep the guest's memory in place");
-        } else {
-            cx.machine.memory.lock = true;
-            cx.take(node, &[TEXT]);
-        }
+        cx.machine.memory.lock = true;
+        cx.take(node, &[TEXT]);
     }
     if let Some(node) = child(backing, "access") {
         let shares = child(root, "devices").is_some_and(|devices| child(devices, "filesystem").is_some());
@@ -132,6 +121,13 @@ fn backing(cx: &mut Context, root: Node, passthrough: bool) {
     if let Some(node) = child(backing, "discard") {
         cx.done(node, &[TEXT], "memory is the kernel's again when QEMU ends");
     }
+}
+
+/// The size of huge pages that the host takes if nobody says one, as libvirt does.
+fn usual_page(root: &Root) -> Option<Size> {
+    let text = root.text_up_to("/proc/meminfo", 16 << 10)?;
+    let written = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    scaled(written.trim().strip_suffix("kB")?, "KiB")
 }
 
 fn size_attribute(node: Node) -> Option<Size> {

@@ -2,6 +2,7 @@
 //! nobody knows needs a person.
 
 mod boot;
+mod cores;
 mod cpu;
 mod disks;
 mod extra;
@@ -25,7 +26,7 @@ use super::xml::{Node, child};
 pub use disks::of_order as disk_of_order;
 pub use family::{of as family, of_script as family_of_script};
 pub use general::possible_name;
-pub use hostdev::together as cards;
+pub use hostdev::{is_of, together as cards};
 pub use input::{add as event_device, toggle};
 pub use memory::size;
 pub use parts::{looking_glass, shared_folder};

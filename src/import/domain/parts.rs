@@ -193,11 +193,20 @@ fn share(cx: &mut Context, node: Node) {
         tag: clean,
         folder: PathBuf::from(path),
         read_only: child(node, "readonly").is_some(),
-        owner: if node.attribute("accessmode") == Some("passthrough") { ShareOwner::Guest } else { ShareOwner::Folder },
+        // libvirt takes no other mode for virtiofs, and a Windows guest knows no owners of the host.
+        owner: match node.attribute("accessmode") {
+            Some("passthrough") if !cx.is_windows() => ShareOwner::Guest,
+            _ => ShareOwner::Folder,
+        },
         kind: if virtiofs { ShareKind::Auto } else { ShareKind::NineP },
     });
     for part in ["source", "target", "readonly"] {
         child(node, part).into_iter().for_each(|part| cx.take(part, &["dir", TEXT]));
+    }
+    if cx.is_windows() && node.attribute("accessmode") == Some("passthrough") {
+        let words =
+            "files that the guest makes belong to the folder's owner, not to root: Windows knows no owners of the host";
+        cx.improved(node, &["accessmode"], words);
     }
     cx.take(node, &["type", "accessmode"]);
     if let Some(driver) = child(node, "driver") {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cores::{self, Better};
+
 use crate::import::account::ALL;
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children};
@@ -27,24 +29,52 @@ pub fn read(cx: &mut Context, root: Node) {
         pins.insert(vcpu, set);
         nodes.push(node);
     }
+    let cores = cx.home.map(cores::all).unwrap_or_default();
     if !nodes.is_empty() {
-        vcpus(cx, &nodes, &pins);
+        let better = cores::better(&cores, &union(pins.values()), threads(root));
+        vcpus(cx, &nodes, &pins, better);
     }
     of_all(cx, root, !nodes.is_empty());
     let Some(tune) = tune else { return };
     let taken = cx.machine.cpu.pin.as_ref().map(Pin::cpus).unwrap_or_default();
+    // CPUs that vCPUs had to share are none that somebody chose; those that are left of their cores are.
+    let written = union(pins.values());
+    let freed = |cpus: CpuSet| match written == taken || cpus.intersection(&written).is_empty() {
+        true => cpus,
+        false => cores::whole(&cores, &cpus),
+    };
     if let Some(node) = child(tune, "emulatorpin") {
-        let cpus = node.attribute("cpuset").and_then(set);
+        let cpus = node.attribute("cpuset").and_then(set).map(freed);
         cx.machine.cpu.emulator = others(cx, &[node], cpus, &taken, "QEMU's own threads", "emulatorpin");
     }
     let io: Vec<Node> = children(tune, "iothreadpin").collect();
-    if !io.is_empty() {
+    if !io.is_empty() && !has_disk(root) {
+        let words = "there is no I/O thread without a disk of QEMU's";
+        io.iter().for_each(|node| cx.left(*node, &["iothread", "cpuset"], words));
+    } else if !io.is_empty() {
         cx.done_attribute(&io, "iothread", "each disk has an I/O thread of its own; all have the same CPUs");
         let all = io.iter().filter_map(|node| set(node.attribute("cpuset")?)).reduce(|all, more| all.union(&more));
+        let all = all.map(freed);
         let cpus = others(cx, &io, all, &taken, "the I/O threads", "iothreadpin");
         cx.machine.cpu.iothreads = cpus.filter(|cpus| cx.machine.cpu.emulator.as_ref() != Some(cpus));
     }
     rest(cx, tune);
+}
+
+fn union<'s>(sets: impl Iterator<Item = &'s CpuSet>) -> CpuSet {
+    sets.fold(CpuSet::new(), |all, set| all.union(set))
+}
+
+/// How many threads each of the guest's cores has.
+fn threads(root: Node) -> usize {
+    let topology = child(root, "cpu").and_then(|cpu| child(cpu, "topology"));
+    topology.and_then(|topology| topology.attribute("threads")?.parse().ok()).unwrap_or(1)
+}
+
+/// Whether the guest has a disk that QEMU serves.
+fn has_disk(root: Node) -> bool {
+    let devices = child(root, "devices");
+    devices.is_some_and(|devices| children(devices, "disk").any(|disk| disk.attribute("device") != Some("cdrom")))
 }
 
 /// The vCPUs that are switched on, if the domain tells of each.
@@ -67,13 +97,17 @@ fn set(text: &str) -> Option<CpuSet> {
     (!cpus.is_empty()).then_some(cpus)
 }
 
-fn vcpus(cx: &mut Context, nodes: &[Node], pins: &BTreeMap<u32, CpuSet>) {
+fn vcpus(cx: &mut Context, nodes: &[Node], pins: &BTreeMap<u32, CpuSet>, better: Option<Better>) {
     let vcpus = cx.machine.cpu.vcpus.map_or(pins.len(), |vcpus| vcpus as usize);
-    let all = pins.values().fold(CpuSet::new(), |all, set| all.union(set));
+    let all = union(pins.values());
     let single = pins.values().all(|set| set.len() == 1);
     let both = ["vcpu", "cpuset"];
     let mut mend = |words: &str| nodes.iter().for_each(|node| cx.improved(*node, &both, words));
-    if all.len() == vcpus && pins.len() == vcpus {
+    if let Some(Better { cpus, why }) = better.filter(|_| all.len() == vcpus && pins.len() == vcpus && single) {
+        mend(&format!("{why}; the vCPUs have {cpus} now"));
+        cx.comment("cpu.pin", format!("It was {all}: {why}."));
+        cx.machine.cpu.pin = Some(Pin::Cpus(cpus));
+    } else if all.len() == vcpus && pins.len() == vcpus {
         cx.machine.cpu.pin = Some(Pin::Cpus(all.clone()));
         if single {
             nodes.iter().for_each(|node| cx.take(*node, &both));

@@ -1,6 +1,7 @@
 //! `sysinfo`: what the guest reads in its SMBIOS tables.
 
-use crate::import::account::{ALL, TEXT};
+use crate::host::Root;
+use crate::import::account::{ALL, TEXT, Verdict};
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children, text};
 use crate::machine::{Smbios, SmbiosFields};
@@ -63,9 +64,30 @@ fn fields(cx: &mut Context, info: Node) {
             }
         }
     }
-    if fields != SmbiosFields::default() {
+    if cx.root.is_some_and(|root| is_hosts(&fields, root)) {
+        cx.machine.smbios = Smbios::Host;
+        cx.account.remark(
+            Verdict::Improved,
+            "these SMBIOS values are this host's, as somebody copied them: the guest gets all of the host's own tables",
+        );
+    } else if fields != SmbiosFields::default() {
         cx.machine.smbios = Smbios::Fields(Box::new(fields));
     }
+}
+
+/// Whether maker and model of computer and board are this host's.
+fn is_hosts(fields: &SmbiosFields, root: &Root) -> bool {
+    let (system, board) = (&fields.system, &fields.board);
+    let pairs = [
+        (&system.manufacturer, "sys_vendor"),
+        (&system.product, "product_name"),
+        (&board.manufacturer, "board_vendor"),
+        (&board.product, "board_name"),
+    ];
+    pairs.into_iter().all(|(value, file)| {
+        let hosts = root.text(format!("/sys/class/dmi/id/{file}"));
+        value.is_some() && value.as_deref().map(str::trim) == hosts.as_deref().map(str::trim)
+    })
 }
 
 /// Sets a field by libvirt's or QEMU's name for the structure and its part; says whether there is one.

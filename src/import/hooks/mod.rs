@@ -15,6 +15,7 @@ use std::path::Path;
 
 use crate::import::account::Verdict;
 use crate::import::context::Context;
+use crate::machine::{HostPlace, Tune};
 use crate::units::{Stage, printable_start};
 
 pub use find::Scripts;
@@ -55,6 +56,25 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
             enter(cx, &hook.name, command, &functions, stage);
         }
     }
+    in_one_word(cx);
+}
+
+/// Scripts that keep all of the host's work off the vCPUs' CPUs, and its CPUs awake, mean what `tune: Desktop` does.
+fn in_one_word(cx: &mut Context) {
+    let host = &mut cx.machine.host;
+    let away = [host.irqs, host.workqueues, host.kernel_threads];
+    if host.governor.as_deref() != Some("performance") || away.iter().any(|place| *place != Some(HostPlace::Away)) {
+        return;
+    }
+    host.tune = Some(Tune::Desktop);
+    host.governor = None;
+    [host.irqs, host.workqueues, host.kernel_threads, host.watchdog] = [None; 4];
+    host.numa_balancing = host.numa_balancing.filter(|on| *on);
+    host.ksm = host.ksm.filter(|on| *on);
+    cx.account.remark(
+        Verdict::TakenOver,
+        "interrupts, the kernel's own work and the governor in one word: `host.tune: Desktop`, with the smaller settings that belong to it",
+    );
 }
 
 /// Enters what becomes of a command, or of those that it hands to a shell.

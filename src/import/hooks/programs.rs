@@ -12,7 +12,6 @@ use crate::machine::{Firmware, Frequency, Holders, HostPlace};
 const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers, and gives them back";
 const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
 const VFIO: &str = "vfio-run loads VFIO's modules";
-const ISOLATED: &str = "everything else of the host is kept off the vCPUs' CPUs while the guest runs (`host.isolate`)";
 const PLACED: &str = "vfio-run places each thread of QEMU's before the guest runs";
 const LOOKS: &str = "it only looks, or says something";
 
@@ -94,7 +93,8 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
                 .any(|word| word.contains("performance") || word.contains("virtual-host") || word.contains("latency"));
             performs.then(|| settings::governor(cx, "performance")).flatten()
         }
-        "cset" | "vfio-isolate" | "cgset" | "cgcreate" | "cgexec" | "cgdelete" | "cgclassify" => done(ISOLATED),
+        "vfio-isolate" => isolate(cx, arguments, starting),
+        "cset" | "cgset" | "cgcreate" | "cgexec" | "cgdelete" | "cgclassify" => units::isolated(cx, starting),
         "taskset" | "chrt" | "renice" | "nice" | "ionice" => done(PLACED),
         "irqbalance" => {
             cx.machine.host.irqs = Some(HostPlace::Away);
@@ -143,6 +143,23 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         _ if program.parse::<u32>().is_ok() => left("the shell's own; scripts that are sourced are read too"),
         _ => None,
     }
+}
+
+/// vfio-isolate's subcommands, several of which stand in one call.
+fn isolate(cx: &mut Context, arguments: &[&str], starting: bool) -> Option<Outcome> {
+    let has = |word: &str| starting && arguments.contains(&word);
+    let performance = arguments.windows(2).any(|pair| pair == ["cpu-governor", "performance"]);
+    let host = &mut cx.machine.host;
+    if has("move-tasks") {
+        host.kernel_threads = Some(HostPlace::Away);
+    }
+    if has("irq-affinity") {
+        host.irqs = Some(HostPlace::Away);
+    }
+    if performance && starting {
+        host.governor = Some("performance".to_owned());
+    }
+    units::isolated(cx, starting)
 }
 
 /// A variable store that is copied at each start.

@@ -2,7 +2,7 @@
 
 use super::outcome::{Outcome, RESTORED, done, left, taken};
 use crate::import::context::Context;
-use crate::machine::HostPlace;
+use crate::machine::{HostPlace, Isolate};
 
 /// Display managers.
 const DISPLAYS: [&str; 14] = [
@@ -45,13 +45,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool) -
             let cpus = arguments.iter().any(|word| {
                 word.contains("AllowedCPUs") || word.contains("AllowedMemoryNodes") || word.contains("CPUAffinity")
             });
-            return cpus
-                .then(|| {
-                    done(
-                        "everything else of the host is kept off the vCPUs' CPUs while the guest runs (`host.isolate`)",
-                    )
-                })
-                .flatten();
+            return if cpus { isolated(cx, starting) } else { None };
         }
         "daemon-reload" | "is-active" | "status" | "list-units" | "reset-failed" | "show" | "is-enabled"
         | "import-environment" => return left("it only looks"),
@@ -64,6 +58,15 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool) -
         outcome = Some(one(cx, verb, unit, user, starting)?);
     }
     outcome
+}
+
+/// What becomes of a command that keeps other programs off the vCPUs' CPUs.
+pub fn isolated(cx: &mut Context, starting: bool) -> Option<Outcome> {
+    if !starting {
+        return done(RESTORED);
+    }
+    cx.machine.host.isolate = Some(Isolate::Partition);
+    taken("`host.isolate: Partition`: everything else of the host is kept off the vCPUs' CPUs while the guest runs")
 }
 
 fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> Option<Outcome> {

@@ -1,0 +1,2 @@
+#!/bin/bash
+echo 0 > /proc/sys/vm/nr_hugepages

@@ -135,6 +135,7 @@ pub struct Machine {
     pub second_serial: SecondSerial,
     /// Seconds for which the firmware waits for a key that opens its boot menu, 1 to 60. Default: it does not wait.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 60))]
     pub boot_menu: Option<u32>,
     /// The trusted platform module (TPM). Default `Auto`: TPM 2.0 for Windows 11, none for others.
     #[serde(default)]

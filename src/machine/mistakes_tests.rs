@@ -82,6 +82,11 @@ fn a_field_of_libvirt_or_qemu_leads_to_ours() {
         ("networks: [(bridge: \"br0\")]", "networks.backend", "networks: [(backend: Bridge(\"br0\"))]"),
         ("cpu: (sockets: 1)", "cpu.topology.cores", "cpu: (topology: (cores: 4))"),
         ("disks: [(path: \"x\")]", "disks.file", "disks: [(file: \"disk.qcow2\")]"),
+        (
+            "disks: [(file: \"x\", size: \"64G\")]",
+            "disks.create",
+            "disks: [(file: \"win11.qcow2\", create: \"128 GiB\")]",
+        ),
         ("disks: [(file: \"x\", type: \"qcow2\")]", "disks.format", "disks: [(file: \"disk.qcow2\", format: Qcow2)]"),
         ("pci: [(domain: 0, bus: 1, slot: 0, function: 0)]", "pci.address", "pci: [(address: \"01:00.*\")]"),
         ("hostfwd: \"x\"", "networks.forward", "networks: [(forward: [\"tcp 3389\", \"8080:80\"])]"),

@@ -40,6 +40,7 @@ const NAMES: &[(&str, &[&str], &str)] = &[
     ("cpu", &["kvm_hidden", "hidden"], "cpu.hide_kvm"),
     ("memory", &["hugepages", "hugepage", "hugetlb"], "memory.pages"),
     ("disks", &["path", "source", "image"], "disks.file"),
+    ("disks", &["size", "capacity"], "disks.create"),
     ("disks", &["type", "driver"], "disks.format"),
     ("disks", &["readonly", "ro"], "disks.read_only"),
     ("networks", &["bridge", "type", "network"], "networks.backend"),

@@ -142,7 +142,8 @@ pub(in crate::plan) fn exists(draft: &mut Draft, key: &str, field: &str, what: &
         if field.starts_with("disks[") && matches!(ending, "qcow2" | "img" | "raw") {
             let format = if ending == "qcow2" { "qcow2" } else { "raw" };
             remedy.push_str(&format!(
-                " (an empty disk: `qemu-img create -f {format} {shown} 64G`)"
+                " (an empty disk: `qemu-img create -f {format} {shown} 64G`, or \
+                 `create: \"64 GiB\"` beside `file`)"
             ));
         }
         draft.no(&key, Severity::Hard, detail, &remedy);

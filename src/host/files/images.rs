@@ -12,6 +12,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 
 use super::qcow2::{self, Qcow2};
+use super::variables::{self, Certificate};
 use crate::host::Root;
 use crate::host::block::{Mounts, capacity, disks_of_scsi_generic, is_scsi_disk, is_scsi_generic, mounted};
 use crate::trusted::{self, Foreign};
@@ -41,6 +42,9 @@ pub struct FileFact {
     /// Of a UEFI build's file: which part of one it begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
+    /// Of a UEFI variable store in plain bytes: which of Microsoft's certificates it trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<Vec<Certificate>>,
     /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` if it could not be tried.
     pub direct_io: Option<bool>,
     /// Of a regular file that O_DIRECT works on: of how many bytes QEMU makes its requests a multiple then.
@@ -177,6 +181,9 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
                 fact.qcow2 = qcow2::read(path, &full);
             }
             fact.volume = volume(&full);
+            if fact.volume == Some(Volume::Variables) {
+                fact.certificates = variables::certificates(&full);
+            }
             fact.other_format = other_format(&full).map(str::to_owned);
             fact.pem = Some(fact.size).filter(|size| *size <= MAX_PEM).and_then(|_| pem_labels(&full));
         }

@@ -157,8 +157,9 @@ pub enum Command {
     Cpus(CpusArgs),
     /// Say whether the machine can start, with reasons and remedies; changes nothing
     ///
-    /// It starts QEMU for a moment to ask what it can do, as `plan` does.
-    Check(FileArgs),
+    /// It starts QEMU for a moment to ask what it can do, as `plan` does. With `--try` it also starts QEMU with the machine's
+    /// command line, stopped, without the host's devices and without anything that the first start would make.
+    Check(CheckArgs),
     /// Hand the host's devices over and take them back without a guest; times each step, and names what leaks
     ///
     /// It takes the screen away as a start does, and ends the session that is on it. `vfio-run man handover` tells what it
@@ -241,12 +242,15 @@ pub enum Command {
     },
 }
 
-/// A machine file.
+/// `check`.
 #[derive(Debug, Args)]
-pub struct FileArgs {
+pub struct CheckArgs {
     /// The machine file (RON)
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+    /// Also try whether QEMU accepts the machine's command line; its disks are opened for a moment
+    #[arg(long = "try")]
+    pub try_qemu: bool,
 }
 
 /// `run`.

@@ -443,3 +443,21 @@ fn a_new_machine_is_asked_for_and_written_once() {
         assert!(String::from_utf8_lossy(&refused.stderr).contains("[disk0.folder]"), "{refused:?}");
     });
 }
+
+#[test]
+fn a_check_can_try_the_command_line_and_makes_nothing() {
+    each(|world| {
+        let machine =
+            world.machine("disks: [(file: \"new.qcow2\", create: \"64 GiB\"), (file: \"new.raw\", create: \"8 GiB\")]");
+        let tried = world.done(&["check", "--try", machine.to_str().unwrap()]).with(0);
+        assert!(tried.out.contains("QEMU accepts the machine's command line [qemu.accepts]"), "{tried:?}");
+        assert!(!world.path("new.qcow2").exists() && !world.path("new.raw").exists() && !world.state_dir().exists());
+        let wrong = world.machine("extra_args: [\"-device\", \"nonsense\"]");
+        let wrong = wrong.to_str().unwrap();
+        world.done(&["check", wrong]).with(0);
+        let tried = world.done(&["check", "--try", "--json", wrong]).with(3).json();
+        let found = tried["findings"].as_array().unwrap().iter().find(|finding| finding["key"] == "qemu.accepts");
+        assert!(found.unwrap()["detail"].as_str().unwrap().contains("nonsense"), "{tried:#}");
+        assert_eq!(tried["go"], false);
+    });
+}

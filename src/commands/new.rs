@@ -27,7 +27,9 @@ pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
     };
     let names = Names::of(&root, host.pci.iter().flat_map(|pci| &pci.functions));
     let asks = args.guest.is_none() || std::io::stdin().is_terminal();
-    let answered = ask::wishes(args, &cards(&host, &names), asks, &mut std::io::stdin().lock())?;
+    let answered = ask::wishes(args, &cards(&host, &names), asks, &mut std::io::stdin().lock(), &mut |text| {
+        report::print(text.as_bytes());
+    })?;
     let Some(wishes) = answered else { bail!("the answers ended: nothing was written") };
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.ron", wishes.name)));
     let path = super::disk::absolute(&path)?;
@@ -58,10 +60,10 @@ pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// All that a new machine may depend on.
+/// What a machine is proposed from. Its plan asks for itself.
 fn wanted() -> Wanted {
     let pci = Some(WantedPci { all: true, ..WantedPci::default() });
-    Wanted { pci, ..crate::plan::wanted_by_any() }
+    Wanted { pci, desk: Some(Vec::new()), ..Wanted::default() }
 }
 
 /// The files, and the plans that they make.

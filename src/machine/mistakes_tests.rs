@@ -73,7 +73,6 @@ fn a_field_of_libvirt_or_qemu_leads_to_ours() {
         ("os: ()", "guest", "guest: Windows11"),
         ("clock: \"utc\"", "rtc", "rtc: Utc"),
         ("ram: \"1 GiB\"", "memory.size", "memory: (size: \"16 GiB\")"),
-        ("cdrom: \"x.iso\"", "disks.media", "disks: [(file: \"setup.img\", media: Cd)]"),
         ("romfile: \"x\"", "pci.rom", "pci: [(address: \"01:00.*\", rom: \"card.rom\")]"),
         ("vendor_id: \"x\"", "cpu.hide_kvm", "cpu: (hide_kvm: true)"),
         ("path: \"x\"", "disks.file", "disks: [(file: \"disk.qcow2\")]"),
@@ -102,6 +101,9 @@ fn a_field_of_libvirt_or_qemu_leads_to_ours() {
         ("pci: [(address: \"01:00.0\", multifunction: true)]", one_device),
         ("cpu: (vendor_id: \"x\")", "leave it out: KVM is hidden by `hide_kvm: true`"),
         ("tablet: true", "leave it out: a guest with an emulated screen has a pointer"),
+        ("cdrom: \"x.iso\"", "write `disks: [(file: \"setup.iso\")]`: a file that ends in .iso is a CD"),
+        ("spice: true", "write `display: Spice`; `vfio-run help display` explains it"),
+        ("shares: [\"/srv\"]", "write `(tag: \"data\", folder: \"/srv\")`"),
         ("looking-glass: ()", "field names are written with `_`: `looking_glass`"),
         (
             "autostart: true",

@@ -68,6 +68,20 @@ fn an_image_is_made_at_the_first_start_and_is_the_guests_from_then_on() {
 
 #[test]
 #[ignore = "needs root"]
+fn an_image_that_root_makes_in_a_users_folder_is_the_users() {
+    each_as_root(|world| {
+        let made = theirs(world).join("new.raw");
+        let machine = world.machine("disks: [(file: \"theirs/new.raw\", create: \"8 MiB\", boot: 0)]");
+        let launcher = world.run(&machine);
+        Serial::of(world).says("HELLO");
+        assert_eq!(owner(&made), (OWNER, OWNER, 0o600));
+        world.done(&["stop", "--force", &world.name]).with(0);
+        launcher.ended().with(4);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn an_image_in_a_users_own_folder_stays_his_also_after_a_power_cut() {
     each_as_root(|world| {
         let disk = theirs(world).join("disk.raw");

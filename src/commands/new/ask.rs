@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use crate::cli::NewArgs;
 use crate::import::new::{Card, NewDisk, Wishes};
 use crate::machine::{Display, Guest, is_name};
-use crate::report;
 use crate::units::{PciAddress, PciSlot, Size, printable_up_to};
 
 /// A disk that Windows and a few games fit on; it is sparse.
@@ -20,8 +19,14 @@ const ATTEMPTS: usize = 10;
 
 /// What the machine is to be: what the arguments say, then what is answered if `asks`, else what is usual. `None`: the answers
 /// ended before that.
-pub fn wishes(args: &NewArgs, cards: &[Card], asks: bool, answers: &mut dyn BufRead) -> Result<Option<Wishes>> {
-    let mut ask = Ask { asks, answers };
+pub fn wishes(
+    args: &NewArgs,
+    cards: &[Card],
+    asks: bool,
+    answers: &mut dyn BufRead,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<Wishes>> {
+    let mut ask = Ask { asks, answers, say };
     let guest = ask.one(args.guest.as_deref(), "Guest (windows11, windows10, linux, other)", "windows11", guest)?;
     let Some(guest) = guest else { return Ok(None) };
     let usual = match guest {
@@ -75,7 +80,7 @@ fn which_card(args: &NewArgs, cards: &[Card], ask: &mut Ask) -> Result<Option<Op
             let remarks = if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join("; ")) };
             text.push_str(&format!("  {}  {}  {}{remarks}\n", index + 1, card.address, card.name));
         }
-        report::print(text.as_bytes());
+        (ask.say)(&text);
     }
     ask.one(
         args.gpu.as_deref(),
@@ -89,6 +94,7 @@ fn which_card(args: &NewArgs, cards: &[Card], ask: &mut Ask) -> Result<Option<Op
 struct Ask<'a> {
     asks: bool,
     answers: &'a mut dyn BufRead,
+    say: &'a mut dyn FnMut(&str),
 }
 
 impl Ask<'_> {
@@ -107,19 +113,19 @@ impl Ask<'_> {
             return read(usual).map(Some);
         }
         for _ in 0..ATTEMPTS {
-            report::print(format!("{question} [{usual}]: ").as_bytes());
+            (self.say)(&format!("{question} [{usual}]: "));
             let mut line = String::new();
             // A line of a person's is short; what comes without an end is no answer.
             let read_bytes = std::io::Read::take(&mut *self.answers, 8192).read_line(&mut line);
             if read_bytes.context("cannot read standard input")? == 0 {
-                report::print(b"\n");
+                (self.say)("\n");
                 return Ok(None);
             }
             match read(if line.trim().is_empty() { usual } else { line.trim() }) {
                 Ok(value) => return Ok(Some(value)),
                 Err(wrong) => {
                     let wrong = printable_up_to(&format!("{wrong:#}"), MESSAGE);
-                    report::print(format!("  {wrong}\n").as_bytes());
+                    (self.say)(&format!("  {wrong}\n"));
                 }
             }
         }
@@ -237,7 +243,7 @@ mod tests {
     }
 
     fn answered(text: &str, cards: &[Card]) -> Option<Wishes> {
-        wishes(&args(None), cards, true, &mut text.as_bytes()).unwrap()
+        wishes(&args(None), cards, true, &mut text.as_bytes(), &mut |_| {}).unwrap()
     }
 
     #[test]
@@ -260,14 +266,20 @@ mod tests {
             assert!(answered(text, &cards).is_none(), "{text:?}");
         }
         let endless = "x".repeat(1 << 20);
-        assert!(wishes(&args(None), &cards, true, &mut endless.as_bytes()).is_err());
+        let mut said = String::new();
+        let mut say = |text: &str| said.push_str(text);
+        assert!(wishes(&args(None), &cards, true, &mut endless.as_bytes(), &mut say).is_err());
+        assert!(
+            said.len() < 10_000 && said.starts_with("Guest (windows11, windows10, linux, other) [windows11]: "),
+            "{said}"
+        );
     }
 
     #[test]
     fn without_questions_all_is_usual_and_a_wrong_argument_is_refused() {
         let made = |gpu: &str| {
             let args = NewArgs { gpu: Some(gpu.to_owned()), ..args(Some("windows10")) };
-            wishes(&args, &[card("01:00.0", false)], false, &mut "".as_bytes())
+            wishes(&args, &[card("01:00.0", false)], false, &mut "".as_bytes(), &mut |text| panic!("asks {text}"))
         };
         assert_eq!(made("01:00").unwrap().unwrap().card, Some("01:00.0".parse().unwrap()));
         assert_eq!(made("none").unwrap().unwrap().card, None);

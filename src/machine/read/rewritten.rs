@@ -137,6 +137,10 @@ fn fields_of_one(head: &str, quoted: Option<&str>, field: &str, name: &str, fiel
     if head == "true" {
         return fields.example(field);
     }
+    // A shared folder has two fields that must be there.
+    if name == "tag" && quoted.is_some_and(|text| text.starts_with(['/', '~', '.'])) {
+        return Some(format!("(tag: \"data\", folder: {head})"));
+    }
     let takes = fields.takes(&below(name))?;
     let number = head.parse::<u64>().is_ok();
     if (quoted.is_some() && takes.starts_with("text")) || (number && takes.starts_with("a whole number")) {

@@ -12,6 +12,11 @@ use crate::units::Size;
 pub(super) fn check(draft: &mut Draft, devices: &Devices) {
     if draft.machine.guest.is_windows() {
         memory(draft);
+        if devices.given.iter().any(|given| given.function.is_gpu()) {
+            let detail =
+                "some games' anti-cheat programs refuse virtual machines, and nothing here hides this one from them";
+            draft.unknown("guest.anti_cheat", Soft, detail);
+        }
     }
     // Words for QEMU may be disks and keyboards.
     if draft.machine.extra_args.is_empty() {

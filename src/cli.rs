@@ -157,8 +157,9 @@ pub enum Command {
     Cpus(CpusArgs),
     /// Say whether the machine can start, with reasons and remedies; changes nothing
     ///
-    /// It starts QEMU for a moment to ask what it can do, as `plan` does.
-    Check(FileArgs),
+    /// It starts QEMU for a moment to ask what it can do, as `plan` does. With `--try` it also starts QEMU with the machine's
+    /// command line, stopped, without the host's devices and without anything that the first start would make.
+    Check(CheckArgs),
     /// Hand the host's devices over and take them back without a guest; times each step, and names what leaks
     ///
     /// It takes the screen away as a start does, and ends the session that is on it. `vfio-run man handover` tells what it
@@ -196,6 +197,12 @@ pub enum Command {
     /// It reads, and starts nothing: libvirt need not be there. Without `-o` the machine file is printed, and the report goes to
     /// standard error. `vfio-run man libvirt` tells what becomes of what.
     Import(ImportArgs),
+    /// Write a machine file: asks what the machine is to be, and looks at what this host has
+    ///
+    /// It changes nothing else, and overwrites nothing. Without `--guest`, or on a terminal, it asks for what no option says;
+    /// an empty answer is what stands in brackets. With `--iso` it writes a second file, with which the guest is installed.
+    /// Both are planned before they are written.
+    New(NewArgs),
     /// Show what is known about this host; with `--json`, for `plan --host`
     Host(HostArgs),
     /// Show the PCI devices by IOMMU group: what a guest can have, who holds it, and what forbids it
@@ -235,12 +242,15 @@ pub enum Command {
     },
 }
 
-/// A machine file.
+/// `check`.
 #[derive(Debug, Args)]
-pub struct FileArgs {
+pub struct CheckArgs {
     /// The machine file (RON)
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+    /// Also try whether QEMU accepts the machine's command line; its disks are opened for a moment
+    #[arg(long = "try")]
+    pub try_qemu: bool,
 }
 
 /// `run`.
@@ -332,6 +342,35 @@ pub struct ImportArgs {
     /// Fail if a person must decide anything; then nothing is written
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `new`.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// What runs in it: windows11, windows10, linux, other
+    #[arg(long, value_name = "FAMILY")]
+    pub guest: Option<String>,
+    /// The machine's name; the file is NAME.ron
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The graphics card for the guest, by its address (`01:00`), or `none` for an emulated screen
+    #[arg(long, value_name = "ADDRESS")]
+    pub gpu: Option<String>,
+    /// The ISO that the guest is installed from
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub iso: Option<PathBuf>,
+    /// The ISO with virtio's drivers for Windows (virtio-win)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub virtio_iso: Option<PathBuf>,
+    /// The size of a disk image that is made at the first start (`128G`), or the path of one, or of a block device
+    #[arg(long, value_name = "SIZE|PATH", value_hint = ValueHint::FilePath)]
+    pub disk: Option<String>,
+    /// For another host: a file written by `vfio-run host --json`
+    #[arg(long, value_name = "FACTS", value_hint = ValueHint::FilePath)]
+    pub host: Option<PathBuf>,
+    /// The machine file to write; a file that exists is never overwritten
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
 }
 
 /// `stop`.

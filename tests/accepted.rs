@@ -377,6 +377,14 @@ fn prepare(plan: &Plan) {
         match keep {
             Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
             Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
+            Keep::Image { path, format, size } => {
+                let made = std::process::Command::new("qemu-img")
+                    .args(["create", "-q", "-f", format.name()])
+                    .arg(path)
+                    .arg(size.as_bytes().to_string())
+                    .status();
+                assert!(made.unwrap().success(), "{}", path.display());
+            }
         }
     }
     // The tests' own user may be root, who makes no files in folders of others.

@@ -7,6 +7,8 @@ mod all;
 mod cpus;
 #[path = "golden/input.rs"]
 mod input;
+#[path = "golden/new.rs"]
+mod new;
 #[path = "golden/placements.rs"]
 mod placements;
 #[path = "support/qmp_schema.rs"]

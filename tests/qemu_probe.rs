@@ -186,7 +186,7 @@ fn what_is_no_qemu_is_told_in_time() {
     ));
     assert!(matches!(probe(Path::new("no-such-qemu"), Duration::from_secs(9), Run), Err(ProbeError::NotFound { .. })));
     assert!(matches!(probe(Path::new("/etc/passwd"), Duration::from_secs(9), Run), Err(ProbeError::Start(_))));
-    assert!(matches!(probe(Path::new("/bin/true"), Duration::from_secs(9), Run), Err(ProbeError::Ask { .. })));
+    assert!(matches!(probe(Path::new("/bin/true"), Duration::from_secs(9), Run), Err(ProbeError::NotQemu { .. })));
     let folder = tempfile::tempdir().unwrap();
     let hangs = folder.path().join("hangs");
     install(&hangs, "#!/bin/sh\nexec sleep 1000\n");

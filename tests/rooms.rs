@@ -67,7 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("cli", &["manual", "change", "machine", "fill", "units"]),
     ("manual", &["machine"]),
-    ("import", &["host::root", "machine", "units"]),
+    ("import", &["host", "machine", "units"]),
     ("journal", &["change", "host::root", "trusted", "units"]),
     ("plan", &["change", "qemu", "host", "machine", "units"]),
     (

@@ -2,15 +2,21 @@
 
 use anyhow::Result;
 
+use super::shared::outcome::block_on;
 use super::shared::planned;
-use crate::cli::{FileArgs, OutputArgs};
-use crate::report;
+use crate::cli::{CheckArgs, OutputArgs};
+use crate::plan::{Finding, Plan, Severity, Verdict};
 use crate::run::{LastFailure, Lock, Owner};
 use crate::units::exit;
+use crate::{report, run};
 
 /// Go or no-go, with reasons.
-pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
-    let plan = planned::plan(&args.file, None)?;
+pub fn check(args: &CheckArgs, output: OutputArgs) -> Result<u8> {
+    let mut plan = planned::plan(&args.file, None)?;
+    if args.try_qemu && planned::blockers(&plan).next().is_none() {
+        let tried = tried(&plan);
+        plan.findings.push(tried);
+    }
     let blocked = planned::blockers(&plan).count();
     let last_failure = LastFailure::of(&plan.paths.log);
     let running = Lock::owner(&plan.paths.run);
@@ -37,6 +43,19 @@ pub fn check(args: &FileArgs, output: OutputArgs) -> Result<u8> {
         report::say(&verdict(&plan.name, blocked, running));
     }
     Ok(if blocked == 0 { exit::OK } else { exit::REFUSED })
+}
+
+/// What QEMU says of the machine's command line.
+fn tried(plan: &Plan) -> Finding {
+    let (ok, detail, remedy) = match block_on(run::try_out(plan, &planned::root())) {
+        Ok(()) => (Verdict::Yes, "QEMU accepts the machine's command line".to_owned(), None),
+        Err(error) => {
+            let remedy = format!("{} has all that QEMU said", plan.paths.log.display());
+            (Verdict::No, format!("the trial failed: {error:#}"), Some(remedy))
+        }
+    };
+    let key = "qemu.accepts".to_owned();
+    Finding { key, severity: Severity::Hard, ok, detail, remedy, origin: None, place: None }
 }
 
 /// Go or no-go, in a sentence.

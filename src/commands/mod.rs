@@ -10,6 +10,7 @@ mod help;
 mod host;
 mod import;
 mod man;
+mod new;
 mod plan;
 mod recover;
 mod rehearse;
@@ -70,6 +71,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Unit(args) => unit::unit(&args, output),
         Command::Import(args) => import::import(&args, output),
         Command::Host(args) => host::host(&args, output),
+        Command::New(args) => new::new(&args, output),
         Command::Devices(args) => devices::devices(&args, output),
         Command::Schema => report::json(&crate::machine::schema()).map(|()| exit::OK),
         Command::Completions { shell } => {

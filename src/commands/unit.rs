@@ -41,6 +41,12 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
         }
         return Ok(exit::OK);
     }
+    // As sd_booted(3) asks it. Nothing would start the unit, and nothing says that anything ever will.
+    if !Root::new("/").path("/run/systemd/system").is_dir() {
+        bail!(
+            "this host does not run systemd, so nothing would start the unit; without `--install` the unit is printed"
+        );
+    }
     let folder = folder()?;
     let path = install(&folder, &name, &text)?;
     tracing::info!("wrote {}", path.display());

@@ -52,8 +52,8 @@ pub use desktop::{Desktop, SessionBus, WantedBus, WantedDesktop};
 pub use environment::Environment;
 pub use facts::{AioRequests, Host, Wanted};
 pub use files::{
-    Backing, Descriptor, Feature, FileFact, FileKind, ForeignLink, InstalledUnit, Named, Qcow2, Volume, WantedUnit,
-    Writable,
+    Backing, Certificate, Descriptor, Feature, FileFact, FileKind, ForeignLink, InstalledUnit, Named, Qcow2, Volume,
+    WantedUnit, Writable,
 };
 pub use groups::Group;
 pub use holders::holders;

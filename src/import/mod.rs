@@ -1,4 +1,4 @@
-//! From what people have to a machine file: libvirt domains with their hooks. Reads, and starts nothing.
+//! From what people have to a machine file: libvirt domains with their hooks, a host and a few wishes. Reads, and starts nothing.
 
 mod account;
 mod arguments;
@@ -6,6 +6,7 @@ mod context;
 mod defaults;
 mod domain;
 mod hooks;
+pub mod new;
 mod rules;
 mod script;
 mod short;

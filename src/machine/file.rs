@@ -135,6 +135,7 @@ pub struct Machine {
     pub second_serial: SecondSerial,
     /// Seconds for which the firmware waits for a key that opens its boot menu, 1 to 60. Default: it does not wait.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 60))]
     pub boot_menu: Option<u32>,
     /// The trusted platform module (TPM). Default `Auto`: TPM 2.0 for Windows 11, none for others.
     #[serde(default)]
@@ -185,6 +186,7 @@ pub struct Machine {
     pub user: Option<String>,
     /// Seconds that the guest may take to power off, 1 to 3600; then vfio-run forces QEMU to quit. Default 90.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout: Option<u32>,
     /// Whether vfio-run looks once a second how long the guest's threads wait for their CPUs, and reports after the run what
     /// made the guest stutter (`vfio-run man performance`). Default `false`.

@@ -15,6 +15,8 @@ mod subjects;
 mod values;
 
 #[cfg(test)]
+mod mistakes_tests;
+#[cfg(test)]
 mod tests;
 
 pub use file::Machine;

@@ -43,6 +43,6 @@ pub use placement::{Placement, Why};
 pub use process::cgroup::Cgroup;
 pub use process::session::Move;
 pub use process::unit_group::{UnitGroup, own_slice};
-pub use trial::{Trial, trial};
+pub use trial::{Trial, trial, trial_of_any};
 pub use tuning::DeviceIrqs;
 pub use wanted::{wanted, wanted_by_any};

@@ -289,3 +289,13 @@ fn a_variable_store_of_another_firmware_is_noticed() {
     host.files.insert(state.join("vars.qcow2"), FileFact { size: 131_072, ..file() });
     assert_eq!(store(&host), Some(false));
 }
+
+#[test]
+fn the_hosts_own_disk_is_not_to_be_made_readable() {
+    let disk =
+        FileFact { kind: Some(FileKind::Block), uid: 0, gid: 6, mode: 0o600, mounted: vec!["/".to_owned()], ..file() };
+    let plan = with_disk("/dev/vda", "", disk);
+    assert_eq!(blocking(&plan), ["disk0.mounted"]);
+    let remedy = plan.findings.iter().find(|f| f.key == "disk0.mounted").and_then(|f| f.remedy.as_deref());
+    assert_eq!(remedy, Some("this host itself runs from it: name another disk"));
+}

@@ -19,6 +19,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::{Inherited, Plan};
 use crate::qemu::Role;
 use crate::qemu::command::{CommandLine, OptionValue, QemuOption};
@@ -39,6 +41,21 @@ pub struct Trial {
 impl Trial {
     /// QEMU's words for a device that is not there (`hw/vfio/pci.c`, `hw/vfio/helpers.c`).
     pub const NOWHERE: &str = "no such host device";
+
+    /// Has QEMU open the files of these numbers by way of the host's cache: they are in memory, which some kernels refuse to
+    /// open past it.
+    pub fn buffered(&mut self, files: &[i32]) {
+        let sets: Vec<String> = files.iter().map(|file| format!("{}{file}", QemuOption::FD_SET)).collect();
+        for option in &mut self.command.options {
+            let OptionValue::Json(object) = &mut option.value else { continue };
+            let is_one =
+                object.get("filename").and_then(Value::as_str).is_some_and(|name| sets.iter().any(|set| set == name));
+            if is_one && let Some(cache) = object.get_mut("cache").and_then(Value::as_object_mut) {
+                cache.insert("direct".to_owned(), false.into());
+                object.insert("aio".to_owned(), "threads".into());
+            }
+        }
+    }
 }
 
 /// An address that no host has.
@@ -49,6 +66,11 @@ pub fn trial(plan: &Plan) -> Option<Trial> {
     if plan.first_taking() == plan.changes.len() {
         return None;
     }
+    trial_of_any(plan)
+}
+
+/// The trial of a plan, also of one that takes nothing from the host.
+pub fn trial_of_any(plan: &Plan) -> Option<Trial> {
     let monitor = plan.descriptors.iter().find(|descriptor| descriptor.what == Inherited::Qmp)?.fd;
     let mut options = Vec::with_capacity(plan.command.options.len());
     let mut gone = BTreeSet::new();
@@ -148,6 +170,31 @@ mod tests {
         let words = words("extra_args: [\"-overcommit\", \"mem-lock=on\"]");
         assert!(words.contains(r#""mem-path":"/proc/self/fd/6","share":true,"prealloc":false"#), "{words}");
         assert!(!words.contains("-overcommit") && words.contains(" -S "), "{words}");
+    }
+
+    #[test]
+    fn a_file_in_memory_is_not_opened_past_the_cache() {
+        let mut host = host(Shape::simple(4, 2));
+        host.files.insert("/a.raw".into(), crate::host::FileFact::default());
+        let plan = plan(
+            "(guest: Other, memory: (size: \"1 GiB\"), disks: [(file: \"/a.raw\", create: \"8 GiB\"), (file: \"/b.raw\")])",
+            &host,
+        );
+        let fd = plan.descriptors.iter().find_map(|descriptor| match &descriptor.what {
+            Inherited::File(opened) if opened.path.ends_with("a.raw") => Some(descriptor.fd),
+            _ => None,
+        });
+        let mut trial = trial_of_any(&plan).unwrap();
+        trial.buffered(&[fd.unwrap()]);
+        let words = trial.command.argv().join(" ");
+        let node = |name: &str| {
+            words.split("-blockdev ").find(|words| words.contains(&format!("\"node-name\":\"{name}\""))).unwrap()
+        };
+        assert!(
+            node("disk0-file").contains(r#""direct":false"#) && node("disk0-file").contains(r#""aio":"threads""#),
+            "{words}"
+        );
+        assert!(node("disk1-file").contains(r#""direct":true"#), "{words}");
     }
 
     #[test]

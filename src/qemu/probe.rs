@@ -93,6 +93,12 @@ pub enum ProbeError {
         #[source]
         source: QmpError,
     },
+    /// It is another program.
+    #[error("{} is no QEMU: it knows neither QMP nor QEMU's `--version`", binary.display())]
+    NotQemu {
+        /// The binary.
+        binary: PathBuf,
+    },
     /// The system refused something else.
     #[error("cannot ask {} what it can do", binary.display())]
     Io {
@@ -151,6 +157,13 @@ fn help(binary: &Path, option: &str) -> Result<Short, SpawnError> {
     Short::start(binary, &["-machine", "none", "-nodefaults", option, "help"], Vec::new())
 }
 
+/// Whether it ends without naming QEMU when it is asked for its version. One that says nothing in time may be a QEMU.
+fn is_another_program(binary: &Path, deadline: Instant) -> bool {
+    let ended =
+        Short::start(binary, &["--version"], Vec::new()).ok().and_then(|mut short| short.wait_until(deadline).ok());
+    ended.flatten().is_some_and(|ended| ended.stderr.is_empty() && !ended.stdout.contains("QEMU"))
+}
+
 fn ask_all(binary: &Path, deadline: Instant, trial: KvmTrial) -> Result<QemuFacts, ProbeError> {
     let io = |source| ProbeError::Io { binary: binary.to_owned(), source };
     // All at once: they take about as long as each other, and most of that is the loading of libraries.
@@ -180,11 +193,17 @@ fn ask_all(binary: &Path, deadline: Instant, trial: KvmTrial) -> Result<QemuFact
     });
     let took = started.elapsed();
     let stderr = qemu.kill();
-    let mut facts = answers.map_err(|source| {
-        let said = stderr.trim();
-        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-        ProbeError::Ask { binary: binary.to_owned(), said, source }
-    })?;
+    let mut facts = match answers {
+        Ok(facts) => facts,
+        Err(_) if is_another_program(binary, deadline) => {
+            return Err(ProbeError::NotQemu { binary: binary.to_owned() });
+        }
+        Err(source) => {
+            let said = stderr.trim();
+            let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+            return Err(ProbeError::Ask { binary: binary.to_owned(), said, source });
+        }
+    };
 
     let read = |mut qemu: Short| qemu.wait_until(deadline).map_err(io).map(|e| e.map(|e| e.stdout).unwrap_or_default());
     let takes = device_names(&read(devices)?);

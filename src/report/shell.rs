@@ -38,6 +38,10 @@ pub fn line(plan: &Plan) -> String {
         lines.push(match item {
             Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
             Keep::Copy { from, to } => format!("cp -n {} {}", path(from), path(to)),
+            Keep::Image { path: image, format, size } => {
+                let (image, name, bytes) = (path(image), format.name(), size.as_bytes());
+                format!("{{ [ -e {image} ] || qemu-img create -f {name} {image} {bytes}; }}")
+            }
         });
     }
     for Link { at, fd } in &plan.links {

@@ -39,6 +39,48 @@ fn theirs(world: &World) -> PathBuf {
 }
 
 #[test]
+fn an_image_is_made_at_the_first_start_and_is_the_guests_from_then_on() {
+    each(|world| {
+        let machine = world.machine(
+            "disks: [(file: \"new.qcow2\", create: \"64 MiB\", boot: 0), (file: \"new.raw\", create: \"64 MiB\", boot: 0)]",
+        );
+        let images = ["new.qcow2", "new.raw"].map(|name| world.path(name));
+        for verb in ["check", "plan"] {
+            world.done(&[verb, machine.to_str().unwrap()]).with(0);
+        }
+        assert!(images.iter().all(|image| !image.exists()), "looking made something");
+        let run = || {
+            let launcher = world.run(&machine);
+            Serial::of(world).says("HELLO");
+            world.done(&["stop", "--force", &world.name]).with(0);
+            launcher.ended().with(4);
+        };
+        run();
+        qemu_img(&["check", "-q", "-f", "qcow2", "new.qcow2"], &world.path(""));
+        assert_eq!(images.each_ref().map(|image| owner(image).2), [0o600; 2]);
+        assert_eq!(std::fs::metadata(&images[1]).unwrap().len(), 64 << 20);
+        // What a guest wrote stays.
+        std::fs::write(&images[1], vec![7; 64 << 20]).unwrap();
+        run();
+        assert!(std::fs::read(&images[1]).unwrap().iter().all(|byte| *byte == 7));
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_image_that_root_makes_in_a_users_folder_is_the_users() {
+    each_as_root(|world| {
+        let made = theirs(world).join("new.raw");
+        let machine = world.machine("disks: [(file: \"theirs/new.raw\", create: \"8 MiB\", boot: 0)]");
+        let launcher = world.run(&machine);
+        Serial::of(world).says("HELLO");
+        assert_eq!(owner(&made), (OWNER, OWNER, 0o600));
+        world.done(&["stop", "--force", &world.name]).with(0);
+        launcher.ended().with(4);
+    });
+}
+
+#[test]
 #[ignore = "needs root"]
 fn an_image_in_a_users_own_folder_stays_his_also_after_a_power_cut() {
     each_as_root(|world| {

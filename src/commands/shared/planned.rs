@@ -23,7 +23,12 @@ pub fn root() -> Root {
 
 /// Reads the file, the host (or a captured one) and what the QEMU binary can do, and decides.
 pub fn plan(file: &Path, captured: Option<&Path>) -> Result<Plan> {
-    let source = machine::read(file)?;
+    plan_source(machine::read(file)?, captured)
+}
+
+/// As [`plan`], of a file that was read, or is to be written.
+pub fn plan_source(source: Source, captured: Option<&Path>) -> Result<Plan> {
+    let file = source.path.as_path();
     let unit = unit_file::wanted(&source.machine.name, file);
     let machine_files = source.lines.files().iter().filter_map(|file| std::path::absolute(file).ok()).collect();
     let wanted = Wanted { unit, machine_files, ..plan::wanted(&source.machine) };

@@ -7,10 +7,12 @@ use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::statvfs;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 
 use super::qcow2::{self, Qcow2};
+use super::variables::{self, Certificate};
 use crate::host::Root;
 use crate::host::block::{Mounts, capacity, disks_of_scsi_generic, is_scsi_disk, is_scsi_generic, mounted};
 use crate::trusted::{self, Foreign};
@@ -40,6 +42,9 @@ pub struct FileFact {
     /// Of a UEFI build's file: which part of one it begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
+    /// Of a UEFI variable store in plain bytes: which of Microsoft's certificates it trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<Vec<Certificate>>,
     /// Whether O_DIRECT works there (tmpfs before Linux 6.6 refuses it). `None` if it could not be tried.
     pub direct_io: Option<bool>,
     /// Of a regular file that O_DIRECT works on: of how many bytes QEMU makes its requests a multiple then.
@@ -72,6 +77,9 @@ pub struct FileFact {
     /// If it does not exist: whether its folder does not either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_folder: bool,
+    /// If it does not exist: how many bytes the file system of its folder has for new files of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
 }
 
 /// What a volume of a UEFI build holds.
@@ -147,28 +155,9 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
     let full = root.path(path);
     let closed_folder = closed_folder(root, path, &full);
     let Ok(data) = std::fs::metadata(&full) else {
-        return FileFact {
-            kind: None,
-            uid: 0,
-            gid: 0,
-            mode: 0,
-            size: 0,
-            format: None,
-            other_format: None,
-            qcow2: None,
-            volume: None,
-            direct_io: None,
-            direct_align: None,
-            mounted: Vec::new(),
-            scsi: None,
-            closed_folder,
-            unreadable: None,
-            unwritable: None,
-            foreign: None,
-            pem: None,
-            near: near(&full).map(|name| path.with_file_name(name)),
-            no_folder: full.parent().is_some_and(|folder| !folder.is_dir()),
-        };
+        let fact =
+            FileFact { closed_folder, near: near(&full).map(|name| path.with_file_name(name)), ..FileFact::default() };
+        return missing(root, &full, fact);
     };
     let kind = kind(&data);
     let mut fact = FileFact {
@@ -177,21 +166,9 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         gid: data.gid(),
         mode: data.mode() & 0o7777,
         size: data.size(),
-        format: None,
-        other_format: None,
-        qcow2: None,
-        volume: None,
-        direct_io: None,
-        direct_align: None,
-        mounted: Vec::new(),
-        scsi: None,
         closed_folder,
-        unreadable: None,
-        unwritable: None,
         foreign: foreign(root, &full),
-        pem: None,
-        near: None,
-        no_folder: false,
+        ..FileFact::default()
     };
     match kind {
         FileKind::File => {
@@ -204,6 +181,9 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
                 fact.qcow2 = qcow2::read(path, &full);
             }
             fact.volume = volume(&full);
+            if fact.volume == Some(Volume::Variables) {
+                fact.certificates = variables::certificates(&full);
+            }
             fact.other_format = other_format(&full).map(str::to_owned);
             fact.pem = Some(fact.size).filter(|size| *size <= MAX_PEM).and_then(|_| pem_labels(&full));
         }
@@ -230,6 +210,25 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
     fact.direct_io = works;
     fact.direct_align = opened.filter(|_| kind == FileKind::File).map(|file| direct_align(&file));
     fact
+}
+
+/// What a file would be that is made at this path: an image, if the machine file says so.
+fn missing(root: &Root, full: &Path, fact: FileFact) -> FileFact {
+    let Some(folder) = full.parent().filter(|folder| folder.is_dir()) else {
+        return FileFact { no_folder: true, ..fact };
+    };
+    if !root.is_real() {
+        return fact;
+    }
+    let room = statvfs(folder).ok().map(|free| u64::from(free.blocks_available()) * free.fragment_size());
+    let unwritable = refused(folder, Access::WRITE_OK | Access::EXEC_OK);
+    // A file without a name, which is gone when it is closed.
+    let with = |flags: i32| OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE | flags).open(folder);
+    let direct_io = match with(libc::O_DIRECT) {
+        Ok(_) => Some(true),
+        Err(_) => with(0).is_ok().then_some(false),
+    };
+    FileFact { room, unwritable, direct_io, ..fact }
 }
 
 /// The name in the folder of a missing file that its own was probably meant to be.

@@ -4,10 +4,12 @@ pub(super) mod firmware;
 pub(super) mod images;
 pub(super) mod qcow2;
 pub(super) mod unit_file;
+pub(super) mod variables;
 pub(super) mod writable;
 
 pub use firmware::{Descriptor, Feature};
 pub use images::{FileFact, FileKind, ForeignLink, Volume};
 pub use qcow2::{Backing, Named, Qcow2};
 pub use unit_file::{InstalledUnit, WantedUnit};
+pub use variables::Certificate;
 pub use writable::Writable;

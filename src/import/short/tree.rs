@@ -92,6 +92,12 @@ impl Tree {
     pub fn shorten(&mut self) {
         let Self::Fields(_, fields) = self else { return };
         for (name, value) in fields {
+            // A list or a word, which serde writes as a text.
+            if name == "input"
+                && let Self::Plain(word) = value
+            {
+                *word = word.trim_matches('"').to_owned();
+            }
             let Self::List(entries) = value else {
                 if name == "hooks"
                     && let Self::Fields(_, stages) = value

@@ -8,13 +8,15 @@ use std::path::Path;
 use ron::error::{Error, SpannedError};
 use serde_path_to_error::Segment;
 
+use super::codes::is_syntax;
 use super::lines::{self, Lines, Value};
 use super::nearest::nearest;
 use super::of_others;
 use super::position::{self, Position};
 use super::refused::Refused;
-use super::rewritten::rewritten;
+use super::rewritten::{cpus_mended, rewritten};
 use super::tokens::Span;
+use super::values_of_others;
 use super::words::Completed;
 use crate::machine::schema::Fields;
 
@@ -55,17 +57,23 @@ impl Explain<'_> {
                 fields.takes(&field).map_or(refused.clone(), |takes| refused.allowed(takes))
             }
             Error::SuggestRawIdentifier(name) => {
-                let known = fields.homes(&name.replace('-', "_"));
+                let underscored = name.replace('-', "_");
+                let known =
+                    !fields.homes(&underscored).is_empty() || (underscored != *name && is_top_level(&underscored));
                 let at = self.cursor(error);
                 let refused = self.refuse(at, &field, format!("`{name}` is no field's name"));
                 match name.split_once('.') {
-                    _ if !known.is_empty() => {
-                        refused.help(format!("field names are written with `_`: `{}`", name.replace('-', "_")))
+                    _ if known => refused.help(format!("field names are written with `_`: `{underscored}`")),
+                    // `vsock: 3`: the value itself.
+                    _ if value.is_some_and(|value| value.path == field && self.written(value.head) == name) => {
+                        value.map_or(refused, |value| self.wrong_type(value, &field, fields))
                     }
                     _ if name.starts_with(|first: char| first.is_ascii_digit()) => {
                         let variant = self.lines.get(&field).map_or("", |value| self.written(value.head));
-                        let known = fields.first_in_variant(&field, variant, "a whole number").unwrap_or("name");
-                        refused.help(format!("a field's name comes before its value: `{known}: {name}`"))
+                        match fields.first_in_variant(&field, variant, "a whole number") {
+                            Some(known) => refused.help(format!("write `{variant}({known}: {name})`")),
+                            None => refused.help(format!("a field's name comes before its value: `name: {name}`")),
+                        }
                     }
                     Some((part, rest)) => {
                         refused.help(format!("a field of a part is written in parentheses: `{part}: ({rest}: …)`"))
@@ -76,7 +84,11 @@ impl Explain<'_> {
             Error::Message(text) => match (value, text.rsplit_once("; ")) {
                 // What our own units say: `"16" is not a size; write …`.
                 (Some(value), Some((message, allowed))) if message.contains(" is not a") => {
-                    self.refuse(value.head, &field, format!("{}{message}", name_before(&field))).allowed(allowed)
+                    let refused =
+                        self.refuse(value.head, &field, format!("{}{message}", name_before(&field))).allowed(allowed);
+                    let help = values_of_others::in_place_of(self.written(value.head).trim_matches('"'), &field)
+                        .or_else(|| cpus_mended(self.written(value.head)));
+                    help.map_or(refused.clone(), |help| refused.help(help))
                 }
                 (Some(value), _) => self.wrong_type(value, &field, fields),
                 (None, _) => self.refuse(self.cursor(error), &field, text.clone()),
@@ -128,29 +140,38 @@ impl Explain<'_> {
         let begun = || expected.iter().copied().find(|known| found.len() >= 4 && known.starts_with(found));
         let near = nearest(found, expected).or_else(begun).filter(|_| of_others.is_none());
         let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        let refused = self
-            .refuse(span, field, format!("unknown field `{found}`{place}{guess}"))
-            .allowed(format!("the fields{place} are {}", list(expected)));
-        if near.is_some() {
-            return refused;
-        }
-        if let Some(help) = of_others {
-            return refused.help(help);
-        }
-        match fields.homes(found).first() {
-            Some(home) if *home != parent => refused.help(format!("`{found}` is a field of `{home}`")),
+        let refused = self.refuse(span, field, format!("unknown field `{found}`{place}{guess}"));
+        let help = match fields.homes(found).first() {
+            _ if near.is_some() => None,
+            _ if of_others.is_some() => of_others,
+            Some(home) if *home != parent => Some(format!("`{found}` is a field of `{home}`")),
             _ if is_top_level(found) && !parent.is_empty() => {
-                refused.help(format!("`{found}` is a field of the machine: move it out of `{parent}`"))
+                Some(format!("`{found}` is a field of the machine: move it out of `{parent}`"))
             }
-            _ => refused,
-        }
+            _ => None,
+        };
+        // The machine's own fields fill the screen, and would hide what is to be written.
+        let refused = match help.is_some() && parent.is_empty() {
+            true => refused,
+            false => refused.allowed(format!("the fields{place} are {}", list(expected))),
+        };
+        help.map_or(refused.clone(), |help| refused.help(help))
     }
 
     fn unknown_variant(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let found = lines::cut(found);
-        let guess = nearest(found, expected).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        self.refuse(span, field, format!("unknown value `{found}` for `{field}`{guess}"))
-            .allowed(fields.takes(field).unwrap_or_else(|| list(expected)))
+        let of_others = values_of_others::in_place_of(found, field);
+        let near = nearest(found, expected).filter(|_| of_others.is_none());
+        let guess = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let refused = self
+            .refuse(span, field, format!("unknown value `{found}` for `{field}`{guess}"))
+            .allowed(fields.takes(field).unwrap_or_else(|| list(expected)));
+        // `huge`: of a name that takes a value, with one.
+        let with_value = |near: &str| {
+            let example = fields.example(field).filter(|example| example.starts_with(&format!("{near}(")))?;
+            Some(format!("write `{}: {example}`", split(field).1))
+        };
+        of_others.or_else(|| near.and_then(with_value)).map_or(refused.clone(), |help| refused.help(help))
     }
 
     fn missing_field(&self, field: &str, name: &str, fields: &Fields) -> Refused {
@@ -194,15 +215,13 @@ impl Explain<'_> {
             let message = format!("{subject}: `{variant}` takes fields");
             return self.refuse(value.head, field, message).help(format!("write `{variant}({name}: {written})`"));
         }
-        // A variant that holds fields or a number, without its parentheses: `vsock: Cid`.
-        if takes.contains(&format!("`{bare}(…)`")) && bare == written {
-            let message = format!("{subject}: `{bare}` takes a value in parentheses");
-            return self.refuse(value.head, field, message).help(format!("write `{bare}(…)`"));
-        }
-        if takes.contains(&format!("`{bare}(\"…\")`")) && bare == written {
+        // A variant without the parentheses of what it holds: `vsock: Cid`.
+        let forms = ["…", "\"…\""].map(|held| format!("{bare}({held})"));
+        if let Some(form) = forms.iter().find(|form| takes.contains(&format!("`{form}`"))).filter(|_| bare == written) {
+            let example = fields.example(field).filter(|example| example.starts_with(&format!("{bare}(")));
             return self
                 .refuse(value.head, field, format!("{subject}: `{bare}` takes a value in parentheses"))
-                .help(format!("write `{bare}(\"…\")`"));
+                .help(format!("write `{}`", example.as_ref().unwrap_or(form)));
         }
         let refused = self.refuse(value.head, field, format!("{subject} cannot be `{shown}`")).allowed(takes.clone());
         if bare != written && takes.contains(&format!("`{bare}")) {
@@ -300,32 +319,6 @@ impl Explain<'_> {
             _ => refused,
         }
     }
-}
-
-/// Errors of the text's form, which have their place where `ron` stopped, not at a value.
-fn is_syntax(code: &Error) -> bool {
-    use Error as E;
-    matches!(
-        code,
-        E::Eof
-            | E::ExpectedArrayEnd
-            | E::ExpectedAttribute
-            | E::ExpectedAttributeEnd
-            | E::ExpectedComma
-            | E::ExpectedMapColon
-            | E::ExpectedMapEnd
-            | E::ExpectedOptionEnd
-            | E::ExpectedStringEnd
-            | E::ExpectedStructLikeEnd
-            | E::InvalidEscape(_)
-            | E::InvalidIdentifier(_)
-            | E::NoSuchExtension(_)
-            | E::TrailingCharacters
-            | E::UnclosedBlockComment
-            | E::UnclosedLineComment
-            | E::UnexpectedChar(_)
-            | E::ExceededRecursionLimit
-    )
 }
 
 /// The path of a field, with and without the names of variants in it.

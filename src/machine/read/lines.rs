@@ -231,6 +231,28 @@ impl Lines {
         self.open_comment
     }
 
+    /// All of the entry with this path: its name, its value, and what is in the value's brackets. `text` is what these lines
+    /// were found in.
+    pub(super) fn entry(&self, text: &str, field: &str) -> Option<Span> {
+        let value = self.get(field).filter(|value| value.path == field && !field.is_empty())?;
+        let start = value.key.unwrap_or(value.head).start;
+        let mut depth = 0_usize;
+        let mut tokens = Tokens::new(text).skip_while(|token| token.span.start < value.head.start).peekable();
+        while let Some(token) = tokens.next() {
+            match token.kind {
+                Kind::Open(_) => depth += 1,
+                Kind::Close => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            let goes_on =
+                tokens.peek().is_some_and(|next| depth > 0 || !matches!(next.kind, Kind::Comma | Kind::Close));
+            if !goes_on {
+                return (depth == 0).then_some(Span { start, end: token.span.end });
+            }
+        }
+        None
+    }
+
     /// The innermost bracket that is never closed.
     pub(super) fn unclosed(&self) -> Option<Span> {
         self.unclosed

@@ -1,6 +1,7 @@
 //! From the text of a machine file to a valid machine, or to why it was refused and where.
 
 mod base;
+mod codes;
 mod explain;
 mod lines;
 mod nearest;
@@ -12,6 +13,7 @@ mod rewritten;
 mod source;
 mod tokens;
 mod validate;
+mod values_of_others;
 mod words;
 
 pub use base::ReadText;

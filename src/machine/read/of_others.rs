@@ -17,28 +17,39 @@ const NAMES: &[(&str, &[&str], &str)] = &[
     ("", &["os", "ostype", "osinfo"], "guest"),
     ("", &["clock"], "rtc"),
     ("", &["drive", "drives", "hdd", "hda", "harddisk", "storage"], "disks.file"),
-    ("", &["cdrom", "iso"], "disks.media"),
     ("", &["nic", "net", "netdev", "interface", "bridge"], "networks.backend"),
     ("", &["hostfwd", "portforward", "port_forwards"], "networks.forward"),
     ("", &["sound", "soundhw"], "audio"),
     ("", &["ivshmem", "shmem", "kvmfr"], "looking_glass"),
     ("", &["filesystem", "filesystems", "virtiofs", "virtfs", "fsdev"], "shares"),
-    ("", &["graphics", "vnc", "spice", "viewer"], "display"),
+    ("", &["graphics", "viewer"], "display"),
     ("", &["usb_devices", "usbdev", "redirdev"], "usb"),
-    ("", &["evdev"], "input"),
+    ("", &["evdev", "mouse", "keyboard"], "input"),
+    ("", &["romfile", "rom"], "pci.rom"),
+    ("", &["network"], "networks.backend"),
+    ("", &["image", "source", "path"], "disks.file"),
+    ("", &["vendor_id", "kvm_hidden"], "cpu.hide_kvm"),
+    ("", &["memory_backing"], "memory.pages"),
+    ("", &["smm"], "firmware"),
+    ("", &["tpm2", "vtpm", "swtpm"], "tpm"),
     ("", &["qemu_args", "args", "commandline", "raw_args"], "extra_args"),
     ("cpu", &["vcpupin", "affinity", "cpuset"], "cpu.pin"),
     ("cpu", &["emulatorpin"], "cpu.emulator"),
     ("cpu", &["sockets", "dies", "threads", "smp"], "cpu.topology.cores"),
-    ("cpu", &["vendor_id", "kvm_hidden", "hidden"], "cpu.hide_kvm"),
+    ("cpu", &["kvm_hidden", "hidden"], "cpu.hide_kvm"),
     ("memory", &["hugepages", "hugepage", "hugetlb"], "memory.pages"),
     ("disks", &["path", "source", "image"], "disks.file"),
+    ("disks", &["size", "capacity"], "disks.create"),
+    ("disks", &["type", "driver"], "disks.format"),
+    ("disks", &["readonly", "ro"], "disks.read_only"),
     ("networks", &["bridge", "type", "network"], "networks.backend"),
     ("networks", &["hostfwd"], "networks.forward"),
     ("pci", &["domain", "bus", "function", "host"], "pci.address"),
     ("pci", &["romfile"], "pci.rom"),
     ("display", &["listen", "bind"], "display.address"),
 ];
+
+const ONE_DEVICE: &str = "leave it out: the functions of a card that are passed through are one device in the guest";
 
 /// What has another place than a field of the machine file.
 const ELSEWHERE: &[(&str, &[&str], &str)] = &[
@@ -49,11 +60,15 @@ const ELSEWHERE: &[(&str, &[&str], &str)] = &[
     ),
     ("", &["description", "title", "metadata", "comment"], "write a comment: `// …`"),
     ("", &["devices"], "devices are fields of the machine: `disks`, `networks`, `pci`, `usb` and others"),
-    (
-        "pci",
-        &["multifunction"],
-        "leave it out: the functions of a card that are passed through are one device in the guest",
-    ),
+    ("", &["cdrom", "iso", "dvd"], "write `disks: [(file: \"setup.iso\")]`: a file that ends in .iso is a CD"),
+    ("", &["spice"], "write `display: Spice`; `vfio-run help display` explains it"),
+    ("", &["vnc"], "write `display: Vnc`; `vfio-run help display` explains it"),
+    ("", &["multifunction"], ONE_DEVICE),
+    ("pci", &["multifunction"], ONE_DEVICE),
+    ("", &["iommu", "viommu"], "leave it out: the host's IOMMU is used for `pci`, and the guest has none of its own"),
+    ("", &["tablet"], "leave it out: a guest with an emulated screen has a pointer"),
+    ("", &["monitor", "qmp"], "leave it out: each machine has a QMP socket (`vfio-run man files`)"),
+    ("cpu", &["vendor_id"], "leave it out: KVM is hidden by `hide_kvm: true`"),
 ];
 
 /// What to write in place of a field's name that other programs have; `part` is the path that it stands in.
@@ -75,7 +90,9 @@ pub(super) fn form(text: &str) -> Option<String> {
     let behind = text[name..].trim_start().chars().next();
     Some(match (text.chars().next()?, behind) {
         ('{', _) => format!("JSON has braces and names in quotes; a machine file is RON: {RON}"),
-        ('<', _) => format!("this is XML; no libvirt domain can be read, a machine file is RON: {RON}"),
+        ('<', _) => {
+            "this is XML: `vfio-run import FILE -o win11.ron` makes a machine file from a libvirt domain".to_owned()
+        }
         ('[', _) | (_, Some('=')) => {
             format!("a machine file is RON: fields in parentheses, `name: value`, with commas between: {RON}")
         }
@@ -112,7 +129,7 @@ mod tests {
         let told = |name, part| in_place_of(name, part, fields).unwrap_or_default();
         assert!(told("gpu", "").starts_with("write `pci: [\"01:00.*\"]`"), "{}", told("gpu", ""));
         assert!(told("path", "disks[1]").starts_with("write `disks: [(file: "), "{}", told("path", "disks[1]"));
-        assert_eq!(in_place_of("path", "", fields), None);
+        assert_eq!(in_place_of("listen", "", fields), None);
         assert_eq!(in_place_of("nonsense", "", fields), None);
     }
 }

@@ -77,12 +77,13 @@ impl Pieces {
     /// A refusal of a part of the whole text, as one of the file that the part was written in.
     pub fn moved(&self, refused: Refused) -> Refused {
         let Some(place) = &refused.place else { return refused };
+        let also = refused.also.iter().map(|also| self.moved(also.clone())).collect();
         let (file, start) = self.origin(byte_at(&self.text, place.position()));
         let Some((path, text)) = self.files.get(file) else { return refused };
         let end = text[start..].char_indices().nth(place.width as usize).map_or(text.len(), |(at, _)| start + at);
         let moved = Refused::at(path, text, Span { start, end }, "");
         let place = moved.place.map(|at| Box::new(Place { field: place.field.clone(), ..*at }));
-        Refused { path: moved.path, place, ..refused }
+        Refused { path: moved.path, place, also, ..refused }
     }
 }
 

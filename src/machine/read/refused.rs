@@ -25,6 +25,9 @@ pub struct Refused {
     pub allowed: Option<String>,
     /// How to mend it.
     pub help: Option<String>,
+    /// What else is wrong in the file, in its order, as far as that can be told beside the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Refused>,
 }
 
 /// A place in the text of a machine file.
@@ -48,13 +51,17 @@ impl Place {
     }
 }
 
+/// How many things that are wrong are told at once.
+pub(super) const MOST: usize = 8;
+
 /// How much of a long line is shown before and behind the place.
 const SHOWN: usize = 80;
 
 impl Refused {
     /// A refusal of the whole file.
     pub(super) fn file(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), message: brief(&message.into()), place: None, allowed: None, help: None }
+        let message = brief(&message.into());
+        Self { path: path.to_owned(), message, place: None, allowed: None, help: None, also: Vec::new() }
     }
 
     /// A refusal of a part of the text.
@@ -115,7 +122,7 @@ impl fmt::Display for Refused {
                 write!(f, "\n{:indent$}= {name}: {text}", "")?;
             }
         }
-        Ok(())
+        self.also.iter().try_for_each(|refused| write!(f, "\n{refused}"))
     }
 }
 

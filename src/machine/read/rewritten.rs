@@ -1,12 +1,18 @@
 //! How a value is written that was meant well: text without quotes or in others', one value in place of a list or of fields,
 //! a word in quotes.
 
+use std::collections::BTreeSet;
+
 use super::nearest::nearest;
+use super::values_of_others;
 use crate::machine::schema::Fields;
 
 /// The value that begins at the beginning of `rest` and whose first token is `head`, as it must be written for this field,
 /// and which takes `takes`; `None` if nobody can tell.
 pub(super) fn rewritten(rest: &str, head: &str, field: &str, takes: &str, fields: &Fields) -> Option<String> {
+    if let Some(help) = values_of_others::in_place_of(head, field) {
+        return Some(help);
+    }
     if let Some(text) = in_other_quotes(rest) {
         return Some(match variants(takes).find(|name| *name == text) {
             Some(name) => format!("write `{name}`, without quotes"),
@@ -14,14 +20,22 @@ pub(super) fn rewritten(rest: &str, head: &str, field: &str, takes: &str, fields
         });
     }
     let quoted = head.strip_prefix('"').and_then(|head| head.strip_suffix('"'));
+    if let Some(vcpus) = head.parse::<u32>().ok().filter(|_| field == "cpu.cores") {
+        return Some(format!("the number of vCPUs is `vcpus`: write `cpu: (vcpus: {vcpus})`"));
+    }
     if takes.starts_with("text") && quoted.is_none() {
         return text(rest, head, takes);
     }
-    if let Some(name) = takes.split_once("fields in parentheses: `(").and_then(|(_, rest)| rest.split(':').next()) {
-        return fields_of_one(head, quoted, field, name, fields);
+    if takes.starts_with("a list in brackets") {
+        return list_of_one(head, quoted, field, fields).map(|list| format!("write `{}`", named(field, &list)));
     }
-    if takes.contains("a list in brackets") {
-        return list_of_one(head, quoted, field, fields);
+    if let Some(name) = takes.split_once("fields in parentheses: `(").and_then(|(_, rest)| rest.split(':').next()) {
+        return fields_of_one(head, quoted, field, name, fields).map(|part| format!("write `{}`", named(field, &part)));
+    }
+    if head.parse::<u32>().is_ok() {
+        let mut with_fields = variants(takes).filter(|name| takes.contains(&format!("`{name}(…)`")));
+        let only = with_fields.next().filter(|_| with_fields.next().is_none())?;
+        return Some(format!("write `{}`", named(field, &format!("{only}({head})"))));
     }
     let word = quoted?;
     let begins = |name: &&str| word.len() >= 3 && name.to_lowercase().starts_with(&word.to_lowercase());
@@ -50,9 +64,44 @@ fn in_other_quotes(rest: &str) -> Option<&str> {
     Some(inner.split(QUOTES).next().unwrap_or(inner)).filter(|text| !text.is_empty() && !text.contains('"'))
 }
 
+/// A value behind the name of its field, or alone if it is an entry of a list.
+fn named(field: &str, value: &str) -> String {
+    let name = field.rsplit('.').next().unwrap_or(field);
+    if name.ends_with(']') { value.to_owned() } else { format!("{name}: {value}") }
+}
+
+/// A CPU list in quotes as it was meant: ranges forwards, each CPU once.
+pub(super) fn cpus_mended(written: &str) -> Option<String> {
+    let text = written.strip_prefix('"')?.strip_suffix('"')?;
+    let (mut parts, mut seen, mut twice) = (Vec::new(), BTreeSet::new(), None);
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
+        let (first, last) = (first.min(last), first.max(last));
+        let few = last - first < 1024 && parts.len() < 64;
+        twice = twice.or((first..=last).take(if few { 1024 } else { 0 }).find(|cpu| seen.contains(cpu)));
+        seen.extend((first..=last).take(if few { 1024 } else { 0 }));
+        parts.push(if first == last { first.to_string() } else { format!("{first}-{last}") });
+    }
+    let mended = parts.join(",");
+    match twice {
+        Some(cpu) => Some(format!("CPU {cpu} is named twice")),
+        None => (mended != text).then(|| format!("write `{mended:?}`")),
+    }
+}
+
 /// Text without quotes, as far as it goes on this line.
 fn text(rest: &str, head: &str, takes: &str) -> Option<String> {
     let line = rest.lines().next()?;
+    // A list of numbers in place of a list of texts: one text has them all.
+    if takes.contains("a CPU list")
+        && head.parse::<u32>().is_ok()
+        && let Some((list, _)) = line.split_once(']')
+        && list.split(',').all(|number| number.trim().parse::<u32>().is_ok())
+    {
+        let list: String = list.chars().filter(|c| !c.is_whitespace()).collect();
+        return Some(format!("write `{list:?}` in place of the list"));
+    }
     if let Some(list) = line.strip_prefix('[') {
         // CPUs and nodes, which other formats have in lists.
         let list = list.split(']').next().filter(|_| takes.contains("numbers and ranges"))?;
@@ -76,32 +125,57 @@ fn text(rest: &str, head: &str, takes: &str) -> Option<String> {
     }
 }
 
-/// The most usual of a part's fields in place of the part.
+/// The part that is meant by one of its values, or by a switch.
 fn fields_of_one(head: &str, quoted: Option<&str>, field: &str, name: &str, fields: &Fields) -> Option<String> {
     let below = |name: &str| if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
     if fields.get(&below(head)).is_some() && !field.is_empty() {
-        return Some(format!("the fields of a part stand in parentheses: `({head}: …)`"));
+        return Some(format!("({head}: …)"));
+    }
+    if head == "{" {
+        return fields.example(field).or_else(|| Some(format!("({name}: …)")));
+    }
+    if head == "true" {
+        return fields.example(field);
+    }
+    // A shared folder has two fields that must be there.
+    if name == "tag" && quoted.is_some_and(|text| text.starts_with(['/', '~', '.'])) {
+        return Some(format!("(tag: \"data\", folder: {head})"));
     }
     let takes = fields.takes(&below(name))?;
     let number = head.parse::<u64>().is_ok();
-    let fits = (quoted.is_some() && takes.starts_with("text")) || (number && takes.starts_with("a whole number"));
-    fits.then(|| format!("write `({name}: {head})`"))
+    if (quoted.is_some() && takes.starts_with("text")) || (number && takes.starts_with("a whole number")) {
+        return Some(format!("({name}: {head})"));
+    }
+    // A variant that has a text: of several the one that is the example.
+    let example = fields.example(&below(name)).filter(|_| quoted.is_some())?;
+    let variant = example.split_once("(\"").map(|(variant, _)| variant)?;
+    Some(format!("({name}: {variant}({head}))"))
 }
 
-/// One entry in place of the list.
+/// The list that is meant by one entry, or by a switch.
 fn list_of_one(head: &str, quoted: Option<&str>, field: &str, fields: &Fields) -> Option<String> {
-    let takes = fields.takes(&format!("{field}[0]"))?;
-    match quoted {
-        Some(text) if takes.starts_with("text") => {
-            let words: Vec<String> = match field {
-                "extra_args" => text.split_whitespace().map(|word| format!("{word:?}")).collect(),
-                _ => vec![head.to_owned()],
-            };
-            Some(format!("write `[{}]`", words.join(", ")))
+    let entry = format!("{field}[0]");
+    let takes = fields.takes(&entry);
+    match (quoted, takes.as_deref()) {
+        (Some(text), _) if field == "extra_args" => {
+            let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+            Some(format!("[{}]", words.join(", ")))
         }
-        None if head == "(" && takes.contains("fields in parentheses") => {
-            Some("a list has brackets, also if it is short: `[(…)]`".to_owned())
+        (Some(_), Some(takes)) if takes.starts_with("a list in brackets") => Some(format!("[[{head}]]")),
+        (Some(_), Some(takes)) if takes.starts_with("text") => Some(format!("[{head}]")),
+        (Some(_), Some(takes)) => {
+            let (_, rest) = takes.split_once("fields in parentheses: `(")?;
+            let part = fields_of_one(head, quoted, &entry, rest.split(':').next()?, fields)?;
+            Some(format!("[{part}]"))
         }
+        // An entry that is a list itself: a hook.
+        (Some(_), None) => Some(format!("[{head}]")),
+        (None, Some(takes)) if head == "(" && takes.contains("fields in parentheses") => {
+            let (_, rest) = takes.split_once("fields in parentheses: `(")?;
+            Some(format!("[({}: …)]", rest.split(':').next()?))
+        }
+        (None, _) if head == "true" => fields.example(field),
+        (None, _) if head == "false" => Some("[]".to_owned()),
         _ => None,
     }
 }

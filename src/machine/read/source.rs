@@ -2,15 +2,18 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use ron::error::SpannedError;
 use ron::extensions::Extensions;
 
 use super::base::{Base, Layered, ReadText, layered};
+use super::codes::is_of_a_value;
 use super::explain::Explain;
 use super::lines::Lines;
 use super::pieces::Pieces;
-use super::refused::Refused;
+use super::refused::{MOST, Refused};
 use super::tokens::Span;
 use super::validate;
 use super::words::Completed;
@@ -59,9 +62,14 @@ pub fn text(path: &Path) -> Result<String, Refused> {
             std::io::ErrorKind::NotFound if path.extension().is_none() => {
                 refused.help(format!("a machine is named by its file: `{}.ron`", path.display()))
             }
-            std::io::ErrorKind::PermissionDenied => {
-                refused.help("its owner or its folder keeps you out: start as the owner, or as root (`sudo`)")
-            }
+            std::io::ErrorKind::PermissionDenied => refused.help(match std::fs::metadata(path) {
+                Ok(file) => format!(
+                    "it belongs to {}, with mode {:o}: start with `sudo`, or make it yours (`chown`)",
+                    if file.uid() == 0 { "root".to_owned() } else { format!("the account {}", file.uid()) },
+                    file.mode() & 0o7777
+                ),
+                Err(_) => "its folder keeps you out: start as the folder's owner, or with `sudo`".to_owned(),
+            }),
             std::io::ErrorKind::NotFound => refused.help("name the machine file, such as `win11.ron`"),
             _ => refused,
         }
@@ -135,16 +143,69 @@ fn valid(path: &Path, text: &str, lines: &Lines, name: Option<String>) -> Result
     Ok((machine, stays))
 }
 
+/// The machine that the text says, or all that keeps it from being read: what is wrong with one value need not hide what is
+/// wrong with the next.
 fn parse_machine(path: &Path, text: &str, lines: &Lines) -> Result<Machine, Refused> {
+    let first = match deserialized(path, text, text, lines) {
+        Ok(machine) => return Ok(machine),
+        Err(Unread { refused, .. }) if refused.place.is_none() => return Err(refused),
+        Err(unread) => unread,
+    };
+    let (mut also, mut without): (Vec<Refused>, _) = (Vec::new(), text.to_owned());
+    let mut at = first.value;
+    while let Some(entry) = at.filter(|_| also.len() + 1 < MOST) {
+        blank(&mut without, entry);
+        let Ok(lines) = Lines::find(&without) else { break };
+        match deserialized(path, text, &without, &lines) {
+            // Another kind of error may be the fault of what was taken out.
+            Err(Unread { mut refused, value: Some(value) }) => {
+                // A list of fields is told once.
+                if also.iter().chain([&first.refused]).any(|told| told.allowed == refused.allowed) {
+                    refused.allowed = None;
+                }
+                also.push(refused);
+                at = Some(value);
+            }
+            _ => break,
+        }
+    }
+    also.sort_by_key(|refused| (refused.line(), refused.column()));
+    Err(Refused { also, ..first.refused })
+}
+
+/// Puts blanks in place of an entry and the comma behind it, so that all else stays where it is.
+fn blank(text: &mut String, entry: Span) {
+    let rest = &text[entry.end..];
+    let behind = rest.len() - rest.trim_start().len();
+    let end = if rest[behind..].starts_with(',') { entry.end + behind + 1 } else { entry.end };
+    let blanks: String = text[entry.start..end].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
+    text.replace_range(entry.start..end, &blanks);
+}
+
+/// Why a machine could not be read.
+struct Unread {
+    refused: Refused,
+    /// The entry that is wrong in itself, if the rest can be read without it.
+    value: Option<Span>,
+}
+
+/// The machine that `read` says: `text`, or what is left of it when entries were blanked out.
+fn deserialized(path: &Path, text: &str, read: &str, lines: &Lines) -> Result<Machine, Unread> {
     // Not UNWRAP_NEWTYPES: no type of the file needs it.
     let options =
         ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_VARIANT_NEWTYPES);
-    let completed = Completed::new(text, lines);
+    let completed = Completed::new(read, lines);
     let explain = Explain { path, text, completed: &completed, lines };
-    let mut reader = ron::Deserializer::from_str_with_options(&completed.text, &options)
-        .map_err(|error| explain.error(&error, None))?;
-    let machine = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| explain.error(&reader.span_error(error.inner().clone()), Some(error.path())))?;
-    reader.end().map_err(|error| explain.error(&reader.span_error(error), None))?;
+    let of_text = |error: &SpannedError| Unread { refused: explain.error(error, None), value: None };
+    let mut reader =
+        ron::Deserializer::from_str_with_options(&completed.text, &options).map_err(|error| of_text(&error))?;
+    let machine = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let spanned = reader.span_error(error.inner().clone());
+        let refused = explain.error(&spanned, Some(error.path()));
+        let field = refused.place.as_ref().and_then(|place| place.field.as_deref());
+        let value = field.filter(|_| is_of_a_value(&spanned.code)).and_then(|field| lines.entry(read, field));
+        Unread { refused, value }
+    })?;
+    reader.end().map_err(|error| of_text(&reader.span_error(error)))?;
     Ok(machine)
 }

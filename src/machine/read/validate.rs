@@ -6,11 +6,11 @@ mod tests;
 use std::path::Path;
 
 use super::lines::{Lines, Value};
-use super::refused::Refused;
+use super::refused::{MOST, Refused};
 use super::tokens::Span;
 use crate::machine::file::Machine;
 use crate::machine::named::Named;
-use crate::machine::problems::Problems;
+use crate::machine::problems::{Problem, Problems};
 use crate::machine::values;
 
 /// Fills in what follows from the file's place: the name, and absolute paths, so that nothing depends on the folder that
@@ -25,7 +25,7 @@ pub(super) fn complete(machine: &mut Machine, file: &Path) {
     machine.subjects_mut().for_each(|subject| subject.resolve(folder));
 }
 
-/// Refuses with the first problem in the file's order.
+/// Refuses with the problems in the file's order, of several at one place the first.
 pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -> Result<(), Refused> {
     let mut problems = Problems::default();
     values::check(machine, &mut problems);
@@ -40,20 +40,19 @@ pub(super) fn check(machine: &Machine, file: &Path, text: &str, lines: &Lines) -
     if let Ok(value) = serde_json::to_value(machine) {
         problems.unprintable(&value, String::new());
     }
-    let placed = problems.0.into_iter().map(|problem| (locate(lines, &problem.field), problem));
+    let mut placed: Vec<_> = problems.0.into_iter().map(|problem| (locate(lines, &problem.field), problem)).collect();
     // A stable sort: if two problems share a place, the order of the checks decides.
-    match placed.min_by_key(|(span, _)| span.start) {
+    placed.sort_by_key(|(span, _)| span.start);
+    placed.dedup_by_key(|(span, _)| span.start);
+    let mut refused = placed.into_iter().take(MOST).map(|(span, problem)| {
+        let Problem { field, message, allowed, help } = problem;
+        let refused = Refused::at(file, text, span, message).field(&field);
+        let refused = allowed.into_iter().fold(refused, Refused::allowed);
+        help.into_iter().fold(refused, Refused::help)
+    });
+    match refused.next() {
         None => Ok(()),
-        Some((span, problem)) => {
-            let mut refused = Refused::at(file, text, span, problem.message).field(&problem.field);
-            if let Some(allowed) = problem.allowed {
-                refused = refused.allowed(allowed);
-            }
-            if let Some(help) = problem.help {
-                refused = refused.help(help);
-            }
-            Err(refused)
-        }
+        Some(first) => Err(Refused { also: refused.collect(), ..first }),
     }
 }
 

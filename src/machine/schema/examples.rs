@@ -30,6 +30,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("kernel.initrd", "\"initrd.img\""),
     ("kernel.cmdline", "\"console=ttyS0 quiet\""),
     ("disks.file", "\"disk.qcow2\""),
+    ("disks.create", "disks: [(file: \"win11.qcow2\", create: \"128 GiB\")]"),
     ("disks.id", "\"system\""),
     ("disks.media", "disks: [(file: \"setup.img\", media: Cd)]"),
     ("disks.bus", "Nvme"),

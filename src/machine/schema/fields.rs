@@ -130,7 +130,8 @@ impl Fields {
         }
         // A text or fields, as an entry of `pci`; a list or fields, as one of `hooks`.
         if let Some([short, _]) = node.get("type").and_then(Value::as_array).map(Vec::as_slice) {
-            let first = self.names(node).into_iter().find(|name| self.required(node, name))?;
+            let names = self.names(node);
+            let first = names.iter().find(|name| self.required(node, name)).or(names.first())?;
             let short = if short == "array" { "a list in brackets: `[ … ]`" } else { "text in double quotes" };
             return Some(format!("{short}, or fields in parentheses: `({first}: …)`"));
         }

@@ -40,6 +40,7 @@ pub struct Cpu {
     /// `pci`, one for each thread of all cores of the fastest or the named kind but one, or those that are left, in one NUMA
     /// node (at most 64 if only devices ask for it); else 2.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 4096))]
     pub vcpus: Option<u32>,
     /// The host CPUs that the vCPU threads run on, one thread to a CPU: `"4-11,16"`, in the order that shows the guest its
     /// siblings and caches. Or a list of what each vCPU has, in the order of their numbers, of which each is a CPU, several

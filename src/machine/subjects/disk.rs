@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::explicit_none;
-use crate::units::DiskFormat;
+use crate::units::{DiskFormat, Size};
 
 /// One disk, CD drive, or SCSI device of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,10 @@ pub struct Disk {
     /// `media: Cd`, the CD drive is empty.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// The size of an image that is made at the first start if the file is not there: sparse, and raw or qcow2 by `format`,
+    /// else by the file's name. A file that is there is left as it is, whatever its size.
+    #[serde(default)]
+    pub create: Option<Size>,
     /// QEMU's id for it, unique in the machine. Default: `disk0`, `disk1`, … by position.
     #[serde(default)]
     pub id: Option<String>,

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use super::super::Severity::{Hard, Soft};
 use super::super::draft::{Draft, by_default, by_fact};
 use super::super::{Access, Keep, Opened};
+use super::certificates;
 use crate::host::{Descriptor, Feature, FileKind};
-use crate::machine::{self, Guest};
+use crate::machine::{self, Guest, Uefi};
 use crate::plan::process::account::{self, Use};
 use crate::qemu::command::QemuOption;
 use crate::units::{DiskFormat, Origin};
@@ -67,8 +68,7 @@ impl Firmware {
 pub(super) fn choose(draft: &mut Draft) -> Firmware {
     let guest = draft.machine.guest;
     let Some(asked) = draft.machine.uefi() else { return Firmware::Bios };
-    let secure = asked.secure_boot.unwrap_or(guest == Guest::Windows11);
-    let enrolled = asked.enrolled_keys.unwrap_or(secure);
+    let (secure, enrolled) = keys(guest, &asked);
     if let (Some(code), Some(template)) = (&asked.code, &asked.vars) {
         let (key, what) = ("firmware.code", "the firmware's code");
         if let Some(file) = account::opened(draft, key, key, what, code, Use::Read) {
@@ -119,6 +119,12 @@ pub(super) fn choose(draft: &mut Draft) -> Firmware {
     let smm = chosen.features.contains(&Feature::RequiresSmm);
     let Descriptor { code, code_format, vars, vars_format, .. } = chosen.clone();
     Firmware::Flash(flash(draft, code, code_format, vars, vars_format, smm, origin))
+}
+
+/// Whether Secure Boot is wanted, and keys in the store.
+fn keys(guest: Guest, asked: &Uefi) -> (bool, bool) {
+    let secure = asked.secure_boot.unwrap_or(guest == Guest::Windows11);
+    (secure, asked.enrolled_keys.unwrap_or(secure))
 }
 
 /// Looks at the variable store of an earlier run. A build finds its variables at a fixed distance from its code, so one
@@ -181,6 +187,9 @@ fn image_format(draft: &Draft, path: &Path) -> DiskFormat {
 /// The flash chips' block nodes, and the machine's copy of the variable store.
 pub(super) fn write(draft: &mut Draft, firmware: &Firmware) {
     let Firmware::Flash(flash) = firmware else { return };
+    if draft.machine.uefi().is_some_and(|uefi| keys(draft.machine.guest, &uefi).1) {
+        certificates::check(draft, &flash.vars, &flash.template);
+    }
     draft.keep.push(Keep::Copy { from: flash.template.clone(), to: flash.vars.clone() });
     if flash.smm {
         let origin = by_fact("the firmware requires system management mode");

@@ -2,7 +2,8 @@
 //! Nothing of it forbids a start.
 
 use super::boot_order::is_bootable;
-use crate::machine::{Display, Guest};
+use super::installing;
+use crate::machine::{Backend, Display, Guest};
 use crate::plan::Severity::Soft;
 use crate::plan::devices::Devices;
 use crate::plan::draft::Draft;
@@ -11,11 +12,17 @@ use crate::units::Size;
 pub(super) fn check(draft: &mut Draft, devices: &Devices) {
     if draft.machine.guest.is_windows() {
         memory(draft);
+        if devices.given.iter().any(|given| given.function.is_gpu()) {
+            let detail =
+                "some games' anti-cheat programs refuse virtual machines, and nothing here hides this one from them";
+            draft.unknown("guest.anti_cheat", Soft, detail);
+        }
     }
     // Words for QEMU may be disks and keyboards.
     if draft.machine.extra_args.is_empty() {
         something_to_boot(draft, devices);
         keyboard(draft, devices);
+        viewer(draft, devices);
     }
 }
 
@@ -70,6 +77,27 @@ fn keyboard(draft: &mut Draft, devices: &Devices) {
     }
 }
 
+/// Windows is used by its screen, unless it is reached over the network.
+fn viewer(draft: &mut Draft, devices: &Devices) {
+    let machine = draft.machine;
+    let is_card = |class: u32| class >> 16 == 0x03;
+    // What this host does not have may be a card.
+    let card = devices.given.iter().any(|given| is_card(given.function.class))
+        || (devices.given.is_empty() && !machine.pci.is_empty());
+    let reachable = machine.networks.iter().flatten().any(|network| {
+        !network.forward.is_empty() || !matches!(network.backend, Backend::User | Backend::Slirp | Backend::None)
+    });
+    if machine.guest.is_windows()
+        && machine.display == Display::None
+        && !card
+        && (!reachable || installing::setup(draft).is_some())
+    {
+        let detail = "nobody sees the guest's screen: it has neither a `display` nor a graphics card of the host";
+        draft.no("screen.any", Soft, detail, "write `display: Spice`, and for a window of this desktop `display: Gtk`");
+        draft.about(if draft.line("display") { "display" } else { "guest" });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::plan::sample::{Shape, host, plan};
@@ -77,7 +105,7 @@ mod tests {
     /// The keys of the findings that warn of what is missing.
     fn missing(machine: &str) -> Vec<String> {
         let plan = plan(machine, &host(Shape::simple(8, 1)));
-        let ours = ["boot.any", "memory.enough", "input.any"];
+        let ours = ["boot.any", "memory.enough", "input.any", "screen.any"];
         plan.findings.iter().map(|f| f.key.clone()).filter(|key| ours.contains(&key.as_str())).collect()
     }
 
@@ -86,9 +114,13 @@ mod tests {
         let with = |guest: &str, size: &str, more: &str| {
             missing(&format!("(guest: {guest}, memory: (size: \"{size}\"){more})"))
         };
-        assert_eq!(with("Windows11", "256 MiB", ""), ["memory.enough", "boot.any"]);
-        assert_eq!(with("Windows10", "2 GiB", ", disks: [(file: \"/a.qcow2\")]"), [""; 0]);
-        assert_eq!(with("Windows11", "2 GiB", ", disks: [(file: \"/a.qcow2\")]"), ["memory.enough"]);
+        assert_eq!(with("Windows11", "256 MiB", ""), ["memory.enough", "boot.any", "screen.any"]);
+        assert_eq!(with("Windows10", "2 GiB", ", disks: [(file: \"/a.qcow2\")], display: Spice()"), [""; 0]);
+        assert_eq!(with("Windows11", "2 GiB", ", disks: [(file: \"/a.qcow2\")], display: Spice()"), ["memory.enough"]);
+        let seen = |more: &str| with("Windows11", "4 GiB", &format!(", disks: [(file: \"/a.qcow2\")]{more}"));
+        assert_eq!(seen(""), ["screen.any"]);
+        assert_eq!(seen(", networks: [(forward: [\"3389\"])]"), [""; 0]);
+        assert_eq!(seen(", networks: [(backend: Bridge(\"br0\"))]"), [""; 0]);
         assert_eq!(with("Linux", "256 MiB", ", disks: [(media: Cd)]"), ["boot.any"]);
         assert_eq!(with("Linux", "256 MiB", ", kernel: (image: \"/vmlinuz\")"), [""; 0]);
         assert_eq!(with("Linux", "256 MiB", ", usb: [\"046d:c547\"]"), [""; 0]);

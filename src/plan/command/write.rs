@@ -5,7 +5,9 @@ use super::decided::Decided;
 use super::devices::{
     audio, balloon, disks, display, input, networks, passthrough, ports, shared_memory, shares, tpm, usb, vsock,
 };
-use super::{acpi, apple_smc, base, board, boot, cpu, extra, firmware, lacks, memory, smbios, watchdog, window};
+use super::{
+    acpi, apple_smc, base, board, boot, cpu, extra, firmware, installing, lacks, memory, smbios, watchdog, window,
+};
 
 /// Writes the command line but for its end. A new device goes last.
 pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
@@ -40,6 +42,7 @@ pub(in super::super) fn write(draft: &mut Draft, decided: &Decided) {
     input::write(draft);
     shared_memory::write(draft);
     lacks::check(draft, decided.devices);
+    installing::check(draft);
 }
 
 /// Writes the end of the command line: what depends on what is stopped on the host, and the words of the user.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::machine::SoundServer;
-use crate::units::Origin;
+use crate::units::{DiskFormat, Origin, Size};
 
 use super::memory::GuestMemory;
 
@@ -191,6 +191,16 @@ pub enum Keep {
         /// The machine's own copy.
         to: PathBuf,
     },
+    /// An empty image, sparse, mode 0600, owned as the folder that it is in. What was made stays, also if the start fails
+    /// then: an empty disk is no harm, and a guest may have written to one whose start failed late.
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// Its format.
+        format: DiskFormat,
+        /// How large the disk is.
+        size: Size,
+    },
 }
 
 /// A variable of QEMU's environment.
@@ -247,6 +257,9 @@ impl fmt::Display for Keep {
         match self {
             Self::Folder(path) => write!(f, "folder {}", path.display()),
             Self::Copy { from, to } => write!(f, "{}, copied once from {}", to.display(), from.display()),
+            Self::Image { path, format, size } => {
+                write!(f, "{}, an empty {} image of {size}, made once", path.display(), format.name())
+            }
         }
     }
 }

@@ -320,7 +320,15 @@ fn complete(draft: &mut Draft, pci: &Pci, devices: &Devices, group: u32) {
     let given = || devices.given.iter().filter(|given| given.function.group == Some(group));
     let card = |given: &Given| in_the_way.iter().all(|f| same_card(f.address, given.address()));
     let board: Vec<String> = in_the_way.iter().filter(|f| f.is_of_board()).map(|f| f.address.to_string()).collect();
+    let of_chipset = |given: &&Given| {
+        pci.of_group(group).any(|f| f.is_of_board() && !f.is_bridge() && same_card(f.address, given.address()))
+    };
     let remedy = match given().find(|given| card(given)) {
+        _ if given().any(|given| of_chipset(&given)) => {
+            let sound = given().any(|given| given.function.class >> 16 == 0x04);
+            let instead = if sound { "; `audio: Auto` plays the guest's sound on the host" } else { "" };
+            format!("this is a part of the board's chipset, which cannot be split: take another device{instead}")
+        }
         // They cannot be passed through with the rest, but without a driver they are in nobody's way.
         _ if !board.is_empty() => format!(
             "have {} without a driver: `echo ADDRESS > /sys/bus/pci/devices/ADDRESS/driver/unbind`, or its driver's module \

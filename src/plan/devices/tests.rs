@@ -700,3 +700,17 @@ fn what_the_host_needs_has_the_remedy_that_fits() {
     assert!(remedy(&["/home", "default route (eth0)"]).contains("`swapoff`) and route through"));
     assert!(remedy(&["/home", "/"]).contains("this host itself runs from it"));
 }
+
+#[test]
+fn a_part_of_the_chipset_cannot_be_taken_out_of_it() {
+    let mut host = host();
+    let functions = &mut host.pci.as_mut().unwrap().functions;
+    functions.push(function("00:1f.0", "8086:7a04", 0x06_0100, "lpc_ich", 20));
+    functions.push(function("00:1f.3", "8086:7ad0", 0x04_0300, "snd_hda_intel", 20));
+    functions.push(function("00:1f.6", "8086:1a1d", 0x02_0000, "e1000e", 20));
+    let plan = plan(r#"pci: ["00:1f.3"]"#, &host);
+    let finding = plan.findings.into_iter().find(|finding| finding.key == "pci.group20.complete").unwrap();
+    let remedy = "this is a part of the board's chipset, which cannot be split: take another device; `audio: Auto` plays the \
+                  guest's sound on the host";
+    assert_eq!((finding.ok, finding.remedy.as_deref()), (Verdict::No, Some(remedy)));
+}

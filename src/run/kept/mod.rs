@@ -7,5 +7,6 @@ pub(super) mod launcher;
 pub(super) mod leases;
 pub(super) mod lock;
 pub(super) mod log;
+pub(super) mod new_image;
 pub(super) mod plan_file;
 pub(super) mod state;

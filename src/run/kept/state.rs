@@ -9,16 +9,16 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
 
 use super::folders::passable_folder;
+use super::new_image;
 use crate::plan::{Account, Keep, Paths};
 use crate::trusted;
 
 /// Makes what is made once for the machine; what is there already is left as it is.
 pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<()> {
-    if items.is_empty() {
-        return Ok(());
+    if items.iter().any(|item| !matches!(item, Keep::Image { .. })) {
+        // QEMU's account must be able to enter; others see nothing but the names of three files.
+        passable_folder(&paths.state)?;
     }
-    // QEMU's account must be able to enter; others see nothing but the names of three files.
-    passable_folder(&paths.state)?;
     for item in items {
         match item {
             Keep::Folder(path) => {
@@ -27,6 +27,13 @@ pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<
                     .with_context(|| format!("cannot make the folder {}", path.display()))?;
             }
             Keep::Copy { from, to } => copy_once(from, to)?,
+            Keep::Image { path, format, size } => {
+                if new_image::make_once(path, *format, *size)
+                    .with_context(|| format!("cannot make the image {}", path.display()))?
+                {
+                    tracing::info!("made {item}");
+                }
+            }
         }
     }
     Ok(())

@@ -205,10 +205,12 @@ impl Rehearsing<'_> {
         make_changes(plan, 0..first_taking, self.root, journal, &mut self.signals, &mut made).await?;
         // QEMU's answer does not change from round to round.
         if self.result.completed == 0
-            && let Some(trial) = trial(plan)
+            && let Some(mut trial) = trial(plan)
         {
             display::prepare(plan)?;
-            let mut contents = contents::make(self.root, plan)?;
+            // A rehearsal may come before the first start, and makes nothing of what that makes.
+            let (mut contents, passing) = contents::make_before_first_start(self.root, plan)?;
+            trial.buffered(&passing);
             contents.extend(memory::make(plan, &mut self.signals).await?);
             run_trial(&trial, plan, &contents, &mut self.signals).await?;
         }

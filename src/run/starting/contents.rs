@@ -1,6 +1,7 @@
 //! Files that the launcher has before the host is changed, so that QEMU's account needs no right to them: those that it opens
 //! for QEMU, and files in memory that it fills (`/proc/self/fd/N`), so that no secret stands in a list of arguments.
 
+mod not_yet;
 mod smbios;
 
 use std::fs::{File, OpenOptions};
@@ -17,6 +18,8 @@ use crate::host::{Root, acpi};
 use crate::machine::AppleSmc;
 use crate::plan::{Access, Account, Content, Descriptor, Inherited, Opened, Plan};
 use crate::trusted;
+
+pub use not_yet::make_before_first_start;
 
 /// More than a line that anybody types.
 const MAX_PASSWORD: usize = 4096;

@@ -129,6 +129,14 @@ fn disks() {
     let seven: String = (0..7).map(|i| sata.replace('F', &i.to_string())).collect();
     table(&[
         (r#"disks: [(file: "a", id: "os"), (file: "b.iso"), (file: "b.iso")]"#, "ok"),
+        (r#"disks: [(file: "a", create: "8 GiB")]"#, "ok"),
+        (r#"disks: [(file: "a", create: "1537 KiB")]"#, "m.ron:2:29: `create` cannot be 1537 KiB"),
+        (r#"disks: [(file: "a", create: "128 TiB")]"#, "m.ron:2:29: `create` cannot be 128 TiB"),
+        (r#"disks: [(file: "/dev/sda", create: "8 GiB")]"#, "m.ron:2:36: `create` makes no block device"),
+        (
+            r#"disks: [(file: "a.iso", create: "8 GiB")]"#,
+            "m.ron:2:33: `create` makes an empty disk that the guest can write",
+        ),
         (r#"disks: [(file: "a", id: "1a")]"#, r#"m.ron:2:25: "1a" cannot be a disk's id"#),
         (
             r#"disks: [(file: "a", id: "x"), (file: "b", id: "x")]"#,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Aio, Bus, Cache, Disk, Media, Sector};
 use crate::machine::problems::{Problems, consists_of};
 use crate::machine::subject::Subject;
+use crate::units::Size;
 
 /// QEMU's block node names have at most 31 characters, and the plan appends to the id.
 const MAX_ID: usize = 24;
@@ -16,6 +17,9 @@ const SATA_PORTS: usize = 6;
 /// virtio's limit of 1024 queues, less the control and event queues of SCSI.
 const MAX_QUEUES: u16 = 1022;
 const MAX_DISKS: usize = 64;
+const MIN_IMAGE: u64 = Size::MIB;
+/// More than file systems have for one file, and few enough for the tables of a new qcow2 image.
+const MAX_IMAGE: u64 = 64 << 40;
 /// Linux addresses no disk in units larger than a page.
 const MAX_LOGICAL: u32 = 4096;
 const MAX_PHYSICAL: u32 = 65536;
@@ -54,6 +58,9 @@ fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
         problems
             .add(format!("disks[{i}]"), format!("`disks[{i}]` has no `file`"))
             .help("add `file: \"disk.qcow2\"`, or write `media: Cd` for an empty CD drive");
+    }
+    if let Some(size) = disk.create {
+        create(i, disk, size, problems);
     }
     if media == Media::Cd && matches!(bus, Bus::VirtioBlk | Bus::Nvme) {
         problems
@@ -109,6 +116,21 @@ impl Disk {
             true => Ok(()),
             false => Err(format!("1 to {MAX_SERIAL} printable ASCII characters")),
         }
+    }
+}
+
+/// What cannot be made.
+fn create(i: usize, disk: &Disk, size: Size, problems: &mut Problems) {
+    let field = format!("disks[{i}].create");
+    let is_device = disk.file.as_ref().is_some_and(|file| file.starts_with("/dev"));
+    if disk.media() != Media::Disk || disk.read_only() {
+        problems.add(field, "`create` makes an empty disk that the guest can write").help("leave `create` out");
+    } else if is_device {
+        problems.add(field, "`create` makes no block device").help("leave `create` out, or name an image file");
+    } else if !(MIN_IMAGE..=MAX_IMAGE).contains(&size.as_bytes()) || !size.as_bytes().is_multiple_of(Size::MIB) {
+        problems
+            .add(field, format!("`create` cannot be {size}"))
+            .allowed("a whole number of MiB from 1 MiB to 64 TiB, such as \"128 GiB\"");
     }
 }
 

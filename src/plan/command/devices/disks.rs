@@ -2,6 +2,7 @@
 //! device.
 
 mod layers;
+mod new_image;
 
 use std::path::Path;
 
@@ -152,7 +153,8 @@ fn blocks(draft: &mut Draft, disk: &Resolved, path: &Path, field: &str) -> Optio
     let at = |name: &str| format!("{field}.{name}");
     let (usage, access) = if disk.read_only { (Use::Read, Access::Read) } else { (Use::Write, Access::Write) };
     let what = if disk.media == Media::Lun { "the SCSI device" } else { "the image" };
-    let file = account::opened(draft, key, &at("file"), what, path, usage);
+    let new = disk.disk.create.and_then(|size| new_image::write(draft, key, field, disk.disk, path, size));
+    let file = new.or_else(|| account::opened(draft, key, &at("file"), what, path, usage));
     let kind = file.as_ref().and_then(|file| file.kind);
     if let Some(file) = &file {
         check_file(draft, disk, path, file, &at("file"));

@@ -1,0 +1,64 @@
+//! What people write for a value who come from other programs, or who expect a switch: `tpm: true`, `bus: "scsi"`.
+
+/// The field, its path without places in lists; what is written, in lower case and without quotes; and what is meant.
+/// Nothing: the field is left out.
+const VALUES: &[(&str, &[&str], &str)] = &[
+    ("audio", &["true", "on", "ich9", "hda"], "Auto"),
+    ("audio", &["false", "off"], "None"),
+    ("cpu.pin", &["all", "auto"], ""),
+    ("disks.bus", &["scsi", "virtio-scsi"], "VirtioScsi"),
+    ("disks.bus", &["ide", "ahci"], "Sata"),
+    ("disks.bus", &["virtio", "virtio-blk"], "VirtioBlk"),
+    ("disks.cache", &["none"], "None"),
+    ("display", &["false", "off"], "None"),
+    ("firmware", &["ovmf", "edk2", "efi"], "Uefi"),
+    ("firmware", &["legacy", "seabios", "csm"], "Bios"),
+    ("input", &["true", "auto", "evdev"], "Auto"),
+    ("input", &["false"], ""),
+    ("memory.pages", &["true", "on"], "Auto"),
+    ("memory.pages", &["false", "off"], "Normal"),
+    ("networks.backend", &["slirp"], "Slirp"),
+    ("pci.rebar", &["true", "on", "auto"], "Max"),
+    ("pci.rebar", &["false", "off"], ""),
+    ("serial", &["true", "pty", "stdio"], "Console"),
+    ("serial", &["false"], "None"),
+    ("smbios", &["true"], "Host"),
+    ("smbios", &["false"], "Qemu"),
+    ("tpm", &["true", "2", "2.0", "v2.0", "emulator", "swtpm"], "V2"),
+    ("tpm", &["false"], "None"),
+    ("video", &["vga", "bochs", "bochs-display"], "Std"),
+    ("video", &["false", "off"], "None"),
+    ("vsock", &["true"], "Auto"),
+    ("vsock", &["false"], "None"),
+];
+
+/// What to write in place of a value; `field` is its path.
+pub(super) fn in_place_of(written: &str, field: &str) -> Option<String> {
+    let field: String = field.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
+    let written = written.trim_matches('"').to_lowercase();
+    let (_, _, meant) = VALUES.iter().find(|(its, words, _)| *its == field && words.contains(&written.as_str()))?;
+    let name = field.rsplit('.').next().unwrap_or(&field);
+    Some(match *meant {
+        "" => "leave it out".to_owned(),
+        meant => format!("write `{name}: {meant}`"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::schema::Fields;
+
+    #[test]
+    fn what_is_meant_is_a_value_of_the_field() {
+        let fields = Fields::of_machine();
+        for (field, words, meant) in VALUES {
+            let takes = fields.takes(field).unwrap_or_default();
+            assert!(meant.is_empty() || takes.contains(&format!("`{meant}")), "{field}: {meant} is not in {takes}");
+            assert!(words.iter().all(|word| *word == word.to_lowercase()), "{words:?}");
+        }
+        assert_eq!(in_place_of("\"SCSI\"", "disks[3].bus").as_deref(), Some("write `bus: VirtioScsi`"));
+        assert_eq!(in_place_of("all", "cpu.pin").as_deref(), Some("leave it out"));
+        assert_eq!(in_place_of("nonsense", "tpm"), None);
+    }
+}

@@ -2,6 +2,8 @@
 //! what happens when somebody is killed. With `$VFIO_RUN_QEMU10` (`scripts/qemu10` prints it) all of it is done again
 //! with that QEMU.
 
+#[path = "real_qemu/buttons.rs"]
+mod buttons;
 #[path = "real_qemu/console.rs"]
 mod console;
 #[path = "real_qemu/cpus.rs"]
@@ -60,6 +62,8 @@ mod rehearse;
 mod relaunch;
 #[path = "real_qemu/screens.rs"]
 mod screens;
+#[path = "real_qemu/screenshot.rs"]
+mod screenshot;
 #[path = "real_qemu/shared_memory.rs"]
 mod shared_memory;
 #[path = "real_qemu/shares.rs"]

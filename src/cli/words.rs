@@ -14,8 +14,9 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["edit", "undefine", "dumpxml"], "a machine is its file: edit it, and the next start uses it"),
     (&["convert", "define"], "`vfio-run import win11.xml` makes a machine file from a libvirt domain"),
     (
-        &["reboot", "reset"],
-        "the guest restarts by itself; `vfio-run stop win11` and `vfio-run win11.ron` start it anew",
+        &["reboot", "restart"],
+        "the guest restarts by itself; `vfio-run reset win11` presses its reset button, `vfio-run stop win11` and \
+         `vfio-run win11.ron` start it anew",
     ),
     (&["autostart", "enable"], "`vfio-run unit --install win11.ron` makes a unit that systemd can start at boot"),
     (&["validate", "verify", "test"], "`vfio-run check win11.ron` says whether the machine can start"),

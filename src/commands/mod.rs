@@ -1,5 +1,6 @@
 //! One thin file a verb: read, plan, then show or run.
 
+mod buttons;
 mod check;
 mod completions;
 mod control;
@@ -14,6 +15,7 @@ mod plan;
 mod recover;
 mod rehearse;
 mod run;
+mod screenshot;
 mod shared;
 mod status;
 mod unit;
@@ -61,6 +63,12 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Status(args) => status::status(&args, output),
         Command::Stop(args) => control::stop(&args, output),
         Command::Alive(args) => control::alive(&args, output),
+        Command::Pause(args) => buttons::pause(&args, output),
+        Command::Resume(args) => buttons::resume(&args, output),
+        Command::Reset(args) => buttons::reset(&args, output),
+        Command::Powerdown(args) => buttons::powerdown(&args, output),
+        Command::SendKey(args) => buttons::send_key(&args, output),
+        Command::Screenshot(args) => screenshot::screenshot(&args, output),
         Command::Attach(args) => control::attach(&args, output),
         Command::Detach(args) => control::detach(&args, output),
         Command::Cd(args) => control::cd(&args, output),

@@ -1,5 +1,6 @@
 //! What several verbs share.
 
+pub mod asked;
 pub mod machines;
 pub mod move_to_unit;
 pub mod outcome;

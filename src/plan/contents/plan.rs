@@ -98,6 +98,9 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Id of the graphics card that QEMU emulates.
+    pub const VIDEO: &str = "video0";
+
     /// Seconds that its hooks may take: those on the way to the guest, or the others.
     pub fn hooks_limit(&self, start: bool) -> u32 {
         let hooks = self.hooks.iter().filter(|hook| hook.stage.is_start() == start);
@@ -108,6 +111,11 @@ impl Plan {
     pub fn first_taking(&self) -> usize {
         let takes = |planned: &PlannedChange| planned.change.nature().takes_from_host();
         self.changes.iter().position(takes).unwrap_or(self.changes.len())
+    }
+
+    /// Whether the guest has a screen that QEMU emulates.
+    pub fn has_screen(&self) -> bool {
+        self.command.options.iter().any(|option| option.has_id(Self::VIDEO))
     }
 
     /// Whether QEMU makes sockets of its own (VNC, SPICE).

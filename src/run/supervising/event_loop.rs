@@ -3,6 +3,7 @@
 
 mod alive;
 mod asked_to_end;
+mod buttons;
 mod events;
 mod guest;
 mod outcome;

@@ -13,6 +13,7 @@ pub(super) mod lasting;
 mod log_limit;
 mod partition_watch;
 pub(super) mod reach_guest;
+mod screen;
 mod signs_of_life;
 mod stdout;
 pub(super) mod switch_clock;

@@ -16,7 +16,8 @@ pub use keys::Keys;
 pub use known::MACHINE_NAMES;
 use known::{Known, machine_name};
 pub use running::{
-    AttachArgs, Cables, CdArgs, DeviceArgs, DiskArgs, LinkArgs, MachineArgs, ScreenshotArgs, SendKeyArgs, StopArgs,
+    AgentArgs, AgentVerb, AttachArgs, Cables, CdArgs, DeviceArgs, DiskArgs, LinkArgs, MachineArgs, QmpArgs,
+    ScreenshotArgs, SendKeyArgs, StopArgs,
 };
 
 use crate::machine::Fields;
@@ -214,6 +215,15 @@ pub enum Command {
     ///
     /// The picture of a graphics card that was passed through is on the card's own outputs, and nowhere else.
     Screenshot(ScreenshotArgs),
+    /// Have the guest agent do something: the program in the guest that knows QEMU
+    ///
+    /// The machine has a channel to it unless it is `guest: Other`. In the guest it is the package qemu-guest-agent, or in Windows
+    /// virtio-win-guest-tools.exe.
+    Agent(AgentArgs),
+    /// Have QEMU's monitor do something, and print its answer
+    ///
+    /// What the launcher does not know of, it cannot put back: a device that was added here is gone when QEMU is started anew.
+    Qmp(QmpArgs),
     /// Restore what a killed launcher left behind on the host
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine

@@ -2,6 +2,8 @@
 //! what happens when somebody is killed. With `$VFIO_RUN_QEMU10` (`scripts/qemu10` prints it) all of it is done again
 //! with that QEMU.
 
+#[path = "real_qemu/agent.rs"]
+mod agent;
 #[path = "real_qemu/buttons.rs"]
 mod buttons;
 #[path = "real_qemu/console.rs"]
@@ -56,6 +58,8 @@ mod orphan;
 mod other_users;
 #[path = "real_qemu/passt.rs"]
 mod passt;
+#[path = "real_qemu/qmp.rs"]
+mod qmp;
 #[path = "real_qemu/rehearse.rs"]
 mod rehearse;
 #[path = "real_qemu/relaunch.rs"]

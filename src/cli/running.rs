@@ -1,5 +1,6 @@
 //! The arguments of the commands that are for a machine that runs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
@@ -138,4 +139,46 @@ pub struct ScreenshotArgs {
     /// Replace the file if there is one
     #[arg(long)]
     pub force: bool,
+}
+
+/// `qmp`.
+#[derive(Debug, Args)]
+pub struct QmpArgs {
+    /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// The command: query-status, or {"execute": "…", "arguments": {…}}
+    pub command: String,
+}
+
+/// `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// What the agent is to do
+    pub verb: AgentVerb,
+    /// With `freeze`: a program that runs while the guest's file systems stand still; they go on when it has ended
+    #[arg(last = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// What the guest agent can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentVerb {
+    /// Say that it is there
+    Ping,
+    /// Tell its version, and which system the guest is
+    Info,
+    /// Tell the guest's network interfaces with their addresses
+    Addresses,
+    /// Tell the guest's time
+    Time,
+    /// Set the guest's clock to the host's
+    SetTime,
+    /// Have the guest write all that it has in memory, and write no more until `thaw`, or until PROGRAM has ended
+    Freeze,
+    /// Let the guest's file systems go on
+    Thaw,
 }

@@ -3,6 +3,8 @@
 use anyhow::Result;
 
 use super::shared::asked::done;
+use super::shared::guest_agent;
+use super::shared::outcome::block_on;
 use crate::cli::{MachineArgs, OutputArgs, SendKeyArgs};
 use crate::report;
 use crate::run::control::{Button, Request};
@@ -15,7 +17,13 @@ pub fn pause(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
 
 /// Lets them go on.
 pub fn resume(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
-    press(&args.name, Button::Resume, "resumed", output)
+    press(&args.name, Button::Resume, "resumed", output)?;
+    // Its clock stood still, or its own went on alone.
+    match block_on(async { guest_agent::set_clock(&mut guest_agent::connect(&args.name).await?).await }) {
+        Ok(()) => tracing::info!("the guest's clock was set by its agent"),
+        Err(error) => tracing::debug!("the guest's clock is its own affair: {error:#}"),
+    }
+    Ok(exit::OK)
 }
 
 /// Restarts the guest at once.

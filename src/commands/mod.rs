@@ -1,5 +1,6 @@
 //! One thin file a verb: read, plan, then show or run.
 
+mod agent;
 mod buttons;
 mod check;
 mod completions;
@@ -12,6 +13,7 @@ mod host;
 mod import;
 mod man;
 mod plan;
+mod qmp;
 mod recover;
 mod rehearse;
 mod run;
@@ -69,6 +71,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Powerdown(args) => buttons::powerdown(&args, output),
         Command::SendKey(args) => buttons::send_key(&args, output),
         Command::Screenshot(args) => screenshot::screenshot(&args, output),
+        Command::Agent(args) => agent::agent(&args, output),
+        Command::Qmp(args) => qmp::qmp(&args, output),
         Command::Attach(args) => control::attach(&args, output),
         Command::Detach(args) => control::detach(&args, output),
         Command::Cd(args) => control::cd(&args, output),

@@ -28,6 +28,8 @@ pub use kept::plan_file::read as kept_plan;
 pub use lifecycle::{adopt, run};
 pub use outcome::{HOOK_OUTCOMES, Outcome, Report};
 pub use rehearsing::{Leak, Rehearsal, Side, Spread, Step, rehearse};
+pub use signals::Signals;
 pub use starting::{contents, memory, sockets, transient_unit, wait_for_display_manager};
 pub use supervising::activity::first_look;
 pub use supervising::control;
+pub use supervising::event_loop::was_alive;

@@ -17,7 +17,7 @@ pub use known::MACHINE_NAMES;
 use known::{Known, machine_name};
 pub use running::{
     AgentArgs, AgentVerb, AttachArgs, Cables, CdArgs, DeviceArgs, DiskArgs, LinkArgs, MachineArgs, QmpArgs,
-    ScreenshotArgs, SendKeyArgs, StopArgs,
+    ScreenshotArgs, SendKeyArgs, StopArgs, ViewArgs,
 };
 
 use crate::machine::Fields;
@@ -195,6 +195,15 @@ pub enum Command {
     Cd(CdArgs),
     /// Plug in the cables of a running guest's network cards, or unplug them
     Link(LinkArgs),
+    /// Open a running guest's screen, with the viewer that fits and is installed
+    ///
+    /// Looking Glass, SPICE (remote-viewer) or VNC (vncviewer). A viewer is a program of your desktop: no sudo, also for a machine of
+    /// root's whose screen is yours.
+    View(ViewArgs),
+    /// Join this terminal to a running guest's serial port; Ctrl-] leaves, and the guest goes on
+    ///
+    /// Without a terminal (a pipe) what comes in goes to the guest, and what the guest says comes out, until it ends.
+    Console(MachineArgs),
     /// Stop a guest's vCPUs until `resume`
     ///
     /// Its memory stays where it is, and devices that were passed through stay its own.

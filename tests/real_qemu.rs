@@ -86,5 +86,7 @@ mod taken_over;
 mod talk;
 #[path = "real_qemu/tuning.rs"]
 mod tuning;
+#[path = "real_qemu/view.rs"]
+mod view;
 #[path = "real_qemu/world.rs"]
 mod world;

@@ -10,7 +10,7 @@ use super::known::machine_name;
 use crate::machine::{Disk, HostDevice};
 use crate::units::DiskFormat;
 
-/// A machine that runs: `alive`, `pause`, `resume`, `reset`, `powerdown`.
+/// A machine that runs: `alive`, `console`, `pause`, `resume`, `reset`, `powerdown`.
 #[derive(Debug, Args)]
 pub struct MachineArgs {
     /// The machine's name
@@ -181,4 +181,15 @@ pub enum AgentVerb {
     Freeze,
     /// Let the guest's file systems go on
     Thaw,
+}
+
+/// `view`.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// The machine's name
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// Print the viewer's command line, and start nothing
+    #[arg(long)]
+    pub print: bool,
 }

@@ -4,6 +4,7 @@ mod agent;
 mod buttons;
 mod check;
 mod completions;
+mod console;
 mod control;
 mod cpus;
 mod devices;
@@ -21,6 +22,7 @@ mod screenshot;
 mod shared;
 mod status;
 mod unit;
+mod view;
 
 use anyhow::Result;
 
@@ -71,6 +73,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Powerdown(args) => buttons::powerdown(&args, output),
         Command::SendKey(args) => buttons::send_key(&args, output),
         Command::Screenshot(args) => screenshot::screenshot(&args, output),
+        Command::Console(args) => console::console(&args, output),
+        Command::View(args) => view::view(&args, output),
         Command::Agent(args) => agent::agent(&args, output),
         Command::Qmp(args) => qmp::qmp(&args, output),
         Command::Attach(args) => control::attach(&args, output),

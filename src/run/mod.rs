@@ -33,3 +33,4 @@ pub use starting::{contents, memory, sockets, transient_unit, wait_for_display_m
 pub use supervising::activity::first_look;
 pub use supervising::control;
 pub use supervising::event_loop::was_alive;
+pub use supervising::visit::{Visited, visit as visit_console};

@@ -7,6 +7,7 @@ mod memory;
 mod parts;
 mod paths;
 mod plan;
+mod screen;
 
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
@@ -17,3 +18,4 @@ pub use parts::{
 };
 pub use paths::Paths;
 pub use plan::Plan;
+pub use screen::{Screen, Server, screen};

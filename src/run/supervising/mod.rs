@@ -18,3 +18,4 @@ mod signs_of_life;
 mod stdout;
 pub(super) mod switch_clock;
 pub(super) mod throttle;
+pub mod visit;

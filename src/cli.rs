@@ -281,6 +281,33 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The name of the machine that it is for, if it takes one.
+    pub fn machine(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Status(args) => args.name.as_mut(),
+            Self::Recover(args) => args.name.as_mut(),
+            Self::Stop(args) => Some(&mut args.name),
+            Self::Alive(args)
+            | Self::Console(args)
+            | Self::Pause(args)
+            | Self::Resume(args)
+            | Self::Reset(args)
+            | Self::Powerdown(args) => Some(&mut args.name),
+            Self::Attach(args) => Some(&mut args.device.name),
+            Self::Detach(args) => Some(&mut args.name),
+            Self::Cd(args) => Some(&mut args.name),
+            Self::Link(args) => Some(&mut args.name),
+            Self::SendKey(args) => Some(&mut args.name),
+            Self::Screenshot(args) => Some(&mut args.name),
+            Self::View(args) => Some(&mut args.name),
+            Self::Qmp(args) => Some(&mut args.name),
+            Self::Agent(args) => Some(&mut args.name),
+            _ => None,
+        }
+    }
+}
+
 /// A machine file.
 #[derive(Debug, Args)]
 pub struct FileArgs {
@@ -389,6 +416,9 @@ pub struct RecoverArgs {
     /// Supervise the guest that still runs, instead of refusing
     #[arg(long, requires = "name")]
     pub adopt: bool,
+    /// Forget why the machine's last start failed, which `status` and `check` tell until one succeeds
+    #[arg(long, requires = "name", conflicts_with = "adopt")]
+    pub forget: bool,
 }
 
 /// `devices`.

@@ -78,6 +78,8 @@ mod sound;
 mod stand_in;
 #[path = "real_qemu/start.rs"]
 mod start;
+#[path = "real_qemu/status.rs"]
+mod status;
 #[path = "real_qemu/stopping.rs"]
 mod stopping;
 #[path = "real_qemu/taken_over.rs"]

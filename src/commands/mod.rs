@@ -57,8 +57,11 @@ pub fn execute(cli: Cli) -> u8 {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<u8> {
+fn dispatch(mut cli: Cli) -> Result<u8> {
     let output = cli.output;
+    if let Some(name) = cli.command.machine() {
+        *name = shared::machines::named(name)?;
+    }
     match cli.command {
         Command::Run(args) => run::run(&args, output),
         Command::Plan(args) => plan::plan(&args, output),

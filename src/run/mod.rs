@@ -20,7 +20,7 @@ mod watch_fd;
 pub use ending::recover::{Orphan, Recovered, recover};
 pub use kept::folders::is_run_dir;
 pub use kept::guest_lock::{guest_lives, guest_runs};
-pub use kept::last_failure::LastFailure;
+pub use kept::last_failure::{LastFailure, forget as forget_failure};
 pub use kept::launcher::Launcher;
 pub use kept::leases::sweep as sweep_leases;
 pub use kept::lock::{Lock, Owner};

@@ -10,7 +10,7 @@ use crate::plan::{
     Placement, PlannedChange, PlannedHold, PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
-use crate::units::PciAddress;
+use crate::units::{Forward, PciAddress};
 
 /// Everything that a run will do, in order. `vfio-run plan` prints this value and `vfio-run run` carries it out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct Plan {
     /// Network cards whose cable is unplugged before the guest runs, by their ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unplugged: Vec<String>,
+    /// Ports of the host that lead to the guest, by whatever connects it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// Devices of the host that QEMU is given just before the guest runs, and again each time that they are plugged in, in
     /// this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,5 +1,6 @@
 //! Where the guest's screen is, read back from QEMU's command line.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -46,6 +47,17 @@ pub enum Server {
         /// Whether the port speaks TLS alone (SPICE).
         tls: bool,
     },
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "{}", path.display()),
+            Self::Port { address, port, tls } => {
+                write!(f, "port {port} of {address}{}", if *tls { ", TLS" } else { "" })
+            }
+        }
+    }
 }
 
 /// The screen of a machine; `None` if it has none but cards of its own.

@@ -53,7 +53,8 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
 pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
     match recovered {
         Recovered::Nothing => {
-            tracing::info!("{name} left nothing behind");
+            // It may be misspelt.
+            tracing::info!("{name} left nothing behind{}", machines::others(name, name));
             ("nothing", exit::OK)
         }
         Recovered::Restored { left } if left.is_empty() => {

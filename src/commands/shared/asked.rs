@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::machines;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::run;
 use crate::run::control::{Reply, Request, ask_with};
 
@@ -16,6 +16,12 @@ pub fn asked(name: &str, request: &Request, file: Option<BorrowedFd<'_>>, then: 
     let run_dir = supervised(name, then)?;
     let Some(reply) = ask_with(&run_dir, request, file)? else {
         let records = Journal::read(&run_dir)?.unwrap_or_default();
+        if journal::guest_ran(&records) && run::guest_runs(&run_dir) {
+            bail!(
+                "the launcher of {name} gave no answer: it starts the guest anew just now, or it is of an older version, which knows \
+                 no such request"
+            );
+        }
         bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
     };
     Ok(reply)

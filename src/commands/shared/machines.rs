@@ -75,7 +75,7 @@ pub fn does_not_run(name: &str) -> String {
 }
 
 /// What may have been meant: a machine that runs and is called nearly so, one of root's, else all that run but this.
-fn others(but: &str, name: &str) -> String {
+pub fn others(but: &str, name: &str) -> String {
     const OF_ROOT: &str = "/run/vfio-run";
     let there = names().unwrap_or_default();
     let others: Vec<&str> = there.iter().map(String::as_str).filter(|other| *other != but).collect();

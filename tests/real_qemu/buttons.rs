@@ -40,9 +40,12 @@ fn a_paused_guest_goes_on_and_what_makes_no_sense_is_refused() {
         assert_eq!(world.done(&["status", name, "--json"]).with(0).json()[0]["state"], "paused");
         refused(world, &["pause", name], "is paused already");
         refused(world, &["send-key", name, "a"], "is paused, and reads no keys");
-        // A reset of a paused guest leaves it paused.
-        assert_eq!(state_after(world, &["reset", name]), "paused");
         assert_eq!(state_after(world, &["resume", name]), "running");
+        guest.type_in("?").says("HERE");
+        // As a board that is reset, it runs.
+        assert_eq!(state_after(world, &["pause", name]), "paused");
+        assert_eq!(state_after(world, &["reset", name]), "running");
+        assert_eq!(Qmp::of(world).ask("query-status")["status"], "running");
         guest.says("HELLO").type_in("?").says("HERE");
         assert_eq!(state_after(world, &["reset", name]), "running");
         guest.says("HELLO").type_in("q");
@@ -119,10 +122,19 @@ fn a_guest_whose_dead_man_switch_waits_is_not_paused() {
 fn a_reset_starts_qemu_anew_where_the_machine_wants_that() {
     each(|world| {
         let (launcher, _) = runs(world, &world.machine("on_reboot: Relaunch"));
-        let qemu = world.pid("qemu");
-        world.done(&["reset", &world.name]).with(0);
-        other_qemu(world, qemu);
-        Serial::of(world).says("HELLO").type_in("q");
+        for paused in [false, true] {
+            if paused {
+                assert_eq!(state_after(world, &["pause", &world.name]), "paused");
+            }
+            let qemu = world.pid("qemu");
+            world.done(&["reset", &world.name]).with(0);
+            other_qemu(world, qemu);
+            Serial::of(world).says("HELLO").type_in("?").says("HERE");
+            wait_for("its supervision", || {
+                (world.done(&["status", &world.name, "--json"]).json()[0]["state"] == "running").then_some(())
+            });
+        }
+        Serial::of(world).type_in("q");
         launcher.ended().with(0);
     });
 }
@@ -140,6 +152,21 @@ fn keys_reach_the_guest() {
             assert!(wrong.err.contains(why), "{wrong:?}");
         }
         guest.type_in("q");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_guest_that_panicked_is_reset_and_runs() {
+    each(|world| {
+        let name = world.name.as_str();
+        let (launcher, mut guest) = runs(world, &world.machine("panic_device: (action: Pause)"));
+        guest.type_in("p");
+        wait_for("the panic", || {
+            (world.done(&["status", name, "--json"]).json()[0]["state"] == "paused").then_some(())
+        });
+        assert_eq!(state_after(world, &["reset", name]), "running");
+        guest.says("HELLO").type_in("?").says("HERE").type_in("q");
         launcher.ended().with(0);
     });
 }

@@ -89,9 +89,12 @@ fn find(name: &str) -> Result<Screen> {
     let run_dir = machines::run_dir(name)?;
     if run::guest_runs(&run_dir) {
         let plan = run::kept_plan(&run_dir)?;
-        return screen(&plan).with_context(|| match plan.leases.is_empty() {
-            true => format!("{name} has no screen; `display: Spice` in its file gives it one"),
-            false => format!("the screen of {name} is on the outputs of the graphics card that it was given"),
+        return screen(&plan).with_context(|| {
+            let card = match plan.leases.is_empty() {
+                true => "",
+                false => "a graphics card in `pci` shows the guest on its own outputs; ",
+            };
+            format!("{name} has no emulated screen: {card}`display: Spice` in its file gives it one")
         });
     }
     let folder = Path::new(OF_ROOT).join(name);

@@ -50,7 +50,7 @@ fn the_viewer_that_fits_and_is_there_is_started() {
         let mut launcher = world.run(&world.machine("guest: Other"));
         launcher.tells(" runs (");
         let none = world.done(&["view", name]).with(1);
-        assert!(none.err.contains("has no screen; `display: Spice`"), "{none:?}");
+        assert!(none.err.contains("has no emulated screen: `display: Spice`"), "{none:?}");
         Serial::of(world).type_in("q");
         launcher.ended().with(0);
     });

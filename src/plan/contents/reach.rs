@@ -17,7 +17,7 @@ use crate::units::Forward;
 pub struct Reach {
     /// Its emulated screen.
     pub screen: Option<Screen>,
-    /// Whether its picture is on the outputs of a graphics card, or whatever else it was given.
+    /// Whether it was given devices of the host; a graphics card among them shows its picture on its own outputs.
     pub devices: bool,
     /// The first serial port, if there is one.
     pub console: Option<Console>,
@@ -66,7 +66,10 @@ impl Reach {
             }
             Some(Screen::Dbus) => lines.push(("screen", "org.qemu on the session bus".to_owned())),
             Some(screen) => lines.push(("screen", format!("`vfio-run view {name}` ({screen})"))),
-            None if self.devices => lines.push(("screen", "on the outputs of the card that it was given".to_owned())),
+            None if self.devices => {
+                lines
+                    .push(("screen", "none emulated; a graphics card in `pci` shows it on its own outputs".to_owned()));
+            }
             None => {}
         }
         match &self.console {

@@ -21,11 +21,11 @@ pub(super) async fn write(plan: &Plan, qmp: &mut Qmp, file: BorrowedFd<'_>) -> R
     set.remove(qmp).await;
     // `extra_args` may have brought one.
     if matches!(&answer, Err(QmpError::Refused { .. })) && !plan.has_screen() {
-        let shown = match plan.leases.is_empty() {
-            true => "`display: Spice` in its file gives it one",
-            false => "the picture of a card in `pci` is on that card's own outputs alone",
+        let card = match plan.leases.is_empty() {
+            true => "",
+            false => "the picture of a graphics card in `pci` is on its own outputs alone; ",
         };
-        bail!("{} has no emulated screen: {shown}", plan.name);
+        bail!("{} has no emulated screen: {card}`display: Spice` in its file gives it one", plan.name);
     }
     answer.map(drop).context("QEMU made no picture")
 }

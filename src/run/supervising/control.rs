@@ -121,9 +121,9 @@ pub async fn read(stream: &mut UnixStream) -> Option<(Request, Option<OwnedFd>)>
     let (mut line, mut file) = (Vec::new(), None);
     let whole = async {
         while line.len() < MAX_REQUEST && !line.ends_with(b"\n") {
-            match stream.async_io(Interest::READABLE, || receive(stream, &mut line, &mut file)).await.ok()? {
-                0 => break,
-                _ => {}
+            let received = stream.async_io(Interest::READABLE, || receive(stream, &mut line, &mut file));
+            if received.await.ok()? == 0 {
+                break;
             }
         }
         Some(())

@@ -1,19 +1,27 @@
 //! The command line: the one source of help, man pages and completions.
 
+mod keys;
+mod known;
+mod running;
 #[cfg(test)]
 mod tests;
 mod words;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+pub use keys::Keys;
+pub use known::MACHINE_NAMES;
+use known::{Known, machine_name};
+pub use running::{
+    AgentArgs, AgentVerb, AttachArgs, Cables, CdArgs, DeviceArgs, DiskArgs, LinkArgs, MachineArgs, QmpArgs,
+    ScreenshotArgs, SendKeyArgs, StopArgs, ViewArgs,
+};
 
-use crate::machine::{Disk, Fields, HostDevice};
+use crate::machine::Fields;
 use crate::manual;
-use crate::units::DiskFormat;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -170,7 +178,7 @@ pub enum Command {
     /// Ask a guest to power off, or a launcher to give up its start, and wait until the launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
-    Alive(AliveArgs),
+    Alive(MachineArgs),
     /// Give a running guest a USB device of the host's or a disk, or share a keyboard or mouse with it
     ///
     /// The guest keeps it until it ends, also when the device is unplugged and plugged in again, or until `detach`. For a USB
@@ -188,6 +196,44 @@ pub enum Command {
     Cd(CdArgs),
     /// Plug in the cables of a running guest's network cards, or unplug them
     Link(LinkArgs),
+    /// Open a running guest's screen, with the viewer that fits and is installed
+    ///
+    /// Looking Glass, SPICE (remote-viewer) or VNC (vncviewer). A viewer is a program of your desktop: no sudo, also for a machine of
+    /// root's whose screen is yours.
+    View(ViewArgs),
+    /// Join this terminal to a running guest's serial port; Ctrl-] leaves, and the guest goes on
+    ///
+    /// Without a terminal (a pipe) what comes in goes to the guest, and what the guest says comes out, until it ends.
+    Console(MachineArgs),
+    /// Stop a guest's vCPUs until `resume`
+    ///
+    /// Its memory stays where it is, and devices that were passed through stay its own.
+    Pause(MachineArgs),
+    /// Let a paused guest go on, or wake one that sleeps
+    Resume(MachineArgs),
+    /// Restart a guest at once, as a board's reset button does: what it has not written yet is lost
+    Reset(MachineArgs),
+    /// Press a guest's power button once, and do not wait (`stop` does)
+    ///
+    /// What the guest makes of it is its own affair: power off, sleep, or ask the user. One that is paused or sleeps goes on first.
+    Powerdown(MachineArgs),
+    /// Press keys of a running guest's keyboard together, and let them go: ctrl+alt+delete
+    ///
+    /// The guest sees them on the keyboard that QEMU gives it. A keyboard of the host's that was passed through is not touched.
+    SendKey(SendKeyArgs),
+    /// Write a picture of a running guest's emulated screen into a file (PNG)
+    ///
+    /// The picture of a graphics card that was passed through is on the card's own outputs, and nowhere else.
+    Screenshot(ScreenshotArgs),
+    /// Have the guest agent do something: the program in the guest that knows QEMU
+    ///
+    /// The machine has a channel to it unless it is `guest: Other`. In the guest it is the package qemu-guest-agent, or in Windows
+    /// virtio-win-guest-tools.exe.
+    Agent(AgentArgs),
+    /// Have QEMU's monitor do something, and print its answer
+    ///
+    /// What the launcher does not know of, it cannot put back: a device that was added here is gone when QEMU is started anew.
+    Qmp(QmpArgs),
     /// Restore what a killed launcher left behind on the host
     Recover(RecoverArgs),
     /// Print a systemd unit for the machine
@@ -240,6 +286,33 @@ pub enum Command {
         /// The files
         files: Vec<PathBuf>,
     },
+}
+
+impl Command {
+    /// The name of the machine that it is for, if it takes one.
+    pub fn machine(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Status(args) => args.name.as_mut(),
+            Self::Recover(args) => args.name.as_mut(),
+            Self::Stop(args) => Some(&mut args.name),
+            Self::Alive(args)
+            | Self::Console(args)
+            | Self::Pause(args)
+            | Self::Resume(args)
+            | Self::Reset(args)
+            | Self::Powerdown(args) => Some(&mut args.name),
+            Self::Attach(args) => Some(&mut args.device.name),
+            Self::Detach(args) => Some(&mut args.name),
+            Self::Cd(args) => Some(&mut args.name),
+            Self::Link(args) => Some(&mut args.name),
+            Self::SendKey(args) => Some(&mut args.name),
+            Self::Screenshot(args) => Some(&mut args.name),
+            Self::View(args) => Some(&mut args.name),
+            Self::Qmp(args) => Some(&mut args.name),
+            Self::Agent(args) => Some(&mut args.name),
+            _ => None,
+        }
+    }
 }
 
 /// `check`.
@@ -373,110 +446,6 @@ pub struct NewArgs {
     pub output: Option<PathBuf>,
 }
 
-/// `stop`.
-#[derive(Debug, Args)]
-pub struct StopArgs {
-    /// The machine's name
-    #[arg(value_parser = machine_name(), hide_possible_values = true)]
-    pub name: String,
-    /// Force QEMU to quit instead of asking the guest to power off; again: kill QEMU
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// `alive`.
-#[derive(Debug, Args)]
-pub struct AliveArgs {
-    /// The machine's name
-    #[arg(value_parser = machine_name(), hide_possible_values = true)]
-    pub name: String,
-}
-
-/// `attach`.
-#[derive(Debug, Args)]
-pub struct AttachArgs {
-    /// What to whom.
-    #[command(flatten)]
-    pub device: DeviceArgs,
-    /// What becomes of a disk.
-    #[command(flatten)]
-    pub disk: DiskArgs,
-}
-
-/// `detach`, and the most of `attach`.
-#[derive(Debug, Args)]
-pub struct DeviceArgs {
-    /// The machine's name
-    #[arg(value_parser = machine_name(), hide_possible_values = true)]
-    pub name: String,
-    /// A USB device: vendor and product as `lsusb` shows them (046d:c547), or its port (3-2.1); a keyboard or mouse to share, by
-    /// its path below /dev/input; or a disk: the path of an image or of a block device, with a slash (./data.qcow2)
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub device: HostDevice,
-}
-
-/// What becomes of a disk that is attached.
-#[derive(Debug, Args)]
-pub struct DiskArgs {
-    /// The guest may only read the disk
-    #[arg(long)]
-    pub read_only: bool,
-    /// The serial number that the guest reads
-    #[arg(long, value_name = "TEXT", value_parser = serial)]
-    pub serial: Option<String>,
-    /// The image's format, if its header and name do not tell: raw or qcow2
-    #[arg(long, value_name = "FORMAT", value_parser = format)]
-    pub format: Option<DiskFormat>,
-}
-
-fn serial(text: &str) -> Result<String, String> {
-    Disk::check_serial(text).map(|()| text.to_owned())
-}
-
-fn format(text: &str) -> Result<DiskFormat, String> {
-    let all = [DiskFormat::Raw, DiskFormat::Qcow2];
-    all.into_iter().find(|format| format.name() == text).ok_or_else(|| "raw or qcow2".to_owned())
-}
-
-/// `cd`.
-#[derive(Debug, Args)]
-pub struct CdArgs {
-    /// The machine's name
-    #[arg(value_parser = machine_name(), hide_possible_values = true)]
-    pub name: String,
-    /// The image of the CD
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "eject")]
-    pub image: Option<PathBuf>,
-    /// Take the CD out, and put none in
-    #[arg(long, conflicts_with = "image")]
-    pub eject: bool,
-    /// The drive, if the machine has several: `disk1` is the second of `disks`, unless it has an `id`
-    #[arg(long, value_name = "ID")]
-    pub drive: Option<String>,
-    /// Open the drive also if the guest uses the CD
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// `link`.
-#[derive(Debug, Args)]
-pub struct LinkArgs {
-    /// The machine's name
-    #[arg(value_parser = machine_name(), hide_possible_values = true)]
-    pub name: String,
-    /// Whether the cables are plugged in
-    pub cables: Cables,
-}
-
-/// Whether cables are plugged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Cables {
-    /// Plugged in
-    Up,
-    /// Unplugged
-    Down,
-}
-
 /// `recover`.
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
@@ -486,6 +455,9 @@ pub struct RecoverArgs {
     /// Supervise the guest that still runs, instead of refusing
     #[arg(long, requires = "name")]
     pub adopt: bool,
+    /// Forget why the machine's last start failed, which `status` and `check` tell until one succeeds
+    #[arg(long, requires = "name", conflicts_with = "adopt")]
+    pub forget: bool,
 }
 
 /// `devices`.
@@ -527,34 +499,6 @@ pub struct HelpArgs {
     /// A command, a field such as `disks.cache`, or a page of the manual
     #[arg(value_parser = Known(helped), hide_possible_values = true)]
     pub name: Option<String>,
-}
-
-/// Takes any text, and tells completions which are known. The command itself says what is near one that is not.
-#[derive(Clone)]
-struct Known(fn() -> Vec<String>);
-
-impl TypedValueParser for Known {
-    type Value = String;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new((self.0)().into_iter().map(PossibleValue::new)))
-    }
-}
-
-/// What a completion script has in place of the machines' names, which are known when a shell asks.
-pub const MACHINE_NAMES: &str = "MACHINE_NAMES";
-
-fn machine_name() -> Known {
-    Known(|| vec![MACHINE_NAMES.to_owned()])
 }
 
 /// The definition without the hidden commands, for completions.

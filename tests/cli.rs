@@ -314,15 +314,22 @@ fn nothing_runs_and_nothing_was_left() {
         assert!(world.done(&["status"]).with(0).out.contains("no machine runs"));
         world.done(&["status", "nobody"]).with(1);
         world.done(&["stop", "nobody"]).with(1);
-        for verb in ["stop", "status"] {
+        for verb in ["stop", "status", "pause"] {
             let by_file = world.done(&[verb, "nobody.ron"]).with(1);
+            assert!(
+                by_file.err.contains("there is no file nobody.ron, and no machine of that name runs"),
+                "{by_file:?}"
+            );
+            let by_file = world.done(&[verb, world.machine("guest: Other").to_str().unwrap()]).with(1);
             let said = by_file.out.clone() + &by_file.err;
-            assert!(said.contains("a machine is told by its name, as in `vfio-run status nobody`"), "{by_file:?}");
+            assert!(said.contains(&format!("{} does not run", world.name)), "{by_file:?}");
         }
+        let forgotten = world.done(&["recover", "--forget", "nobody"]).with(1);
+        assert!(forgotten.err.contains("no start is known that failed"), "{forgotten:?}");
         world.done(&["recover", "nobody"]).with(0);
         assert_eq!(world.done(&["recover", "--json"]).with(0).json(), Value::Array(Vec::new()));
         world.done(&["recover", "--adopt", "nobody"]).with(1);
-        for name in ["../x", "", "a/b", "."] {
+        for name in ["../x", "", "a/b", ".", "./missing.ron"] {
             assert_ne!(world.done(&["recover", name]).code, Some(0), "{name}");
         }
         assert!(!world.path("run/vfio-run").exists(), "looking made something");

@@ -2,6 +2,10 @@
 //! what happens when somebody is killed. With `$VFIO_RUN_QEMU10` (`scripts/qemu10` prints it) all of it is done again
 //! with that QEMU.
 
+#[path = "real_qemu/agent.rs"]
+mod agent;
+#[path = "real_qemu/buttons.rs"]
+mod buttons;
 #[path = "real_qemu/console.rs"]
 mod console;
 #[path = "real_qemu/cpus.rs"]
@@ -54,12 +58,16 @@ mod orphan;
 mod other_users;
 #[path = "real_qemu/passt.rs"]
 mod passt;
+#[path = "real_qemu/qmp.rs"]
+mod qmp;
 #[path = "real_qemu/rehearse.rs"]
 mod rehearse;
 #[path = "real_qemu/relaunch.rs"]
 mod relaunch;
 #[path = "real_qemu/screens.rs"]
 mod screens;
+#[path = "real_qemu/screenshot.rs"]
+mod screenshot;
 #[path = "real_qemu/shared_memory.rs"]
 mod shared_memory;
 #[path = "real_qemu/shares.rs"]
@@ -70,6 +78,8 @@ mod sound;
 mod stand_in;
 #[path = "real_qemu/start.rs"]
 mod start;
+#[path = "real_qemu/status.rs"]
+mod status;
 #[path = "real_qemu/stopping.rs"]
 mod stopping;
 #[path = "real_qemu/taken_over.rs"]
@@ -78,5 +88,7 @@ mod taken_over;
 mod talk;
 #[path = "real_qemu/tuning.rs"]
 mod tuning;
+#[path = "real_qemu/view.rs"]
+mod view;
 #[path = "real_qemu/world.rs"]
 mod world;

@@ -53,6 +53,12 @@ mod tests {
             assert!(script(shell).contains("vfio-run status --names"), "{shell}");
             assert!(script(shell).contains("troubleshooting"), "{shell}");
         }
-        assert_eq!(script(Shell::Zsh).matches("_vfio_run_machines").count(), 9, "{}", script(Shell::Zsh));
+        let visible = cli::visible();
+        let named = visible.get_subcommands().flat_map(clap::Command::get_arguments).filter(|argument| {
+            argument.get_possible_values().iter().any(|value| value.get_name() == cli::MACHINE_NAMES)
+        });
+        // And where it is defined.
+        let expected = named.count() + 1;
+        assert_eq!(script(Shell::Zsh).matches("_vfio_run_machines").count(), expected, "{}", script(Shell::Zsh));
     }
 }

@@ -1,16 +1,17 @@
 //! The verbs that ask a running launcher: `vfio-run stop NAME`, `alive NAME`, `attach NAME DEVICE`, `detach NAME DEVICE`,
 //! `link NAME up`, `cd NAME FILE`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use super::disk;
 use super::recover::log_recovered;
+use super::shared::asked::{asked, supervised};
 use super::shared::outcome::block_on;
 use super::shared::{machines, planned};
-use crate::cli::{AliveArgs, AttachArgs, Cables, CdArgs, DeviceArgs, LinkArgs, OutputArgs, StopArgs};
+use crate::cli::{AttachArgs, Cables, CdArgs, DeviceArgs, LinkArgs, MachineArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
 use crate::machine::HostDevice;
 use crate::run::control::{Request, ask};
@@ -104,13 +105,9 @@ fn end_unattended(name: &str, run_dir: &Path, launcher: Option<&Launcher>) -> Re
 }
 
 /// Tells the launcher that somebody sees the guest live.
-pub fn alive(args: &AliveArgs, output: OutputArgs) -> Result<u8> {
+pub fn alive(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
     let name = &args.name;
-    let run_dir = supervised(name, "and asks for a sign of life anew")?;
-    let Some(reply) = ask(&run_dir, &Request::Alive)? else {
-        let records = Journal::read(&run_dir)?.unwrap_or_default();
-        bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
-    };
+    let reply = asked(name, &Request::Alive, None, "and asks for a sign of life anew")?;
     if output.json {
         report::json(&serde_json::json!({ "name": name, "state": reply.state }))?;
     } else {
@@ -161,11 +158,7 @@ pub fn link(args: &LinkArgs, output: OutputArgs) -> Result<u8> {
 }
 
 fn change(name: &str, request: &Request, done: &str, output: OutputArgs) -> Result<u8> {
-    let run_dir = supervised(name, "and then takes requests for devices")?;
-    let Some(reply) = ask(&run_dir, request)? else {
-        let records = Journal::read(&run_dir)?.unwrap_or_default();
-        bail!("{name} is {}: no guest runs now", machines::state_without_answer(&run_dir, &records));
-    };
+    let reply = asked(name, request, None, "and then takes requests for devices")?;
     match (reply.refused, reply.device) {
         (Some(why), _) => bail!("not {done}: {why}"),
         (None, Some(device)) if output.json => {
@@ -175,16 +168,4 @@ fn change(name: &str, request: &Request, done: &str, output: OutputArgs) -> Resu
         (None, None) => bail!("the launcher of {name} is of another version, and knows no such request"),
     }
     Ok(exit::OK)
-}
-
-/// The run directory of a machine whose launcher can be asked.
-fn supervised(name: &str, then: &str) -> Result<PathBuf> {
-    let run_dir = machines::run_dir(name)?;
-    if run::Lock::owner(&run_dir).is_some() {
-        return Ok(run_dir);
-    }
-    if run::guest_runs(&run_dir) {
-        bail!("{name} runs without a launcher; `vfio-run recover --adopt {name}` takes it over, {then}");
-    }
-    bail!(machines::does_not_run(name))
 }

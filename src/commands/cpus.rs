@@ -36,7 +36,7 @@ pub fn cpus(args: &CpusArgs, output: OutputArgs) -> Result<u8> {
     match args.svg.as_deref() {
         Some(_) if standard => report::print(report::cpus::svg(&map).as_bytes()),
         Some(path) => {
-            whole_file::write(path, &report::cpus::svg(&map))?;
+            whole_file::write(path, report::cpus::svg(&map).as_bytes())?;
             tracing::info!("wrote {}", path.display());
         }
         None if !output.json => {

@@ -1,7 +1,10 @@
 //! One thin file a verb: read, plan, then show or run.
 
+mod agent;
+mod buttons;
 mod check;
 mod completions;
+mod console;
 mod control;
 mod cpus;
 mod devices;
@@ -12,12 +15,15 @@ mod import;
 mod man;
 mod new;
 mod plan;
+mod qmp;
 mod recover;
 mod rehearse;
 mod run;
+mod screenshot;
 mod shared;
 mod status;
 mod unit;
+mod view;
 
 use anyhow::Result;
 
@@ -52,8 +58,11 @@ pub fn execute(cli: Cli) -> u8 {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<u8> {
+fn dispatch(mut cli: Cli) -> Result<u8> {
     let output = cli.output;
+    if let Some(name) = cli.command.machine() {
+        *name = shared::machines::named(name)?;
+    }
     match cli.command {
         Command::Run(args) => run::run(&args, output),
         Command::Plan(args) => plan::plan(&args, output),
@@ -62,6 +71,16 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Status(args) => status::status(&args, output),
         Command::Stop(args) => control::stop(&args, output),
         Command::Alive(args) => control::alive(&args, output),
+        Command::Pause(args) => buttons::pause(&args, output),
+        Command::Resume(args) => buttons::resume(&args, output),
+        Command::Reset(args) => buttons::reset(&args, output),
+        Command::Powerdown(args) => buttons::powerdown(&args, output),
+        Command::SendKey(args) => buttons::send_key(&args, output),
+        Command::Screenshot(args) => screenshot::screenshot(&args, output),
+        Command::Console(args) => console::console(&args, output),
+        Command::View(args) => view::view(&args, output),
+        Command::Agent(args) => agent::agent(&args, output),
+        Command::Qmp(args) => qmp::qmp(&args, output),
         Command::Attach(args) => control::attach(&args, output),
         Command::Detach(args) => control::detach(&args, output),
         Command::Cd(args) => control::cd(&args, output),

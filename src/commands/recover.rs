@@ -8,9 +8,9 @@ use crate::cli::{OutputArgs, RecoverArgs};
 use crate::journal::Journal;
 use crate::plan::own_slice;
 use crate::run::transient_unit::end_own_slice;
-use crate::run::{self, Orphan, Recovered};
+use crate::run::{self, LastFailure, Orphan, Recovered};
 use crate::units::exit;
-use crate::{host, report};
+use crate::{host, machine, report};
 
 /// Puts back what dead launchers left behind, or supervises a guest that lost its own.
 pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
@@ -20,6 +20,9 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
     };
     if let (true, Some(name)) = (args.adopt, &args.name) {
         return adopt(name, output);
+    }
+    if let (true, Some(name)) = (args.forget, &args.name) {
+        return forget(name, output);
     }
     let mut code = exit::OK;
     let mut done = Vec::new();
@@ -50,7 +53,8 @@ pub fn recover(args: &RecoverArgs, output: OutputArgs) -> Result<u8> {
 pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str, u8) {
     match recovered {
         Recovered::Nothing => {
-            tracing::info!("{name} left nothing behind");
+            // It may be misspelt.
+            tracing::info!("{name} left nothing behind{}", machines::others(name, name));
             ("nothing", exit::OK)
         }
         Recovered::Restored { left } if left.is_empty() => {
@@ -76,6 +80,26 @@ pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str,
             ("guest-runs", exit::NOT_STARTED)
         }
     }
+}
+
+/// Forgets why the last start of this machine failed.
+fn forget(name: &str, output: OutputArgs) -> Result<u8> {
+    if !machine::is_name(name) {
+        bail!("{name:?} is no machine's name");
+    }
+    let folder = host::log_dir();
+    if !run::forget_failure(&folder.join(format!("{name}.log")))? {
+        let known = LastFailure::names(&folder);
+        let near = machine::nearest(name, &known.iter().map(String::as_str).collect::<Vec<_>>());
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        bail!("of {name} no start is known that failed{hint}");
+    }
+    if output.json {
+        report::json(&[serde_json::json!({ "name": name, "result": "forgotten" })])?;
+    } else {
+        tracing::info!("why the last start of {name} failed is forgotten; its log stays");
+    }
+    Ok(exit::OK)
 }
 
 fn adopt(name: &str, output: OutputArgs) -> Result<u8> {

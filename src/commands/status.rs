@@ -1,111 +1,19 @@
 //! `vfio-run status [NAME]`.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod look;
 
 use anyhow::Result;
-use serde::Serialize;
+use look::{Status, look};
 
-use super::shared::machines::{does_not_run, names, run_dir, state_without_answer};
+use super::shared::machines::{does_not_run, names};
 use crate::cli::{OutputArgs, StatusArgs};
-use crate::host::activity::{Activity, MemoryUse, Since};
-use crate::host::{self, Root};
-use crate::journal::{Journal, Record, open_changes};
-use crate::report::{self, Table};
-use crate::run::control::{Request, ask};
-use crate::run::{self, LastFailure};
-use crate::units::{CGROUPS, CpuSet, exit, machine_state};
+use crate::host;
+use crate::report::{self, Table, hanging};
+use crate::run::LastFailure;
+use crate::units::{exit, machine_state};
 
-/// One machine that runs, was left behind, or failed to start.
-#[derive(Debug, Serialize)]
-struct Status {
-    name: String,
-    /// One of [`machine_state::ALL`], or a run state of QEMU's own that is not among them.
-    state: String,
-    launcher: Option<i32>,
-    qemu: Option<i32>,
-    /// Changes to the host that stand.
-    changes: Vec<String>,
-    /// What the user should do, if anything.
-    remedy: Option<String>,
-    /// What happens on the guest's CPUs, if this machine was asked for by name and its guest runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    activity: Option<Details>,
-    /// Why its last start failed, until one succeeds.
-    last_failure: Option<LastFailure>,
-}
-
-/// What happens on the guest's CPUs.
-#[derive(Debug, Serialize)]
-struct Details {
-    /// Since the guest's first second; without a look then, since its threads were made.
-    #[serde(flatten)]
-    since: Since,
-    /// What its memory lies on.
-    memory: MemoryUse,
-    /// The cgroup of its first vCPU.
-    cgroup: Option<String>,
-    /// What that group says of its CPUs (`cpuset.cpus.partition`): `isolated`, `root invalid (…)`; `member` for none of its own.
-    partition: Option<String>,
-    /// The CPUs of the host's slices that leave the vCPUs' CPUs, if that is how these are the guest's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slices: Option<BTreeMap<String, CpuSet>>,
-}
-
-impl Details {
-    fn read(run_dir: &Path, qemu: i32) -> Self {
-        let root = Root::new("/");
-        let first = run::first_look(run_dir);
-        // Without a first look nobody knows what came before the guest.
-        let plan = run::kept_plan(run_dir).ok();
-        let guest = first.as_ref().and_then(|_| plan.as_ref()?.placement.guest_cpus());
-        let now = Activity::read(&root, qemu, guest.as_ref());
-        let (cgroup, of_group) = now.cgroup(&root, qemu);
-        // Where the partition is a whole slice, the group's own file says nothing of it.
-        let made = plan.as_ref().and_then(|plan| plan.isolation.as_ref()?.partition());
-        let partition = made.and_then(|group| root.text(group.join("cpuset.cpus.partition"))).or(of_group);
-        let units = plan.as_ref().and_then(|plan| plan.isolation.as_ref()?.of_slices());
-        let has = |unit: &String| Some((unit.clone(), root.list(format!("{CGROUPS}/{unit}/cpuset.cpus.effective"))?));
-        let slices = units.map(|units| units.iter().filter_map(has).collect());
-        let memory = MemoryUse::read(&root, qemu);
-        Self { since: now.since(&first.unwrap_or_default()), memory, cgroup, partition, slices }
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("{}\n{}", report::activity(&self.since), report::memory_use(&self.memory));
-        if let Some(cgroup) = &self.cgroup {
-            let partition = self.partition.as_deref().unwrap_or("no cpuset of its own");
-            text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
-        }
-        for (unit, cpus) in self.slices.iter().flatten() {
-            text.push_str(&format!("\n{unit} of the host: {}", cpus.numbered()));
-        }
-        text
-    }
-}
-
-impl Status {
-    fn new(name: &str, state: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            state: state.to_owned(),
-            launcher: None,
-            qemu: None,
-            changes: Vec::new(),
-            remedy: None,
-            activity: None,
-            last_failure: LastFailure::of(&host::log_dir().join(format!("{name}.log"))),
-        }
-    }
-
-    /// Whether there is anything of it but the memory of a failure.
-    fn is_there(&self) -> bool {
-        self.state != machine_state::FAILED
-    }
-}
-
-/// Shows the machines that run, or were left behind, and first of all which failed to start. Ends with 1 if a machine
-/// was named and is not there.
+/// Shows the machines that run, then what needs attention: what was left behind, and which failed to start. Ends with 1 if a
+/// machine was named and is not there.
 pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
     if args.names {
         names()?.iter().for_each(|name| report::say(name));
@@ -135,78 +43,92 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
             }),
         );
     }
+    // In the order of their names otherwise.
+    all.sort_by_key(urgency);
     let there = all.iter().any(Status::is_there);
     if output.json {
         report::json(&all)?;
     } else {
-        for status in &all {
-            if let Some(failure) = &status.last_failure {
-                report::say(&failure.describe(&status.name));
-            }
-        }
-        all.retain(Status::is_there);
+        let mut parts = Vec::new();
         if there {
-            report::say(&render(&all));
-        } else {
-            let no_name = || "no machine runs".to_owned();
-            report::say(&args.name.as_ref().map_or_else(no_name, |name| does_not_run(name)));
+            parts.push(table(&all));
         }
+        parts.extend(all.iter().filter_map(|status| about(status, args.name.is_some())));
+        parts.extend(all.iter().filter_map(failure));
+        if !there {
+            let no_name = || "no machine runs".to_owned();
+            parts.push(args.name.as_ref().map_or_else(no_name, |name| does_not_run(name)));
+        }
+        report::say(&parts.join("\n\n"));
     }
     Ok(if args.name.is_some() && !there { exit::NOT_STARTED } else { exit::OK })
 }
 
-fn render(all: &[Status]) -> String {
+/// What runs comes first, then what somebody should do something about, then what is no more.
+fn urgency(status: &Status) -> u8 {
+    match status.state.as_str() {
+        machine_state::FAILED => 2,
+        machine_state::UNSUPERVISED | machine_state::LEFT_BEHIND | machine_state::UNREADABLE => 1,
+        _ => 0,
+    }
+}
+
+fn table(all: &[Status]) -> String {
     let number = |n: Option<i32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let mut table = Table::new(&["NAME", "STATE", "LAUNCHER", "QEMU", "HOST CHANGES"]);
-    for s in all {
+    for s in all.iter().filter(|status| status.is_there()) {
         let cells = [s.name.clone(), s.state.clone(), number(s.launcher), number(s.qemu), s.changes.len().to_string()];
         table.row(cells);
     }
-    let mut text = table.to_string();
-    for s in all {
-        for line in s.changes.iter().map(|c| format!("\n{}: {c}", s.name)) {
-            text.push_str(&line);
-        }
-        if let Some(activity) = &s.activity {
-            text.push_str(&format!("\n\n{}", activity.text()));
-        }
-        if let Some(remedy) = &s.remedy {
-            text.push_str(&format!("\n{}: → {remedy}", s.name));
-        }
-    }
-    text
+    table.to_string()
 }
 
-fn look(name: &str, closely: bool) -> Result<Option<Status>> {
-    let run_dir = run_dir(name)?;
-    let Some(records) = Journal::read(&run_dir)? else { return Ok(None) };
-    let changes = open_changes(&records).iter().map(|o| o.change.to_string()).collect();
-    let qemu = records.iter().rev().find_map(|r| match r {
-        Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
-        _ => None,
-    });
-    let mut status = Status { qemu, changes, ..Status::new(name, "") };
-    if let Some(owner) = run::Lock::owner(&run_dir) {
-        match ask(&run_dir, &Request::Status) {
-            Ok(Some(reply)) => {
-                status.state = reply.state;
-                status.launcher = Some(reply.launcher);
-                status.qemu = Some(reply.qemu);
-            }
-            Ok(None) | Err(_) => {
-                status.state = state_without_answer(&run_dir, &records).to_owned();
-                status.launcher = owner.pid;
-            }
-        }
-    } else if run::guest_runs(&run_dir) {
-        status.state = machine_state::UNSUPERVISED.to_owned();
-        status.remedy = Some(format!("its launcher was killed; `vfio-run recover --adopt {name}` supervises it again"));
-    } else {
-        status.state = machine_state::LEFT_BEHIND.to_owned();
-        status.qemu = None;
-        status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` restores the host"));
+/// How a guest is reached and what is to be done; of a machine that was named also which changes stand, and what happens on its
+/// CPUs.
+fn about(status: &Status, in_full: bool) -> Option<String> {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    if let Some(reach) = &status.reach {
+        // The addresses are all below.
+        rows.extend(reach.lines(&status.name).into_iter().filter(|(what, _)| *what != "address"));
     }
-    status.activity =
-        status.qemu.filter(|_| closely && run::guest_runs(&run_dir)).map(|qemu| Details::read(&run_dir, qemu));
-    Ok(Some(status))
+    if !status.addresses.is_empty() {
+        rows.push(("address", status.addresses.join(", ")));
+    }
+    if in_full {
+        rows.extend(status.changes.iter().map(|change| ("change", change.clone())));
+    }
+    rows.extend(status.remedy.iter().map(|remedy| ("to do", remedy.clone())));
+    let mut text = String::new();
+    if !rows.is_empty() {
+        text = format!("{}:", status.name);
+        for (what, how) in &rows {
+            text.push('\n');
+            text.push_str(&hanging(&format!("  {what:<8} "), how));
+        }
+    }
+    if let Some(activity) = &status.activity {
+        text.push_str(if text.is_empty() { "" } else { "\n\n" });
+        // All lines but those of the table begin with what they are about.
+        let lines = activity.text();
+        let lines = lines.lines().map(|line| match line.split_once(": ") {
+            Some((what, how)) => hanging(&format!("{what}: "), how),
+            None => line.to_owned(),
+        });
+        text.push_str(&lines.collect::<Vec<_>>().join("\n"));
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// Why the last start failed, and how that is dismissed.
+fn failure(status: &Status) -> Option<String> {
+    let told = status.last_failure.as_ref()?.describe(&status.name);
+    let lines = told.lines().map(|line| {
+        let words = line.trim_start();
+        let indent = &line[..line.len() - words.len()];
+        hanging(indent, words)
+    });
+    let mut text = lines.collect::<Vec<_>>().join("\n");
+    text.push('\n');
+    text.push_str(&hanging("  ", &format!("`vfio-run recover --forget {}` dismisses this", status.name)));
+    Some(text)
 }

@@ -70,7 +70,7 @@ fn install(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
         }
         bail!("{shown} is a link to {}; remove the link, or print the unit without `--install`", target.display());
     }
-    whole_file::write(&path, text)?;
+    whole_file::write(&path, text.as_bytes())?;
     Ok(path)
 }
 

@@ -24,6 +24,7 @@ mod listening;
 mod logind;
 mod machines;
 mod memory;
+pub mod neighbours;
 mod network;
 pub mod pci;
 mod process;

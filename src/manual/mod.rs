@@ -33,6 +33,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "looking-glass", section: 7, text: include_str!("looking-glass.md") },
     Topic { name: "troubleshooting", section: 7, text: include_str!("troubleshooting.md") },
     Topic { name: "stopping", section: 7, text: include_str!("stopping.md") },
+    Topic { name: "running", section: 7, text: include_str!("running.md") },
     Topic { name: "service", section: 7, text: include_str!("service.md") },
     Topic { name: "network", section: 7, text: include_str!("network.md") },
     Topic { name: "hooks", section: 7, text: include_str!("hooks.md") },

@@ -1,5 +1,6 @@
 //! What a QEMU can do (asked of the binary), its command line as typed options, and the QMP session.
 
+pub mod agent;
 mod cache;
 pub mod command;
 pub mod device;

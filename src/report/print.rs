@@ -9,9 +9,16 @@ use serde::Serialize;
 /// Why what was asked for could not be written.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
 
-/// Prints a value as JSON, for scripts.
+/// Prints a value as JSON, for scripts. What a terminal would obey is written by its number, also what JSON leaves as it is.
 pub fn json(value: &impl Serialize) -> Result<()> {
-    say(&serde_json::to_string_pretty(value)?);
+    let mut text = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        match c {
+            c if c.is_control() && c != '\n' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    say(&text);
     Ok(())
 }
 

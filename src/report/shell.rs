@@ -231,7 +231,7 @@ fn instead(mut option: QemuOption, members: &[(&str, &str)]) -> QemuOption {
 }
 
 /// A word as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

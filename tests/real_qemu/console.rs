@@ -282,3 +282,87 @@ fn a_terminal_that_takes_nothing_does_not_keep_the_guest_from_its_end() {
         assert_eq!(terminal.code(), Some(0));
     });
 }
+
+/// The verb `console` in a terminal.
+fn visits(world: &World) -> Terminal {
+    let mut terminal = Terminal::with(world.command(&["console", &world.name]));
+    terminal.shows("Ctrl-] leaves");
+    wait_for("raw mode", || terminal.is_raw().then_some(()));
+    terminal
+}
+
+#[test]
+fn a_visitor_of_the_console_leaves_and_the_guest_goes_on() {
+    each(|world| {
+        let name = world.name.as_str();
+        let mut launcher = world.run(&world.machine("serial: Socket"));
+        launcher.tells(" runs (");
+        let before = Terminal::with(world.command(&["status", name])).settings();
+        let mut terminal = visits(world);
+        terminal.types("?");
+        terminal.shows("HERE");
+        // Ctrl-C is the guest's, and one at a time has the port.
+        terminal.types("\x03?");
+        terminal.shows("HERE\r\nHERE");
+        let other = world.done(&["console", name]).with(1);
+        assert!(other.err.contains("another program has the serial port"), "{other:?}");
+        terminal.types("\x1d");
+        terminal.shows("goes on");
+        assert_eq!((terminal.code(), terminal.settings()), (Some(0), before.clone()));
+
+        for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+            let mut terminal = visits(world);
+            kill(Pid::from_raw(terminal.child.id() as i32), signal).unwrap();
+            assert_eq!((terminal.code(), terminal.settings()), (Some(0), before.clone()), "{signal}");
+        }
+        // The guest's end is the visit's.
+        let mut terminal = visits(world);
+        terminal.types("q");
+        terminal.shows("has closed its serial port");
+        assert_eq!((terminal.code(), terminal.settings()), (Some(0), before));
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_visit_by_a_pipe_is_a_plain_stream() {
+    each(|world| {
+        let mut launcher = world.run(&world.machine("serial: Socket"));
+        launcher.tells(" runs (");
+        let mut command = world.command(&["console", &world.name]);
+        command.stdin(Stdio::piped());
+        let mut visit = world.start(command);
+        let mut input = visit.input();
+        // Ctrl-] is a byte as any other here.
+        input.write_all(b"\x1d?").unwrap();
+        wait_for("HERE", || visit.said().contains("HERE").then_some(()));
+        // The end of the input is not the end of the visit.
+        drop(input);
+        world.done(&["stop", &world.name]).with(0);
+        let ended = visit.ended().with(0);
+        assert!(ended.out.ends_with("HERE\nBUTTON\n"), "{ended:?}");
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
+fn a_console_that_cannot_be_joined_says_why() {
+    each(|world| {
+        let name = world.name.as_str();
+        assert!(world.done(&["console", name]).with(1).err.contains("does not run"));
+        let mut launcher = world.run(&world.machine("serial: Console"));
+        launcher.tells(" runs (");
+        let refused = world.done(&["console", name]).with(1);
+        assert!(refused.err.contains(&format!("the launcher of {name} (process {})", launcher.pid())), "{refused:?}");
+        assert!(refused.err.contains("With `serial: Socket`"), "{refused:?}");
+        world.done(&["stop", name]).with(0);
+        launcher.ended().with(0);
+        world.is_clean();
+        let mut launcher = world.run(&world.machine("serial: File(\"serial.txt\")"));
+        launcher.tells(" runs (");
+        let refused = world.done(&["console", name]).with(1);
+        assert!(refused.err.contains("has no serial port that could be joined; `serial: Socket`"), "{refused:?}");
+        world.done(&["stop", name]).with(0);
+        launcher.ended().with(0);
+    });
+}

@@ -3,9 +3,9 @@
 //!
 //! It says `HELLO` on COM1, then sleeps, and eighteen times a second looks at the power button and at COM1, where it
 //! obeys letters: `?` answers `HERE`, `i` ignores the power button from now on, `q` powers off, `r` resets, `p` panics
-//! (needs QEMU's `pvpanic` device), `h` hangs, `t` plays a tone of 500 Hz from now on (needs an HD Audio card in slot 1bh)
-//! and answers `PLAYING`. The power button makes it say `BUTTON` and power off. With `!` at the end
-//! of its command line it powers off at once.
+//! (needs QEMU's `pvpanic` device), `h` hangs, `k` waits until Ctrl, Alt and Delete were pressed, in this order, and
+//! answers `KEYS`, `t` plays a tone of 500 Hz from now on (needs an HD Audio card in slot 1bh) and answers `PLAYING`. The
+//! power button makes it say `BUTTON` and power off. With `!` at the end of its command line it powers off at once.
 //!
 //! Where the numbers come from: Multiboot specification 0.6.96 (header with flag 16: addresses in the header, no ELF);
 //! ACPI 6.4 section 4.8.3 (fixed registers), at 600h on QEMU's q35; QEMU docs/specs/pvpanic.rst (port 505h);
@@ -119,6 +119,8 @@ vfio_run_guest_start:
     je 18f
     cmp $0x74, %al                                        # t
     je 50f
+    cmp $0x6b, %al                                        # k
+    je 60f
     cmp $0x68, %al                                        # h
     jne 13b
     mov $LOAD + (44f - vfio_run_guest_start), %esi
@@ -221,12 +223,29 @@ vfio_run_guest_start:
     call 30b
     jmp 13b
 
+60: # Scan codes of set 1, which the firmware has set the controller to: what is pressed, whatever comes between.
+    mov $LOAD + (61f - vfio_run_guest_start), %esi
+62: in $0x64, %al
+    test $1, %al
+    jz 62b
+    in $0x60, %al
+    cmp (%esi), %al
+    jne 62b
+    inc %esi
+    cmpb $0, (%esi)
+    jne 62b
+    mov $LOAD + (46f - vfio_run_guest_start), %esi
+    call 30b
+    jmp 13b
+61: .byte 0x1d, 0x38, 0x53, 0
+
 40: .asciz "HELLO\n"
 41: .asciz "BUTTON\n"
 42: .asciz "HERE\n"
 43: .asciz "IGNORING\n"
 44: .asciz "HANGING\n"
 45: .asciz "PLAYING\n"
+46: .asciz "KEYS\n"
     .globl vfio_run_guest_end
 vfio_run_guest_end:
     .code64

@@ -26,6 +26,7 @@ const MODULES: &[&str] = &[
     "lpc_ich",
     "iTCO_wdt",
     "pvpanic-mmio",
+    "virtio_console",
 ];
 
 /// A guest that runs.

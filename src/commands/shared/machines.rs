@@ -50,19 +50,44 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What is said of a machine that does not run: perhaps it was named by its file, or misspelt.
-pub fn does_not_run(name: &str) -> String {
-    let there = names().unwrap_or_default();
-    let others: Vec<&str> = there.iter().map(String::as_str).filter(|other| *other != name).collect();
-    let near = nearest(name, &others);
-    let hint = match (name.strip_suffix(".ron"), near) {
-        (Some(stem), _) => {
-            format!("; a machine is told by its name, as in `vfio-run status {stem}`, and not by its file")
+/// The name of the machine that is meant by a name or by its file. The file may have been changed or removed while the machine
+/// runs: then it is the one that is called as the file is.
+pub fn named(text: &str) -> Result<String> {
+    let path = Path::new(text);
+    let is_there = |name: &str| crate::machine::is_name(name) && run::is_run_dir(&host::run_dir().join(name));
+    if !(text.contains('/') || text.ends_with(".ron")) || is_there(text) {
+        return Ok(text.to_owned());
+    }
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    match crate::machine::read(path) {
+        Ok(source) => Ok(source.machine.name),
+        Err(_) if is_there(stem) => Ok(stem.to_owned()),
+        Err(_) if !path.exists() => {
+            bail!("there is no file {text}, and no machine of that name runs{}", others("", stem))
         }
-        (None, Some(near)) => format!("; did you mean {near}?"),
-        (None, None) => String::new(),
-    };
-    format!("{name} does not run{hint}")
+        Err(refused) => Err(refused.into()),
+    }
+}
+
+/// What is said of a machine that does not run: perhaps it is misspelt, or another user's.
+pub fn does_not_run(name: &str) -> String {
+    format!("{name} does not run{}", others(name, name))
+}
+
+/// What may have been meant: a machine that runs and is called nearly so, one of root's, else all that run but this.
+pub fn others(but: &str, name: &str) -> String {
+    const OF_ROOT: &str = "/run/vfio-run";
+    let there = names().unwrap_or_default();
+    let others: Vec<&str> = there.iter().map(String::as_str).filter(|other| *other != but).collect();
+    let is_name = crate::machine::is_name(name);
+    if is_name && host::run_dir() != Path::new(OF_ROOT) && Path::new(OF_ROOT).join(name).is_dir() {
+        return format!("; root's machine {name} does: use sudo");
+    }
+    match nearest(name, &others) {
+        Some(near) => format!("; did you mean {near}?"),
+        None if others.is_empty() => String::new(),
+        None => format!("; there are: {}", others.join(", ")),
+    }
 }
 
 /// How long the machine's guest may take to power off, and the hooks after it.

@@ -1,5 +1,7 @@
 //! What several verbs share.
 
+pub mod asked;
+pub mod guest_agent;
 pub mod machines;
 pub mod move_to_unit;
 pub mod outcome;

@@ -7,6 +7,8 @@ mod memory;
 mod parts;
 mod paths;
 mod plan;
+mod reach;
+mod screen;
 
 pub use finding::{Finding, Place, Severity, Verdict};
 pub use helper::{Helper, HelperAccount, HelperDescriptor, HelperEnd};
@@ -17,3 +19,5 @@ pub use parts::{
 };
 pub use paths::Paths;
 pub use plan::Plan;
+pub use reach::Reach;
+pub use screen::{Screen, Server, screen};

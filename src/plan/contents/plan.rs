@@ -10,7 +10,7 @@ use crate::plan::{
     Placement, PlannedChange, PlannedHold, PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
-use crate::units::PciAddress;
+use crate::units::{Forward, PciAddress};
 
 /// Everything that a run will do, in order. `vfio-run plan` prints this value and `vfio-run run` carries it out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct Plan {
     /// Network cards whose cable is unplugged before the guest runs, by their ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unplugged: Vec<String>,
+    /// Ports of the host that lead to the guest, by whatever connects it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// Devices of the host that QEMU is given just before the guest runs, and again each time that they are plugged in, in
     /// this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -98,6 +101,9 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Id of the graphics card that QEMU emulates.
+    pub const VIDEO: &str = "video0";
+
     /// Seconds that its hooks may take: those on the way to the guest, or the others.
     pub fn hooks_limit(&self, start: bool) -> u32 {
         let hooks = self.hooks.iter().filter(|hook| hook.stage.is_start() == start);
@@ -108,6 +114,11 @@ impl Plan {
     pub fn first_taking(&self) -> usize {
         let takes = |planned: &PlannedChange| planned.change.nature().takes_from_host();
         self.changes.iter().position(takes).unwrap_or(self.changes.len())
+    }
+
+    /// Whether the guest has a screen that QEMU emulates.
+    pub fn has_screen(&self) -> bool {
+        self.command.options.iter().any(|option| option.has_id(Self::VIDEO))
     }
 
     /// Whether QEMU makes sockets of its own (VNC, SPICE).

@@ -82,7 +82,8 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let all_ended = stuck.is_empty();
     left.splice(0..0, stuck);
-    if let Some(plan) = &plan {
+    // An end that somebody wanted is no failure.
+    if let Some(plan) = plan.as_ref().filter(|_| orphan != Orphan::Ends) {
         last_failure::write_killed(run_dir, &plan.paths.log, journal.records(), &left);
     }
     if all_ended && journal.close().context("cannot remove the journal")? {

@@ -189,11 +189,17 @@ fn write_file(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
 
 /// Removes it, since the machine has started.
 pub(in crate::run) fn remove(log: &Path) {
+    if let Err(error) = forget(log) {
+        tracing::warn!("{error}");
+    }
+}
+
+/// Removes it, since somebody knows of it. Says whether there was one.
+pub fn forget(log: &Path) -> std::io::Result<bool> {
     match std::fs::remove_file(path(log)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!("cannot remove {}: {error}", path(log).display());
-        }
-        _ => {}
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(std::io::Error::new(error.kind(), format!("cannot remove {}: {error}", path(log).display()))),
     }
 }
 

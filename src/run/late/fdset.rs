@@ -9,7 +9,7 @@ use crate::qemu::Qmp;
 use crate::qemu::command::QemuOption;
 
 /// A descriptor in QEMU, in a set of its own.
-pub(super) struct FdSet(u64);
+pub(in crate::run) struct FdSet(u64);
 
 impl FdSet {
     /// Gives QEMU a descriptor.

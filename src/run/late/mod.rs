@@ -17,3 +17,4 @@ mod withdraw_device;
 
 pub(in crate::run) use access::Access;
 pub(in crate::run) use devices::{Happened, LateDevices};
+pub(in crate::run) use fdset::FdSet;

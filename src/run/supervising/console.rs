@@ -81,7 +81,7 @@ pub async fn connect(dialled: Option<Result<StdStream>>, told: Option<Answer>, q
 impl Console {
     /// Joins terminal and serial port. Standard input that the event loop cannot watch (a regular file, /dev/null) is not
     /// read.
-    fn open(serial: StdStream) -> Result<Self> {
+    pub(super) fn open(serial: StdStream) -> Result<Self> {
         serial.set_nonblocking(true)?;
         let stdin = std::io::stdin();
         // In the background (`&`) the terminal is the shell's: neither its settings nor what is typed there is ours.
@@ -93,7 +93,7 @@ impl Console {
     }
 
     /// Whether a terminal is joined, so that Ctrl-C goes to the guest.
-    fn is_terminal(&self) -> bool {
+    pub(super) fn is_terminal(&self) -> bool {
         self.terminal.is_some()
     }
 

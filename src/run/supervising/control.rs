@@ -1,13 +1,19 @@
 //! The launcher's control socket: `vfio-run stop`, `vfio-run status` and others talk to the running launcher through it, a line
 //! of JSON each way. It lies in the 0700 run directory, mode 0600, so only the machine's owner reaches it.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
 use crate::machine::UsbDevice;
@@ -51,6 +57,31 @@ pub enum Request {
         /// Whether they are to be plugged in.
         up: bool,
     },
+    /// Press something.
+    Press(Button),
+    /// Have QEMU write what the emulated screen shows, as a PPM, into the file whose descriptor comes along.
+    Screen,
+}
+
+/// What people press on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Button {
+    /// The vCPUs stop.
+    Pause,
+    /// They go on; a guest that sleeps wakes.
+    Resume,
+    /// The guest restarts at once.
+    Reset,
+    /// The power button, once.
+    Power,
+    /// Keys of the keyboard, together.
+    Keys {
+        /// By QEMU's names (`QKeyCode`).
+        keys: Vec<String>,
+        /// For so many milliseconds.
+        hold: u32,
+    },
 }
 
 /// A launcher's answer.
@@ -65,6 +96,9 @@ pub struct Reply {
     /// The device that was attached or detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whether what was asked for was done, if no device tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub done: bool,
     /// Why what was asked for was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -82,21 +116,35 @@ pub fn path(run: &Path) -> PathBuf {
     run.join("control.sock")
 }
 
-/// Reads a client's request; `None` from one that says nothing sensible in time.
-pub async fn read(stream: &mut UnixStream) -> Option<Request> {
-    let mut line = Vec::new();
-    let mut part = [0u8; 1024];
+/// Reads a client's request, and the descriptor that came with it; `None` from one that says nothing sensible in time.
+pub async fn read(stream: &mut UnixStream) -> Option<(Request, Option<OwnedFd>)> {
+    let (mut line, mut file) = (Vec::new(), None);
     let whole = async {
         while line.len() < MAX_REQUEST && !line.ends_with(b"\n") {
-            match stream.read(&mut part).await.ok()? {
-                0 => break,
-                n => line.extend_from_slice(&part[..n]),
+            let received = stream.async_io(Interest::READABLE, || receive(stream, &mut line, &mut file));
+            if received.await.ok()? == 0 {
+                break;
             }
         }
         Some(())
     };
     tokio::time::timeout(CLIENT_LIMIT, whole).await.ok()??;
-    serde_json::from_slice(&line).ok()
+    Some((serde_json::from_slice(&line).ok()?, file))
+}
+
+/// What there is of the line, and with it a descriptor; how much it is.
+fn receive(stream: &UnixStream, line: &mut Vec<u8>, file: &mut Option<OwnedFd>) -> io::Result<usize> {
+    let mut part = [0u8; 1024];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(stream, &mut [IoSliceMut::new(&mut part)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            *file = descriptors.last().or(file.take());
+        }
+    }
+    line.extend_from_slice(&part[..got.bytes]);
+    Ok(got.bytes)
 }
 
 /// Answers a client; one that went away meanwhile is not missed.
@@ -110,6 +158,11 @@ pub async fn answer(mut stream: UnixStream, reply: &Reply) {
 /// Asks a launcher. `None` if none listens: the socket is there only while a launcher attends to its guest, neither
 /// before it runs nor while the host is being restored.
 pub fn ask(run: &Path, request: &Request) -> Result<Option<Reply>> {
+    ask_with(run, request, None)
+}
+
+/// [`ask`], with a descriptor that the launcher gets a duplicate of.
+pub fn ask_with(run: &Path, request: &Request, file: Option<BorrowedFd<'_>>) -> Result<Option<Reply>> {
     let path = path(run);
     let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
         Ok(stream) => stream,
@@ -121,7 +174,8 @@ pub fn ask(run: &Path, request: &Request) -> Result<Option<Reply>> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut reply = String::new();
-    let talk = stream.write_all(&line).and_then(|()| BufReader::new(stream.take(64 * 1024)).read_line(&mut reply));
+    let talk =
+        send(&mut stream, &line, file).and_then(|()| BufReader::new(stream.take(64 * 1024)).read_line(&mut reply));
     match talk {
         // It has stopped to listen before it came to us.
         Ok(0) => Ok(None),
@@ -129,4 +183,16 @@ pub fn ask(run: &Path, request: &Request) -> Result<Option<Reply>> {
         Ok(_) => serde_json::from_str(&reply).context("the launcher's answer makes no sense"),
         Err(error) => Err(error).context("the launcher did not answer"),
     }
+}
+
+/// Writes the line; a descriptor goes with its first byte.
+fn send(stream: &mut std::os::unix::net::UnixStream, line: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let files: Vec<BorrowedFd<'_>> = file.into_iter().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !files.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&files));
+    }
+    let sent = sendmsg(&*stream, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?;
+    stream.write_all(&line[sent..])
 }

@@ -3,6 +3,7 @@
 
 mod alive;
 mod asked_to_end;
+mod buttons;
 mod events;
 mod guest;
 mod outcome;
@@ -29,7 +30,7 @@ use super::throttle::Throttle;
 use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::Journal;
-use crate::plan::{Helper, Isolation, Plan};
+use crate::plan::{Helper, Isolation, Plan, Reach};
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::ending::escalation::{Ending, Step};
 use crate::run::hooks::ToggledHooks;
@@ -135,6 +136,10 @@ async fn run_loop(
     let name = &plan.name;
     let placed = if plan.placement.pinned { "every vCPU on a CPU of its own" } else { "vCPUs not pinned" };
     tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} runs ({placed})");
+    // Of its own terminal the console says itself more.
+    for (what, how) in Reach::of(plan).lines(name).iter().filter(|(what, _)| *what != "console" || !plan.console) {
+        tracing::info!("{what}: {how}");
+    }
     systemd_notify::ready(&format!("running, {placed}"));
     let toggled = ToggledHooks::wait(plan, qemu.pid());
     let mut looks = threads::LATER_LOOKS.into_iter();

@@ -1,5 +1,7 @@
 //! What is asked over the control socket.
 
+use std::os::fd::{AsFd as _, OwnedFd};
+
 use anyhow::{Context as _, Result, bail};
 
 use super::guest::Guest;
@@ -9,12 +11,13 @@ use crate::run::cables;
 use crate::run::late::Access;
 use crate::run::late::medium::{self, Medium};
 use crate::run::supervising::control::{self, Reply, Request};
+use crate::run::supervising::screen;
 use crate::units::machine_state;
 
 impl Guest<'_> {
     pub(super) async fn answer_client(&mut self, mut stream: tokio::net::UnixStream) {
-        let Some(request) = control::read(&mut stream).await else { return };
-        let (mut device, mut refused) = (None, None);
+        let Some((request, file)) = control::read(&mut stream).await else { return };
+        let (mut device, mut done, mut refused) = (None, false, None);
         match request {
             Request::Status => {}
             // A second `stop` may come from somebody else, so it does not count as a second request.
@@ -25,6 +28,14 @@ impl Guest<'_> {
                 self.disarm();
                 self.force_quit().await;
             }
+            Request::Press(button) => match self.press(&button).await {
+                Ok(()) => done = true,
+                Err(error) => refused = Some(format!("{error:#}")),
+            },
+            Request::Screen => match self.picture(file).await {
+                Ok(()) => done = true,
+                Err(error) => refused = Some(format!("{error:#}")),
+            },
             _ => match self.change_devices(&request).await {
                 Ok(name) => device = Some(name),
                 Err(error) => refused = Some(format!("{error:#}")),
@@ -32,9 +43,14 @@ impl Guest<'_> {
         }
         let stopping = self.ending.requested() && self.state == machine_state::RUNNING;
         let state = if stopping { machine_state::STOPPING } else { &self.state };
-        let launcher = std::process::id() as i32;
-        control::answer(stream, &Reply { state: state.to_owned(), launcher, qemu: self.qemu.pid(), device, refused })
-            .await;
+        let (state, launcher) = (state.to_owned(), std::process::id() as i32);
+        control::answer(stream, &Reply { state, launcher, qemu: self.qemu.pid(), device, done, refused }).await;
+    }
+
+    async fn picture(&mut self, file: Option<OwnedFd>) -> Result<()> {
+        let file = file.context("no file came along for the picture")?;
+        let qmp = self.qmp.as_mut().context("QEMU has closed its monitor")?;
+        screen::write(self.plan, qmp, file.as_fd()).await
     }
 
     /// Gives the guest a device, takes one from it, or plugs its cables in or out; which it is.
@@ -58,7 +74,7 @@ impl Guest<'_> {
                 access.journal.append(Record::Link { up: *up })?;
                 Ok(cards)
             }
-            Request::Status | Request::Alive | Request::Stop | Request::Force => {
+            Request::Status | Request::Alive | Request::Stop | Request::Force | Request::Press(_) | Request::Screen => {
                 bail!("this is no request for a device")
             }
         }

@@ -1,6 +1,7 @@
 //! The graphics card, with it a pointer that needs no grab, and the USB devices that a client redirects.
 
 use crate::machine::{Display, Guest, Video};
+use crate::plan::Plan;
 use crate::plan::command::devices::usb;
 use crate::plan::draft::{Draft, by_default};
 use crate::qemu::command::QemuOption;
@@ -26,7 +27,7 @@ pub(super) fn write(draft: &mut Draft, shown: bool) {
     if let Some(driver) = driver {
         let origin = draft.file_or(machine.video.is_some(), "video", "what the guest family has a driver for");
         // On the root complex, as graphics cards on a board are: firmware looks there first.
-        let card = Device::new(driver, "video0").on("pcie.0").with("addr", VIDEO_ADDR);
+        let card = Device::new(driver, Plan::VIDEO).on("pcie.0").with("addr", VIDEO_ADDR);
         let card = card.with_some("vgamem_mb", memory.map(|memory| memory.as_mib()));
         let parts = memory.map(|_| ("vgamem_mb".to_owned(), draft.file("video_memory")));
         draft.device_explained(card, origin, parts.into_iter().collect());

@@ -1,0 +1,183 @@
+//! How a machine is: what its launcher, its journal, its plan and the kernel tell.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::commands::shared::machines::{run_dir, state_without_answer};
+use crate::commands::shared::{guest_agent, outcome::block_on, planned};
+use crate::host::activity::{Activity, MemoryUse, Since};
+use crate::host::{self, neighbours};
+use crate::journal::{Journal, Record, open_changes};
+use crate::plan::{Plan, Reach};
+use crate::qemu::command::OptionValue;
+use crate::report;
+use crate::run::control::{Request, ask};
+use crate::run::{self, LastFailure};
+use crate::units::{CGROUPS, CpuSet, machine_state};
+
+/// One machine that runs, was left behind, or failed to start.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub name: String,
+    /// One of [`machine_state::ALL`], or a run state of QEMU's own that is not among them.
+    pub state: String,
+    pub launcher: Option<i32>,
+    pub qemu: Option<i32>,
+    /// Changes to the host that stand.
+    pub changes: Vec<String>,
+    /// What the user should do, if anything.
+    pub remedy: Option<String>,
+    /// How the guest is reached, if it runs.
+    pub reach: Option<Reach>,
+    /// The guest's addresses: those that the host gives it or has spoken to and, of a machine that was asked for by name, those
+    /// that its agent tells.
+    pub addresses: Vec<String>,
+    /// What happens on the guest's CPUs, if this machine was asked for by name and its guest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Details>,
+    /// Why its last start failed, until one succeeds.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// What happens on the guest's CPUs.
+#[derive(Debug, Serialize)]
+pub struct Details {
+    /// Since the guest's first second; without a look then, since its threads were made.
+    #[serde(flatten)]
+    since: Since,
+    /// What its memory lies on.
+    memory: MemoryUse,
+    /// The cgroup of its first vCPU.
+    cgroup: Option<String>,
+    /// What that group says of its CPUs (`cpuset.cpus.partition`): `isolated`, `root invalid (…)`; `member` for none of its own.
+    partition: Option<String>,
+    /// The CPUs of the host's slices that leave the vCPUs' CPUs, if that is how these are the guest's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slices: Option<BTreeMap<String, CpuSet>>,
+}
+
+impl Details {
+    fn read(run_dir: &Path, plan: Option<&Plan>, qemu: i32) -> Self {
+        let root = planned::root();
+        let first = run::first_look(run_dir);
+        // Without a first look nobody knows what came before the guest.
+        let guest = first.as_ref().and_then(|_| plan?.placement.guest_cpus());
+        let now = Activity::read(&root, qemu, guest.as_ref());
+        let (cgroup, of_group) = now.cgroup(&root, qemu);
+        // Where the partition is a whole slice, the group's own file says nothing of it.
+        let made = plan.and_then(|plan| plan.isolation.as_ref()?.partition());
+        let partition = made.and_then(|group| root.text(group.join("cpuset.cpus.partition"))).or(of_group);
+        let units = plan.and_then(|plan| plan.isolation.as_ref()?.of_slices());
+        let has = |unit: &String| Some((unit.clone(), root.list(format!("{CGROUPS}/{unit}/cpuset.cpus.effective"))?));
+        let slices = units.map(|units| units.iter().filter_map(has).collect());
+        let memory = MemoryUse::read(&root, qemu);
+        Self { since: now.since(&first.unwrap_or_default()), memory, cgroup, partition, slices }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n{}", report::activity(&self.since), report::memory_use(&self.memory));
+        if let Some(cgroup) = &self.cgroup {
+            let partition = self.partition.as_deref().unwrap_or("no cpuset of its own");
+            text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
+        }
+        for (unit, cpus) in self.slices.iter().flatten() {
+            text.push_str(&format!("\n{unit} of the host: {}", cpus.numbered()));
+        }
+        text
+    }
+}
+
+impl Status {
+    /// A machine of which nothing is known but this, and why its last start failed.
+    pub fn new(name: &str, state: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            launcher: None,
+            qemu: None,
+            changes: Vec::new(),
+            remedy: None,
+            reach: None,
+            addresses: Vec::new(),
+            activity: None,
+            last_failure: LastFailure::of(&host::log_dir().join(format!("{name}.log"))),
+        }
+    }
+
+    /// Whether there is anything of it but the memory of a failure.
+    pub fn is_there(&self) -> bool {
+        self.state != machine_state::FAILED
+    }
+}
+
+/// How the machine of this name is; `None` if nothing is there. `closely`: also what takes a moment to find out.
+pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
+    let run_dir = run_dir(name)?;
+    let Some(records) = Journal::read(&run_dir)? else { return Ok(None) };
+    let changes = open_changes(&records).iter().map(|o| o.change.to_string()).collect();
+    let qemu = records.iter().rev().find_map(|r| match r {
+        Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
+        _ => None,
+    });
+    let mut status = Status { qemu, changes, ..Status::new(name, "") };
+    if let Some(owner) = run::Lock::owner(&run_dir) {
+        match ask(&run_dir, &Request::Status) {
+            Ok(Some(reply)) => {
+                status.state = reply.state;
+                status.launcher = Some(reply.launcher);
+                status.qemu = Some(reply.qemu);
+            }
+            Ok(None) | Err(_) => {
+                status.state = state_without_answer(&run_dir, &records).to_owned();
+                status.launcher = owner.pid;
+            }
+        }
+    } else if run::guest_runs(&run_dir) {
+        status.state = machine_state::UNSUPERVISED.to_owned();
+        status.remedy = Some(format!("its launcher was killed; `vfio-run recover --adopt {name}` supervises it again"));
+    } else {
+        status.state = machine_state::LEFT_BEHIND.to_owned();
+        status.qemu = None;
+        status.remedy = Some(format!("its launcher was killed; `vfio-run recover {name}` restores the host"));
+    }
+    if status.qemu.is_some() && run::guest_runs(&run_dir) {
+        // A plan of another version may not be readable.
+        let plan = run::kept_plan(&run_dir).ok();
+        if let Some(plan) = &plan {
+            let reach = Reach::of(plan);
+            status.addresses = addresses(plan, &reach, closely && status.state == machine_state::RUNNING);
+            status.reach = Some(reach);
+        }
+        status.activity = status.qemu.filter(|_| closely).map(|qemu| Details::read(&run_dir, plan.as_ref(), qemu));
+    }
+    Ok(Some(status))
+}
+
+/// The guest's addresses, each once. The agent's come first, if it is asked and answers: it knows them all.
+fn addresses(plan: &Plan, reach: &Reach, ask_agent: bool) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    if ask_agent {
+        let told = block_on(async { guest_agent::interfaces(&mut guest_agent::connect(&plan.name).await?).await });
+        let others = |address: &String| !address.starts_with("127.") && !address.starts_with("::1");
+        for interface in told.unwrap_or_default() {
+            let plain = interface.addresses.iter().filter_map(|address| address.split('/').next());
+            all.extend(plain.map(str::to_owned).filter(others));
+        }
+    }
+    let mac = |value: &OptionValue| match value {
+        OptionValue::Json(object) => object.get("mac")?.as_str().map(str::to_owned),
+        _ => None,
+    };
+    let macs = plan.command.options.iter().filter_map(|option| mac(&option.value));
+    let seen = macs.flat_map(|mac| neighbours::addresses(&planned::root(), &mac));
+    for address in seen.chain(reach.addresses.iter().copied()).map(|address| address.to_string()) {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
+}

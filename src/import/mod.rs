@@ -28,7 +28,7 @@ use context::Context;
 use xml::{Node, child};
 
 use crate::host::Root;
-use crate::machine::{self, Guest, Machine};
+use crate::machine::{self, Firmware, Guest, Machine};
 use crate::units::Size;
 
 /// What became of an import.
@@ -77,6 +77,7 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
         account: Account::default(),
         machine: empty(guest, size)?,
         comments: BTreeMap::new(),
+        numa_nodes: 0,
         root: beside.root,
     };
     domain::read(&mut cx, element);
@@ -95,7 +96,10 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
 pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unreadable> {
     let found = script::find(text)?;
     let machine = empty(domain::family_of_script(text), Size::bytes(script::MEMORY))?;
-    let mut cx = Context { account: Account::default(), machine, comments: BTreeMap::new(), root: beside.root };
+    let mut cx =
+        Context { account: Account::default(), machine, comments: BTreeMap::new(), numa_nodes: 0, root: beside.root };
+    // What QEMU has if nobody says it.
+    cx.machine.firmware = Firmware::Bios;
     cx.machine.name = script::name(file);
     script::read(&mut cx, file, &found);
     if let Some(folder) = std::path::absolute(file).ok().as_deref().and_then(Path::parent) {

@@ -135,18 +135,22 @@ fn the_host_tells_names_that_stay() {
 }
 
 #[test]
-fn a_script_is_as_reviewed() {
-    let text = std::fs::read_to_string(folder().join("start-vm.sh")).unwrap();
+fn scripts_are_as_reviewed() {
     let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
-    let imported = script(&text, "/start-vm.sh", beside).unwrap();
-    let report = crate::report::import(&imported, None, false, false);
-    insta::with_settings!({
-        snapshot_path => folder(),
-        prepend_module_to_snapshot => false,
-        omit_expression => true,
-    }, {
-        insta::assert_snapshot!("start-vm", format!("{}\n{report}\n", imported.file));
-    });
+    for name in ["start-vm", "start-many"] {
+        let text = std::fs::read_to_string(folder().join(format!("{name}.sh"))).unwrap();
+        let imported = script(&text, &format!("/{name}.sh"), beside).unwrap();
+        let report = crate::report::import(&imported, None, false, false);
+        insta::with_settings!({
+            snapshot_path => folder(),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, format!("{}\n{report}\n", imported.file));
+        });
+    }
     let refused = script("echo qemu-system-x86_64\n", "a.sh", beside).map(drop).unwrap_err();
     assert!(refused.to_string().contains("no command in it starts QEMU"), "{refused}");
+    let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
+    assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }

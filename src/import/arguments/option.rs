@@ -69,6 +69,21 @@ impl Members {
         members.collect::<Vec<_>>().join(",")
     }
 
+    /// These members with those of what is below, but for the name that leads there.
+    pub fn on_top_of(&self, below: &Self) -> Self {
+        let own = self.0.iter().filter(|(key, _)| key != "file");
+        let more = below.0.iter().filter(|(key, _)| self.get(key).is_none() && key != FIRST && key != "driver");
+        Self(own.chain(more).cloned().collect())
+    }
+
+    /// The value with another of a member, as QEMU takes it.
+    pub fn with(&self, key: &str, value: &str) -> String {
+        let other = |(known, old): &(String, String)| {
+            (known.clone(), if known == key { value.to_owned() } else { old.clone() })
+        };
+        Self(self.0.iter().map(other).collect()).without(&[])
+    }
+
     /// All members but the driver.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter(|(key, _)| key != FIRST).map(|(key, value)| (key.as_str(), value.as_str()))

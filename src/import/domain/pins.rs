@@ -32,7 +32,9 @@ pub fn read(cx: &mut Context, root: Node) {
     }
     of_all(cx, root, !nodes.is_empty());
     let Some(tune) = tune else { return };
-    let taken = cx.machine.cpu.pin.as_ref().map(Pin::cpus).unwrap_or_default();
+    // What vCPUs were on counts too if other CPUs are chosen for them.
+    let written = pins.values().fold(CpuSet::new(), |all, set| all.union(set));
+    let taken = cx.machine.cpu.pin.as_ref().map_or(written, Pin::cpus);
     if let Some(node) = child(tune, "emulatorpin") {
         let cpus = node.attribute("cpuset").and_then(set);
         cx.machine.cpu.emulator = others(cx, &[node], cpus, &taken, "QEMU's own threads", "emulatorpin");

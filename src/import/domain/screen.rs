@@ -124,7 +124,14 @@ fn listen(cx: &mut Context, node: Node) -> Listen {
                      password_file: \"…\")`; without one only this host's users reach the screen";
         cx.needs(node, &["passwd", "passwdValidTo", "connected"], words);
     }
-    cx.needs(node, &["tlsPort", "defaultMode"], "write the certificate: `tls: (cert: \"…\", key: \"…\")`, with `port`");
+    cx.left(node, &["passwd", "passwdValidTo", "connected"], "there is no password");
+    // Nobody else reaches the screen, whatever was written.
+    cx.left(
+        node,
+        &["tlsPort", "defaultMode"],
+        "nothing leaves this host; `tls: (cert: \"…\", key: \"…\")` is for an `address` of its own",
+    );
+    cx.left(node, &["websocket", "p2p", "username"], "a client connects to the screen's socket or port");
     cx.left(
         node,
         &["sharePolicy", "powerControl"],

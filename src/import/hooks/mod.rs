@@ -3,12 +3,15 @@
 
 mod action;
 mod find;
+mod other;
 mod outcome;
 mod programs;
 mod settings;
 mod shell;
+mod stages;
 mod tokens;
 mod units;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +21,7 @@ use crate::import::context::Context;
 use crate::units::{Stage, printable_start};
 
 pub use find::Scripts;
-use find::{Hook, MAX_SCRIPTS, stage_of};
+use find::{Hook, MAX_SCRIPTS};
 pub use shell::{Command, read as read_shell};
 
 /// Reads all hooks into the machine and the account.
@@ -37,24 +40,43 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
             }
             continue;
         }
+        if let Some(language) = other::language(&hook.text) {
+            other::read(cx, &hook, language);
+            continue;
+        }
         let script = shell::read(&hook.text, &mut variables);
         functions.extend(script.functions.iter().cloned());
-        let mut stage = hook.stage;
-        for command in &script.commands {
-            if command.control {
-                stage = stage_of(&command.words.join(" ")).unwrap_or(stage);
+        let stages = stages::of(&script, hook.stage);
+        for (command, stage) in script.commands.iter().zip(stages) {
+            if calls_others(&hook, command) {
+                let words = "it calls the scripts of `qemu.d`, which are read";
+                cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);
+                continue;
             }
             let other = called(command, scripts, stage)
                 .filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()));
             if other.is_some() || called_before(command, &seen) {
                 let words = "it calls a script that is read too";
                 cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);
+                if let Some(other) = &other {
+                    // A script that is sourced is known to the commands below.
+                    functions.extend(shell::read(&other.text, &mut variables).functions);
+                }
                 open.extend(other);
                 continue;
             }
             enter(cx, &hook.name, command, &functions, stage);
         }
     }
+}
+
+/// Whether it is a line of the script that calls all others by the operation's name.
+fn calls_others(hook: &Hook, command: &Command) -> bool {
+    let is_path = |word: &String| {
+        word.contains("HOOKPATH") || word.contains("qemu.d/$") || word.trim_matches('"').starts_with("$f")
+    };
+    let calls = hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH");
+    calls && !command.control && command.words.iter().take(2).any(is_path)
 }
 
 /// Enters what becomes of a command, or of those that it hands to a shell.
@@ -72,10 +94,14 @@ pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[Strin
 }
 
 /// What `sh -c` is given, or `su USER -c`.
-fn in_a_shell(command: &Command) -> Option<&str> {
+pub fn in_a_shell(command: &Command) -> Option<&str> {
     let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash" | "su")))?;
-    let leading = command.words[..place].iter().all(|word| matches!(word.as_str(), "sudo" | "exec" | "nohup" | "doas"));
-    let option = command.words[place..].iter().position(|word| word == "-c").filter(|option| *option <= 3)?;
+    let before = command.words[..place].first().map(String::as_str);
+    let leading = before.is_none_or(|word| {
+        matches!(word, "sudo" | "exec" | "nohup" | "doas" | "timeout" | "env" | "nice" | "runuser") && place <= 4
+    });
+    let is_option = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
+    let option = command.words[place..].iter().position(is_option).filter(|option| *option <= 3)?;
     command.words.get(place + option + 1).map(String::as_str).filter(|_| leading && !command.control)
 }
 
@@ -89,7 +115,7 @@ fn is_dispatcher(hook: &Hook) -> bool {
 /// A script that a command calls, if this host has it, or the folder of hooks has one of its name.
 fn called(command: &Command, scripts: &Scripts, stage: Stage) -> Option<Hook> {
     let word = script_word(command)?;
-    let here = scripts.host.and_then(|root| find::script(root, Path::new(word)));
+    let here = scripts.host.filter(|_| word.starts_with('/')).and_then(|root| find::script(root, Path::new(word)));
     let beside = || find::script(scripts.root, &scripts.folder.join(Path::new(word).file_name()?));
     let text = here.or_else(beside)?;
     Some(Hook { name: word.to_owned(), text, stage })
@@ -107,5 +133,6 @@ fn script_word(command: &Command) -> Option<&str> {
         .iter()
         .take_while(|word| matches!(word.as_str(), "source" | "." | "bash" | "sh" | "sudo" | "exec"))
         .count();
-    command.words.get(skip).map(String::as_str).filter(|word| word.starts_with('/') && !command.control)
+    let is_path = |word: &&str| word.starts_with('/') || word.starts_with("./");
+    command.words.get(skip).map(String::as_str).filter(|word| is_path(word) && !command.control)
 }

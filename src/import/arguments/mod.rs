@@ -156,11 +156,22 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
             state.numbers.push(order.saturating_add(1));
             *value = members.with("bootindex", &order.saturating_add(1).to_string());
         }
+        // QEMU makes devices that are JSON last, so only those find the buses of vfio-run's own.
+        if let ("device", [_, value]) = (option, &mut kept[..])
+            && let Some(members) = Members::parse(value).filter(|members| members.driver().is_some_and(needs_bus))
+        {
+            *value = members.json();
+        }
         cx.machine.extra_args.extend(kept);
         cx.comment("extra_args", format!("No field says -{option}, so QEMU gets it as it was."));
         Became(Verdict::TakenOver, format!("no field says `-{option}` in these words, so they are in `extra_args`"))
     });
     enter(cx, &became, words);
+}
+
+/// Whether a device is on a bus that no board has.
+fn needs_bus(driver: &str) -> bool {
+    ["usb-", "scsi-", "hda-", "virtserialport", "virtconsole"].iter().any(|start| driver.starts_with(start))
 }
 
 /// When an option is read.

@@ -84,6 +84,22 @@ impl Members {
         Self(self.0.iter().map(other).collect()).without(&[])
     }
 
+    /// The members as a JSON object.
+    pub fn json(&self) -> String {
+        let members = self.0.iter().map(|(key, text)| {
+            let key = if key == FIRST { "driver" } else { key };
+            let value = match text.as_str() {
+                "on" | "yes" | "true" => serde_json::Value::from(true),
+                "off" | "no" | "false" => serde_json::Value::from(false),
+                // Names are no numbers, though they may look so.
+                _ if ["id", "drive", "chardev", "serial", "name", "bus"].contains(&key) => text.as_str().into(),
+                _ => text.parse::<i64>().map_or_else(|_| text.as_str().into(), serde_json::Value::from),
+            };
+            (key.to_owned(), value)
+        });
+        serde_json::Value::Object(members.collect()).to_string()
+    }
+
     /// All members but the driver.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter(|(key, _)| key != FIRST).map(|(key, value)| (key.as_str(), value.as_str()))

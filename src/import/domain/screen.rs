@@ -219,7 +219,8 @@ fn own_channel(cx: &mut Context, node: Node, name: &str, path: Option<&str>) {
         "-chardev".to_owned(),
         format!("socket,id={id},path={path},server=on,wait=off"),
         "-device".to_owned(),
-        format!("virtserialport,chardev={id},name={name}"),
+        // As JSON, since QEMU makes other devices before the controller that this is on.
+        format!(r#"{{"driver":"virtserialport","chardev":"{id}","name":"{name}"}}"#),
     ]);
     cx.taken(
         node,

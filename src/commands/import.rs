@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -51,7 +52,10 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     };
     let refused = args.strict && imported.needs_person();
     if let Some(target) = target.as_ref().filter(|_| !refused) {
-        write(target, &imported.file)?;
+        if let Some((file, key)) = &imported.key {
+            write(file, key, 0o600)?;
+        }
+        write(target, &imported.file, 0o666)?;
     }
     show(args, output, &imported, refused)?;
     Ok(if refused { exit::REFUSED } else { exit::OK })
@@ -90,11 +94,12 @@ fn read(args: &ImportArgs, root: &Root) -> Result<(String, String)> {
     Ok((shown, text))
 }
 
-/// Writes the machine file, for its owner and others to read; what is there stays.
-fn write(target: &Path, text: &str) -> Result<()> {
+/// Writes a file with these rights, less what the umask takes; one that is there stays.
+fn write(target: &Path, text: &str, mode: u32) -> Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(mode)
         .open(target)
         .with_context(|| format!("cannot make {}", target.display()))?;
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", target.display()))

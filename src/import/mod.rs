@@ -15,7 +15,7 @@ mod xml;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -40,6 +40,9 @@ pub struct Imported {
     pub file: String,
     /// What became of each value.
     pub entries: Vec<Entry>,
+    /// Apple's key and the file that the machine file has it read from, which others must not be able to read.
+    #[serde(skip)]
+    pub key: Option<(PathBuf, String)>,
 }
 
 impl Imported {
@@ -77,6 +80,8 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
         account: Account::default(),
         machine: empty(guest, size)?,
         comments: BTreeMap::new(),
+        key: None,
+        key_file: key_file(beside.path),
         numa_nodes: 0,
         root: beside.root,
     };
@@ -96,8 +101,15 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
 pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unreadable> {
     let found = script::find(text)?;
     let machine = empty(domain::family_of_script(text), Size::bytes(script::MEMORY))?;
-    let mut cx =
-        Context { account: Account::default(), machine, comments: BTreeMap::new(), numa_nodes: 0, root: beside.root };
+    let mut cx = Context {
+        account: Account::default(),
+        machine,
+        comments: BTreeMap::new(),
+        key: None,
+        key_file: key_file(beside.path),
+        numa_nodes: 0,
+        root: beside.root,
+    };
     // What QEMU has if nobody says it.
     cx.machine.firmware = Firmware::Bios;
     cx.machine.name = script::name(file);
@@ -130,6 +142,11 @@ fn empty(guest: Guest, size: Size) -> Result<Machine, Unreadable> {
     Ok(machine)
 }
 
+/// The file for a key beside a machine file; `None` if that is only printed.
+fn key_file(machine: &Path) -> Option<PathBuf> {
+    (machine.parent() != Some(Path::new("/"))).then(|| machine.with_extension("osk"))
+}
+
 fn finish(mut cx: Context, path: &Path) -> Imported {
     let name = if cx.machine.name.is_empty() { "imported".to_owned() } else { cx.machine.name.clone() };
     cx.machine.name = name.clone();
@@ -138,5 +155,6 @@ fn finish(mut cx: Context, path: &Path) -> Imported {
     if let Some(refused) = written.refused {
         cx.account.remark(Verdict::NeedsYou, &format!("the machine file would be refused: {refused}"));
     }
-    Imported { name, file: written.text, entries: cx.account.close() }
+    let key = cx.key_file.zip(cx.key);
+    Imported { name, file: written.text, entries: cx.account.close(), key }
 }

@@ -135,6 +135,28 @@ fn the_host_tells_names_that_stay() {
 }
 
 #[test]
+fn a_key_of_apples_is_in_a_file_of_its_own() {
+    let text = |key: &str| format!("qemu-system-x86_64 -m 4G -device isa-applesmc,osk='{key}'\n");
+    let key = "k".repeat(64);
+    let at = |path: &'static str, key: &str| {
+        script(&text(key), "mac.sh", Beside { root: None, hooks: None, path: Path::new(path) }).unwrap()
+    };
+    let written = at("/etc/vfio-run/mac.ron", &key);
+    assert!(
+        !written.needs_person() && written.file.contains("key_file: \"/etc/vfio-run/mac.osk\""),
+        "{}",
+        written.file
+    );
+    assert_eq!(written.key, Some(("/etc/vfio-run/mac.osk".into(), key.clone())));
+    let json = serde_json::to_string(&written).unwrap();
+    assert!(!json.contains(&key), "{json}");
+    // What is only printed writes no file, and what is no key is none.
+    for other in [at("/machine.ron", &key), at("/etc/vfio-run/mac.ron", "none")] {
+        assert!(other.needs_person() && other.key.is_none(), "{}", other.file);
+    }
+}
+
+#[test]
 fn scripts_are_as_reviewed() {
     let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
     for name in ["start-vm", "start-many"] {

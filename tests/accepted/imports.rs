@@ -1,6 +1,7 @@
 //! Real QEMUs take what imports make: the domains and scripts of `tests/domains`, or with `VFIO_RUN_MACHINES` the machine
 //! files of a folder, each of which is then said to be taken or not (`scripts/import-all`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +12,7 @@ use vfio_run::plan::{self, Content, Inherited, Keep, Plan, PlannedChange};
 use vfio_run::qemu::KvmTrial::Run;
 use vfio_run::qemu::QemuFacts;
 use vfio_run::qemu::command::{OptionValue, QemuOption};
-use vfio_run::units::Origin;
+use vfio_run::units::{Origin, Size};
 
 use super::setups::{self, input};
 
@@ -78,7 +79,9 @@ fn qemu_takes_what_is_imported() {
 /// Starts the trial of a machine, without what only its own host has.
 fn judge(case: &str, text: &str, facts: QemuFacts) {
     let folder = tempfile::tempdir().unwrap();
-    let source: Source = machine::parse(Path::new("/machine.ron"), text).unwrap();
+    let mut source: Source = machine::parse(Path::new("/machine.ron"), text).unwrap();
+    // This host may have less than that of the machine.
+    source.machine.memory.size = source.machine.memory.size.min(Size::bytes(2 * Size::GIB));
     let named = std::env::var("VFIO_RUN_HOST").unwrap_or_else(|_| HOST.to_owned());
     let mut host = input::host(&named);
     host.kvm.exists = false;
@@ -94,25 +97,47 @@ fn judge(case: &str, text: &str, facts: QemuFacts) {
     let mut trial = plan::trial(&plan).unwrap();
     setups::emulated(&mut trial);
     let options = &mut trial.command.options;
-    options.retain(|option| option.name != "-acpitable" && !refers(option, &contents));
+    let absent = ["-acpitable", "-kernel", "-initrd", "-append"];
+    options.retain(|option| !absent.contains(&option.name.as_str()) && !refers(option, &contents));
     own_words(options, folder.path());
-    for option in options {
-        match &mut option.value {
-            OptionValue::Json(object) => {
-                // The host's own nodes, and windows that no desktop is there for.
-                object.retain(|key, _| !["host-nodes", "policy"].contains(&key.as_str()));
-                if let Some(kind) = object.get("type").and_then(|kind| kind.as_str()).map(str::to_owned)
-                    && option.name == "-display"
-                    && (!displays.contains(&kind) || kind == "dbus")
-                {
-                    object.clear();
-                    object.insert("type".to_owned(), "none".into());
-                }
-            }
-            _ => {}
-        }
-    }
+    options.iter_mut().for_each(|option| here(option, folder.path(), &displays));
     super::judge(case, &plan, &trial);
+}
+
+/// Has what an option names in this folder, and what only a desktop or a graphics card of the host has nowhere.
+fn here(option: &mut QemuOption, folder: &Path, displays: &BTreeSet<String>) {
+    match &mut option.value {
+        OptionValue::Json(object) => {
+            let word = |key: &str| object.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+            let (path, kind, driver) = (word("mem-path"), word("type"), word("driver"));
+            if let Some(name) = path.strip_prefix("/dev/shm/") {
+                // Another machine's may be there.
+                let at = folder.join(format!("shared-{name}")).to_string_lossy().into_owned();
+                object.insert("mem-path".to_owned(), at.into());
+            }
+            if option.name == "-display" && (!displays.contains(&kind) || kind == "dbus" || kind == "egl-headless") {
+                object.clear();
+                object.insert("type".to_owned(), "none".into());
+            }
+            let other = match driver.as_str() {
+                "virtio-vga-gl" => Some("virtio-vga"),
+                "virtio-gpu-gl-pci" => Some("virtio-gpu-pci"),
+                "scsi-block" | "scsi-generic" => Some("scsi-hd"),
+                _ => None,
+            };
+            if let Some(other) = other {
+                object.insert("driver".to_owned(), other.into());
+            }
+            // Of the host's own nodes there may be fewer.
+            object.retain(|key, _| !["host-nodes", "policy"].contains(&key.as_str()));
+        }
+        OptionValue::Keys { keys, .. } => {
+            keys.retain(|(key, _)| option.name != "-spice" || !["gl", "rendernode"].contains(&key.as_str()));
+            let paths = keys.iter_mut().filter(|(key, _)| option.name == "-fsdev" && key == "path");
+            paths.for_each(|(_, path)| *path = folder.to_string_lossy().into_owned());
+        }
+        _ => {}
+    }
 }
 
 /// Whether a content is made from files that only the machine's own host has.
@@ -132,9 +157,13 @@ fn refers(option: &QemuOption, descriptors: &[i32]) -> bool {
 
 /// Of the user's own options, which are a word each, takes devices of the host away, and has images and sockets here.
 fn own_words(options: &mut Vec<QemuOption>, folder: &Path) {
-    let of_host = |word: &str| word.starts_with("vfio-pci") || word.starts_with("usb-host");
-    while let Some(at) = options.iter().position(|option| of_host(&option.name)) {
-        options.drain(at - 1..=at);
+    let starts = ["vfio-pci", "usb-host", "q35-pcihost.pci-hole64-size"];
+    let of_host = |before: &str, word: &str| {
+        starts.iter().any(|start| word.starts_with(start)) || before == "-smbios" && word.starts_with("file=")
+    };
+    let pair = |options: &[QemuOption]| options.windows(2).position(|pair| of_host(&pair[0].name, &pair[1].name));
+    while let Some(at) = pair(options) {
+        options.drain(at..=at + 1);
     }
     for option in options.iter_mut().filter(|option| !option.name.starts_with('-')) {
         let parts: Vec<String> = option.name.split(',').map(str::to_owned).collect();

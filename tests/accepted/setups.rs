@@ -60,7 +60,7 @@ pub fn here(plan: &mut Plan, folder: &Path) {
     plan.descriptors.retain(|descriptor| !matches!(descriptor.what, Inherited::Content(_)));
     for descriptor in &mut plan.descriptors {
         let Inherited::File(opened) = &mut descriptor.what else { continue };
-        if opened.path.starts_with("/usr") {
+        if opened.path.starts_with("/usr") && opened.path.exists() {
             continue;
         }
         let at = folder.join(format!("file-{}", descriptor.fd));

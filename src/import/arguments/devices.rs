@@ -75,7 +75,7 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
             cx.machine.usb.get_or_insert_default().push(UsbDevice { id: Some(ids), ..UsbDevice::default() });
             Became::taken()
         }
-        "isa-applesmc" => apple(cx),
+        "isa-applesmc" => apple(cx, members),
         "isa-debugcon" => Became::left("the firmware's own messages are for its developers"),
         "vfio-pci" | "vfio-pci-nohotplug" => function(state, members),
         "pci-assign" | "kvm-pci-assign" => assigned(state, members),
@@ -169,14 +169,23 @@ pub fn card(cx: &mut Context, driver: &str) {
 }
 
 /// Apple's controller. Its key is in no machine file, since other users can read that.
-fn apple(cx: &mut Context) -> Option<Became> {
+fn apple(cx: &mut Context, members: &Members) -> Option<Became> {
+    let key = members.get("osk").filter(|key| key.len() as u64 == AppleSmc::KEY && key.is_ascii());
+    if let (Some(key), Some(file)) = (key, cx.key_file.clone()) {
+        cx.machine.apple_smc = Some(AppleSmc { key_file: file });
+        cx.key = Some(key.to_owned());
+        let words = "Apple's key is written into a file beside the machine file, which others cannot read, so that no list of processes \
+                     shows it";
+        return Some(Became(Verdict::TakenOver, words.to_owned()));
+    }
     let file = format!("/etc/vfio-run/{}.osk", cx.machine.name);
     cx.machine.apple_smc = Some(AppleSmc { key_file: file.clone().into() });
     let words = format!(
-        "Apple's key is read from a file, so that no list of processes shows it: write the 64 characters of your own Mac's into {file}"
+        "Apple's key is read from a file, so that no list of processes shows it: write the 64 characters of your own Mac's into {file}; \
+         `-o FILE` does it if the script or domain has them"
     );
     cx.comment("apple_smc", words.clone());
-    Some(Became(Verdict::TakenOver, words))
+    Some(Became(Verdict::NeedsYou, words))
 }
 
 fn function(state: &mut State, members: &Members) -> Option<Became> {

@@ -38,7 +38,8 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
         (None, Some(_)) => Some(scripts(Path::new(HOOKS), false)),
         (None, None) => None,
     };
-    let beside = Beside { root: Some(&root), hooks, path: &path };
+    let home = home(&root);
+    let beside = Beside { root: Some(&root), home: home.as_deref(), hooks, path: &path };
     let read = match args.qemu {
         Some(_) => import::script(&text, &shown, beside),
         None => import::domain(&text, beside),
@@ -59,6 +60,15 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     }
     show(args, output, &imported, refused)?;
     Ok(if refused { exit::REFUSED } else { exit::OK })
+}
+
+/// The home of who calls, also by sudo.
+fn home(root: &Root) -> Option<PathBuf> {
+    let Some(user) = std::env::var_os("SUDO_USER") else { return std::env::var_os("HOME").map(PathBuf::from) };
+    let accounts = root.text_up_to("/etc/passwd", MAX_TEXT)?;
+    let entry = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = entry.into_iter().find(|entry| entry.first().is_some_and(|name| user == *name))?;
+    found.get(5).map(PathBuf::from)
 }
 
 /// The domain's text, and what it is called in messages.

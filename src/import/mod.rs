@@ -57,6 +57,8 @@ impl Imported {
 pub struct Beside<'a> {
     /// The host that the domain is from, for what only that can tell: the names of disks, the bridges of networks.
     pub root: Option<&'a Root>,
+    /// The home of whose script it is, for what only that can tell.
+    pub home: Option<&'a Path>,
     /// The folder of libvirt's hooks.
     pub hooks: Option<Scripts<'a>>,
     /// Where the machine file will be, from which its name may follow.
@@ -99,7 +101,7 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
 /// # Errors
 /// If no QEMU is started in it.
 pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unreadable> {
-    let found = script::find(text)?;
+    let found = script::find(text, beside.home)?;
     let machine = empty(domain::family_of_script(text), Size::bytes(script::MEMORY))?;
     let mut cx = Context {
         account: Account::default(),
@@ -115,7 +117,7 @@ pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unread
     cx.machine.name = script::name(file);
     script::read(&mut cx, file, &found);
     if let Some(folder) = std::path::absolute(file).ok().as_deref().and_then(Path::parent) {
-        script::from_folder(&mut cx.machine, folder);
+        script::from_folder(&mut cx.machine, folder, beside.home);
     }
     Ok(finish(cx, beside.path))
 }

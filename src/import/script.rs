@@ -26,11 +26,12 @@ pub struct Script {
 }
 
 /// Finds QEMU's command line in a script.
-pub fn find(text: &str) -> Result<Script, Unreadable> {
+pub fn find(text: &str, home: Option<&Path>) -> Result<Script, Unreadable> {
     if text.len() > MAX_TEXT {
         return Err(Unreadable::NoDomain("it is larger than 256 KiB, and no script is".to_owned()));
     }
-    let mut values = BTreeMap::new();
+    let home = home.map(|home| ("HOME".to_owned(), home.to_string_lossy().into_owned()));
+    let mut values: BTreeMap<String, String> = home.into_iter().collect();
     let mut script = read_shell(text, &mut values);
     script.commands = script.commands.into_iter().flat_map(|command| inside(command, &mut values)).collect();
     // The longest, since a script may ask QEMU for its version first.
@@ -116,7 +117,11 @@ pub fn name(file: &str) -> String {
 }
 
 /// Has the paths of images and firmware start from the folder of the script, where it is usually started.
-pub fn from_folder(machine: &mut Machine, folder: &Path) {
+pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
+    let whole = |path: &Path| match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => folder.join(path.strip_prefix(".").unwrap_or(path)),
+    };
     let disks = machine.disks.iter_mut().filter_map(|disk| disk.file.as_mut());
     let firmware = match &mut machine.firmware {
         Firmware::Uefi(uefi) => [uefi.code.as_mut(), uefi.vars.as_mut()],
@@ -131,13 +136,12 @@ pub fn from_folder(machine: &mut Machine, folder: &Path) {
         if let Some(members) = members
             && let Some(file) = members.get("file").filter(|file| !file.starts_with('/') && !file.contains(':'))
         {
-            let whole = folder.join(file.strip_prefix("./").unwrap_or(file));
-            machine.extra_args[pair + 1] = members.with("file", &whole.to_string_lossy());
+            machine.extra_args[pair + 1] = members.with("file", &whole(Path::new(file)).to_string_lossy());
         }
     }
     for path in disks.chain(roms).chain(tables).chain(firmware.into_iter().flatten()).chain(kernel.flatten()) {
         if path.is_relative() && !path.as_os_str().is_empty() {
-            *path = folder.join(path.strip_prefix(".").unwrap_or(path));
+            *path = whole(path);
         }
     }
 }

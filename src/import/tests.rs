@@ -21,7 +21,7 @@ fn texts() -> Vec<(String, String)> {
 fn imported(text: &str) -> Imported {
     let (root, hooks) = (Root::new("/"), folder().join("hooks"));
     let scripts = Scripts { root: &root, folder: &hooks, named: false, host: None };
-    domain(text, Beside { root: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
+    domain(text, Beside { root: None, home: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
 }
 
 #[test]
@@ -97,7 +97,10 @@ fn a_file_reads_back_as_the_machine_that_was_imported() {
 #[test]
 fn what_is_no_domain_is_refused() {
     let refused = |text: &str| {
-        domain(text, Beside { root: None, hooks: None, path: Path::new("/m.ron") }).map(drop).unwrap_err().to_string()
+        domain(text, Beside { root: None, home: None, hooks: None, path: Path::new("/m.ron") })
+            .map(drop)
+            .unwrap_err()
+            .to_string()
     };
     assert!(refused("<network/>").contains("this is <network>, not a <domain>"));
     assert!(refused("<domain/>").contains("no <memory>"));
@@ -125,7 +128,7 @@ fn the_host_tells_names_that_stay() {
     let texts = texts();
     let file = |name: &str| {
         let (_, text) = texts.iter().find(|(known, _)| known == name).unwrap();
-        domain(text, Beside { root: Some(&root), hooks: None, path: Path::new("/m.ron") }).unwrap().file
+        domain(text, Beside { root: Some(&root), home: None, hooks: None, path: Path::new("/m.ron") }).unwrap().file
     };
     let mistakes = file("mistakes");
     assert!(mistakes.contains("/dev/disk/by-id/ata-EXAMPLE_0001"), "{mistakes}");
@@ -139,7 +142,7 @@ fn a_key_of_apples_is_in_a_file_of_its_own() {
     let text = |key: &str| format!("qemu-system-x86_64 -m 4G -device isa-applesmc,osk='{key}'\n");
     let key = "k".repeat(64);
     let at = |path: &'static str, key: &str| {
-        script(&text(key), "mac.sh", Beside { root: None, hooks: None, path: Path::new(path) }).unwrap()
+        script(&text(key), "mac.sh", Beside { root: None, home: None, hooks: None, path: Path::new(path) }).unwrap()
     };
     let written = at("/etc/vfio-run/mac.ron", &key);
     assert!(
@@ -158,7 +161,7 @@ fn a_key_of_apples_is_in_a_file_of_its_own() {
 
 #[test]
 fn scripts_are_as_reviewed() {
-    let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
+    let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/machine.ron") };
     for name in ["start-vm", "start-many"] {
         let text = std::fs::read_to_string(folder().join(format!("{name}.sh"))).unwrap();
         let imported = script(&text, &format!("/{name}.sh"), beside).unwrap();
@@ -173,6 +176,9 @@ fn scripts_are_as_reviewed() {
     }
     let refused = script("echo qemu-system-x86_64\n", "a.sh", beside).map(drop).unwrap_err();
     assert!(refused.to_string().contains("no command in it starts QEMU"), "{refused}");
+    let home = Beside { home: Some(Path::new("/home/me")), ..beside };
+    let at_home = script("qemu-kvm -hda ~/a.img -drive if=virtio,file=$HOME/b.img\n", "/x/a.sh", home).unwrap().file;
+    assert!(at_home.contains("/home/me/a.img") && at_home.contains("/home/me/b.img"), "{at_home}");
     let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
     assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }

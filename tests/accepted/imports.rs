@@ -28,7 +28,7 @@ fn imported() -> Vec<(String, String)> {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
+        let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/machine.ron") };
         let read = || std::fs::read_to_string(&path).unwrap();
         let made = match path.extension().and_then(|end| end.to_str()) {
             Some("xml") => import::domain(&read(), beside).unwrap(),

@@ -2,6 +2,7 @@
 //! line; settings become fields; what only the user knows needs the user.
 
 mod action;
+mod enter;
 mod find;
 mod other;
 mod outcome;
@@ -20,6 +21,7 @@ use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::{Stage, printable_start};
 
+pub use enter::{enter, in_a_shell};
 pub use find::Scripts;
 use find::{Hook, MAX_SCRIPTS};
 pub use shell::{Command, read as read_shell};
@@ -77,32 +79,6 @@ fn calls_others(hook: &Hook, command: &Command) -> bool {
     };
     let calls = hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH");
     calls && !command.control && command.words.iter().take(2).any(is_path)
-}
-
-/// Enters what becomes of a command, or of those that it hands to a shell.
-pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[String], stage: Stage) {
-    if let Some(inner) = in_a_shell(command) {
-        let script = shell::read(inner, &mut BTreeMap::new());
-        for below in script.commands {
-            let outcome::Outcome(verdict, words) = action::of(cx, &below, functions, stage);
-            cx.account.line(verdict, file, command.line, &below.shown(), &words);
-        }
-        return;
-    }
-    let outcome::Outcome(verdict, words) = action::of(cx, command, functions, stage);
-    cx.account.line(verdict, file, command.line, &command.shown(), &words);
-}
-
-/// What `sh -c` is given, or `su USER -c`.
-pub fn in_a_shell(command: &Command) -> Option<&str> {
-    let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash" | "su")))?;
-    let before = command.words[..place].first().map(String::as_str);
-    let leading = before.is_none_or(|word| {
-        matches!(word, "sudo" | "exec" | "nohup" | "doas" | "timeout" | "env" | "nice" | "runuser") && place <= 4
-    });
-    let is_option = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
-    let option = command.words[place..].iter().position(is_option).filter(|option| *option <= 3)?;
-    command.words.get(place + option + 1).map(String::as_str).filter(|_| leading && !command.control)
 }
 
 /// Whether it is the script that calls all others by the operation's name, which many copied.

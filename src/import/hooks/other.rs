@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::enter::enter;
 use super::find::{Hook, stage_of};
-use super::{enter, shell};
+use super::shell;
 use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::printable_start;

@@ -177,10 +177,18 @@ mod tests {
             found("a", true),
             [("begin.sh".to_owned(), Stage::Before), ("revert.sh".to_owned(), Stage::Restored)]
         );
+        put("below/deep/unbind.sh");
+        put("notes/README");
+        let all_below = found("a", true);
+        assert!(all_below.contains(&("below/deep/unbind.sh".to_owned(), Stage::Restored)), "{all_below:?}");
         put("qemu.d/a/started/begin/x.sh");
         let running = [("qemu.d/a/started/begin/x.sh".to_owned(), Stage::Running)];
         assert_eq!(found("a", false), running);
         assert_eq!(found("b", false), []);
         assert_eq!(found("b", true), running);
+        // The domain's own count alone; if none is its own, all do.
+        put("qemu.d/c/release/end/y.sh");
+        assert_eq!(found("a", true), running);
+        assert_eq!(found("b", true).len(), 2);
     }
 }

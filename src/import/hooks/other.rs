@@ -102,3 +102,19 @@ fn texts(line: &str) -> Vec<String> {
     found.retain(|text| !text.is_empty());
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_a_program_in_another_language_are_read() {
+        assert_eq!(language("#!/usr/bin/env python3\nprint(1)\n"), Some("python"));
+        assert_eq!(language("#!/usr/bin/env bash\npython3 x.py\n"), None);
+        let line = "    subprocess.run([\"systemctl\", 'stop', \"sddm\"], check=True)";
+        assert!(calls(line.trim()));
+        assert_eq!(texts(line), ["systemctl", "stop", "sddm"]);
+        assert!(calls("os.system(\"modprobe -r nvidia\")") && !calls("import subprocess"));
+        assert!(leads("if op == \"prepare\":") && leads("name, op = sys.argv[1:3]") && !leads("shutil.copy(a, b)"));
+    }
+}

@@ -57,20 +57,27 @@ pub fn all(scripts: &Scripts, domain: &str) -> Vec<Hook> {
     let mut found: Vec<Hook> = paths.into_iter().filter_map(|path| hook(scripts, &path)).collect();
     // A folder of scripts alone, whose names and places say when they are called.
     if named && found.iter().all(|hook| hook.name == "kvm.conf") {
-        let mut open = vec![PathBuf::new()];
-        while let Some(path) = open.pop().filter(|_| found.len() < MAX_SCRIPTS) {
-            for name in root.names(folder.join(&path)).into_iter().filter(|name| name != "kvm.conf").rev() {
-                let below = path.join(&name);
-                match is_folder(&below) {
-                    true if path.components().count() < 8 => open.push(below),
-                    true => {}
-                    false => found.extend(hook(scripts, &below).filter(|hook| is_script(hook, &below))),
-                }
-            }
-        }
+        found.extend(below(scripts).into_iter().filter(|hook| hook.name != "kvm.conf"));
         found.sort_by(|one, other| one.name.cmp(&other.name));
     }
     found.truncate(MAX_SCRIPTS);
+    found
+}
+
+/// All scripts in the folder, and in folders below it.
+pub fn below(scripts: &Scripts) -> Vec<Hook> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(path) = open.pop().filter(|_| found.len() < MAX_SCRIPTS) {
+        for name in scripts.root.names(scripts.folder.join(&path)).into_iter().rev() {
+            let below = path.join(&name);
+            match scripts.root.path(scripts.folder.join(&below)).is_dir() {
+                true if path.components().count() < 8 => open.push(below),
+                true => {}
+                false => found.extend(hook(scripts, &below).filter(|hook| is_script(hook, &below))),
+            }
+        }
+    }
     found
 }
 

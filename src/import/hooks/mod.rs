@@ -70,6 +70,16 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
             enter(cx, &hook.name, command, &functions, stage);
         }
     }
+    if !scripts.named {
+        return;
+    }
+    for hook in find::below(scripts).iter().filter(|hook| !seen.contains(&hook.name)) {
+        let lines = (1..).zip(hook.text.lines().map(str::trim));
+        for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+            let words = "no hook of this domain calls this script";
+            cx.account.line(Verdict::LeftOut, &hook.name, number, &printable_start(line, 80), words);
+        }
+    }
 }
 
 /// Whether it is a line of the script that calls all others by the operation's name.
@@ -91,15 +101,21 @@ fn is_dispatcher(hook: &Hook) -> bool {
 /// A script that a command calls, if this host has it, or the folder of hooks has one of its name.
 fn called(command: &Command, scripts: &Scripts, stage: Stage) -> Option<Hook> {
     let word = script_word(command)?;
-    let here = scripts.host.filter(|_| word.starts_with('/')).and_then(|root| find::script(root, Path::new(word)));
-    let beside = || find::script(scripts.root, &scripts.folder.join(Path::new(word).file_name()?));
-    let text = here.or_else(beside)?;
-    Some(Hook { name: word.to_owned(), text, stage })
+    // The folder's own, by its name there, is what the report is about.
+    let name = Path::new(word).file_name()?.to_str()?;
+    if let Some(text) = find::script(scripts.root, &scripts.folder.join(name)) {
+        return Some(Hook { name: name.to_owned(), text, stage });
+    }
+    let root = scripts.host.filter(|_| word.starts_with('/'))?;
+    Some(Hook { name: word.to_owned(), text: find::script(root, Path::new(word))?, stage })
 }
 
 fn called_before(command: &Command, seen: &BTreeSet<String>) -> bool {
-    script_word(command)
-        .is_some_and(|word| seen.contains(word) || seen.iter().any(|name| word.ends_with(&format!("/hooks/{name}"))))
+    script_word(command).is_some_and(|word| {
+        seen.contains(word)
+            || seen.contains(word.rsplit('/').next().unwrap_or(word))
+            || seen.iter().any(|name| word.ends_with(&format!("/hooks/{name}")))
+    })
 }
 
 /// The path of a script that a command starts or sources.

@@ -1,6 +1,8 @@
 //! Real QEMUs take the plans' command lines: each machine is started from the line that `plan --argv` prints, asked over
 //! QMP how it is, and ended. With emulation, so that it needs no KVM; without a QEMU there is nothing to test.
 
+#[path = "accepted/imports.rs"]
+mod imports;
 #[path = "accepted/setups.rs"]
 mod setups;
 
@@ -325,7 +327,11 @@ fn judge(case: &str, plan: &Plan, trial: &Trial) {
     let mut errors = String::new();
     std::io::Read::read_to_string(&mut qemu.0.stderr.take().unwrap(), &mut errors).unwrap();
     let status = qemu.0.wait().unwrap();
-    assert!(answered.is_some_and(|answer| answer.contains("\"prelaunch\"")), "{case}: {errors}\n{trial:?}");
+    assert!(
+        answered.is_some_and(|answer| answer.contains("\"prelaunch\"")),
+        "{case}: {errors}\n{}",
+        trial.command.argv().join(" ")
+    );
     assert!(status.success(), "{case}: {status}: {errors}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -37,7 +38,8 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
         (None, Some(_)) => Some(scripts(Path::new(HOOKS), false)),
         (None, None) => None,
     };
-    let beside = Beside { root: Some(&root), hooks, path: &path };
+    let home = home(&root);
+    let beside = Beside { root: Some(&root), home: home.as_deref(), hooks, path: &path };
     let read = match args.qemu {
         Some(_) => import::script(&text, &shown, beside),
         None => import::domain(&text, beside),
@@ -51,10 +53,22 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     };
     let refused = args.strict && imported.needs_person();
     if let Some(target) = target.as_ref().filter(|_| !refused) {
-        write(target, &imported.file)?;
+        if let Some((file, key)) = &imported.key {
+            write(file, key, 0o600)?;
+        }
+        write(target, &imported.file, 0o666)?;
     }
     show(args, output, &imported, refused)?;
     Ok(if refused { exit::REFUSED } else { exit::OK })
+}
+
+/// The home of who calls, also by sudo.
+fn home(root: &Root) -> Option<PathBuf> {
+    let Some(user) = std::env::var_os("SUDO_USER") else { return std::env::var_os("HOME").map(PathBuf::from) };
+    let accounts = root.text_up_to("/etc/passwd", MAX_TEXT)?;
+    let entry = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = entry.into_iter().find(|entry| entry.first().is_some_and(|name| user == *name))?;
+    found.get(5).map(PathBuf::from)
 }
 
 /// The domain's text, and what it is called in messages.
@@ -90,11 +104,12 @@ fn read(args: &ImportArgs, root: &Root) -> Result<(String, String)> {
     Ok((shown, text))
 }
 
-/// Writes the machine file, for its owner and others to read; what is there stays.
-fn write(target: &Path, text: &str) -> Result<()> {
+/// Writes a file with these rights, less what the umask takes; one that is there stays.
+fn write(target: &Path, text: &str, mode: u32) -> Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(mode)
         .open(target)
         .with_context(|| format!("cannot make {}", target.display()))?;
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", target.display()))

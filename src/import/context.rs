@@ -16,6 +16,12 @@ pub struct Context<'r> {
     pub machine: Machine,
     /// Comments for the machine file, by field: `cpu.pin`, `disks[0]`.
     pub comments: BTreeMap<String, Vec<String>>,
+    /// Apple's key, which no machine file has.
+    pub key: Option<String>,
+    /// The file that the key will be in, if one is written.
+    pub key_file: Option<PathBuf>,
+    /// How many NUMA nodes of the guest's QEMU's options have named.
+    pub numa_nodes: usize,
     /// The host, for what only it can tell; `None` if the domain is of another.
     pub root: Option<&'r Root>,
     /// The same host, if it is the one that the domain is of: it has every PCI function that the domain passes through.

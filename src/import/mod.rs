@@ -16,7 +16,7 @@ mod xml;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ use context::Context;
 use xml::{Node, child};
 
 use crate::host::Root;
-use crate::machine::{self, Guest, Machine};
+use crate::machine::{self, Firmware, Guest, Machine};
 use crate::units::Size;
 
 /// What became of an import.
@@ -41,6 +41,9 @@ pub struct Imported {
     pub file: String,
     /// What became of each value.
     pub entries: Vec<Entry>,
+    /// Apple's key and the file that the machine file has it read from, which others must not be able to read.
+    #[serde(skip)]
+    pub key: Option<(PathBuf, String)>,
 }
 
 impl Imported {
@@ -55,6 +58,8 @@ impl Imported {
 pub struct Beside<'a> {
     /// The host that the domain is from, for what only that can tell: the names of disks, the bridges of networks.
     pub root: Option<&'a Root>,
+    /// The home of whose script it is, for what only that can tell.
+    pub home: Option<&'a Path>,
     /// The folder of libvirt's hooks.
     pub hooks: Option<Scripts<'a>>,
     /// Where the machine file will be, from which its name may follow.
@@ -78,6 +83,9 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
         account: Account::default(),
         machine: empty(guest, size)?,
         comments: BTreeMap::new(),
+        key: None,
+        key_file: key_file(beside.path),
+        numa_nodes: 0,
         root: beside.root,
         home: beside.root.filter(|root| domain::is_of(element, root)),
     };
@@ -95,14 +103,24 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
 /// # Errors
 /// If no QEMU is started in it.
 pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unreadable> {
-    let found = script::find(text)?;
+    let found = script::find(text, beside.home)?;
     let machine = empty(domain::family_of_script(text), Size::bytes(script::MEMORY))?;
-    let mut cx =
-        Context { account: Account::default(), machine, comments: BTreeMap::new(), root: beside.root, home: None };
+    let mut cx = Context {
+        account: Account::default(),
+        machine,
+        comments: BTreeMap::new(),
+        key: None,
+        key_file: key_file(beside.path),
+        numa_nodes: 0,
+        root: beside.root,
+        home: None,
+    };
+    // What QEMU has if nobody says it.
+    cx.machine.firmware = Firmware::Bios;
     cx.machine.name = script::name(file);
     script::read(&mut cx, file, &found);
     if let Some(folder) = std::path::absolute(file).ok().as_deref().and_then(Path::parent) {
-        script::from_folder(&mut cx.machine, folder);
+        script::from_folder(&mut cx.machine, folder, beside.home);
     }
     Ok(finish(cx, beside.path))
 }
@@ -129,6 +147,11 @@ fn empty(guest: Guest, size: Size) -> Result<Machine, Unreadable> {
     Ok(machine)
 }
 
+/// The file for a key beside a machine file; `None` if that is only printed.
+fn key_file(machine: &Path) -> Option<PathBuf> {
+    (machine.parent() != Some(Path::new("/"))).then(|| machine.with_extension("osk"))
+}
+
 fn finish(mut cx: Context, path: &Path) -> Imported {
     let name = if cx.machine.name.is_empty() { "imported".to_owned() } else { cx.machine.name.clone() };
     cx.machine.name = name.clone();
@@ -137,5 +160,6 @@ fn finish(mut cx: Context, path: &Path) -> Imported {
     if let Some(refused) = written.refused {
         cx.account.remark(Verdict::NeedsYou, &format!("the machine file would be refused: {refused}"));
     }
-    Imported { name, file: written.text, entries: cx.account.close() }
+    let key = cx.key_file.zip(cx.key);
+    Imported { name, file: written.text, entries: cx.account.close(), key }
 }

@@ -1,6 +1,6 @@
 //! What needs no decision: elements and attributes of which always the same becomes.
 
-use super::account::Verdict::{self, DoneByItself as Done, LeftOut as Left};
+use super::account::Verdict::{self, DoneByItself as Done, Improved, LeftOut as Left};
 use super::account::{ALL, TEXT};
 use super::context::Context;
 use super::xml::Node;
@@ -13,6 +13,7 @@ const PLACES: &str = "vfio-run chooses the guest's addresses and puts functions 
 const HARDWARE: &str = "every machine has it";
 const HYPERV: &str = "Windows gets the whole set of Hyper-V interfaces that the host's KVM offers";
 const LIBVIRT: &str = "libvirt's own; nothing here reads it";
+const NO_PC: &str = "no PC has it";
 const TIMERS: &str = "the family chooses the timers";
 const RESOURCES: &str = "the guest has no limits of this kind; its CPUs are its own";
 
@@ -29,16 +30,48 @@ const RULES: &[Rule] = &[
     Rule("blkiotune", None, &[ALL], Left, RESOURCES),
     Rule("perf", None, &[ALL], Left, LIBVIRT),
     Rule("capabilities", None, &[ALL], Left, "vfio-run asks QEMU itself what it can do"),
+    Rule("deprecation", None, &[ALL], Left, "vfio-run asks QEMU itself what it can do"),
+    Rule("throttlegroups", None, &[ALL], Left, RESOURCES),
+    Rule("idmap", None, &[ALL], Left, "it is for containers"),
+    Rule("keywrap", None, &[ALL], Left, "only mainframes have it"),
     Rule("maxMemory", None, &["*"], Left, "memory is not plugged in later; the guest has all of it from the start"),
     Rule("iothreads", None, &[TEXT], Done, "each virtio disk has an I/O thread of its own"),
     Rule("iothreadids", None, &[ALL], Done, "each virtio disk has an I/O thread of its own"),
+    Rule("defaultiothread", None, &[ALL], Done, "each virtio disk has an I/O thread of its own"),
     Rule("on_poweroff", None, &[TEXT], Done, "when the guest powers off, QEMU ends and the host is restored"),
     Rule("on_lockfailure", None, &[TEXT], Left, "QEMU's own locks keep two guests from one image"),
     Rule("features/acpi", None, &[ALL], Done, HARDWARE),
     Rule("features/apic", None, &[ALL], Done, HARDWARE),
     Rule("features/pae", None, &[ALL], Done, HARDWARE),
     Rule("features/hap", None, &[ALL], Done, "KVM uses it if the CPU has it"),
+    Rule(
+        "features/ioapic",
+        Some(("driver", "qemu")),
+        &[ALL],
+        Improved,
+        "KVM's own interrupt controller takes less time; QEMU's is for a guest with an emulated IOMMU",
+    ),
     Rule("features/ioapic", None, &[ALL], Done, "KVM's is the default"),
+    Rule("features/viridian", None, &[ALL], Done, HYPERV),
+    Rule(
+        "features/async-teardown",
+        None,
+        &[ALL],
+        Done,
+        "the guest's memory is a file of the kernel's, which goes with QEMU",
+    ),
+    Rule("features/ps2", None, &[ALL], Left, "every machine has a PS/2 keyboard and mouse"),
+    Rule("features/tcg", None, &[ALL], Left, "it is for emulation without KVM"),
+    Rule("features/privnet", None, &[ALL], Left, "only containers have it"),
+    Rule("features/gic", None, &[ALL], Left, NO_PC),
+    Rule("features/htm", None, &[ALL], Left, NO_PC),
+    Rule("features/hpt", None, &[ALL], Left, NO_PC),
+    Rule("features/nested-hv", None, &[ALL], Left, NO_PC),
+    Rule("features/cfpc", None, &[ALL], Left, NO_PC),
+    Rule("features/sbbc", None, &[ALL], Left, NO_PC),
+    Rule("features/ibs", None, &[ALL], Left, NO_PC),
+    Rule("features/ccf-assist", None, &[ALL], Left, NO_PC),
+    Rule("features/ras", None, &[ALL], Left, NO_PC),
     Rule("features/vmport", Some(("state", "off")), &[ALL], Done, "no guest here needs VMware's port"),
     Rule("features/vmport", Some(("state", "auto")), &[ALL], Done, "no guest here needs VMware's port"),
     Rule("features/vmport", Some(("state", "on")), &[ALL], Left, "only VMware's own mouse driver uses it"),
@@ -53,6 +86,7 @@ const RULES: &[Rule] = &[
         Left,
         "only Linux guests know it, and only without CPUs of their own",
     ),
+    Rule("features/kvm/dirty-ring", None, &[ALL], Left, "it is for moving a guest to another host while it runs"),
     Rule("features/kvm/pv-ipi", None, &[ALL], Left, "KVM decides it"),
     Rule("features/pmu", Some(("state", "on")), &[ALL], Done, "the host's CPU has it"),
     Rule("features/hyperv", None, &["mode"], Done, HYPERV),
@@ -99,6 +133,8 @@ const RULES: &[Rule] = &[
     Rule("devices/controller", Some(("type", "ccid")), &[ALL], Left, "there are no smart card readers"),
     Rule("devices/controller", Some(("type", "virtio-serial")), &[ALL], Done, "channels bring it along"),
     Rule("devices/controller", Some(("type", "scsi")), &[ALL], Done, "virtio disks on SCSI bring it along"),
+    Rule("devices/controller", Some(("type", "xenbus")), &[ALL], Left, "only Xen has it"),
+    Rule("devices/crypto", None, &[ALL], Left, "the guest's CPU encrypts by itself"),
     Rule("devices/hub", None, &[ALL], Done, "the xHCI controller has ports enough"),
     Rule("devices/input", Some(("bus", "ps2")), &[ALL], Done, "every machine has a PS/2 keyboard and mouse"),
     Rule("devices/input", Some(("bus", "usb")), &[ALL], Done, "a tablet comes with a screen, and PS/2 is always there"),

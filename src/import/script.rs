@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::account::Verdict;
 use super::arguments::{self, At, Word};
 use super::context::Context;
 use super::domain::possible_name;
-use super::hooks::{self, Command, read_shell};
+use super::hooks::{self, Command, in_a_shell, read_shell};
 use super::xml::Unreadable;
 use crate::machine::{Firmware, Machine};
 use crate::units::Stage;
@@ -25,11 +26,14 @@ pub struct Script {
 }
 
 /// Finds QEMU's command line in a script.
-pub fn find(text: &str) -> Result<Script, Unreadable> {
+pub fn find(text: &str, home: Option<&Path>) -> Result<Script, Unreadable> {
     if text.len() > MAX_TEXT {
         return Err(Unreadable::NoDomain("it is larger than 256 KiB, and no script is".to_owned()));
     }
-    let script = read_shell(text, &mut BTreeMap::new());
+    let home = home.map(|home| ("HOME".to_owned(), home.to_string_lossy().into_owned()));
+    let mut values: BTreeMap<String, String> = home.into_iter().collect();
+    let mut script = read_shell(text, &mut values);
+    script.commands = script.commands.into_iter().flat_map(|command| inside(command, &mut values)).collect();
     // The longest, since a script may ask QEMU for its version first.
     let found = script.commands.iter().enumerate().filter(|(_, command)| program(command).is_some());
     let qemu = found.max_by_key(|(_, command)| command.words.len()).map(|(index, _)| index);
@@ -40,6 +44,24 @@ pub fn find(text: &str) -> Result<Script, Unreadable> {
         )
     })?;
     Ok(Script { commands: script.commands, functions: script.functions, qemu })
+}
+
+/// The commands in a text that a command hands to a shell, if QEMU's is one of them; else the command.
+fn inside(command: Command, values: &mut BTreeMap<String, String>) -> Vec<Command> {
+    let text = match command.words.first().map(String::as_str) {
+        Some("eval") => Some(command.words[1..].join(" ")),
+        _ => in_a_shell(&command).map(str::to_owned),
+    };
+    let inner = text.map(|text| read_shell(&text, values).commands).unwrap_or_default();
+    if !inner.iter().any(|command| program(command).is_some()) {
+        return vec![command];
+    }
+    let of_line = |mut inner: Command| {
+        inner.line = command.line;
+        inner.lines.iter_mut().for_each(|line| *line = command.line);
+        inner
+    };
+    inner.into_iter().map(of_line).collect()
 }
 
 /// The place of QEMU's name in a command.
@@ -56,7 +78,34 @@ fn program(command: &Command) -> Option<usize> {
     let before = &command.words[..place];
     (!matches!(
         before.first().map(String::as_str),
-        Some("echo" | "printf" | "which" | "command" | "pgrep" | "killall" | "pkill")
+        Some(
+            "echo"
+                | "printf"
+                | "which"
+                | "command"
+                | "pgrep"
+                | "pidof"
+                | "killall"
+                | "pkill"
+                | "ps"
+                | "grep"
+                | "modprobe"
+                | "usermod"
+                | "chown"
+                | "chmod"
+                | "ls"
+                | "[["
+                | "["
+                | "test"
+                | "apt"
+                | "apt-get"
+                | "pacman"
+                | "dnf"
+                | "alias"
+                | "cd"
+                | "local"
+                | "export"
+        )
     ))
     .then_some(place)
 }
@@ -68,16 +117,31 @@ pub fn name(file: &str) -> String {
 }
 
 /// Has the paths of images and firmware start from the folder of the script, where it is usually started.
-pub fn from_folder(machine: &mut Machine, folder: &Path) {
+pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
+    let whole = |path: &Path| match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => folder.join(path.strip_prefix(".").unwrap_or(path)),
+    };
     let disks = machine.disks.iter_mut().filter_map(|disk| disk.file.as_mut());
     let firmware = match &mut machine.firmware {
         Firmware::Uefi(uefi) => [uefi.code.as_mut(), uefi.vars.as_mut()],
         _ => [None, None],
     };
     let kernel = machine.kernel.iter_mut().flat_map(|kernel| [Some(&mut kernel.image), kernel.initrd.as_mut()]);
-    for path in disks.chain(firmware.into_iter().flatten()).chain(kernel.flatten()) {
+    let roms = machine.pci.iter_mut().filter_map(|device| device.rom.as_mut());
+    let tables = machine.acpi_tables.0.iter_mut();
+    for pair in 0..machine.extra_args.len().saturating_sub(1) {
+        let members =
+            arguments::Members::parse(&machine.extra_args[pair + 1]).filter(|_| machine.extra_args[pair] == "-drive");
+        if let Some(members) = members
+            && let Some(file) = members.get("file").filter(|file| !file.starts_with('/') && !file.contains(':'))
+        {
+            machine.extra_args[pair + 1] = members.with("file", &whole(Path::new(file)).to_string_lossy());
+        }
+    }
+    for path in disks.chain(roms).chain(tables).chain(firmware.into_iter().flatten()).chain(kernel.flatten()) {
         if path.is_relative() && !path.as_os_str().is_empty() {
-            *path = folder.join(path.strip_prefix(".").unwrap_or(path));
+            *path = whole(path);
         }
     }
 }
@@ -90,7 +154,13 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
     let words =
         words.map(|(word, line)| Word { text: word.clone(), at: At::Line(file.to_owned(), *line) }).collect::<Vec<_>>();
     arguments::read(cx, &words, BTreeMap::new());
+    super::domain::cards(cx);
     for (index, command) in script.commands.iter().enumerate().filter(|(index, _)| *index != script.qemu) {
+        if program(command).is_some() {
+            let words = "QEMU is started in more than one way; this file is for the longest: a script with this command line alone is another";
+            cx.account.line(Verdict::LeftOut, file, command.line, &command.shown(), words);
+            continue;
+        }
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
         hooks::enter(cx, file, command, &script.functions, stage);
     }

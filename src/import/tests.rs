@@ -21,7 +21,7 @@ fn texts() -> Vec<(String, String)> {
 fn imported(text: &str) -> Imported {
     let (root, hooks) = (Root::new("/"), folder().join("hooks"));
     let scripts = Scripts { root: &root, folder: &hooks, named: false, host: None };
-    domain(text, Beside { root: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
+    domain(text, Beside { root: None, home: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
 }
 
 #[test]
@@ -97,7 +97,10 @@ fn a_file_reads_back_as_the_machine_that_was_imported() {
 #[test]
 fn what_is_no_domain_is_refused() {
     let refused = |text: &str| {
-        domain(text, Beside { root: None, hooks: None, path: Path::new("/m.ron") }).map(drop).unwrap_err().to_string()
+        domain(text, Beside { root: None, home: None, hooks: None, path: Path::new("/m.ron") })
+            .map(drop)
+            .unwrap_err()
+            .to_string()
     };
     assert!(refused("<network/>").contains("this is <network>, not a <domain>"));
     assert!(refused("<domain/>").contains("no <memory>"));
@@ -125,7 +128,7 @@ fn the_host_tells_names_that_stay() {
     let texts = texts();
     let file = |name: &str| {
         let (_, text) = texts.iter().find(|(known, _)| known == name).unwrap();
-        domain(text, Beside { root: Some(&root), hooks: None, path: Path::new("/m.ron") }).unwrap().file
+        domain(text, Beside { root: Some(&root), home: None, hooks: None, path: Path::new("/m.ron") }).unwrap().file
     };
     let mistakes = file("mistakes");
     assert!(mistakes.contains("/dev/disk/by-id/ata-EXAMPLE_0001"), "{mistakes}");
@@ -135,18 +138,47 @@ fn the_host_tells_names_that_stay() {
 }
 
 #[test]
-fn a_script_is_as_reviewed() {
-    let text = std::fs::read_to_string(folder().join("start-vm.sh")).unwrap();
-    let beside = Beside { root: None, hooks: None, path: Path::new("/machine.ron") };
-    let imported = script(&text, "/start-vm.sh", beside).unwrap();
-    let report = crate::report::import(&imported, None, false, false);
-    insta::with_settings!({
-        snapshot_path => folder(),
-        prepend_module_to_snapshot => false,
-        omit_expression => true,
-    }, {
-        insta::assert_snapshot!("start-vm", format!("{}\n{report}\n", imported.file));
-    });
+fn a_key_of_apples_is_in_a_file_of_its_own() {
+    let text = |key: &str| format!("qemu-system-x86_64 -m 4G -device isa-applesmc,osk='{key}'\n");
+    let key = "k".repeat(64);
+    let at = |path: &'static str, key: &str| {
+        script(&text(key), "mac.sh", Beside { root: None, home: None, hooks: None, path: Path::new(path) }).unwrap()
+    };
+    let written = at("/etc/vfio-run/mac.ron", &key);
+    assert!(
+        !written.needs_person() && written.file.contains("key_file: \"/etc/vfio-run/mac.osk\""),
+        "{}",
+        written.file
+    );
+    assert_eq!(written.key, Some(("/etc/vfio-run/mac.osk".into(), key.clone())));
+    let json = serde_json::to_string(&written).unwrap();
+    assert!(!json.contains(&key), "{json}");
+    // What is only printed writes no file, and what is no key is none.
+    for other in [at("/machine.ron", &key), at("/etc/vfio-run/mac.ron", "none")] {
+        assert!(other.needs_person() && other.key.is_none(), "{}", other.file);
+    }
+}
+
+#[test]
+fn scripts_are_as_reviewed() {
+    let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/machine.ron") };
+    for name in ["start-vm", "start-many"] {
+        let text = std::fs::read_to_string(folder().join(format!("{name}.sh"))).unwrap();
+        let imported = script(&text, &format!("/{name}.sh"), beside).unwrap();
+        let report = crate::report::import(&imported, None, false, false);
+        insta::with_settings!({
+            snapshot_path => folder(),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, format!("{}\n{report}\n", imported.file));
+        });
+    }
     let refused = script("echo qemu-system-x86_64\n", "a.sh", beside).map(drop).unwrap_err();
     assert!(refused.to_string().contains("no command in it starts QEMU"), "{refused}");
+    let home = Beside { home: Some(Path::new("/home/me")), ..beside };
+    let at_home = script("qemu-kvm -hda ~/a.img -drive if=virtio,file=$HOME/b.img\n", "/x/a.sh", home).unwrap().file;
+    assert!(at_home.contains("/home/me/a.img") && at_home.contains("/home/me/b.img"), "{at_home}");
+    let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
+    assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }

@@ -14,7 +14,7 @@ use vfio_run::units::Origin;
 
 #[allow(dead_code, reason = "tests that need no host of their own make inputs by name")]
 #[path = "../golden/input.rs"]
-mod input;
+pub mod input;
 
 /// Machines and their hosts.
 const SETUPS: &[(&str, &str)] = &[
@@ -54,12 +54,13 @@ fn qemu_takes_the_setups() {
 }
 
 /// Has the plan's files in this folder, and what the setup's host alone can tell nowhere.
-fn here(plan: &mut Plan, folder: &Path) {
+pub fn here(plan: &mut Plan, folder: &Path) {
+    let images = images(plan);
     let templates = std::mem::take(&mut plan.keep);
     plan.descriptors.retain(|descriptor| !matches!(descriptor.what, Inherited::Content(_)));
     for descriptor in &mut plan.descriptors {
         let Inherited::File(opened) = &mut descriptor.what else { continue };
-        if opened.path.starts_with("/usr") {
+        if opened.path.starts_with("/usr") && opened.path.exists() {
             continue;
         }
         let at = folder.join(format!("file-{}", descriptor.fd));
@@ -69,7 +70,7 @@ fn here(plan: &mut Plan, folder: &Path) {
         });
         if let Some(template) = template {
             fs::copy(template, &at).unwrap();
-        } else if opened.path.extension().is_some_and(|ending| ending == "qcow2") {
+        } else if images.contains(&format!("/dev/fdset/{}", descriptor.fd)) {
             let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&at).arg("1M").status();
             assert!(made.unwrap().success());
         } else {
@@ -79,8 +80,27 @@ fn here(plan: &mut Plan, folder: &Path) {
     }
 }
 
+/// The files, as QEMU has them, that are qcow2.
+fn images(plan: &Plan) -> Vec<String> {
+    let nodes = || {
+        plan.command.options.iter().filter_map(|option| match &option.value {
+            OptionValue::Json(object) if option.name == "-blockdev" => Some(object),
+            _ => None,
+        })
+    };
+    let word = |object: &serde_json::Map<String, serde_json::Value>, key: &str| {
+        object.get(key).and_then(|value| value.as_str()).map(str::to_owned)
+    };
+    let below = nodes().filter(|object| word(object, "driver").as_deref() == Some("qcow2"));
+    let below: Vec<Option<String>> = below.map(|object| word(object, "file")).collect();
+    nodes()
+        .filter(|object| below.contains(&word(object, "node-name")))
+        .filter_map(|object| word(object, "filename"))
+        .collect()
+}
+
 /// Replaces what an emulated guest on a host without these devices cannot have.
-fn emulated(trial: &mut Trial) {
+pub fn emulated(trial: &mut Trial) {
     // Files of the host's own tables.
     trial.command.options.retain(|option| option.name != "-smbios");
     for option in &mut trial.command.options {

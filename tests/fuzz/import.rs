@@ -10,7 +10,7 @@ use super::{fuzz, seeds};
 
 /// Imports a text; what can be imported is a file that ends.
 fn import(text: &str, hooks: Option<Scripts>) {
-    let beside = Beside { root: None, hooks, path: Path::new("/m.ron") };
+    let beside = Beside { root: None, home: None, hooks, path: Path::new("/m.ron") };
     if let Ok(imported) = domain(text, beside) {
         assert!(imported.file.ends_with(")\n"), "{}", imported.file);
         assert!(!imported.file.contains('\u{1b}'), "{}", imported.file);
@@ -78,7 +78,7 @@ fn scripts_that_start_qemu() {
     let text = std::fs::read(seeds("tests/domains", ".sh").remove(0)).unwrap();
     fuzz("scripts_that_start_qemu", |mutator| {
         let damaged = String::from_utf8_lossy(&mutator.bytes(&text)).into_owned();
-        let beside = Beside { root: None, hooks: None, path: Path::new("/m.ron") };
+        let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/m.ron") };
         if let Ok(imported) = script(&damaged, "start-vm.sh", beside) {
             assert!(imported.file.ends_with(")\n") && !imported.file.contains('\u{1b}'), "{}", imported.file);
         }

@@ -33,7 +33,7 @@ pub fn device(cx: &mut Context, state: &mut State, driver: &str, members: &Membe
     network.model = model;
     network.mac = members.get("mac").map(str::to_owned);
     state.used.insert(id.to_owned());
-    add(cx, network)
+    add(cx, network, &backend)
 }
 
 /// `-nic`, and `-net nic` with its other half.
@@ -45,21 +45,43 @@ pub fn nic(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Op
             Became::taken()
         }
         ("net", "nic") => {
-            state.nic = Some(members);
+            // The halves come in either order.
+            match state.half.take().and_then(|half| cx.machine.networks.as_mut()?.get_mut(half)) {
+                Some(network) => card(network, &members)?,
+                None => state.nic = Some(members),
+            }
             Became::taken()
         }
         _ => {
             let mut network = of(state, &members)?;
-            let nic = if option == "net" { state.nic.take().unwrap_or_default() } else { members };
-            network.model = nic.get("model").map_or(Some(NetworkModel::E1000), model)?;
-            network.mac = nic.get("macaddr").or(nic.get("mac")).map(str::to_owned);
-            add(cx, network)
+            let nic = if option == "net" { state.nic.take() } else { Some(members.clone()) };
+            if nic.is_none() {
+                state.half = Some(cx.machine.networks.as_ref().map_or(0, Vec::len));
+            }
+            card(&mut network, &nic.unwrap_or_default())?;
+            add(cx, network, &members)
         }
     }
 }
 
-fn add(cx: &mut Context, network: Network) -> Option<Became> {
-    cx.machine.networks.get_or_insert_default().push(network);
+/// The model and the address of a card.
+fn card(network: &mut Network, nic: &Members) -> Option<()> {
+    network.model = nic.get("model").map_or(Some(NetworkModel::E1000), model)?;
+    network.mac = nic.get("macaddr").or(nic.get("mac")).map(str::to_owned);
+    Some(())
+}
+
+fn add(cx: &mut Context, network: Network, backend: &Members) -> Option<Became> {
+    let networks = cx.machine.networks.get_or_insert_default();
+    let unnamed = matches!(network.backend, Backend::Bridge(_)) && backend.get("br").is_none();
+    let field = format!("networks[{}]", networks.len());
+    networks.push(network);
+    if unnamed && backend.get("type").or(backend.driver()) == Some("tap") {
+        cx.comment(field, "A script of QEMU's put a tap device on a bridge; br0 is the usual name of one.");
+        return Became::improved(
+            "QEMU's script for its tap device is not run: vfio-run makes one on the bridge, which is br0 unless the file says another",
+        );
+    }
     Became::taken()
 }
 
@@ -70,7 +92,7 @@ fn of(state: &mut State, members: &Members) -> Option<Network> {
         "tap" => match (members.get("ifname"), members.get("br")) {
             (Some(name), _) => Backend::Tap(name.to_owned()),
             (None, Some(bridge)) => Backend::Bridge(bridge.to_owned()),
-            (None, None) => return None,
+            (None, None) => Backend::Bridge("br0".to_owned()),
         },
         _ => return None,
     };

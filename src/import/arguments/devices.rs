@@ -3,12 +3,17 @@
 use super::option::Members;
 use super::state::{Became, State};
 use super::{cards, drives};
+use crate::import::account::Verdict;
 use crate::import::context::Context;
-use crate::import::domain::{event_device, looking_glass, sound_server, toggle};
-use crate::machine::{AppleSmc, Audio, Pages, PciDevice, Property, Sound, SoundCard, Tpm, UsbDevice, Video, Vsock};
+use crate::import::domain::{event_device, looking_glass, shared_folder, sound_server, toggle};
+use crate::machine::{
+    AppleSmc, Audio, Pages, PciDevice, Property, Rendering, ShareKind, Sound, SoundCard, Tpm, UsbDevice, Video, Vsock,
+    Watchdog, WatchdogDevice,
+};
 use crate::units::{PciAddress, Size, UsbIds};
 
 const CONTROLLERS: &str = "vfio-run makes the controllers that the devices need";
+const PLACES: &str = "vfio-run chooses the guest's addresses and puts functions of one card into one slot";
 const MEMORY: &str = "Looking Glass's and Scream's memory is made by vfio-run";
 
 /// `-device`.
@@ -50,11 +55,17 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
             card(cx, driver);
             Became::taken()
         }
+        "usb-hub" | "usb-ccid" => Became::done(CONTROLLERS),
         "usb-host" if members.get("hostport").is_some() => {
             let (bus, port) = members.get("hostbus").zip(members.get("hostport"))?;
             let port = format!("{bus}-{port}").parse().ok()?;
             cx.machine.usb.get_or_insert_default().push(UsbDevice { port: Some(port), ..UsbDevice::default() });
             Became::taken()
+        }
+        "usb-host" if members.get("hostaddr").is_some() => {
+            let words = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into `usb: \
+                         [\"046d:c547\"]`";
+            Some(Became(Verdict::NeedsYou, words.to_owned()))
         }
         "usb-host" => {
             let id = members.get("vendorid").zip(members.get("productid"));
@@ -64,14 +75,33 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
             cx.machine.usb.get_or_insert_default().push(UsbDevice { id: Some(ids), ..UsbDevice::default() });
             Became::taken()
         }
-        "isa-applesmc" => apple(cx),
+        "isa-applesmc" => apple(cx, members),
         "isa-debugcon" => Became::left("the firmware's own messages are for its developers"),
-        "vfio-pci" => function(state, members),
+        "vfio-pci" | "vfio-pci-nohotplug" => function(state, members),
+        "pci-assign" | "kvm-pci-assign" => assigned(state, members),
+        "i6300esb" | "itco_wdt" if cx.is_windows() => {
+            Became::left("Windows has no driver for a watchdog, so it never barks")
+        }
+        "i6300esb" => {
+            cx.machine.watchdog = Some(Watchdog { device: WatchdogDevice::I6300esb, ..Watchdog::default() });
+            Became::taken()
+        }
+        "vhost-user-fs-pci" => {
+            let tag = members.get("tag").unwrap_or("data");
+            state.used.extend(members.get("chardev").map(str::to_owned));
+            let words = format!(
+                "vfio-run starts virtiofsd: write the folder that it shared, `shares: [(tag: {tag:?}, folder: \"…\")]`"
+            );
+            Some(Became(Verdict::NeedsYou, words))
+        }
         "tpm-tis" | "tpm-crb" => tpm(cx, state, members),
-        "qxl-vga" | "qxl" | "VGA" | "virtio-vga" | "virtio-gpu-pci" => {
+        "qxl-vga" | "qxl" | "VGA" | "virtio-vga" | "virtio-gpu-pci" | "virtio-gpu" | "virtio-vga-gl"
+        | "virtio-gpu-gl-pci" | "virtio-gpu-gl" | "vmware-svga" | "cirrus-vga" | "bochs-display" | "ramfb" => {
             cx.machine.video = Some(match driver {
-                "VGA" => Video::Std,
+                "VGA" | "vmware-svga" | "bochs-display" | "ramfb" => Video::Std,
+                "cirrus-vga" => Video::Cirrus,
                 "qxl-vga" | "qxl" => Video::Qxl,
+                gl if gl.contains("-gl") => Video::VirtioGl(Rendering::default()),
                 _ => Video::Virtio,
             });
             Became::taken()
@@ -139,14 +169,23 @@ pub fn card(cx: &mut Context, driver: &str) {
 }
 
 /// Apple's controller. Its key is in no machine file, since other users can read that.
-fn apple(cx: &mut Context) -> Option<Became> {
+fn apple(cx: &mut Context, members: &Members) -> Option<Became> {
+    let key = members.get("osk").filter(|key| key.len() as u64 == AppleSmc::KEY && key.is_ascii());
+    if let (Some(key), Some(file)) = (key, cx.key_file.clone()) {
+        cx.machine.apple_smc = Some(AppleSmc { key_file: file });
+        cx.key = Some(key.to_owned());
+        let words = "Apple's key is written into a file beside the machine file, which others cannot read, so that no list of processes \
+                     shows it";
+        return Some(Became(Verdict::TakenOver, words.to_owned()));
+    }
     let file = format!("/etc/vfio-run/{}.osk", cx.machine.name);
     cx.machine.apple_smc = Some(AppleSmc { key_file: file.clone().into() });
     let words = format!(
-        "Apple's key is read from a file, so that no list of processes shows it: write the 64 characters of your own Mac's into {file}"
+        "Apple's key is read from a file, so that no list of processes shows it: write the 64 characters of your own Mac's into {file}; \
+         `-o FILE` does it if the script or domain has them"
     );
     cx.comment("apple_smc", words.clone());
-    Some(Became(crate::import::account::Verdict::TakenOver, words))
+    Some(Became(Verdict::NeedsYou, words))
 }
 
 fn function(state: &mut State, members: &Members) -> Option<Became> {
@@ -154,7 +193,7 @@ fn function(state: &mut State, members: &Members) -> Option<Became> {
     let mut device = PciDevice::at(address.into());
     for (key, value) in members.rest() {
         match key {
-            "host" | "id" | "bus" | "addr" | "multifunction" => {}
+            "host" | "id" | "bus" | "addr" | "multifunction" | "driver" | "display" | "ramfb" => {}
             "romfile" => device.rom = Some(value.into()),
             "x-vga" => device.x_vga = Some(value == "on"),
             "bootindex" => device.boot = value.parse().ok(),
@@ -165,12 +204,37 @@ fn function(state: &mut State, members: &Members) -> Option<Became> {
     Became::taken()
 }
 
+/// A device that QEMU's old way of passing through had, before VFIO.
+pub fn assigned(state: &mut State, members: &Members) -> Option<Became> {
+    let address: PciAddress = members.get("host")?.parse().ok()?;
+    state.functions.push((address, PciDevice::at(address.into())));
+    Became::improved("VFIO is what passes a device through; QEMU no longer has the way before it")
+}
+
+/// `-virtfs`: a folder of the host's, by 9p.
+pub fn folder(cx: &mut Context, members: &Members) -> Option<Became> {
+    let (path, tag) = members.get("path").zip(members.get("mount_tag"))?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !path.starts_with('/') || tag.is_empty() || tag.len() > 31 || !tag.chars().all(allowed) {
+        return None;
+    }
+    let mut share = shared_folder(tag.to_owned(), path.into());
+    share.kind = ShareKind::NineP;
+    share.read_only = members.on("readonly") == Some(true);
+    cx.machine.shares.push(share);
+    Became::taken()
+}
+
 /// A property's value of its kind.
 pub fn property(value: &str) -> Property {
     match value {
         "on" | "yes" | "true" => Property::Switch(true),
         "off" | "no" | "false" => Property::Switch(false),
-        _ => value.parse().map_or_else(|_| Property::Text(value.to_owned()), Property::Number),
+        _ => {
+            let hex = value.strip_prefix("0x").or(value.strip_prefix("0X"));
+            let number = hex.map_or_else(|| value.parse().ok(), |digits| i64::from_str_radix(digits, 16).ok());
+            number.map_or_else(|| Property::Text(value.to_owned()), Property::Number)
+        }
     }
 }
 
@@ -191,6 +255,11 @@ pub fn object(cx: &mut Context, members: &Members, _: &State) -> Option<Became> 
             }
             let known = path.starts_with("/dev/kvmfr") || path.contains("looking-glass") || path.contains("scream");
             known.then(|| Became::done(MEMORY)).flatten()
+        }
+        "memory-backend-memfd" if members.on("hugetlb") == Some(true) => {
+            let page = members.get("hugetlbsize").and_then(size);
+            cx.machine.memory.pages = Pages::Huge(page.unwrap_or(Size::bytes(2 * Size::MIB)));
+            Became::taken()
         }
         "memory-backend-memfd" | "memory-backend-ram" => Became::done("memory comes from the kernel (memfd)"),
         "iothread" => Became::done("each virtio disk has an I/O thread of its own"),
@@ -232,7 +301,7 @@ pub fn audio(cx: &mut Context, members: &Members) -> Option<Became> {
     let latency = buffer.and_then(|us| us.parse::<u32>().ok()).map(|us| us / 1000).filter(|ms| (2..=1000).contains(ms));
     cx.machine.audio = audio(Sound { latency_ms: latency.or(before.latency_ms), ..before });
     Some(Became(
-        crate::import::account::Verdict::TakenOver,
+        Verdict::TakenOver,
         "the sound goes to the server of the user whose desktop it is; vfio-run finds its socket".to_owned(),
     ))
 }
@@ -251,14 +320,20 @@ pub fn set(cx: &mut Context, state: &State, value: &str) -> Option<Became> {
     let known = state.aliases.get(alias).and_then(|address| given(cx, *address, name, property(value)));
     known.or_else(|| {
         let words = "QEMU has no device of this name here: write the field that says it, or the property into `properties` of an entry in `pci`";
-        Some(Became(crate::import::account::Verdict::NeedsYou, words.to_owned()))
+        Some(Became(Verdict::NeedsYou, words.to_owned()))
     })
 }
 
 /// A property of a function that is passed through.
 pub fn given(cx: &mut Context, address: PciAddress, name: &str, value: Property) -> Option<Became> {
     let device = cx.machine.pci.iter_mut().find(|device| device.address.contains(address))?;
+    match name {
+        "host" | "id" | "bus" | "addr" | "multifunction" => return Became::done(PLACES),
+        "driver" | "display" | "ramfb" => return Became::left("the card has a screen of its own"),
+        _ => {}
+    }
     match (name, value) {
+        ("bootindex", Property::Number(order)) => device.boot = u32::try_from(order).ok(),
         ("x-vga", Property::Switch(on)) => device.x_vga = Some(on),
         ("romfile", Property::Text(file)) => device.rom = Some(file.into()),
         (name, value) => drop(device.properties.insert(name.to_owned(), value)),

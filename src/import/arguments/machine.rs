@@ -43,19 +43,20 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             machine.uuid = Some(value.parse().ok()?);
             Became::taken()
         }
-        "machine" | "M" => board(cx, &members?),
+        "machine" | "M" => board(cx, state, &members?),
         "accel" => {
             if value.starts_with("tcg") {
                 machine.accelerator = Accelerator::Tcg;
             }
             Became::taken()
         }
-        "overcommit" if value == "cpu-pm=on" => {
-            machine.cpu.idle = Some(Idle::Guest);
-            Became::taken()
-        }
-        "overcommit" if value == "mem-lock=on" || value == "mem-lock=off" => {
-            machine.memory.lock = value.ends_with("on");
+        "overcommit" => {
+            let members = members?;
+            if members.on("cpu-pm") == Some(true) {
+                machine.cpu.idle = Some(Idle::Guest);
+            }
+            // Memory is locked by devices that are passed through.
+            machine.memory.lock = members.on("mem-lock") == Some(true) && state.functions.is_empty();
             Became::taken()
         }
         "mem-path" if value.contains("huge") => {
@@ -133,7 +134,16 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
     }
 }
 
-fn board(cx: &mut Context, members: &Members) -> Option<Became> {
+fn board(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
+    for (name, second) in [("pflash0", false), ("pflash1", true)] {
+        if let Some(id) = members.get(name)
+            && let Some(file) = super::drives::file_of(state, id)
+        {
+            super::drives::flash(cx, &file, second);
+            let below = state.named.get(id).and_then(|node| node.get("file")).map(str::to_owned);
+            state.used.extend([id.to_owned()].into_iter().chain(below));
+        }
+    }
     let kind = members.get("type").or(members.driver()).unwrap_or("pc");
     if members.get("accel").is_some_and(|accel| accel.starts_with("tcg")) {
         cx.machine.accelerator = Accelerator::Tcg;
@@ -156,6 +166,7 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
                 "qxl" => Some(Video::Qxl),
                 "virtio" => Some(Video::Virtio),
                 "cirrus" => Some(Video::Cirrus),
+                "vmware" => Some(Video::Std),
                 "none" => None,
                 _ => return None,
             };
@@ -169,10 +180,17 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
                 "sdl" => Display::Sdl(Window { gl: members.on("gl").filter(|on| *on) }),
                 "vnc" => Display::Vnc(Listen::default()),
                 "egl-headless" => Display::EglHeadless,
+                "spice-app" => Display::Spice(Listen::default()),
+                "curses" => return Became::left("an emulated screen is shown by a window, SPICE or VNC"),
                 _ => return None,
             };
             Became::taken()
         }
+        "sdl" => {
+            machine.display = Display::Sdl(Window { gl: None });
+            Became::taken()
+        }
+        "vnc" if value.starts_with("none") => Became::done("there is no screen without a `display`"),
         "vnc" => {
             let number = value.split(',').next()?.rsplit(':').next()?.parse::<u16>().ok()?;
             machine.display = Display::Vnc(Listen { port: Some(5900_u16.checked_add(number)?), ..Listen::default() });
@@ -187,7 +205,7 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
         "serial" | "parallel" | "monitor" if matches!(value, "none" | "null") => {
             Became::done("there is none unless the file says so")
         }
-        "monitor" => Became::done("QMP for your own tools is `qmp.sock` in the run directory"),
+        "monitor" | "qmp" | "qmp-pretty" => Became::done("QMP for your own tools is `qmp.sock` in the run directory"),
         "serial" => {
             let serial = match (value, value.strip_prefix("file:")) {
                 ("stdio" | "mon:stdio", _) => Serial::Console,

@@ -7,6 +7,7 @@ mod devices;
 mod drives;
 mod machine;
 mod option;
+mod plain;
 mod state;
 
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ pub enum At<'d> {
 }
 
 /// Options that take no value.
-const ALONE: [&str; 15] = [
+const ALONE: [&str; 36] = [
     "usb",
     "nodefaults",
     "no-user-config",
@@ -50,11 +51,32 @@ const ALONE: [&str; 15] = [
     "no-reboot",
     "no-shutdown",
     "S",
+    "s",
     "daemonize",
     "mem-prealloc",
     "localtime",
     "win2k-hack",
     "snapshot",
+    "sdl",
+    "curses",
+    "no-quit",
+    "alt-grab",
+    "ctrl-grab",
+    "no-frame",
+    "full-screen",
+    "show-cursor",
+    "nodefconfig",
+    "no-kvm-irqchip",
+    "no-kvm-pit",
+    "no-kvm-pit-reinjection",
+    "no-fd-bootchk",
+    "tdf",
+    "enable-fips",
+    "enable-nesting",
+    "singlestep",
+    "preconfig",
+    "only-migratable",
+    "semihosting",
 ];
 
 /// Reads the words of a command line.
@@ -66,25 +88,25 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
     while let Some((option, value, next)) = pair(words, index) {
         if matches!(option, "object" | "chardev" | "audiodev" | "netdev" | "drive" | "blockdev" | "tpmdev")
             && let Some(members) = value.and_then(|value| Members::parse(&value.text))
-            && let Some(id) = members.get("id")
+            && let Some(id) = members.get("id").or(members.get("node-name"))
         {
             state.named.insert(id.to_owned(), members.clone());
         }
         index = next;
     }
-    // What refers to others comes before those, which then know whether somebody has taken them.
-    let refers = |option: &str| matches!(option, "device");
-    for first in [true, false] {
+    // Firmware comes first, since others are a part of it. What refers to others comes before those, which then know whether
+    // somebody has taken them.
+    for turn in 0..3 {
         index = 0;
         while let Some((option, value, next)) = pair(words, index) {
-            if refers(option) == first {
+            if turn == turn_of(option, value) {
                 option_of(cx, &mut state, option, value, &words[index..next]);
             }
             index = next;
         }
     }
     drives::finish(cx, &mut state);
-    super::domain::cards(cx, std::mem::take(&mut state.functions));
+    cx.machine.pci.extend(std::mem::take(&mut state.functions).into_iter().map(|(_, device)| device));
     for (index, folder) in std::mem::take(&mut state.shared).into_iter().enumerate() {
         let share = super::domain::shared_folder(format!("share{index}"), folder);
         cx.machine.shares.push(share);
@@ -125,11 +147,43 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
         if let (Some(members), [_, value]) = (members, &mut kept[..]) {
             *value = members.without(&["bus", "addr"]);
         }
+        let text = kept.get(1).cloned().unwrap_or_default();
+        // Numbers begin with 1 in a machine file, and with 0 in QEMU.
+        if let (Some(members), [_, value]) = (Members::parse(&text), &mut kept[..])
+            && let Some(order) = members.get("bootindex").and_then(|order| order.parse::<u32>().ok())
+            && state.script
+        {
+            state.numbers.push(order.saturating_add(1));
+            *value = members.with("bootindex", &order.saturating_add(1).to_string());
+        }
+        // QEMU makes devices that are JSON last, so only those find the buses of vfio-run's own.
+        if let ("device", [_, value]) = (option, &mut kept[..])
+            && let Some(members) = Members::parse(value).filter(|members| members.driver().is_some_and(needs_bus))
+        {
+            *value = members.json();
+        }
         cx.machine.extra_args.extend(kept);
         cx.comment("extra_args", format!("No field says -{option}, so QEMU gets it as it was."));
         Became(Verdict::TakenOver, format!("no field says `-{option}` in these words, so they are in `extra_args`"))
     });
     enter(cx, &became, words);
+}
+
+/// Whether a device is on a bus that no board has.
+fn needs_bus(driver: &str) -> bool {
+    ["usb-", "scsi-", "hda-", "virtserialport", "virtconsole"].iter().any(|start| driver.starts_with(start))
+}
+
+/// When an option is read.
+fn turn_of(option: &str, value: Option<&Word>) -> u8 {
+    let text = value.map(|value| value.text.as_str()).unwrap_or_default();
+    match option {
+        "bios" | "pflash" => 0,
+        "drive" if text.contains("if=pflash") => 0,
+        "machine" | "M" if text.contains("pflash0=") => 0,
+        "device" => 1,
+        _ => 2,
+    }
 }
 
 /// The option at a word, its value, and the word behind both. A word that is no option stands alone.
@@ -138,7 +192,12 @@ fn pair<'w, 'd>(words: &'w [Word<'d>], index: usize) -> Option<(&'w str, Option<
     let Some(option) = word.text.strip_prefix('-').map(|rest| rest.trim_start_matches('-')) else {
         return Some(("", Some(word), index + 1));
     };
-    let value = words.get(index + 1).filter(|_| !ALONE.contains(&option));
+    // No value looks like an option, but for what a kernel is given.
+    let is_option = |word: &Word| {
+        let rest = word.text.strip_prefix('-');
+        option != "append" && rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+    };
+    let value = words.get(index + 1).filter(|word| !ALONE.contains(&option) && !is_option(word));
     Some((option, value, index + 1 + usize::from(value.is_some())))
 }
 
@@ -157,13 +216,19 @@ fn enter(cx: &mut Context, Became(verdict, why): &Became, words: &[Word]) {
 /// What becomes of an option; `None` if it has no field.
 fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option<Became> {
     let members = Members::parse(value);
+    if let Some(became) = plain::read(cx, option, value) {
+        return Some(became);
+    }
     match option {
         "cpu" => cpu::read(cx, value, state.script),
         "device" => devices::device(cx, state, &members?),
         "object" => devices::object(cx, &members?, state),
         "netdev" => cards::netdev(state, &members?),
         "nic" | "net" => cards::nic(cx, state, option, value),
-        "drive" | "hda" | "hdb" | "hdc" | "hdd" | "cdrom" => drives::drive(cx, state, option, value),
+        "drive" | "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | "pflash" => drives::drive(cx, state, option, value),
+        "blockdev" => drives::node(state, &members?),
+        "pcidevice" => devices::assigned(state, &members?),
+        "virtfs" => devices::folder(cx, &members?),
         "tpmdev" => state.used.contains(members?.get("id")?).then(Became::taken).flatten(),
         "chardev" => devices::socket(state, &members?),
         "audiodev" => devices::audio(cx, &members?),
@@ -180,7 +245,6 @@ fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option
         "enable-kvm" => Became::done("KVM is used if it works"),
         "no-hpet" => Became::done("Windows has no HPET"),
         "usb" => Became::done("there is an xHCI controller if a device needs one"),
-        "global" if value.starts_with("kvm-pit.lost_tick_policy") => Became::done("the family chooses the timers"),
         "d" | "D" | "msg" => Became::left("QEMU's messages are in the machine's log; `-d` is for its developers"),
         _ => machine::read(cx, state, option, value),
     }

@@ -69,6 +69,37 @@ impl Members {
         members.collect::<Vec<_>>().join(",")
     }
 
+    /// These members with those of what is below, but for the name that leads there.
+    pub fn on_top_of(&self, below: &Self) -> Self {
+        let own = self.0.iter().filter(|(key, _)| key != "file");
+        let more = below.0.iter().filter(|(key, _)| self.get(key).is_none() && key != FIRST && key != "driver");
+        Self(own.chain(more).cloned().collect())
+    }
+
+    /// The value with another of a member, as QEMU takes it.
+    pub fn with(&self, key: &str, value: &str) -> String {
+        let other = |(known, old): &(String, String)| {
+            (known.clone(), if known == key { value.to_owned() } else { old.clone() })
+        };
+        Self(self.0.iter().map(other).collect()).without(&[])
+    }
+
+    /// The members as a JSON object.
+    pub fn json(&self) -> String {
+        let members = self.0.iter().map(|(key, text)| {
+            let key = if key == FIRST { "driver" } else { key };
+            let value = match text.as_str() {
+                "on" | "yes" | "true" => serde_json::Value::from(true),
+                "off" | "no" | "false" => serde_json::Value::from(false),
+                // Names are no numbers, though they may look so.
+                _ if ["id", "drive", "chardev", "serial", "name", "bus"].contains(&key) => text.as_str().into(),
+                _ => text.parse::<i64>().map_or_else(|_| text.as_str().into(), serde_json::Value::from),
+            };
+            (key.to_owned(), value)
+        });
+        serde_json::Value::Object(members.collect()).to_string()
+    }
+
     /// All members but the driver.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter(|(key, _)| key != FIRST).map(|(key, value)| (key.as_str(), value.as_str()))

@@ -55,12 +55,16 @@ pub struct State {
     pub order: Vec<Option<Media>>,
     /// `-net nic`, until its other half comes.
     pub nic: Option<Members>,
+    /// The network that `-net` has made without its card.
+    pub half: Option<usize>,
     /// PCI functions so far.
     pub functions: Vec<(PciAddress, PciDevice)>,
     /// Ids of controllers that vfio-run makes by itself, under other names.
     pub controllers: BTreeSet<String>,
     /// Folders that a network card shares.
     pub shared: Vec<PathBuf>,
+    /// Places in the boot order of devices that no field says.
+    pub numbers: Vec<u32>,
     /// Whether the words are a script's, not a domain's.
     pub script: bool,
 }

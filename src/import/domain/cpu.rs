@@ -3,7 +3,7 @@
 use crate::import::account::{ALL, TEXT};
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children, text};
-use crate::machine::Topology;
+use crate::machine::{Numa, Topology};
 
 const DERIVED: &str = "the topology follows from the host's CPUs that the vCPUs run on";
 
@@ -172,10 +172,11 @@ fn details(cx: &mut Context, cpu: Node) {
         if children(numa, "cell").count() <= 1 {
             cx.done(numa, &[ALL], "a guest with one NUMA node need not say so");
         } else {
-            cx.needs(
+            cx.machine.memory.numa = Some(Numa::Guest);
+            cx.taken(
                 numa,
                 &[ALL],
-                "the guest has one NUMA node here; if it must have several, write QEMU's options (`-numa`, `-object`) into `extra_args`",
+                "the guest sees the host's NUMA nodes that its vCPUs run on, each with the memory that is near",
             );
         }
     }

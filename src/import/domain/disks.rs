@@ -31,10 +31,15 @@ pub fn read(cx: &mut Context, devices: Node, classes: &[String]) {
         }
     }
     let of_hosts = cx.machine.pci.iter().any(|device| device.boot.is_some());
+    // A device of the domain's `qemu:commandline` has a number of its own, which no disk may take.
+    let of_words = devices.parent_element().is_some_and(|root| {
+        let lines = children(root, "commandline").flat_map(|line| children(line, "arg"));
+        lines.filter_map(|arg| arg.attribute("value")).any(|value| value.contains("bootindex"))
+    });
     found.sort_by_key(|found| found.order.unwrap_or(u32::MAX));
     for (index, Found { mut disk, order, comments }) in found.into_iter().enumerate() {
         // By position, unless a device of the host is among them.
-        disk.boot = order.filter(|_| of_hosts);
+        disk.boot = if of_words { Some(order.unwrap_or(0)) } else { order.filter(|_| of_hosts) };
         comments.into_iter().for_each(|words| cx.comment(format!("disks[{index}]"), words));
         cx.machine.disks.push(disk);
     }
@@ -83,6 +88,13 @@ fn one(cx: &mut Context, node: Node, devices: Node) -> Option<Found> {
         return None;
     }
     cx.take(node, &["type", "device"]);
+    cx.left(node, &["snapshot"], "it is for snapshots by libvirt");
+    cx.done(node, &["model"], "virtio as QEMU has it");
+    cx.left(
+        node,
+        &["rawio", "sgio"],
+        "QEMU's account has no rights of its own; `media: Lun` hands SCSI commands through",
+    );
     let mut found = Found { disk: Disk::default(), order: None, comments: Vec::new() };
     found.disk.media = Some(media);
     if let (Some(source), Some(path)) = (source, path) {
@@ -276,7 +288,12 @@ fn options(cx: &mut Context, driver: Node, found: &mut Found) {
     }
     cx.done(driver, &["iothread"], "each virtio disk has an I/O thread of its own");
     cx.left(driver, &["detect_zeroes", "copy_on_read"], "blocks are written as the guest writes them");
-    cx.done(driver, &["ioeventfd", "event_idx", "packed", "iommu", "ats", "queue_size"], "virtio as QEMU has it");
+    let queues = ["ioeventfd", "event_idx", "packed", "page_per_vq", "iommu", "ats", "queue_size"];
+    cx.done(driver, &queues, "virtio as QEMU has it");
+    cx.done(driver, &["discard_no_unref"], "QEMU's own way of freeing blocks in an image");
+    for name in ["metadata_cache", "iothreads", "statistics"] {
+        children(driver, name).for_each(|below| cx.done(below, &[ALL], "QEMU's own sizes"));
+    }
     cx.left(
         driver,
         &["error_policy", "rerror_policy"],
@@ -330,11 +347,18 @@ fn details(cx: &mut Context, node: Node, found: &mut Found) {
         ("backingStore", "QEMU reads from the image what it is based on"),
         ("geometry", "disks have no geometry any more"),
         ("mirror", "a copy that was under way; nothing is copied here"),
+        ("iotune", "disks have no limit of speed here"),
+        ("throttlefilters", "disks have no limit of speed here"),
     ] {
         children(node, name).for_each(|below| cx.left(below, &[ALL], words));
     }
     for name in ["vendor", "product", "wwn"] {
         children(node, name).for_each(|below| cx.left(below, &[ALL], "the guest knows the disk by its serial number"));
+    }
+    for below in children(node, "transient") {
+        let words = "what the guest writes is kept: for a guest that forgets it, name an image on top of this one, made anew by a hook of \
+                     `before`: `qemu-img create -f qcow2 -b BASE -F qcow2 TOP`";
+        cx.needs(below, &[ALL], words);
     }
     for below in children(node, "shareable") {
         cx.left(below, &[ALL], "one guest has the image at a time: QEMU's locks see to it");

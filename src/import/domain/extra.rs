@@ -32,7 +32,19 @@ fn variable(cx: &mut Context, env: Node) {
             }
             cx.taken(env, &[ALL], "the sound goes to the server of the user whose desktop it is");
         }
+        "DISPLAY" | "XAUTHORITY" | "WAYLAND_DISPLAY" | "XDG_RUNTIME_DIR" | "DBUS_SESSION_BUS_ADDRESS" => {
+            cx.done(env, &[ALL], "vfio-run finds the desktop of the user whose it is");
+        }
+        name if name.starts_with("LD_")
+            || name.starts_with("GTK_")
+            || name.starts_with("SDL_")
+            || name.starts_with("MESA_") =>
+        {
+            cx.left(env, &[ALL], "QEMU's libraries are those of its own; if it needs others, name a script that sets this: `qemu: \"…\"`");
+        }
         name if name.starts_with("QEMU_PA_")
+            || name.starts_with("QEMU_AUDIO_")
+            || name.starts_with("QEMU_ALSA_")
             || name.starts_with("PIPEWIRE_")
             || name.starts_with("PULSE_")
             || name.starts_with("JACK_") =>
@@ -46,6 +58,7 @@ fn variable(cx: &mut Context, env: Node) {
 fn overrides(cx: &mut Context, root: Node, aliases: &BTreeMap<String, PciAddress>) {
     let devices = children(root, "override").flat_map(|node| children(node, "device"));
     for device in devices {
+        rotation(cx, device);
         let Some(address) = device.attribute("alias").and_then(|alias| aliases.get(alias)) else { continue };
         for property in child(device, "frontend").into_iter().flat_map(|frontend| children(frontend, "property")) {
             let (Some(name), Some(value)) = (property.attribute("name"), property.attribute("value")) else { continue };
@@ -59,5 +72,13 @@ fn overrides(cx: &mut Context, root: Node, aliases: &BTreeMap<String, PciAddress
                 cx.account.enter(Verdict::TakenOver, device, &["alias"], "");
             }
         }
+    }
+}
+
+/// Whether a disk is a rotating one, which it says by itself.
+fn rotation(cx: &mut Context, device: Node) {
+    let properties: Vec<Node> = children(device, "frontend").flat_map(|node| children(node, "property")).collect();
+    if !properties.is_empty() && properties.iter().all(|property| property.attribute("name") == Some("rotation_rate")) {
+        cx.done(device, &[ALL], "a disk that takes discards says that it is no rotating one");
     }
 }

@@ -40,7 +40,20 @@ pub fn of_script(text: &str) -> Guest {
     match () {
         () if has(&["isa-applesmc", "macos", "opencore"]) => Guest::Other,
         () if has(&["windows11", "win11", "windows 11", "windows-11"]) => Guest::Windows11,
-        () if has(&["hv_", "hv-", "base=localtime", "windows", "win10", "win7", "win8", "virtio-win"]) => {
+        () if has(&[
+            "hv_",
+            "hv-",
+            "base=localtime",
+            "windows",
+            "win10",
+            "win7",
+            "win8",
+            "virtio-win",
+            "win.",
+            "win_",
+            "win-",
+        ]) =>
+        {
             Guest::Windows10
         }
         () => Guest::Linux,

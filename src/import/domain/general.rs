@@ -83,11 +83,19 @@ fn ends(cx: &mut Context, root: Node) {
     if let Some(node) = child(root, "on_reboot") {
         match text(node) {
             "restart" => cx.done(node, &[TEXT], "when the guest restarts, QEMU resets the machine"),
-            _ => cx.needs(
-                node,
-                &[TEXT],
-                "a restart always starts the guest anew; write `extra_args: [\"-no-reboot\"]` if it is to end instead",
-            ),
+            "destroy" => {
+                cx.machine.extra_args.push("-no-reboot".to_owned());
+                cx.comment(
+                    "extra_args",
+                    "A restart of the guest ends it, as installers have it; without `-no-reboot` it starts anew.",
+                );
+                cx.taken(
+                    node,
+                    &[TEXT],
+                    "no field says that a restart ends the guest, so `-no-reboot` is in `extra_args`",
+                );
+            }
+            _ => cx.improved(node, &[TEXT], "when the guest restarts, QEMU resets the machine"),
         }
     }
     let panic = child(root, "devices").and_then(|devices| child(devices, "panic"));

@@ -41,7 +41,7 @@ pub fn read(cx: &mut Context, devices: Node) -> BTreeMap<String, PciAddress> {
             }
         }
     }
-    together(cx, functions);
+    cx.machine.pci.extend(functions.into_iter().map(|(_, device)| device));
     aliases
 }
 
@@ -84,6 +84,7 @@ fn pci(cx: &mut Context, node: Node) -> Option<Function> {
     cx.take(node, &["mode", "type"]);
     cx.done(node, &["managed"], "vfio-run takes the device from its driver, and gives it back");
     cx.done(source, &["writeFiltering"], "QEMU decides it");
+    cx.left(source, &["startupPolicy"], "a device that is missing is told before the start");
     let mut device = PciDevice::at(address.into());
     device.expect = cx.home.and_then(|root| ids(root, address));
     if let Some(rom) = child(node, "rom") {
@@ -119,8 +120,11 @@ fn pci(cx: &mut Context, node: Node) -> Option<Function> {
     Some((address, device))
 }
 
-/// Puts functions of one card into one entry.
-pub fn together(cx: &mut Context, functions: Vec<Function>) {
+/// Puts functions of one card into one entry, when all is known of each.
+pub fn together(cx: &mut Context) {
+    let all = std::mem::take(&mut cx.machine.pci);
+    let functions = all.into_iter().filter_map(|device| Some((device.address.to_string().parse().ok()?, device)));
+    let functions: Vec<Function> = functions.collect();
     let mut cards: Vec<Vec<Function>> = Vec::new();
     for function in functions {
         let same = |card: &&mut Vec<Function>| {
@@ -128,6 +132,7 @@ pub fn together(cx: &mut Context, functions: Vec<Function>) {
                 .is_some_and(|first| PciAddress { function: 0, ..first.0 } == PciAddress { function: 0, ..function.0 })
         };
         match cards.iter_mut().find(same) {
+            Some(card) if card.iter().any(|known| known.0 == function.0) => {}
             Some(card) => card.push(function),
             None => cards.push(vec![function]),
         }
@@ -173,6 +178,10 @@ fn usb(cx: &mut Context, node: Node) {
         let port = port(cx, number);
         match (ids, port) {
             (Some(_), _) => cx.improved(number, &[ALL], "a device's number is another after each plug; its id stays"),
+            (None, Some(port)) if number.has_attribute("port") => {
+                device.port = Some(port);
+                cx.take(number, &[ALL]);
+            }
             (None, Some(port)) => {
                 cx.improved(
                     number,
@@ -212,10 +221,14 @@ fn usb(cx: &mut Context, node: Node) {
 
 /// The port of the device that has this number on this host.
 fn port(cx: &Context, node: Node) -> Option<UsbPort> {
-    let root = cx.root?;
     let number = |name: &str| node.attribute(name)?.parse::<u32>().ok();
-    let (bus, device) = (number("bus")?, number("device")?);
+    let bus = number("bus")?;
+    if let Some(port) = node.attribute("port") {
+        return format!("{bus}-{port}").parse().ok();
+    }
+    let device = number("device")?;
     const DEVICES: &str = "/sys/bus/usb/devices";
+    let root = cx.root?;
     root.names(DEVICES).into_iter().find_map(|name| {
         let port = name.parse().ok()?;
         let read = |file: &str| root.parse::<u32>(format!("{DEVICES}/{name}/{file}"));

@@ -4,7 +4,7 @@ use crate::host::Root;
 use crate::import::account::{ALL, TEXT};
 use crate::import::context::Context;
 use crate::import::xml::{Node, child, children, text};
-use crate::machine::Pages;
+use crate::machine::{Numa, Pages};
 use crate::units::Size;
 
 /// The size that an element with a unit says; libvirt's default is KiB.
@@ -139,6 +139,9 @@ pub fn nodes(cx: &mut Context, root: Node) {
     let Some(tune) = child(root, "numatune") else { return };
     let Some(memory) = child(tune, "memory") else { return };
     match memory.attribute("nodeset").map(str::parse) {
+        Some(Ok(_)) if cx.machine.memory.numa == Some(Numa::Guest) => {
+            cx.done(memory, &["nodeset", "mode"], "memory comes from the nodes of the vCPUs' CPUs");
+        }
         Some(Ok(nodes)) => {
             cx.machine.memory.nodes = Some(nodes);
             cx.take(memory, &["nodeset"]);

@@ -59,6 +59,7 @@ pub fn read(cx: &mut Context, root: Node) {
         parts::read(cx, devices);
     }
     extra::read(cx, root, aliases);
+    hostdev::together(cx);
     rules::apply(cx, root);
     cx.account.enter_rest(root);
 }

@@ -31,7 +31,7 @@ fn one(cx: &mut Context, node: Node, before: &[Network]) -> Option<Network> {
         ("network", Some(source)) => {
             let name = attribute("network").unwrap_or_default();
             network.backend = of_libvirt(cx, source, name, before);
-            cx.left(source, &["portid", "bridge", "dev"], "a number of libvirt's while the domain ran");
+            cx.left(source, &["portid", "bridge", "dev", "mode"], "a number of libvirt's while the domain ran");
             cx.left(source, &["portgroup"], "the bridge has one kind of port");
         }
         ("bridge", Some(source)) => {
@@ -61,8 +61,13 @@ fn one(cx: &mut Context, node: Node, before: &[Network]) -> Option<Network> {
         ("user", _) => {
             network.backend = Backend::User;
             if let Some(backend) = child(node, "backend") {
-                cx.done(backend, &["type"], "passt if it is installed, else QEMU's own");
+                cx.done(backend, &[ALL], "passt if it is installed, else QEMU's own");
             }
+            if let Some(source) = source {
+                cx.left(source, &["dev"], "the host's routes say which way the guest's packets go");
+            }
+            children(node, "ip").for_each(|ip| cx.left(ip, &[ALL], "`User` gives the guest its address"));
+            children(node, "portForward").for_each(|ports| forward(cx, ports, &mut network));
         }
         ("ethernet", _) => {
             let Some(name) = child(node, "target").and_then(|target| target.attribute("dev")) else {
@@ -73,16 +78,26 @@ fn one(cx: &mut Context, node: Node, before: &[Network]) -> Option<Network> {
             if let Some(target) = child(node, "target") {
                 cx.take(target, &["dev", "managed"]);
             }
+            for script in children(node, "script").chain(children(node, "downscript")) {
+                cx.left(
+                    script,
+                    &["path"],
+                    "the tap device must be there when the machine starts; a hook of `before` can make it",
+                );
+            }
         }
         ("hostdev", Some(source)) => {
             let address = child(source, "address").and_then(super::hostdev::address);
             if let Some(address) = address {
                 cx.machine.pci.push(PciDevice::at(address.into()));
-                cx.taken(
-                    node,
-                    &[ALL],
-                    "the card itself is passed through; a MAC address for it is set on the host (`ip link set … vf …`)",
-                );
+                for (name, what) in [("mac", "MAC address"), ("vlan", "VLAN")] {
+                    let words = format!(
+                        "the host sets a virtual function's {what}: `hooks: (before: [[\"/usr/sbin/ip\", \"link\", \"set\", CARD, \"vf\", \
+                         NUMBER, …]])`"
+                    );
+                    children(node, name).for_each(|below| cx.needs(below, &[ALL], &words));
+                }
+                cx.taken(node, &[ALL], "the card itself is passed through");
                 return None;
             }
             return None;
@@ -112,7 +127,8 @@ fn of_libvirt(cx: &mut Context, source: Node, name: &str, before: &[Network]) ->
         );
         return bridge(LIBVIRTS, before);
     }
-    if let Some(bridge) = bridge_of(cx, name) {
+    if let Some(bridge) = source.attribute("bridge").map(str::to_owned).or_else(|| bridge_of(cx, name)) {
+        cx.take(source, &["bridge"]);
         cx.taken(
             source,
             &["network"],
@@ -120,12 +136,66 @@ fn of_libvirt(cx: &mut Context, source: Node, name: &str, before: &[Network]) ->
         );
         return Backend::Bridge(bridge);
     }
+    if let Some(backend) = by_name(name, before) {
+        let words = format!(
+            "libvirt's network {name:?} is said by its name; `virsh net-dumpxml {name}` shows whether it is another kind"
+        );
+        cx.comment(format!("networks[{}]", before.len()), format!("It was libvirt's network {name:?}."));
+        cx.taken(source, &["network"], words);
+        return backend;
+    }
     let words = format!(
         "`virsh net-dumpxml {name}` shows the network's bridge: write `backend: Bridge(\"virbr1\")` with its name, and have libvirt start \
          it; until then the card is not connected"
     );
     cx.needs(source, &["network"], words);
     Backend::None
+}
+
+/// What a network of libvirt's is that this host does not know, if its name says it: that of a bridge, as people call the
+/// network that leads to one, or NAT's.
+fn by_name(name: &str, before: &[Network]) -> Option<Backend> {
+    let numbered = |start: &str| name.strip_prefix(start).is_some_and(|rest| rest.parse::<u8>().is_ok());
+    if ["br", "virbr", "vmbr", "bridge"].into_iter().any(numbered) {
+        return Some(bridge(name, before));
+    }
+    match name.to_ascii_lowercase().as_str() {
+        "bridge" | "bridged" | "host-bridge" | "hostbridge" | "bridged-network" | "bridge-network" | "host-network" => {
+            Some(Backend::Bridge("br0".to_owned()))
+        }
+        "nat" | "nat-network" | "default-nat" => Some(bridge(LIBVIRTS, before)),
+        _ => None,
+    }
+}
+
+/// Ports of the host's that lead to the guest (`portForward`).
+fn forward(cx: &mut Context, node: Node, network: &mut Network) {
+    let protocol = node.attribute("proto").unwrap_or("tcp");
+    let address = match node.attribute("address") {
+        Some(address) if address.contains(':') => format!("[{address}]:"),
+        Some(address) => format!("{address}:"),
+        None => String::new(),
+    };
+    for range in children(node, "range") {
+        let (start, end) = (range.attribute("start").unwrap_or_default(), range.attribute("end"));
+        let to = range.attribute("to").unwrap_or(start);
+        let last = |first: &str| -> Option<String> {
+            let count = end?.parse::<u16>().ok()?.checked_sub(start.parse().ok()?)?;
+            Some(format!("{first}-{}", first.parse::<u16>().ok()?.checked_add(count)?))
+        };
+        let of = |first: &str| last(first).unwrap_or_else(|| first.to_owned());
+        let written = format!("{protocol} {address}{}:{}", of(start), of(to));
+        if range.attribute("exclude") == Some("yes") {
+            cx.needs(range, &[ALL], "write the ports without this one as `forward: [\"8080:80\"]`");
+        } else if let Ok(ports) = written.parse() {
+            network.forward.push(ports);
+            cx.take(range, &[ALL]);
+        }
+    }
+    cx.needs(node, &["dev"], "`forward` opens ports by address, not by network card");
+    if !network.forward.is_empty() {
+        cx.take(node, &["proto", "address"]);
+    }
 }
 
 /// The bridge of a network of libvirt's, by its definition on this host.
@@ -216,6 +286,26 @@ fn card(cx: &mut Context, node: Node, network: &mut Network) {
         cx.left(rom, &[ALL], "no machine boots from the network here");
     }
     for (name, words) in [
+        ("coalesce", "the kernel's own ways of serving a card"),
+        ("tune", "the kernel's own ways of serving a card"),
+        ("acpi", "the guest finds its devices by itself"),
+        ("teaming", "the guest joins its cards by itself"),
+        ("guest", "names in the guest are the guest's"),
+    ] {
+        children(node, name).for_each(|below| cx.left(below, &[ALL], words));
+    }
+    children(node, "backend").for_each(|below| cx.done(below, &[ALL], "vhost-net serves a card on a tap device"));
+    for mtu in children(node, "mtu").filter(|mtu| mtu.attribute("size") == Some("1500")) {
+        cx.done(mtu, &["size"], "the guest's card has 1500");
+    }
+    for port in children(node, "port").filter(|port| port.attribute("isolated") != Some("yes")) {
+        cx.done(port, &[ALL], "the guest reaches the others on its bridge");
+    }
+    for (name, words) in [
+        (
+            "port",
+            "the guest reaches the others on its bridge; `bridge link set dev TAP isolated on` in a hook of `running` keeps it from them",
+        ),
         ("bandwidth", "the network has no limits here; `tc` in a hook of `running` sets some"),
         ("filterref", "libvirt's filters do not hold here; write rules of your own for the bridge (nftables)"),
         ("vlan", "give the bridge the VLAN, or make a tap device in it: `backend: Tap(\"tap0\")`"),

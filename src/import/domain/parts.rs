@@ -218,6 +218,9 @@ fn share(cx: &mut Context, node: Node) {
 fn serial(cx: &mut Context, devices: Node) {
     let mut ports = 0;
     for node in children(devices, "serial") {
+        for log in children(node, "log") {
+            cx.left(log, &[ALL], "no copy of what the port says is kept; `serial: File(\"serial.log\")` keeps it all");
+        }
         let path =
             child(node, "source").and_then(|source| source.attribute("path")).filter(|path| path.starts_with('/'));
         let kind = node.attribute("type").unwrap_or_default();

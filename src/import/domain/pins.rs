@@ -36,9 +36,10 @@ pub fn read(cx: &mut Context, root: Node) {
     }
     of_all(cx, root, !nodes.is_empty());
     let Some(tune) = tune else { return };
-    let taken = cx.machine.cpu.pin.as_ref().map(Pin::cpus).unwrap_or_default();
-    // CPUs that vCPUs had to share are none that somebody chose; those that are left of their cores are.
+    // What vCPUs were on counts too if other CPUs are chosen for them.
     let written = union(pins.values());
+    let taken = cx.machine.cpu.pin.as_ref().map_or_else(|| written.clone(), Pin::cpus);
+    // CPUs that vCPUs had to share are none that somebody chose; those that are left of their cores are.
     let freed = |cpus: CpuSet| match written == taken || cpus.intersection(&written).is_empty() {
         true => cpus,
         false => cores::whole(&cores, &cpus),

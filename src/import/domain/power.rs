@@ -29,11 +29,16 @@ pub fn clock(cx: &mut Context, root: Node) {
             cx.machine.rtc = Some(shown);
             cx.take(clock, &["offset", "basis"]);
         }
-        None if clock.attribute("offset") == Some("timezone") => cx.needs(
-            clock,
-            &["offset", "timezone"],
-            "the guest's clock shows UTC or the host's local time; write `rtc: Utc` or `rtc: LocalTime`",
-        ),
+        None if clock.attribute("offset") == Some("timezone") => {
+            cx.machine.rtc = Some(Rtc::LocalTime);
+            cx.comment("rtc", "It showed the time of a zone of its own; now it shows the host's.");
+            let words = "the guest's clock shows the host's local time, which is this zone's if the host is in it too";
+            cx.taken(clock, &["offset", "timezone"], words);
+        }
+        None if clock.attribute("offset") == Some("absolute") => {
+            let words = "the guest's clock shows the host's time; a clock that starts at a fixed time is wrong after the first start";
+            cx.improved(clock, &["offset", "start"], words);
+        }
         None => {}
     }
     cx.left(clock, &["adjustment"], "the guest's clock is set from the host's at each start");

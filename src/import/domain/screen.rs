@@ -124,7 +124,14 @@ fn listen(cx: &mut Context, node: Node) -> Listen {
                      password_file: \"…\")`; without one only this host's users reach the screen";
         cx.needs(node, &["passwd", "passwdValidTo", "connected"], words);
     }
-    cx.needs(node, &["tlsPort", "defaultMode"], "write the certificate: `tls: (cert: \"…\", key: \"…\")`, with `port`");
+    cx.left(node, &["passwd", "passwdValidTo", "connected"], "there is no password");
+    // Nobody else reaches the screen, whatever was written.
+    cx.left(
+        node,
+        &["tlsPort", "defaultMode"],
+        "nothing leaves this host; `tls: (cert: \"…\", key: \"…\")` is for an `address` of its own",
+    );
+    cx.left(node, &["websocket", "p2p", "username"], "a client connects to the screen's socket or port");
     cx.left(
         node,
         &["sharePolicy", "powerControl"],
@@ -212,7 +219,8 @@ fn own_channel(cx: &mut Context, node: Node, name: &str, path: Option<&str>) {
         "-chardev".to_owned(),
         format!("socket,id={id},path={path},server=on,wait=off"),
         "-device".to_owned(),
-        format!("virtserialport,chardev={id},name={name}"),
+        // As JSON, since QEMU makes other devices before the controller that this is on.
+        format!(r#"{{"driver":"virtserialport","chardev":"{id}","name":"{name}"}}"#),
     ]);
     cx.taken(
         node,

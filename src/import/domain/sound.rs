@@ -18,6 +18,10 @@ pub fn read(cx: &mut Context, devices: Node) {
         backends.iter().for_each(|node| cx.left(*node, &[ALL], "the guest has no sound card"));
         return;
     };
+    if let Some(old @ ("pcspk" | "sb16" | "es1370")) = first.attribute("model") {
+        let words = format!("ICH9's sound card (HD Audio) in place of {old}, for which few guests have a driver");
+        cx.improved(first, &["model"], words);
+    }
     let mut sound = Sound::default();
     match first.attribute("model") {
         Some("ac97") => sound.card = SoundCard::Ac97,

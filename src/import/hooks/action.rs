@@ -17,6 +17,7 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
         return Outcome(Verdict::LeftOut, "what leads to commands has no meaning without them".to_owned());
     }
     let mut words: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    let whole = words.clone();
     loop {
         let skip = match words.first() {
             Some(first) if BEFORE.contains(&base(first)) => 1,
@@ -24,6 +25,17 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
             Some(&"-u" | &"-g") => 2,
             Some(first) if first.starts_with('-') => 1,
             Some(&"timeout" | &"nice" | &"ionice") if words.len() > 2 => 2,
+            // Another user's, in a shell of its own.
+            Some(&"machinectl") if words.get(1) == Some(&"shell") && words.len() > 3 => {
+                2 + usize::from(!words[2].starts_with('/'))
+            }
+            Some(&"runuser") if words.len() > 2 => 1,
+            // The old way to call a unit.
+            Some(first) if first.starts_with("/etc/init.d/") && words.len() == 2 => {
+                words[0] = base(words[0]);
+                words.insert(0, "service");
+                0
+            }
             _ => 0,
         };
         if skip == 0 || words.len() <= skip {
@@ -45,7 +57,7 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
         let says = command.output.is_some() && matches!(base(program), "echo" | "printf" | "cat");
         if says { None } else { programs::of(cx, base(program), arguments, starting, command) }
     });
-    found.unwrap_or_else(|| Outcome(Verdict::NeedsYou, proposal(&words, command, stage)))
+    found.unwrap_or_else(|| Outcome(Verdict::NeedsYou, proposal(&words, &whole, command, stage)))
 }
 
 /// What `echo` says.
@@ -59,7 +71,11 @@ fn base(program: &str) -> &str {
 }
 
 /// What to write for a command that only the user knows.
-fn proposal(words: &[&str], command: &Command, stage: Stage) -> String {
+fn proposal(words: &[&str], whole: &[&str], command: &Command, stage: Stage) -> String {
+    // A hook of root's runs as root; what was another user's, or has an environment of its own, stays so.
+    let plain_before = ["sudo", "exec", "command", "eval", "builtin"];
+    let before = &whole[..whole.len().saturating_sub(words.len())];
+    let words = if before.iter().all(|word| plain_before.contains(word)) { words } else { whole };
     let plain = command.output.is_none() && !command.piped && words.iter().all(|word| !word.contains(['$', '`', '*']));
     let name = stage.name();
     if plain && !words.is_empty() {

@@ -44,8 +44,8 @@ pub fn all(scripts: &Scripts, domain: &str) -> Vec<Hook> {
     let by_domain = root.names(folder.join(BY_DOMAIN)).into_iter().map(|name| Path::new(BY_DOMAIN).join(name));
     let (domains, of_all): (Vec<PathBuf>, Vec<PathBuf>) = by_domain.partition(|path| is_folder(path));
     let mut open = vec![Path::new(BY_DOMAIN).join(domain)];
-    if let ([only], true) = (&domains[..], named) {
-        open = vec![only.clone()];
+    if named && !domains.contains(&open[0]) {
+        open = domains.iter().rev().cloned().collect();
     }
     while let Some(path) = open.pop().filter(|_| paths.len() < MAX_SCRIPTS) {
         for name in root.names(folder.join(&path)).iter().rev() {
@@ -55,13 +55,36 @@ pub fn all(scripts: &Scripts, domain: &str) -> Vec<Hook> {
     }
     paths.extend(of_all);
     let mut found: Vec<Hook> = paths.into_iter().filter_map(|path| hook(scripts, &path)).collect();
-    // A folder of scripts alone, whose names say when they are called.
+    // A folder of scripts alone, whose names and places say when they are called.
     if named && found.iter().all(|hook| hook.name == "kvm.conf") {
-        let names = root.names(folder).into_iter().filter(|name| name != "kvm.conf");
-        found.extend(names.filter_map(|name| hook(scripts, Path::new(&name))));
+        found.extend(below(scripts).into_iter().filter(|hook| hook.name != "kvm.conf"));
+        found.sort_by(|one, other| one.name.cmp(&other.name));
     }
     found.truncate(MAX_SCRIPTS);
     found
+}
+
+/// All scripts in the folder, and in folders below it.
+pub fn below(scripts: &Scripts) -> Vec<Hook> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(path) = open.pop().filter(|_| found.len() < MAX_SCRIPTS) {
+        for name in scripts.root.names(scripts.folder.join(&path)).into_iter().rev() {
+            let below = path.join(&name);
+            match scripts.root.path(scripts.folder.join(&below)).is_dir() {
+                true if path.components().count() < 8 => open.push(below),
+                true => {}
+                false => found.extend(hook(scripts, &below).filter(|hook| is_script(hook, &below))),
+            }
+        }
+    }
+    found
+}
+
+/// Whether a file that nothing names is a script.
+fn is_script(hook: &Hook, path: &Path) -> bool {
+    let end = path.extension().map(|end| end.to_string_lossy().into_owned());
+    hook.text.starts_with("#!") || matches!(end.as_deref(), Some("sh" | "bash" | "conf"))
 }
 
 fn hook(scripts: &Scripts, path: &Path) -> Option<Hook> {
@@ -79,9 +102,9 @@ fn text(root: &Root, path: &Path) -> Option<String> {
 
 /// The text of a script that another calls.
 pub fn script(root: &Root, path: &Path) -> Option<String> {
-    let is_script =
+    let is_one =
         |text: &String| text.starts_with("#!") || path.extension().is_some_and(|end| end == "sh" || end == "conf");
-    text(root, path).filter(is_script)
+    text(root, path).filter(is_one)
 }
 
 /// The stage of libvirt's words for an operation.
@@ -109,6 +132,27 @@ fn stage_of_name(name: &str) -> Option<Stage> {
         ("begin", Stage::Before),
     ];
     first(name, &WORDS)
+}
+
+/// The stage that the name of a function says.
+pub fn stage_of_function(name: &str) -> Option<Stage> {
+    const WORDS: [(&str, Stage); 12] = [
+        ("release", Stage::Restored),
+        ("revert", Stage::Restored),
+        ("restore", Stage::Restored),
+        ("teardown", Stage::Restored),
+        ("cleanup", Stage::Restored),
+        ("stop", Stage::Restored),
+        ("stopped", Stage::Restored),
+        ("end", Stage::Restored),
+        ("reattach", Stage::Restored),
+        ("reset", Stage::Restored),
+        ("prepare", Stage::Before),
+        ("started", Stage::Running),
+    ];
+    // A name such as `stop_display_manager` says what is stopped, not that the guest has.
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).count();
+    first(name, &WORDS).filter(|_| words <= 2 && !name.contains("display") && !name.contains("dm"))
 }
 
 fn first(text: &str, all: &[(&str, Stage)]) -> Option<Stage> {
@@ -140,10 +184,18 @@ mod tests {
             found("a", true),
             [("begin.sh".to_owned(), Stage::Before), ("revert.sh".to_owned(), Stage::Restored)]
         );
+        put("below/deep/unbind.sh");
+        put("notes/README");
+        let all_below = found("a", true);
+        assert!(all_below.contains(&("below/deep/unbind.sh".to_owned(), Stage::Restored)), "{all_below:?}");
         put("qemu.d/a/started/begin/x.sh");
         let running = [("qemu.d/a/started/begin/x.sh".to_owned(), Stage::Running)];
         assert_eq!(found("a", false), running);
         assert_eq!(found("b", false), []);
         assert_eq!(found("b", true), running);
+        // The domain's own count alone; if none is its own, all do.
+        put("qemu.d/c/release/end/y.sh");
+        assert_eq!(found("a", true), running);
+        assert_eq!(found("b", true).len(), 2);
     }
 }

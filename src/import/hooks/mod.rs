@@ -2,13 +2,17 @@
 //! line; settings become fields; what only the user knows needs the user.
 
 mod action;
+mod enter;
 mod find;
+mod other;
 mod outcome;
 mod programs;
 mod settings;
 mod shell;
+mod stages;
 mod tokens;
 mod units;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,8 +22,9 @@ use crate::import::context::Context;
 use crate::machine::{HostPlace, Tune};
 use crate::units::{Stage, printable_start};
 
+pub use enter::{enter, in_a_shell};
 pub use find::Scripts;
-use find::{Hook, MAX_SCRIPTS, stage_of};
+use find::{Hook, MAX_SCRIPTS};
 pub use shell::{Command, read as read_shell};
 
 /// Reads all hooks into the machine and the account.
@@ -38,18 +43,28 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
             }
             continue;
         }
+        if let Some(language) = other::language(&hook.text) {
+            other::read(cx, &hook, language);
+            continue;
+        }
         let script = shell::read(&hook.text, &mut variables);
         functions.extend(script.functions.iter().cloned());
-        let mut stage = hook.stage;
-        for command in &script.commands {
-            if command.control {
-                stage = stage_of(&command.words.join(" ")).unwrap_or(stage);
+        let stages = stages::of(&script, hook.stage);
+        for (command, stage) in script.commands.iter().zip(stages) {
+            if calls_others(&hook, command) {
+                let words = "it calls the scripts of `qemu.d`, which are read";
+                cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);
+                continue;
             }
             let other = called(command, scripts, stage)
                 .filter(|other| seen.len() < MAX_SCRIPTS && seen.insert(other.name.clone()));
             if other.is_some() || called_before(command, &seen) {
                 let words = "it calls a script that is read too";
                 cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);
+                if let Some(other) = &other {
+                    // A script that is sourced is known to the commands below.
+                    functions.extend(shell::read(&other.text, &mut variables).functions);
+                }
                 open.extend(other);
                 continue;
             }
@@ -57,6 +72,16 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
         }
     }
     in_one_word(cx);
+    if !scripts.named {
+        return;
+    }
+    for hook in find::below(scripts).iter().filter(|hook| !seen.contains(&hook.name)) {
+        let lines = (1..).zip(hook.text.lines().map(str::trim));
+        for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+            let words = "no hook of this domain calls this script";
+            cx.account.line(Verdict::LeftOut, &hook.name, number, &printable_start(line, 80), words);
+        }
+    }
 }
 
 /// Scripts that keep all of the host's work off the vCPUs' CPUs, and its CPUs awake, mean what `tune: Desktop` does.
@@ -77,26 +102,13 @@ fn in_one_word(cx: &mut Context) {
     );
 }
 
-/// Enters what becomes of a command, or of those that it hands to a shell.
-pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[String], stage: Stage) {
-    if let Some(inner) = in_a_shell(command) {
-        let script = shell::read(inner, &mut BTreeMap::new());
-        for below in script.commands {
-            let outcome::Outcome(verdict, words) = action::of(cx, &below, functions, stage);
-            cx.account.line(verdict, file, command.line, &below.shown(), &words);
-        }
-        return;
-    }
-    let outcome::Outcome(verdict, words) = action::of(cx, command, functions, stage);
-    cx.account.line(verdict, file, command.line, &command.shown(), &words);
-}
-
-/// What `sh -c` is given, or `su USER -c`.
-fn in_a_shell(command: &Command) -> Option<&str> {
-    let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash" | "su")))?;
-    let leading = command.words[..place].iter().all(|word| matches!(word.as_str(), "sudo" | "exec" | "nohup" | "doas"));
-    let option = command.words[place..].iter().position(|word| word == "-c").filter(|option| *option <= 3)?;
-    command.words.get(place + option + 1).map(String::as_str).filter(|_| leading && !command.control)
+/// Whether it is a line of the script that calls all others by the operation's name.
+fn calls_others(hook: &Hook, command: &Command) -> bool {
+    let is_path = |word: &String| {
+        word.contains("HOOKPATH") || word.contains("qemu.d/$") || word.trim_matches('"').starts_with("$f")
+    };
+    let calls = hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH");
+    calls && !command.control && command.words.iter().take(2).any(is_path)
 }
 
 /// Whether it is the script that calls all others by the operation's name, which many copied.
@@ -109,15 +121,21 @@ fn is_dispatcher(hook: &Hook) -> bool {
 /// A script that a command calls, if this host has it, or the folder of hooks has one of its name.
 fn called(command: &Command, scripts: &Scripts, stage: Stage) -> Option<Hook> {
     let word = script_word(command)?;
-    let here = scripts.host.and_then(|root| find::script(root, Path::new(word)));
-    let beside = || find::script(scripts.root, &scripts.folder.join(Path::new(word).file_name()?));
-    let text = here.or_else(beside)?;
-    Some(Hook { name: word.to_owned(), text, stage })
+    // The folder's own, by its name there, is what the report is about.
+    let name = Path::new(word).file_name()?.to_str()?;
+    if let Some(text) = find::script(scripts.root, &scripts.folder.join(name)) {
+        return Some(Hook { name: name.to_owned(), text, stage });
+    }
+    let root = scripts.host.filter(|_| word.starts_with('/'))?;
+    Some(Hook { name: word.to_owned(), text: find::script(root, Path::new(word))?, stage })
 }
 
 fn called_before(command: &Command, seen: &BTreeSet<String>) -> bool {
-    script_word(command)
-        .is_some_and(|word| seen.contains(word) || seen.iter().any(|name| word.ends_with(&format!("/hooks/{name}"))))
+    script_word(command).is_some_and(|word| {
+        seen.contains(word)
+            || seen.contains(word.rsplit('/').next().unwrap_or(word))
+            || seen.iter().any(|name| word.ends_with(&format!("/hooks/{name}")))
+    })
 }
 
 /// The path of a script that a command starts or sources.
@@ -127,5 +145,6 @@ fn script_word(command: &Command) -> Option<&str> {
         .iter()
         .take_while(|word| matches!(word.as_str(), "source" | "." | "bash" | "sh" | "sudo" | "exec"))
         .count();
-    command.words.get(skip).map(String::as_str).filter(|word| word.starts_with('/') && !command.control)
+    let is_path = |word: &&str| word.starts_with('/') || word.starts_with("./");
+    command.words.get(skip).map(String::as_str).filter(|word| is_path(word) && !command.control)
 }

@@ -130,7 +130,8 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         }
         "set" | "exec" | "shopt" | "export" | "local" | "declare" | "typeset" | "readonly" | "unset" | "trap"
         | "source" | "." | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd"
-        | "let" | "mapfile" | "getopts" | "alias" | "hash" => {
+        | "let" | "mapfile" | "readarray" | "disown" | "jobs" | "bg" | "fg" | "times" | "enable" | "setopt"
+        | "emulate" | "autoload" | "getopts" | "alias" | "hash" => {
             left("the shell's own; scripts that are sourced are read too")
         }
         "echo" | "printf" | "cat" | "grep" | "egrep" | "awk" | "gawk" | "sed" | "cut" | "tr" | "head" | "tail"
@@ -138,7 +139,9 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         | "pgrep" | "ps" | "readlink" | "realpath" | "basename" | "dirname" | "seq" | "whoami" | "who" | "id"
         | "hostname" | "uname" | "test" | "expr" | "bc" | "xargs" | "logger" | "journalctl" | "which" | "type"
         | "stat" | "nproc" | "lsof" | "xmllint" | "free" | "df" | "true" | "false" | "tty" | "uptime" | "sync"
-        | "numfmt" | "jq" | "numactl" => left(LOOKS),
+        | "numfmt" | "jq" | "numactl" | "pidof" | "time" | "clear" | "tput" | "wall" | "env" | "printenv"
+        | "md5sum" | "sha256sum" | "cmp" | "diff" | "column" | "paste" | "xxd" | "hexdump" | "od" | "yes"
+        | "systemd-cat" => left(LOOKS),
         // A descriptor's number, before `>`.
         _ if program.parse::<u32>().is_ok() => left("the shell's own; scripts that are sourced are read too"),
         _ => None,
@@ -181,9 +184,11 @@ fn firmware(cx: &mut Context, arguments: &[&str]) -> Option<Outcome> {
 fn modules(arguments: &[&str]) -> Option<Outcome> {
     let mut found = None;
     for name in arguments.iter().filter(|word| !word.starts_with('-') && !word.contains('=')) {
-        let name = name.replace('-', "_");
+        let name = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".ko").replace('-', "_");
         found = match name.as_str() {
             _ if name.starts_with("vfio") || name == "kvm" || name.starts_with("kvm_") => done(VFIO),
+            "vendor_reset" => left("vendor-reset is the host's to load at each boot: /etc/modules-load.d"),
+            "i2c_dev" | "i2c_piix4" | "i2c_i801" => left("the host's own; no guest needs it"),
             "kvmfr" => left("kvmfr is the host's to load at each boot: /etc/modules-load.d"),
             _ if MODULES.contains(&name.as_str()) || name.starts_with("snd_") || name.contains('$') => done(DRIVERS),
             "loop" | "tun" | "tap" | "vhost" | "vhost_net" | "macvtap" | "br_netfilter" => {
@@ -218,6 +223,9 @@ fn ended(cx: &mut Context, program: &str, arguments: &[&str]) -> Option<Outcome>
     if program == "loginctl" {
         let ends = arguments.iter().any(|word| word.starts_with("terminate") || word.starts_with("kill"));
         return if ends { done("sessions on the card end with their display manager") } else { left("it only looks") };
+    }
+    if arguments.iter().any(|word| word.contains("qemu")) {
+        return done("`vfio-run stop` ends the guest, by force with `--force`");
     }
     if arguments.iter().any(|word| {
         ["looking-glass", "scream", "barrier", "synergy", "input-leap"].iter().any(|name| word.contains(name))

@@ -27,6 +27,8 @@ pub struct Command {
     pub piped: bool,
     /// What the command before it has given it, if that was `echo`.
     pub input: Option<String>,
+    /// The function that it is a part of.
+    pub function: Option<String>,
     /// Whether it only leads to others: `if`, `then`, a label of `case`.
     pub control: bool,
 }
@@ -34,7 +36,7 @@ pub struct Command {
 impl Command {
     /// The command as one line.
     pub fn shown(&self) -> String {
-        let mut text = self.words.join(" ");
+        let mut text = self.words.join(" ").replace(SPLIT, " ");
         if let Some(output) = &self.output {
             text.push_str(&format!(" > {output}"));
         }
@@ -49,6 +51,12 @@ pub struct Script {
     pub commands: Vec<Command>,
     /// Names of its functions.
     pub functions: Vec<String>,
+    /// How many `if` and `case` are open while it is read.
+    conditions: usize,
+    /// How many braces are open while it is read.
+    braces: usize,
+    /// The function that is open while it is read, and how many braces were open before it.
+    open: Option<(String, usize)>,
 }
 
 /// Words after which a command follows.
@@ -70,9 +78,9 @@ pub fn read(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
                 Token::Word(word) if words.len() < MAX_WORDS => words.push(word),
                 Token::Close | Token::Over => {
                     let text = words.join(&SPLIT.to_string());
-                    assign(variables, name, &text);
-                    command.words = vec![format!("{name}(…)")];
-                    command.lines = vec![command.line];
+                    assign(variables, name, &text, false);
+                    command.words.push(format!("{name}(…)"));
+                    command.lines.push(command.line);
                     array = None;
                 }
                 _ => {}
@@ -96,11 +104,15 @@ pub fn read(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
                 command.output = Some(file);
             }
             Token::Open if command.words.len() == 1 && reader.take(')') => {
-                script.functions.append(&mut command.words);
-                command.lines.clear();
+                script.functions.push(command.words[0].clone());
+                script.open = Some((command.words[0].clone(), script.braces));
+                command.words[0].push_str("()");
+                end(&mut script, &mut command, variables, false, true);
             }
-            Token::Open if command.words.len() == 1 && command.words[0].ends_with('=') => {
-                array = Some((command.words[0].clone(), Vec::new()));
+            Token::Open if is_array(&command.words) => {
+                let name = command.words.pop().unwrap_or_default();
+                command.lines.pop();
+                array = Some((name, Vec::new()));
             }
             Token::Open => {
                 depth += 1;
@@ -122,6 +134,15 @@ pub fn read(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
     script
 }
 
+/// Words that give variables of a shell's values: `export NAME=VALUE`.
+const DECLARES: [&str; 5] = ["local", "export", "declare", "typeset", "readonly"];
+
+/// Whether an array follows: `NAME=(`, also after `local -a`.
+fn is_array(words: &[String]) -> bool {
+    let declares = words.len() == 1 || words.first().is_some_and(|word| DECLARES.contains(&word.as_str()));
+    declares && words.last().is_some_and(|word| word.ends_with('='))
+}
+
 /// Ends a command: takes leading words away, and keeps assignments.
 fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<String, String>, piped: bool, label: bool) {
     let mut done = std::mem::take(command);
@@ -129,6 +150,30 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
         return;
     }
     done.piped = piped;
+    if label {
+        // `a|b)` is one label.
+        let before = script.commands.iter_mut().rev().take_while(|before| before.piped && before.line == done.line);
+        before.for_each(|before| before.control = true);
+    }
+    // What is assigned if something holds counts only if nothing else is known.
+    let tested = script.commands.last().is_some_and(|before| {
+        before.line == done.line
+            && before.words.last().is_some_and(|word| word == "]]" || word == "]" || word.starts_with("(("))
+    });
+    let opens = |word: &String| word == "if" || word == "case";
+    script.conditions += done.words.iter().take(2).filter(|word| opens(word)).count();
+    if done.words.first().is_some_and(|word| word == "fi" || word == "esac") {
+        script.conditions = script.conditions.saturating_sub(1);
+    }
+    let opens_brace = done.words.iter().any(|word| word == "{");
+    script.braces += usize::from(opens_brace);
+    done.function = script.open.as_ref().map(|(name, _)| name.clone());
+    if done.words.iter().any(|word| word == "}") {
+        script.braces = script.braces.saturating_sub(1);
+        let closed = script.open.take_if(|(_, before)| script.braces <= *before);
+        drop(closed);
+    }
+    let only_if = tested || script.conditions > 0;
     let leading = done.words.iter().take_while(|word| LEADS.contains(&word.as_str())).count();
     let shown = done.words.clone();
     done.words.drain(..leading);
@@ -140,7 +185,9 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
             done.control = true;
         }
         Some("function") => {
-            script.functions.extend(done.words.get(1).map(|name| name.trim_end_matches("()").to_owned()));
+            let name = done.words.get(1).map(|name| name.trim_end_matches("()").to_owned());
+            script.open = name.clone().map(|name| (name, script.braces.saturating_sub(usize::from(opens_brace))));
+            script.functions.extend(name);
             done.control = true;
         }
         Some("for" | "select") => {
@@ -158,11 +205,17 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
         Some(word) if label || word.starts_with("((") => done.control = true,
         Some(_) => {}
     }
+    if done.words.first().is_some_and(|word| DECLARES.contains(&word.as_str())) {
+        for (name, value) in done.words.iter().filter_map(|word| assignment(word)).filter(|(_, value)| value != "(…)")
+        {
+            assign(variables, &name, &value.replace(SPLIT, " "), only_if);
+        }
+    }
     while let Some((name, value)) = done.words.first().and_then(|word| assignment(word)) {
         let alone = done.words.len() == 1;
         // An array was kept when it was read.
         if value != "(…)" {
-            assign(variables, &name, &value.replace(SPLIT, " "));
+            assign(variables, &name, &value.replace(SPLIT, " "), only_if);
         }
         if alone {
             done.control = true;
@@ -190,10 +243,13 @@ fn assignment(word: &str) -> Option<(String, String)> {
     is_name.then(|| (format!("{name}="), value.to_owned()))
 }
 
-/// Keeps a value; `+=` adds to the one before.
-fn assign(variables: &mut BTreeMap<String, String>, name: &str, value: &str) {
+/// Keeps a value; `+=` adds to the one before. `only_if`: another that is known stays.
+fn assign(variables: &mut BTreeMap<String, String>, name: &str, value: &str, only_if: bool) {
     let plain = name.trim_end_matches(['=', '+']);
     let kept = variables.entry(plain.to_owned()).or_default();
+    if only_if && !name.ends_with("+=") && !kept.is_empty() {
+        return;
+    }
     if !name.ends_with("+=") {
         kept.clear();
     } else if !kept.is_empty() && (kept.contains(SPLIT) || value.contains(SPLIT)) {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::values;
+
 /// What stands between the words that a variable's value has.
 pub const SPLIT: char = '\u{1}';
 
@@ -135,7 +137,13 @@ impl Reader {
                         return token;
                     }
                 }
-                Some(_) => return Token::Word(self.word(variables)),
+                Some(first) => {
+                    let word = self.word(variables);
+                    // What is nothing is no word, unless it is in quotes.
+                    if !(word.is_empty() && matches!(first, '$' | '`')) {
+                        return Token::Word(word);
+                    }
+                }
             }
         }
     }
@@ -215,7 +223,11 @@ impl Reader {
                             '$' | '`' => self.expand(&mut word, variables, true),
                             '\\' => {
                                 self.next();
-                                self.next().into_iter().for_each(|c| push(&mut word, c));
+                                match self.next() {
+                                    Some('\n') | None => {}
+                                    Some(c @ ('$' | '`' | '"' | '\\')) => push(&mut word, c),
+                                    Some(c) => ['\\', c].into_iter().for_each(|c| push(&mut word, c)),
+                                }
                             }
                             _ => {
                                 self.next();
@@ -256,10 +268,11 @@ impl Reader {
             }
         }
         let written: String = self.chars[start..self.at.min(self.chars.len())].iter().collect();
-        let name = written.trim_start_matches('$').trim_matches(['{', '}']);
-        let name = name.strip_suffix("[@]").or(name.strip_suffix("[*]")).unwrap_or(name);
-        match variables.get(name) {
-            Some(value) if !quoted => value.chars().for_each(|c| push(word, if c.is_whitespace() { SPLIT } else { c })),
+        match values::of(&written, variables).as_deref() {
+            // What a shell would compute may have blanks of its own.
+            Some(value) if !quoted && !value.contains(['`', '(']) => {
+                value.chars().for_each(|c| push(word, if c.is_whitespace() { SPLIT } else { c }));
+            }
             Some(value) => value.chars().for_each(|c| push(word, c)),
             None => written.chars().for_each(|c| push(word, c)),
         }

@@ -21,8 +21,8 @@ pub struct Fault {
     below: &'static str,
 }
 
-/// The fault for a change, as the plan has it; none for one that does nothing to the host.
-fn fault(change: &Value) -> Result<Option<Fault>> {
+/// The fault for a change, as the plan has it; none for one that does nothing to this host.
+fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
     let (kind, what) = change.as_object().and_then(|fields| fields.iter().next()).context("a change of no kind")?;
     let text = |field: &str| what[field].as_str().unwrap_or_default().to_owned();
     // A file that can be read as ever and cannot be written.
@@ -33,15 +33,19 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
         below: "",
     };
     Ok(Some(match kind.as_str() {
+        "write" if has(desk, &text("path"), &text("value"))? => return Ok(None),
         "write" => read_only(text("path")),
         // The last of its files, so that it has the others to undo.
         "writes" => {
             let files = what["files"].as_array().map(Vec::as_slice).unwrap_or_default();
-            // Of interrupts some are not moved by the kernel's own decision, and may fail.
-            let must =
-                files.iter().rev().find(|file| !file["path"].as_str().is_some_and(|path| path.contains("/irq/")));
-            let file = must.or(files.last()).context("a change of no files")?;
-            read_only(file["path"].as_str().unwrap_or_default().to_owned())
+            let of = |file: &Value, field: &str| file[field].as_str().unwrap_or_default().to_owned();
+            // Of interrupts some are not moved by the kernel's own decision, and may fail. What says it already is not written.
+            for file in files.iter().rev().filter(|file| !of(file, "path").contains("/irq/")) {
+                if !has(desk, &of(file, "path"), &of(file, "value"))? {
+                    return Ok(Some(read_only(of(file, "path"))));
+                }
+            }
+            return Ok(None);
         }
         "huge_pages" => {
             read_only(format!("/sys/devices/system/node/node{}/hugepages/hugepages-2048kB/nr_hugepages", what["node"]))
@@ -77,6 +81,12 @@ fn fault(change: &Value) -> Result<Option<Fault>> {
         "revive" | "kernel_threads" | "own_slice" => return Ok(None),
         _ => bail!("no fault is known for {change}; add one"),
     }))
+}
+
+/// Whether a file of the host's says so already, or is not there.
+fn has(desk: &Desk, path: &str, value: &str) -> Result<bool> {
+    let found = desk.lab.run(&format!("cat {path}"))?;
+    Ok(found.status != 0 || found.stdout.trim_end() == value)
 }
 
 #[test]
@@ -116,7 +126,7 @@ pub fn faults(desk: &Desk) -> Result<Vec<Fault>> {
     let changes = plan["changes"].as_array().context("a plan without changes")?;
     let mut faults: Vec<Fault> = Vec::new();
     for planned in changes {
-        faults.extend(fault(&planned["change"])?);
+        faults.extend(fault(desk, &planned["change"])?);
     }
     Ok(faults)
 }

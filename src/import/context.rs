@@ -25,7 +25,7 @@ pub struct Context<'r> {
     /// The host, for what only it can tell; `None` if the domain is of another.
     pub root: Option<&'r Root>,
     /// The same host, if it is the one that the domain is of: it has every PCI function that the domain passes through.
-    pub home: Option<&'r Root>,
+    pub own_host: Option<&'r Root>,
 }
 
 impl Context<'_> {

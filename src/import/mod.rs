@@ -87,7 +87,7 @@ pub fn domain(text: &str, beside: Beside) -> Result<Imported, Unreadable> {
         key_file: key_file(beside.path),
         numa_nodes: 0,
         root: beside.root,
-        home: beside.root.filter(|root| domain::is_of(element, root)),
+        own_host: beside.root.filter(|root| domain::is_of(element, root)),
     };
     domain::read(&mut cx, element);
     if let Some(scripts) = beside.hooks {
@@ -113,7 +113,7 @@ pub fn script(text: &str, file: &str, beside: Beside) -> Result<Imported, Unread
         key_file: key_file(beside.path),
         numa_nodes: 0,
         root: beside.root,
-        home: None,
+        own_host: None,
     };
     // What QEMU has if nobody says it.
     cx.machine.firmware = Firmware::Bios;

@@ -269,7 +269,7 @@ fn smbios(state: &mut State, members: &Members) -> Option<Became> {
 /// The window of OVMF for large cards.
 fn window(cx: &mut Context, value: &str) -> Option<Became> {
     // The plan reads how much that is from the cards, which are here.
-    let home = cx.home.is_some();
+    let home = cx.own_host.is_some();
     let members = Members::parse(value)?;
     let name = members.get("name").or(members.driver())?;
     if name != "opt/ovmf/X-PciMmio64Mb" && name != "opt/ovmf/X-PciMmio64" {

@@ -86,7 +86,7 @@ fn pci(cx: &mut Context, node: Node) -> Option<Function> {
     cx.done(source, &["writeFiltering"], "QEMU decides it");
     cx.left(source, &["startupPolicy"], "a device that is missing is told before the start");
     let mut device = PciDevice::at(address.into());
-    device.expect = cx.home.and_then(|root| ids(root, address));
+    device.expect = cx.own_host.and_then(|root| ids(root, address));
     if let Some(rom) = child(node, "rom") {
         let file = rom.attribute("file");
         device.rom = file.map(Into::into);

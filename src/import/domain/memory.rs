@@ -80,7 +80,7 @@ fn round(cx: &mut Context, node: Node, written: Size) {
 fn backing(cx: &mut Context, root: Node) {
     let Some(backing) = child(root, "memoryBacking") else { return };
     if let Some(huge) = child(backing, "hugepages") {
-        let page = child(huge, "page").and_then(|page| size_attribute(page)).or_else(|| usual_page(cx.home?));
+        let page = child(huge, "page").and_then(|page| size_attribute(page)).or_else(|| usual_page(cx.own_host?));
         cx.machine.memory.pages = Pages::Huge(page.unwrap_or(Size::bytes(2 * Size::MIB)));
         cx.taken(huge, &[TEXT], "vfio-run reserves the huge pages for the run, so nothing else need do it");
         if let Some(page) = child(huge, "page") {

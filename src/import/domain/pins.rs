@@ -29,7 +29,7 @@ pub fn read(cx: &mut Context, root: Node) {
         pins.insert(vcpu, set);
         nodes.push(node);
     }
-    let cores = cx.home.map(cores::all).unwrap_or_default();
+    let cores = cx.own_host.map(cores::all).unwrap_or_default();
     if !nodes.is_empty() {
         let better = cores::better(&cores, &union(pins.values()), threads(root));
         vcpus(cx, &nodes, &pins, better);

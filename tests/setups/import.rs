@@ -67,7 +67,8 @@ fn imported(name: &str, home: Option<&Root>) -> Imported {
     let (everything, hooks) = (Root::new("/"), file(name, "hooks"));
     let scripts = Scripts { root: &everything, folder: &hooks, named: true, host: None };
     let hooks = hooks.exists().then_some(scripts);
-    import::domain(&domain, Beside { root: home, home: None, hooks, path: Path::new("/machines/imported.ron") }).unwrap()
+    import::domain(&domain, Beside { root: home, home: None, hooks, path: Path::new("/machines/imported.ron") })
+        .unwrap()
 }
 
 fn read(name: &str, text: &str) -> Machine {

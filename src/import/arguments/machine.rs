@@ -56,7 +56,7 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
                 machine.cpu.idle = Some(Idle::Guest);
             }
             // Memory is locked by devices that are passed through.
-            machine.memory.lock = members.on("mem-lock") == Some(true) && state.functions.is_empty();
+            machine.memory.lock |= members.on("mem-lock") == Some(true) && state.functions.is_empty();
             Became::taken()
         }
         "mem-path" if value.contains("huge") => {

@@ -113,6 +113,8 @@ const PARAMETERS: &[&str] = &[
     "rcutree.",
     "rd.driver.blacklist",
     "rd.driver.pre",
+    "reboot",
+    "swiotlb",
     "skew_tick",
     "split_lock_detect",
     "systemd.unified_cgroup_hierarchy",
@@ -144,6 +146,15 @@ pub fn shown(place: &str, text: &str, stand_ins: &mut StandIns) -> Option<String
     if KERNEL_WORDS.contains(&place) {
         let words: Vec<String> = text.split(' ').map(|word| kernel_word(word, stand_ins)).collect();
         return Some(words.join(" "));
+    }
+    // What this program says of a use, with a name in it.
+    if place.ends_with(".uses[]")
+        && let Some((phrase, name)) = text.split_once('(')
+    {
+        return Some(match phrase {
+            "default route " => format!("{phrase}({})", stand_ins.of(name.trim_end_matches(')'))),
+            _ => format!("{} ({name}", stand_ins.of(phrase.trim_end())),
+        });
     }
     // A command that the program itself knows.
     if place.starts_with(".boot") {
@@ -186,7 +197,7 @@ fn release(text: &str, stand_ins: &mut StandIns) -> String {
     ];
     let known = |part: &str| {
         let word = part.trim_matches(|c: char| c.is_ascii_digit() || c == '+');
-        word.is_empty() || NAMES.contains(&word)
+        word.len() < 2 || NAMES.contains(&word)
     };
     let parts: Vec<String> = text
         .split('-')

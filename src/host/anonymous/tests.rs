@@ -76,7 +76,12 @@ fn with_secrets() -> Host {
     let has_nodes =
         |function: &&mut Value| function["details"]["nodes"].as_array().is_some_and(|nodes| nodes.len() > 1);
     let details = &mut functions.iter_mut().find(has_nodes).unwrap()["details"];
-    details["uses"] = json!(["/home/annabel/tax-returns", "/dev/mapper/crypt-tax-returns"]);
+    details["uses"] = json!([
+        "/home/annabel/tax-returns",
+        "/dev/mapper/crypt-tax-returns",
+        "default route (annabels-secret-network)",
+        "/dev/crypt-tax-returns (claimed: ZFS)"
+    ]);
     details["nodes"][0]["path"] = json!("/dev/disk/by-id/wwn-0x5002538e40b0c1d2");
     details["nodes"][1]["path"] = json!("/dev/dri/card0");
     let irq = json!({ "number": 30, "actions": "annabels-secret-network-rx-0", "cpus": "0" });
@@ -106,6 +111,8 @@ fn no_secret_comes_through() {
         "/dev/dri/card0",
         "05ac:12a8",
         "6.12.5-",
+        "\"default route (name-",
+        " (claimed: ZFS)",
         "/user.slice/user-1000.slice",
     ] {
         assert!(after.contains(word), "{word} is gone:\n{after}");

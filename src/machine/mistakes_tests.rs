@@ -12,7 +12,7 @@ fn refused(text: &str) -> Refused {
 fn help(field: &str) -> String {
     let refused = refused(&format!("(guest: Linux, memory: (size: \"1 GiB\"),\n{field})"));
     assert_eq!(refused.line(), Some(2), "{field}: {refused}");
-    refused.help.or(refused.allowed).unwrap_or_default()
+    refused.help.or(refused.allowed.map(String::from)).unwrap_or_default()
 }
 
 #[track_caller]

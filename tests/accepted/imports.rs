@@ -210,16 +210,17 @@ fn firmware(plan: &mut Plan, folder: &Path) {
     }
     let copies = plan.keep.iter().filter_map(|keep| match keep {
         Keep::Copy { to, .. } => Some(to.clone()),
-        Keep::Folder(_) => None,
+        Keep::Folder(_) | Keep::Image { .. } => None,
     });
     let stores: Vec<PathBuf> = copies.collect();
     for descriptor in &mut plan.descriptors {
         let Inherited::File(opened) = &mut descriptor.what else { continue };
         let name = opened.path.to_string_lossy().to_uppercase();
-        if (name.contains("OVMF") || name.ends_with(".FD")) && !stores.contains(&opened.path) {
-            if let Some(other) = of(&opened.path, "OVMF_CODE_4M.secboot.fd") {
-                opened.path = other;
-            }
+        if (name.contains("OVMF") || name.ends_with(".FD"))
+            && !stores.contains(&opened.path)
+            && let Some(other) = of(&opened.path, "OVMF_CODE_4M.secboot.fd")
+        {
+            opened.path = other;
         }
     }
 }

@@ -220,7 +220,7 @@ fn missing(root: &Root, full: &Path, fact: FileFact) -> FileFact {
     if !root.is_real() {
         return fact;
     }
-    let room = statvfs(folder).ok().map(|free| u64::from(free.blocks_available()) * free.fragment_size());
+    let room = statvfs(folder).ok().map(|free| free.blocks_available() * free.fragment_size());
     let unwritable = refused(folder, Access::WRITE_OK | Access::EXEC_OK);
     // A file without a name, which is gone when it is closed.
     let with = |flags: i32| OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE | flags).open(folder);

@@ -22,7 +22,7 @@ pub struct Refused {
     #[serde(flatten)]
     pub place: Option<Box<Place>>,
     /// What is allowed there.
-    pub allowed: Option<String>,
+    pub allowed: Option<Box<str>>,
     /// How to mend it.
     pub help: Option<String>,
     /// What else is wrong in the file, in its order, as far as that can be told beside the first.
@@ -84,7 +84,7 @@ impl Refused {
 
     /// Says what is allowed.
     pub(super) fn allowed(mut self, allowed: impl Into<String>) -> Self {
-        self.allowed = Some(brief(&allowed.into()));
+        self.allowed = Some(brief(&allowed.into()).into());
         self
     }
 
@@ -117,7 +117,7 @@ impl fmt::Display for Refused {
             indent = place.line.to_string().len() + 1;
             write!(f, "\n{place}")?;
         }
-        for (name, text) in [("allowed", &self.allowed), ("help", &self.help)] {
+        for (name, text) in [("allowed", self.allowed.as_deref()), ("help", self.help.as_deref())] {
             if let Some(text) = text {
                 write!(f, "\n{:indent$}= {name}: {text}", "")?;
             }

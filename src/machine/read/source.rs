@@ -148,7 +148,7 @@ fn valid(path: &Path, text: &str, lines: &Lines, name: Option<String>) -> Result
 fn parse_machine(path: &Path, text: &str, lines: &Lines) -> Result<Machine, Refused> {
     let first = match deserialized(path, text, text, lines) {
         Ok(machine) => return Ok(machine),
-        Err(Unread { refused, .. }) if refused.place.is_none() => return Err(refused),
+        Err(Unread { refused, .. }) if refused.place.is_none() => return Err(*refused),
         Err(unread) => unread,
     };
     let (mut also, mut without): (Vec<Refused>, _) = (Vec::new(), text.to_owned());
@@ -160,17 +160,17 @@ fn parse_machine(path: &Path, text: &str, lines: &Lines) -> Result<Machine, Refu
             // Another kind of error may be the fault of what was taken out.
             Err(Unread { mut refused, value: Some(value) }) => {
                 // A list of fields is told once.
-                if also.iter().chain([&first.refused]).any(|told| told.allowed == refused.allowed) {
+                if also.iter().chain([&*first.refused]).any(|told| told.allowed == refused.allowed) {
                     refused.allowed = None;
                 }
-                also.push(refused);
+                also.push(*refused);
                 at = Some(value);
             }
             _ => break,
         }
     }
     also.sort_by_key(|refused| (refused.line(), refused.column()));
-    Err(Refused { also, ..first.refused })
+    Err(Refused { also, ..*first.refused })
 }
 
 /// Puts blanks in place of an entry and the comma behind it, so that all else stays where it is.
@@ -184,7 +184,7 @@ fn blank(text: &mut String, entry: Span) {
 
 /// Why a machine could not be read.
 struct Unread {
-    refused: Refused,
+    refused: Box<Refused>,
     /// The entry that is wrong in itself, if the rest can be read without it.
     value: Option<Span>,
 }
@@ -196,7 +196,7 @@ fn deserialized(path: &Path, text: &str, read: &str, lines: &Lines) -> Result<Ma
         ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_VARIANT_NEWTYPES);
     let completed = Completed::new(read, lines);
     let explain = Explain { path, text, completed: &completed, lines };
-    let of_text = |error: &SpannedError| Unread { refused: explain.error(error, None), value: None };
+    let of_text = |error: &SpannedError| Unread { refused: Box::new(explain.error(error, None)), value: None };
     let mut reader =
         ron::Deserializer::from_str_with_options(&completed.text, &options).map_err(|error| of_text(&error))?;
     let machine = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -204,7 +204,7 @@ fn deserialized(path: &Path, text: &str, read: &str, lines: &Lines) -> Result<Ma
         let refused = explain.error(&spanned, Some(error.path()));
         let field = refused.place.as_ref().and_then(|place| place.field.as_deref());
         let value = field.filter(|_| is_of_a_value(&spanned.code)).and_then(|field| lines.entry(read, field));
-        Unread { refused, value }
+        Unread { refused: Box::new(refused), value }
     })?;
     reader.end().map_err(|error| of_text(&reader.span_error(error)))?;
     Ok(machine)

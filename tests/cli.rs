@@ -473,5 +473,29 @@ fn a_check_can_try_the_command_line_and_makes_nothing() {
         let found = tried["findings"].as_array().unwrap().iter().find(|finding| finding["key"] == "qemu.accepts");
         assert!(found.unwrap()["detail"].as_str().unwrap().contains("nonsense"), "{tried:#}");
         assert_eq!(tried["go"], false);
+        // Logs are of starts.
+        assert_eq!(world.log(), "");
+    });
+}
+
+#[test]
+fn an_interrupted_check_says_so_and_not_that_the_machine_cannot_start() {
+    each(|world| {
+        let tries = world.path("tries");
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *id=qmp-tools*) echo > {}; exec tail -f /dev/null;; esac\nexec {} \"$@\"\n",
+            tries.display(),
+            world.qemu().display()
+        );
+        let slow = world.file("qemu-system-x86_64", script);
+        std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        world.file("tries", "");
+        let machine = world.machine(&format!("serial: Socket, qemu: {slow:?}"));
+        let check = world.start(world.command(&["check", "--try", machine.to_str().unwrap()]));
+        launcher::wait_for("the trial", || std::fs::read(&tries).is_ok_and(|text| !text.is_empty()).then_some(()));
+        check.signal(nix::sys::signal::Signal::SIGINT);
+        let ended = check.ended().with(1);
+        assert!(ended.err.contains("the check was interrupted: SIGINT came"), "{ended:?}");
+        assert!(!ended.out.contains("cannot start") && !world.run_dir().exists(), "{ended:?}");
     });
 }

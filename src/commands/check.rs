@@ -6,7 +6,7 @@ use super::shared::outcome::block_on;
 use super::shared::planned;
 use crate::cli::{CheckArgs, OutputArgs};
 use crate::plan::{Finding, Plan, Severity, Verdict};
-use crate::run::{LastFailure, Lock, Owner};
+use crate::run::{Asked, LastFailure, Lock, Owner};
 use crate::units::exit;
 use crate::{report, run};
 
@@ -14,7 +14,7 @@ use crate::{report, run};
 pub fn check(args: &CheckArgs, output: OutputArgs) -> Result<u8> {
     let mut plan = planned::plan(&args.file, None)?;
     if args.try_qemu && planned::blockers(&plan).next().is_none() {
-        let tried = tried(&plan);
+        let tried = tried(&plan)?;
         plan.findings.push(tried);
     }
     let blocked = planned::blockers(&plan).count();
@@ -45,17 +45,15 @@ pub fn check(args: &CheckArgs, output: OutputArgs) -> Result<u8> {
     Ok(if blocked == 0 { exit::OK } else { exit::REFUSED })
 }
 
-/// What QEMU says of the machine's command line.
-fn tried(plan: &Plan) -> Finding {
-    let (ok, detail, remedy) = match block_on(run::try_out(plan, &planned::root())) {
-        Ok(()) => (Verdict::Yes, "QEMU accepts the machine's command line".to_owned(), None),
-        Err(error) => {
-            let remedy = format!("{} has all that QEMU said", plan.paths.log.display());
-            (Verdict::No, format!("the trial failed: {error:#}"), Some(remedy))
-        }
+/// What QEMU says of the machine's command line; an error if a signal came before it did, which says nothing of the machine.
+fn tried(plan: &Plan) -> Result<Finding> {
+    let (ok, detail) = match block_on(run::try_out(plan, &planned::root())) {
+        Ok(()) => (Verdict::Yes, "QEMU accepts the machine's command line".to_owned()),
+        Err(error) if error.is::<Asked>() => return Err(error.context("the check was interrupted")),
+        Err(error) => (Verdict::No, format!("the trial failed: {error:#}")),
     };
     let key = "qemu.accepts".to_owned();
-    Finding { key, severity: Severity::Hard, ok, detail, remedy, origin: None, place: None }
+    Ok(Finding { key, severity: Severity::Hard, ok, detail, remedy: None, origin: None, place: None })
 }
 
 /// Go or no-go, in a sentence.

@@ -176,6 +176,71 @@ fn a_word_of_others_or_a_switch_leads_to_the_value() {
 }
 
 #[test]
+fn a_list_or_an_entry_that_is_wrong_as_a_whole_is_told_once() {
+    for (field, expected) in [
+        ("cpu: (pin: [0, 1])", "write `\"0,1\"` in place of the list"),
+        ("cpu: (pin: [(0, 4), (1, 5)])", "write `[\"4\", \"5\"]`: the first entry is that of vCPU 0"),
+        ("usb: [(vendor: 0x046d, product: 0xc52b)]", "write `\"046d:c52b\"` in place of the parentheses"),
+        ("usb: [(vendor_id: \"46d\", product_id: \"c52b\")]", "write `\"046d:c52b\"` in place of the parentheses"),
+    ] {
+        let refused = refused(&format!("(guest: Linux, memory: (size: \"1 GiB\"), {field})"));
+        assert_eq!(refused.help.as_deref(), Some(expected), "{field}: {refused}");
+        assert!(refused.also.is_empty(), "{field}: {refused}");
+    }
+}
+
+#[test]
+fn what_other_programs_have_leads_the_right_way() {
+    let explained = |field: &str, snippet: &str| format!("write `{snippet}`; `vfio-run help {field}` explains it");
+    for (written, field) in [
+        ("boot: \"cd\"", "disks.boot"),
+        ("boot_order: \"cd\"", "disks.boot"),
+        ("graphics: Vnc", "display"),
+        ("spice_port: 5900", "display"),
+        ("vga: \"qxl\"", "video"),
+        ("hostpci0: \"01:00\"", "pci"),
+        ("net0: \"virtio\"", "networks.backend"),
+        ("scsi0: \"local:vm\"", "disks.file"),
+        ("disk_img: \"x\"", "disks.file"),
+        ("mem_limit: \"4g\"", "memory.size"),
+        ("ports: [\"80:80\"]", "networks.forward"),
+        ("volumes: [\"/srv:/data\"]", "shares"),
+        ("pci: [(host: \"01:00.0\")]", "pci.address"),
+    ] {
+        let snippet = super::schema::Fields::of_machine().snippet(field).unwrap();
+        assert_eq!(help(written), explained(field, &snippet), "{written}");
+    }
+    let unit = "`vfio-run unit --install FILE` makes a unit, which systemd starts at boot once it is enabled";
+    table(&[
+        ("onboot: 1", unit),
+        ("restart: \"always\"", unit),
+        ("vmid: 100", "leave it out: a machine is named by its file, or by `name`"),
+        (
+            "emulator: \"/usr/bin/qemu-system-x86_64\"",
+            "write `qemu: \"/usr/bin/qemu-system-x86_64\"`; `vfio-run help qemu` explains it",
+        ),
+        ("shares: [\"/srv:/data\"]", "write `(tag: \"data\", folder: \"/srv\")`"),
+        (
+            "pci: [\"10de:2684\"]",
+            "these are ids, of which a host can have several: write `(address: \"01:00.*\", expect: \"10de:2684\")` with \
+             the address that `vfio-run devices` shows",
+        ),
+        ("networks: [User]", "write `(backend: User)`"),
+        ("networks: [Bridge(\"br0\")]", "write `(backend: Bridge(\"br0\"))`"),
+        ("shutdown_timeout: \"300s\"", "write `300`: a number of seconds, without unit and quotes"),
+        ("shutdown_timeout: 30;", "fields and entries are parted by commas"),
+        ("disks: [(file: \"a.raw\", create: 68719476736)]", "write it with its unit: `\"64 GiB\"`"),
+        ("disks: [(file: \"a.raw\", create: \"1.5 GiB\")]", "write a whole number: `\"1536 MiB\"`"),
+    ]);
+    for (text, help) in [
+        ("(guest: Win11, memory: (size: \"1 GiB\"))", "write `guest: Windows11`"),
+        ("(guest: Linux, memory: 4096)", "write `memory: (size: \"4096 MiB\")`"),
+    ] {
+        assert_eq!(refused(text).help.as_deref(), Some(help), "{text}");
+    }
+}
+
+#[test]
 fn all_that_is_wrong_is_told_at_once() {
     let text = "(\n guest: Linux, memry: 3,\n memory: (size: \"256 MiB\", pagse: 3),\n disks: [(fiel: \"x.qcow2\"), (file: \"y\", bus: Scsi)],\n vcpus: 3, cpu: (vcpus: (1)),\n)";
     let refused = refused(text);

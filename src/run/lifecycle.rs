@@ -17,6 +17,7 @@ use crate::run::hooks::RunningHooks;
 use crate::run::kept::last_failure;
 use crate::run::kept::leases::Leases;
 use crate::run::kept::lock::Lock;
+use crate::run::kept::log;
 use crate::run::late::{Access, LateDevices};
 use crate::run::outcome::{Outcome, Report};
 use crate::run::process::Watched;
@@ -46,6 +47,7 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         }
         Claim::Refused(report) => return Ok(report),
     };
+    log::put_aside(&plan.paths.log);
     let mut processes = Processes::default();
     let mut warnings = Vec::new();
     // A host that shuts down waits for all of it, to the restored host.

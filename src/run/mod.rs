@@ -28,7 +28,7 @@ pub use kept::plan_file::read as kept_plan;
 pub use lifecycle::{adopt, run};
 pub use outcome::{HOOK_OUTCOMES, Outcome, Report};
 pub use rehearsing::{Leak, Rehearsal, Side, Spread, Step, rehearse, try_out};
-pub use signals::Signals;
+pub use signals::{Asked, Signals};
 pub use starting::{contents, memory, sockets, transient_unit, wait_for_display_manager};
 pub use supervising::activity::first_look;
 pub use supervising::control;

@@ -61,10 +61,11 @@ pub struct FileFact {
     /// Of a regular file: why root itself cannot read it, as on an NFS server that keeps root out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
-    /// Why it cannot be written by whoever may: the file system is read-only, or the file immutable.
+    /// Why it cannot be written by whoever may: the file system is read-only, or the file immutable. If it does not exist:
+    /// why it cannot be made in its folder, or in the nearest that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritable: Option<String>,
-    /// A link by which another user than root and the file's owner leads to it.
+    /// A link by which another user than root and the file's owner leads to it; if it does not exist, to its folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<ForeignLink>,
     /// What a file that is no larger than certificates and keys has in PEM's form (RFC 7468): `CERTIFICATE`, `PRIVATE KEY`.
@@ -80,6 +81,12 @@ pub struct FileFact {
     /// If it does not exist: how many bytes the file system of its folder has for new files of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
+    /// If it does not exist: how many bytes a file can have at most there, if the kind of the file system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest: Option<u64>,
+    /// If it does not exist and a link has its name: where that leads, as it is written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dangling: Option<PathBuf>,
 }
 
 /// What a volume of a UEFI build holds.
@@ -121,6 +128,13 @@ pub enum FileKind {
 
 /// More names than these are not compared with that of a missing file.
 const MAX_NAMES: usize = 4096;
+/// File systems in which nobody makes a file, by their number (statfs(2)).
+const OF_KERNEL: [(i64, &str); 4] = [
+    (libc::PROC_SUPER_MAGIC, "proc"),
+    (0x6265_6572, "sysfs"),
+    (libc::CGROUP2_SUPER_MAGIC, "cgroup2"),
+    (libc::DEBUGFS_MAGIC, "debugfs"),
+];
 /// Longer than a chain of certificates is.
 const MAX_PEM: u64 = 64 << 10;
 /// More parts than these are not named.
@@ -155,8 +169,12 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
     let full = root.path(path);
     let closed_folder = closed_folder(root, path, &full);
     let Ok(data) = std::fs::metadata(&full) else {
-        let fact =
-            FileFact { closed_folder, near: near(&full).map(|name| path.with_file_name(name)), ..FileFact::default() };
+        let fact = FileFact {
+            closed_folder,
+            near: near(&full).map(|name| path.with_file_name(name)),
+            dangling: std::fs::read_link(&full).ok(),
+            ..FileFact::default()
+        };
         return missing(root, &full, fact);
     };
     let kind = kind(&data);
@@ -214,21 +232,44 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
 
 /// What a file would be that is made at this path: an image, if the machine file says so.
 fn missing(root: &Root, full: &Path, fact: FileFact) -> FileFact {
+    let needed = Access::WRITE_OK | Access::EXEC_OK;
     let Some(folder) = full.parent().filter(|folder| folder.is_dir()) else {
-        return FileFact { no_folder: true, ..fact };
+        let nearest = full.ancestors().find(|folder| folder.is_dir()).filter(|_| root.is_real());
+        return FileFact { no_folder: true, unwritable: nearest.and_then(|folder| makes_none(folder, needed)), ..fact };
     };
     if !root.is_real() {
         return fact;
     }
     let room = statvfs(folder).ok().map(|free| free.blocks_available() * free.fragment_size());
-    let unwritable = refused(folder, Access::WRITE_OK | Access::EXEC_OK);
+    let unwritable = makes_none(folder, needed);
     // A file without a name, which is gone when it is closed.
     let with = |flags: i32| OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE | flags).open(folder);
     let direct_io = match with(libc::O_DIRECT) {
         Ok(_) => Some(true),
         Err(_) => with(0).is_ok().then_some(false),
     };
-    FileFact { room, unwritable, direct_io, ..fact }
+    FileFact { room, unwritable, direct_io, largest: largest(folder), foreign: foreign(root, folder), ..fact }
+}
+
+/// Why nothing can be made in a folder: this process may not, or the file system has no files but the kernel's, which root's
+/// rights do not show.
+fn makes_none(folder: &Path, access: Access) -> Option<String> {
+    let kind = rustix::fs::statfs(folder).ok().map(|system| i64::from(system.f_type))?;
+    match OF_KERNEL.iter().find(|(magic, _)| *magic == kind) {
+        Some((_, name)) => Some(format!("a file system of the kind {name} holds no files but the kernel's")),
+        None => refused(folder, access),
+    }
+}
+
+/// How many bytes a file can have in this folder; `None` if the file system is of another kind than those whose limit is
+/// plain. ext4 numbers a file's blocks with 32 bits (`ext4_max_size()` in `fs/ext4/super.c`), FAT its bytes.
+fn largest(folder: &Path) -> Option<u64> {
+    let system = rustix::fs::statfs(folder).ok()?;
+    match i64::from(system.f_type) {
+        libc::EXT4_SUPER_MAGIC => Some(u64::from(u32::MAX) * u64::try_from(system.f_bsize).ok()?),
+        libc::MSDOS_SUPER_MAGIC => Some(u64::from(u32::MAX)),
+        _ => None,
+    }
 }
 
 /// The name in the folder of a missing file that its own was probably meant to be.
@@ -389,6 +430,34 @@ mod tests {
         let away = look(folder.path(), "/no/folder");
         assert_eq!((away.near, away.no_folder), (None, true));
         assert!(!look(folder.path(), "/quite-another").no_folder);
+    }
+
+    #[test]
+    fn where_no_file_can_be_made_a_missing_one_says_why() {
+        let real = |path: &Path| read(&Root::new("/"), &[path.to_owned()]).remove(path).unwrap();
+        for path in ["/proc/new.raw", "/sys/new.raw", "/proc/no/new.raw"] {
+            let fact = real(Path::new(path));
+            let why = fact.unwritable.unwrap_or_default();
+            assert!(fact.kind.is_none() && why.contains("no files but the kernel's"), "{path}: {why}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        symlink("gone/disk.raw", folder.path().join("link.raw")).unwrap();
+        let fact = real(&folder.path().join("link.raw"));
+        assert_eq!((fact.kind, fact.dangling, fact.unwritable), (None, Some("gone/disk.raw".into()), None));
+        assert_eq!(real(&folder.path().join("no/folder/new.raw")).unwritable, None);
+    }
+
+    #[test]
+    #[ignore = "changes owners, so it needs root: scripts/test runs it"]
+    fn another_users_link_to_the_folder_of_a_missing_file_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(1234), Some(1234)).unwrap();
+        let path = link.join("new.raw");
+        let fact = read(&Root::new("/"), &[path.clone()]).remove(&path).unwrap();
+        assert_eq!(fact.foreign, Some(ForeignLink { link, by: 1234, to: 0 }));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::nearest::nearest;
 use super::of_others;
 use super::position::{self, Position};
 use super::refused::Refused;
-use super::rewritten::{cpus_mended, rewritten};
+use super::rewritten::{cpus_mended, rewritten, size_mended};
 use super::tokens::Span;
 use super::values_of_others;
 use super::words::Completed;
@@ -87,7 +87,9 @@ impl Explain<'_> {
                     let refused =
                         self.refuse(value.head, &field, format!("{}{message}", name_before(&field))).allowed(allowed);
                     let help = values_of_others::in_place_of(self.written(value.head).trim_matches('"'), &field)
-                        .or_else(|| cpus_mended(self.written(value.head)));
+                        .or_else(|| cpus_mended(self.written(value.head)))
+                        .or_else(|| size_mended(self.written(value.head)))
+                        .or_else(|| values_of_others::ids(self.written(value.head), &field));
                     help.map_or(refused.clone(), |help| refused.help(help))
                 }
                 (Some(value), _) => self.wrong_type(value, &field, fields),
@@ -96,6 +98,10 @@ impl Explain<'_> {
             Error::ExpectedStringEnd if value.is_some_and(|value| value.head.start < value.head.end) => {
                 let start = value.map_or(0, |value| value.head.start);
                 self.refuse(Span { start, end: start + 1 }, &field, "this text has no closing quote".to_owned())
+            }
+            code if is_syntax(code) && self.text[self.cursor(error).start..].starts_with(';') => {
+                let refused = self.refuse(self.cursor(error), &field, "`;` has no place here".to_owned());
+                refused.help("fields and entries are parted by commas")
             }
             code if is_syntax(code) => match self.lines.around(self.cursor(error).start) {
                 // It stopped within a value: `4.5` for a whole number.
@@ -113,7 +119,7 @@ impl Explain<'_> {
         }
     }
 
-    fn refuse(&self, span: Span, field: &str, message: String) -> Refused {
+    pub(super) fn refuse(&self, span: Span, field: &str, message: String) -> Refused {
         Refused::at(self.path, self.text, span, message).field(field)
     }
 
@@ -128,14 +134,22 @@ impl Explain<'_> {
         Span { start, end }
     }
 
-    fn written(&self, span: Span) -> &str {
+    pub(super) fn written(&self, span: Span) -> &str {
         &self.text[span.start..span.end]
     }
 
     fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let (found, (parent, _)) = (lines::cut(found), split(field));
         let place = inside(parent);
-        let of_others = of_others::in_place_of(found, parent, fields);
+        if let Some(whole) = self.halves_of_id(found, parent) {
+            return whole;
+        }
+        // `emulator` of libvirt, with a path, is another field than ours.
+        let program = self.lines.get(field).map(|value| self.written(value.head)).filter(|text| text.contains('/'));
+        let of_others = match program.filter(|_| field == "emulator") {
+            Some(program) => Some(format!("write `qemu: {program}`; `vfio-run help qemu` explains it")),
+            None => of_others::in_place_of(found, parent, fields),
+        };
         // The beginning of a name is too far from a long one to count as mistyped: `password` for `password_file`.
         let begun = || expected.iter().copied().find(|known| found.len() >= 4 && known.starts_with(found));
         let near = nearest(found, expected).or_else(begun).filter(|_| of_others.is_none());
@@ -199,6 +213,9 @@ impl Explain<'_> {
     }
 
     fn wrong_type(&self, value: &Value, field: &str, fields: &Fields) -> Refused {
+        if let Some(whole) = self.list_of_cpus(field, fields) {
+            return whole;
+        }
         let written = self.written(value.head);
         let shown = lines::cut(written.lines().next().unwrap_or_default());
         let subject = if field.is_empty() { "the machine".to_owned() } else { format!("`{field}`") };
@@ -233,6 +250,10 @@ impl Explain<'_> {
         let plain = bare.parse::<i64>().is_ok() || matches!(bare, "true" | "false");
         if bare != written && plain && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
             return refused.help("numbers, `true` and `false` are written without quotes");
+        }
+        let seconds = bare.strip_suffix('s').map(str::trim_end).filter(|_| takes.starts_with("a whole number"));
+        if let Some(seconds) = seconds.filter(|seconds| seconds.parse::<u32>().is_ok()) {
+            return refused.help(format!("write `{seconds}`: a number of seconds, without unit and quotes"));
         }
         let rest = &self.text[value.head.start..];
         rewritten(rest, written, field, &takes, fields).map_or(refused.clone(), |help| refused.help(help))

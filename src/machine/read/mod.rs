@@ -14,6 +14,7 @@ mod source;
 mod tokens;
 mod validate;
 mod values_of_others;
+mod whole_entries;
 mod words;
 
 pub use base::ReadText;

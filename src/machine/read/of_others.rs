@@ -5,24 +5,27 @@ use crate::machine::schema::Fields;
 /// Names that libvirt, QEMU or front ends of theirs have for something: the part of the machine that they stand in here
 /// (empty: the machine itself), the names, and the field that is meant.
 const NAMES: &[(&str, &[&str], &str)] = &[
-    ("", &["hostdev", "hostdevs", "gpu", "gpus", "vfio", "passthrough"], "pci"),
+    ("", &["hostdev", "hostdevs", "hostpci", "gpu", "gpus", "vfio", "passthrough"], "pci"),
     ("", &["vcpu", "smp", "cores"], "cpu.vcpus"),
     ("", &["cputune", "vcpupin", "pinning", "affinity"], "cpu.pin"),
     ("", &["emulatorpin"], "cpu.emulator"),
     ("", &["numatune"], "memory.nodes"),
     ("", &["hugepages", "hugepage", "memoryBacking"], "memory.pages"),
-    ("", &["ram", "mem", "currentMemory", "maxmem"], "memory.size"),
+    ("", &["ram", "mem", "currentMemory", "maxmem", "mem_limit"], "memory.size"),
     ("", &["loader", "nvram"], "firmware.code"),
     ("", &["ovmf", "uefi", "efi", "bios", "secureboot", "secure_boot"], "firmware"),
     ("", &["os", "ostype", "osinfo"], "guest"),
     ("", &["clock"], "rtc"),
-    ("", &["drive", "drives", "hdd", "hda", "harddisk", "storage"], "disks.file"),
+    ("", &["drive", "drives", "hdd", "hda", "harddisk", "storage", "disk_img"], "disks.file"),
+    ("", &["scsi", "sata", "ide", "virtio"], "disks.file"),
+    ("", &["boot", "boot_order", "bootorder", "bootindex"], "disks.boot"),
     ("", &["nic", "net", "netdev", "interface", "bridge"], "networks.backend"),
-    ("", &["hostfwd", "portforward", "port_forwards"], "networks.forward"),
+    ("", &["hostfwd", "portforward", "port_forwards", "ports"], "networks.forward"),
     ("", &["sound", "soundhw"], "audio"),
     ("", &["ivshmem", "shmem", "kvmfr"], "looking_glass"),
-    ("", &["filesystem", "filesystems", "virtiofs", "virtfs", "fsdev"], "shares"),
-    ("", &["graphics", "viewer"], "display"),
+    ("", &["filesystem", "filesystems", "virtiofs", "virtfs", "fsdev", "volumes"], "shares"),
+    ("", &["graphics", "viewer", "spice_port", "vnc_port"], "display"),
+    ("", &["vga"], "video"),
     ("", &["usb_devices", "usbdev", "redirdev"], "usb"),
     ("", &["evdev", "mouse", "keyboard"], "input"),
     ("", &["romfile", "rom"], "pci.rom"),
@@ -45,6 +48,7 @@ const NAMES: &[(&str, &[&str], &str)] = &[
     ("networks", &["bridge", "type", "network"], "networks.backend"),
     ("networks", &["hostfwd"], "networks.forward"),
     ("pci", &["domain", "bus", "function", "host"], "pci.address"),
+    ("usb", &["vendor", "product", "vendor_id", "product_id"], "usb.id"),
     ("pci", &["romfile"], "pci.rom"),
     ("display", &["listen", "bind"], "display.address"),
 ];
@@ -55,10 +59,11 @@ const ONE_DEVICE: &str = "leave it out: the functions of a card that are passed 
 const ELSEWHERE: &[(&str, &[&str], &str)] = &[
     (
         "",
-        &["autostart"],
+        &["autostart", "onboot", "start_on_boot", "restart"],
         "`vfio-run unit --install FILE` makes a unit, which systemd starts at boot once it is enabled",
     ),
     ("", &["description", "title", "metadata", "comment"], "write a comment: `// …`"),
+    ("", &["vmid"], "leave it out: a machine is named by its file, or by `name`"),
     ("", &["devices"], "devices are fields of the machine: `disks`, `networks`, `pci`, `usb` and others"),
     ("", &["cdrom", "iso", "dvd"], "write `disks: [(file: \"setup.iso\")]`: a file that ends in .iso is a CD"),
     ("", &["spice"], "write `display: Spice`; `vfio-run help display` explains it"),
@@ -74,7 +79,9 @@ const ELSEWHERE: &[(&str, &[&str], &str)] = &[
 /// What to write in place of a field's name that other programs have; `part` is the path that it stands in.
 pub(super) fn in_place_of(name: &str, part: &str, fields: &Fields) -> Option<String> {
     let part = part.split(['[', '.']).next().unwrap_or_default();
-    let is = |(its, names): (&str, &[&str])| its == part && names.contains(&name);
+    // `net0`, `hostpci1`.
+    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let is = |(its, names): (&str, &[&str])| its == part && (names.contains(&name) || names.contains(&plain));
     if let Some((_, _, field)) = NAMES.iter().find(|(its, names, _)| is((its, names))) {
         return fields.snippet(field).map(|snippet| format!("write `{snippet}`; `vfio-run help {field}` explains it"));
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::nearest::nearest;
 use super::values_of_others;
 use crate::machine::schema::Fields;
+use crate::units::Size;
 
 /// The value that begins at the beginning of `rest` and whose first token is `head`, as it must be written for this field,
 /// and which takes `takes`; `None` if nobody can tell.
@@ -30,6 +31,12 @@ pub(super) fn rewritten(rest: &str, head: &str, field: &str, takes: &str, fields
         return list_of_one(head, quoted, field, fields).map(|list| format!("write `{}`", named(field, &list)));
     }
     if let Some(name) = takes.split_once("fields in parentheses: `(").and_then(|(_, rest)| rest.split(':').next()) {
+        // The name of a variant of its first field: `networks: [User]`.
+        let first = fields.takes(&format!("{field}.{name}")).unwrap_or_default();
+        if variants(&first).any(|variant| variant == head) {
+            let part = format!("({name}: {})", word_with_value(rest, head));
+            return Some(format!("write `{}`", named(field, &part)));
+        }
         return fields_of_one(head, quoted, field, name, fields).map(|part| format!("write `{}`", named(field, &part)));
     }
     if head.parse::<u32>().is_ok() {
@@ -93,15 +100,6 @@ pub(super) fn cpus_mended(written: &str) -> Option<String> {
 /// Text without quotes, as far as it goes on this line.
 fn text(rest: &str, head: &str, takes: &str) -> Option<String> {
     let line = rest.lines().next()?;
-    // A list of numbers in place of a list of texts: one text has them all.
-    if takes.contains("a CPU list")
-        && head.parse::<u32>().is_ok()
-        && let Some((list, _)) = line.split_once(']')
-        && list.split(',').all(|number| number.trim().parse::<u32>().is_ok())
-    {
-        let list: String = list.chars().filter(|c| !c.is_whitespace()).collect();
-        return Some(format!("write `{list:?}` in place of the list"));
-    }
     if let Some(list) = line.strip_prefix('[') {
         // CPUs and nodes, which other formats have in lists.
         let list = list.split(']').next().filter(|_| takes.contains("numbers and ranges"))?;
@@ -116,13 +114,42 @@ fn text(rest: &str, head: &str, takes: &str) -> Option<String> {
     let whole = if whole.contains(['"', '(', '[']) { head } else { whole };
     match whole.parse::<u64>() {
         Ok(number) if takes.contains("amount of memory") => {
-            let unit = if number < 256 { "GiB" } else { "MiB" };
-            Some(format!("write it with its unit: `\"{number} {unit}\"`"))
+            Some(format!("write it with its unit: `\"{}\"`", with_unit(number)))
         }
         // Ends within another token, or is more than a value.
         _ if whole.is_empty() || whole.chars().count() > 80 => None,
         _ => Some(format!("write `{whole:?}`")),
     }
+}
+
+/// A number as the size that it probably means: of bytes, if it is none of MiB that any host has.
+fn with_unit(number: u64) -> String {
+    const MOST_MIB: u64 = 64 << 20;
+    match number {
+        ..256 => format!("{number} GiB"),
+        ..MOST_MIB => format!("{number} MiB"),
+        bytes => Size::bytes(bytes - bytes % Size::MIB).to_string(),
+    }
+}
+
+/// A size that is no whole number, in MiB: `1.5 GiB`.
+pub(super) fn size_mended(written: &str) -> Option<String> {
+    let text = written.strip_prefix('"')?.strip_suffix('"')?.trim();
+    let (whole, rest) = text.split_once('.')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|digits| (1..=3).contains(digits))?;
+    let (fraction, unit) = rest.split_at(digits);
+    let unit = format!("1 {}", unit.trim()).parse::<Size>().ok()?.as_bytes();
+    let bytes = |number: &str| number.parse::<u64>().ok()?.checked_mul(unit);
+    let bytes = bytes(whole)?.checked_add(bytes(fraction)? / 10_u64.pow(u32::try_from(digits).ok()?))?;
+    (bytes >= Size::MIB).then(|| format!("write a whole number: `\"{} MiB\"`", bytes / Size::MIB))
+}
+
+/// A value that is a name, with the parentheses behind it on this line.
+fn word_with_value<'a>(rest: &'a str, head: &str) -> &'a str {
+    let line = rest.lines().next().unwrap_or_default();
+    let behind = line.get(head.len()..).unwrap_or_default();
+    let value = behind.starts_with('(').then(|| behind.find(')')).flatten();
+    &line[..value.map_or(head.len().min(line.len()), |end| head.len() + end + 1)]
 }
 
 /// The part that is meant by one of its values, or by a switch.
@@ -139,12 +166,19 @@ fn fields_of_one(head: &str, quoted: Option<&str>, field: &str, name: &str, fiel
     }
     // A shared folder has two fields that must be there.
     if name == "tag" && quoted.is_some_and(|text| text.starts_with(['/', '~', '.'])) {
-        return Some(format!("(tag: \"data\", folder: {head})"));
+        // `"/srv:/data"`, as containers have it: the second is where the guest would mount it.
+        let folder = quoted.and_then(|text| text.split(':').next()).unwrap_or_default();
+        return Some(format!("(tag: \"data\", folder: {folder:?})"));
     }
     let takes = fields.takes(&below(name))?;
     let number = head.parse::<u64>().is_ok();
     if (quoted.is_some() && takes.starts_with("text")) || (number && takes.starts_with("a whole number")) {
         return Some(format!("({name}: {head})"));
+    }
+    if let Ok(number) = head.parse::<u64>()
+        && takes.contains("amount of memory")
+    {
+        return Some(format!("({name}: \"{}\")", with_unit(number)));
     }
     // A variant that has a text: of several the one that is the example.
     let example = fields.example(&below(name)).filter(|_| quoted.is_some())?;

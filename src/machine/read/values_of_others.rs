@@ -11,6 +11,8 @@ const VALUES: &[(&str, &[&str], &str)] = &[
     ("disks.bus", &["virtio", "virtio-blk"], "VirtioBlk"),
     ("disks.cache", &["none"], "None"),
     ("display", &["false", "off"], "None"),
+    ("guest", &["win11", "windows_11", "windows"], "Windows11"),
+    ("guest", &["win10", "windows_10"], "Windows10"),
     ("firmware", &["ovmf", "edk2", "efi"], "Uefi"),
     ("firmware", &["legacy", "seabios", "csm"], "Bios"),
     ("input", &["true", "auto", "evdev"], "Auto"),
@@ -41,6 +43,19 @@ pub(super) fn in_place_of(written: &str, field: &str) -> Option<String> {
     Some(match *meant {
         "" => "leave it out".to_owned(),
         meant => format!("write `{name}: {meant}`"),
+    })
+}
+
+/// What to write for a card that is named by its ids in place of its address.
+pub(super) fn ids(written: &str, field: &str) -> Option<String> {
+    let ids = written.trim_matches('"');
+    let (vendor, device) = ids.split_once(':').filter(|_| field.starts_with("pci["))?;
+    let is_half = |half: &str| half.len() == 4 && half.bytes().all(|c| c.is_ascii_hexdigit());
+    (is_half(vendor) && is_half(device)).then(|| {
+        format!(
+            "these are ids, of which a host can have several: write `(address: \"01:00.*\", expect: \"{ids}\")` with the \
+             address that `vfio-run devices` shows"
+        )
     })
 }
 

@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::folders::shared_folder;
 use crate::plan::Helper;
@@ -25,6 +27,8 @@ const KEPT: u32 = 3;
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
+    /// Whether it is in memory, and goes with this: then nobody is sent to it.
+    passing: bool,
     file: File,
     /// Where this part begins.
     start: u64,
@@ -35,7 +39,18 @@ pub struct Log {
 impl Log {
     /// Opens the log and writes QEMU's command line into it, as it is executed.
     pub fn open(path: &Path, command: &CommandLine) -> Result<Self> {
-        let log = Self::begin(path, format!("{OURS}starts {} {:?}", command.binary.display(), command.argv()))?;
+        Ok(Self::begin(path, started(command))?.with_sets(command))
+    }
+
+    /// A log in memory, which nobody has afterwards: of a QEMU that is started for what it says alone.
+    pub fn passing(command: &CommandLine) -> Result<Self> {
+        let fd = memfd_create("vfio-run-log", MemfdFlags::CLOEXEC).context("cannot make a log in memory")?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        Ok(Self { path, passing: true, file: File::from(fd), start: 0, sets: Vec::new() }.with_sets(command))
+    }
+
+    /// With the names of the sets of descriptors in this command line.
+    fn with_sets(self, command: &CommandLine) -> Self {
         let sets = command.options.iter().filter(|option| option.name == "-add-fd");
         let named = |option: &QemuOption| {
             Some((format!("{}{}", QemuOption::FD_SET, option.get("set")?), option.get("opaque")?.to_owned()))
@@ -43,7 +58,7 @@ impl Log {
         let mut sets: Vec<_> = sets.filter_map(named).collect();
         // /dev/fdset/12 before /dev/fdset/1.
         sets.sort_by_key(|(set, _)| std::cmp::Reverse(set.len()));
-        Ok(Self { sets, ..log })
+        Self { sets, ..self }
     }
 
     /// The same for the helpers' command lines.
@@ -59,7 +74,7 @@ impl Log {
         line.push('\n');
         file.write_all(line.as_bytes())?;
         let start = file.seek(SeekFrom::End(0))?;
-        Ok(Self { path: path.to_owned(), file, start, sets: Vec::new() })
+        Ok(Self { path: path.to_owned(), passing: false, file, start, sets: Vec::new() })
     }
 
     /// A descriptor for a child's output.
@@ -67,8 +82,8 @@ impl Log {
         Ok(self.file.try_clone()?)
     }
 
-    /// The last lines of this part, for an error about what wrote them; they end with the log's name. Command lines of later
-    /// parts are not among them. Where QEMU names a set of descriptors, they name the file.
+    /// The last lines of this part, for an error about what wrote them; they end with the log's name, if it stays. Command
+    /// lines of later parts are not among them. Where QEMU names a set of descriptors, they name the file.
     pub fn quote(&self) -> String {
         let mut text = String::new();
         let read = || -> std::io::Result<Vec<u8>> {
@@ -92,8 +107,16 @@ impl Log {
                 text.push_str(&named);
             }
         }
-        format!("{text}\nthe whole log: {}", self.path.display())
+        if !self.passing {
+            text.push_str(&format!("\nthe whole log: {}", self.path.display()));
+        }
+        text
     }
+}
+
+/// The line before what QEMU says.
+fn started(command: &CommandLine) -> String {
+    format!("{OURS}starts {} {:?}", command.binary.display(), command.argv())
 }
 
 /// Opens the machine's log for appending, mode 0600.
@@ -165,6 +188,13 @@ mod tests {
         writeln!(qemu, "\nmore words").unwrap();
         let quote = log.quote();
         assert!(quote.contains("\n  more words\n") && quote.len() < 2 * QUOTE_COLUMNS, "{quote}");
+    }
+
+    #[test]
+    fn a_passing_log_is_quoted_and_nobody_is_sent_to_it() {
+        let log = Log::passing(&CommandLine { binary: "/q".into(), options: Vec::new() }).unwrap();
+        writeln!(log.output().unwrap(), "no such device").unwrap();
+        assert_eq!(log.quote(), "\n  no such device");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::plan::{Plan, trial};
 use crate::run::ending::finish::remove_run;
 use crate::run::ending::restore::{RestoreStep, restore_host};
 use crate::run::hooks;
+use crate::run::kept::log::{self, Log};
 use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
 use crate::run::starting::changes::make_changes;
@@ -153,7 +154,10 @@ impl Rehearsing<'_> {
     async fn claim(&mut self) -> Result<Option<Claimed>> {
         let name = &self.plan.name;
         match claim(self.plan, self.root).await? {
-            Claim::Claimed(claimed) => return Ok(Some(claimed)),
+            Claim::Claimed(claimed) => {
+                log::put_aside(&self.plan.paths.log);
+                return Ok(Some(claimed));
+            }
             Claim::GuestRuns(_) => self.result.failed = Some(format!("the guest of {name} runs, without a launcher")),
             Claim::Refused(report) => {
                 if let Outcome::NotStarted(why) = report.outcome {
@@ -212,7 +216,8 @@ impl Rehearsing<'_> {
             let (mut contents, passing) = contents::make_before_first_start(self.root, plan)?;
             trial.buffered(&passing);
             contents.extend(memory::make(plan, &mut self.signals).await?);
-            run_trial(&trial, plan, &contents, &mut self.signals).await?;
+            let log = Log::open(&plan.paths.log, &trial.command)?;
+            run_trial(&trial, plan, &log, &contents, &mut self.signals).await?;
         }
         vfio::works(self.root, &plan.leases).context("the host keeps its devices, and nothing was stopped")?;
         holders::look(plan, self.root)?;

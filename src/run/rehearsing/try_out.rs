@@ -8,6 +8,7 @@ use crate::journal::Journal;
 use crate::plan::{Cgroup, Inherited, Plan, trial_of_any};
 use crate::run::ending::finish::remove_run;
 use crate::run::kept::lock::Lock;
+use crate::run::kept::log::Log;
 use crate::run::signals::Signals;
 use crate::run::starting::claim::{Claim, Claimed, claim};
 use crate::run::starting::trial::run_trial;
@@ -16,7 +17,8 @@ use crate::run::starting::{contents, display, memory};
 /// Starts QEMU for a moment, as a run does before it takes anything.
 ///
 /// # Errors
-/// If QEMU refuses, in its words; if the machine runs, or left something behind.
+/// If QEMU refuses, in its words; if the machine runs, or left something behind; with [`Asked`](crate::run::Asked) in it, if
+/// a signal came.
 pub async fn try_out(plan: &Plan, root: &Root) -> Result<()> {
     let name = &plan.name;
     if let Some(owner) = Lock::owner(&plan.paths.run) {
@@ -47,7 +49,9 @@ pub async fn try_out(plan: &Plan, root: &Root) -> Result<()> {
                 contents.push((descriptor.fd, memory::create(&normal, plan.account.as_ref())?));
             }
         }
-        run_trial(&trial, plan, &contents, &mut signals).await
+        // That of the machine's starts stays as it is.
+        let log = Log::passing(&trial.command)?;
+        run_trial(&trial, plan, &log, &contents, &mut signals).await
     };
     let tried = tried.await;
     let mut left = Vec::new();

@@ -9,7 +9,7 @@ use crate::run::ending::recover::end_qemu;
 use crate::run::ending::restore::restore_host;
 use crate::run::kept::leases::{self, Leases};
 use crate::run::kept::lock::Lock;
-use crate::run::kept::{guest_lock, log, plan_file};
+use crate::run::kept::{guest_lock, plan_file};
 use crate::run::outcome::{RECOVERED, Report};
 
 /// What a launcher holds of a machine that it may start.
@@ -93,7 +93,6 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
         lock.remove_folder()?;
         return Err(error);
     }
-    log::put_aside(&plan.paths.log);
     Ok(Claim::Claimed(Claimed { leases, journal, lock }))
 }
 

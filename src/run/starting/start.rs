@@ -74,7 +74,8 @@ pub async fn start(
     let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents::again(&contents)?)?;
     start_helpers(plan, helpers, journal, processes)?;
     if let Some(trial) = crate::plan::trial(plan) {
-        let tried = run_trial(&trial, plan, &contents, signals).await;
+        let log = Log::open(&plan.paths.log, &trial.command)?;
+        let tried = run_trial(&trial, plan, &log, &contents, signals).await;
         // A helper that cannot do its work has said so by now.
         processes.early_end().map_or(tried, |ended| Err(ended.into()))?;
     }

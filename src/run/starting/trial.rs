@@ -19,7 +19,7 @@ use crate::qemu::QmpError;
 use crate::qemu::command::CommandLine;
 use crate::run::kept::log::Log;
 use crate::run::process::{KilledOnDrop, Watched};
-use crate::run::signals::Signals;
+use crate::run::signals::{Asked, Signals};
 
 /// How long QEMU may take until it greets. It touches no memory of the guest's, so it is a matter of less than a second;
 /// a QEMU that takes longer than this would leave the screen black for as long.
@@ -30,18 +30,28 @@ const QUIT_LIMIT: Duration = Duration::from_secs(20);
 const WORDS: u64 = 64 * 1024;
 
 /// Starts QEMU for a moment. An error is QEMU's refusal in its own words, or a signal that came meanwhile.
-pub async fn run_trial(trial: &Trial, plan: &Plan, contents: &Contents, signals: &mut Signals) -> Result<()> {
+///
+/// `log` has what QEMU says.
+///
+/// # Errors
+/// With [`Asked`] in it, if a signal came.
+pub async fn run_trial(
+    trial: &Trial,
+    plan: &Plan,
+    log: &Log,
+    contents: &Contents,
+    signals: &mut Signals,
+) -> Result<()> {
     tracing::debug!("a trial of QEMU's command line");
-    let log = Log::open(&plan.paths.log, &trial.command)?;
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = command(&trial.command, plan, &log)?;
+    let mut command = command(&trial.command, plan, log)?;
     command.fd(trial.monitor, theirs.into());
     for (number, content) in contents::again(contents)? {
         command.fd(number, content);
     }
     let qemu = KilledOnDrop(Watched::child(command.spawn()?.id() as i32)?);
     let tried = async {
-        let (mut qmp, [status]) = wait_for_greeting(ours, &qemu.0, &log, ["query-status"], LIMIT).await?;
+        let (mut qmp, [status]) = wait_for_greeting(ours, &qemu.0, log, ["query-status"], LIMIT).await?;
         status.context("QEMU did not answer")?;
         match qmp.execute(qmp::quit {}).await {
             Ok(_) | Err(QmpError::Closed) => {}
@@ -52,7 +62,7 @@ pub async fn run_trial(trial: &Trial, plan: &Plan, contents: &Contents, signals:
     };
     or_signal(tried, &qemu, signals).await?;
     for line in &trial.properties {
-        try_properties(line, plan, &log, signals).await?;
+        try_properties(line, plan, log, signals).await?;
     }
     Ok(())
 }
@@ -91,7 +101,7 @@ fn command(line: &CommandLine, plan: &Plan, log: &Log) -> Result<Command> {
 async fn or_signal(part: impl Future<Output = Result<()>>, qemu: &KilledOnDrop, signals: &mut Signals) -> Result<()> {
     let tried = tokio::select! {
         tried = part => tried.context("QEMU rejected its command line (test start; nothing on the host was changed)"),
-        signal = signals.next() => Err(anyhow!("{signal} came before the guest ran")),
+        signal = signals.next() => Err(Asked { signal, before: "QEMU had tried its command line" }.into()),
     };
     let Err(error) = tried else { return Ok(()) };
     match qemu.0.end("QEMU of the trial").await {

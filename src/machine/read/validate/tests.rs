@@ -135,7 +135,7 @@ fn disks() {
         (r#"disks: [(file: "/dev/sda", create: "8 GiB")]"#, "m.ron:2:36: `create` makes no block device"),
         (
             r#"disks: [(file: "a.iso", create: "8 GiB")]"#,
-            "m.ron:2:33: `create` makes an empty disk that the guest can write",
+            "m.ron:2:33: a file that ends in .iso is a CD, and `create` makes no CDs",
         ),
         (r#"disks: [(file: "a", id: "1a")]"#, r#"m.ron:2:25: "1a" cannot be a disk's id"#),
         (
@@ -152,6 +152,12 @@ fn disks() {
         ),
         (r#"disks: [(file: "a", boot: 0), (file: "b", boot: 0)]"#, "ok"),
         (r#"disks: [(file: "a"), (file: "./a")]"#, "m.ron:2:29: `disks[0]` is the same file"),
+        (r#"disks: [(file: "a"), (file: "./b/../a")]"#, "ok"),
+        (r#"disks: [(file: "a"), (file: "b/../a", create: "8 GiB")]"#, "m.ron:2:29: `disks[0]` is the same file"),
+        (
+            r#"disks: [(file: "new/", create: "8 GiB")]"#,
+            "m.ron:2:16: `create` makes a file, and this is the name of a folder",
+        ),
         (r#"disks: [(file: "a.iso", bus: VirtioBlk)]"#, "m.ron:2:30: `bus: VirtioBlk` has no CD drives"),
         (r#"disks: [(file: "a.iso", bus: VirtioBlk, media: Disk)]"#, "ok"),
         (r#"disks: [(file: "a.iso", read_only: false)]"#, "m.ron:2:36: a CD cannot be written"),

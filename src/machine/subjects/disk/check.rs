@@ -1,11 +1,11 @@
 //! What of disks no host could run: ids, and which settings go together.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Aio, Bus, Cache, Disk, Media, Sector};
 use crate::machine::problems::{Problems, consists_of};
-use crate::machine::subject::Subject;
+use crate::machine::subject::{Subject, absolute};
 use crate::units::Size;
 
 /// QEMU's block node names have at most 31 characters, and the plan appends to the id.
@@ -40,6 +40,19 @@ impl Subject for Vec<Disk> {
     fn paths(&mut self) -> Vec<(String, &mut PathBuf)> {
         let files = self.iter_mut().enumerate().filter_map(|(i, disk)| Some((i, disk.file.as_mut()?)));
         files.map(|(i, file)| (format!("disks[{i}].file"), file)).collect()
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        for disk in self {
+            let makes = disk.create.is_some();
+            let Some(file) = &mut disk.file else { continue };
+            let is_folder = makes && is_written_as_folder(file);
+            absolute(file, folder);
+            if is_folder {
+                // The check refuses it, and tells it by its last slash.
+                file.push("");
+            }
+        }
     }
 }
 
@@ -122,8 +135,17 @@ impl Disk {
 /// What cannot be made.
 fn create(i: usize, disk: &Disk, size: Size, problems: &mut Problems) {
     let field = format!("disks[{i}].create");
-    let is_device = disk.file.as_ref().is_some_and(|file| file.starts_with("/dev"));
-    if disk.media() != Media::Disk || disk.read_only() {
+    let is = |what: &dyn Fn(&Path) -> bool| disk.file.as_ref().is_some_and(|file| what(file));
+    let is_device = is(&|file| file.starts_with("/dev"));
+    if disk.media.is_none() && disk.media() == Media::Cd {
+        problems
+            .add(field, "a file that ends in .iso is a CD, and `create` makes no CDs")
+            .help("leave `create` out, or name a file that ends in .qcow2 or .raw");
+    } else if is(&|file| is_written_as_folder(file) || file.file_name().is_none()) {
+        problems
+            .add(format!("disks[{i}].file"), "`create` makes a file, and this is the name of a folder")
+            .help("name the file in it: `\"folder/disk.qcow2\"`");
+    } else if disk.media() != Media::Disk || disk.read_only() {
         problems.add(field, "`create` makes an empty disk that the guest can write").help("leave `create` out");
     } else if is_device {
         problems.add(field, "`create` makes no block device").help("leave `create` out, or name an image file");
@@ -191,11 +213,27 @@ fn sectors(i: usize, sector: &Sector, media: Media, bus: Bus, problems: &mut Pro
     }
 }
 
+fn is_written_as_folder(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// The path without `..`, as it is meant if no link is on the way.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
 /// What disks of one machine must not share.
 fn together(disks: &[Disk], problems: &mut Problems) {
     let mut ids: BTreeMap<String, usize> = BTreeMap::new();
     let mut boots: BTreeMap<u32, usize> = BTreeMap::new();
-    let mut files: BTreeMap<&Path, usize> = BTreeMap::new();
+    let mut files: BTreeMap<PathBuf, usize> = BTreeMap::new();
     let mut scsi_queues = None;
     let mut sata = 0;
     for (i, disk) in disks.iter().enumerate() {
@@ -216,8 +254,10 @@ fn together(disks: &[Disk], problems: &mut Problems) {
                 .allowed("each boot number once; 0 for disks that are never booted");
         }
         if let Some(file) = &disk.file
-            && let Some(first) = files.insert(file, i)
+            && let Some(first) = files.insert(without_detours(file), i)
             && !(disk.read_only() && disks[first].read_only())
+            // Of files that are there, the host knows where `..` leads; of one that is to be made, nobody yet.
+            && (disks[first].file.as_ref() == Some(file) || disk.create.or(disks[first].create).is_some())
         {
             problems
                 .add(field("file"), format!("`disks[{first}]` is the same file"))

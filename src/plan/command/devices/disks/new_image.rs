@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::host::{FileFact, FileKind};
+use crate::host::{FileFact, FileKind, ForeignLink};
 use crate::machine::Disk;
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::Draft;
@@ -27,19 +27,42 @@ pub(super) fn write(
         ImageFormat::Other(_) | ImageFormat::Unsure => DiskFormat::Raw,
     });
     let (shown, folder) = (path.display(), path.parent().unwrap_or(Path::new("/")).display());
-    if there.no_folder {
-        let detail = format!("the folder {folder}, in which the image {shown} is to be made, does not exist");
-        draft.no(
-            &format!("{key}.folder"),
-            Hard,
-            detail,
-            &format!("make it (`mkdir -p {folder}`), or correct the path"),
-        );
+    let root = draft.host.process.uid == 0;
+    let no = |draft: &mut Draft, what: &str, detail: String, remedy: &str| {
+        draft.no(&format!("{key}.{what}"), Hard, detail, remedy);
         draft.about(&format!("{field}.file"));
+    };
+    let elsewhere = match root {
+        // What it is that root cannot change either.
+        true => "name another folder; a read-only file system is mounted for writing, an immutable folder `chattr -i`",
+        false => "name a folder of yours, or start as root",
+    };
+    if let Some(to) = &there.dangling {
+        let detail = format!("{shown} is a link to {}, which does not exist, and no image is made there", to.display());
+        no(draft, "folder", detail, &format!("remove the link (`rm {shown}`), or name the image itself"));
+    } else if there.no_folder {
+        let detail = format!("the folder {folder}, in which the image {shown} is to be made, does not exist");
+        match &there.unwritable {
+            Some(why) => no(draft, "folder", format!("{detail}, and you cannot make it: {why}"), elsewhere),
+            None => no(draft, "folder", detail, &format!("make it (`mkdir -p {folder}`), or correct the path")),
+        }
     } else if let Some(why) = &there.unwritable {
         let detail = format!("you cannot make the image {shown} in its folder: {why}");
-        draft.no(&format!("{key}.folder"), Hard, detail, "name a folder of yours, or start as root");
-        draft.about(&format!("{field}.file"));
+        no(draft, "folder", detail, elsewhere);
+    } else if let Some(ForeignLink { link, by, to }) = there.foreign.as_ref().filter(|_| root) {
+        let link = link.display();
+        let detail = format!(
+            "the link {link}, which belongs to user {by}, leads to a folder of user {to}, in which the image {shown} is to be \
+             made; root does not follow it"
+        );
+        no(draft, "folder", detail, &format!("name the folder itself, or make the link yours: `chown -h root {link}`"));
+    } else if let Some(largest) =
+        there.largest.map(Size::bytes).filter(|largest| format == DiskFormat::Raw && *largest < size)
+    {
+        let detail =
+            format!("the image {shown} cannot have {size}: a file has at most {} in its file system", largest.about());
+        draft.no(&format!("{key}.size"), Hard, detail, "write a smaller `create`, or name a file that ends in .qcow2");
+        draft.about(&format!("{field}.create"));
     } else if let Some(room) = there.room.map(Size::bytes).filter(|room| *room < size) {
         let detail = format!(
             "the image {shown} may grow to {size}, and its file system has room for {}: a guest that fills it is stopped",
@@ -104,11 +127,42 @@ mod tests {
             (FileFact { unwritable: denied, ..none() }, &[("disk0.folder", true)]),
             (FileFact { room: Some(1 << 30), ..none() }, &[("disk0.room", false)]),
             (FileFact { room: Some(9 << 30), ..none() }, &[]),
+            (FileFact { dangling: Some("gone".into()), ..none() }, &[("disk0.folder", true)]),
+            (FileFact { largest: Some(u64::from(u32::MAX)), ..none() }, &[("disk0.size", true)]),
+            (FileFact { largest: Some(8 << 30), ..none() }, &[]),
         ] {
             assert_eq!(found(&with(fact.clone())), expected, "{fact:?}");
         }
+        // A qcow2 image is no larger than what was written to it.
+        let small = FileFact { largest: Some(u64::from(u32::MAX)), ..none() };
+        assert_eq!(found(&planned("/a/b.qcow2", "", small)), []);
         // Where the file system refuses O_DIRECT, the first start knows it already.
         let buffered = with(FileFact { direct_io: Some(false), ..none() });
         assert_eq!(found(&buffered), [("disk0.direct", false)]);
+    }
+
+    #[test]
+    fn the_remedy_is_one_that_this_user_has() {
+        let remedies = |uid: u32, fact: FileFact| {
+            let mut host = host(Shape::simple(8, 2));
+            host.process.uid = uid;
+            host.files.insert("/a/b.raw".into(), fact);
+            let machine = "(guest: Other, memory: (size: \"1 GiB\"), disks: [(file: \"/a/b.raw\", create: \"8 GiB\")])";
+            let findings = plan(machine, &host).findings;
+            let ours = findings.into_iter().find(|finding| finding.key == "disk0.folder");
+            ours.map(|finding| finding.remedy.unwrap_or_default()).unwrap_or_default()
+        };
+        let unwritable = || Some("Operation not permitted (os error 1)".to_owned());
+        let immutable = || FileFact { unwritable: unwritable(), ..FileFact::default() };
+        assert!(remedies(0, immutable()).contains("`chattr -i`"), "{}", remedies(0, immutable()));
+        assert_eq!(remedies(1000, immutable()), "name a folder of yours, or start as root");
+        let missing = |unwritable| FileFact { no_folder: true, unwritable, ..FileFact::default() };
+        assert_eq!(remedies(1000, missing(unwritable())), "name a folder of yours, or start as root");
+        assert!(remedies(1000, missing(None)).starts_with("make it (`mkdir -p /a`)"));
+        // A link that root does not follow is a user's own way.
+        let foreign = crate::host::ForeignLink { link: "/a".into(), by: 1000, to: 1001 };
+        let foreign = || FileFact { foreign: Some(foreign.clone()), ..FileFact::default() };
+        assert!(remedies(0, foreign()).ends_with("`chown -h root /a`"), "{}", remedies(0, foreign()));
+        assert_eq!(remedies(1000, foreign()), "");
     }
 }

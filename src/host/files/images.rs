@@ -254,7 +254,7 @@ fn missing(root: &Root, full: &Path, fact: FileFact) -> FileFact {
 /// Why nothing can be made in a folder: this process may not, or the file system has no files but the kernel's, which root's
 /// rights do not show.
 fn makes_none(folder: &Path, access: Access) -> Option<String> {
-    let kind = rustix::fs::statfs(folder).ok().map(|system| i64::from(system.f_type))?;
+    let kind = rustix::fs::statfs(folder).ok()?.f_type;
     match OF_KERNEL.iter().find(|(magic, _)| *magic == kind) {
         Some((_, name)) => Some(format!("a file system of the kind {name} holds no files but the kernel's")),
         None => refused(folder, access),
@@ -265,7 +265,7 @@ fn makes_none(folder: &Path, access: Access) -> Option<String> {
 /// plain. ext4 numbers a file's blocks with 32 bits (`ext4_max_size()` in `fs/ext4/super.c`), FAT its bytes.
 fn largest(folder: &Path) -> Option<u64> {
     let system = rustix::fs::statfs(folder).ok()?;
-    match i64::from(system.f_type) {
+    match system.f_type {
         libc::EXT4_SUPER_MAGIC => Some(u64::from(u32::MAX) * u64::try_from(system.f_bsize).ok()?),
         libc::MSDOS_SUPER_MAGIC => Some(u64::from(u32::MAX)),
         _ => None,
@@ -456,7 +456,7 @@ mod tests {
         symlink(&real, &link).unwrap();
         std::os::unix::fs::lchown(&link, Some(1234), Some(1234)).unwrap();
         let path = link.join("new.raw");
-        let fact = read(&Root::new("/"), &[path.clone()]).remove(&path).unwrap();
+        let fact = read(&Root::new("/"), std::slice::from_ref(&path)).remove(&path).unwrap();
         assert_eq!(fact.foreign, Some(ForeignLink { link, by: 1234, to: 0 }));
     }
 

@@ -127,8 +127,8 @@ fn with_unit(number: u64) -> String {
     const MOST_MIB: u64 = 64 << 20;
     match number {
         ..256 => format!("{number} GiB"),
-        ..MOST_MIB => format!("{number} MiB"),
-        bytes => Size::bytes(bytes - bytes % Size::MIB).to_string(),
+        256..MOST_MIB => format!("{number} MiB"),
+        bytes @ MOST_MIB.. => Size::bytes(bytes - bytes % Size::MIB).to_string(),
     }
 }
 

@@ -6,6 +6,8 @@ mod guest;
 #[path = "real_qemu/launcher.rs"]
 #[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
 mod launcher;
+#[path = "cli/new.rs"]
+mod new;
 #[path = "real_qemu/talk.rs"]
 #[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
 mod talk;
@@ -407,54 +409,6 @@ fn a_domain_becomes_a_machine_file_that_is_planned() {
         let wrong = world.file("wrong.xml", "<domain>\n<a></b></domain>");
         let wrong = world.done(&["import", wrong.to_str().unwrap()]).with(2);
         assert!(wrong.err.contains("wrong.xml: line 2, column "), "{wrong:?}");
-    });
-}
-
-/// What is given to the program on standard input.
-fn answered(world: &world::World, arguments: &[&str], answers: &str) -> std::process::Output {
-    use std::io::Write as _;
-    let mut command = world.command(arguments);
-    command.current_dir(world.path("")).stdin(std::process::Stdio::piped());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-#[test]
-fn a_new_machine_is_asked_for_and_written_once() {
-    each(|world| {
-        let host = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/core-i7-13700k.json");
-        let host = host.to_str().unwrap();
-        world.file("setup.iso", "");
-        let (file, beside) = (world.path("box.ron"), world.path("box-install.ron"));
-        // Answers that end, or are none, make nothing.
-        let ended = answered(world, &["new", "--host", host], "linux\nbox\n");
-        assert_eq!((ended.status.code(), file.exists()), (Some(1), false), "{ended:?}");
-        let made = answered(world, &["new", "--host", host], "linux\nbox\n7\n1\nsetup.iso\n8G\n");
-        let said = String::from_utf8_lossy(&made.stdout).into_owned();
-        assert_eq!(made.status.code(), Some(0), "{made:?}");
-        assert!(said.contains("Guest (windows11, windows10, linux, other) [windows11]: "), "{said}");
-        assert!(said.contains("\"7\" is no graphics card of this host") && said.contains("Next:"), "{said}");
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.contains("create: \"8 GiB\"") && text.contains("expect: \"10de:2684\""), "{text}");
-        assert!(std::fs::read_to_string(&beside).unwrap().contains("base: \"box.ron\""));
-        let captured = world.done(&["plan", "--host", host, file.to_str().unwrap()]);
-        assert!(matches!(captured.code, Some(0 | 3)), "{captured:?}");
-        // What is there stays, also if it is only the second file.
-        std::fs::remove_file(&file).unwrap();
-        let arguments = ["new", "--guest", "linux", "--name", "box", "--gpu", "none", "--host", host];
-        let again = answered(world, &[&arguments[..], &["--iso", "setup.iso"]].concat(), "");
-        assert!(again.status.code() == Some(1) && !file.exists(), "{again:?}");
-        assert!(String::from_utf8_lossy(&again.stderr).contains("is not overwritten"), "{again:?}");
-        // Options alone, and what cannot be planned is not written.
-        let plain = answered(world, &[&arguments[..], &["--disk", "8G", "--json"]].concat(), "");
-        let json: Value = serde_json::from_slice(&plain.stdout).unwrap();
-        assert_eq!(json["written"].as_array().map(Vec::len), Some(1), "{json}");
-        let into = world.path("no/folder.ron");
-        let refused = answered(world, &[&arguments[..], &["-o", into.to_str().unwrap()]].concat(), "");
-        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("[disk0.folder]"), "{refused:?}");
     });
 }
 

@@ -1,13 +1,12 @@
 //! `vfio-run import DOMAIN.xml`.
 
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::shared::planned;
+use super::shared::home::home;
+use super::shared::{planned, whole_file};
 use crate::cli::{ImportArgs, OutputArgs};
 use crate::host::Root;
 use crate::import::{self, Beside, Imported, MAX_TEXT, Scripts};
@@ -54,21 +53,12 @@ pub fn import(args: &ImportArgs, output: OutputArgs) -> Result<u8> {
     let refused = args.strict && imported.needs_person();
     if let Some(target) = target.as_ref().filter(|_| !refused) {
         if let Some((file, key)) = &imported.key {
-            write(file, key, 0o600)?;
+            whole_file::write_new(file, key.as_bytes(), 0o600)?;
         }
-        write(target, &imported.file, 0o666)?;
+        whole_file::write_new(target, imported.file.as_bytes(), 0o666)?;
     }
     show(args, output, &imported, refused)?;
     Ok(if refused { exit::REFUSED } else { exit::OK })
-}
-
-/// The home of who calls, also by sudo.
-fn home(root: &Root) -> Option<PathBuf> {
-    let Some(user) = std::env::var_os("SUDO_USER") else { return std::env::var_os("HOME").map(PathBuf::from) };
-    let accounts = root.text_up_to("/etc/passwd", MAX_TEXT)?;
-    let entry = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let found = entry.into_iter().find(|entry| entry.first().is_some_and(|name| user == *name))?;
-    found.get(5).map(PathBuf::from)
 }
 
 /// The domain's text, and what it is called in messages.
@@ -102,17 +92,6 @@ fn read(args: &ImportArgs, root: &Root) -> Result<(String, String)> {
     }
     let text = String::from_utf8(bytes).ok().with_context(|| format!("{shown} is not UTF-8; save it as UTF-8"))?;
     Ok((shown, text))
-}
-
-/// Writes a file with these rights, less what the umask takes; one that is there stays.
-fn write(target: &Path, text: &str, mode: u32) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(target)
-        .with_context(|| format!("cannot make {}", target.display()))?;
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", target.display()))
 }
 
 fn show(args: &ImportArgs, output: OutputArgs, imported: &Imported, refused: bool) -> Result<()> {

@@ -27,6 +27,8 @@ mod view;
 
 use anyhow::Result;
 
+use shared::wrong_argument::WrongArgument;
+
 use crate::cli::{Cli, Command};
 use crate::machine::Refused;
 use crate::report;
@@ -41,6 +43,13 @@ pub fn execute(cli: Cli) -> u8 {
                 Ok(value) if lines => report::error_line("error", &refused.to_string(), "error", value),
                 Ok(value) if output.json => drop(report::json(&serde_json::json!({ "error": value }))),
                 _ => report::complain(&refused.to_string()),
+            }
+            exit::USAGE
+        }
+        None if error.is::<WrongArgument>() => {
+            match error.downcast_ref::<WrongArgument>() {
+                Some(wrong) if output.json => drop(report::json(&serde_json::json!({ "error": wrong }))),
+                _ => tracing::error!(event = "error", "{error:#}"),
             }
             exit::USAGE
         }

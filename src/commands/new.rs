@@ -1,48 +1,46 @@
 //! `vfio-run new`.
 
 mod ask;
+mod values;
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal as _;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use super::shared::planned;
+use super::shared::wrong_argument::WrongArgument;
+use super::shared::{home, planned, whole_file};
 use crate::cli::{NewArgs, OutputArgs};
 use crate::host::pci::{Names, WantedPci};
 use crate::host::{Host, Wanted};
 use crate::import::new::{Proposed, Wishes, cards, installation_beside, propose};
-use crate::machine::{self, Display, Source};
+use crate::machine::{self, Display, Refused, Source};
 use crate::plan::{Finding, Plan};
 use crate::report;
-use crate::units::exit;
+use crate::units::{exit, quoted_file};
+use values::Target;
 
 /// Asks what the machine is to be, looks at the host, and writes its file.
 pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
     let root = planned::root();
+    let target = target(args.output.as_deref())?;
     let host = match &args.host {
         Some(file) => planned::read_host(file)?,
         None => Host::read(&root, &wanted()),
     };
     let names = Names::of(&root, host.pci.iter().flat_map(|pci| &pci.functions));
     let asks = args.guest.is_none() || std::io::stdin().is_terminal();
-    let answered = ask::wishes(args, &cards(&host, &names), asks, &mut std::io::stdin().lock(), &mut |text| {
-        report::print(text.as_bytes());
-    })?;
+    let home = home::home(&root);
+    let mut say = |text: &str| report::print(text.as_bytes());
+    let talk: ask::Talk = (&mut std::io::stdin().lock(), &mut say);
+    let answered = ask::wishes(args, &target, &cards(&host, &names), home.as_deref(), asks, talk)?;
     let Some(wishes) = answered else { bail!("the answers ended: nothing was written") };
-    let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.ron", wishes.name)));
-    let path = super::disk::absolute(&path)?;
+    let path = target.file(&wishes.name);
     let beside = wishes.setup.is_some().then(|| installation_beside(&path));
-    for file in std::iter::once(&path).chain(&beside) {
-        if file.symlink_metadata().is_ok() {
-            bail!("{} exists already, and is not overwritten: name another file with `-o`", file.display());
-        }
-    }
     let made = with_a_screen(&wishes, &host, &names, (&path, beside.as_deref()), args.host.as_deref())?;
     let Made { proposed, plans } = made;
     let wrong: Vec<Finding> =
-        plans.iter().flat_map(|plan| &plan.findings).filter(|f| of_the_file(f)).cloned().collect();
+        plans.iter().flat_map(|plan| &plan.findings).filter(|f| of_the_file(f)).map(of_option).collect();
     if !wrong.is_empty() {
         if output.json {
             report::json(&serde_json::json!({ "name": wishes.name, "written": [], "findings": wrong }))?;
@@ -52,12 +50,29 @@ pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
         tracing::error!("nothing was written: such a machine cannot start on this host");
         return Ok(exit::REFUSED);
     }
-    write(&path, &proposed.machine)?;
-    if let (Some(beside), Some(text)) = (&beside, &proposed.installation) {
-        write(beside, text).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+    let written = whole_file::write_new(&path, proposed.machine.as_bytes(), 0o666)?;
+    if let (Some(beside), Some(text)) = (&beside, &proposed.installation)
+        && let Err(error) = whole_file::write_new(beside, text.as_bytes(), 0o666)
+    {
+        written.remove();
+        return Err(error);
     }
-    show(&path, beside.as_deref(), &wishes, &plans, output)?;
+    show(&path, beside.as_deref(), &wishes, &plans, args.host.as_deref(), output)?;
     Ok(exit::OK)
+}
+
+/// Where the file will be. Its name comes to stand in a comment, so it is one line.
+fn target(output: Option<&Path>) -> Result<Target> {
+    let Some(output) = output else { return Ok(Target { folder: std::env::current_dir()?, file: None }) };
+    let wrong = |words: String| WrongArgument::new("-o", words);
+    if output.to_str().is_none_or(|text| text.contains(char::is_control)) {
+        return Err(wrong(format!("{output:?} cannot be the file: its path is to be UTF-8 in one line")).into());
+    }
+    let file = super::disk::absolute(output).map_err(|error| wrong(format!("{error:#}")))?;
+    let named = file.parent().filter(|_| file.file_name().is_some());
+    let folder = named.ok_or_else(|| wrong(format!("{} names no file", output.display())))?.to_owned();
+    values::free(&file).map_err(|error| wrong(error.to_string()))?;
+    Ok(Target { folder, file: Some(file) })
 }
 
 /// What a machine is proposed from. Its plan asks for itself.
@@ -82,10 +97,10 @@ fn with_a_screen(
 ) -> Result<Made> {
     let make = |wishes: &Wishes| -> Result<Made> {
         let proposed = propose(wishes, host, names, path).map_err(anyhow::Error::msg)?;
-        let mut sources: Vec<Source> = vec![machine::parse(path, &proposed.machine)?];
+        let mut sources: Vec<Source> = vec![machine::parse(path, &proposed.machine).map_err(refused)?];
         if let (Some(beside), Some(text)) = (beside, &proposed.installation) {
             let base = |_: &Path| Ok(proposed.machine.clone());
-            sources.push(machine::parse_with(beside, text, &base)?);
+            sources.push(machine::parse_with(beside, text, &base).map_err(refused)?);
         }
         let plans = sources.into_iter().map(|source| planned::plan_source(source, captured)).collect::<Result<_>>()?;
         Ok(Made { proposed, plans })
@@ -106,56 +121,79 @@ fn of_the_file(finding: &Finding) -> bool {
     finding.blocks() && of_file && !OF_HOST.contains(&finding.key.as_str())
 }
 
-/// Writes a file that is not there.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let mut file = file.with_context(|| format!("cannot make {}", path.display()))?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    match written {
-        Err(error) if error.kind() != ErrorKind::Interrupted => {
-            drop(std::fs::remove_file(path));
-            Err(error).with_context(|| format!("cannot write {}", path.display()))
-        }
-        _ => Ok(()),
+/// The option that a field of the file, or a finding's name, comes from.
+fn option_of(name: &str) -> Option<&'static str> {
+    const OPTIONS: [(&str, &str); 9] = [
+        ("disk0.folder", "-o"),
+        ("disk0.", "--disk"),
+        ("disk1.", "--iso"),
+        ("disk2.", "--virtio-iso"),
+        ("disks[0]", "--disk"),
+        ("disks[1]", "--iso"),
+        ("disks[2]", "--virtio-iso"),
+        ("pci", "--gpu"),
+        ("name", "--name"),
+    ];
+    OPTIONS.into_iter().find(|(start, _)| name.starts_with(start)).map(|(_, option)| option)
+}
+
+/// The finding without its place in a file that was not written, and without remedies in that file's words.
+fn of_option(finding: &Finding) -> Finding {
+    let option = option_of(&finding.key).map_or_else(String::new, |option| format!("{option}: "));
+    let remedy = finding.remedy.clone().filter(|remedy| !remedy.contains(['`', '[']));
+    let detail = format!("{option}{}", finding.detail);
+    Finding { detail, remedy, origin: None, place: None, ..finding.clone() }
+}
+
+/// What a file cannot have that was not written.
+fn refused(refused: Refused) -> anyhow::Error {
+    let allowed = refused.allowed.map_or_else(String::new, |allowed| format!("; allowed: {allowed}"));
+    let message = format!("{}{allowed}", refused.message);
+    match refused.place.and_then(|place| option_of(place.field.as_deref()?)) {
+        Some(option) => WrongArgument::new(option, message).into(),
+        None => anyhow::Error::msg(format!("no such machine can be made: {message}")),
     }
 }
 
-/// What was written, and what comes next.
-fn show(path: &Path, beside: Option<&Path>, wishes: &Wishes, plans: &[Plan], output: OutputArgs) -> Result<()> {
+/// What was written, and what comes next if it is for this host.
+fn show(
+    path: &Path,
+    beside: Option<&Path>,
+    wishes: &Wishes,
+    plans: &[Plan],
+    captured: Option<&Path>,
+    output: OutputArgs,
+) -> Result<()> {
     let files: Vec<&Path> = std::iter::once(path).chain(beside).collect();
-    let first = beside.unwrap_or(path);
-    let here = |path: &Path| {
-        let folder = std::env::current_dir().unwrap_or_default();
-        path.strip_prefix(&folder).unwrap_or(path).display().to_string()
-    };
+    let folder = std::env::current_dir().unwrap_or_default();
+    let here = |path: &Path| path.strip_prefix(&folder).unwrap_or(path).to_owned();
     let sudo = if wishes.card.is_some() { "sudo " } else { "" };
-    let mut next = vec![format!("{sudo}vfio-run check {}", here(first)), format!("{sudo}vfio-run {}", here(first))];
-    if beside.is_some() {
-        next.push(format!("{sudo}vfio-run check {}", here(path)));
-        next.push(format!("{sudo}vfio-run {}", here(path)));
+    let mut next = Vec::new();
+    for file in beside.into_iter().chain([path]).filter(|_| captured.is_none()) {
+        let file = quoted_file(&here(file));
+        next.extend([format!("{sudo}vfio-run check {file}"), format!("{sudo}vfio-run {file}")]);
     }
     if output.json {
         return report::json(&serde_json::json!({ "name": wishes.name, "written": files, "next": next }));
     }
     for file in &files {
-        tracing::info!("wrote {}", here(file));
+        tracing::info!("wrote {}", here(file).display());
+    }
+    if output.quiet {
+        return Ok(());
     }
     let lacks: Vec<Finding> =
         plans.iter().take(1).flat_map(|plan| &plan.findings).filter(|f| f.blocks()).cloned().collect();
-    if !lacks.is_empty() && !output.quiet {
+    if !lacks.is_empty() {
         report::complain(&format!("Before it can start:\n{}", report::findings(&lacks, false)));
     }
-    if !output.quiet {
-        let mut text = format!(
-            "Next:\n  {:<44} what it would run into\n  {:<44} {}",
-            next[0],
-            next[1],
-            if beside.is_some() { "install the guest" } else { "start it" }
-        );
-        if let [_, _, check, run] = next.as_slice() {
-            text.push_str(&format!("\nand when the guest is installed:\n  {check}\n  {run}"));
-        }
-        report::say(&text);
+    let [check, run, more @ ..] = next.as_slice() else { return Ok(()) };
+    let width = check.chars().count().max(42) + 2;
+    let last = if beside.is_some() { "install the guest" } else { "start it" };
+    let mut text = format!("Next:\n  {check:<width$}what it would run into\n  {run:<width$}{last}");
+    if let [check, run] = more {
+        text.push_str(&format!("\nand when the guest is installed:\n  {check}\n  {run}"));
     }
+    report::say(&text);
     Ok(())
 }

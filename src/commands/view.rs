@@ -37,7 +37,7 @@ impl Viewer {
         let mut line = self.program.to_owned();
         for argument in &self.arguments {
             // Writing to a text does not fail.
-            let _ = write!(line, " {}", report::quoted(argument));
+            let _ = write!(line, " {}", crate::units::quoted(argument));
         }
         line
     }

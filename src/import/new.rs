@@ -17,6 +17,7 @@ use super::short;
 use crate::host::Host;
 use crate::host::pci::Names;
 use crate::machine::{Bus, Cpu, Disk, GiveBack, Guest, Input, Machine, Network, NetworkModel, PciDevice};
+use crate::units::quoted_file;
 
 /// How long Windows may take to shut down, in seconds: it may install updates.
 const WINDOWS_SHUTDOWN: u32 = 300;
@@ -44,12 +45,16 @@ pub fn propose(wishes: &Wishes, host: &Host, names: &Names, path: &Path) -> Resu
     if let Some(card) = card {
         given(&mut machine, card, &mut say);
         with_hands(&mut machine, &hands::find(host, card), &mut say);
-        if all.len() == 1 {
+        if all.len() == 1 || card.desktop {
+            let why = match all.len() {
+                1 => "The host has no other card: the desktop ends",
+                _ => "The host's desktop is on this card, and ends",
+            };
             machine.give_back_unless = Some(GiveBack { sign: Default::default(), within: SIGN_OF_LIFE });
             say(
                 "give_back_unless",
                 format!(
-                    "The host has no other card: the desktop ends when the guest starts. If the guest shows no sign of life \
+                    "{why} when the guest starts. If the guest shows no sign of life \
                      within {SIGN_OF_LIFE} seconds, it is ended and the desktop comes back."
                 ),
             );
@@ -70,7 +75,7 @@ pub fn propose(wishes: &Wishes, host: &Host, names: &Names, path: &Path) -> Resu
     if let Some(refused) = written.refused {
         return Err(refused);
     }
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let file = quoted_file(Path::new(path.file_name().unwrap_or_default()));
     let cpus = match card {
         Some(_) => format!("\n// The program chooses the vCPUs and their CPUs: `vfio-run cpus {file}` draws them."),
         None => String::new(),

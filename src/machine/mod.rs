@@ -49,4 +49,4 @@ pub use subjects::tpm::Tpm;
 pub use subjects::usb::UsbDevice;
 pub use subjects::vsock::Vsock;
 pub use subjects::watchdog::{PanicAction, PanicDevice, Watchdog, WatchdogAction, WatchdogDevice};
-pub use values::{QEMU, is_name};
+pub use values::{QEMU, is_name, name_rule};

@@ -23,6 +23,11 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(['.', '-']) && name.len() <= MAX_NAME && consists_of(name, "-_.")
 }
 
+/// What [`is_name`] takes, in words.
+pub fn name_rule() -> String {
+    format!("letters, digits, `-`, `_` and `.`, not beginning with `-` or `.`, at most {MAX_NAME} characters")
+}
+
 pub(super) fn check(machine: &Machine, problems: &mut Problems) {
     name(&machine.name, problems);
     if let Some(kind) = &machine.machine_type
@@ -119,9 +124,7 @@ fn name(name: &str, problems: &mut Problems) {
     if !is_name(name) {
         problems
             .add("name", format!("{name:?} cannot be a machine's name"))
-            .allowed(format!(
-                "letters, digits, `-`, `_` and `.`, not beginning with `-` or `.`, at most {MAX_NAME} characters"
-            ))
+            .allowed(name_rule())
             .help("without `name` the file's name is used: give one, such as `name: \"win11\"`");
     }
 }

@@ -24,5 +24,5 @@ pub use pager::{page, picture_width, text_width};
 pub use plan::{explained, summary};
 pub use print::{complain, json, print, say, unwritten};
 pub use rehearsal::rehearsal;
-pub use shell::{command as shell_command, helper_at as shell_helper, line as shell_line, quoted};
+pub use shell::{command as shell_command, helper_at as shell_helper, line as shell_line};
 pub use table::Table;

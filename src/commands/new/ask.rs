@@ -1,14 +1,17 @@
 //! The questions of `vfio-run new`, each a line with what an empty answer stands for in brackets.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::super::shared::wrong_argument::WrongArgument;
+use super::values::{self, Target};
+
 use crate::cli::NewArgs;
-use crate::import::new::{Card, NewDisk, Wishes};
+use crate::import::new::{Card, Wishes};
 use crate::machine::{Display, Guest, is_name};
-use crate::units::{PciAddress, PciSlot, Size, printable_up_to};
+use crate::units::{PciAddress, Size, printable_up_to};
 
 /// A disk that Windows and a few games fit on; it is sparse.
 const DISK: Size = Size::bytes(128 * Size::GIB);
@@ -17,46 +20,74 @@ const MESSAGE: usize = 240;
 /// No person answers a question wrong so often.
 const ATTEMPTS: usize = 10;
 
+/// Where the answers come from, and where the questions go.
+pub type Talk<'a> = (&'a mut dyn BufRead, &'a mut dyn FnMut(&str));
+
 /// What the machine is to be: what the arguments say, then what is answered if `asks`, else what is usual. `None`: the answers
 /// ended before that.
 pub fn wishes(
     args: &NewArgs,
+    target: &Target,
     cards: &[Card],
+    home: Option<&Path>,
     asks: bool,
-    answers: &mut dyn BufRead,
-    say: &mut dyn FnMut(&str),
+    (answers, say): Talk,
 ) -> Result<Option<Wishes>> {
-    let mut ask = Ask { asks, answers, say };
-    let guest = ask.one(args.guest.as_deref(), "Guest (windows11, windows10, linux, other)", "windows11", guest)?;
-    let Some(guest) = guest else { return Ok(None) };
+    let mut ask = Ask { asks, home, answers, say };
+    let question = "Guest (windows11, windows10, linux, other)";
+    let Some(guest) = ask.one("--guest", args.guest.as_deref(), question, "windows11", values::guest)? else {
+        return Ok(None);
+    };
+    let (setup_given, drivers_given) = (shown(args.iso.as_deref()), shown(args.virtio_iso.as_deref()));
+    let wants_drivers = drivers_given.as_deref().is_some_and(|text| !values::is_none(text));
+    if wants_drivers && !guest.is_windows() {
+        let words = "only Windows needs these drivers; leave it out";
+        return Err(WrongArgument::new("--virtio-iso", words).into());
+    }
     let usual = match guest {
         Guest::Windows11 => "win11",
         Guest::Windows10 => "win10",
         Guest::Linux => "linux",
         Guest::Other => "guest",
     };
-    let stem = args.output.as_ref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
-    let Some(name) = ask.one(args.name.as_deref(), "Name", &stem.unwrap_or_else(|| usual.to_owned()), name)? else {
-        return Ok(None);
+    let stem = target.file.as_ref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
+    // Who is asked is proposed nothing that is refused.
+    let usual = stem.filter(|stem| !asks || is_name(stem)).unwrap_or_else(|| usual.to_owned());
+    let free_name = |text: &str| {
+        let name = values::name(text)?;
+        values::free(&target.file(&name))?;
+        Ok(name)
     };
+    let Some(name) = ask.one("--name", args.name.as_deref(), "Name", &usual, free_name)? else { return Ok(None) };
+    let machine = target.file(&name);
     let Some(card) = which_card(args, cards, &mut ask)? else { return Ok(None) };
     let question = "ISO of the installation, or none";
-    let Some(setup) = ask.one(shown(&args.iso).as_deref(), question, "none", cd)? else { return Ok(None) };
-    let drivers = if guest.is_windows() && (setup.is_some() || args.virtio_iso.is_some()) {
-        let question = "ISO with virtio's drivers (virtio-win.iso), or none";
-        ask.one(shown(&args.virtio_iso).as_deref(), question, "none", cd)?
-    } else {
-        Some(None)
+    let setup = ask.one("--iso", setup_given.as_deref(), question, "none", |text| values::setup(text, &machine))?;
+    let Some(setup) = setup else { return Ok(None) };
+    let drivers = match &setup {
+        None if wants_drivers => {
+            let words = "it takes `--iso` too: the drivers are on a second CD while Windows is installed";
+            return Err(WrongArgument::new("--virtio-iso", words).into());
+        }
+        Some(setup) if guest.is_windows() => {
+            let question = "ISO with virtio's drivers (virtio-win.iso), or none";
+            let read = |text: &str| values::drivers(text, setup);
+            ask.one("--virtio-iso", drivers_given.as_deref(), question, "none", read)?
+        }
+        _ => Some(None),
     };
     let Some(drivers) = drivers else { return Ok(None) };
     let question = "Disk: the size of a new image, or the path of one that is there";
-    let Some(disk) = ask.one(args.disk.as_deref(), question, &DISK.to_string(), disk)? else { return Ok(None) };
+    let read = |text: &str| values::disk(text, &name, &machine);
+    let Some(disk) = ask.one("--disk", args.disk.as_deref(), question, &DISK.to_string(), read)? else {
+        return Ok(None);
+    };
     Ok(Some(Wishes { name, guest, card, disk, setup, drivers, display: Display::Spice(Default::default()) }))
 }
 
 /// The card; the outer `None`: the answers ended.
 fn which_card(args: &NewArgs, cards: &[Card], ask: &mut Ask) -> Result<Option<Option<PciAddress>>> {
-    let numbered = |text: &str| number(text, cards);
+    let numbered = |text: &str| values::number(text, cards);
     let usual = match cards.first() {
         Some(card) if !card.built_in => "1",
         _ => "none",
@@ -83,6 +114,7 @@ fn which_card(args: &NewArgs, cards: &[Card], ask: &mut Ask) -> Result<Option<Op
         (ask.say)(&text);
     }
     ask.one(
+        "--gpu",
         args.gpu.as_deref(),
         "Card for the guest: its number or address, or none for an emulated screen",
         usual,
@@ -93,24 +125,28 @@ fn which_card(args: &NewArgs, cards: &[Card], ask: &mut Ask) -> Result<Option<Op
 /// The one who asks.
 struct Ask<'a> {
     asks: bool,
+    home: Option<&'a Path>,
     answers: &'a mut dyn BufRead,
     say: &'a mut dyn FnMut(&str),
 }
 
 impl Ask<'_> {
-    /// The value that an argument has, or an answer, or else `usual`; `None` if the answers have ended.
+    /// The value that the argument of this option has, or an answer, or else `usual`; `None` if the answers have ended.
     fn one<T>(
         &mut self,
+        option: &'static str,
         argument: Option<&str>,
         question: &str,
         usual: &str,
         read: impl Fn(&str) -> Result<T>,
     ) -> Result<Option<T>> {
-        if let Some(text) = argument {
-            return read(text).map(Some);
-        }
-        if !self.asks {
-            return read(usual).map(Some);
+        if let Some(text) = argument.or((!self.asks).then_some(usual)) {
+            return match read(text) {
+                Ok(value) => Ok(Some(value)),
+                Err(wrong) => {
+                    Err(WrongArgument::new(option, printable_up_to(&format!("{wrong:#}"), 4 * MESSAGE)).into())
+                }
+            };
         }
         for _ in 0..ATTEMPTS {
             (self.say)(&format!("{question} [{usual}]: "));
@@ -121,7 +157,8 @@ impl Ask<'_> {
                 (self.say)("\n");
                 return Ok(None);
             }
-            match read(if line.trim().is_empty() { usual } else { line.trim() }) {
+            let line = values::pasted(&line, self.home);
+            match read(if line.is_empty() { usual } else { &line }) {
                 Ok(value) => return Ok(Some(value)),
                 Err(wrong) => {
                     let wrong = printable_up_to(&format!("{wrong:#}"), MESSAGE);
@@ -133,87 +170,16 @@ impl Ask<'_> {
     }
 }
 
-fn guest(text: &str) -> Result<Guest> {
-    Ok(match text.to_lowercase().replace([' ', '-'], "").as_str() {
-        "windows11" | "win11" => Guest::Windows11,
-        "windows10" | "win10" => Guest::Windows10,
-        "linux" => Guest::Linux,
-        "other" => Guest::Other,
-        _ => bail!("{text:?} is no guest; say windows11, windows10, linux or other"),
-    })
-}
-
-fn name(text: &str) -> Result<String> {
-    if !is_name(text) {
-        bail!("{text:?} cannot be a machine's name: letters, digits, `-`, `_` and `.`, at most 48");
-    }
-    Ok(text.to_owned())
-}
-
-fn is_none(text: &str) -> bool {
-    matches!(text.to_lowercase().as_str(), "none" | "no" | "-")
-}
-
-/// A card by its number in the list, or by its address.
-fn number(text: &str, cards: &[Card]) -> Result<Option<PciAddress>> {
-    if is_none(text) {
-        return Ok(None);
-    }
-    if let Some(card) = text.parse::<usize>().ok().and_then(|number| cards.get(number.checked_sub(1)?)) {
-        return Ok(Some(card.address));
-    }
-    // `01:00` is how people say it.
-    let slots: [Result<PciSlot, _>; 2] = [text.parse(), format!("{text}.*").parse()];
-    let mut slots = slots.into_iter().flatten();
-    let found = slots.find_map(|slot| cards.iter().find(|card| slot.contains(card.address)));
-    match found {
-        Some(card) => Ok(Some(card.address)),
-        None if cards.is_empty() => bail!("{text:?} is no graphics card of this host, which has none; say none"),
-        None => {
-            let known: Vec<String> = cards.iter().map(|card| card.address.to_string()).collect();
-            bail!("{text:?} is no graphics card of this host; it has {}, or say none", known.join(", "))
-        }
-    }
-}
-
-fn cd(text: &str) -> Result<Option<PathBuf>> {
-    if is_none(text) {
-        return Ok(None);
-    }
-    let path = there(text)?;
-    Ok(Some(path))
-}
-
-fn disk(text: &str) -> Result<NewDisk> {
-    match text.parse() {
-        Ok(size) => Ok(NewDisk::Create(size)),
-        Err(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            bail!("name the unit of the disk's size: `{text}G`")
-        }
-        Err(_) if text.to_lowercase().ends_with(".iso") => {
-            bail!("{text} is a CD's image; the disk is what the guest is installed on")
-        }
-        Err(_) => there(text).map(NewDisk::There),
-    }
-}
-
-/// A file that is there, by its absolute path: the machine file may be in another folder.
-fn there(text: &str) -> Result<PathBuf> {
-    let path = std::path::absolute(text)?;
-    let data = std::fs::metadata(&path).with_context(|| format!("cannot look at {text}"))?;
-    if data.is_dir() {
-        bail!("{text} is a folder");
-    }
-    Ok(path)
-}
-
-fn shown(path: &Option<PathBuf>) -> Option<String> {
-    path.as_deref().map(Path::display).map(|path| path.to_string())
+fn shown(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::import::new::NewDisk;
 
     fn args(guest: Option<&str>) -> NewArgs {
         let none = || None;
@@ -237,13 +203,18 @@ mod tests {
             name: "a card".to_owned(),
             slots: vec![address.into()],
             boots: false,
+            desktop: false,
             built_in,
             beside: vec![],
         }
     }
 
+    fn nowhere() -> Target {
+        Target { folder: PathBuf::from("/nowhere"), file: None }
+    }
+
     fn answered(text: &str, cards: &[Card]) -> Option<Wishes> {
-        wishes(&args(None), cards, true, &mut text.as_bytes(), &mut |_| {}).unwrap()
+        wishes(&args(None), &nowhere(), cards, None, true, (&mut text.as_bytes(), &mut |_| {})).unwrap()
     }
 
     #[test]
@@ -268,7 +239,7 @@ mod tests {
         let endless = "x".repeat(1 << 20);
         let mut said = String::new();
         let mut say = |text: &str| said.push_str(text);
-        assert!(wishes(&args(None), &cards, true, &mut endless.as_bytes(), &mut say).is_err());
+        assert!(wishes(&args(None), &nowhere(), &cards, None, true, (&mut endless.as_bytes(), &mut say)).is_err());
         assert!(
             said.len() < 10_000 && said.starts_with("Guest (windows11, windows10, linux, other) [windows11]: "),
             "{said}"
@@ -279,11 +250,12 @@ mod tests {
     fn without_questions_all_is_usual_and_a_wrong_argument_is_refused() {
         let made = |gpu: &str| {
             let args = NewArgs { gpu: Some(gpu.to_owned()), ..args(Some("windows10")) };
-            wishes(&args, &[card("01:00.0", false)], false, &mut "".as_bytes(), &mut |text| panic!("asks {text}"))
+            let (mut answers, mut say) = ("".as_bytes(), |text: &str| panic!("asks {text}"));
+            wishes(&args, &nowhere(), &[card("01:00.0", false)], None, false, (&mut answers, &mut say))
         };
         assert_eq!(made("01:00").unwrap().unwrap().card, Some("01:00.0".parse().unwrap()));
         assert_eq!(made("none").unwrap().unwrap().card, None);
         let wrong = made("05:00").unwrap_err().to_string();
-        assert_eq!(wrong, "\"05:00\" is no graphics card of this host; it has 0000:01:00.0, or say none");
+        assert_eq!(wrong, "--gpu: \"05:00\" is no graphics card of this host; it has 0000:01:00.0, or say none");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod asked;
 pub mod guest_agent;
+pub mod home;
 pub mod machines;
 pub mod move_to_unit;
 pub mod outcome;
@@ -10,3 +11,4 @@ pub mod planned;
 mod stutter;
 pub mod unit_file;
 pub mod whole_file;
+pub mod wrong_argument;

@@ -1,11 +1,14 @@
 //! Writes a file whole or not at all.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+
+use crate::trusted;
 
 /// Writes the content into a new file beside `path`, which then takes its place: nobody sees half of it, and what is at `path`
 /// is replaced, also a link, never written through.
@@ -18,4 +21,69 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
         done.and_then(|()| std::fs::rename(&part, path)).inspect_err(|_| drop(std::fs::remove_file(&part)))
     };
     written().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A file that was made.
+#[derive(Debug)]
+pub struct NewFile {
+    /// Its folder, which nobody can exchange any more.
+    _folder: File,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Takes it away again.
+    pub fn remove(self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// Writes a file that is not there, with these rights, less what the umask takes. What is there stays; and root is not led by a
+/// link of another user's into a folder that is not that user's ([`trusted::find_own`]).
+pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<NewFile> {
+    let named = path.parent().zip(path.file_name());
+    let (folder, name) = named.with_context(|| format!("{} names no file", path.display()))?;
+    let written = || -> std::io::Result<NewFile> {
+        let folder = trusted::find_own(folder)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+        let done = file.write_all(content).and_then(|()| file.sync_all());
+        done.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        Ok(NewFile { _folder: folder, path })
+    };
+    written().with_context(|| format!("cannot make {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{lchown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_takes_the_place_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        let made = write_new(&file, b"first", 0o600).unwrap();
+        assert!(write_new(&file, b"second", 0o600).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "first");
+        symlink("nowhere", dir.path().join("link")).unwrap();
+        assert!(write_new(&dir.path().join("link"), b"x", 0o600).is_err() && !dir.path().join("nowhere").exists());
+        made.remove();
+        assert!(!file.exists());
+    }
+
+    #[test]
+    #[ignore = "changes owners, so it needs root: scripts/test runs it"]
+    fn root_makes_no_file_where_a_link_of_another_user_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = dir.path().join("link");
+        symlink(&real, &link).unwrap();
+        write_new(&link.join("own"), b"", 0o600).unwrap();
+        lchown(&link, Some(1001), None).unwrap();
+        let error = format!("{:#}", write_new(&link.join("theirs"), b"", 0o600).unwrap_err());
+        assert!(error.contains("belongs to user 1001") && !real.join("theirs").exists(), "{error}");
+    }
 }

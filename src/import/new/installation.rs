@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::wishes::{Wishes, installation_beside};
 use crate::machine::{Display, Guest, Machine};
+use crate::units::quoted_file;
 
 /// Writes it. `setup`: the CD of the installation.
 pub(super) fn write(wishes: &Wishes, machine: &Machine, setup: &Path, path: &Path) -> String {
     let base = path.file_name().unwrap_or_default().to_string_lossy();
     let own = installation_beside(path);
-    let own = own.file_name().unwrap_or_default().to_string_lossy();
+    let own = quoted_file(Path::new(own.file_name().unwrap_or_default()));
     let windows = wishes.guest.is_windows();
     let mut text = format!(
         "// To install the guest of {base}: `vfio-run {own}`. It is the same machine, with CDs and an emulated screen.\n\

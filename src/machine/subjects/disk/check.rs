@@ -119,6 +119,17 @@ fn alone(i: usize, disk: &Disk, problems: &mut Problems) {
 }
 
 impl Disk {
+    /// Whether a new image can have this size; if not, which it can have.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn check_create(size: Size) -> Result<(), &'static str> {
+        match (MIN_IMAGE..=MAX_IMAGE).contains(&size.as_bytes()) && size.as_bytes().is_multiple_of(Size::MIB) {
+            true => Ok(()),
+            false => Err("a whole number of MiB from 1 MiB to 64 TiB"),
+        }
+    }
+
     /// Whether it can be a serial number; if not, what can.
     ///
     /// # Errors
@@ -149,10 +160,8 @@ fn create(i: usize, disk: &Disk, size: Size, problems: &mut Problems) {
         problems.add(field, "`create` makes an empty disk that the guest can write").help("leave `create` out");
     } else if is_device {
         problems.add(field, "`create` makes no block device").help("leave `create` out, or name an image file");
-    } else if !(MIN_IMAGE..=MAX_IMAGE).contains(&size.as_bytes()) || !size.as_bytes().is_multiple_of(Size::MIB) {
-        problems
-            .add(field, format!("`create` cannot be {size}"))
-            .allowed("a whole number of MiB from 1 MiB to 64 TiB, such as \"128 GiB\"");
+    } else if let Err(allowed) = Disk::check_create(size) {
+        problems.add(field, format!("`create` cannot be {size}")).allowed(format!("{allowed}, such as \"128 GiB\""));
     }
 }
 

@@ -125,7 +125,8 @@ impl Stream {
         }
         whole.extend_from_slice(text);
         let length = whole.len();
-        while !write_now(fd.as_fd(), &mut whole) {
+        // A reader that has gone is no reason to say less to another.
+        while write_now(fd.as_fd(), &mut whole) == Ok(false) {
             let left = match patience {
                 Patience::Until(then) => then.saturating_duration_since(Instant::now()),
                 Patience::None | Patience::Endless => Duration::ZERO,
@@ -158,22 +159,25 @@ pub fn opened_once_more(fd: &(impl AsFd + IsTerminal)) -> Option<OwnedFd> {
     OpenOptions::new().write(true).custom_flags(flags).open(path).ok().map(OwnedFd::from)
 }
 
-/// Writes what is taken at once. Returns whether there is nothing left to write.
-pub fn write_now(fd: BorrowedFd<'_>, pending: &mut Vec<u8>) -> bool {
+/// Writes what is taken at once. Returns whether there is nothing left to write. Nothing is left either after an error: the reader
+/// has gone (`EPIPE`), or there is no room (`ENOSPC`).
+pub fn write_now(fd: BorrowedFd<'_>, pending: &mut Vec<u8>) -> Result<bool, Errno> {
     while !pending.is_empty() {
         let mut room = [PollFd::new(fd, PollFlags::POLLOUT)];
         if poll(&mut room, PollTimeout::ZERO) == Ok(0) {
-            return false;
+            return Ok(false);
         }
         match nix::unistd::write(fd, &pending[..pending.len().min(AT_ONCE)]) {
             Ok(n) => drop(pending.drain(..n)),
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return false,
-            // The reader has gone.
-            Err(_) => pending.clear(),
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(error) => {
+                pending.clear();
+                return Err(error);
+            }
         }
     }
-    true
+    Ok(true)
 }
 
 #[cfg(test)]

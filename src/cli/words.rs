@@ -7,11 +7,18 @@ use crate::machine::nearest;
 /// What `virsh` and others call something, and how it is done here.
 const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["start", "create", "boot", "launch", "up"], "`vfio-run win11.ron` starts the machine of this file"),
-    (&["shutdown", "poweroff", "down"], "`vfio-run stop win11` asks the guest win11 to power off"),
-    (&["destroy", "kill"], "`vfio-run stop --force win11` ends the guest win11 without asking it"),
+    (&["shutdown", "poweroff", "down", "halt"], "`vfio-run stop win11` asks the guest win11 to power off"),
+    (&["destroy", "kill", "quit"], "`vfio-run stop --force win11` ends the guest win11 without asking it"),
     (&["list", "ls", "ps"], "`vfio-run status` lists the machines that run"),
     (&["vncdisplay", "domdisplay", "viewer", "connect"], "`vfio-run view win11` opens the screen of the guest win11"),
     (&["suspend"], "`vfio-run pause win11` stops the guest's vCPUs, `vfio-run resume win11` lets them go on"),
+    (&["continue", "cont", "unpause"], "`vfio-run resume win11` lets a paused guest go on"),
+    (&["screendump"], "`vfio-run screenshot win11 screen.png` writes what the emulated screen shows"),
+    (&["top"], "`vfio-run status win11` shows what happens on the guest's CPUs"),
+    (&["log", "logs"], "`vfio-run status win11` says why the last start failed, and which log has more"),
+    (&["ssh"], "`vfio-run agent win11 addresses` tells the guest's addresses, for `ssh`"),
+    (&["rm", "delete", "remove"], "a machine is its file: without the file and its disks nothing of it is left"),
+    (&["version"], "`vfio-run --version` tells the version"),
     (&["dominfo", "info", "domstate"], "`vfio-run status win11` says how the machine win11 is"),
     (&["domifaddr", "ip"], "`vfio-run agent win11 addresses` tells the guest's addresses"),
     (

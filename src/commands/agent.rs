@@ -1,6 +1,7 @@
 //! `vfio-run agent NAME …`: what the program in the guest that knows QEMU (qemu-guest-agent) can tell and do.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::shared::guest_agent::{self, LIMIT};
 use super::shared::outcome::block_on;
+use super::shared::programs;
 use crate::cli::{AgentArgs, AgentVerb, OutputArgs};
 use crate::qemu::agent::{Agent, AgentError};
 use crate::report::{self, Table};
@@ -28,6 +30,10 @@ pub fn agent(args: &AgentArgs, output: OutputArgs) -> Result<u8> {
         bail!(
             "a program after `--` goes with `freeze` alone, which runs it while the guest's file systems stand still"
         );
+    }
+    // Before anything is frozen for it.
+    if let Some(program) = args.command.first().filter(|program| !programs::is_installed(program)) {
+        bail!("there is no program {}; nothing is frozen", program.display());
     }
     block_on(async {
         let mut agent = guest_agent::connect(name).await?;
@@ -119,24 +125,31 @@ async fn time(agent: &mut Agent) -> Result<(Value, String)> {
     let guest = guest.as_i64().context("the guest agent tells no time")?;
     let shown = Timestamp::from_nanosecond(guest.into()).context("the guest agent tells no time")?;
     let behind = (now.as_nanos() as i128 - i128::from(guest)) as f64 / 1e9;
-    let compared = match behind {
-        behind if behind.abs() < 0.5 => "as the host's".to_owned(),
-        behind if behind > 0.0 => format!("{behind:.1} s behind the host's"),
-        behind => format!("{:.1} s before the host's", -behind),
-    };
+    let compared = compared(behind);
     let text = format!("the guest's clock: {}, {compared}", shown.strftime("%Y-%m-%d %H:%M:%S UTC"));
     Ok((json!({ "time": shown.to_string(), "behind_seconds": (behind * 1000.0).round() / 1000.0 }), text))
+}
+
+/// How the guest's clock is that is behind the host's by so many seconds.
+fn compared(behind: f64) -> String {
+    match behind {
+        behind if behind.abs() < 0.5 => "as the host's".to_owned(),
+        behind if behind > 0.0 => format!("{behind:.1} s behind the host's"),
+        behind => format!("{:.1} s ahead of the host's", -behind),
+    }
 }
 
 /// Freezes the guest's file systems: for good, or while a program runs. If anything comes between, they thaw.
 async fn freeze(name: &str, agent: &mut Agent, command: &[OsString], output: OutputArgs) -> Result<u8> {
     let mut signals = Signals::catch()?;
     let frozen = tokio::select! {
-        answer = agent.execute("guest-fsfreeze-freeze", json!({}), FREEZE_LIMIT) => answer.map_err(anyhow::Error::from),
+        answer = agent.execute("guest-fsfreeze-freeze", json!({}), FREEZE_LIMIT) => {
+            answer.and_then(|answer| count(&answer, "guest-fsfreeze-freeze")).map_err(anyhow::Error::from)
+        }
         signal = signals.next() => Err(anyhow::anyhow!("{signal} came before the guest's file systems stood still")),
     };
     let number = match frozen {
-        Ok(answer) => answer.as_u64().unwrap_or_default(),
+        Ok(number) => number,
         Err(error) if error.downcast_ref().is_some_and(|error| matches!(error, AgentError::Refused { .. })) => {
             return Err(error);
         }
@@ -148,23 +161,25 @@ async fn freeze(name: &str, agent: &mut Agent, command: &[OsString], output: Out
             });
         }
     };
+    if number == 0 {
+        tracing::warn!("the agent in {name} has frozen no file system: what the guest writes goes on");
+    }
     let Some((program, arguments)) = command.split_first() else {
         let until = format!("{} frozen until `vfio-run agent {name} thaw`", file_systems(number));
         show(name, json!({ "frozen": number }), &until, output)?;
         return Ok(exit::OK);
     };
     tracing::info!("{} frozen while {} runs", file_systems(number), program.display());
-    let ran = run(program, arguments, &mut signals).await;
+    let ran = run(program, arguments, &mut signals, output).await;
     let thawed = thaw(agent).await.with_context(|| {
         format!("the file systems of {name} are still frozen; `vfio-run agent {name} thaw` tries again")
     })?;
     let code = ran?;
-    show(
-        name,
-        json!({ "frozen": number, "thawed": thawed, "code": code }),
-        &format!("thawed: {}", file_systems(thawed)),
-        output,
-    )?;
+    // Standard output is the program's, or the value's.
+    match output.json {
+        true => show(name, json!({ "frozen": number, "thawed": thawed, "code": code }), "", output)?,
+        false => tracing::info!("thawed: {}", file_systems(thawed)),
+    }
     if code != Some(0) {
         let how = code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("exit code {code}"));
         tracing::error!("{} failed: {how}", program.display());
@@ -173,9 +188,19 @@ async fn freeze(name: &str, agent: &mut Agent, command: &[OsString], output: Out
     Ok(exit::OK)
 }
 
-/// Runs a program to its end, or until a signal comes; its exit code.
-async fn run(program: &OsString, arguments: &[OsString], signals: &mut Signals) -> Result<Option<i32>> {
-    let mut child = tokio::process::Command::new(program)
+/// Runs a program to its end, or until a signal comes; its exit code. What it prints goes to standard error if a value is to be on
+/// standard output.
+async fn run(
+    program: &OsString,
+    arguments: &[OsString],
+    signals: &mut Signals,
+    output: OutputArgs,
+) -> Result<Option<i32>> {
+    let mut command = tokio::process::Command::new(program);
+    if output.json {
+        command.stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
+    }
+    let mut child = command
         .args(arguments)
         .kill_on_drop(true)
         .spawn()
@@ -196,5 +221,32 @@ async fn run(program: &OsString, arguments: &[OsString], signals: &mut Signals) 
 async fn thaw(agent: &mut Agent) -> Result<u64> {
     agent.synchronise(FREEZE_LIMIT).await?;
     let answer = agent.execute("guest-fsfreeze-thaw", json!({}), FREEZE_LIMIT).await?;
-    Ok(answer.as_u64().unwrap_or_default())
+    Ok(count(&answer, "guest-fsfreeze-thaw")?)
+}
+
+/// How many file systems the agent tells of in its answer.
+fn count(answer: &Value, command: &str) -> Result<u64, AgentError> {
+    answer.as_u64().ok_or_else(|| AgentError::Unexpected(command.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_number_of_file_systems_is_an_error() {
+        assert_eq!(count(&json!(2), "c").unwrap(), 2);
+        for answer in [json!({}), json!("wat"), json!(-3), json!(null), json!(1.5)] {
+            assert!(count(&answer, "c").is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_behind_or_ahead() {
+        for (behind, words) in
+            [(0.2, "as the host's"), (2.0, "2.0 s behind the host's"), (-3.25, "3.2 s ahead of the host's")]
+        {
+            assert_eq!(compared(behind), words);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
 use serde_json::json;
 
 use super::shared::machines;
@@ -43,6 +44,11 @@ pub fn console(args: &MachineArgs, _: OutputArgs) -> Result<u8> {
     match visited {
         Visited::Left => tracing::info!("left the console; {name} goes on"),
         Visited::Closed => tracing::info!("{name} has closed its serial port: it has ended, or restarts"),
+        // The reader has enough (`| head`).
+        Visited::Unwritten(Errno::EPIPE) => {}
+        Visited::Unwritten(error) => {
+            bail!("left the console, since standard output cannot be written ({}); {name} goes on", error.desc())
+        }
         Visited::Signal(signal) => tracing::info!("{signal}: left the console; {name} goes on"),
     }
     Ok(exit::OK)

@@ -110,6 +110,8 @@ pub fn alive(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
     let reply = asked(name, &Request::Alive, None, "and asks for a sign of life anew")?;
     if output.json {
         report::json(&serde_json::json!({ "name": name, "state": reply.state }))?;
+    } else if run::kept_plan(&machines::run_dir(name)?).is_ok_and(|plan| plan.give_back_unless.is_none()) {
+        tracing::info!("{name} has no dead-man switch (`give_back_unless`), so nothing waits for a sign of life");
     } else {
         tracing::info!("{name} keeps its devices ({})", reply.state);
     }

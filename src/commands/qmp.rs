@@ -56,7 +56,10 @@ async fn ask(socket: &Path, command: &Command) -> Result<Value> {
         Err(QmpError::Refused { class, detail, .. }) if class == "CommandNotFound" => {
             let known = qmp.execute_raw("query-commands", json!({})).await?;
             let known: Vec<&str> = known.as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
-            let near = nearest(&command.execute, &known).map(|near| format!("; did you mean `{near}`?"));
+            // QEMU says so too of one that it knows, and does not take now.
+            let near = nearest(&command.execute, &known)
+                .filter(|near| *near != command.execute)
+                .map(|near| format!("; did you mean `{near}`?"));
             bail!("{detail}{}", near.unwrap_or_default())
         }
         other => Ok(other?),

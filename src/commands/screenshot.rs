@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -33,8 +33,8 @@ pub fn screenshot(args: &ScreenshotArgs, output: OutputArgs) -> Result<u8> {
     }
     let then = "and then it can be asked";
     supervised(name, then)?;
-    if !to_output && !args.force && std::fs::symlink_metadata(file).is_ok() {
-        bail!("{} is there already; `--force` replaces it", file.display());
+    if !to_output {
+        may_write(file, args.force)?;
     }
     let mut memory = File::from(memfd_create("screen", MemfdFlags::CLOEXEC).context("no memory for the picture")?);
     // QEMU takes a descriptor only for what it was opened for.
@@ -58,6 +58,23 @@ pub fn screenshot(args: &ScreenshotArgs, output: OutputArgs) -> Result<u8> {
         tracing::info!("the screen of {name}, {width} × {height}: {}", file.display());
     }
     Ok(exit::OK)
+}
+
+/// Refuses what is there already, unless it is a regular file that may be replaced.
+fn may_write(path: &Path, force: bool) -> Result<()> {
+    // Whatever else keeps the file from being written is told when it is.
+    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let (kind, path) = (there.file_type(), path.display());
+    let what = match kind {
+        kind if kind.is_file() && force => return Ok(()),
+        kind if kind.is_file() => bail!("{path} is there already; `--force` replaces it"),
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_fifo() => "a named pipe",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    bail!("{path} is {what}, and only a regular file can be replaced; the file `-` is standard output")
 }
 
 /// Writes a file that is not there yet; none is left if that fails.
@@ -130,6 +147,32 @@ mod tests {
         let mut points = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut points).unwrap();
         assert_eq!((info.width, info.height, points.as_slice()), (2, 1, b"abcdef".as_slice()));
+    }
+
+    #[test]
+    fn only_a_regular_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (path, what) in [
+            (at("link"), "a symbolic link"),
+            (at("pipe"), "a named pipe"),
+            (at("socket"), "a socket"),
+            (at(""), "a folder"),
+            ("/dev/full".into(), "a device"),
+            ("/dev/stdout".into(), "a symbolic link"),
+        ] {
+            for force in [false, true] {
+                let error = may_write(&path, force).unwrap_err().to_string();
+                assert!(error.contains(&format!(" is {what}, and")) && !error.contains("--force"), "{error}");
+            }
+        }
+        assert!(may_write(&at("file"), false).unwrap_err().to_string().contains("`--force` replaces it"));
+        may_write(&at("file"), true).unwrap();
+        may_write(&at("new"), false).unwrap();
     }
 
     #[test]

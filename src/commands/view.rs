@@ -1,5 +1,6 @@
 //! `vfio-run view NAME`: opens the guest's screen with a program of the user's desktop.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::Access;
 
-use super::shared::machines;
+use super::shared::{machines, programs};
 use crate::cli::{OutputArgs, ViewArgs};
 use crate::plan::{Screen, Server, screen};
 use crate::units::exit;
@@ -46,10 +47,9 @@ impl Viewer {
 /// Starts the first viewer that is installed, in place of this process.
 pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
     let name = args.name.as_str();
-    let viewers = viewers(&find(name)?, name)?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed =
-        |viewer: &&Viewer| std::env::split_paths(&path).any(|folder| is_program(&folder.join(viewer.program)));
+    let screen = find(name)?;
+    let viewers = viewers(&screen, name)?;
+    let installed = |viewer: &&Viewer| programs::is_installed(OsStr::new(viewer.program));
     let first = viewers.first().context("there is no program for this screen")?;
     let chosen = viewers.iter().find(installed);
     if args.print || output.json {
@@ -70,8 +70,13 @@ pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
         bail!("no program that shows this screen is in PATH; install {}", all.join(" or "));
     };
     if rustix::process::geteuid().is_root() {
+        // Which port it is only root knows.
+        let again = match screen {
+            Screen::Spice(Server::Port { .. }) | Screen::Vnc(Server::Port { .. }) => String::new(),
+            _ => format!("`vfio-run view {name}`, or "),
+        };
         bail!(
-            "a viewer is a program of your desktop, and is not started as root; without sudo: `vfio-run view {name}`, or `{}`",
+            "a viewer is a program of your desktop, and is not started as root; without sudo: {again}`{}`",
             viewer.line()
         );
     }
@@ -80,16 +85,17 @@ pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
     Err(failed).with_context(|| format!("cannot start {}", viewer.program))
 }
 
-fn is_program(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
-}
-
 /// The screen of a machine of this user's, or of root's if its socket is this user's.
 fn find(name: &str) -> Result<Screen> {
     let run_dir = machines::run_dir(name)?;
     if run::guest_runs(&run_dir) {
         let plan = run::kept_plan(&run_dir)?;
         return screen(&plan).with_context(|| {
+            if plan.has_screen() {
+                return format!(
+                    "nobody serves the screen of {name}: `display: Spice` in its file does; `vfio-run screenshot {name} FILE.png` works"
+                );
+            }
             let card = match plan.leases.is_empty() {
                 true => "",
                 false => "a graphics card in `pci` shows the guest on its own outputs; ",
@@ -112,7 +118,9 @@ fn find(name: &str) -> Result<Screen> {
         }),
         (false, true) if may(&vnc) => Ok(Screen::Vnc(Server::Socket(vnc))),
         (false, false) => {
-            bail!("{name} is root's, and has no socket of a screen; `sudo vfio-run status {name}` says more")
+            bail!(
+                "{name} is root's, and has no socket of a screen; `sudo vfio-run view --print {name}` prints the command for a port"
+            )
         }
         _ => bail!(
             "the screen of {name} is another user's; `for_user` in its `display` says whose it is, else it is the one whose \

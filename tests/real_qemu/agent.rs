@@ -90,7 +90,13 @@ fn file_systems_thaw_whatever_comes_between() {
         thawed(&mut guest, "2");
         world.done(&["agent", name, "freeze", "--", "false"]).with(1);
         thawed(&mut guest, "3");
-        world.done(&["agent", name, "freeze", "--", "/nonexistent"]).with(1);
+        // What cannot be started is known before anything is frozen.
+        let none = world.done(&["agent", name, "freeze", "--", "/nonexistent"]).with(1);
+        assert!(none.err.contains("nothing is frozen"), "{none:?}");
+        thawed(&mut guest, "3");
+        // The value is alone on standard output.
+        let said = world.done(&["agent", name, "freeze", "--json", "--", "echo", "COPIED"]).with(0);
+        assert!(said.json()["code"] == 0 && said.err.contains("COPIED"), "{said:?}");
         thawed(&mut guest, "4");
         // Interrupted while the program runs.
         let backup = world.start(world.command(&["agent", name, "freeze", "--", "sleep", "1000"]));

@@ -346,6 +346,31 @@ fn a_visit_by_a_pipe_is_a_plain_stream() {
 }
 
 #[test]
+fn a_visit_whose_output_cannot_be_written_ends() {
+    each(|world| {
+        let name = world.name.as_str();
+        let mut launcher = world.run(&world.machine("serial: Socket"));
+        launcher.tells(" runs (");
+        let (reader, unread) = std::io::pipe().unwrap();
+        drop(reader);
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        for (output, code, words) in [(Stdio::from(unread), 0, ""), (full.into(), 1, "No space left on device")] {
+            let mut command = world.command(&["console", name]);
+            command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
+            let mut visit = command.spawn().unwrap();
+            // The guest answers.
+            visit.stdin.take().unwrap().write_all(b"?").unwrap();
+            let ended = visit.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.code() == Some(code) && said.contains(words), "{:?}: {said}", ended.status);
+            assert!(code != 0 || said.is_empty(), "{said}");
+        }
+        world.done(&["stop", name]).with(0);
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
 fn a_console_that_cannot_be_joined_says_why() {
     each(|world| {
         let name = world.name.as_str();

@@ -121,11 +121,12 @@ fn a_machine_is_named_by_its_name_or_its_file_and_a_typo_is_told() {
         assert!(typo.err.contains(&format!("does not run; did you mean {name}?")), "{typo:?}");
         let other = world.done(&["pause", "nothing-like-it-at-all"]).with(1);
         assert!(other.err.contains(&format!("does not run; there are: {name}")), "{other:?}");
-        // A file that was broken meanwhile, and is called as the machine is.
-        let broken = world.file(&format!("{name}.ron"), "(");
-        world.done(&["pause", broken.to_str().unwrap()]).with(0);
-        std::fs::remove_file(&broken).unwrap();
-        world.done(&["resume", broken.to_str().unwrap()]).with(0);
+        // A file that is called as the machine is, and is not the one that it was started from.
+        let other = world.file(&format!("{name}.ron"), "(");
+        let refused = world.done(&["pause", other.to_str().unwrap()]).with(1);
+        assert!(refused.err.contains("runs from ") && refused.err.contains("machine.ron, not from "), "{refused:?}");
+        std::fs::remove_file(&other).unwrap();
+        world.done(&["pause", other.to_str().unwrap()]).with(1);
         let broken = world.file("broken.ron", "(");
         world.done(&["pause", broken.to_str().unwrap()]).with(2);
         world.done(&["stop", "machine.ron"]).with(0);

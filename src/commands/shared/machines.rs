@@ -55,13 +55,23 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
 pub fn named(text: &str) -> Result<String> {
     let path = Path::new(text);
     let is_there = |name: &str| crate::machine::is_name(name) && run::is_run_dir(&host::run_dir().join(name));
-    if !(text.contains('/') || text.ends_with(".ron")) || is_there(text) {
-        return Ok(text.to_owned());
+    let is_file = text.ends_with(".ron");
+    if text.contains('/') && !is_file {
+        bail!("{text:?} is neither a machine's name nor its file, which ends in `.ron`");
+    }
+    if !is_file || is_there(text) {
+        return run_dir(text).map(|_| text.to_owned());
     }
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     match crate::machine::read(path) {
         Ok(source) => Ok(source.machine.name),
-        Err(_) if is_there(stem) => Ok(stem.to_owned()),
+        Err(_) if is_there(stem) => {
+            let plan = run::kept_plan(&host::run_dir().join(stem)).ok();
+            match plan.and_then(|plan| plan.file).filter(|file| !is_same(file, path)) {
+                Some(file) => bail!("{stem} runs from {}, not from {}", file.display(), path.display()),
+                None => Ok(stem.to_owned()),
+            }
+        }
         Err(_) if !path.exists() => {
             bail!("there is no file {text}, and no machine of that name runs{}", others("", stem))
         }
@@ -69,9 +79,34 @@ pub fn named(text: &str) -> Result<String> {
     }
 }
 
-/// What is said of a machine that does not run: perhaps it is misspelt, or another user's.
+/// Whether both are the path of one file, which need not be there any more.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
+    };
+    whole(one).is_some_and(|one| whole(other) == Some(one))
+}
+
+/// What is said of a machine that does not run: it was left behind, or perhaps it is misspelt, or another user's.
 pub fn does_not_run(name: &str) -> String {
+    let run_dir = host::run_dir().join(name);
+    if crate::machine::is_name(name) && run::is_run_dir(&run_dir) && run::Lock::owner(&run_dir).is_none() {
+        return format!("{name} does not run: its launcher was killed; `vfio-run recover {name}` restores the host");
+    }
     format!("{name} does not run{}", others(name, name))
+}
+
+/// Whether a machine of this name ran on this host, or failed to: then the name is no misspelt one.
+fn is_known(name: &str) -> bool {
+    let log = host::log_dir().join(format!("{name}.log"));
+    crate::machine::is_name(name) && (log.exists() || run::LastFailure::of(&log).is_some())
+}
+
+/// The name that was probably meant. One that has other digits is another machine's (win10, win11), and never meant.
+fn meant<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
+    let without_digits = |name: &str| name.replace(|c: char| c.is_ascii_digit(), "").to_lowercase();
+    nearest(name, there).filter(|near| without_digits(near) != without_digits(name))
 }
 
 /// What may have been meant: a machine that runs and is called nearly so, one of root's, else all that run but this.
@@ -83,7 +118,10 @@ pub fn others(but: &str, name: &str) -> String {
     if is_name && host::run_dir() != Path::new(OF_ROOT) && Path::new(OF_ROOT).join(name).is_dir() {
         return format!("; root's machine {name} does: use sudo");
     }
-    match nearest(name, &others) {
+    if is_known(name) {
+        return String::new();
+    }
+    match meant(name, &others) {
         Some(near) => format!("; did you mean {near}?"),
         None if others.is_empty() => String::new(),
         None => format!("; there are: {}", others.join(", ")),
@@ -95,4 +133,36 @@ pub fn shutdown_limit(run_dir: &Path) -> Duration {
     let plan = run::kept_plan(run_dir).ok();
     // The launcher also waits for the hooks that come after the guest.
     Duration::from_secs(plan.map_or(90, |p| u64::from(p.hooks_limit(false)) + u64::from(p.shutdown_timeout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_other_digits_is_another_machine() {
+        let there = ["win11", "server"];
+        for (name, near) in [("wni11", Some("win11")), ("servr", Some("server")), ("win10", None), ("win1", None)] {
+            assert_eq!(meant(name, &there), near, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_a_name_nor_a_machine_file_is_refused() {
+        for text in ["a b", "a\nb", "a\u{1b}[2Jb", "", "./win11.raw", "/vm/win11", "../win11.qcow2"] {
+            let error = named(text).unwrap_err().to_string();
+            assert!(error.contains("machine's name"), "{error}");
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+        assert_eq!(named("win11").unwrap(), "win11");
+    }
+
+    #[test]
+    fn a_file_is_the_same_also_when_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::os::unix::fs::symlink(dir.path(), at("link")).unwrap();
+        assert!(is_same(&at("a.ron"), &at("link/a.ron")));
+        assert!(!is_same(&at("a.ron"), &at("b.ron")));
+    }
 }

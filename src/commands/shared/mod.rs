@@ -8,6 +8,7 @@ pub mod move_to_unit;
 pub mod outcome;
 pub mod pages;
 pub mod planned;
+pub mod programs;
 mod stutter;
 pub mod unit_file;
 pub mod whole_file;

@@ -30,6 +30,8 @@ pub enum ConsoleEvent {
     Escape,
     /// The guest's side is closed: QEMU has exited.
     Closed,
+    /// A visitor's output cannot be written any more. A launcher's console goes on: that is no reason to end the guest.
+    Unwritten(Errno),
 }
 
 /// The terminal (or a pipe) on one side, the guest's serial port on the other.
@@ -40,6 +42,8 @@ pub struct Console {
     input: Option<AsyncFd<OwnedFd>>,
     terminal: Option<RawTerminal>,
     output: Output,
+    /// Whether it is a visitor's.
+    visits: bool,
     /// Typed, and not yet accepted by the serial port.
     pending: Vec<u8>,
 }
@@ -62,7 +66,7 @@ pub async fn connect(dialled: Option<Result<StdStream>>, told: Option<Answer>, q
     let joined = async {
         let serial = dialled?;
         wait_until_accepted(told, qmp).await?;
-        Console::open(serial)
+        Console::open(serial, false)
     };
     match joined.await {
         Ok(console) => {
@@ -80,16 +84,20 @@ pub async fn connect(dialled: Option<Result<StdStream>>, told: Option<Answer>, q
 
 impl Console {
     /// Joins terminal and serial port. Standard input that the event loop cannot watch (a regular file, /dev/null) is not
-    /// read.
-    pub(super) fn open(serial: StdStream) -> Result<Self> {
+    /// read. A visitor leaves when its output cannot be written.
+    pub(super) fn open(serial: StdStream, visits: bool) -> Result<Self> {
         serial.set_nonblocking(true)?;
         let stdin = std::io::stdin();
         // In the background (`&`) the terminal is the shell's: neither its settings nor what is typed there is ours.
         let is_ours = !tcgetpgrp(&stdin).is_ok_and(|group| group != getpgrp());
-        let terminal = if stdin.is_terminal() && is_ours { Some(RawTerminal::enter()?) } else { None };
+        let terminal = if stdin.is_terminal() && is_ours {
+            Some(RawTerminal::enter(stdin.as_fd().try_clone_to_owned()?)?)
+        } else {
+            None
+        };
         let input = stdin.as_fd().try_clone_to_owned().and_then(watch_readable).ok().filter(|_| is_ours);
         let output = Output::standard()?;
-        Ok(Self { serial: UnixStream::from_std(serial)?, input, terminal, output, pending: Vec::new() })
+        Ok(Self { serial: UnixStream::from_std(serial)?, input, terminal, output, visits, pending: Vec::new() })
     }
 
     /// Whether a terminal is joined, so that Ctrl-C goes to the guest.
@@ -118,6 +126,9 @@ impl Console {
     pub async fn relay(&mut self) -> ConsoleEvent {
         let mut buffer = [0u8; 4096];
         loop {
+            if let (true, Some(error)) = (self.visits, self.output.failure()) {
+                return ConsoleEvent::Unwritten(error);
+            }
             if !self.pending.is_empty() {
                 match self.serial.write(&self.pending).await {
                     Ok(n) if n > 0 => {
@@ -201,28 +212,73 @@ async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {
     }
 }
 
-/// A terminal in raw mode; its settings are restored when this is dropped.
+/// A terminal in raw mode; its settings are restored when this is dropped. Neither waits until the terminal has shown what was
+/// written, for which it may have no reader: how output is treated stays as it is.
 #[derive(Debug)]
 struct RawTerminal {
+    terminal: OwnedFd,
     before: Termios,
 }
 
 impl RawTerminal {
-    fn enter() -> Result<Self> {
-        let before = tcgetattr(std::io::stdin()).context("cannot read the terminal's settings")?;
+    fn enter(terminal: OwnedFd) -> Result<Self> {
+        let before = tcgetattr(&terminal).context("cannot read the terminal's settings")?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
         // Our own messages and the guest's lines end in a line feed; without this the next would begin where it ended.
         raw.output_flags = before.output_flags;
-        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).context("cannot set the terminal to raw mode")?;
-        Ok(Self { before })
+        tcsetattr(&terminal, SetArg::TCSANOW, &raw).context("cannot set the terminal to raw mode")?;
+        Ok(Self { terminal, before })
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        if let Err(e) = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.before) {
+        if let Err(e) = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before) {
             tracing::warn!("the terminal's settings could not be restored ({e}); type `reset`");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::{opened_once_more, write_now};
+
+    #[test]
+    fn a_terminal_that_nobody_reads_gets_its_settings_back_at_once() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let full = opened_once_more(&pty.slave).unwrap();
+        assert_eq!(write_now(full.as_fd(), &mut b"x".repeat(1 << 20)), Ok(false));
+        let terminal = pty.slave.try_clone().unwrap();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let raw = RawTerminal::enter(terminal).unwrap();
+            let flags = tcgetattr(&raw.terminal).unwrap().local_flags;
+            drop(raw);
+            done.send(flags).unwrap();
+        });
+        let flags = is_done.recv_timeout(Duration::from_secs(10)).expect("it waits for a reader");
+        assert_ne!(flags, before.local_flags);
+        assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_visitor_leaves_when_nobody_takes_what_the_guest_says() {
+        for (visits, event) in [(true, ConsoleEvent::Unwritten(Errno::EPIPE)), (false, ConsoleEvent::Closed)] {
+            let (serial, mut guest) = StdStream::pair().unwrap();
+            serial.set_nonblocking(true).unwrap();
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            drop(reader);
+            let serial = UnixStream::from_std(serial).unwrap();
+            let output = Output::on(writer);
+            let mut console = Console { serial, input: None, terminal: None, output, visits, pending: Vec::new() };
+            std::io::Write::write_all(&mut guest, b"HELLO").unwrap();
+            // A launcher's goes on until the guest has ended.
+            let guest = visits.then_some(guest);
+            assert_eq!(console.relay().await, event);
+            drop(guest);
         }
     }
 }

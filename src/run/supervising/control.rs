@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -180,6 +180,9 @@ pub fn ask_with(run: &Path, request: &Request, file: Option<BorrowedFd<'_>>) -> 
         // It has stopped to listen before it came to us.
         Ok(0) => Ok(None),
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            bail!("the launcher did not answer within {} s: it is busy, or was stopped", LIMIT.as_secs())
+        }
         Ok(_) => serde_json::from_str(&reply).context("the launcher's answer makes no sense"),
         Err(error) => Err(error).context("the launcher did not answer"),
     }

@@ -187,7 +187,7 @@ async fn run_loop(
                 guest.on_signal(signal).await;
             }
             Wakeup::Console(ConsoleEvent::Escape) => guest.request_shutdown().await,
-            Wakeup::Console(ConsoleEvent::Closed) => console = None,
+            Wakeup::Console(ConsoleEvent::Closed | ConsoleEvent::Unwritten(_)) => console = None,
             Wakeup::Client(Ok(stream)) => guest.answer_client(stream).await,
             Wakeup::Client(Err(error)) => {
                 tracing::warn!("the control socket failed ({error}); signals still end {name}");

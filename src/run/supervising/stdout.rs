@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
+
 use crate::run::watch_fd::watch_writable;
 use crate::streams::{opened_once_more, write_now};
 
@@ -11,6 +13,7 @@ use crate::streams::{opened_once_more, write_now};
 pub struct Output {
     fd: OwnedFd,
     pending: Vec<u8>,
+    failure: Option<Errno>,
 }
 
 impl Output {
@@ -19,13 +22,26 @@ impl Output {
         Ok(Self::on(io::stdout().as_fd().try_clone_to_owned()?))
     }
 
-    fn on(fd: OwnedFd) -> Self {
-        Self { fd: opened_once_more(&fd).unwrap_or(fd), pending: Vec::new() }
+    /// What this descriptor leads to.
+    pub(super) fn on(fd: OwnedFd) -> Self {
+        Self { fd: opened_once_more(&fd).unwrap_or(fd), pending: Vec::new(), failure: None }
     }
 
     /// Whether all was taken.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Why something could not be written: the reader has gone (`EPIPE`), or there is no room (`ENOSPC`).
+    pub fn failure(&self) -> Option<Errno> {
+        self.failure
+    }
+
+    fn write_now(&mut self) -> bool {
+        write_now(self.fd.as_fd(), &mut self.pending).unwrap_or_else(|error| {
+            self.failure = Some(error);
+            true
+        })
     }
 
     /// Adds what is to be written by [`Output::flush`].
@@ -36,14 +52,14 @@ impl Output {
     /// Waits until all was taken, or the reader has gone, which is no reason to end the guest. Can be dropped and called
     /// again. Watches the descriptor only while it takes nothing.
     pub async fn flush(&mut self) {
-        if write_now(self.fd.as_fd(), &mut self.pending) {
+        if self.write_now() {
             return;
         }
         let room = self.fd.try_clone().and_then(watch_writable);
         while let Ok(room) = &room
             && let Ok(mut ready) = room.writable().await
         {
-            if write_now(self.fd.as_fd(), &mut self.pending) {
+            if self.write_now() {
                 return;
             }
             ready.clear_ready();
@@ -78,9 +94,16 @@ mod tests {
         assert!(output.is_empty());
         assert!(reads.join().unwrap() == words);
         // The reader has gone.
+        assert_eq!(output.failure(), None);
         output.push(&words);
         output.flush().await;
         assert!(output.is_empty());
+        assert_eq!(output.failure(), Some(Errno::EPIPE));
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut output = Output::on(full.into());
+        output.push(b"HELLO");
+        output.flush().await;
+        assert_eq!((output.is_empty(), output.failure()), (true, Some(Errno::ENOSPC)));
     }
 
     #[tokio::test]

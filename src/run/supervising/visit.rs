@@ -3,9 +3,11 @@
 use std::os::unix::net::UnixStream;
 
 use anyhow::Result;
+use nix::errno::Errno;
 
 use super::console::{Console, ConsoleEvent};
 use crate::run::signals::Signals;
+use crate::streams;
 
 /// How a visit has ended. The guest knows of none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Visited {
     Left,
     /// QEMU has closed the port: the guest has ended, or QEMU is started anew.
     Closed,
+    /// What the guest says cannot be written any more.
+    Unwritten(Errno),
     /// This signal came.
     Signal(&'static str),
 }
@@ -21,7 +25,9 @@ pub enum Visited {
 /// Joins them until one of that happens. The terminal's settings are put back in any case.
 pub async fn visit(serial: UnixStream) -> Result<Visited> {
     let mut signals = Signals::catch()?;
-    let mut console = Console::open(serial)?;
+    // A terminal that nobody reads must not keep a signal from ending the visit.
+    streams::lose_messages_rather_than_wait();
+    let mut console = Console::open(serial, true)?;
     if console.is_terminal() {
         tracing::info!("this terminal is joined to the guest's serial port; Ctrl-] leaves, and the guest goes on");
     }
@@ -29,11 +35,13 @@ pub async fn visit(serial: UnixStream) -> Result<Visited> {
         event = console.relay() => match event {
             ConsoleEvent::Escape => Visited::Left,
             ConsoleEvent::Closed => Visited::Closed,
+            ConsoleEvent::Unwritten(error) => Visited::Unwritten(error),
         },
         signal = signals.next() => Visited::Signal(signal),
     };
     if visited == Visited::Closed {
         console.show_final_output().await;
     }
+    streams::wait_for_readers_shortly();
     Ok(visited)
 }

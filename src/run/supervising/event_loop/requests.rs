@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::guest::Guest;
 use crate::journal::Record;
 use crate::machine::{HostDevice, Sign};
+use crate::qemu::QmpError;
 use crate::run::cables;
 use crate::run::late::Access;
 use crate::run::late::medium::{self, Medium};
@@ -30,7 +31,7 @@ impl Guest<'_> {
             }
             Request::Press(button) => match self.press(&button).await {
                 Ok(()) => done = true,
-                Err(error) => refused = Some(format!("{error:#}")),
+                Err(error) => refused = Some(told(&error)),
             },
             Request::Screen => match self.picture(file).await {
                 Ok(()) => done = true,
@@ -38,7 +39,7 @@ impl Guest<'_> {
             },
             _ => match self.change_devices(&request).await {
                 Ok(name) => device = Some(name),
-                Err(error) => refused = Some(format!("{error:#}")),
+                Err(error) => refused = Some(told(&error)),
             },
         }
         let stopping = self.ending.requested() && self.state == machine_state::RUNNING;
@@ -78,5 +79,29 @@ impl Guest<'_> {
                 bail!("this is no request for a device")
             }
         }
+    }
+}
+
+/// Why something was not done. What QEMU did not answer in time it has read, and may do yet.
+fn told(error: &anyhow::Error) -> String {
+    let late = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(QmpError::Deadline { .. })));
+    format!("{error:#}{}", if late { "; it may still be done when QEMU answers again" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_qemu_did_not_answer_may_still_be_done() {
+        let late = QmpError::Deadline { command: "stop".to_owned(), after: Duration::from_secs(5) };
+        let words = told(&anyhow::Error::from(late).context("not paused"));
+        assert!(
+            words.ends_with("did not answer `stop` within 5s; it may still be done when QEMU answers again"),
+            "{words}"
+        );
+        assert!(!told(&QmpError::Closed.into()).contains("may still"));
     }
 }

@@ -133,7 +133,9 @@ const SECOND_CARD: [Setup; 3] = [
 const LEAST: &str = "(guest: Other, memory: (size: \"64 MiB\"), networks: [])";
 
 const RESTS: Rests = Rests {
-    when: "{ [ ! -e /dev/nvme0n1 ] || head -c 1 /dev/nvme0n1 >/dev/null; } && udevadm settle",
+    // What is on a USB controller that came back is found one after the other.
+    when: "ls /dev/input/by-id/*event-kbd /dev/input/by-id/*event-mouse /dev/disk/by-id/usb-*LABSTICK* >/dev/null 2>&1 && \
+           { [ ! -e /sys/bus/pci/devices/0000:04:00.0 ] || head -c 1 /dev/nvme0n1 >/dev/null 2>&1; } && udevadm settle",
     // Modules that a network needs stay; the others are named after a number that the kernel counts up with each plugging.
     except: &["module ", PLUGGED_ANEW[0], PLUGGED_ANEW[1]],
 };

@@ -82,6 +82,8 @@ fn a_unit_whose_launcher_is_killed_ends_the_guest_and_gives_the_host_back(lab: &
     ensure!(property(lab, "Result")? == "signal", "{}", property(lab, "Result")?);
     // systemd keeps what it set up for a unit that failed until somebody has taken note.
     lab.sh(&format!("systemctl reset-failed {UNIT}"))?;
+    // It switches a controller that no unit wants any more off when it comes to it.
+    lab.wait_until("! grep -q cpuset /sys/fs/cgroup/cgroup.subtree_control", END)?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())
@@ -96,6 +98,8 @@ fn a_unit_that_cannot_start_says_why_and_leaves_nothing(lab: &Lab) -> Result<()>
     let said = lab.sh(&format!("journalctl -u {UNIT} -o cat"))?;
     ensure!(said.contains("nonsense") && said.contains("/var/log/vfio-run/tiny.log"), "{said}");
     lab.sh(&format!("systemctl reset-failed {UNIT}"))?;
+    // It switches a controller that no unit wants any more off when it comes to it.
+    lab.wait_until("! grep -q cpuset /sys/fs/cgroup/cgroup.subtree_control", END)?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}");
     Ok(())

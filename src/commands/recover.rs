@@ -84,12 +84,8 @@ pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str,
 
 /// Forgets why the last start of this machine failed.
 fn forget(name: &str, output: OutputArgs) -> Result<u8> {
-    if !machine::is_name(name) {
-        bail!("{name:?} is no machine's name");
-    }
-    let folder = host::log_dir();
-    if !run::forget_failure(&folder.join(format!("{name}.log")))? {
-        let known = LastFailure::names(&folder);
+    if !run::forget_failure(&machines::log(name))? {
+        let known = LastFailure::names(&host::log_dir());
         let near = machine::nearest(name, &known.iter().map(String::as_str).collect::<Vec<_>>());
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         bail!("of {name} no start is known that failed{hint}");

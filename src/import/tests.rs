@@ -24,18 +24,23 @@ fn imported(text: &str) -> Imported {
     domain(text, Beside { root: None, home: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
 }
 
+/// Holds the file and the report against the snapshot of this name.
+fn is_as_reviewed(name: &str, imported: &Imported) {
+    let report = crate::report::import(imported, None, false, false);
+    insta::with_settings!({
+        snapshot_path => folder(),
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!(name, format!("{}\n{report}\n", imported.file));
+    });
+}
+
 #[test]
 fn files_and_reports_are_as_reviewed() {
     for (name, text) in texts() {
         let imported = imported(&text);
-        let report = crate::report::import(&imported, None, false, false);
-        insta::with_settings!({
-            snapshot_path => folder(),
-            prepend_module_to_snapshot => false,
-            omit_expression => true,
-        }, {
-            insta::assert_snapshot!(name, format!("{}\n{report}\n", imported.file));
-        });
+        is_as_reviewed(&name, &imported);
     }
 }
 
@@ -165,14 +170,7 @@ fn scripts_are_as_reviewed() {
     for name in ["start-vm", "start-many"] {
         let text = std::fs::read_to_string(folder().join(format!("{name}.sh"))).unwrap();
         let imported = script(&text, &format!("/{name}.sh"), beside).unwrap();
-        let report = crate::report::import(&imported, None, false, false);
-        insta::with_settings!({
-            snapshot_path => folder(),
-            prepend_module_to_snapshot => false,
-            omit_expression => true,
-        }, {
-            insta::assert_snapshot!(name, format!("{}\n{report}\n", imported.file));
-        });
+        is_as_reviewed(name, &imported);
     }
     let refused = script("echo qemu-system-x86_64\n", "a.sh", beside).map(drop).unwrap_err();
     assert!(refused.to_string().contains("no command in it starts QEMU"), "{refused}");

@@ -18,6 +18,13 @@ pub struct PciAddress {
     pub function: u8,
 }
 
+impl PciAddress {
+    /// Function 0 of the same device, which functions of one card share.
+    pub fn of_device(self) -> Self {
+        Self { function: 0, ..self }
+    }
+}
+
 impl FromStr for PciAddress {
     type Err = ParseUnitError;
 

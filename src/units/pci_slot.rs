@@ -17,7 +17,7 @@ pub struct PciSlot {
 impl PciSlot {
     /// Whether this function is meant.
     pub fn contains(self, address: PciAddress) -> bool {
-        if self.whole { PciAddress { function: 0, ..address } == self.first } else { address == self.first }
+        if self.whole { address.of_device() == self.first } else { address == self.first }
     }
 
     /// Whether a function is meant by both.

@@ -50,6 +50,11 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The log of the machine of this name.
+pub fn log(name: &str) -> PathBuf {
+    host::log_dir().join(format!("{name}.log"))
+}
+
 /// The name of the machine that is meant by a name or by its file. The file may have been changed or removed while the machine
 /// runs: then it is the one that is called as the file is.
 pub fn named(text: &str) -> Result<String> {
@@ -99,7 +104,7 @@ pub fn does_not_run(name: &str) -> String {
 
 /// Whether a machine of this name ran on this host, or failed to: then the name is no misspelt one.
 fn is_known(name: &str) -> bool {
-    let log = host::log_dir().join(format!("{name}.log"));
+    let log = log(name);
     crate::machine::is_name(name) && (log.exists() || run::LastFailure::of(&log).is_some())
 }
 

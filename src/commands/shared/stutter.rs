@@ -4,13 +4,14 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use super::machines;
 use crate::host::activity::Stutter;
-use crate::{host, report};
+use crate::report;
 
 /// Says it, writes it to the end of the machine's log, and as JSON beside that.
 pub fn show(name: &str, stutter: &Stutter) {
     let text = report::stutter(stutter);
-    let log = host::log_dir().join(format!("{name}.log"));
+    let log = machines::log(name);
     let file = log.with_extension("report.json");
     let open = || {
         let mut options = OpenOptions::new();

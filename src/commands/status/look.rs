@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::commands::shared::machines::{run_dir, state_without_answer};
+use crate::commands::shared::machines::{log, run_dir, state_without_answer};
 use crate::commands::shared::{guest_agent, outcome::block_on, planned};
 use crate::host::activity::{Activity, MemoryUse, Since};
-use crate::host::{self, neighbours};
+use crate::host::neighbours;
 use crate::journal::{Journal, Record, open_changes};
 use crate::plan::{Plan, Reach};
 use crate::qemu::command::OptionValue;
@@ -104,7 +104,7 @@ impl Status {
             reach: None,
             addresses: Vec::new(),
             activity: None,
-            last_failure: LastFailure::of(&host::log_dir().join(format!("{name}.log"))),
+            last_failure: LastFailure::of(&log(name)),
         }
     }
 

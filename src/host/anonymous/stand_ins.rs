@@ -203,10 +203,7 @@ impl StandIns {
         if part.is_empty() || FOLDERS.contains(&part) || is_node(part) || part.starts_with("pci-0000:") {
             return part.to_owned();
         }
-        match part.contains('.') || part.contains(':') || part.contains('-') {
-            true => self.of(part),
-            false => self.name(part),
-        }
+        self.of(part)
     }
 
     /// `session-3`, `user-1000`, `user@1000`, `vfio-run-win11`, and names that all systems know.

@@ -127,10 +127,8 @@ pub fn together(cx: &mut Context) {
     let functions: Vec<Function> = functions.collect();
     let mut cards: Vec<Vec<Function>> = Vec::new();
     for function in functions {
-        let same = |card: &&mut Vec<Function>| {
-            card.first()
-                .is_some_and(|first| PciAddress { function: 0, ..first.0 } == PciAddress { function: 0, ..function.0 })
-        };
+        let same =
+            |card: &&mut Vec<Function>| card.first().is_some_and(|first| first.0.of_device() == function.0.of_device());
         match cards.iter_mut().find(same) {
             Some(card) if card.iter().any(|known| known.0 == function.0) => {}
             Some(card) => card.push(function),

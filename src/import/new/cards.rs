@@ -30,15 +30,14 @@ pub fn cards(host: &Host, names: &Names) -> Vec<Card> {
     let Some(pci) = &host.pci else { return Vec::new() };
     let gpus = pci.functions.iter().filter(|function| function.is_gpu());
     let mut cards: Vec<Card> = gpus.map(|function| card(pci, function, names)).collect();
-    cards.dedup_by_key(|card| (card.address.domain, card.address.bus, card.address.device));
+    cards.dedup_by_key(|card| card.address.of_device());
     cards.sort_by_key(|card| (card.built_in, !card.beside.is_empty(), card.boots, card.address));
     cards
 }
 
 fn card(pci: &Pci, function: &PciFunction, names: &Names) -> Card {
     let all = &pci.functions;
-    let device =
-        |f: &&PciFunction| PciAddress { function: 0, ..f.address } == PciAddress { function: 0, ..function.address };
+    let device = |f: &&PciFunction| f.address.of_device() == function.address.of_device();
     let of_card: Vec<&PciFunction> = all.iter().filter(device).collect();
     // Picture, sound, and the USB port with its controller that some cards have. A processor's graphics may have others beside.
     let goes_along = |f: &&PciFunction| matches!(f.class >> 8, 0x0300..=0x03ff | 0x0401 | 0x0403 | 0x0c03 | 0x0c80);

@@ -80,9 +80,8 @@ fn keyboard(draft: &mut Draft, devices: &Devices) {
 /// Windows is used by its screen, unless it is reached over the network.
 fn viewer(draft: &mut Draft, devices: &Devices) {
     let machine = draft.machine;
-    let is_card = |class: u32| class >> 16 == 0x03;
     // What this host does not have may be a card.
-    let card = devices.given.iter().any(|given| is_card(given.function.class))
+    let card = devices.given.iter().any(|given| given.function.is_gpu())
         || (devices.given.is_empty() && !machine.pci.is_empty());
     let reachable = machine.networks.iter().flatten().any(|network| {
         !network.forward.is_empty() || !matches!(network.backend, Backend::User | Backend::Slirp | Backend::None)

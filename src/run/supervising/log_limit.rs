@@ -4,15 +4,13 @@
 use std::fs::{File, OpenOptions};
 use std::future::pending;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::WatchFlags;
 
-use crate::run::watch_fd::watch_readable;
+use super::inotify::Watched;
 
 /// A log that is longer than this is cut.
 const LIMIT: u64 = 16 << 20;
@@ -22,7 +20,7 @@ const KEEP: u64 = 2 << 20;
 /// A watch on the log; it wakes nobody while nothing is written.
 pub(super) struct LogLimit {
     file: File,
-    events: AsyncFd<OwnedFd>,
+    watched: Watched,
 }
 
 impl LogLimit {
@@ -30,10 +28,9 @@ impl LogLimit {
     pub fn watch(path: &Path) -> Option<Self> {
         let watch = || -> io::Result<Self> {
             let file = OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-            let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
             // The very file that is open.
-            add_watch(&events, format!("/proc/self/fd/{}", file.as_raw_fd()), WatchFlags::MODIFY)?;
-            Ok(Self { file, events: watch_readable(events)? })
+            let watched = Watched::new(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), WatchFlags::MODIFY)?;
+            Ok(Self { file, watched })
         };
         let unwatched = |error: &io::Error| {
             tracing::warn!("cannot watch the log {}, so it may grow without end: {error}", path.display());
@@ -44,14 +41,7 @@ impl LogLimit {
     /// Waits until the log is longer than its limit, and cuts it.
     async fn cut_when_full(&self, limit: u64, keep: u64) -> io::Result<()> {
         loop {
-            let mut ready = self.events.readable().await?;
-            // What happened is always the same; equal events that follow one another are one.
-            let mut events = [0; 4096];
-            match rustix::io::read(ready.get_inner(), &mut events) {
-                Ok(_) => {}
-                Err(Errno::AGAIN | Errno::INTR) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
+            self.watched.happens().await?;
             let length = self.file.metadata()?.len();
             if length > limit {
                 self.file.set_len(keep)?;

@@ -9,6 +9,7 @@ mod drop_startup_pages;
 pub(super) mod event_loop;
 #[cfg(test)]
 mod event_loop_tests;
+mod inotify;
 pub(super) mod lasting;
 mod log_limit;
 mod partition_watch;

@@ -3,15 +3,12 @@
 
 use std::future::pending;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::WatchFlags;
 
+use super::inotify::Watched;
 use crate::plan::Isolation;
-use crate::run::watch_fd::watch_readable;
 use crate::units::{CpuSet, EFFECTIVE_CPUS};
 
 /// How often it is made again: against a program that takes it away each time there is no winning.
@@ -41,7 +38,7 @@ pub(super) struct PartitionWatch {
     cpus: CpuSet,
     /// What is left to everything that is in no partition.
     rest: PathBuf,
-    events: AsyncFd<OwnedFd>,
+    watched: Watched,
     left: u32,
 }
 
@@ -52,9 +49,8 @@ impl PartitionWatch {
         let file = isolation.partition()?.join("cpuset.cpus.partition");
         let (cpus, rest) = (isolation.cpus.clone(), PathBuf::from(EFFECTIVE_CPUS));
         let watch = || -> io::Result<Self> {
-            let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-            add_watch(&events, &file, WatchFlags::MODIFY)?;
-            Ok(Self { file: file.clone(), cpus, rest, events: watch_readable(events)?, left: REPAIRS })
+            let watched = Watched::new(&file, WatchFlags::MODIFY)?;
+            Ok(Self { file: file.clone(), cpus, rest, watched, left: REPAIRS })
         };
         let unwatched = |error: &io::Error| {
             tracing::warn!("whether {} stays a partition cannot be watched: {error}", file.display());
@@ -94,21 +90,8 @@ impl PartitionWatch {
 /// Waits until the partition's file has changed; for ever if nothing is watched.
 pub(super) async fn changed(watch: Option<&PartitionWatch>) -> io::Result<()> {
     match watch {
-        Some(watch) => happens(&watch.events).await,
+        Some(watch) => watch.watched.happens().await,
         None => pending().await,
-    }
-}
-
-/// Waits for an event of what is watched, and takes all that there are.
-pub(super) async fn happens(watched: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    loop {
-        let mut ready = watched.readable().await?;
-        let mut events = [0; 4096];
-        match rustix::io::read(ready.get_inner(), &mut events) {
-            Ok(_) => return Ok(()),
-            Err(Errno::AGAIN | Errno::INTR) => ready.clear_ready(),
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 

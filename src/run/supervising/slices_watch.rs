@@ -5,22 +5,19 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::WatchFlags;
 
-use super::partition_watch::happens;
+use super::inotify::Watched;
 use crate::change::{Change, NarrowSlices, Nothing, Step, unattended};
 use crate::host::Root;
 use crate::plan::{Isolation, can_leave_cpus};
-use crate::run::watch_fd::watch_readable;
 use crate::units::CGROUPS;
 
 /// A watch on the groups at the top.
 pub(super) struct SlicesWatch {
     change: NarrowSlices,
-    events: AsyncFd<OwnedFd>,
+    watched: Watched,
 }
 
 impl SlicesWatch {
@@ -32,9 +29,8 @@ impl SlicesWatch {
             _ => None,
         })?;
         let watch = || -> io::Result<Self> {
-            let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-            add_watch(&events, root.path(CGROUPS), WatchFlags::CREATE | WatchFlags::ONLYDIR)?;
-            Ok(Self { change, events: watch_readable(events)? })
+            let watched = Watched::new(&root.path(CGROUPS), WatchFlags::CREATE | WatchFlags::ONLYDIR)?;
+            Ok(Self { change, watched })
         };
         let unwatched = |error: &io::Error| {
             tracing::warn!(
@@ -67,7 +63,7 @@ impl SlicesWatch {
 /// Waits until a group has come at the top; for ever if nothing is watched.
 pub(super) async fn begun(watch: Option<&SlicesWatch>) -> io::Result<()> {
     match watch {
-        Some(watch) => happens(&watch.events).await,
+        Some(watch) => watch.watched.happens().await,
         None => pending().await,
     }
 }

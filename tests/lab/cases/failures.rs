@@ -40,7 +40,8 @@ fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
             let files = what["files"].as_array().map(Vec::as_slice).unwrap_or_default();
             let of = |file: &Value, field: &str| file[field].as_str().unwrap_or_default().to_owned();
             // Of interrupts some are not moved by the kernel's own decision, and may fail. What says it already is not written.
-            for file in files.iter().rev().filter(|file| !of(file, "path").contains("/irq/")) {
+            let may_fail = |path: &str| path.contains("/irq/") && !path.ends_with("default_smp_affinity");
+            for file in files.iter().rev().filter(|file| !may_fail(&of(file, "path"))) {
                 if !has(desk, &of(file, "path"), &of(file, "value"))? {
                     return Ok(Some(read_only(of(file, "path"))));
                 }

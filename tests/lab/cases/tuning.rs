@@ -288,7 +288,8 @@ fn a_change_that_fails_has_all_before_it_undone(desk: &Desk) -> Result<()> {
         // The last of the tuning's changes, and one in the middle.
         faults
             .retain(|fault| fault.change.contains("default_smp_affinity") || fault.change.contains("scaling_min_freq"));
-        ensure!(faults.len() == 2, "{} of two changes are there", faults.len());
+        let named: Vec<_> = faults.iter().map(|fault| &fault.change).collect();
+        ensure!(faults.len() == 2, "not two changes: {named:?}");
     }
     fail_at(desk, &faults)
 }

@@ -59,7 +59,7 @@ const MEASURE: &str = "look() { for t in /proc/$(pgrep -x qemu-system-x86)/task/
 /// When a guest does not start, or the host cannot do what a setting is made of.
 pub fn run(releases: &[&str]) -> Result<()> {
     for release in releases {
-        let lab = Lab::variant("bare", release).start()?;
+        let lab = Lab::variant("bare", release).steady_clock().start()?;
         lab.load_kvm()?;
         lab.sh("touch /run/lab/guest.log")?;
         let mut pinned = f64::NAN;

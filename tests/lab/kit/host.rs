@@ -113,6 +113,8 @@ pub struct Host {
     pub gpus: Vec<Gpu>,
     /// Everything else in a slot.
     pub devices: Vec<Device>,
+    /// Whether the kernel's clock is the processors' time stamp counter, as on a processor of today.
+    pub steady_clock: bool,
     /// Further words for the kernel's command line.
     pub kernel: Vec<String>,
     /// Never from a template.
@@ -130,6 +132,7 @@ impl Host {
             init: Init::Systemd,
             frequencies: false,
             compositor: false,
+            steady_clock: false,
             gpus: Vec::new(),
             devices: Vec::new(),
             kernel: Vec::new(),
@@ -200,6 +203,14 @@ impl Host {
     /// Runs weston as the display manager.
     pub fn compositor(mut self) -> Self {
         self.compositor = true;
+        self
+    }
+
+    /// Has the kernel take the processors' time stamp counter for its clock. By itself it does not, where the processors do
+    /// not say that theirs is invariant, which no emulated one does: a guest's clock is then corrected ten times a
+    /// second, on the CPU of each of its vCPUs (`kvmclock_update_fn`). The clock may go up to a fifth too fast.
+    pub fn steady_clock(mut self) -> Self {
+        self.steady_clock = true;
         self
     }
 

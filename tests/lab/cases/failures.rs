@@ -9,6 +9,8 @@ use crate::kit::host::at;
 use crate::kit::lab::until;
 use crate::kit::thorough;
 
+const CONTROL: &str = "/run/systemd/system.control";
+
 /// How one change is made to fail, by nothing that the plan could have seen.
 pub struct Fault {
     /// The change, in words.
@@ -18,7 +20,7 @@ pub struct Fault {
     /// Takes it away again.
     mend: String,
     /// What the program is run below.
-    below: &'static str,
+    below: String,
 }
 
 /// The fault for a change, as the plan has it; none for one that does nothing to this host.
@@ -30,7 +32,13 @@ fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
         change: format!("{kind} {what}"),
         make: format!("mount --bind {path} {path} && mount -o remount,ro,bind {path}"),
         mend: format!("umount {path}"),
-        below: "",
+        below: String::new(),
+    };
+    let unwritable = |path: String| Fault {
+        change: format!("{kind} {what}"),
+        make: "true".to_owned(),
+        mend: "true".to_owned(),
+        below: format!("env LD_PRELOAD=/lab/bin/faults.so FAIL_WRITE={path}"),
     };
     Ok(Some(match kind.as_str() {
         "write" if has(desk, &text("path"), &text("value"))? => return Ok(None),
@@ -61,7 +69,7 @@ fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
                 text("unit")
             ),
             mend: format!("rm -r /run/systemd/system/{}.d && systemctl daemon-reload", text("unit")),
-            below: "",
+            below: String::new(),
         },
         "free_nodes" => Fault {
             change: format!("{kind} {what}"),
@@ -70,16 +78,28 @@ fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
                    echo $! >/run/lab/holder; until grep -q '^0::/$' /proc/$!/cgroup; do :; done"
                 .to_owned(),
             mend: format!("kill $(cat /run/lab/holder); {}", until("[ ! -e /proc/$(cat /run/lab/holder) ]", ":")),
-            below: "",
+            below: String::new(),
         },
         "own" => Fault {
             change: format!("{kind} {what}"),
             make: "true".to_owned(),
             mend: "true".to_owned(),
-            below: "env LD_PRELOAD=/lab/bin/faults.so FAIL_FCHOWNAT=1",
+            below: "env LD_PRELOAD=/lab/bin/faults.so FAIL_FCHOWNAT=1".to_owned(),
         },
-        // A thread that cannot be moved is no failure.
-        "revive" | "kernel_threads" | "own_slice" => return Ok(None),
+        // Files that are made for the run can be made read-only by nobody before it.
+        "cpuset_controller" => unwritable(format!("{}/cgroup.subtree_control", text("group"))),
+        "exclusive_cpus" => unwritable(format!("{}/cpuset.cpus.exclusive", text("group"))),
+        "vcpu_group" => unwritable(format!("{}/cgroup.type", text("path"))),
+        "partition" => unwritable(format!("{}/cpuset.cpus.partition", text("group"))),
+        // Where systemd keeps what it was told for the time until the next boot.
+        "allowed_cpus" => Fault {
+            change: format!("{kind} {what}"),
+            make: "mkdir -p {0} && mount --bind {0} {0} && mount -o remount,ro,bind {0}".replace("{0}", CONTROL),
+            mend: format!("umount {CONTROL}"),
+            below: String::new(),
+        },
+        // They keep something in mind, or a thread that cannot be moved is no failure.
+        "revive" | "kernel_threads" | "own_slice" | "affinities" => return Ok(None),
         _ => bail!("no fault is known for {change}; add one"),
     }))
 }
@@ -115,7 +135,7 @@ fn each_change_that_fails_is_named_and_all_before_it_is_undone(desk: &Desk) -> R
             make: format!("mount --bind {path} {path} && mount -o remount,ro,bind {path}"),
             mend: format!("umount {path}"),
             change: path,
-            below: "",
+            below: String::new(),
         });
     }
     fail_at(desk, &faults)
@@ -125,8 +145,10 @@ fn each_change_that_fails_is_named_and_all_before_it_is_undone(desk: &Desk) -> R
 pub fn faults(desk: &Desk) -> Result<Vec<Fault>> {
     let plan: Value = serde_json::from_str(&desk.lab.sh(&format!("/lab/bin/vfio-run plan --json {FILE}"))?)?;
     let changes = plan["changes"].as_array().context("a plan without changes")?;
+    // Those that wait for QEMU's threads.
+    let isolation = plan["isolation"]["changes"].as_array();
     let mut faults: Vec<Fault> = Vec::new();
-    for planned in changes {
+    for planned in changes.iter().chain(isolation.into_iter().flatten()) {
         faults.extend(fault(desk, &planned["change"])?);
     }
     Ok(faults)

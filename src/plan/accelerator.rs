@@ -45,6 +45,7 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
                     "vfio-run knows too little of KVM here to tell; QEMU tells when it starts",
                 ),
             }
+            clock(draft);
             let origin = match wanted {
                 Accelerator::Kvm => draft.file(FIELD),
                 _ => draft::by_fact("KVM works here"),
@@ -62,6 +63,21 @@ pub(super) fn decide(draft: &mut Draft) -> Decided {
             Decided { kvm: false, origin: draft::by_fact(reason) }
         }
     }
+}
+
+/// Says if the host's clock slows guests down.
+fn clock(draft: &mut Draft) {
+    let Some(clock) = draft.host.kvm.slow_clock().map(str::to_owned) else { return };
+    draft.no(
+        "kvm.clock",
+        Severity::Soft,
+        format!(
+            "the host's clock is `{clock}`, since its kernel does not trust the processors' time stamp counter (TSC): a guest reads \
+             the time slowly, and KVM corrects its clock ten times a second on each vCPU's CPU"
+        ),
+        "`dmesg | grep -i tsc` says why; look for a newer firmware of the board, and for `clocksource=`, `notsc` or \
+         `tsc=unstable` on the kernel's command line",
+    );
 }
 
 /// Why KVM cannot be used, if it cannot. The host's own answer comes first, since it knows the remedy; then that of the

@@ -196,6 +196,21 @@ fn kvm_that_does_not_work_is_emulation_or_a_refusal() {
 }
 
 #[test]
+fn a_clock_that_guests_cannot_read_by_themselves_is_told_where_kvm_runs_them() {
+    let mut here = host(Shape::simple(8, 2));
+    let told = |here: &Host, more: &str| {
+        let plan = plan(&format!("(guest: Linux, memory: (size: \"1 GiB\"), firmware: Bios{more})"), here);
+        plan.findings.iter().any(|finding| finding.key == "kvm.clock" && !finding.blocks() && finding.remedy.is_some())
+    };
+    for (clock, expected) in [("tsc", false), ("hpet", true), ("acpi_pm", true), ("kvm-clock", false)] {
+        here.kvm.clocksource = Some(clock.to_owned());
+        assert_eq!((told(&here, ""), told(&here, ", accelerator: Tcg")), (expected, false), "{clock}");
+    }
+    here.kvm.clocksource = None;
+    assert!(!told(&here, ""));
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let here = host(Shape::simple(8, 2));
     let plan = plan("(guest: Windows11, memory: (size: \"100 GiB\"))", &here);

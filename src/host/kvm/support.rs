@@ -34,6 +34,9 @@ pub struct Kvm {
     pub hyperv: Option<BTreeSet<String>>,
     /// Parameters of the modules `kvm`, `kvm_amd` and `kvm_intel` that a plan depends on: `kvm_amd.avic`.
     pub parameters: BTreeMap<String, String>,
+    /// The kernel's clock (`current_clocksource`): `tsc` where it trusts the processors' time stamp counter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocksource: Option<String>,
 }
 
 /// Whether KVM can run an ordinary machine here.
@@ -76,6 +79,11 @@ const PARAMETERS: [(&str, &[&str]); 3] = [
     ("kvm_intel", &["enable_apicv", "enable_ipiv", "ept", "nested"]),
 ];
 
+/// `Documentation/ABI/testing/sysfs-devices-system-cpu` has it; what follows is `kernel/time/clocksource.c`'s.
+const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+/// Clocks that the kernel takes for want of a better one. Programs ask a device for the time then.
+const SLOW_CLOCKS: [&str; 5] = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
+
 impl Kvm {
     /// Reads what is known of KVM. The device itself is asked only under the real root, and never to run anything.
     pub(in crate::host) fn read(root: &Root, cpus: &Cpus) -> Self {
@@ -86,6 +94,7 @@ impl Kvm {
             group: data.ok().filter(|data| data.file_type().is_char_device()).map(|data| data.gid()),
             virtualization: (!cpus.flags.is_empty()).then(|| flag("svm") || flag("vmx")),
             parameters: read_parameters(root),
+            clocksource: root.text_up_to(CLOCKSOURCE, 64),
             ..Self::default()
         };
         if kvm.exists && root.is_real() {
@@ -104,6 +113,12 @@ impl Kvm {
             }
         }
         kvm
+    }
+
+    /// The kernel's clock, if it does not trust the time stamp counter: then KVM cannot let a guest read the time by itself, and
+    /// corrects its clock ten times a second by a work on the CPU of each vCPU (`kvmclock_update_fn`, `arch/x86/kvm/x86.c`).
+    pub fn slow_clock(&self) -> Option<&str> {
+        self.clocksource.as_deref().filter(|clock| SLOW_CLOCKS.contains(clock))
     }
 
     /// Whether KVM can run an ordinary machine here.

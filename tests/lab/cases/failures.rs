@@ -9,8 +9,6 @@ use crate::kit::host::at;
 use crate::kit::lab::until;
 use crate::kit::thorough;
 
-const CONTROL: &str = "/run/systemd/system.control";
-
 /// How one change is made to fail, by nothing that the plan could have seen.
 pub struct Fault {
     /// The change, in words.
@@ -34,12 +32,13 @@ fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
         mend: format!("umount {path}"),
         below: String::new(),
     };
-    let unwritable = |path: String| Fault {
+    let failing = |variable: String| Fault {
         change: format!("{kind} {what}"),
         make: "true".to_owned(),
         mend: "true".to_owned(),
-        below: format!("env LD_PRELOAD=/lab/bin/faults.so FAIL_WRITE={path}"),
+        below: format!("env LD_PRELOAD=/lab/bin/faults.so {variable}"),
     };
+    let unwritable = |path: String| failing(format!("FAIL_WRITE={path}"));
     Ok(Some(match kind.as_str() {
         "write" if has(desk, &text("path"), &text("value"))? => return Ok(None),
         "write" => read_only(text("path")),
@@ -80,24 +79,14 @@ fn fault(desk: &Desk, change: &Value) -> Result<Option<Fault>> {
             mend: format!("kill $(cat /run/lab/holder); {}", until("[ ! -e /proc/$(cat /run/lab/holder) ]", ":")),
             below: String::new(),
         },
-        "own" => Fault {
-            change: format!("{kind} {what}"),
-            make: "true".to_owned(),
-            mend: "true".to_owned(),
-            below: "env LD_PRELOAD=/lab/bin/faults.so FAIL_FCHOWNAT=1".to_owned(),
-        },
+        "own" => failing("FAIL_FCHOWNAT=1".to_owned()),
         // Files that are made for the run can be made read-only by nobody before it.
         "cpuset_controller" => unwritable(format!("{}/cgroup.subtree_control", text("group"))),
         "exclusive_cpus" => unwritable(format!("{}/cpuset.cpus.exclusive", text("group"))),
         "vcpu_group" => unwritable(format!("{}/cgroup.type", text("path"))),
         "partition" => unwritable(format!("{}/cpuset.cpus.partition", text("group"))),
-        // Where systemd keeps what it was told for the time until the next boot.
-        "allowed_cpus" => Fault {
-            change: format!("{kind} {what}"),
-            make: "mkdir -p {0} && mount --bind {0} {0} && mount -o remount,ro,bind {0}".replace("{0}", CONTROL),
-            mend: format!("umount {CONTROL}"),
-            below: String::new(),
-        },
+        // systemd takes it whatever becomes of the file that it keeps it in; nothing from outside makes it fail.
+        "allowed_cpus" => return Ok(None),
         // They keep something in mind, or a thread that cannot be moved is no failure.
         "revive" | "kernel_threads" | "own_slice" | "affinities" => return Ok(None),
         _ => bail!("no fault is known for {change}; add one"),

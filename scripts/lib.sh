@@ -179,7 +179,7 @@ need_rust_tools() {
     fi
     if command -v rustup >/dev/null; then
         rustup component add rustfmt clippy >&2
-    elif installed cargo-web && [ -n "$(candidate rustfmt-web)" ]; then
+    elif installed cargo-web && [ "$(candidate rustfmt-web)" = "$(dpkg-query -W -f '${Version}' cargo-web)" ]; then
         need rustfmt-web rust-web-clippy
     elif installed cargo-web; then
         from_security_updates rustfmt-web rust-web-clippy

@@ -17,9 +17,72 @@ as_root() {
     fi
 }
 
-is_debian() { [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
+# Which distribution this is, or the one that it is made of: debian, ubuntu, arch, fedora, or another's word.
+distribution() {
+    (
+        . "${VFIO_RUN_OS_RELEASE-/etc/os-release}" 2>/dev/null
+        for word in ${ID-} ${ID_LIKE-}; do
+            case $word in debian | ubuntu | arch | fedora) echo "$word" && exit ;; esac
+        done
+        echo "${ID-unknown}"
+    )
+}
+
+# Debian, or what is made of it, with its package manager.
+is_debian() {
+    case $(distribution) in debian | ubuntu) command -v apt-get >/dev/null ;; *) false ;; esac
+}
+
+# name_here PACKAGE: what this distribution calls Debian's package.
+name_here() {
+    case $(distribution):$1 in
+        ubuntu:linux-image-amd64) echo linux-image-virtual ;;
+        arch:linux-image-amd64) echo linux ;;
+        fedora:linux-image-amd64) echo kernel-core ;;
+        arch:cargo) echo rust ;;
+        arch:busybox-static | fedora:busybox-static) echo busybox ;;
+        arch:xz-utils | fedora:xz-utils) echo xz ;;
+        arch:libc6-dev) echo glibc ;;
+        fedora:libc6-dev) echo glibc-devel ;;
+        arch:ovmf | fedora:ovmf) echo edk2-ovmf ;;
+        fedora:seabios) echo seabios-bin ;;
+        arch:swtpm-tools) echo swtpm ;;
+        arch:dbus-daemon | arch:dbus-bin) echo dbus ;;
+        fedora:dbus-bin) echo dbus-tools ;;
+        fedora:iproute2) echo iproute ;;
+        arch:dnsmasq-base | fedora:dnsmasq-base) echo dnsmasq ;;
+        arch:acpica-tools) echo acpica ;;
+        arch:python3-venv) echo python ;;
+        fedora:python3-venv) echo python3 ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# how_to_install PACKAGE…: a line that says how, with this distribution's names for Debian's packages.
+how_to_install() {
+    local names
+    names=$(for package; do name_here "$package"; done | awk '!seen[$0]++' | paste -sd ' ')
+    case $(distribution) in
+        debian | ubuntu) echo "apt-get install $names" ;;
+        arch) echo "pacman -S --needed $names" ;;
+        fedora) echo "dnf install $names" ;;
+        *) echo "with your package manager, what Debian calls $names" ;;
+    esac
+}
 
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed$'; }
+
+# quietly WHAT COMMAND…: keeps what it says in a log, which is shown if it fails.
+quietly() {
+    local what=$1 log=$cache/packages.log
+    shift
+    mkdir -p "$cache"
+    "$@" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        say "$what failed; all that was said is in $log"
+        return 1
+    }
+}
 
 # need PACKAGE…: installs those that are missing; elsewhere than on Debian, names them and stops unless the programs
 # named in NEED_PROGRAMS are all there.
@@ -28,7 +91,7 @@ need() {
     if ! is_debian; then
         local program
         for program in ${NEED_PROGRAMS-}; do
-            command -v "$program" >/dev/null || die "install these packages (Debian's names) with your package manager: $*"
+            command -v "$program" >/dev/null || die "$program is missing; install: $(how_to_install "$@")"
         done
         return
     fi
@@ -38,13 +101,13 @@ need() {
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing: ${missing[*]}"
     apt_update
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
-        die "apt-get could not install ${missing[*]}"
+    quietly "apt-get install ${missing[*]}" as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" || exit 1
 }
 
 apt_update() {
     [ -z "${apt_is_fresh-}" ] || return 0
-    as_root apt-get update -qq >&2 || say "apt-get update failed; trying with the lists that are there"
+    quietly "apt-get update" as_root apt-get update -qq || say "trying with the lists that are there"
     apt_is_fresh=1
 }
 
@@ -57,11 +120,11 @@ rust_is_new_enough() {
     [ -n "$version" ] && [ "$(printf '%s\n' "$rust_needed" "$version" | sort -V | head -n 1)" = "$rust_needed" ]
 }
 
-# Debian 12 has no rustup, and a Rust that is new enough only among its security updates (for browsers). Takes it from there,
-# and leaves the machine's own lists as they are.
-rust_of_security_updates() {
+# Debian 12 has no rustup, and a Rust that is new enough only among its security updates (for browsers). Takes packages from
+# there, and leaves the machine's own lists as they are.
+from_security_updates() {
     local lists apt
-    say "installing Rust from Debian 12's security updates, which this machine's lists do not have"
+    say "installing $* from Debian 12's security updates, which this machine's lists do not have"
     lists=$(mktemp -d)
     # apt fetches as a user of its own.
     chmod 755 "$lists"
@@ -69,9 +132,9 @@ rust_of_security_updates() {
     [ ! -e /etc/apt/sources.list ] || cat /etc/apt/sources.list >"$lists/sources.list"
     echo "deb http://deb.debian.org/debian-security bookworm-security main" >>"$lists/sources.list"
     apt=(apt-get -qq -o "Dir::Etc::SourceList=$lists/sources.list" -o "Dir::State::Lists=$lists/lists")
-    as_root "${apt[@]}" update >&2 &&
-        as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends \
-            cargo-web rustc-web gcc libc6-dev >&2 || say "that did not work"
+    quietly "apt-get update" as_root "${apt[@]}" update &&
+        quietly "apt-get install $*" as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y \
+            --no-install-recommends "$@" || say "that did not work"
     as_root rm -rf "$lists"
 }
 
@@ -81,19 +144,25 @@ need_rust() {
     if rust_is_new_enough cargo; then
         return
     fi
-    is_debian || die "Rust $rust_needed or newer is needed: see https://rustup.rs"
+    is_debian || die "Rust $rust_needed or newer is needed: $(how_to_install cargo), or see https://rustup.rs"
     apt_update
-    local pair
+    local pair version
     for pair in cargo:rustc cargo-web:rustc-web; do
-        local version
         version=$(candidate "${pair#*:}")
         if [ -n "$version" ] && dpkg --compare-versions "$version" ge "$rust_needed"; then
             need "${pair%%:*}" "${pair#*:}" gcc libc6-dev
             rust_is_new_enough cargo && return
         fi
     done
+    # Ubuntu has newer ones beside its own.
+    version=$(apt-cache search --names-only '^cargo-1\.[0-9]+$' | sed 's/^cargo-\([0-9.]*\) .*/\1/' | sort -V | tail -n 1)
+    if [ -n "$version" ] && dpkg --compare-versions "$version.0" ge "$rust_needed"; then
+        need "cargo-$version" "rustc-$version" gcc libc6-dev
+        PATH=/usr/lib/rust-$version/bin:$PATH
+        rust_is_new_enough cargo && return
+    fi
     if [ -z "$(candidate rustup)" ] && [ "$(. /etc/os-release; echo "${VERSION_CODENAME-}")" = bookworm ]; then
-        rust_of_security_updates
+        from_security_updates cargo-web rustc-web gcc libc6-dev
         rust_is_new_enough cargo && return
     fi
     need rustup gcc libc6-dev
@@ -110,8 +179,10 @@ need_rust_tools() {
     fi
     if command -v rustup >/dev/null; then
         rustup component add rustfmt clippy >&2
-    elif installed cargo-web; then
+    elif installed cargo-web && [ "$(candidate rustfmt-web)" = "$(dpkg-query -W -f '${Version}' cargo-web)" ]; then
         need rustfmt-web rust-web-clippy
+    elif installed cargo-web; then
+        from_security_updates rustfmt-web rust-web-clippy
     else
         need rustfmt rust-clippy
     fi

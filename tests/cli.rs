@@ -8,6 +8,8 @@ mod guest;
 mod launcher;
 #[path = "cli/new.rs"]
 mod new;
+#[path = "cli/scripts.rs"]
+mod scripts;
 #[path = "real_qemu/talk.rs"]
 #[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
 mod talk;

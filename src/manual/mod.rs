@@ -36,6 +36,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "running", section: 7, text: include_str!("running.md") },
     Topic { name: "service", section: 7, text: include_str!("service.md") },
     Topic { name: "network", section: 7, text: include_str!("network.md") },
+    Topic { name: "fleet", section: 7, text: include_str!("fleet.md") },
     Topic { name: "hooks", section: 7, text: include_str!("hooks.md") },
     Topic { name: "shares", section: 7, text: include_str!("shares.md") },
     Topic { name: "files", section: 7, text: include_str!("files.md") },

@@ -116,3 +116,33 @@ need_rust_tools() {
         need rustfmt rust-clippy
     fi
 }
+
+# make_system RELEASE FOLDER [PACKAGE,…]: makes Debian 12 or 13 there, of the archive's main part alone, as an installation
+# without a network has it. Needs mmdebstrap, and root.
+make_system() {
+    local suite
+    case $1 in
+        12) suite=bookworm ;;
+        13) suite=trixie ;;
+        *) die "no Debian $1 is known" ;;
+    esac
+    say "making a Debian $1"
+    mmdebstrap --quiet --variant=apt --include="ca-certificates${3:+,$3}" "$suite" "$2" \
+        "deb http://deb.debian.org/debian $suite main" >&2
+    # A network with a proxy of its own has certificates of its own.
+    cp -L /etc/ssl/certs/ca-certificates.crt "$2/etc/ssl/certs/"
+    cp -L /etc/resolv.conf /etc/hosts "$2/etc/"
+}
+
+# enter FOLDER COMMAND…: in a system that was made, and in namespaces of its own: what it mounts and starts ends with it.
+enter() {
+    unshare --mount --pid --fork --kill-child --propagation private bash -euc '
+        system=$1; shift
+        mount --rbind /dev "$system/dev"
+        mount --rbind /sys "$system/sys"
+        mount -t proc proc "$system/proc"
+        mount -t tmpfs tmpfs "$system/run"
+        exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM="${TERM-dumb}" \
+            chroot "$system" "$@"
+    ' - "$@"
+}

@@ -2,6 +2,7 @@
 # Installs what is in this folder below /usr/local, or below another folder: `./install.sh /opt/vfio-run`. If systemd runs here, its
 # template and generator too. `./install.sh --remove [FOLDER]` takes all of it away again. As root.
 set -eu
+umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 case ${1-} in
     -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;;

@@ -187,3 +187,52 @@ need_rust_tools() {
         need rustfmt rust-clippy
     fi
 }
+
+# make_system SYSTEM FOLDER [PACKAGE,…]: makes a new Debian 12 (12; with its security updates 12-security) or 13 (13), or
+# Ubuntu 24.04 (ubuntu) there. Needs mmdebstrap, and root.
+make_system() {
+    local debian=http://deb.debian.org/debian ubuntu=http://archive.ubuntu.com/ubuntu
+    local -a of
+    case $1 in
+        # The archive's main part alone, as an installation without a network has it.
+        12) of=(bookworm "$2" "deb $debian bookworm main") ;;
+        12-security) of=(bookworm "$2" "deb $debian bookworm main" "deb $debian-security bookworm-security main") ;;
+        13) of=(trixie "$2" "deb $debian trixie main") ;;
+        ubuntu)
+            # Debian has no package of Ubuntu's keys.
+            local keys="$cache/ubuntu-keyring" from
+            if [ ! -e "$keys/usr/share/keyrings/ubuntu-archive-keyring.gpg" ]; then
+                mkdir -p "$keys"
+                /usr/lib/apt/apt-helper -q -o APT::Sandbox::User=root download-file \
+                    "$ubuntu/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb" "$keys/keys.deb" \
+                    SHA256:36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8 >&2
+                dpkg-deb -x "$keys/keys.deb" "$keys"
+            fi
+            from="deb [signed-by=$keys/usr/share/keyrings/ubuntu-archive-keyring.gpg] $ubuntu"
+            of=(noble "$2" "$from noble main universe" "$from noble-updates main universe")
+            ;;
+        *) die "no system $1 is known" ;;
+    esac
+    say "making a system: $1"
+    mmdebstrap --quiet --variant=apt --include="ca-certificates${3:+,$3}" "${of[@]}" >&2
+    # Ubuntu has its keys in a place of its own.
+    sed -i 's, \[signed-by=[^]]*\],,' "$2"/etc/apt/sources.list
+    # A network with a proxy of its own has certificates of its own.
+    cp -L /etc/ssl/certs/ca-certificates.crt "$2/etc/ssl/certs/"
+    cp -L /etc/resolv.conf /etc/hosts "$2/etc/"
+}
+
+# enter FOLDER COMMAND…: in a system that was made, and in namespaces of its own: what it mounts and starts ends with it.
+enter() {
+    unshare --mount --pid --fork --kill-child --propagation private bash -euc '
+        system=$1; shift
+        # A mount as its root, which unshare(1) there wants to change.
+        mount --bind "$system" "$system"
+        mount --rbind /dev "$system/dev"
+        mount --rbind /sys "$system/sys"
+        mount -t proc proc "$system/proc"
+        mount -t tmpfs tmpfs "$system/run"
+        exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM="${TERM-dumb}" \
+            chroot "$system" "$@"
+    ' - "$@"
+}

@@ -8,7 +8,7 @@ mod tests;
 mod words;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
@@ -22,6 +22,10 @@ pub use running::{
 
 use crate::machine::Fields;
 use crate::manual;
+
+/// The program's name as a generator of systemd's (systemd.generator(7)), which is started with three folders and no verb.
+pub const GENERATOR: &str = "vfio-run-generator";
+const GENERATOR_VERB: &str = "generate-units";
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -111,6 +115,9 @@ impl Cli {
 /// Puts `run` before a first word that is no verb, and refuses one that is a misspelt verb. None of the options before it
 /// takes a value, so the first word is the first argument without a dash.
 fn with_verb(mut arguments: Vec<OsString>, command: &clap::Command) -> Result<Vec<OsString>, clap::Error> {
+    if arguments.first().is_some_and(|program| Path::new(program).file_name() == Some(GENERATOR.as_ref())) {
+        arguments.insert(1, GENERATOR_VERB.into());
+    }
     let dashed = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
     let first = arguments.iter().skip(1).position(|argument| !dashed(argument)).map(|index| index + 1);
     if let Some(first) = first {
@@ -279,6 +286,14 @@ pub enum Command {
     FillMemory {
         /// Its parts: BYTES@NODES
         parts: Vec<crate::fill::Part>,
+    },
+    /// Add to the units of the template what follows from the machine files: a generator of systemd's
+    #[command(hide = true, name = GENERATOR_VERB)]
+    GenerateUnits {
+        /// Where systemd reads it from, before what a user writes
+        normal: PathBuf,
+        /// The other two places that systemd names
+        others: Vec<PathBuf>,
     },
     /// Read files of the kernel's that may never answer
     #[command(hide = true, name = crate::change::attribute::ASK_VERB)]
@@ -543,12 +558,15 @@ pub fn helped() -> Vec<String> {
 #[derive(Debug, Args)]
 pub struct UnitArgs {
     /// The machine file (RON)
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub file: PathBuf,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "template")]
+    pub file: Option<PathBuf>,
     /// Write it to /etc/systemd/system (for others than root, to the user's folder) and tell systemd
     #[arg(long)]
     pub install: bool,
     /// An entry for the desktop's menu in place of the unit, which it starts; `--install` writes it to the user's applications
     #[arg(long)]
     pub desktop: bool,
+    /// Print the template vfio-run@.service instead, for all machines in /etc/vfio-run; packages install it
+    #[arg(long, conflicts_with_all = ["file", "install", "desktop"])]
+    pub template: bool,
 }

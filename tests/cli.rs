@@ -289,6 +289,11 @@ fn systemd_takes_the_unit() {
         // It also complains about other units of the host.
         let ours: Vec<&str> = said.lines().filter(|l| l.contains(&name)).collect();
         assert!(ours.is_empty(), "{said}");
+        let template = world.done(&["unit", "--template"]).with(0);
+        let path = world.file("vfio-run@.service", &template.out);
+        let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("vfio-run@"), "{said}");
     });
 }
 
@@ -301,6 +306,14 @@ fn a_unit_is_printed_and_installed() {
         let name = format!("vfio-run-{}.service", world.name);
         let json = world.done(&["unit", "--json", machine.to_str().unwrap()]).with(0).json();
         assert_eq!(json["unit"], name.as_str());
+        let template = world.done(&["unit", "--template", "--json"]).with(0).json();
+        assert_eq!(template["unit"], "vfio-run@.service");
+        assert!(template["text"].as_str().unwrap().contains(" run /etc/vfio-run/%i.ron\n"), "{template}");
+        for wrong in
+            [&["unit"][..], &["unit", "--template", "--install"], &["unit", "--template", machine.to_str().unwrap()]]
+        {
+            world.done(wrong).with(2);
+        }
         let file = world.path(".config/systemd/user").join(&name);
         if !std::path::Path::new("/run/systemd/system").exists() {
             let refused = world.done(&["unit", "--install", machine.to_str().unwrap()]).with(1);

@@ -183,6 +183,29 @@ fn the_readme_is_short_and_leads_to_every_page_and_command() {
     }
 }
 
+#[test]
+fn each_script_is_one_to_its_shell_and_the_packages_have_the_programs_version() {
+    let mut read = 0;
+    for folder in ["scripts", "scripts/packaging"] {
+        for entry in std::fs::read_dir(input::root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let shell = match text.lines().next() {
+                Some("#!/bin/sh") => "sh",
+                Some("#!/bin/bash" | "#!/usr/bin/env bash") => "bash",
+                _ if path.ends_with("PKGBUILD") => "bash",
+                _ => continue,
+            };
+            let output = Command::new(shell).arg("-n").arg(&path).output().unwrap();
+            assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+            read += 1;
+        }
+    }
+    assert!(read > 15, "{read}");
+    let version = format!("\npkgver={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(source::text("scripts/packaging/PKGBUILD").contains(&version), "{version}");
+}
+
 /// What bash proposes for a line, whose last word is being typed.
 fn bash(line: &str) -> BTreeSet<String> {
     let program = env!("CARGO_BIN_EXE_vfio-run");

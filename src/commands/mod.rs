@@ -9,6 +9,7 @@ mod control;
 mod cpus;
 mod devices;
 mod disk;
+mod generate_units;
 mod help;
 mod host;
 mod import;
@@ -109,6 +110,7 @@ fn dispatch(mut cli: Cli) -> Result<u8> {
         Command::Help(args) => help::help(&args),
         Command::WriteAttribute { path, value } => Ok(crate::change::attribute::write_here(&path, &value)),
         Command::FillMemory { parts } => Ok(if crate::fill::fill_stdin(&parts) { exit::OK } else { exit::NOT_STARTED }),
+        Command::GenerateUnits { normal, .. } => generate_units::generate_units(&normal),
         Command::ReadAttributes { files } => {
             crate::change::attribute::read_here(&files);
             Ok(exit::OK)

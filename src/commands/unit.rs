@@ -10,41 +10,28 @@ use nix::unistd::Uid;
 
 use super::shared::{unit_file, whole_file};
 use crate::cli::{OutputArgs, UnitArgs};
-use crate::host::{Environment, Host, Root, Wanted};
+use crate::host::{Environment, Root};
 use crate::machine;
 use crate::plan::UnitGroup;
 use crate::report;
-use crate::run::transient_unit::Waits;
-use crate::units::{Stage, exit};
+use crate::units::exit;
 
-/// Prints, or installs, a systemd unit for the machine.
+/// Prints, or installs, a systemd unit for the machine; or prints the template for many.
 pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
-    let source = machine::read(&args.file)?;
-    let file = std::fs::canonicalize(&args.file)?;
+    let program = std::env::current_exe().context("cannot find out the path of this program")?;
+    let Some(file) = args.file.as_deref() else {
+        return print(unit_file::TEMPLATE, &unit_file::template(&program)?, output);
+    };
+    let source = machine::read(file)?;
+    let file = std::fs::canonicalize(file)?;
     if args.desktop {
         return desktop_entry::desktop_entry(&source.machine.name, &file, folder()?, args.install, output);
     }
-    let program = std::env::current_exe().context("cannot find out the path of this program")?;
     let name = unit_file::name_of(&source.machine.name);
-    let limit = source.machine.shutdown_timeout().as_secs() as u32;
-    let hooks = &source.machine.hooks;
-    let waits = Waits {
-        guest: limit,
-        start: hooks.limit(&[Stage::Before, Stage::Ready]),
-        end: hooks.limit(&[Stage::Ended, Stage::Restored]),
-    };
-    // The manager of a user can isolate nothing.
-    let is_root = Uid::effective().is_root();
-    let cpusets = is_root.then(|| Host::read(&Root::new("/"), &Wanted { cpusets: true, ..Wanted::default() }).cpusets);
-    let group = UnitGroup::of(&source.machine, cpusets.flatten().as_ref());
-    let text = unit_file::render(&source.machine.name, &program, &file, waits, &group)?;
+    let group = UnitGroup::of(&source.machine, unit_file::cpusets().as_ref());
+    let text = unit_file::render(&source.machine.name, &program, &file, unit_file::waits(&source.machine), &group)?;
     if !args.install {
-        if output.json {
-            report::json(&serde_json::json!({ "unit": name, "text": text }))?;
-        } else {
-            report::say(text.trim_end());
-        }
-        return Ok(exit::OK);
+        return print(&name, &text, output);
     }
     // As sd_booted(3) asks it. Nothing would start the unit, and nothing says that anything ever will.
     if !Root::new("/").path("/run/systemd/system").is_dir() {
@@ -53,6 +40,14 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
         );
     }
     let folder = folder()?;
+    if let Some(instance) = unit_file::instance(&file)
+        && let Some(link) = enabled(&folder, &instance)
+    {
+        bail!(
+            "{instance} runs this file and is enabled ({}): `systemctl disable {instance}` first, or leave it at that",
+            link.display()
+        );
+    }
     let path = install(&folder, &name, &text)?;
     tracing::info!("wrote {}", path.display());
     reload();
@@ -62,6 +57,22 @@ pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
         report::json(&serde_json::json!({ "unit": name, "path": path }))?;
     }
     Ok(exit::OK)
+}
+
+fn print(name: &str, text: &str, output: OutputArgs) -> Result<u8> {
+    if output.json {
+        report::json(&serde_json::json!({ "unit": name, "text": text }))?;
+    } else {
+        report::say(text.trim_end());
+    }
+    Ok(exit::OK)
+}
+
+/// The link by which a unit of this name is started at boot (systemd.unit(5), `WantedBy=`).
+fn enabled(folder: &Path, unit: &str) -> Option<PathBuf> {
+    let targets = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_targets = targets.filter(|path| path.extension().is_some_and(|kind| kind == "wants" || kind == "requires"));
+    of_targets.map(|path| path.join(unit)).find(|link| link.is_symlink())
 }
 
 /// Writes the unit whole or not at all, and never through a link: a unit that is masked is a link to `/dev/null`.
@@ -104,6 +115,20 @@ fn reload() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_of_the_template_is_enabled_if_a_target_wants_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = "vfio-run@a.service";
+        std::os::unix::fs::symlink("/nowhere", dir.path().join(unit)).unwrap();
+        assert_eq!(enabled(dir.path(), unit), None);
+        let wants = dir.path().join("multi-user.target.wants");
+        std::fs::create_dir(&wants).unwrap();
+        assert_eq!(enabled(dir.path(), unit), None);
+        std::os::unix::fs::symlink("/nowhere", wants.join(unit)).unwrap();
+        assert_eq!(enabled(dir.path(), unit), Some(wants.join(unit)));
+        assert_eq!(enabled(&dir.path().join("missing"), unit), None);
+    }
 
     #[test]
     fn a_unit_is_written_whole_and_never_through_a_link() {

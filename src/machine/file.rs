@@ -35,6 +35,9 @@ use super::subjects::vsock::Vsock;
 use super::subjects::watchdog::{PanicDevice, Watchdog};
 use crate::units::Size;
 
+/// The seconds that a guest may take to power off, if the file says nothing.
+pub const SHUTDOWN_TIMEOUT: u32 = 90;
+
 /// One virtual machine, as its file describes it.
 ///
 /// Only `guest` and `memory` must be there; all else is derived from the guest family, the host and the QEMU binary,
@@ -258,6 +261,6 @@ impl Machine {
 
     /// How long a guest may take to power off before QEMU is forced to quit.
     pub fn shutdown_timeout(&self) -> Duration {
-        Duration::from_secs(self.shutdown_timeout.unwrap_or(90).into())
+        Duration::from_secs(self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT).into())
     }
 }

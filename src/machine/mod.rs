@@ -19,7 +19,7 @@ mod mistakes_tests;
 #[cfg(test)]
 mod tests;
 
-pub use file::Machine;
+pub use file::{Machine, SHUTDOWN_TIMEOUT};
 pub use host_device::HostDevice;
 pub use named::Named;
 pub use read::{Lines, Place, Position, ReadText, Refused, Source, nearest, parse, parse_with, read, text};

@@ -11,9 +11,6 @@ use crate::host::{Environment, InstalledUnit, Root, WantedUnit};
 use crate::report;
 use crate::units::{exit, quoted_file};
 
-/// The machine files that the unit `vfio-run@.service` starts, each by its name.
-const FILES: &str = "/etc/vfio-run";
-
 /// Prints, or installs, the entry of a machine. `user_units`: the folder of this user's units.
 pub fn desktop_entry(machine: &str, file: &Path, user_units: PathBuf, install: bool, output: OutputArgs) -> Result<u8> {
     let root = Root::new("/");
@@ -59,17 +56,13 @@ fn starts(root: &Root, machine: &str, file: &Path, user_units: Option<PathBuf>) 
     let wanted = unit_file::wanted(machine, file).with_context(|| {
         format!("no unit can name {}: it is to be UTF-8 without control characters", file.display())
     })?;
-    let is_ours = |found: Option<InstalledUnit>| found.is_some_and(|unit| unit.is_ours);
     let found = |unit: &str, of_user| Ok(Some(Starts { unit: unit.to_owned(), of_user }));
-    if user_units.is_some_and(|folder| is_ours(InstalledUnit::find_in(root, &[folder], &wanted))) {
+    let own = user_units.and_then(|folder| InstalledUnit::find_in(root, &[folder], &wanted));
+    if own.is_some_and(|unit| unit.is_ours) {
         return found(&wanted.name, true);
     }
-    if is_ours(InstalledUnit::find(root, &wanted)) {
-        return found(&wanted.name, false);
-    }
-    let template = WantedUnit { name: "vfio-run@.service".to_owned(), ending: format!(" run {FILES}/%i.ron") };
-    if file == Path::new(FILES).join(format!("{machine}.ron")) && is_ours(InstalledUnit::find(root, &template)) {
-        return found(&format!("vfio-run@{machine}.service"), false);
+    if let Some(InstalledUnit { is_ours: true, instance, .. }) = InstalledUnit::find(root, &wanted) {
+        return found(instance.as_ref().unwrap_or(&wanted.name), false);
     }
     Ok(None)
 }

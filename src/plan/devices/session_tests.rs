@@ -125,8 +125,10 @@ fn the_unit_is_the_installed_one_or_clashes_with_none() {
     let chosen = |host: &Host| moves(CARD, host).map(|moves| (moves.unit, moves.installed)).unwrap();
     assert_eq!(chosen(&host), ("vfio-run-test.service".to_owned(), false));
     let path = "/etc/systemd/system/vfio-run-test.service".into();
-    host.installed_unit = Some(InstalledUnit { path, is_ours: true });
+    host.installed_unit = Some(InstalledUnit { path, instance: None, is_ours: true });
     assert_eq!(chosen(&host), ("vfio-run-test.service".to_owned(), true));
+    host.installed_unit.as_mut().unwrap().instance = Some("vfio-run@test.service".to_owned());
+    assert_eq!(chosen(&host), ("vfio-run@test.service".to_owned(), true));
     host.installed_unit.as_mut().unwrap().is_ours = false;
     assert_eq!(chosen(&host), ("vfio-run-test:session.service".to_owned(), false));
 }

@@ -39,8 +39,13 @@ impl Cgroup {
 
 const DELEGATED: &str = "the launcher's unit is delegated to it";
 
+/// Whether a unit of this name is one of `vfio-run unit`, or of the template.
+fn is_ours(unit: &str) -> bool {
+    unit.strip_prefix("vfio-run").is_some_and(|rest| rest.starts_with(['-', '@']))
+}
+
 /// Decides by the unit that the launcher runs in. If systemd runs, cgroups belong to it, except below a unit that it
-/// delegates (<https://systemd.io/CGROUP_DELEGATION/>); the units of `vfio-run unit` are.
+/// delegates (<https://systemd.io/CGROUP_DELEGATION/>); our own units are.
 pub(in crate::plan) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     let process = &draft.host.process;
     let Some(own) = process.cgroup.as_deref().filter(|_| process.uid == 0) else { return Cgroup::Ours };
@@ -51,7 +56,7 @@ pub(in crate::plan) fn choose(draft: &mut Draft<'_>) -> Cgroup {
     };
     let own = Path::new(CGROUPS).join(own.trim_start_matches('/'));
     match (&process.unit, process.systemd) {
-        (Some(unit), _) if unit.starts_with("vfio-run-") => made(draft, own.join("guest"), DELEGATED),
+        (Some(unit), _) if is_ours(unit) => made(draft, own.join("guest"), DELEGATED),
         // Another unit is not ours to divide, and its stop is meant to end the guest too.
         (Some(_), _) => Cgroup::Ours,
         (None, true) => Cgroup::Scope(format!("vfio-run-{name}.scope")),

@@ -87,7 +87,8 @@ pub(in crate::plan) fn choose(
     let (unit, installed) = match &draft.host.installed_unit {
         // No machine's name has a colon, so this is no other machine's unit.
         Some(other) if !other.is_ours => (format!("vfio-run-{name}:session.service"), false),
-        unit => (format!("vfio-run-{name}.service"), unit.is_some()),
+        Some(own) => (own.instance.clone().unwrap_or_else(|| format!("vfio-run-{name}.service")), true),
+        None => (format!("vfio-run-{name}.service"), false),
     };
     let group = UnitGroup::of(draft.machine, draft.host.cpusets.as_ref());
     Some(Move { unit, installed, why, group })

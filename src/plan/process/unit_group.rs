@@ -23,17 +23,21 @@ pub struct UnitGroup {
 }
 
 impl UnitGroup {
-    /// That of this machine on a host with these cpusets. Before Linux 6.7 no unit divides its CPUs, and if it may, systemd
-    /// switches the controller on and off for the whole host with it, for which the kernel forgets every thread's own CPUs.
+    /// That of this machine on a host with these cpusets.
     pub fn of(machine: &Machine, cpusets: Option<&Cpusets>) -> Self {
-        let offered = cpusets.filter(|cpusets| cpusets.offered);
-        let is_old = offered.is_some_and(|cpusets| !cpusets.exclusive);
+        let any = Self::of_any(cpusets);
         let sliced = match machine.host.isolate {
-            Some(Isolate::Slices) => offered.is_some(),
-            Some(Isolate::Partition) => is_old,
+            Some(Isolate::Slices) => cpusets.is_some_and(|cpusets| cpusets.offered),
+            Some(Isolate::Partition) => !any.divided,
             Some(Isolate::None) | None => false,
         };
-        Self { slice: sliced.then(|| own_slice(&machine.name)), divided: !sliced && !is_old }
+        if sliced { Self { slice: Some(own_slice(&machine.name)), divided: false } } else { any }
+    }
+
+    /// That of a machine that says nothing of it. Before Linux 6.7 no unit divides its CPUs, and if it may, systemd switches the
+    /// controller on and off for the whole host with it, for which the kernel forgets every thread's own CPUs.
+    pub fn of_any(cpusets: Option<&Cpusets>) -> Self {
+        Self { slice: None, divided: !cpusets.is_some_and(|cpusets| cpusets.offered && !cpusets.exclusive) }
     }
 }
 

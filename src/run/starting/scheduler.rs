@@ -13,21 +13,21 @@ pub fn set(thread: i32, scheduler: Scheduler) -> Result<()> {
         Scheduler::RoundRobin(priority) => (libc::SCHED_RR, priority),
     };
     let class = class | libc::SCHED_RESET_ON_FORK;
-    let wanted = libc::sched_param { sched_priority: i32::try_from(priority).context("no such priority")? };
-    // SAFETY: the pointer is to a parameter that lives until the call returns; the kernel only reads it.
-    let done = unsafe { libc::sched_setscheduler(thread, class, &raw const wanted) };
+    // The kernel's `struct sched_param` is this one number. musl's functions of these names only fail, since POSIX means processes
+    // by them, so the kernel is asked itself.
+    let wanted = libc::c_int::try_from(priority).context("no such priority")?;
+    // SAFETY: the pointer is to a number that lives until the call returns; the kernel only reads it.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setscheduler, thread, class, &raw const wanted) };
     Errno::result(done).with_context(|| format!("the kernel does not let it run in real time, {scheduler:?}"))?;
     // SAFETY: no pointers.
-    let found = Errno::result(unsafe { libc::sched_getscheduler(thread) }).context("its class cannot be read back")?;
-    let mut param = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the pointer is to a parameter that lives until the call returns and that nothing else has.
-    let read = unsafe { libc::sched_getparam(thread, &raw mut param) };
+    let found = unsafe { libc::syscall(libc::SYS_sched_getscheduler, thread) };
+    let found = Errno::result(found).context("its class cannot be read back")?;
+    let mut has: libc::c_int = 0;
+    // SAFETY: the pointer is to a number that lives until the call returns and that nothing else has.
+    let read = unsafe { libc::syscall(libc::SYS_sched_getparam, thread, &raw mut has) };
     Errno::result(read).context("its priority cannot be read back")?;
-    if (found, param.sched_priority) != (class, wanted.sched_priority) {
-        bail!(
-            "it was to run in real time, {scheduler:?}, and has the class {found} and the priority {}",
-            param.sched_priority
-        );
+    if (found, has) != (class.into(), wanted) {
+        bail!("it was to run in real time, {scheduler:?}, and has the class {found} and the priority {has}");
     }
     Ok(())
 }
@@ -45,9 +45,9 @@ mod tests {
                     // What it makes does not.
                     let inherited = std::thread::spawn(|| {
                         // SAFETY: no pointers.
-                        unsafe { libc::sched_getscheduler(0) }
+                        unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) }
                     });
-                    assert_eq!(inherited.join().unwrap(), libc::SCHED_OTHER);
+                    assert_eq!(inherited.join().unwrap(), libc::c_long::from(libc::SCHED_OTHER));
                 }
                 Err(error) => {
                     let error = format!("{error:#}");

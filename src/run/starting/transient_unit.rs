@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use zbus::zvariant::Value;
 
 use crate::child::wait_until;
+use crate::machine::SHUTDOWN_TIMEOUT;
 use crate::plan::{Move, UnitGroup};
 use crate::systemd::{ANSWER_LIMIT, Mode, Properties, Systemd, SystemdError, blocking};
 
@@ -77,6 +78,13 @@ pub struct Waits {
     pub start: u32,
     /// Hooks after it.
     pub end: u32,
+}
+
+impl Default for Waits {
+    /// Those with a machine whose file says nothing of it.
+    fn default() -> Self {
+        Self { guest: SHUTDOWN_TIMEOUT, start: 0, end: 0 }
+    }
 }
 
 impl Waits {

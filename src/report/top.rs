@@ -31,7 +31,7 @@ pub struct Top {
 pub struct MachineLoad {
     /// Its name.
     pub name: String,
-    /// As `status` names it.
+    /// QEMU's run state, or what `status` says of a machine whose guest does not run or has no launcher.
     pub state: String,
     /// QEMU's process.
     pub qemu: Option<i32>,

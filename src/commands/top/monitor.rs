@@ -9,11 +9,15 @@ use serde_json::{Value, json};
 
 use crate::qemu::qmp::Answer;
 use crate::qemu::{Qmp, QmpError};
+use crate::units::printable_up_to;
 
 /// How long QEMU may take over all: it answers at once, unless another program has the monitor.
 const LIMIT: Duration = Duration::from_millis(500);
 /// So many looks without the monitor follow one at which QEMU did not answer.
 const PAUSE: u32 = 10;
+
+/// How long a name or a state may be.
+const WORD_LIMIT: usize = 64;
 
 /// Counters of KVM for a vCPU (`kvm_vcpu_stats_desc` in the kernel's `arch/x86/kvm/x86.c`). No exit counts in two of those with a
 /// reason.
@@ -76,7 +80,7 @@ impl Monitor {
         }
         let mut answers = qmp.execute_all_within(&commands, LIMIT).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Null));
-        let state = next().ok().and_then(|status| status["status"].as_str().map(str::to_owned));
+        let state = next().ok().and_then(|status| Some(word(status["status"].as_str()?)));
         let disks = next().map(|stats| disks(&stats)).unwrap_or_default();
         let exits = if self.no_exits.is_none() { self.exits(next()) } else { BTreeMap::new() };
         Ok(Told { state, disks, exits })
@@ -95,6 +99,11 @@ impl Monitor {
     }
 }
 
+/// A word of QEMU's that a terminal can take: a guest may have taken QEMU over.
+fn word(text: &str) -> String {
+    printable_up_to(text, WORD_LIMIT)
+}
+
 /// The disks in the answer to `query-blockstats`. The variable store's flash is none of them.
 fn disks(stats: &Value) -> BTreeMap<String, Disk> {
     let all = stats.as_array().into_iter().flatten();
@@ -106,7 +115,7 @@ fn disks(stats: &Value) -> BTreeMap<String, Disk> {
             reads: count("rd_operations"),
             writes: count("wr_operations"),
         };
-        Some((id(entry["qdev"].as_str()?)?.to_owned(), disk))
+        Some((word(id(entry["qdev"].as_str()?)?), disk))
     };
     all.filter_map(disk).collect()
 }
@@ -145,11 +154,12 @@ mod tests {
         let told = json!([
             { "device": "", "qdev": "/machine/peripheral/disk0/virtio-backend", "stats": stats(1) },
             { "device": "", "qdev": "disk1", "stats": stats(5) },
+            { "device": "", "qdev": "disk2\u{1b}[2J", "stats": stats(6) },
             { "device": "pflash1", "qdev": "/machine/system.flash1", "stats": stats(7) },
             { "device": "nobody", "stats": stats(9) },
         ]);
         let found = disks(&told);
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["disk0", "disk1"]);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["disk0", "disk1", "disk2\u{fffd}[2J"]);
         assert_eq!(found["disk0"], Disk { read_bytes: 1, written_bytes: 2, reads: 3, writes: 4 });
         assert_eq!(disks(&json!({})), BTreeMap::new());
     }

@@ -88,6 +88,8 @@ mod taken_over;
 mod talk;
 #[path = "real_qemu/terminal.rs"]
 mod terminal;
+#[path = "real_qemu/top.rs"]
+mod top;
 #[path = "real_qemu/tuning.rs"]
 mod tuning;
 #[path = "real_qemu/view.rs"]

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{OpenptyResult, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::unistd::Pid;
 
 use super::launcher::wait_for;
 use super::world::own;
@@ -33,7 +35,7 @@ impl Terminal {
         Self::on(pty, command)
     }
 
-    fn on(pty: OpenptyResult, mut command: Command) -> Self {
+    pub fn on(pty: OpenptyResult, mut command: Command) -> Self {
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self { master: File::from(pty.master), slave: pty.slave, child, shown: String::new() }
@@ -58,6 +60,14 @@ impl Terminal {
             }
             (self.shown.contains(text) || without_messages(&self.shown).contains(text)).then_some(())
         });
+    }
+
+    /// Makes its window another size, and tells the program, as the kernel does for a session on the terminal.
+    pub fn resize(&mut self, size: &Winsize) {
+        // SAFETY: the descriptor is a terminal's, and the structure lives until the call returns.
+        let set = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, size) };
+        assert_eq!(set, 0);
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGWINCH).unwrap();
     }
 
     pub fn types(&mut self, text: &str) {

@@ -30,7 +30,7 @@ pub const UNREADABLE: &str = "unreadable";
 pub const FAILED: &str = "failed";
 
 /// All of them.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     STARTING,
     RUNNING,
     PAUSED,

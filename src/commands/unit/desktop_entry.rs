@@ -7,7 +7,7 @@ use nix::unistd::Uid;
 
 use super::super::shared::{unit_file, whole_file};
 use crate::cli::OutputArgs;
-use crate::host::{Environment, InstalledUnit, Root, WantedUnit};
+use crate::host::{Environment, InstalledUnit, Root};
 use crate::report;
 use crate::units::{exit, quoted_file};
 

@@ -17,7 +17,7 @@ pub use known::MACHINE_NAMES;
 use known::{Known, machine_name};
 pub use running::{
     AgentArgs, AgentVerb, AttachArgs, Cables, CdArgs, DeviceArgs, DiskArgs, LinkArgs, MachineArgs, QmpArgs,
-    ScreenshotArgs, SendKeyArgs, StopArgs, ViewArgs,
+    ScreenshotArgs, SendKeyArgs, StopArgs, TopArgs, ViewArgs,
 };
 
 use crate::machine::Fields;
@@ -175,6 +175,11 @@ pub enum Command {
     Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
     Status(StatusArgs),
+    /// Show what running guests do, refreshed: load, waiting, exits, interrupts, memory, disks and networks
+    ///
+    /// The busiest comes first. On a terminal it takes the whole screen; `q` or Ctrl-C leaves. Elsewhere it is plain text, one part
+    /// a refresh, or with `--json` one line. It looks from outside, so it costs nothing when nobody looks.
+    Top(TopArgs),
     /// Ask a guest to power off, or a launcher to give up its start, and wait until the launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
@@ -289,28 +294,30 @@ pub enum Command {
 }
 
 impl Command {
-    /// The name of the machine that it is for, if it takes one.
-    pub fn machine(&mut self) -> Option<&mut String> {
+    /// The names of the machines that it is for.
+    pub fn machines(&mut self) -> &mut [String] {
+        let one = std::slice::from_mut;
         match self {
-            Self::Status(args) => args.name.as_mut(),
-            Self::Recover(args) => args.name.as_mut(),
-            Self::Stop(args) => Some(&mut args.name),
+            Self::Status(args) => args.name.as_mut_slice(),
+            Self::Recover(args) => args.name.as_mut_slice(),
+            Self::Top(args) => &mut args.names,
+            Self::Stop(args) => one(&mut args.name),
             Self::Alive(args)
             | Self::Console(args)
             | Self::Pause(args)
             | Self::Resume(args)
             | Self::Reset(args)
-            | Self::Powerdown(args) => Some(&mut args.name),
-            Self::Attach(args) => Some(&mut args.device.name),
-            Self::Detach(args) => Some(&mut args.name),
-            Self::Cd(args) => Some(&mut args.name),
-            Self::Link(args) => Some(&mut args.name),
-            Self::SendKey(args) => Some(&mut args.name),
-            Self::Screenshot(args) => Some(&mut args.name),
-            Self::View(args) => Some(&mut args.name),
-            Self::Qmp(args) => Some(&mut args.name),
-            Self::Agent(args) => Some(&mut args.name),
-            _ => None,
+            | Self::Powerdown(args) => one(&mut args.name),
+            Self::Attach(args) => one(&mut args.device.name),
+            Self::Detach(args) => one(&mut args.name),
+            Self::Cd(args) => one(&mut args.name),
+            Self::Link(args) => one(&mut args.name),
+            Self::SendKey(args) => one(&mut args.name),
+            Self::Screenshot(args) => one(&mut args.name),
+            Self::View(args) => one(&mut args.name),
+            Self::Qmp(args) => one(&mut args.name),
+            Self::Agent(args) => one(&mut args.name),
+            _ => &mut [],
         }
     }
 }

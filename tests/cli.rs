@@ -316,7 +316,11 @@ fn nothing_runs_and_nothing_was_left() {
         assert!(world.done(&["status"]).with(0).out.contains("no machine runs"));
         world.done(&["status", "nobody"]).with(1);
         world.done(&["stop", "nobody"]).with(1);
-        for verb in ["stop", "status", "pause"] {
+        assert_eq!(world.done(&["top", "--once", "--interval", "0.1"]).with(0).out, "no machine runs\n");
+        let told = world.done(&["top", "--once", "--interval", "0.1", "--json"]).with(0).json();
+        assert_eq!(told["machines"], Value::Array(Vec::new()));
+        assert!(world.done(&["top", "--interval", "0"]).with(2).err.contains("a number from 0.1 to 3600"));
+        for verb in ["stop", "status", "pause", "top"] {
             let by_file = world.done(&[verb, "nobody.ron"]).with(1);
             assert!(
                 by_file.err.contains("there is no file nobody.ron, and no machine of that name runs"),

@@ -18,6 +18,25 @@ pub struct MachineArgs {
     pub name: String,
 }
 
+/// `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// The machines' names; all of this user's (root: of root's) if they are left out
+    #[arg(value_parser = machine_name(), hide_possible_values = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Seconds between two refreshes
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
+    pub interval: f64,
+    /// Measure once, over the interval, and end
+    #[arg(long)]
+    pub once: bool,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    let seconds: Option<f64> = text.parse().ok();
+    seconds.filter(|seconds| (0.1..=3600.0).contains(seconds)).ok_or_else(|| "a number from 0.1 to 3600".to_owned())
+}
+
 /// `stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {

@@ -30,7 +30,7 @@ fn a_misspelt_verb_is_refused_with_the_nearest_and_nothing_hidden_is_named() {
         ("vfio-run shutdown win11", "`vfio-run stop win11`"),
         ("vfio-run list", "`vfio-run status`"),
         ("vfio-run edit win11", "edit it"),
-        ("vfio-run top", "`vfio-run status win11`"),
+        ("vfio-run virt-top", "`vfio-run top win11`"),
         ("vfio-run halt win11", "`vfio-run stop win11`"),
         ("vfio-run quit win11", "`vfio-run stop --force win11`"),
         ("vfio-run continue win11", "`vfio-run resume win11`"),

@@ -14,7 +14,10 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["suspend"], "`vfio-run pause win11` stops the guest's vCPUs, `vfio-run resume win11` lets them go on"),
     (&["continue", "cont", "unpause"], "`vfio-run resume win11` lets a paused guest go on"),
     (&["screendump"], "`vfio-run screenshot win11 screen.png` writes what the emulated screen shows"),
-    (&["top"], "`vfio-run status win11` shows what happens on the guest's CPUs"),
+    (
+        &["htop", "virt-top", "stats", "domstats", "cpu-stats", "vcpuinfo", "domblkstat", "domifstat", "dommemstat"],
+        "`vfio-run top win11` shows what the guest does, `vfio-run status win11` what happened since its start",
+    ),
     (&["log", "logs"], "`vfio-run status win11` says why the last start failed, and which log has more"),
     (&["ssh"], "`vfio-run agent win11 addresses` tells the guest's addresses, for `ssh`"),
     (&["rm", "delete", "remove"], "a machine is its file: without the file and its disks nothing of it is left"),

@@ -29,7 +29,7 @@ pub fn script(shell: Shell) -> String {
             let words = |verb: &str, words: &str| {
                 format!("complete -c vfio-run -n \"__fish_vfio_run_using_subcommand {verb}\" -f -a \"{words}\"\n")
             };
-            let machines = ["status", "stop", "alive", "attach", "detach", "cd", "link", "recover"]
+            let machines = ["status", "top", "stop", "alive", "attach", "detach", "cd", "link", "recover"]
                 .map(|verb| words(verb, &format!("({ASK})")));
             let pages = words("man", &cli::pages().join(" "));
             format!("{text}{}{pages}{}", machines.concat(), words("help", &cli::helped().join(" ")))

@@ -22,6 +22,7 @@ mod run;
 mod screenshot;
 mod shared;
 mod status;
+mod top;
 mod unit;
 mod view;
 
@@ -69,7 +70,7 @@ pub fn execute(cli: Cli) -> u8 {
 
 fn dispatch(mut cli: Cli) -> Result<u8> {
     let output = cli.output;
-    if let Some(name) = cli.command.machine() {
+    for name in cli.command.machines() {
         *name = shared::machines::named(name)?;
     }
     match cli.command {
@@ -78,6 +79,7 @@ fn dispatch(mut cli: Cli) -> Result<u8> {
         Command::Cpus(args) => cpus::cpus(&args, output),
         Command::Check(args) => check::check(&args, output),
         Command::Status(args) => status::status(&args, output),
+        Command::Top(args) => top::top(&args, output),
         Command::Stop(args) => control::stop(&args, output),
         Command::Alive(args) => control::alive(&args, output),
         Command::Pause(args) => buttons::pause(&args, output),

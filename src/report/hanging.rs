@@ -14,7 +14,8 @@ pub fn hanging(head: &str, text: &str) -> String {
     within(width, head, text)
 }
 
-fn within(width: usize, head: &str, text: &str) -> String {
+/// [`hanging`] for a reader of this width.
+pub(super) fn within(width: usize, head: &str, text: &str) -> String {
     let blank = head.len() - head.trim_start().len();
     let wide = head.chars().count();
     let indent = " ".repeat(if blank == wide || wide > LONGEST { blank + 2 } else { wide });

@@ -21,6 +21,11 @@ pub fn picture_width() -> usize {
     columns.filter(|width| *width > 0).or_else(terminal_width).unwrap_or(USUAL_WIDTH).min(1000)
 }
 
+/// How many columns and lines the terminal has.
+pub fn window() -> (usize, usize) {
+    terminal_size::terminal_size().map_or((USUAL_WIDTH, 24), |(width, height)| (width.0.into(), height.0.into()))
+}
+
 fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }

@@ -15,6 +15,7 @@ mod signals;
 mod starting;
 mod supervising;
 mod systemd_notify;
+mod terminal;
 mod watch_fd;
 
 pub use ending::recover::{Orphan, Recovered, recover};
@@ -33,4 +34,6 @@ pub use starting::{contents, memory, sockets, transient_unit, wait_for_display_m
 pub use supervising::activity::first_look;
 pub use supervising::control;
 pub use supervising::event_loop::was_alive;
+pub use supervising::stdout::Output;
 pub use supervising::visit::{Visited, visit as visit_console};
+pub use terminal::Typed;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::FcntlArg;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{OpenptyResult, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use nix::unistd::Pid;
@@ -18,12 +18,12 @@ use super::talk::Serial;
 use super::world::{World, each, own};
 
 /// A terminal with the program in it.
-struct Terminal {
+pub struct Terminal {
     master: File,
     /// Kept open, so that the settings can be looked at after the program.
     slave: OwnedFd,
     child: Child,
-    shown: String,
+    pub shown: String,
 }
 
 impl Terminal {
@@ -38,13 +38,13 @@ impl Terminal {
         Self::on(pty, command)
     }
 
-    fn on(pty: OpenptyResult, mut command: Command) -> Self {
+    pub fn on(pty: OpenptyResult, mut command: Command) -> Self {
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self { master: File::from(pty.master), slave: pty.slave, child, shown: String::new() }
     }
 
-    fn settings(&self) -> Termios {
+    pub fn settings(&self) -> Termios {
         tcgetattr(&self.slave).unwrap()
     }
 
@@ -53,7 +53,7 @@ impl Terminal {
     }
 
     /// Waits until it shows a text.
-    fn shows(&mut self, text: &str) {
+    pub fn shows(&mut self, text: &str) {
         wait_for(text, || {
             let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
             let mut part = [0; 1024];
@@ -65,11 +65,19 @@ impl Terminal {
         });
     }
 
-    fn types(&mut self, text: &str) {
+    /// Makes its window another size, and tells the program, as the kernel does for a session on the terminal.
+    pub fn resize(&mut self, size: &Winsize) {
+        // SAFETY: the descriptor is a terminal's, and the structure lives until the call returns.
+        let set = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, size) };
+        assert_eq!(set, 0);
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGWINCH).unwrap();
+    }
+
+    pub fn types(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    fn code(&mut self) -> Option<i32> {
+    pub fn code(&mut self) -> Option<i32> {
         wait_for("the program's end", || self.child.try_wait().unwrap()).code()
     }
 }

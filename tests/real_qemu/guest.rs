@@ -4,7 +4,7 @@
 //! It says `HELLO` on COM1, then sleeps, and eighteen times a second looks at the power button and at COM1, where it
 //! obeys letters: `?` answers `HERE`, `i` ignores the power button from now on, `q` powers off, `r` resets, `p` panics
 //! (needs QEMU's `pvpanic` device), `h` hangs, `k` waits until Ctrl, Alt and Delete were pressed, in this order, and
-//! answers `KEYS`, `t` plays a tone of 500 Hz from now on (needs an HD Audio card in slot 1bh) and answers `PLAYING`. The
+//! answers `KEYS`, `b` sleeps no more and answers `BUSY`, `t` plays a tone of 500 Hz from now on (needs an HD Audio card in slot 1bh) and answers `PLAYING`. The
 //! power button makes it say `BUTTON` and power off. With `!` at the end of its command line it powers off at once.
 //!
 //! Where the numbers come from: Multiboot specification 0.6.96 (header with flag 16: addresses in the header, no ELF);
@@ -22,6 +22,7 @@ core::arch::global_asm!(
     .set LOAD, 0x100000
     .set IDT, 0x200000
     .set STACK, 0x300000
+    .set AWAKE, 0x500000                                # whether it sleeps no more
     .set TONE, 0x400000                                 # sound, then the list of its buffers
     .set TONE_FRAMES, 4800
     .set TONE_BYTES, 4 * TONE_FRAMES
@@ -53,6 +54,7 @@ vfio_run_guest_start:
     mov %eax, %es
     mov %eax, %ss
     xor %ebp, %ebp                                      # not ignoring the power button
+    movl $0, AWAKE
     # Interrupts begin at vector 20h; only the timer's, the first, is let through.
     mov $0x11, %al
     out %al, $0x20
@@ -88,8 +90,11 @@ vfio_run_guest_start:
     cmp $0x21, %ah
     je 14f
 
-12: sti
+12: cmpl $0, AWAKE
+    jne 19f
+    sti
     hlt
+19: sti
     mov $0x600, %dx
     in %dx, %ax
     test $1, %ah
@@ -121,6 +126,8 @@ vfio_run_guest_start:
     je 50f
     cmp $0x6b, %al                                        # k
     je 60f
+    cmp $0x62, %al                                        # b
+    je 70f
     cmp $0x68, %al                                        # h
     jne 13b
     mov $LOAD + (44f - vfio_run_guest_start), %esi
@@ -239,6 +246,11 @@ vfio_run_guest_start:
     jmp 13b
 61: .byte 0x1d, 0x38, 0x53, 0
 
+70: movl $1, AWAKE
+    mov $LOAD + (47f - vfio_run_guest_start), %esi
+    call 30b
+    jmp 13b
+
 40: .asciz "HELLO\n"
 41: .asciz "BUTTON\n"
 42: .asciz "HERE\n"
@@ -246,6 +258,7 @@ vfio_run_guest_start:
 44: .asciz "HANGING\n"
 45: .asciz "PLAYING\n"
 46: .asciz "KEYS\n"
+47: .asciz "BUSY\n"
     .globl vfio_run_guest_end
 vfio_run_guest_end:
     .code64

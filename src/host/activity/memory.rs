@@ -22,17 +22,23 @@ pub struct MemoryUse {
 impl MemoryUse {
     /// Reads them; the transparent ones only for the process's own user and root.
     pub fn read(root: &Root, process: i32) -> Self {
-        let status = root.text_up_to(format!("/proc/{process}/status"), 16 << 10).unwrap_or_default();
         let rollup = root.text_up_to(format!("/proc/{process}/smaps_rollup"), 16 << 10);
         let transparent = rollup.and_then(|text| {
             let kinds = ["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"];
             let sizes: Vec<u64> = kinds.iter().filter_map(|key| amount(&text, key)).map(Size::as_bytes).collect();
             (!sizes.is_empty()).then(|| sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size)))
         });
+        Self { transparent: transparent.map(Size::bytes), ..Self::counted(root, process) }
+    }
+
+    /// Reads what the kernel has counted. For transparent pages it must look at each page of the process, which may not change
+    /// its memory meanwhile.
+    pub fn counted(root: &Root, process: i32) -> Self {
+        let status = root.text_up_to(format!("/proc/{process}/status"), 16 << 10).unwrap_or_default();
         Self {
             resident: amount(&status, "VmRSS"),
             huge: amount(&status, "HugetlbPages"),
-            transparent: transparent.map(Size::bytes),
+            transparent: None,
             swapped: amount(&status, "VmSwap"),
         }
     }

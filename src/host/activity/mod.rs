@@ -8,6 +8,7 @@ mod since;
 mod split_locks;
 mod stutter;
 mod threads;
+mod traffic;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use since::{Seen, Since, SinceInterrupt, SinceThread};
 pub use split_locks::split_locks;
 pub use stutter::{Recorder, Stutter, Worst};
 pub use threads::{Foreign, Thread};
+pub use traffic::{Traffic, interface_of};
 
 /// The counters at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,13 @@ impl Activity {
             interrupts: guest.map(|cpus| interrupts::on(root, cpus)).unwrap_or_default(),
             memory_stall_us: memory_stall(root),
         }
+    }
+
+    /// Reads what costs little: QEMU's threads, and the interrupts on the guest's CPUs. Who else is there a host's thousands of
+    /// threads must be looked at for.
+    pub fn glance(root: &Root, qemu: i32, guest: Option<&CpuSet>) -> Self {
+        let interrupts = guest.map(|cpus| interrupts::on(root, cpus)).unwrap_or_default();
+        Self { interrupts, ..Self::read(root, qemu, None) }
     }
 
     /// The cgroup of the first vCPU, and what that says of its CPUs (`cpuset.cpus.partition`).

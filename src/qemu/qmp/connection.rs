@@ -161,22 +161,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         let mut qmp = Self { wire, version: Version::default(), next_id: 0, events: VecDeque::new(), event_bytes: 0 };
         let greet = async {
             qmp.version = qmp.greeting().await?;
-            let (mut lines, leaves) = qmp.line("qmp_capabilities", &Value::Object(Map::new()))?;
-            let mut ids = [0; N];
-            for (name, its) in commands.iter().zip(&mut ids) {
-                let (line, id) = qmp.line(name, &Value::Object(Map::new()))?;
-                lines.push(b'\n');
-                lines.extend(line);
-                *its = id;
-            }
-            qmp.wire.send(lines).await?;
+            let (leave, leaves) = qmp.line("qmp_capabilities", &Value::Object(Map::new()))?;
+            let commands = commands.map(|name| (name, Value::Object(Map::new())));
+            let ids = qmp.send_all(leave, &commands).await?;
             qmp.reply("qmp_capabilities", leaves).await?;
             let mut answers = [const { Ok(Value::Null) }; N];
-            for ((name, id), answer) in commands.iter().zip(ids).zip(&mut answers) {
-                *answer = match qmp.reply(name, id).await {
-                    Err(error) if !matches!(error, QmpError::Refused { .. }) => return Err(error),
-                    answer => answer,
-                };
+            for (((name, _), id), answer) in commands.iter().zip(ids).zip(&mut answers) {
+                *answer = qmp.answer(name, id).await?;
             }
             Ok(answers)
         };
@@ -221,6 +212,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         deadline: Duration,
     ) -> Result<Value, QmpError> {
         self.converse_within(name, &arguments, deadline).await
+    }
+
+    /// Runs several commands, which are all sent at once; QEMU answers one after the other. The deadline holds for all together.
+    pub async fn execute_all_within(
+        &mut self,
+        commands: &[(&str, Value)],
+        deadline: Duration,
+    ) -> Result<Vec<Answer>, QmpError> {
+        let ask = async {
+            let ids = self.send_all(Vec::new(), commands).await?;
+            let mut answers = Vec::with_capacity(commands.len());
+            for ((name, _), id) in commands.iter().zip(ids) {
+                answers.push(self.answer(name, id).await?);
+            }
+            Ok(answers)
+        };
+        let all = || commands.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        timeout(deadline, ask).await.unwrap_or_else(|_| Err(QmpError::Deadline { command: all(), after: deadline }))
     }
 
     /// The next event: first those that came while a reply was waited for, then what comes. Waits without a timer.
@@ -298,6 +307,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
             QmpError::Unexpected { command: name.to_owned(), detail: format!("arguments: {error}") }
         })?;
         Ok((line, id))
+    }
+
+    /// Sends these commands behind what is there already, and tells the ids of their replies.
+    async fn send_all(&mut self, mut lines: Vec<u8>, commands: &[(&str, Value)]) -> Result<Vec<u64>, QmpError> {
+        let mut ids = Vec::with_capacity(commands.len());
+        for (name, arguments) in commands {
+            let (line, id) = self.line(name, arguments)?;
+            if !lines.is_empty() {
+                lines.push(b'\n');
+            }
+            lines.extend(line);
+            ids.push(id);
+        }
+        self.wire.send(lines).await?;
+        Ok(ids)
+    }
+
+    /// The answer to the command of this id, which may be a refusal; any other error is the connection's.
+    async fn answer(&mut self, name: &str, id: u64) -> Result<Answer, QmpError> {
+        match self.reply(name, id).await {
+            Err(error) if !matches!(error, QmpError::Refused { .. }) => Err(error),
+            answer => Ok(answer),
+        }
     }
 
     /// Waits for the reply to the command of this id.

@@ -1,24 +1,18 @@
 //! Connects the terminal to the guest's serial port.
 
-use std::io::IsTerminal as _;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{getpgrp, tcgetpgrp};
 use serde_json::{Value, json};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::plan::Plan;
 use crate::qemu::qmp::{Answer, Qmp};
 use crate::run::supervising::stdout::Output;
-use crate::run::watch_fd::watch_readable;
+use crate::run::terminal::Typed;
 
 /// Ctrl-], as telnet and virsh have it.
 const ESCAPE: u8 = 0x1d;
@@ -38,9 +32,7 @@ pub enum ConsoleEvent {
 #[derive(Debug)]
 pub struct Console {
     serial: UnixStream,
-    /// Standard input, until it ends.
-    input: Option<AsyncFd<OwnedFd>>,
-    terminal: Option<RawTerminal>,
+    typed: Typed,
     output: Output,
     /// Whether it is a visitor's.
     visits: bool,
@@ -87,22 +79,14 @@ impl Console {
     /// read. A visitor leaves when its output cannot be written.
     pub(super) fn open(serial: StdStream, visits: bool) -> Result<Self> {
         serial.set_nonblocking(true)?;
-        let stdin = std::io::stdin();
-        // In the background (`&`) the terminal is the shell's: neither its settings nor what is typed there is ours.
-        let is_ours = !tcgetpgrp(&stdin).is_ok_and(|group| group != getpgrp());
-        let terminal = if stdin.is_terminal() && is_ours {
-            Some(RawTerminal::enter(stdin.as_fd().try_clone_to_owned()?)?)
-        } else {
-            None
-        };
-        let input = stdin.as_fd().try_clone_to_owned().and_then(watch_readable).ok().filter(|_| is_ours);
+        let typed = Typed::standard()?;
         let output = Output::standard()?;
-        Ok(Self { serial: UnixStream::from_std(serial)?, input, terminal, output, visits, pending: Vec::new() })
+        Ok(Self { serial: UnixStream::from_std(serial)?, typed, output, visits, pending: Vec::new() })
     }
 
     /// Whether a terminal is joined, so that Ctrl-C goes to the guest.
     pub(super) fn is_terminal(&self) -> bool {
-        self.terminal.is_some()
+        self.typed.is_terminal()
     }
 
     /// Shows what the guest wrote before QEMU exited.
@@ -144,15 +128,12 @@ impl Console {
                     Ok(n) if n > 0 => self.output.push(&buffer[..n]),
                     _ => return ConsoleEvent::Closed,
                 },
-                typed = read_input(self.input.as_ref()) => match typed {
-                    Some(bytes) => match bytes.iter().position(|b| *b == ESCAPE) {
-                        Some(at) if self.terminal.is_some() => {
-                            self.pending.extend_from_slice(&bytes[..at]);
-                            return ConsoleEvent::Escape;
-                        }
-                        _ => self.pending.extend_from_slice(&bytes),
-                    },
-                    None => self.input = None,
+                Some(bytes) = self.typed.next() => match bytes.iter().position(|b| *b == ESCAPE) {
+                    Some(at) if self.typed.is_terminal() => {
+                        self.pending.extend_from_slice(&bytes[..at]);
+                        return ConsoleEvent::Escape;
+                    }
+                    _ => self.pending.extend_from_slice(&bytes),
                 },
             }
         }
@@ -189,80 +170,9 @@ const ACCEPT_POLL: Duration = Duration::from_millis(1);
 /// How long the guest's final output may take: it is in the socket already.
 const FINAL_OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 
-/// What was typed; `None` at its end. Waits for ever if there is no input.
-async fn read_input(input: Option<&AsyncFd<OwnedFd>>) -> Option<Vec<u8>> {
-    let Some(input) = input else { return std::future::pending().await };
-    loop {
-        let mut ready = input.readable().await.ok()?;
-        let mut buffer = [0u8; 1024];
-        // The descriptor is shared with our parent shell, so it is not made non-blocking; it is only read when poll(2)
-        // says that there is something.
-        let mut poll = [PollFd::new(input.get_ref().as_fd(), PollFlags::POLLIN)];
-        if nix::poll::poll(&mut poll, PollTimeout::ZERO) == Ok(0) {
-            ready.clear_ready();
-            continue;
-        }
-        match nix::unistd::read(input.get_ref(), &mut buffer) {
-            Ok(0) => return None,
-            Ok(n) => return Some(buffer[..n].to_vec()),
-            Err(Errno::EAGAIN | Errno::EINTR) => ready.clear_ready(),
-            // EIO: the terminal is gone, or we are in the background.
-            Err(_) => return None,
-        }
-    }
-}
-
-/// A terminal in raw mode; its settings are restored when this is dropped. Neither waits until the terminal has shown what was
-/// written, for which it may have no reader: how output is treated stays as it is.
-#[derive(Debug)]
-struct RawTerminal {
-    terminal: OwnedFd,
-    before: Termios,
-}
-
-impl RawTerminal {
-    fn enter(terminal: OwnedFd) -> Result<Self> {
-        let before = tcgetattr(&terminal).context("cannot read the terminal's settings")?;
-        let mut raw = before.clone();
-        cfmakeraw(&mut raw);
-        // Our own messages and the guest's lines end in a line feed; without this the next would begin where it ended.
-        raw.output_flags = before.output_flags;
-        tcsetattr(&terminal, SetArg::TCSANOW, &raw).context("cannot set the terminal to raw mode")?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        if let Err(e) = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before) {
-            tracing::warn!("the terminal's settings could not be restored ({e}); type `reset`");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streams::{opened_once_more, write_now};
-
-    #[test]
-    fn a_terminal_that_nobody_reads_gets_its_settings_back_at_once() {
-        let pty = nix::pty::openpty(None, None).unwrap();
-        let before = tcgetattr(&pty.slave).unwrap();
-        let full = opened_once_more(&pty.slave).unwrap();
-        assert_eq!(write_now(full.as_fd(), &mut b"x".repeat(1 << 20)), Ok(false));
-        let terminal = pty.slave.try_clone().unwrap();
-        let (done, is_done) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let raw = RawTerminal::enter(terminal).unwrap();
-            let flags = tcgetattr(&raw.terminal).unwrap().local_flags;
-            drop(raw);
-            done.send(flags).unwrap();
-        });
-        let flags = is_done.recv_timeout(Duration::from_secs(10)).expect("it waits for a reader");
-        assert_ne!(flags, before.local_flags);
-        assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
-    }
 
     #[tokio::test]
     async fn a_visitor_leaves_when_nobody_takes_what_the_guest_says() {
@@ -273,7 +183,7 @@ mod tests {
             drop(reader);
             let serial = UnixStream::from_std(serial).unwrap();
             let output = Output::on(writer);
-            let mut console = Console { serial, input: None, terminal: None, output, visits, pending: Vec::new() };
+            let mut console = Console { serial, typed: Typed::nothing(), output, visits, pending: Vec::new() };
             std::io::Write::write_all(&mut guest, b"HELLO").unwrap();
             // A launcher's goes on until the guest has ended.
             let guest = visits.then_some(guest);

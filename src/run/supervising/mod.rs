@@ -17,7 +17,7 @@ pub(super) mod reach_guest;
 mod screen;
 mod signs_of_life;
 mod slices_watch;
-mod stdout;
+pub mod stdout;
 pub(super) mod switch_clock;
 pub(super) mod throttle;
 pub mod visit;

@@ -37,7 +37,8 @@ impl Output {
         self.failure
     }
 
-    fn write_now(&mut self) -> bool {
+    /// Writes what is taken at once; whether that was all.
+    pub fn write_now(&mut self) -> bool {
         write_now(self.fd.as_fd(), &mut self.pending).unwrap_or_else(|error| {
             self.failure = Some(error);
             true

@@ -1,0 +1,236 @@
+//! The machines that are watched: each look compares what has been counted since the one before.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+use super::cards::Card;
+use super::monitor::{Disk, Monitor, Told};
+use crate::commands::shared::machines::{names, run_dir, state_without_answer};
+use crate::commands::shared::planned;
+use crate::host::Root;
+use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
+use crate::journal::{Journal, Record};
+use crate::report::{DiskRate, InterruptRate, MachineLoad, Top, VcpuLoad};
+use crate::run;
+use crate::run::control::{Request, ask};
+use crate::units::{CpuSet, machine_state};
+
+/// Those that were seen at the last look.
+pub(super) struct Machines {
+    root: Root,
+    /// Only these, if there are any.
+    only: Vec<String>,
+    guests: BTreeMap<String, Guest>,
+    last: Instant,
+}
+
+/// A guest that runs.
+struct Guest {
+    qemu: i32,
+    /// The CPUs that are its own.
+    cpus: Option<CpuSet>,
+    cards: Vec<Card>,
+    monitor: Monitor,
+    counted: Option<Counted>,
+}
+
+/// What has been counted up to one moment.
+struct Counted {
+    at: Instant,
+    activity: Activity,
+    told: Option<Told>,
+    traffic: Vec<Option<Traffic>>,
+}
+
+impl Machines {
+    /// Those with these names; without any, all.
+    pub(super) fn of(only: &[String]) -> Self {
+        Self { root: planned::root(), only: only.to_vec(), guests: BTreeMap::new(), last: Instant::now() }
+    }
+
+    /// What they did since the last look, the busiest first. A machine that is seen for the first time has no numbers yet.
+    pub(super) async fn look(&mut self) -> Result<Top> {
+        let mut machines = Vec::new();
+        let mut names = names()?;
+        names.retain(|name| self.only.is_empty() || self.only.contains(name));
+        self.guests.retain(|name, _| names.contains(name));
+        for name in &names {
+            // A journal that cannot be read, of a machine that ends just now, hides no other.
+            machines.extend(self.look_at(name).await.unwrap_or_default());
+        }
+        machines.sort_by(|a, b| {
+            let load = |machine: &MachineLoad| machine.load.unwrap_or(-1.0);
+            load(b).total_cmp(&load(a)).then_with(|| a.name.cmp(&b.name))
+        });
+        let now = Instant::now();
+        let seconds = (now - std::mem::replace(&mut self.last, now)).as_secs_f64();
+        Ok(Top { seconds: rounded(seconds), machines })
+    }
+
+    /// `None`: nothing of it runs.
+    async fn look_at(&mut self, name: &str) -> Result<Option<MachineLoad>> {
+        let run_dir = run_dir(name)?;
+        let load = MachineLoad { name: name.to_owned(), ..MachineLoad::default() };
+        let supervised = run::Lock::owner(&run_dir).is_some();
+        if !run::guest_runs(&run_dir) {
+            self.guests.remove(name);
+            let records = Journal::read(&run_dir)?.filter(|_| supervised);
+            return Ok(records.map(|records| {
+                let state = state_without_answer(&run_dir, &records).to_owned();
+                MachineLoad { state, ..load }
+            }));
+        }
+        let is_there = |guest: &Guest| self.root.path(format!("/proc/{}/task", guest.qemu)).is_dir();
+        if !self.guests.get(name).is_some_and(is_there) {
+            // It has begun, or its QEMU was started anew.
+            self.guests.remove(name);
+            let Some(guest) = Guest::of(&self.root, &run_dir)? else { return Ok(None) };
+            self.guests.insert(name.to_owned(), guest);
+        }
+        let Some(guest) = self.guests.get_mut(name) else { return Ok(None) };
+        let mut load = guest.look(&self.root, &run_dir, load).await;
+        if !supervised {
+            load.state = machine_state::UNSUPERVISED.to_owned();
+        }
+        Ok(Some(load))
+    }
+}
+
+impl Guest {
+    fn of(root: &Root, run_dir: &Path) -> Result<Option<Self>> {
+        let Some(records) = Journal::read(run_dir)? else { return Ok(None) };
+        let qemu = records.iter().rev().find_map(|record| match record {
+            Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
+            _ => None,
+        });
+        let Some(qemu) = qemu else { return Ok(None) };
+        // A plan of another version may not be readable.
+        let plan = run::kept_plan(run_dir).ok();
+        let cpus = plan.as_ref().and_then(|plan| plan.placement.guest_cpus());
+        let cards = plan.map(|plan| Card::all(root, &plan, qemu)).unwrap_or_default();
+        Ok(Some(Self { qemu, cpus, cards, monitor: Monitor::default(), counted: None }))
+    }
+
+    async fn look(&mut self, root: &Root, run_dir: &Path, mut load: MachineLoad) -> MachineLoad {
+        let asked = self.monitor.ask(&run_dir.join("qmp.sock")).await;
+        let now = Counted {
+            at: Instant::now(),
+            activity: Activity::glance(root, self.qemu, self.cpus.as_ref()),
+            traffic: self.cards.iter().map(|card| card.traffic(root)).collect(),
+            told: asked.as_ref().ok().cloned(),
+        };
+        load.qemu = Some(self.qemu);
+        load.memory = Some(MemoryUse::counted(root, self.qemu));
+        // The launcher is asked only if QEMU was not: it sleeps otherwise.
+        let state = now.told.as_ref().and_then(|told| told.state.clone());
+        let from_launcher = || ask(run_dir, &Request::Status).ok().flatten().map(|reply| reply.state);
+        load.state = state.or_else(from_launcher).unwrap_or_else(|| machine_state::RUNNING.to_owned());
+        if self.cpus.is_none() {
+            load.unknown.insert("interrupts", "the guest has no CPUs of its own (`cpu.pin`)".to_owned());
+        }
+        match (&asked, &self.monitor.no_exits) {
+            (Err(why), _) => {
+                load.unknown.insert("disks", why.clone());
+                load.unknown.insert("exits", why.clone());
+            }
+            (Ok(_), Some(why)) => drop(load.unknown.insert("exits", why.clone())),
+            (Ok(_), None) => {}
+        }
+        if let Some(before) = &self.counted {
+            let seconds = (now.at - before.at).as_secs_f64().max(f64::EPSILON);
+            self.compare(before, &now, seconds, &mut load);
+        }
+        self.counted = Some(now);
+        load
+    }
+
+    /// Fills in what happened between two moments.
+    fn compare(&self, before: &Counted, now: &Counted, seconds: f64, load: &mut MachineLoad) {
+        let since = now.activity.since(&before.activity);
+        add_threads(&since, seconds, load);
+        if self.cpus.is_some() {
+            let rate = |count| rounded(count as f64 / seconds);
+            let all = since.interrupts.into_iter();
+            let all = all.map(|one| InterruptRate { rate: rate(one.count), id: one.id, name: one.name });
+            load.interrupts = Some(all.collect());
+        }
+        load.networks = self
+            .cards
+            .iter()
+            .zip(before.traffic.iter().zip(&now.traffic))
+            .map(|(card, (before, now))| card.rate(*before, *now, seconds))
+            .collect();
+        if let (Some(before), Some(now)) = (&before.told, &now.told) {
+            let rate = |before: u64, now: u64| rounded(now.saturating_sub(before) as f64 / seconds);
+            let disk = |(id, now): (&String, &Disk)| {
+                // One that was attached meanwhile had nothing to do before.
+                let before = before.disks.get(id).copied().unwrap_or_default();
+                DiskRate {
+                    id: id.clone(),
+                    read_bytes: rate(before.read_bytes, now.read_bytes).round(),
+                    written_bytes: rate(before.written_bytes, now.written_bytes).round(),
+                    reads: rate(before.reads, now.reads),
+                    writes: rate(before.writes, now.writes),
+                }
+            };
+            load.disks = Some(now.disks.iter().map(disk).collect());
+            let exits =
+                now.exits.iter().filter_map(|(name, now)| Some((name.clone(), rate(*before.exits.get(name)?, *now))));
+            load.exits = Some(exits.collect::<BTreeMap<_, _>>()).filter(|exits| !exits.is_empty());
+        }
+    }
+}
+
+fn add_threads(since: &Since, seconds: f64, load: &mut MachineLoad) {
+    let share = |ms: f64| ms / 1e3 / seconds;
+    let vcpus = || since.threads.iter().filter(|thread| thread.is_vcpu());
+    let sum = |values: &mut dyn Iterator<Item = f64>| Some(rounded(share(values.sum())));
+    load.load = sum(&mut vcpus().map(|thread| thread.run_ms));
+    load.wait = sum(&mut vcpus().map(|thread| thread.wait_ms));
+    load.others = sum(&mut since.threads.iter().filter(|thread| !thread.is_vcpu()).map(|thread| thread.run_ms));
+    let vcpu = |name: &str| match name.strip_prefix("CPU ") {
+        Some(rest) => rest.split('/').next().unwrap_or(rest).to_owned(),
+        None => "all".to_owned(),
+    };
+    let each = vcpus().map(|thread| VcpuLoad {
+        vcpu: vcpu(&thread.name),
+        cpu: thread.cpu,
+        load: rounded(share(thread.run_ms)),
+        wait: rounded(share(thread.wait_ms)),
+    });
+    load.vcpus = each.collect();
+    // Their threads come in the order in which QEMU made them, which after a hot-plug may not be that of their numbers.
+    load.vcpus.sort_by_key(|vcpu| vcpu.vcpu.parse::<u32>().unwrap_or(u32::MAX));
+}
+
+/// To three places.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::activity::SinceThread;
+
+    #[test]
+    fn the_load_is_that_of_the_vcpus_and_what_else_qemu_does_stands_beside_it() {
+        let thread =
+            |name: &str, run_ms, wait_ms| SinceThread { name: name.to_owned(), run_ms, wait_ms, ..Default::default() };
+        let threads = vec![
+            thread("CPU 10/KVM", 500.0, 0.0),
+            thread("CPU 2/KVM", 1500.0, 20.0),
+            thread("qemu-system-x86", 100.0, 7.0),
+        ];
+        let mut load = MachineLoad::default();
+        add_threads(&Since { threads, ..Since::default() }, 2.0, &mut load);
+        assert_eq!((load.load, load.wait, load.others), (Some(1.0), Some(0.01), Some(0.05)));
+        let vcpus: Vec<_> = load.vcpus.iter().map(|vcpu| (vcpu.vcpu.as_str(), vcpu.load)).collect();
+        assert_eq!(vcpus, [("2", 0.75), ("10", 0.25)]);
+        add_threads(&Since { threads: vec![thread("ALL CPUs/TCG", 900.0, 0.0)], ..Since::default() }, 1.0, &mut load);
+        assert_eq!((load.vcpus[0].vcpu.as_str(), load.load), ("all", Some(0.9)));
+    }
+}

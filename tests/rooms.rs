@@ -46,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "netlink",
             "qemu::command",
             "qemu::qmp",
+            "qemu::agent",
             "host::root",
             "host::activity",
             "host::acpi",

@@ -43,7 +43,7 @@ pub fn agent(args: &AgentArgs, output: OutputArgs) -> Result<u8> {
             AgentVerb::Addresses => addresses(&mut agent).await?,
             AgentVerb::Time => time(&mut agent).await?,
             AgentVerb::SetTime => {
-                guest_agent::set_clock(&mut agent).await?;
+                agent.set_clock(LIMIT).await?;
                 (json!({ "set": true }), format!("the clock of {name} is the host's"))
             }
             AgentVerb::Freeze => return freeze(name, &mut agent, &args.command, output).await,

@@ -19,7 +19,8 @@ pub fn pause(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
 pub fn resume(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
     press(&args.name, Button::Resume, "resumed", output)?;
     // Its clock stood still, or its own went on alone.
-    match block_on(async { guest_agent::set_clock(&mut guest_agent::connect(&args.name).await?).await }) {
+    let set = block_on(async { Ok(guest_agent::connect(&args.name).await?.set_clock(guest_agent::LIMIT).await?) });
+    match set {
         Ok(()) => tracing::info!("the guest's clock was set by its agent"),
         Err(error) => tracing::debug!("the guest's clock is its own affair: {error:#}"),
     }

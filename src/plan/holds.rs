@@ -1,6 +1,6 @@
 //! Holds: what ends by itself when a descriptor closes. QEMU inherits that descriptor, so a hold stands exactly as long as
-//! the guest, also when the launcher dies, and needs no journal and no undo. The delay of a shutdown alone is the launcher's:
-//! it stands until the host is restored.
+//! the guest, also when the launcher dies, and needs no journal and no undo. The delays of a shutdown and of a sleep alone are
+//! the launcher's: they stand until the host is restored.
 
 use std::fmt;
 use std::path::Path;
@@ -39,6 +39,8 @@ pub enum Hold {
     NoSleep,
     /// A shutdown of the host waits for the guest as long as logind lets it, and the launcher is told of it.
     DelayShutdown,
+    /// If the host suspends or hibernates, the guest is paused before, and goes on when the host has woken.
+    PauseForSleep,
 }
 
 impl Hold {
@@ -56,6 +58,7 @@ impl fmt::Display for Hold {
             Self::DelayShutdown => {
                 f.write_str("if the host shuts down, the guest is asked to end first (logind inhibitor)")
             }
+            Self::PauseForSleep => f.write_str("while the host sleeps, the guest is paused (logind inhibitor)"),
         }
     }
 }
@@ -72,6 +75,7 @@ pub(super) fn decide(draft: &mut Draft, cgroup: &Cgroup) -> Vec<PlannedHold> {
     }
     holds.extend(no_sleep(draft));
     holds.extend(delay_shutdown(draft, cgroup));
+    holds.extend(pause_for_sleep(draft, &holds));
     holds
 }
 
@@ -173,6 +177,14 @@ fn delay_shutdown(draft: &mut Draft, cgroup: &Cgroup) -> Option<PlannedHold> {
     Some(PlannedHold { hold: Hold::DelayShutdown, origin, optional: true })
 }
 
+/// A host that may sleep pauses the guest before: else its vCPUs stop somewhere, and its clock is wrong for good.
+fn pause_for_sleep(draft: &Draft, holds: &[PlannedHold]) -> Option<PlannedHold> {
+    let may_sleep = !holds.iter().any(|planned| planned.hold == Hold::NoSleep);
+    let runs = draft.host.logind.as_ref().is_some_and(|logind| logind.runs);
+    let origin = by_default("a guest whose host sleeps should go on with the right time");
+    (may_sleep && runs).then_some(PlannedHold { hold: Hold::PauseForSleep, origin, optional: true })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,10 +245,13 @@ mod tests {
         assert!(kinds(&awake).contains(&Hold::NoSleep) && awake.holds[0].optional, "{:?}", awake.holds);
         let may_sleep = plan(0, None, logind(true, 5), &format!("{GIVEN}, host: (no_sleep: false)"));
         assert_eq!((kinds(&may_sleep).contains(&Hold::NoSleep), answer(&may_sleep, "hold.no_sleep")), (false, None));
+        assert!(kinds(&may_sleep).contains(&Hold::PauseForSleep) && !kinds(&awake).contains(&Hold::PauseForSleep));
         let nobody = plan(0, None, logind(false, 0), GIVEN);
         let finding = nobody.findings.iter().find(|finding| finding.key == "hold.no_sleep").unwrap();
         assert!(finding.ok == Verdict::No && !finding.blocks() && nobody.holds.is_empty(), "{finding:?}");
-        assert_eq!(kinds(&plan(0, None, logind(true, 5), "networks: []")), [Hold::DelayShutdown]);
+        let ordinary = plan(0, None, logind(true, 5), "networks: []");
+        assert_eq!(kinds(&ordinary), [Hold::DelayShutdown, Hold::PauseForSleep]);
+        assert!(ordinary.holds.iter().all(|planned| planned.optional), "{:?}", ordinary.holds);
     }
 
     #[test]

@@ -105,6 +105,14 @@ impl Agent {
         timeout(limit, answered).await.unwrap_or(Err(AgentError::Silent(limit)))
     }
 
+    /// Sets the guest's clock to the host's.
+    pub async fn set_clock(&mut self, limit: Duration) -> Result<(), AgentError> {
+        // Before 1970 and after 2262 the host has no time to give.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let nanoseconds = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        self.execute("guest-set-time", json!({ "time": nanoseconds }), limit).await.map(drop)
+    }
+
     async fn send(&mut self, before: &[u8], command: &str, arguments: &Value) -> Result<(), AgentError> {
         let mut line = before.to_vec();
         line.extend(json!({ "execute": command, "arguments": arguments }).to_string().into_bytes());

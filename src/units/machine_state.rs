@@ -6,6 +6,8 @@ pub const STARTING: &str = "starting";
 pub const RUNNING: &str = "running";
 /// Somebody paused the guest.
 pub const PAUSED: &str = "paused";
+/// The host goes to sleep or wakes just now, and the launcher has paused the guest for that.
+pub const HOST_SLEEPS: &str = "host-sleeps";
 /// The guest sleeps.
 pub const SUSPENDED: &str = "suspended";
 /// The guest was asked to end.
@@ -26,10 +28,11 @@ pub const UNREADABLE: &str = "unreadable";
 pub const FAILED: &str = "failed";
 
 /// All of them.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     STARTING,
     RUNNING,
     PAUSED,
+    HOST_SLEEPS,
     SUSPENDED,
     STOPPING,
     SHUTDOWN,

@@ -1,7 +1,7 @@
 //! The guest agent of a running machine: whether it can be asked, and why not.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
@@ -58,7 +58,7 @@ pub async fn connect(name: &str) -> Result<Agent> {
         );
     }
     if let Ok(Some(reply)) = ask(&run_dir, &Request::Status)
-        && reply.state == machine_state::PAUSED
+        && matches!(reply.state.as_str(), machine_state::PAUSED | machine_state::HOST_SLEEPS)
     {
         bail!("{name} is paused, and so is its agent; `vfio-run resume {name}` lets it go on");
     }
@@ -111,13 +111,6 @@ fn read_interfaces(answer: &Value) -> Vec<Interface> {
         })
     };
     all.iter().filter_map(interface).collect()
-}
-
-/// Sets the guest's clock to the host's.
-pub async fn set_clock(agent: &mut Agent) -> Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the host's clock is before 1970")?;
-    agent.execute("guest-set-time", json!({ "time": i64::try_from(now.as_nanos())? }), LIMIT).await?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub struct HostTuning {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_latency_us: Option<u32>,
     /// Whether the host must not suspend or hibernate while the guest runs, as under `systemd-inhibit --what=sleep`.
-    /// Default: `true` if PCI devices are passed through, since most do not survive it, else `false`.
+    /// Default: `true` if PCI devices are passed through, since most do not survive it, else `false`: the guest is paused while
+    /// the host sleeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_sleep: Option<bool>,
     /// `Desktop`: all fields below that help a guest whose vCPUs have CPUs of their own, and that no program of a desktop

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::host::Root;
 use crate::plan::{Hold, Plan};
-use crate::systemd::logind::{self, EndNotices};
+use crate::systemd::logind::{self, Notices};
 
 /// The descriptors of the plan's holds that are QEMU's.
 pub async fn open(root: &Root, plan: &Plan) -> Result<Vec<OwnedFd>> {
@@ -22,7 +22,7 @@ pub async fn open(root: &Root, plan: &Plan) -> Result<Vec<OwnedFd>> {
                 logind::keep_awake(&why).await.map_err(anyhow::Error::from)
             }
             // The launcher's: see `notices`.
-            Hold::DelayShutdown => continue,
+            Hold::DelayShutdown | Hold::PauseForSleep => continue,
         };
         match opened.with_context(|| format!("cannot hold: {}", planned.hold)) {
             Ok(descriptor) => descriptors.push(descriptor),
@@ -33,11 +33,30 @@ pub async fn open(root: &Root, plan: &Plan) -> Result<Vec<OwnedFd>> {
     Ok(descriptors)
 }
 
-/// Listens for the host's shutdown, if the plan has that.
-pub async fn notices(plan: &Plan) -> Option<EndNotices> {
-    let planned = plan.holds.iter().find(|planned| planned.hold == Hold::DelayShutdown)?;
-    let listens = EndNotices::listen(&format!("the virtual machine {} is asked to end", plan.name)).await;
-    listens.inspect_err(|error| tracing::warn!("cannot hold: {} ({error})", planned.hold)).ok()
+/// Listens for the host's shutdown and its sleep, as far as the plan has that.
+pub async fn notices(plan: &Plan) -> Option<Notices> {
+    let is_ours = |hold| matches!(hold, Hold::DelayShutdown | Hold::PauseForSleep);
+    let wanted: Vec<Hold> = plan.holds.iter().map(|planned| planned.hold).filter(|hold| is_ours(*hold)).collect();
+    let first = wanted.first()?;
+    let lost = |hold: &Hold, error: &dyn std::fmt::Display| tracing::warn!("cannot hold: {hold} ({error})");
+    let mut notices = Notices::connect().await.inspect_err(|error| lost(first, error)).ok()?;
+    let mut held = false;
+    for hold in &wanted {
+        let result = match hold {
+            Hold::PauseForSleep => notices.hold_sleep(&why_sleep_waits(plan)).await,
+            _ => notices.hold_shutdown(&format!("the virtual machine {} is asked to end", plan.name)).await,
+        };
+        match result {
+            Ok(()) => held = true,
+            Err(error) => lost(hold, &error),
+        }
+    }
+    held.then_some(notices)
+}
+
+/// What logind shows of the lock that holds up a sleep.
+pub fn why_sleep_waits(plan: &Plan) -> String {
+    format!("the virtual machine {} is paused", plan.name)
 }
 
 /// Writes the limit as the kernel's 32-bit number, which stands while the file is open. Read back, the file has the

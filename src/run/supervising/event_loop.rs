@@ -6,6 +6,8 @@ mod asked_to_end;
 mod buttons;
 mod events;
 mod guest;
+mod guest_clock;
+mod host_sleep;
 mod outcome;
 mod requests;
 
@@ -21,7 +23,7 @@ use super::console::{Console, ConsoleEvent};
 use super::control;
 use super::device_irqs::DeviceInterrupts;
 use super::drop_startup_pages::drop_startup_pages;
-use super::lasting::{Lasting, must_end};
+use super::lasting::{Lasting, news};
 use super::log_limit::{LogLimit, cut_when_full};
 use super::partition_watch::{self, Looked, PartitionWatch};
 use super::slices_watch::{self, SlicesWatch};
@@ -41,7 +43,7 @@ use crate::run::processes::Processes;
 use crate::run::signals::Signals;
 use crate::run::starting::{isolate, sockets, threads};
 use crate::run::systemd_notify;
-use crate::systemd::logind::End;
+use crate::systemd::logind::News;
 
 pub use alive::{forget_alive, was_alive};
 pub use outcome::Ended;
@@ -61,7 +63,8 @@ enum Wakeup {
     LookForInterrupts,
     LogCut(std::io::Result<()>),
     Devices(Happened),
-    MustEnd(End),
+    News(News),
+    ClockSet(Result<()>),
     PartitionChanged(std::io::Result<()>),
     SliceBegun(std::io::Result<()>),
 }
@@ -131,6 +134,7 @@ async fn run_loop(
         journal,
         throttle: Throttle::new(Instant::now()),
         host_ends: false,
+        paused_for_sleep: false,
         reason: None,
     };
     let name = &plan.name;
@@ -142,6 +146,7 @@ async fn run_loop(
     }
     systemd_notify::ready(&format!("running, {placed}"));
     let toggled = ToggledHooks::wait(plan, qemu.pid());
+    let mut clock = None;
     let mut looks = threads::LATER_LOOKS.into_iter();
     let mut next_look = looks.next().map(|delay| Instant::now() + delay);
 
@@ -156,7 +161,8 @@ async fn run_loop(
             () = until(lasting.recording.as_ref().map(|recording| recording.next)) => Wakeup::Record,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
             () = until(guest.interrupts.next_look) => Wakeup::LookForInterrupts,
-            end = must_end(lasting.notices.as_mut()) => Wakeup::MustEnd(end),
+            news = news(lasting.notices.as_mut()) => Wakeup::News(news),
+            set = guest_clock::finished(&mut clock) => Wakeup::ClockSet(set),
             happened = guest.late.happens() => Wakeup::Devices(happened),
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
@@ -241,7 +247,23 @@ async fn run_loop(
                     hooks.toggled(holder);
                 }
             }
-            Wakeup::MustEnd(end) => guest.on_end_of_host(end).await,
+            Wakeup::News(News::Ends(end)) => guest.on_end_of_host(end).await,
+            Wakeup::News(News::Sleeps) => {
+                guest.on_sleep_of_host().await;
+                if let Some(notices) = &mut lasting.notices {
+                    notices.let_sleep();
+                }
+            }
+            Wakeup::News(News::Woke) => {
+                lasting.hold_sleep_again(plan).await;
+                if guest.on_wake_of_host().await {
+                    clock = guest.set_clock().await;
+                }
+            }
+            Wakeup::ClockSet(set) => {
+                clock = None;
+                guest_clock::tell(set);
+            }
             Wakeup::Record => {
                 if let Some(recording) = &mut lasting.recording {
                     recording.look();

@@ -1,13 +1,14 @@
-//! What outlasts a QEMU that is started anew when the guest restarts: the news that ends the guest, and the report.
+//! What outlasts a QEMU that is started anew when the guest restarts: the news from the system bus, and the report.
 
 use super::activity::Recording;
 use crate::plan::Plan;
-use crate::systemd::logind::{End, EndNotices};
+use crate::run::starting::holds::why_sleep_waits;
+use crate::systemd::logind::{News, Notices};
 
 /// What outlasts a QEMU that is started anew when the guest restarts.
 pub struct Lasting {
-    /// The news that the host shuts down.
-    pub notices: Option<EndNotices>,
+    /// The news that the host shuts down or sleeps.
+    pub notices: Option<Notices>,
     /// The report in the making, once the guest has run for a second.
     pub(in crate::run) recording: Option<Recording>,
 }
@@ -15,7 +16,15 @@ pub struct Lasting {
 impl Lasting {
     /// The launcher's name on the system bus, if it listens there.
     pub fn controller(&self) -> Option<&str> {
-        self.notices.as_ref().and_then(EndNotices::name)
+        self.notices.as_ref().and_then(Notices::name)
+    }
+
+    /// Holds up the host's next sleep, after it has woken.
+    pub(super) async fn hold_sleep_again(&mut self, plan: &Plan) {
+        let Some(notices) = &mut self.notices else { return };
+        if let Err(error) = notices.hold_sleep_again(&why_sleep_waits(plan)).await {
+            tracing::warn!("the host will not wait for {} when it sleeps again: {error}", plan.name);
+        }
     }
 
     /// Begins a report, or goes on with it, if the plan has one.
@@ -27,8 +36,8 @@ impl Lasting {
     }
 }
 
-/// Waits for the news that the guest must end; for ever if nobody listens.
-pub(super) async fn must_end(notices: Option<&mut EndNotices>) -> End {
+/// Waits for news; for ever if nobody listens.
+pub(super) async fn news(notices: Option<&mut Notices>) -> News {
     match notices {
         Some(notices) => notices.next().await,
         None => std::future::pending().await,

@@ -61,7 +61,7 @@ fn shows_sign(answer: Result<Value, QmpError>, shows: impl Fn(&Value) -> bool) -
 /// Whether a program in the guest has the agent's channel open (`ChardevInfo` in `qapi/char.json`). OVMF's driver answers
 /// an opening on the host's side with one on its own (`OvmfPkg/VirtioSerialDxe`), so nobody may connect to `qga.sock` to
 /// ask the agent while a sign is waited for.
-fn agent_is_open(chardevs: &Value) -> bool {
+pub(super) fn agent_is_open(chardevs: &Value) -> bool {
     let is_open = |chardev: &Value| chardev["label"].as_str() == Some(AGENT) && chardev["frontend-open"] == true;
     chardevs.as_array().is_some_and(|list| list.iter().any(is_open))
 }

@@ -1,4 +1,4 @@
-//! A host that shuts down, and its guest, whose launcher was started from a session.
+//! A host that sleeps or shuts down, and its guest, whose launcher was started from a session.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn a_host_that_shuts_down_waits_for_the_guest_of_a_session() -> Result<()> {
         prepare(&lab)?;
         lab.install_machine("tiny", MACHINE)?;
         if release == "debian13" || thorough::is_on() {
-            in_turn!(&lab; a_scope_that_is_stopped_asks_its_guest);
+            in_turn!(&lab; a_host_that_sleeps_pauses_its_guest, a_scope_that_is_stopped_asks_its_guest);
         }
         in_turn!(&lab; the_guest_has_more_time_than_logind_gives);
         lab.finish()?;
@@ -37,6 +37,34 @@ fn start<'a>(lab: &'a Lab, session: &str) -> Result<Job<'a>> {
     ))?;
     job.wait_until("grep -q READY /run/lab/guest.log", START)?;
     Ok(job)
+}
+
+/// logind goes all the way to systemd's own unit, which here looks at the guest in place of putting the host to sleep.
+fn a_host_that_sleeps_pauses_its_guest(lab: &Lab) -> Result<()> {
+    const UNIT: &str = "/run/systemd/system/systemd-suspend.service.d";
+    const LOCK: &str = r#""sleep" "vfio-run" "the virtual machine tiny is paused" "delay""#;
+    let job = start(lab, "session-c7")?;
+    ensure!(lab.sh(INHIBITORS)?.contains(LOCK), "a sleep is not held up");
+    // On KVM, so its exits are counted.
+    let told = lab.sh("/lab/bin/vfio-run top tiny --once --json --interval 2")?;
+    let told: serde_json::Value = serde_json::from_str(&told)?;
+    let exits = told["machines"][0]["exits"]["exits"].as_f64();
+    ensure!(exits.is_some_and(|exits| exits > 0.0), "{told:#}");
+
+    lab.sh(&format!("mkdir -p {UNIT}"))?;
+    let look = "/lab/bin/vfio-run status --json tiny >/run/lab/asleep";
+    lab.write(&format!("{UNIT}/lab.conf"), &format!("[Service]\nExecStart=\nExecStart=/bin/sh -c '{look}'\n"))?;
+    lab.sh("systemctl daemon-reload && busctl call org.freedesktop.login1 /org/freedesktop/login1 \
+         org.freedesktop.login1.Manager Suspend b false")?;
+    job.wait_until("grep -q '\"state\": ' /run/lab/asleep", START)?;
+    let asleep = lab.sh("cat /run/lab/asleep")?;
+    ensure!(asleep.contains("\"state\": \"host-sleeps\""), "{asleep}");
+    job.wait_until("/lab/bin/vfio-run status --json tiny | grep -q '\"state\": \"running\"'", START)?;
+    lab.wait_until(&format!("{INHIBITORS} | grep -qF '{LOCK}'"), START)?;
+
+    lab.sh(&format!("rm -r {UNIT} /run/lab/asleep && systemctl daemon-reload && /lab/bin/vfio-run stop tiny"))?;
+    job.wait(END)?.ok()?;
+    Ok(())
 }
 
 fn a_scope_that_is_stopped_asks_its_guest(lab: &Lab) -> Result<()> {

@@ -19,11 +19,15 @@ impl Guest<'_> {
             Button::Power => self.power_button().await,
             Button::Keys { keys, hold } => self.keys(keys, *hold).await,
         }?;
-        // QEMU sends the events of a command before its answer.
+        self.heed_events();
+        Ok(())
+    }
+
+    /// Handles the events that have come already: QEMU sends those of a command before its answer.
+    pub(super) fn heed_events(&mut self) {
         while let Some(event) = self.qmp.as_mut().and_then(Qmp::queued_event) {
             self.on_event(&event);
         }
-        Ok(())
     }
 
     async fn pause(&mut self) -> Result<()> {
@@ -31,6 +35,14 @@ impl Guest<'_> {
         match self.state.as_str() {
             _ if self.ending.requested() => bail!("{name} was asked to end, and would be continued for that"),
             machine_state::RUNNING => {}
+            machine_state::PAUSED if self.paused_for_sleep => {
+                self.paused_for_sleep = false;
+                tracing::info!(
+                    event = "pause",
+                    "{name} stays paused after the host's sleep until `vfio-run resume {name}`"
+                );
+                return Ok(());
+            }
             machine_state::SUSPENDED => bail!("{name} sleeps, so there is nothing to pause"),
             other => bail!("{name} is {other} already"),
         }

@@ -43,7 +43,11 @@ impl Guest<'_> {
             },
         }
         let stopping = self.ending.requested() && self.state == machine_state::RUNNING;
-        let state = if stopping { machine_state::STOPPING } else { &self.state };
+        let state = match self.state.as_str() {
+            _ if stopping => machine_state::STOPPING,
+            machine_state::PAUSED if self.paused_for_sleep => machine_state::HOST_SLEEPS,
+            state => state,
+        };
         let (state, launcher) = (state.to_owned(), std::process::id() as i32);
         control::answer(stream, &Reply { state, launcher, qemu: self.qemu.pid(), device, done, refused }).await;
     }

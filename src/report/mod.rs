@@ -12,6 +12,7 @@ mod plan;
 mod print;
 mod rehearsal;
 mod shell;
+mod svg;
 mod table;
 
 pub use activity::{memory as memory_use, since as activity, stutter};

@@ -175,6 +175,12 @@ pub enum Command {
     Rehearse(RehearseArgs),
     /// Show this user's machines that run, or were left behind
     Status(StatusArgs),
+    /// Show what a machine's last run came to: the time of each step of start and end, and what was restored
+    ///
+    /// Of a machine that runs it shows the start. How long the screen was black, how long the vCPUs waited for a CPU, which changes
+    /// to the host were restored, and with `report: true` what made the guest stutter. The picture is as wide as the terminal, or
+    /// as $COLUMNS says.
+    Report(ReportArgs),
     /// Ask a guest to power off, or a launcher to give up its start, and wait until the launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
@@ -294,6 +300,7 @@ impl Command {
         match self {
             Self::Status(args) => args.name.as_mut(),
             Self::Recover(args) => args.name.as_mut(),
+            Self::Report(args) => Some(&mut args.name),
             Self::Stop(args) => Some(&mut args.name),
             Self::Alive(args)
             | Self::Console(args)
@@ -391,6 +398,17 @@ pub struct StatusArgs {
     /// Print only the names of the machines that run or were left behind, one a line; completions use it
     #[arg(long, conflicts_with = "name")]
     pub names: bool,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The machine's name, or its file
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// Write it as an SVG picture into this file, `-` for standard output; only a file that holds an SVG is replaced
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub svg: Option<PathBuf>,
 }
 
 /// `import`.

@@ -15,6 +15,10 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["continue", "cont", "unpause"], "`vfio-run resume win11` lets a paused guest go on"),
     (&["screendump"], "`vfio-run screenshot win11 screen.png` writes what the emulated screen shows"),
     (&["top"], "`vfio-run status win11` shows what happens on the guest's CPUs"),
+    (
+        &["history", "stats", "timeline", "analyze"],
+        "`vfio-run report win11` shows what the last run came to, step by step",
+    ),
     (&["log", "logs"], "`vfio-run status win11` says why the last start failed, and which log has more"),
     (&["ssh"], "`vfio-run agent win11 addresses` tells the guest's addresses, for `ssh`"),
     (&["rm", "delete", "remove"], "a machine is its file: without the file and its disks nothing of it is left"),

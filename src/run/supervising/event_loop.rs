@@ -16,7 +16,7 @@ use guest::{COMMAND_LIMIT, Guest};
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
-use super::activity::keep_first_look;
+use super::activity::{Recording, keep_first_look};
 use super::console::{Console, ConsoleEvent};
 use super::control;
 use super::device_irqs::DeviceInterrupts;
@@ -30,6 +30,7 @@ use super::throttle::Throttle;
 use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::Journal;
+use crate::machine::Sign;
 use crate::plan::{Helper, Isolation, Plan, Reach};
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::ending::escalation::{Ending, Step};
@@ -38,6 +39,7 @@ use crate::run::kept::log::Log;
 use crate::run::late::{Access, Happened, LateDevices};
 use crate::run::outcome::Outcome;
 use crate::run::processes::Processes;
+use crate::run::reporting::keep_in_run_dir;
 use crate::run::signals::Signals;
 use crate::run::starting::{isolate, sockets, threads};
 use crate::run::systemd_notify;
@@ -117,6 +119,7 @@ async fn run_loop(
     let mut partition = PartitionWatch::watch(isolation);
     let Running { qmp, log, mut console, switch, late, root } = running;
     let mut slices = SlicesWatch::watch(isolation, &root);
+    let Lasting { notices, recording, timeline } = lasting;
     let mut guest = Guest {
         plan,
         qemu,
@@ -130,6 +133,7 @@ async fn run_loop(
         interrupts: DeviceInterrupts::new(&plan.device_irqs, &root, Instant::now()),
         journal,
         throttle: Throttle::new(Instant::now()),
+        timeline,
         host_ends: false,
         reason: None,
     };
@@ -153,10 +157,10 @@ async fn run_loop(
             client = accept(clients.as_ref()) => Wakeup::Client(client),
             () = until(guest.deadline) => Wakeup::DeadlineReached,
             () = until(next_look) => Wakeup::PlaceNewThreads,
-            () = until(lasting.recording.as_ref().map(|recording| recording.next)) => Wakeup::Record,
+            () = until(recording.as_ref().map(|recording| recording.next)) => Wakeup::Record,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
             () = until(guest.interrupts.next_look) => Wakeup::LookForInterrupts,
-            end = must_end(lasting.notices.as_mut()) => Wakeup::MustEnd(end),
+            end = must_end(notices.as_mut()) => Wakeup::MustEnd(end),
             happened = guest.late.happens() => Wakeup::Devices(happened),
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
             event = next_event(guest.qmp.as_mut()) => Wakeup::Event(event),
@@ -207,7 +211,11 @@ async fn run_loop(
                 tracing::warn!("the log of {name} may grow without end: {error}");
                 log_limit = None;
             }
-            Wakeup::LookForInterrupts => guest.interrupts.look(Instant::now()),
+            Wakeup::LookForInterrupts => {
+                if guest.interrupts.look(Instant::now()) {
+                    guest.note_sign(Sign::Driver);
+                }
+            }
             Wakeup::PartitionChanged(Ok(())) => {
                 let looked = partition.as_mut().map(PartitionWatch::look);
                 if let Some(Looked::Lost { .. }) = &looked {
@@ -243,7 +251,7 @@ async fn run_loop(
             }
             Wakeup::MustEnd(end) => guest.on_end_of_host(end).await,
             Wakeup::Record => {
-                if let Some(recording) = &mut lasting.recording {
+                if let Some(recording) = recording.as_mut() {
                     recording.look();
                 }
             }
@@ -253,7 +261,8 @@ async fn run_loop(
                 if next_look.is_none() {
                     guest.move_new_kernel_threads(&root);
                     keep_first_look(plan, qemu.pid());
-                    lasting.record(plan, qemu.pid());
+                    keep_in_run_dir(&plan.paths.run, guest.timeline.report());
+                    Recording::begin(recording, plan, qemu.pid());
                     drop_startup_pages();
                 }
             }

@@ -1,7 +1,7 @@
-//! What outlasts a QEMU that is started anew when the guest restarts: the news that ends the guest, and the report.
+//! What outlasts a QEMU that is started anew when the guest restarts: the news that ends the guest, and the reports.
 
 use super::activity::Recording;
-use crate::plan::Plan;
+use crate::run::reporting::Timeline;
 use crate::systemd::logind::{End, EndNotices};
 
 /// What outlasts a QEMU that is started anew when the guest restarts.
@@ -10,21 +10,8 @@ pub struct Lasting {
     pub notices: Option<EndNotices>,
     /// The report in the making, once the guest has run for a second.
     pub(in crate::run) recording: Option<Recording>,
-}
-
-impl Lasting {
-    /// The launcher's name on the system bus, if it listens there.
-    pub fn controller(&self) -> Option<&str> {
-        self.notices.as_ref().and_then(EndNotices::name)
-    }
-
-    /// Begins a report, or goes on with it, if the plan has one.
-    pub(super) fn record(&mut self, plan: &Plan, qemu: i32) {
-        match &mut self.recording {
-            Some(recording) => recording.follow(qemu),
-            None => self.recording = Recording::begin(plan, qemu),
-        }
-    }
+    /// When each step of the start and of the end was done.
+    pub(in crate::run) timeline: Timeline,
 }
 
 /// Waits for the news that the guest must end; for ever if nobody listens.

@@ -110,7 +110,8 @@ fn failed() -> RunReport {
     report.changes[1].found = Some("failed\u{7}".to_owned());
     report.changes[3].result = ChangeResult::Stands;
     report.left = vec![format!("could not undo: {BIND} (the driver hangs)")];
-    report.warnings = vec!["the hook restored failed (exit status: 7):".to_owned()];
+    report.warnings =
+        vec!["the hook restored failed (exit status: 7):\n  no\nthe whole log: /var/log/vfio-run/win11.log".to_owned()];
     report
 }
 
@@ -128,6 +129,15 @@ fn killed() -> RunReport {
         recovered: Some("2026-11-29T23:30:00Z".parse().unwrap()),
         ..report.end.unwrap()
     });
+    report
+}
+
+/// One whose launcher was killed while the guest ran.
+fn killed_later() -> RunReport {
+    let (start, guest_ran_ms, black) = (whole().start, whole().guest_ran_ms, whole().black);
+    let mut report = RunReport { start, guest_ran_ms, black, ..killed() };
+    report.black.as_mut().unwrap().sign = None;
+    report.end.as_mut().unwrap().words = "its launcher was killed while the guest ran".to_owned();
     report
 }
 
@@ -163,6 +173,7 @@ fn cases() -> Vec<(&'static str, RunReport, Option<&'static str>)> {
         ("the only card of a desktop", whole(), None),
         ("a start that failed", failed(), None),
         ("a launcher that was killed", killed(), None),
+        ("a launcher that was killed while the guest ran", killed_later(), None),
         ("a machine that runs", running(), Some("it runs")),
         ("a machine without devices", plain(), None),
     ]

@@ -79,7 +79,13 @@ fn the_steps_of_a_run_are_told_while_it_runs_and_afterwards() {
         assert!(ended["black"].is_null() && ended["left"].as_array().unwrap().is_empty(), "{ended:#}");
 
         let shown = world.done(&["report", &world.name]).with(0).out;
-        for words in ["it shut down (guest-shutdown)", "exit code 0", "longest: ", "vCPU wait", "giving back: "] {
+        for words in [
+            "it shut down (guest-shutdown)",
+            "exit code 0",
+            "longest: ",
+            "vCPU wait",
+            "giving back, the last change first: ",
+        ] {
             assert!(shown.contains(words), "no {words} in\n{shown}");
         }
         assert!(!shown.contains('\u{1b}'), "{shown:?}");

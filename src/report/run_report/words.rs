@@ -35,13 +35,12 @@ pub(super) fn parts(report: &RunReport) -> Vec<Part<'_>> {
     }
     if !report.back.is_empty() {
         let took = ends(&report.back);
-        let from = match &report.end {
-            Some(end) if end.at_ms.is_none() => "`vfio-run recover` undid what was changed",
-            _ if report.guest_ran_ms.is_none() => "what was changed was undone",
-            _ => "after the guest's end what was changed was undone",
-        };
-        let title = format!("giving back: {from}, last first, in {}", duration(took));
-        let black = report.black.as_ref().and_then(|it| Some(black(0.0, it.back_ms?)));
+        let by = report.end.as_ref().filter(|end| end.recovered.is_some()).map_or("", |_| " by `vfio-run recover`");
+        let from = report.guest_ms().map_or("", |_| " from the guest's end on");
+        let title = format!("giving back{by}, the last change first: {}{from}", duration(took));
+        // The steps of a second attempt say nothing of the first.
+        let second = report.end.as_ref().is_some_and(|end| end.recovered.is_some() && end.at_ms.is_some());
+        let black = report.black.as_ref().filter(|_| !second).and_then(|it| Some(black(0.0, it.back_ms?)));
         parts.push(Part { title, steps: &report.back, took, black });
     }
     parts
@@ -113,12 +112,18 @@ pub(super) fn notes(report: &RunReport) -> Vec<(&'static str, String)> {
     if report.end.is_some() {
         notes.push(("changes", restored(report)));
     }
-    notes.extend(report.left.iter().map(|left| ("left", printable(left))));
+    notes.extend(report.left.iter().map(|left| ("left", one_line(left))));
     if !report.left.is_empty() {
         notes.push(("to do", format!("`vfio-run recover {}` tries again", printable(&report.name))));
     }
-    notes.extend(report.warnings.iter().map(|warning| ("warning", printable(warning))));
+    notes.extend(report.warnings.iter().map(|warning| ("warning", one_line(warning))));
     notes
+}
+
+/// A text whose lines follow one another on one.
+fn one_line(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| printable(line.trim())).collect();
+    lines.join(" ")
 }
 
 fn black_time(report: &RunReport, black: &Black) -> String {
@@ -147,7 +152,9 @@ fn black_time(report: &RunReport, black: &Black) -> String {
         None => text.push_str(", and no sign of life was seen"),
     }
     if let Some(back) = back {
-        text.push_str(&format!("; after the guest's end the host had its screen again in {}", duration(back)));
+        let seen = report.end.as_ref().is_some_and(|end| end.at_ms.is_some());
+        let by = if seen { "after the guest's end" } else { "with `vfio-run recover`" };
+        text.push_str(&format!("; {by} the host had its screen again in {}", duration(back)));
     }
     text
 }

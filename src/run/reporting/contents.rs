@@ -27,7 +27,7 @@ pub struct RunReport {
     pub relaunches: u32,
     /// How it ended; `None`: it runs.
     pub end: Option<End>,
-    /// The steps of giving back, in their order; `at_ms` counts from the guest's end.
+    /// The steps of giving back, in their order; `at_ms` counts from the guest's end, or from where `recover` began.
     pub back: Vec<TimedStep>,
     /// How long the vCPUs ran and waited, as of the last look: when QEMU said that it shuts down, or if it was gone by then, when
     /// the guest was asked to end. `None`: QEMU ended before anybody could look.
@@ -66,7 +66,7 @@ pub struct Black {
     /// The guest's first sign of life. No picture of its can be seen from the host: it came between the guest's first
     /// instruction and, most likely, this.
     pub sign: Option<Seen>,
-    /// When the host had its screen again, from the guest's end on.
+    /// When the host had its screen again, as `back` counts.
     pub back_ms: Option<f64>,
 }
 

@@ -211,7 +211,9 @@ impl Timeline {
                 let at = now_ms() - begun.elapsed().as_secs_f64() * 1e3;
                 self.back(change.to_string(), at, took.whole.as_secs_f64() * 1e3, result.is_err());
                 let ends = self.report.back.last().map(|step| micro(step.at_ms + step.took_ms));
-                if let Some(black) = self.report.black.as_mut().filter(|_| Screen::of(change) != Screen::Stays) {
+                // Of a second attempt nobody knows how long the screen was black before.
+                let first = self.report.end.is_none() && Screen::of(change) != Screen::Stays;
+                if let Some(black) = self.report.black.as_mut().filter(|_| first) {
                     black.back_ms = ends.filter(|_| result.is_ok()).or(black.back_ms);
                 }
             }

@@ -187,6 +187,12 @@ pub enum Command {
     /// The busiest comes first. On a terminal it takes the whole screen; `q` or Ctrl-C leaves. Elsewhere it is plain text, one part
     /// a refresh, or with `--json` one line. It looks from outside, so it costs nothing when nobody looks.
     Top(TopArgs),
+    /// Show what a machine's last run came to: the time of each step of start and end, and what was restored
+    ///
+    /// Of a machine that runs it shows the start. How long the screen was black, how long the vCPUs waited for a CPU, which changes
+    /// to the host were restored, and with `report: true` what made the guest stutter. The picture is as wide as the terminal, or
+    /// as $COLUMNS says.
+    Report(ReportArgs),
     /// Ask a guest to power off, or a launcher to give up its start, and wait until the launcher has ended
     Stop(StopArgs),
     /// Say that a guest lives, if its machine file has a dead-man switch (`give_back_unless`)
@@ -316,6 +322,7 @@ impl Command {
             Self::Status(args) => args.name.as_mut_slice(),
             Self::Recover(args) => args.name.as_mut_slice(),
             Self::Top(args) => &mut args.names,
+            Self::Report(args) => one(&mut args.name),
             Self::Stop(args) => one(&mut args.name),
             Self::Alive(args)
             | Self::Console(args)
@@ -413,6 +420,17 @@ pub struct StatusArgs {
     /// Print only the names of the machines that run or were left behind, one a line; completions use it
     #[arg(long, conflicts_with = "name")]
     pub names: bool,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The machine's name, or its file
+    #[arg(value_parser = machine_name(), hide_possible_values = true)]
+    pub name: String,
+    /// Write it as an SVG picture into this file, `-` for standard output; only a file that holds an SVG is replaced
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub svg: Option<PathBuf>,
 }
 
 /// `import`.

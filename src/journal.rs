@@ -131,6 +131,8 @@ pub struct UndoReport {
     pub change: Change,
     /// How it ended.
     pub result: Result<Undone, ChangeError>,
+    /// When it was begun.
+    pub begun: Instant,
     /// How long it took.
     pub took: Took,
 }
@@ -290,7 +292,7 @@ impl Journal {
                 }
             }
             let took = Took { whole: begun.elapsed(), change };
-            reports.push(UndoReport { seq: open.seq, change: open.change, result, took });
+            reports.push(UndoReport { seq: open.seq, change: open.change, result, begun, took });
         }
         reports
     }

@@ -13,6 +13,8 @@ mod new;
 mod placements;
 #[path = "support/qmp_schema.rs"]
 mod qmp_schema;
+#[path = "golden/runs.rs"]
+mod runs;
 #[path = "golden/shapes.rs"]
 mod shapes;
 #[path = "golden/svg.rs"]
@@ -134,6 +136,17 @@ fn pictures_of_cpus_are_as_reviewed() {
     }, {
         insta::assert_snapshot!("cpus", cpus::terminal());
         insta::assert_snapshot!("cpus.svg", cpus::drawn());
+    });
+}
+
+#[test]
+fn reports_of_runs_are_as_reviewed() {
+    insta::with_settings!({
+        snapshot_path => "golden/plans",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!("reports", runs::terminal());
     });
 }
 

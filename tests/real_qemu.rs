@@ -64,6 +64,8 @@ mod qmp;
 mod rehearse;
 #[path = "real_qemu/relaunch.rs"]
 mod relaunch;
+#[path = "real_qemu/report.rs"]
+mod report;
 #[path = "real_qemu/screens.rs"]
 mod screens;
 #[path = "real_qemu/screenshot.rs"]

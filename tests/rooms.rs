@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "report",
         &[
             "run::rehearsing",
+            "run::reporting",
             "cli",
             "import",
             "plan",

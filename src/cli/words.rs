@@ -15,8 +15,12 @@ const OF_OTHERS: &[(&[&str], &str)] = &[
     (&["continue", "cont", "unpause"], "`vfio-run resume win11` lets a paused guest go on"),
     (&["screendump"], "`vfio-run screenshot win11 screen.png` writes what the emulated screen shows"),
     (
-        &["htop", "virt-top", "stats", "domstats", "cpu-stats", "vcpuinfo", "domblkstat", "domifstat", "dommemstat"],
+        &["htop", "virt-top", "domstats", "cpu-stats", "vcpuinfo", "domblkstat", "domifstat", "dommemstat"],
         "`vfio-run top win11` shows what the guest does, `vfio-run status win11` what happened since its start",
+    ),
+    (
+        &["history", "stats", "timeline", "analyze"],
+        "`vfio-run report win11` shows what the last run came to, step by step",
     ),
     (&["log", "logs"], "`vfio-run status win11` says why the last start failed, and which log has more"),
     (&["ssh"], "`vfio-run agent win11 addresses` tells the guest's addresses, for `ssh`"),

@@ -1,13 +1,11 @@
 //! `vfio-run cpus [FILE]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
-use super::shared::{machines, planned, whole_file};
+use super::shared::svg_file::SvgFile;
+use super::shared::{machines, planned};
 use crate::cli::{CpusArgs, OutputArgs};
 use crate::host::pci::{Names, PciFunction, WantedPci};
 use crate::host::{Host, Pci, Wanted};
@@ -19,26 +17,13 @@ use crate::report::{
 use crate::run;
 use crate::units::{PciAddress, exit};
 
-/// How many bytes of a file are looked at to see whether it is an SVG.
-const HEAD: u64 = 512;
-
 /// Draws the host's CPUs with the machine's threads, and those of machines that run.
 pub fn cpus(args: &CpusArgs, output: OutputArgs) -> Result<u8> {
-    let standard = args.svg.as_deref() == Some(Path::new("-"));
-    if standard && output.json {
-        bail!("`--svg -` and `--json` both want standard output: write the picture into a file, or leave one out");
-    }
-    if let Some(path) = args.svg.as_deref().filter(|_| !standard) {
-        may_write(path)?;
-    }
+    let svg = args.svg.as_deref().map(|path| SvgFile::check(path, output)).transpose()?;
     let plan = args.file.as_deref().map(|file| planned::plan(file, args.host.as_deref())).transpose()?;
     let map = look(args, plan.as_ref())?;
-    match args.svg.as_deref() {
-        Some(_) if standard => report::print(report::cpus::svg(&map).as_bytes()),
-        Some(path) => {
-            whole_file::write(path, report::cpus::svg(&map).as_bytes())?;
-            tracing::info!("wrote {}", path.display());
-        }
+    match svg {
+        Some(file) => file.write(&report::cpus::svg(&map))?,
         None if !output.json => {
             report::say(&report::cpus::text(&map, report::picture_width()));
             let about = |finding: &&Finding| finding.key.starts_with("cpu.");
@@ -125,59 +110,4 @@ fn devices(pci: &Pci, names: &Names, owners: &BTreeMap<PciAddress, String>) -> V
         })
     };
     slots.into_iter().filter_map(device).collect()
-}
-
-/// Refuses what would be lost: of what is there, only an SVG is replaced.
-fn may_write(path: &Path) -> Result<()> {
-    let shown = path.display();
-    let other = "name another file, or remove it first";
-    let kind = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
-    };
-    if !kind.is_file() {
-        let what = if kind.is_symlink() {
-            "a link"
-        } else if kind.is_dir() {
-            "a folder"
-        } else {
-            "no regular file"
-        };
-        bail!("{shown} is {what}; {other}");
-    }
-    let mut head = Vec::new();
-    // If it has become a pipe meanwhile, nobody waits for a writer.
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    let read = file.and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    read.with_context(|| format!("cannot read {shown}, to see whether it is an SVG"))?;
-    let head = String::from_utf8_lossy(&head);
-    if !head.is_empty() && !head.contains("<svg") {
-        bail!("{shown} is there and holds no SVG; {other}");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_svg_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let refused = |name: &str| may_write(&path(name)).unwrap_err().to_string();
-        assert!(may_write(&path("new.svg")).is_ok());
-        std::fs::write(path("empty.svg"), "").unwrap();
-        std::fs::write(path("old.svg"), "<?xml version=\"1.0\"?>\n<svg xmlns=\"\"/>").unwrap();
-        std::fs::write(path("win11.ron"), "(guest: Windows11)").unwrap();
-        assert!(may_write(&path("empty.svg")).is_ok() && may_write(&path("old.svg")).is_ok());
-        assert!(refused("win11.ron").contains("holds no SVG; name another file"), "{}", refused("win11.ron"));
-        std::fs::create_dir(path("folder")).unwrap();
-        assert!(refused("folder").contains("is a folder"));
-        std::os::unix::fs::symlink("old.svg", path("link.svg")).unwrap();
-        assert!(refused("link.svg").contains("is a link"));
-        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(refused("pipe").contains("is no regular file"));
-    }
 }

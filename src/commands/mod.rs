@@ -20,6 +20,7 @@ mod qmp;
 mod recover;
 mod rehearse;
 mod run;
+mod run_report;
 mod screenshot;
 mod shared;
 mod status;
@@ -81,6 +82,7 @@ fn dispatch(mut cli: Cli) -> Result<u8> {
         Command::Check(args) => check::check(&args, output),
         Command::Status(args) => status::status(&args, output),
         Command::Top(args) => top::top(&args, output),
+        Command::Report(args) => run_report::report(&args, output),
         Command::Stop(args) => control::stop(&args, output),
         Command::Alive(args) => control::alive(&args, output),
         Command::Pause(args) => buttons::pause(&args, output),

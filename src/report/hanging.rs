@@ -10,8 +10,12 @@ const LONGEST: usize = 16;
 /// A paragraph that begins with `head`; what does not fit on the line goes on below its text, or, if the head is blank or long, a
 /// little to the right of it. In a pipe it is one line.
 pub fn hanging(head: &str, text: &str) -> String {
-    let width = if std::io::stdout().is_terminal() { text_width() } else { usize::MAX };
-    within(width, head, text)
+    within(wrap_width(), head, text)
+}
+
+/// How wide sentences are: in a pipe each is one line.
+pub fn wrap_width() -> usize {
+    if std::io::stdout().is_terminal() { text_width() } else { usize::MAX }
 }
 
 /// [`hanging`] for a reader of this width.

@@ -11,14 +11,16 @@ mod pager;
 mod plan;
 mod print;
 mod rehearsal;
+pub mod run_report;
 mod shell;
+mod svg;
 mod table;
 mod top;
 
 pub use activity::{memory as memory_use, since as activity, stutter};
 pub use devices::{Group, devices};
 pub use findings::findings;
-pub use hanging::hanging;
+pub use hanging::{hanging, wrap_width};
 pub use import::import;
 pub use messages::{error_line, install as install_messages};
 pub use pager::{page, picture_width, text_width, window};

@@ -12,7 +12,7 @@ use qapi::Enum as _;
 use crate::host::Root;
 use crate::journal::Journal;
 use crate::plan::Plan;
-use crate::run::ending::finish::finish;
+use crate::run::ending::finish::{Finished, finish};
 use crate::run::hooks::RunningHooks;
 use crate::run::kept::last_failure;
 use crate::run::kept::leases::Leases;
@@ -22,11 +22,11 @@ use crate::run::late::{Access, LateDevices};
 use crate::run::outcome::{Outcome, Report};
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
+use crate::run::reporting::{self, Timeline};
 use crate::run::signals::{Asked, Signals};
 use crate::run::starting::claim::{Claim, Claimed, claim};
 use crate::run::starting::holds;
 use crate::run::starting::start::{start, start_again};
-use crate::run::supervising::activity::Recording;
 use crate::run::supervising::console;
 use crate::run::supervising::dead_man_switch::Missed;
 use crate::run::supervising::event_loop::{self, Ended, Running, supervise};
@@ -39,6 +39,7 @@ use crate::units::machine_state;
 /// is taken over instead; what a dead launcher changed is undone first.
 pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     let mut signals = Signals::catch()?;
+    let timeline = Timeline::begin(&plan.name, "lock, leases and journal");
     let Claimed { leases: _leases, mut journal, lock } = match claim(plan, root).await? {
         Claim::Claimed(claimed) => claimed,
         Claim::GuestRuns(lock) => {
@@ -48,11 +49,12 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
         Claim::Refused(report) => return Ok(report),
     };
     log::put_aside(&plan.paths.log);
+    reporting::forget(&plan.paths.run);
     let mut processes = Processes::default();
     let mut warnings = Vec::new();
     // A host that shuts down waits for all of it, to the restored host.
-    let mut lasting = Lasting { notices: holds::notices(plan).await, recording: None };
-    let started = start(plan, root, &mut journal, &mut signals, &mut processes, lasting.controller()).await;
+    let mut lasting = Lasting { notices: holds::notices(plan).await, recording: None, timeline };
+    let started = start(plan, root, &mut journal, &mut signals, &mut processes, &mut lasting).await;
     let outcome = match started {
         Ok(running) => {
             last_failure::remove(&plan.paths.log);
@@ -67,10 +69,7 @@ pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
             None => Outcome::NotStarted(error),
         },
     };
-    let stutter = lasting.recording.take().map(Recording::end);
-    let mut report = finish(lock, journal, root, processes, plan, outcome).await;
-    report.warnings.splice(0..0, warnings);
-    Ok(Report { stutter, ..report })
+    Ok(finish(lock, journal, root, processes, plan, Finished { outcome, warnings, lasting }).await)
 }
 
 /// Supervises a guest whose launcher died. Without `console`, this terminal is not connected to it.
@@ -98,11 +97,10 @@ async fn take_over(lock: Lock, run_dir: &Path, root: &Root, signals: &mut Signal
         root: root.clone(),
     };
     // To its scope this launcher is nobody: systemd takes a controller only when a scope is made.
-    let mut lasting = Lasting { notices: holds::notices(&plan).await, recording: None };
+    let timeline = reporting::of_dead(run_dir, &plan);
+    let mut lasting = Lasting { notices: holds::notices(&plan).await, recording: None, timeline };
     let outcome = attend(&plan, running, state.name(), &mut journal, signals, &mut processes, &mut lasting).await;
-    let stutter = lasting.recording.take().map(Recording::end);
-    let report = finish(lock, journal, root, processes, &plan, outcome).await;
-    Ok(Report { stutter, ..report })
+    Ok(finish(lock, journal, root, processes, &plan, Finished { outcome, warnings: Vec::new(), lasting }).await)
 }
 
 /// Supervises the guest, and starts QEMU anew as often as it restarts, if the plan wants that, until it has ended for good.
@@ -123,8 +121,7 @@ async fn attend(
             Ended::Restarts { switch } => switch,
         };
         tracing::info!(event = "relaunch", "{name} restarts: QEMU is started anew");
-        let controller = lasting.controller();
-        running = match start_again(plan, &root, journal, signals, processes, switch, controller).await {
+        running = match start_again(plan, &root, journal, signals, processes, switch, lasting).await {
             Ok(running) => running,
             // The guest had ended in good order by then.
             Err(error) if error.is::<Asked>() => {

@@ -11,6 +11,7 @@ mod outcome;
 pub mod process;
 mod processes;
 mod rehearsing;
+mod reporting;
 mod signals;
 mod starting;
 mod supervising;
@@ -29,6 +30,10 @@ pub use kept::plan_file::read as kept_plan;
 pub use lifecycle::{adopt, run};
 pub use outcome::{HOOK_OUTCOMES, Outcome, Report};
 pub use rehearsing::{Leak, Rehearsal, Side, Spread, Step, rehearse, try_out};
+pub use reporting::{
+    Black, ChangeResult, End, Ended, ReportedChange, RunReport, Seen, TimedStep, VcpuTime, read_report, report_names,
+    report_of_run, report_path,
+};
 pub use signals::{Asked, Signals};
 pub use starting::{contents, memory, sockets, transient_unit, wait_for_display_manager};
 pub use supervising::activity::first_look;

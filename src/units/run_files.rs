@@ -1,4 +1,5 @@
-//! Names in a machine's run directory that say who has the machine, which the launcher writes and the host's facts look for.
+//! Names in a machine's run directory that say who has the machine and what it does: the launcher writes them, and the host's
+//! facts look for some.
 
 /// The journal of what was changed on the host; it is there until all is restored.
 pub const JOURNAL: &str = "journal";
@@ -8,3 +9,5 @@ pub const LOCK: &str = "lock";
 pub const GUEST_LOCK: &str = "guest.lock";
 /// The plan that is carried out.
 pub const PLAN: &str = "plan.json";
+/// What is known of the run so far, for its report.
+pub const REPORT: &str = "report.json";

@@ -267,7 +267,7 @@ fn what_happens_on_the_guests_cpus_is_shown_and_reported() {
         );
         assert!(ended.err.contains("worst second: "), "{ended:?}");
         let report: Value = serde_json::from_slice(&std::fs::read(log.with_extension("report.json")).unwrap()).unwrap();
-        assert!(!report["wait_ms"].as_array().unwrap().is_empty(), "{report:#}");
+        assert!(!report["stutter"]["wait_ms"].as_array().unwrap().is_empty(), "{report:#}");
         assert!(world.log().contains("worst second: "));
     });
 }

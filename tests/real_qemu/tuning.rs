@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use super::talk::Serial;
-use super::world::each_as_root;
+use super::world::{World, each_as_root};
 
 const DEFRAG: &str = "/sys/kernel/mm/transparent_hugepage/defrag";
 
@@ -26,6 +26,19 @@ impl Drop for Restored {
     }
 }
 
+/// The report of the run has the change in each of its parts, by the words of the plan.
+fn reports_the_change(world: &World, how: &str) {
+    let report = world.done(&["report", "--json", &world.name]).with(0).json();
+    let plan = world.done(&["plan", "machine.ron"]).with(0).out;
+    let name = report["changes"][0]["change"].as_str().unwrap();
+    assert!(plan.contains(name), "no {name} in\n{plan}");
+    assert_eq!(report["changes"], serde_json::json!([{ "change": name, "result": "restored" }]));
+    let has = |part: &str| report[part].as_array().unwrap().iter().any(|step| step["step"] == name);
+    // What a launcher did before it was killed was noted in the guest's first second, if that came.
+    assert!((has("start") || how == "launcher-killed") && has("back"), "{report:#}");
+    assert_eq!(report["end"]["how"], how);
+}
+
 #[test]
 #[ignore = "needs root, and a kernel with transparent huge pages"]
 fn what_is_tuned_for_the_run_is_restored_after_it_and_by_recover() {
@@ -42,6 +55,7 @@ fn what_is_tuned_for_the_run_is_restored_after_it_and_by_recover() {
         guest.type_in("q");
         launcher.ended().with(0);
         assert_eq!(defrag(), before.0);
+        reports_the_change(world, "shut-down");
 
         let launcher = world.run(&machine);
         let mut guest = Serial::of(world);
@@ -55,5 +69,6 @@ fn what_is_tuned_for_the_run_is_restored_after_it_and_by_recover() {
         assert_eq!(defrag(), word, "nobody has restored it yet");
         world.done(&["recover", &world.name]).with(0);
         assert_eq!(defrag(), before.0);
+        reports_the_change(world, "launcher-killed");
     });
 }

@@ -367,7 +367,7 @@ impl Drop for World {
                 // This removes it only if no other world has something in it.
                 drop(std::fs::remove_dir(folder.parent().unwrap()));
             }
-            for ending in ["log", "failure"] {
+            for ending in ["log", "failure", "report.json"] {
                 drop(std::fs::remove_file(format!("/var/log/vfio-run/{}.{ending}", self.name)));
             }
         }

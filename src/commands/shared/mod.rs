@@ -10,6 +10,7 @@ pub mod pages;
 pub mod planned;
 pub mod programs;
 mod stutter;
+pub mod svg_file;
 pub mod unit_file;
 pub mod whole_file;
 pub mod wrong_argument;

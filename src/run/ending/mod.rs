@@ -4,3 +4,4 @@ pub(super) mod escalation;
 pub(super) mod finish;
 pub(super) mod recover;
 pub(super) mod restore;
+pub(super) mod restore_for_dead;

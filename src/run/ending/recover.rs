@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use qapi::qmp::{self, RunState};
 
-use super::restore::restore_host;
+use super::restore_for_dead::restore_for_dead;
 use crate::change::remove_dead_pool_lock;
 use crate::host::Root;
 use crate::journal::{self, Journal};
@@ -14,7 +14,6 @@ use crate::run::kept::folders::{self, is_run_dir};
 use crate::run::kept::launcher::holds;
 use crate::run::kept::lock::Lock;
 use crate::run::kept::{guest_lock, last_failure, leases, plan_file};
-use crate::run::outcome::RECOVERED;
 use crate::run::process::Watched;
 use crate::run::processes::{Processes, recorded_helpers, recorded_qemu};
 use crate::run::supervising::reach_guest::{REACH_LIMIT, connect_monitor};
@@ -78,10 +77,8 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
     let _leases = leases::take_again(plan.as_ref())?;
     let helpers = recorded_helpers(journal.records())?;
     stuck.extend(Processes { helpers, ..Processes::default() }.end_all().await);
-    let (mut left, warnings) = restore_host(&mut journal, root, plan.as_ref(), RECOVERED, &mut |_| {}).await;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let all_ended = stuck.is_empty();
-    left.splice(0..0, stuck);
+    let left = restore_for_dead(run_dir, &mut journal, root, plan.as_ref(), stuck).await;
     // An end that somebody wanted is no failure.
     if let Some(plan) = plan.as_ref().filter(|_| orphan != Orphan::Ends) {
         last_failure::write_killed(run_dir, &plan.paths.log, journal.records(), &left);

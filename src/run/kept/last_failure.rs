@@ -1,20 +1,17 @@
 //! Why a machine's last start failed, kept beside its log until a start succeeds. A user whose screen went black and came
 //! back finds it in `vfio-run status` and `check`, also after a reboot.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::folders::shared_folder;
+use super::{beside_log, plan_file};
 use crate::journal::Record;
 use crate::run::outcome::Outcome;
 use crate::trusted;
-use crate::units::{counted, printable, printable_up_to, run_files};
+use crate::units::{counted, printable, printable_up_to};
 
 /// The file's name is that of the log with this ending.
 const ENDING: &str = "failure";
@@ -85,14 +82,7 @@ impl LastFailure {
 
     /// The names of the machines whose logs are in this folder and whose last start failed, in order.
     pub fn names(log_dir: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(log_dir).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            Some(name.strip_suffix(ENDING)?.strip_suffix('.')?.to_owned())
-        });
-        let mut names: Vec<String> = names.filter(|name| crate::machine::is_name(name)).collect();
-        names.sort();
-        names
+        beside_log::names(log_dir, ENDING)
     }
 
     /// For people: when, at which stage, why, and which log has more.
@@ -116,7 +106,7 @@ impl LastFailure {
 }
 
 /// An error's words, cut after so many lines and bytes that the file is always read again.
-fn bounded(error: &str) -> String {
+pub(in crate::run) fn bounded(error: &str) -> String {
     let lines = error.lines().take(MAX_LINES).map(|line| printable_up_to(line, MAX_LINE));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -137,8 +127,7 @@ pub(in crate::run) fn write(log: &Path, outcome: &Outcome, records: &[Record], l
 
 /// Writes down that the launcher was killed, unless it had written why it failed itself.
 pub(in crate::run) fn write_killed(run_dir: &Path, log: &Path, records: &[Record], left: &[String]) {
-    let begun = std::fs::metadata(run_dir.join(run_files::PLAN)).and_then(|meta| meta.modified());
-    let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
+    let begun = plan_file::time(run_dir);
     let told = LastFailure::of(log).is_some_and(|known| begun.is_some_and(|begun| known.time >= begun));
     // A rehearsal is no start.
     if !told && !records.is_empty() && !records.contains(&Record::Rehearsal) {
@@ -163,28 +152,9 @@ fn store(log: &Path, error: String, records: &[Record], left: &[String]) {
         log: log.to_owned(),
     };
     // The host is restored whether or not this can be written.
-    if let Err(error) = write_file(&path(log), &failure) {
+    if let Err(error) = beside_log::write(&path(log), &failure) {
         tracing::warn!("cannot write down why this start failed: {error}");
     }
-}
-
-/// Writes the file whole or not at all: a user with a black screen may switch the power off next.
-fn write_file(path: &Path, failure: &LastFailure) -> std::io::Result<()> {
-    // A start that fails early has no log yet, nor a folder for it.
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    shared_folder(folder)?;
-    let part = path.with_extension("failure-part");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&part)?;
-    file.write_all(&serde_json::to_vec(failure)?)?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Removes it, since the machine has started.
@@ -207,6 +177,7 @@ pub fn forget(log: &Path) -> std::io::Result<bool> {
 mod tests {
     use super::*;
     use crate::change::{Before, Change, StopUnit, Undone};
+    use crate::units::run_files;
 
     #[test]
     fn the_last_failure_is_kept_until_a_start_succeeds() {

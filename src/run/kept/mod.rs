@@ -1,5 +1,6 @@
 //! What is kept of a machine in files: its folders and locks, its leases, its log, and why its last start failed.
 
+pub(super) mod beside_log;
 pub(super) mod folders;
 pub(super) mod guest_lock;
 pub(super) mod last_failure;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 
 use crate::plan::Plan;
 use crate::trusted;
@@ -22,4 +23,10 @@ pub fn read(run_dir: &Path) -> Result<Plan> {
     let path = run_dir.join(run_files::PLAN);
     let text = trusted::read(&path, MAX_LENGTH).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not a plan that vfio-run wrote", path.display()))
+}
+
+/// When the plan of this run directory was written, which a launcher does as soon as it has the machine.
+pub fn time(run_dir: &Path) -> Option<Timestamp> {
+    let written = std::fs::metadata(run_dir.join(run_files::PLAN)).and_then(|meta| meta.modified());
+    Timestamp::try_from(written.ok()?).ok()
 }

@@ -23,7 +23,7 @@ use crate::run::hooks;
 use crate::run::kept::log::{self, Log};
 use crate::run::outcome::{Outcome, REHEARSED};
 use crate::run::signals::Signals;
-use crate::run::starting::changes::make_changes;
+use crate::run::starting::changes::{Making, make_changes};
 use crate::run::starting::claim::{Claim, Claimed, claim};
 use crate::run::starting::holders;
 use crate::run::starting::trial::run_trial;
@@ -202,8 +202,10 @@ impl Rehearsing<'_> {
         let clock = Instant::now();
         hooks::run_before_guest(plan, Stage::Before, journal, &mut self.signals).await?;
         hooks_took(round, plan, 1, "hooks of `before` and `restored`", Side::There, clock.elapsed());
-        let mut made = |index: usize, change: &Change, took: Took| {
-            round.note(index + 2, &change.to_string(), Side::There, besides(change, took));
+        let mut made = |index: usize, change: &Change, making: Making| {
+            if let Making::Made(took) = making {
+                round.note(index + 2, &change.to_string(), Side::There, besides(change, took));
+            }
         };
         let (first_taking, all) = (plan.first_taking(), plan.changes.len());
         make_changes(plan, 0..first_taking, self.root, journal, &mut self.signals, &mut made).await?;

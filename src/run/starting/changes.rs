@@ -11,14 +11,25 @@ use crate::plan::Plan;
 use crate::run::signals::{self, Asked, Signals};
 use crate::run::systemd_notify;
 
-/// Makes these of the plan's changes, in order, and calls `made` after each with its index and the time it took.
+/// How far a change is.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::run) enum Making {
+    /// It is about to be made.
+    Begins,
+    /// It was made, in this time.
+    Made(Took),
+    /// It could not be made, and the guest starts without.
+    GoesWithout,
+}
+
+/// Makes these of the plan's changes, in order, and calls `at` before and after each, with its index.
 pub(in crate::run) async fn make_changes(
     plan: &Plan,
     which: Range<usize>,
     root: &Root,
     journal: &mut Journal,
     signals: &mut Signals,
-    made: &mut dyn FnMut(usize, &Change, Took),
+    at: &mut dyn FnMut(usize, &Change, Making),
 ) -> Result<()> {
     for (index, planned) in plan.changes.iter().enumerate().take(which.end).skip(which.start) {
         let change = &planned.change;
@@ -26,6 +37,7 @@ pub(in crate::run) async fn make_changes(
             return Err(stopped(signal));
         }
         tracing::debug!("{change}");
+        at(index, change, Making::Begins);
         let result = match change.nature().takes_long {
             true => signals::while_listening(|signal| make_long(root, journal, change, signal)),
             false => journal.make(root, change, &unattended),
@@ -37,11 +49,12 @@ pub(in crate::run) async fn make_changes(
         match result {
             Err(MakeError::Change(error)) if planned.optional => {
                 tracing::warn!("could not {change}; the guest starts without: {:#}", anyhow::Error::from(error));
+                at(index, change, Making::GoesWithout);
                 continue;
             }
             _ => {}
         }
-        made(index, change, result.with_context(|| format!("could not {change}"))?);
+        at(index, change, Making::Made(result.with_context(|| format!("could not {change}"))?));
     }
     Ok(())
 }

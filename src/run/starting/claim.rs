@@ -6,11 +6,11 @@ use crate::host::Root;
 use crate::journal::{Journal, Record};
 use crate::plan::Plan;
 use crate::run::ending::recover::end_qemu;
-use crate::run::ending::restore::restore_host;
+use crate::run::ending::restore_for_dead::restore_for_dead;
 use crate::run::kept::leases::{self, Leases};
 use crate::run::kept::lock::Lock;
 use crate::run::kept::{guest_lock, plan_file};
-use crate::run::outcome::{RECOVERED, Report};
+use crate::run::outcome::Report;
 
 /// What a launcher holds of a machine that it may start.
 #[derive(Debug)]
@@ -68,8 +68,7 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
         Ok(leases) => leases,
         Err(error) => return Ok(Claim::Refused(not_restored(vec![format!("{error:#}")]))),
     };
-    let (left, warnings) = restore_host(&mut journal, root, earlier.as_ref(), RECOVERED, &mut |_| {}).await;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let left = restore_for_dead(run_dir, &mut journal, root, earlier.as_ref(), Vec::new()).await;
     if !left.is_empty() {
         return Ok(Claim::Refused(not_restored(left)));
     }

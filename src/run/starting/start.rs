@@ -9,7 +9,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource};
 use nix::sys::signal::Signal;
 use qapi::qmp;
 
-use super::changes::make_changes;
+use super::changes::{Making, make_changes};
 use super::contents::{self, Contents};
 use super::display;
 use super::helpers::{start_helpers, wait_for_qemu};
@@ -23,11 +23,12 @@ use super::spawn::{note_start, prepare};
 use super::threads::{Threads, place_threads};
 use super::transient_unit::Waits;
 use super::trial::run_trial;
+use crate::change::Change;
 use crate::child::Command;
 use crate::host::Root;
 use crate::host::pci::vfio;
 use crate::journal::{Journal, Record};
-use crate::plan::{Cgroup, Plan};
+use crate::plan::{Cgroup, Inherited, Plan};
 use crate::qemu::qmp::{Answer, Qmp};
 use crate::run::cables;
 use crate::run::ending::restore::log_undo;
@@ -39,11 +40,14 @@ use crate::run::late::{Access, LateDevices, medium};
 use crate::run::left_behind;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
+use crate::run::reporting::Timeline;
 use crate::run::signals::{Asked, Signals};
 use crate::run::supervising::console::{self, Console};
 use crate::run::supervising::event_loop::{self, Running};
+use crate::run::supervising::lasting::Lasting;
 use crate::run::supervising::switch_clock::SwitchClock;
 use crate::run::systemd_notify;
+use crate::systemd::logind::Notices;
 use crate::units::Stage;
 
 /// How long QEMU may take until it answers. With devices of the host it has every page of the guest's memory pinned first,
@@ -59,9 +63,15 @@ pub async fn start(
     journal: &mut Journal,
     signals: &mut Signals,
     processes: &mut Processes,
-    controller: Option<&str>,
+    lasting: &mut Lasting,
 ) -> Result<Running> {
+    let Lasting { notices, timeline, .. } = lasting;
+    let controller = notices.as_ref().and_then(Notices::name);
+    if !plan.hooks.is_empty() {
+        timeline.step("hooks of `before`");
+    }
     hooks::run_before_guest(plan, Stage::Before, journal, signals).await?;
+    timeline.step("folders, files and holds");
     *processes = of_account(plan);
     state::keep(&plan.paths, &plan.keep, plan.account.as_ref())?;
     display::prepare(plan)?;
@@ -69,23 +79,49 @@ pub async fn start(
     let holds = holds::open(root, plan).await?;
     let mut contents = contents::make(root, plan)?;
     let (first_taking, all) = (plan.first_taking(), plan.changes.len());
-    make_changes(plan, 0..first_taking, root, journal, signals, &mut |_, _, _| {}).await?;
+    make_changes(plan, 0..first_taking, root, journal, signals, &mut |_, change, at| note(timeline, change, at))
+        .await?;
+    if plan.descriptors.iter().any(|descriptor| matches!(descriptor.what, Inherited::Memory(_))) {
+        timeline.step("fill the guest's memory");
+    }
     contents.extend(guest_memory(plan, root, journal, signals).await?);
+    timeline.step(if plan.helpers.is_empty() { "sockets" } else { "sockets and helpers" });
     let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents::again(&contents)?)?;
     start_helpers(plan, helpers, journal, processes)?;
     if let Some(trial) = crate::plan::trial(plan) {
+        timeline.step("trial of QEMU's command line");
         let log = Log::open(&plan.paths.log, &trial.command)?;
         let tried = run_trial(&trial, plan, &log, &contents, signals).await;
         // A helper that cannot do its work has said so by now.
         processes.early_end().map_or(tried, |ended| Err(ended.into()))?;
     }
+    if !plan.leases.is_empty() {
+        timeline.step("look at VFIO and at who uses the devices");
+    }
     vfio::works(root, &plan.leases).context("the host keeps its devices, and nothing was stopped")?;
     holders::look(plan, root)?;
-    make_changes(plan, first_taking..all, root, journal, signals, &mut |_, _, _| {}).await?;
+    make_changes(plan, first_taking..all, root, journal, signals, &mut |_, change, at| note(timeline, change, at))
+        .await?;
     drop(contents);
+    if !plan.leases.is_empty() {
+        timeline.step("ask VFIO for the devices");
+    }
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
+    if !plan.hooks.is_empty() {
+        timeline.step("hooks of `ready`");
+    }
     hooks::run_before_guest(plan, Stage::Ready, journal, signals).await?;
-    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch: None, controller }).await
+    let handed = Handed { descriptors, qmp, holds, switch: None, controller, timeline };
+    boot(plan, root, journal, signals, processes, handed).await
+}
+
+/// Notes how far a change is.
+fn note(timeline: &mut Timeline, change: &Change, at: Making) {
+    match at {
+        Making::Begins => timeline.change(change),
+        Making::Made(_) => {}
+        Making::GoesWithout => timeline.fails(),
+    }
 }
 
 /// Starts QEMU anew when it has ended because the guest restarts. The host stays as the plan made it, less what QEMU lets go
@@ -98,8 +134,10 @@ pub async fn start_again(
     signals: &mut Signals,
     processes: &mut Processes,
     switch: Option<SwitchClock>,
-    controller: Option<&str>,
+    lasting: &mut Lasting,
 ) -> Result<Running> {
+    let Lasting { notices, timeline, .. } = lasting;
+    let controller = notices.as_ref().and_then(Notices::name);
     // From here on the guest counts as one that does not run yet, for every process that reads the journal.
     journal.append(Record::Relaunch)?;
     systemd_notify::status("the guest restarts");
@@ -125,7 +163,8 @@ pub async fn start_again(
     let Sockets { qemu: descriptors, qmp, helpers } = sockets::make(plan, contents)?;
     start_helpers(plan, helpers, journal, processes)?;
     vfio::ask(root, &plan.leases).context("the guest cannot have its devices")?;
-    boot(plan, root, journal, signals, processes, Handed { descriptors, qmp, holds, switch, controller }).await
+    let handed = Handed { descriptors, qmp, holds, switch, controller, timeline };
+    boot(plan, root, journal, signals, processes, handed).await
 }
 
 /// No processes yet. If they will have an account of their own, what they leave behind is told by it.
@@ -146,14 +185,15 @@ async fn guest_memory(plan: &Plan, root: &Root, journal: &mut Journal, signals: 
     Ok(memory)
 }
 
-/// What QEMU inherits, our end of its monitor, the dead-man switch that waits already, and the launcher's name on the system
-/// bus, if it listens there.
+/// What QEMU inherits, our end of its monitor, the dead-man switch that waits already, the launcher's name on the system bus,
+/// if it listens there, and the report of the run.
 struct Handed<'a> {
     descriptors: Vec<(i32, OwnedFd)>,
     qmp: UnixStream,
     holds: Vec<OwnedFd>,
     switch: Option<SwitchClock>,
     controller: Option<&'a str>,
+    timeline: &'a mut Timeline,
 }
 
 /// Starts QEMU on a host that is ready, up to the running guest.
@@ -165,7 +205,8 @@ async fn boot(
     processes: &mut Processes,
     handed: Handed<'_>,
 ) -> Result<Running> {
-    let Handed { descriptors, qmp, holds, switch, controller } = handed;
+    let Handed { descriptors, qmp, holds, switch, controller, timeline } = handed;
+    timeline.step("QEMU starts and answers");
     let log = Log::open(&plan.paths.log, &plan.command)?;
     let mut command = Command::new(&plan.command.binary);
     command.args(plan.command.argv());
@@ -194,7 +235,7 @@ async fn boot(
     let qemu = Watched::child(command.spawn()?.id() as i32)?;
     let qemu = processes.qemu.insert(qemu);
     note_start(journal, "qemu", qemu)?;
-    let made = Made { qmp, log: &log, controller };
+    let made = Made { qmp, log: &log, controller, timeline };
     let guest_runs = run_guest(plan, root, journal, signals, processes, made);
     let (qmp, console, late) = match &switch {
         Some(switch) => switch.in_time(guest_runs).await??,
@@ -210,6 +251,7 @@ struct Made<'a> {
     log: &'a Log,
     /// The launcher's name on the system bus, if it listens there.
     controller: Option<&'a str>,
+    timeline: &'a mut Timeline,
 }
 
 /// From QEMU's start to the guest's first instruction.
@@ -221,7 +263,7 @@ async fn run_guest(
     processes: &Processes,
     made: Made<'_>,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
-    let Made { qmp, log, controller } = made;
+    let Made { qmp, log, controller, timeline } = made;
     let serial = console::dial(plan);
     // The last, since QEMU looks at connections in the same turns of its main loop.
     let [vcpus, iothreads] = Threads::COMMANDS;
@@ -231,15 +273,15 @@ async fn run_guest(
         signal = signals.next() => return Err(Asked::before_guest(signal).into()),
     };
     // Each question has its own limit, and a signal need not wait for any.
-    let answered = Answered { qmp, threads: [vcpus, iothreads], serial, accepted };
+    let answered = Answered { qmp, threads: [vcpus, iothreads], serial, accepted, controller, timeline };
     tokio::select! {
-        runs = continue_guest(plan, root, journal, processes, controller, answered) => runs,
+        runs = continue_guest(plan, root, journal, processes, answered) => runs,
         signal = signals.next() => Err(Asked::before_guest(signal).into()),
     }
 }
 
 /// A QEMU that has answered, and what.
-struct Answered {
+struct Answered<'a> {
     qmp: Qmp,
     /// To [`Threads::COMMANDS`].
     threads: [Answer; 2],
@@ -247,6 +289,8 @@ struct Answered {
     serial: Option<Result<UnixStream>>,
     /// To [`console::IS_ACCEPTED`].
     accepted: Answer,
+    controller: Option<&'a str>,
+    timeline: &'a mut Timeline,
 }
 
 /// From QEMU's answer to the guest's first instruction.
@@ -255,10 +299,10 @@ async fn continue_guest(
     root: &Root,
     journal: &mut Journal,
     processes: &Processes,
-    controller: Option<&str>,
-    answered: Answered,
+    answered: Answered<'_>,
 ) -> Result<(Qmp, Option<Console>, LateDevices)> {
-    let Answered { mut qmp, threads, serial, accepted } = answered;
+    let Answered { mut qmp, threads, serial, accepted, controller, timeline } = answered;
+    timeline.step("place QEMU's threads");
     let qemu = processes.qemu.as_ref().context("there is no QEMU to continue")?;
     if let Cgroup::Scope(name) = &plan.cgroup {
         let pids = [qemu].into_iter().chain(processes.helpers.iter().map(|(_, h)| h)).map(|p| p.pid() as u32);
@@ -275,6 +319,7 @@ async fn continue_guest(
     if let Some(isolation) = isolation {
         isolate::keep_off(plan, isolation, processes);
     }
+    timeline.step("console and devices that come and go");
     cables::unplug(plan, journal.records(), &mut qmp).await?;
     medium::again(plan, journal.records(), &mut qmp).await;
     display::hand_over(plan);
@@ -285,6 +330,7 @@ async fn continue_guest(
     late.give_first(&mut Access { plan, qmp: &mut qmp, journal }).await?;
     journal.append(Record::Running)?;
     qmp.execute(qmp::cont {}).await.context("QEMU did not continue the guest")?;
+    timeline.guest_runs();
     Ok((qmp, console, late))
 }
 

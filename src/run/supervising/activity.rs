@@ -47,10 +47,16 @@ pub(in crate::run) struct Recording {
 }
 
 impl Recording {
-    /// Begins, if the plan has a report.
-    pub fn begin(plan: &Plan, qemu: i32) -> Option<Self> {
-        let begin = || Recorder::begin(&Root::new("/"), qemu, plan.placement.guest_cpus());
-        plan.report.then(|| Self { recorder: begin(), next: Instant::now() + SECOND })
+    /// Begins a report if the plan has one, or goes on with `this` and another QEMU.
+    pub fn begin(this: &mut Option<Self>, plan: &Plan, qemu: i32) {
+        match this {
+            Some(recording) => recording.recorder.follow(qemu),
+            None if plan.report => {
+                let recorder = Recorder::begin(&Root::new("/"), qemu, plan.placement.guest_cpus());
+                *this = Some(Self { recorder, next: Instant::now() + SECOND });
+            }
+            None => {}
+        }
     }
 
     /// Looks, and sets the time of the next look.
@@ -59,11 +65,6 @@ impl Recording {
         tracing::trace!("looked at the guest's threads");
         // Not from now on: the looks would drift. While QEMU is started anew there are none.
         self.next = (self.next + SECOND).max(Instant::now());
-    }
-
-    /// Goes on with another QEMU.
-    pub fn follow(&mut self, qemu: i32) {
-        self.recorder.follow(qemu);
     }
 
     /// The report.

@@ -62,16 +62,18 @@ impl<'a> DeviceInterrupts<'a> {
         self.next_look = self.looks.next().map(|delay| now + *delay);
     }
 
-    /// Sends each to its CPUs.
-    pub fn look(&mut self, now: Instant) {
+    /// Sends each to its CPUs. Says whether there are any, which is so once a driver of the guest's is at work.
+    pub fn look(&mut self, now: Instant) -> bool {
         self.last = now;
         self.set_next(now);
+        let mut found = false;
         for irqs in self.devices {
             let numbers = self.root.names(format!("/sys/bus/pci/devices/{}/msi_irqs", irqs.device));
             for number in numbers.iter().filter_map(|number| number.parse::<u32>().ok()) {
-                self.send(irqs, number);
+                found |= self.send(irqs, number);
             }
         }
+        found
     }
 
     /// Something else woke the launcher.
@@ -81,22 +83,24 @@ impl<'a> DeviceInterrupts<'a> {
         }
     }
 
-    fn send(&self, irqs: &DeviceIrqs, number: u32) {
+    /// Sends one, if it is the guest's; whether it is.
+    fn send(&self, irqs: &DeviceIrqs, number: u32) -> bool {
         let actions = self.root.text_up_to(format!("/sys/kernel/irq/{number}/actions"), 4096).unwrap_or_default();
         // A message is listed before it is requested, and a driver of the host's may have the device by now.
         if !actions.starts_with("vfio-msi") {
-            return;
+            return false;
         }
         let list = PathBuf::from(format!("/proc/irq/{number}/smp_affinity_list"));
         let found = self.root.list(&list);
         if found.as_ref().is_none_or(|found| *found == irqs.cpus) {
-            return;
+            return true;
         }
         let (name, cpus) = (&actions, &irqs.cpus);
         match write(&self.root.path(&list), cpus) {
             Ok(()) => tracing::debug!("interrupt {number} ({name}) goes to {}", cpus.numbered()),
             Err(error) => tracing::debug!("interrupt {number} ({name}) stays where it is: {error}"),
         }
+        true
     }
 }
 
@@ -144,7 +148,7 @@ mod tests {
         // It is listed, and the kernel has nothing for it yet.
         put(&root, &format!("/sys/bus/pci/devices/{DEVICE}/msi_irqs/44"), "msix");
         let mut interrupts = DeviceInterrupts::new(&devices, &root, now);
-        interrupts.look(now);
+        assert!(interrupts.look(now));
         assert_eq!([40, 41, 42, 43].map(|number| cpus(&root, number)), ["2-3", "0-1", "0-1", "0-1"]);
         // The guest's driver switched them off and on, and has one more.
         message(&root, 40, "vfio-msix[0](0000:01:00.0)", "0-1");
@@ -162,7 +166,7 @@ mod tests {
         let mut last = start;
         while let Some(next) = interrupts.next_look {
             (looks, last) = (looks + 1, next);
-            interrupts.look(next);
+            assert!(!interrupts.look(next), "no driver is at work");
         }
         assert_eq!(looks, 8);
         assert!((Duration::from_secs(55)..Duration::from_secs(60)).contains(&last.duration_since(start)));

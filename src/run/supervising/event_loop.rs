@@ -18,12 +18,12 @@ use guest::{COMMAND_LIMIT, Guest};
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
-use super::activity::keep_first_look;
+use super::activity::{Recording, keep_first_look};
 use super::console::{Console, ConsoleEvent};
 use super::control;
 use super::device_irqs::DeviceInterrupts;
 use super::drop_startup_pages::drop_startup_pages;
-use super::lasting::{Lasting, news};
+use super::lasting::{Lasting, hold_sleep_again, news};
 use super::log_limit::{LogLimit, cut_when_full};
 use super::partition_watch::{self, Looked, PartitionWatch};
 use super::slices_watch::{self, SlicesWatch};
@@ -32,6 +32,7 @@ use super::throttle::Throttle;
 use crate::change::{Change, unattended};
 use crate::host::Root;
 use crate::journal::Journal;
+use crate::machine::Sign;
 use crate::plan::{Helper, Isolation, Plan, Reach};
 use crate::qemu::{Event, Qmp, QmpError};
 use crate::run::ending::escalation::{Ending, Step};
@@ -40,6 +41,7 @@ use crate::run::kept::log::Log;
 use crate::run::late::{Access, Happened, LateDevices};
 use crate::run::outcome::Outcome;
 use crate::run::processes::Processes;
+use crate::run::reporting::keep_in_run_dir;
 use crate::run::signals::Signals;
 use crate::run::starting::{isolate, sockets, threads};
 use crate::run::systemd_notify;
@@ -120,6 +122,7 @@ async fn run_loop(
     let mut partition = PartitionWatch::watch(isolation);
     let Running { qmp, log, mut console, switch, late, root } = running;
     let mut slices = SlicesWatch::watch(isolation, &root);
+    let Lasting { notices, recording, timeline } = lasting;
     let mut guest = Guest {
         plan,
         qemu,
@@ -135,6 +138,7 @@ async fn run_loop(
         interrupts: DeviceInterrupts::new(&plan.device_irqs, &root, Instant::now()),
         journal,
         throttle: Throttle::new(Instant::now()),
+        timeline,
         host_ends: false,
         paused_for_sleep: false,
         reason: None,
@@ -160,10 +164,10 @@ async fn run_loop(
             client = accept(clients.as_ref()) => Wakeup::Client(client),
             () = until(guest.deadline) => Wakeup::DeadlineReached,
             () = until(next_look) => Wakeup::PlaceNewThreads,
-            () = until(lasting.recording.as_ref().map(|recording| recording.next)) => Wakeup::Record,
+            () = until(recording.as_ref().map(|recording| recording.next)) => Wakeup::Record,
             () = until(guest.switch.as_ref().and_then(|switch| switch.next_look)) => Wakeup::LookForLife,
             () = until(guest.interrupts.next_look) => Wakeup::LookForInterrupts,
-            news = news(lasting.notices.as_mut()) => Wakeup::News(news),
+            news = news(notices.as_mut()) => Wakeup::News(news),
             set = guest_clock::finished(&mut clock) => Wakeup::ClockSet(set),
             happened = guest.late.happens() => Wakeup::Devices(happened),
             // QEMU's last events tell why it ended, so they are read before its end is looked at.
@@ -218,7 +222,11 @@ async fn run_loop(
                 tracing::warn!("the log of {name} may grow without end: {error}");
                 log_limit = None;
             }
-            Wakeup::LookForInterrupts => guest.interrupts.look(Instant::now()),
+            Wakeup::LookForInterrupts => {
+                if guest.interrupts.look(Instant::now()) {
+                    guest.note_sign(Sign::Driver);
+                }
+            }
             Wakeup::PartitionChanged(Ok(())) => {
                 let looked = partition.as_mut().map(PartitionWatch::look);
                 if let Some(Looked::Lost { .. }) = &looked {
@@ -255,12 +263,12 @@ async fn run_loop(
             Wakeup::News(News::Ends(end)) => guest.on_end_of_host(end).await,
             Wakeup::News(News::Sleeps) => {
                 guest.on_sleep_of_host().await;
-                if let Some(notices) = &mut lasting.notices {
+                if let Some(notices) = notices.as_mut() {
                     notices.let_sleep();
                 }
             }
             Wakeup::News(News::Woke) => {
-                lasting.hold_sleep_again(plan).await;
+                hold_sleep_again(notices, plan).await;
                 if guest.on_wake_of_host().await {
                     clock = guest.set_clock().await;
                 }
@@ -270,7 +278,7 @@ async fn run_loop(
                 guest_clock::tell(set);
             }
             Wakeup::Record => {
-                if let Some(recording) = &mut lasting.recording {
+                if let Some(recording) = recording.as_mut() {
                     recording.look();
                 }
             }
@@ -280,7 +288,8 @@ async fn run_loop(
                 if next_look.is_none() {
                     guest.move_new_kernel_threads(&root);
                     keep_first_look(plan, qemu.pid());
-                    lasting.record(plan, qemu.pid());
+                    keep_in_run_dir(&plan.paths.run, guest.timeline.report());
+                    Recording::begin(recording, plan, qemu.pid());
                     drop_startup_pages();
                 }
             }

@@ -18,6 +18,7 @@ use crate::run::late::LateDevices;
 use crate::run::outcome::Outcome;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
+use crate::run::reporting::Timeline;
 use crate::run::signals::Signals;
 
 const GREETING: &str =
@@ -52,6 +53,11 @@ fn running(qmp: Qmp, plan: &Plan) -> Running {
     Running { qmp, log: None, console: None, switch: None, late, root }
 }
 
+/// Nothing that outlasts a QEMU, but its times.
+fn lasting() -> Lasting {
+    Lasting { notices: None, recording: None, timeline: Timeline::begin("a", "QEMU starts and answers") }
+}
+
 #[tokio::test]
 async fn endless_events_do_not_starve_the_control_socket() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +87,7 @@ async fn endless_events_do_not_starve_the_control_socket() {
     let running = running(qmp, &plan);
     let mut signals = Signals::catch().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
-    let (signals, lasting) = (&mut signals, &mut Lasting { notices: None, recording: None });
+    let (signals, lasting) = (&mut signals, &mut lasting());
     let outcome = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting).await;
     assert!(matches!(outcome, Ended::For(Outcome::Crashed(_))), "{outcome:?}");
     assert_eq!(asks.join().unwrap().unwrap().unwrap().state, "running");
@@ -141,7 +147,7 @@ async fn a_guest_that_sleeps_is_woken_before_its_button_is_pressed() {
     let running = running(qmp, &plan);
     let mut signals = Signals::catch().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
-    let (signals, lasting) = (&mut signals, &mut Lasting { notices: None, recording: None });
+    let (signals, lasting) = (&mut signals, &mut lasting());
     drop(supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting).await);
     let commands: Vec<String> = guest.join().unwrap().into_iter().filter(|name| name.starts_with("system_")).collect();
     assert_eq!(commands, ["system_wakeup", "system_powerdown"]);
@@ -227,7 +233,7 @@ async fn a_guest_is_paused_while_the_host_sleeps_unless_somebody_had_paused_it_b
         let mut journal = Journal::open(folder.path()).unwrap();
         let (fake, mut notices) = crate::systemd::logind::fake::bus().await;
         notices.hold_sleep("it is paused").await.unwrap();
-        let lasting = &mut Lasting { notices: Some(notices), recording: None };
+        let lasting = &mut Lasting { notices: Some(notices), ..lasting() };
         let signals = &mut signals;
         let supervised = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting);
         let run = plan.paths.run.clone();
@@ -304,7 +310,7 @@ async fn the_reason_that_qemu_sent_before_it_exited_is_not_lost() {
         let running = running(qmp, &plan);
         let mut signals = Signals::catch().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
-        let (signals, lasting) = (&mut signals, &mut Lasting { notices: None, recording: None });
+        let (signals, lasting) = (&mut signals, &mut lasting());
         let outcome = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting).await;
         assert!(matches!(&outcome, Ended::For(Outcome::ShutDown(reason)) if reason == "guest-shutdown"), "{outcome:?}");
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::handover::a_gpu_changes_hands_by_hand;
 use crate::kit::host::at;
@@ -109,6 +110,31 @@ fn the_only_gpu_goes_to_a_guest_and_comes_back(lab: &Lab) -> Result<()> {
     shows_the_host(lab, "back")?;
     let left = before.diff(&lab.snapshot_of_host()?);
     ensure!(left.is_empty(), "left behind:\n{left}\n{ended}");
+    a_report_has_the_handover(lab)
+}
+
+/// The last run's, in which the host's only screen was taken and given back.
+fn a_report_has_the_handover(lab: &Lab) -> Result<()> {
+    let report: Value = serde_json::from_str(&lab.sh("/lab/bin/vfio-run report only --json")?)?;
+    let has = |steps: &Value, words: &str| {
+        steps
+            .as_array()
+            .is_some_and(|steps| steps.iter().any(|s| s["step"].as_str().is_some_and(|s| s.contains(words))))
+    };
+    for words in ["fill the guest's memory", "trial of QEMU's command line", at::GPU, "QEMU starts and answers"] {
+        ensure!(has(&report["start"], words), "no {words} in the start of\n{report:#}");
+    }
+    ensure!(has(&report["back"], at::GPU), "no {} on the way back of\n{report:#}", at::GPU);
+    let ms = |value: &Value| value.as_f64().unwrap_or(-1.0);
+    let (from, ran) = (ms(&report["black"]["from_ms"]), ms(&report["guest_ran_ms"]));
+    ensure!(from > 0.0 && from < ran && ms(&report["black"]["back_ms"]) > 0.0, "no black time in\n{report:#}");
+    let changes = report["changes"].as_array();
+    ensure!(
+        changes.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one["result"] != "stands")),
+        "{report:#}"
+    );
+    let shown = lab.sh("/lab/bin/vfio-run report only")?;
+    ensure!(shown.contains("the screen was black for ") && shown.contains("the screen is black"), "{shown}");
     Ok(())
 }
 

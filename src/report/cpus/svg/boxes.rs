@@ -3,8 +3,8 @@
 use super::super::map::{Core, Device, Group, GroupKind, Map, Module, Thread, Use};
 use super::super::outline::{Cores, Item, Ranges, title};
 use super::super::words;
-use super::block::{Anchor, Block, Look, Shape, below, chip, flow, grid, measure, text_lines};
 use super::colours;
+use crate::report::svg::block::{Anchor, Block, Look, Shape, below, chip, flow, grid, measure, text_lines};
 
 /// Around what is in a box of a group.
 const PAD: u32 = 8;

@@ -1,24 +1,15 @@
-//! What has which colour.
+//! What has which colour in a picture of CPUs.
 
 use super::super::map::GroupKind;
 use crate::host::CoreKind;
+pub use crate::report::svg::colours::{INK, LIGHT_INK, LINE, PALE_INK, PAPER, WRONG};
 
-/// Text.
-pub const INK: &str = "#1c2530";
-/// Text that matters less.
-pub const PALE_INK: &str = "#566270";
-/// Text on the strong colours.
-pub const LIGHT_INK: &str = "#ffffff";
-/// What is behind everything.
-pub const PAPER: &str = "#fcfcfb";
-/// Lines.
-pub const LINE: &str = "#b4bdc8";
 /// A CPU that nothing runs on.
 pub const IDLE: &str = "#ffffff";
 /// A CPU that this process may not use.
 pub const FORBIDDEN: &str = "#dfe3e8";
 /// A CPU with vCPUs that wait for each other.
-pub const CONFLICT: &str = "#d1242f";
+pub const CONFLICT: &str = WRONG;
 
 /// Of each machine's vCPUs, and of QEMU's other threads.
 const MACHINES: [(&str, &str); 6] = [

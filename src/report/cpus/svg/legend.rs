@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::super::map::{Map, Thread};
 use super::super::outline::kind_name;
 use super::super::words;
-use super::block::{Block, Look, written};
 use super::colours;
 use crate::host::CoreKind;
+use crate::report::svg::block::{Block, Look, written};
 
 /// The side of a swatch.
 const SIDE: u32 = 14;

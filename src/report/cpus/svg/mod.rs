@@ -1,18 +1,16 @@
-//! The map as a picture in SVG: boxes in boxes, with a legend. No style sheet, no script and no font of its own, so that
-//! whatever shows it shows the same, on light and on dark pages.
+//! The map as a picture in SVG: boxes in boxes, with a legend.
 
-mod block;
 mod boxes;
 mod colours;
 mod legend;
-mod xml;
 
-use block::{Block, below, text_lines};
 use boxes::{Boxes, device};
 
 use super::map::Map;
 use super::outline::{drawn, outline};
 use super::words;
+use crate::report::svg::block::{self, Block, below, text_lines};
+use crate::report::svg::document;
 
 /// How wide what is in the picture may become.
 const WIDTH: u32 = 1120;
@@ -41,5 +39,5 @@ pub fn svg(map: &Map) -> String {
     parts.push(block::flow(legend::entries(map, &drawn), width));
     let sentences = words::notes(map).into_iter().chain(map.machines.iter().map(words::sentence));
     parts.extend(sentences.map(|text| text_lines(&text, 12, false, colours::INK, width)));
-    xml::document(&below(parts), MARGIN, &title)
+    document(&below(parts), MARGIN, &title)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::guest::Guest;
 use crate::machine::Sign;
+use crate::run::reporting::keep_in_run_dir;
 use crate::run::supervising::dead_man_switch::Verdict;
 use crate::run::supervising::signs_of_life;
 
@@ -24,8 +25,16 @@ pub fn forget_alive(run_dir: &Path) {
 impl Guest<'_> {
     /// Handles a sign of life.
     pub(super) fn on_sign_of_life(&mut self, sign: Sign) {
+        self.note_sign(sign);
         if self.switch.as_mut().is_some_and(|switch| switch.switch.sees(sign)) {
             self.keep_devices(sign);
+        }
+    }
+
+    /// The report has the first sign, whoever looks for one.
+    pub(super) fn note_sign(&mut self, sign: Sign) {
+        if self.timeline.sign(sign) {
+            keep_in_run_dir(&self.plan.paths.run, self.timeline.report());
         }
     }
 
@@ -48,7 +57,10 @@ impl Guest<'_> {
         switch.set_next_look();
         match verdict {
             Verdict::Wait => {}
-            Verdict::Lives(sign) => self.keep_devices(sign),
+            Verdict::Lives(sign) => {
+                self.note_sign(sign);
+                self.keep_devices(sign);
+            }
             Verdict::GiveBack => {
                 if let Some(missed) = switch.switch.missed() {
                     tracing::error!(

@@ -82,10 +82,12 @@ impl Guest<'_> {
                     false => tracing::warn!(event = "quit", "forcing QEMU to quit, without waiting for {name}"),
                 }
                 systemd_notify::stopping("ending the guest");
+                self.timeline.look_at_vcpus(self.qemu.pid());
                 self.command(qmp::quit {}).await
             }
             Step::Kill => {
                 tracing::warn!(event = "kill", "killing QEMU of {name}");
+                self.timeline.look_at_vcpus(self.qemu.pid());
                 self.qemu.kill();
                 Ok(())
             }
@@ -101,6 +103,8 @@ impl Guest<'_> {
     /// Presses the ACPI power button; a guest that is paused or sleeps would not notice it. One that wakes may not notice the
     /// first press either, but the second.
     pub(super) async fn press_power_button(&mut self) -> Result<(), QmpError> {
+        // When QEMU says that it shuts down, its threads may be gone before anybody has looked.
+        self.timeline.look_at_vcpus(self.qemu.pid());
         if self.state == machine_state::PAUSED {
             self.command(qmp::cont {}).await?;
         } else if self.state == machine_state::SUSPENDED

@@ -22,6 +22,8 @@ impl Guest<'_> {
             self.on_sign_of_life(sign);
         }
         if event.name == "SHUTDOWN" {
+            // Before its threads end.
+            self.timeline.look_at_vcpus(self.qemu.pid());
             self.reason = Some(event.text("reason").unwrap_or("unknown").to_owned());
         }
         match event.name.as_str() {

@@ -10,6 +10,7 @@ use crate::qemu::Qmp;
 use crate::run::ending::escalation::Ending;
 use crate::run::late::LateDevices;
 use crate::run::process::Watched;
+use crate::run::reporting::Timeline;
 use crate::run::supervising::device_irqs::DeviceInterrupts;
 use crate::run::supervising::switch_clock::SwitchClock;
 use crate::run::supervising::throttle::Throttle;
@@ -39,6 +40,8 @@ pub(super) struct Guest<'a> {
     /// Interrupts of the guest's devices.
     pub interrupts: DeviceInterrupts<'a>,
     pub journal: &'a mut Journal,
+    /// The report of the run.
+    pub timeline: &'a mut Timeline,
     /// How many of QEMU's events are shown.
     pub throttle: Throttle,
     /// Whether the host shuts down, which sends its signals then.

@@ -55,7 +55,7 @@ impl Timeline {
     pub fn begin(name: &str, step: &str) -> Self {
         let mut timeline = Self::of(RunReport::begun(name, Timestamp::now(), Some(now_ms())));
         timeline.starts = true;
-        timeline.step(step);
+        timeline.open = Some((step.to_owned(), 0.0));
         timeline
     }
 

@@ -383,6 +383,8 @@ fn prepare(plan: &Plan) {
         match keep {
             Keep::Folder(path) => std::fs::create_dir_all(path).unwrap(),
             Keep::Copy { from, to } => drop(std::fs::copy(from, to).unwrap()),
+            // swtpm's, which is not started here.
+            Keep::TpmState { .. } => {}
             Keep::Image { path, format, size } => {
                 let made = std::process::Command::new("qemu-img")
                     .args(["create", "-q", "-f", format.name()])

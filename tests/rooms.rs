@@ -50,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "host::activity",
             "host::acpi",
             "host::smbios",
+            "host::tpm_state",
             "host::desktop",
             "host::lease",
             "host::holders",

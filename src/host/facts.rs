@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::acpi::{self, AcpiTable};
 use super::apparmor;
-use super::files::{firmware, images, unit_file, writable};
+use super::files::{firmware, images, writable};
 use super::input::Inputs;
+use super::tpm_state::{self, TpmState};
 use super::usb::Plugged;
 use super::{
     Boot, Cpus, Cpusets, Descriptor, Desktop, Environment, FileFact, Group, InstalledUnit, Kvm, Logind, Memory,
@@ -94,6 +95,9 @@ pub struct Host {
     /// The files with ACPI tables that the machine names; `None`: it could not be read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub acpi_tables: BTreeMap<PathBuf, Option<AcpiTable>>,
+    /// What the folder with a TPM's state is like, if the machine names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm_state: Option<TpmState>,
     /// The types of structures that the host's SMBIOS tables have, if the machine wants them and they can be read. Not what
     /// stands in them: serial numbers belong in no captured host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +179,8 @@ pub struct Wanted {
     pub ports: BTreeSet<u16>,
     /// Files with ACPI tables.
     pub acpi_tables: Vec<PathBuf>,
+    /// The folder with a TPM's state.
+    pub tpm_state: Option<PathBuf>,
     /// The host's SMBIOS tables.
     pub smbios: bool,
     /// Whether the machine shares memory with Looking Glass.
@@ -242,6 +248,7 @@ impl Host {
             network: wanted.network.then(|| Network::read(root)),
             tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports, &listening)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
+            tpm_state: wanted.tpm_state.as_ref().map(|folder| tpm_state::look(root, folder)),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
             kvmfr: kvmfr(root),
             looking_glass: wanted
@@ -253,7 +260,7 @@ impl Host {
                 .session_bus
                 .as_ref()
                 .and_then(|wanted| SessionBus::read(root, environment, &process, wanted)),
-            installed_unit: wanted.unit.as_ref().and_then(|wanted| unit_file::find(root, wanted)),
+            installed_unit: wanted.unit.as_ref().and_then(|wanted| InstalledUnit::find(root, wanted)),
             machines: machines::cpus(root, &process.run_dir, wanted.machine.as_deref()),
             machine_file: wanted.machine_files.iter().find_map(|file| writable::by_others(root, environment, file)),
             process,
@@ -356,6 +363,7 @@ mod tests {
             ports: [22].into(),
             acpi_tables: vec!["/etc/passwd".into()],
             looking_glass: true,
+            tpm_state: Some("/etc".into()),
             smbios: true,
             desktop: None,
             session_bus: None,

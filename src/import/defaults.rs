@@ -1,6 +1,6 @@
 //! Values that a family, an ending or another field gives anyway are not written.
 
-use crate::machine::{Discard, Disk, Firmware, Guest, Machine, Media, Rtc, Tpm, Uefi};
+use crate::machine::{Discard, Disk, Emulated, Firmware, Guest, Machine, Media, Rtc, Tpm, Uefi};
 
 /// Takes them away.
 pub fn forget(machine: &mut Machine) {
@@ -30,7 +30,7 @@ pub fn forget(machine: &mut Machine) {
         machine.firmware = Firmware::Auto;
     }
     let has_tpm = machine.guest == Guest::Windows11;
-    if machine.tpm == Tpm::V2 && has_tpm || machine.tpm == Tpm::None && !has_tpm {
+    if machine.tpm == Tpm::V2(Emulated::default()) && has_tpm || machine.tpm == Tpm::None && !has_tpm {
         machine.tpm = Tpm::Auto;
     }
     machine.disks.iter_mut().for_each(disk);

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::domain::possible_name;
 use super::hooks::{self, Command, in_a_shell, read_shell};
 use super::xml::Unreadable;
-use crate::machine::{Firmware, Machine};
+use crate::machine::{Emulated, Firmware, Machine, Tpm};
 use crate::units::Stage;
 
 /// What QEMU gives a guest if nobody says it, in bytes.
@@ -130,6 +130,10 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
     let kernel = machine.kernel.iter_mut().flat_map(|kernel| [Some(&mut kernel.image), kernel.initrd.as_mut()]);
     let roms = machine.pci.iter_mut().filter_map(|device| device.rom.as_mut());
     let tables = machine.acpi_tables.0.iter_mut();
+    let state = match &mut machine.tpm {
+        Tpm::V2(Emulated { state }) => state.as_mut(),
+        _ => None,
+    };
     for pair in 0..machine.extra_args.len().saturating_sub(1) {
         let members =
             arguments::Members::parse(&machine.extra_args[pair + 1]).filter(|_| machine.extra_args[pair] == "-drive");
@@ -139,7 +143,9 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
             machine.extra_args[pair + 1] = members.with("file", &whole(Path::new(file)).to_string_lossy());
         }
     }
-    for path in disks.chain(roms).chain(tables).chain(firmware.into_iter().flatten()).chain(kernel.flatten()) {
+    for path in
+        disks.chain(roms).chain(tables).chain(state).chain(firmware.into_iter().flatten()).chain(kernel.flatten())
+    {
         if path.is_relative() && !path.as_os_str().is_empty() {
             *path = whole(path);
         }
@@ -161,7 +167,30 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
             cx.account.line(Verdict::LeftOut, file, command.line, &command.shown(), words);
             continue;
         }
+        if let Some((verdict, words)) = swtpm(cx, command) {
+            cx.account.line(verdict, file, command.line, &command.shown(), words);
+            continue;
+        }
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
         hooks::enter(cx, file, command, &script.functions, stage);
+    }
+}
+
+/// What becomes of a command that starts swtpm for a machine whose TPM it emulates; `None` for any other.
+fn swtpm(cx: &mut Context, command: &Command) -> Option<(Verdict, &'static str)> {
+    let Tpm::V2(Emulated { state }) = &mut cx.machine.tpm else { return None };
+    let place = command.words.iter().position(|word| word.rsplit('/').next() == Some(Tpm::PROGRAM))?;
+    let words = &command.words[place..];
+    let after = |option: &str| words.iter().position(|word| word == option).and_then(|at| words.get(at + 1));
+    let folder = after("--tpmstate").and_then(|value| value.split(',').find_map(|member| member.strip_prefix("dir=")));
+    // The state of a TPM 1.2, or one that only the key opens, is of no use.
+    let usable = words.iter().any(|word| word == "--tpm2") && after("--key").is_none();
+    match folder.filter(|folder| usable && !folder.is_empty() && !folder.contains('$')) {
+        Some(folder) => {
+            *state = Some(folder.into());
+            cx.comment("tpm", "The TPM's state so far: vfio-run copies it once, and leaves it as it is.");
+            Some((Verdict::TakenOver, "vfio-run starts swtpm, and copies its state once (BitLocker, PIN)"))
+        }
+        None => Some((Verdict::DoneByItself, "vfio-run starts swtpm, with a new TPM whose state it keeps")),
     }
 }

@@ -45,6 +45,34 @@ fn files_and_reports_are_as_reviewed() {
 }
 
 #[test]
+fn the_state_of_a_tpm_comes_along_if_a_copy_is_of_use() {
+    const UUID: &str = "6d0a6f5e-9a1c-4b52-8f5d-0d6f4f2f1c11";
+    let usual = format!("V2(state: \"/var/lib/libvirt/swtpm/{UUID}/tpm2\")");
+    for (uuid, backend, expected, needs_you) in [
+        (UUID, "", &*usual, None),
+        ("", "", "V2", None),
+        (UUID, "<source type='dir' path='/srv/tpm'/>", "V2(state: \"/srv/tpm\")", None),
+        (UUID, "<source type='file' path='/srv/tpm'/>", "V2", Some("a single file")),
+        (UUID, "<encryption secret='6d0a6f5e-9a1c-4b52-8f5d-0d6f4f2f1c12'/>", "V2", Some("is encrypted")),
+    ] {
+        let uuid = if uuid.is_empty() { String::new() } else { format!("<uuid>{uuid}</uuid>") };
+        let imported = imported(&format!(
+            "<domain type='kvm'><name>a</name>{uuid}<memory unit='GiB'>1</memory><os><type machine='q35'>hvm</type></os>\
+             <devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'>{backend}</backend></tpm></devices></domain>"
+        ));
+        assert!(imported.file.contains(&format!("    tpm: {expected},\n")), "{backend}: {}", imported.file);
+        let needs = imported.entries.iter().find(|entry| entry.verdict == account::Verdict::NeedsYou);
+        assert_eq!(needs.is_some(), needs_you.is_some(), "{needs:?}");
+        assert!(needs.is_none_or(|entry| entry.words.contains(needs_you.unwrap())), "{needs:?}");
+    }
+    let old = imported(
+        "<domain type='kvm'><name>a</name><uuid>6d0a6f5e-9a1c-4b52-8f5d-0d6f4f2f1c11</uuid><memory unit='GiB'>1</memory>\
+         <os><type machine='q35'>hvm</type></os><devices><tpm><backend type='emulator' version='1.2'/></tpm></devices></domain>",
+    );
+    assert!(old.file.contains("    tpm: V2,\n"), "{}", old.file);
+}
+
+#[test]
 fn each_value_is_in_exactly_one_entry() {
     for (name, text) in texts() {
         let document = xml::parse(&text).unwrap();
@@ -177,6 +205,20 @@ fn scripts_are_as_reviewed() {
     let home = Beside { home: Some(Path::new("/home/me")), ..beside };
     let at_home = script("qemu-kvm -hda ~/a.img -drive if=virtio,file=$HOME/b.img\n", "/x/a.sh", home).unwrap().file;
     assert!(at_home.contains("/home/me/a.img") && at_home.contains("/home/me/b.img"), "{at_home}");
+    let tpm = "-chardev socket,id=c,path=/tmp/s -tpmdev emulator,id=t,chardev=c -device tpm-crb,tpmdev=t";
+    for (started, expected) in [
+        (
+            "swtpm socket --tpm2 --tpmstate dir=~/tpm,mode=0600 --ctrl type=unixio,path=/tmp/s &",
+            "V2(state: \"/home/me/tpm\")",
+        ),
+        ("sudo swtpm socket --tpmstate dir=tpm --tpm2 --daemon", "V2(state: \"/x/tpm\")"),
+        ("swtpm socket --tpm2 --tpmstate dir=/tpm --key file=/k --ctrl type=unixio,path=/tmp/s &", "V2"),
+        ("swtpm socket --tpmstate dir=/tpm --ctrl type=unixio,path=/tmp/s &", "V2"),
+    ] {
+        let made = script(&format!("{started}\nqemu-kvm -m 1G {tpm}\n"), "/x/a.sh", home).unwrap();
+        assert!(made.file.contains(&format!("    tpm: {expected},\n")), "{started}: {}", made.file);
+        assert!(made.entries.iter().all(|entry| entry.verdict != Verdict::NeedsYou), "{:?}", made.entries);
+    }
     let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
     assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }

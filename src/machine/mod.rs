@@ -45,7 +45,7 @@ pub use subjects::pin::{Pin, VcpuCpus};
 pub use subjects::reboot::OnReboot;
 pub use subjects::share::{Share, ShareKind, ShareOwner};
 pub use subjects::smbios::{Smbios, SmbiosFields, SmbiosValue};
-pub use subjects::tpm::Tpm;
+pub use subjects::tpm::{Emulated, Tpm};
 pub use subjects::usb::UsbDevice;
 pub use subjects::vsock::Vsock;
 pub use subjects::watchdog::{PanicAction, PanicDevice, Watchdog, WatchdogAction, WatchdogDevice};

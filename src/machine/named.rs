@@ -30,6 +30,8 @@ pub struct Named {
     pub roms: Vec<PathBuf>,
     /// Files with ACPI tables; they are among `files` too.
     pub acpi_tables: Vec<PathBuf>,
+    /// The folder with a TPM's state; it is among `files` too.
+    pub tpm_state: Option<PathBuf>,
     /// The host's SMBIOS tables.
     pub smbios: bool,
     /// Whether the GPUs that render are looked for.

@@ -93,7 +93,7 @@ fn names_and_types() {
         ("display: Vnc, prt: 1", "win11.ron:2:15: unknown field `prt`"),
         ("display: Vnc, disks: [(file: 3)]", "win11.ron:2:30: `disks[0].file` cannot be `3`"),
         ("display: Vnc serial: Console", "win11.ron:2:14: a comma is missing before `serial`"),
-        ("tpm: V2()", "win11.ron:2:8: a comma is missing before `(`"),
+        ("rtc: Utc()", "win11.ron:2:9: a comma is missing before `(`"),
         (
             "networks: [(backend: Bridge)]",
             "win11.ron:2:22: `networks[0].backend`: `Bridge` takes a value in parentheses",

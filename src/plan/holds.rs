@@ -250,7 +250,7 @@ mod tests {
         assert!(ok == Verdict::Yes && remedy.contains("`InhibitDelayMaxSec=90`"), "{remedy}");
         let (ok, remedy) = finding(logind(true, 90), "networks: []").unwrap();
         assert_eq!((ok, remedy.as_str()), (Verdict::Yes, ""));
-        let (ok, remedy) = finding(logind(true, 30), "tpm: V2, shutdown_timeout: 60").unwrap();
+        let (ok, remedy) = finding(logind(true, 30), "tpm: V2(), shutdown_timeout: 60").unwrap();
         assert!(ok == Verdict::No && remedy.contains("`InhibitDelayMaxSec=60`"), "{remedy}");
         assert_eq!(finding(logind(false, 0), "networks: []"), None);
     }

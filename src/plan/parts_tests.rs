@@ -182,6 +182,7 @@ const WORDS: &[(&str, &str)] = &[
     ("shares: [(tag: \"d\", folder: \"/f\")]", "folder"),
     ("shares: [(tag: \"d\", folder: \"/f\", kind: Virtiofs)]", "Virtiofs"),
     ("tpm: Passthrough(\"/dev/tpm0\")", "Passthrough"),
+    ("tpm: V2(state: \"/d\")", "state"),
     ("vsock: Auto", "vsock"),
     ("watchdog: (device: I6300esb)", "I6300esb"),
     ("boot_menu: 5", "boot_menu"),

@@ -143,6 +143,7 @@ pub fn host(shape: Shape) -> Host {
         network: None,
         tcp: None,
         acpi_tables: BTreeMap::new(),
+        tpm_state: None,
         smbios: None,
         refuses_io_uring: false,
         kvmfr: None,

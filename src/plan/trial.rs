@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_a_helper_serves_is_left_out_with_what_needs_it() {
-        assert!(!words("tpm: V2").contains("tpm"));
+        assert!(!words("tpm: V2()").contains("tpm"));
     }
 
     #[test]

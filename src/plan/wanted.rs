@@ -66,6 +66,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         network: named.network,
         ports: named.ports,
         acpi_tables: named.acpi_tables,
+        tpm_state: named.tpm_state,
         smbios: named.smbios,
         looking_glass: machine.looking_glass.is_some(),
         desktop,

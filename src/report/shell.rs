@@ -39,6 +39,10 @@ pub fn line(plan: &Plan) -> String {
         lines.push(match item {
             Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
             Keep::Copy { from, to } => format!("cp -n {} {}", path(from), path(to)),
+            Keep::TpmState { from, to } => {
+                let state = from.join(to.file_name().unwrap_or_default());
+                format!("cp -n {} {}", path(&state), path(to))
+            }
             Keep::Image { path: image, format, size } => {
                 let (image, name, bytes) = (path(image), format.name(), size.as_bytes());
                 format!("{{ [ -e {image} ] || qemu-img create -f {name} {image} {bytes}; }}")

@@ -210,7 +210,7 @@ fn firmware(plan: &mut Plan, folder: &Path) {
     }
     let copies = plan.keep.iter().filter_map(|keep| match keep {
         Keep::Copy { to, .. } => Some(to.clone()),
-        Keep::Folder(_) | Keep::Image { .. } => None,
+        Keep::Folder(_) | Keep::TpmState { .. } | Keep::Image { .. } => None,
     });
     let stores: Vec<PathBuf> = copies.collect();
     for descriptor in &mut plan.descriptors {

@@ -8,7 +8,7 @@ use vfio_run::host::pci::{Image, Rom};
 use vfio_run::host::usb::Plugged;
 use vfio_run::host::{
     AcpiTable, Attribute, FileFact, FileKind, Host, Interface, InterfaceKind, Irq, Network, Passt, RenderNode, Route,
-    SessionBus, TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
+    SessionBus, TpmState, TunFlags, Tuning, UserNetwork, Virtiofsd, WantedTuning,
 };
 use vfio_run::machine::{self, Audio, Machine, Source};
 use vfio_run::plan::{self, Plan};
@@ -276,6 +276,7 @@ impl Inputs {
         let tables = wanted.acpi_tables.into_iter();
         host.acpi_tables = tables.map(|path| (path.clone(), readable(&path).then(|| acpi_table(&path)))).collect();
         host.smbios = (wanted.smbios && host.process.uid == 0).then(|| [0, 1, 2, 3, 4, 11, 17].into());
+        host.tpm_state = wanted.tpm_state.map(|_| TpmState::Usable);
         host.usb = wanted.desk.as_ref().map(|_| plugged());
         host.input = wanted.desk.as_deref().map(events);
         for program in wanted.programs.iter().filter(|program| ["dnsmasq", "nft"].contains(&program.as_str())) {

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::launcher::wait_for;
 use super::talk::{Qmp, Serial};
-use super::world::{World, each};
+use super::world::{World, each, each_as_root};
 
 #[test]
 fn a_tpm_comes_with_swtpm_and_goes_with_it() {
@@ -35,6 +35,82 @@ fn a_tpm_comes_with_swtpm_and_goes_with_it() {
         launcher.ended().with(0);
         kept();
     });
+}
+
+/// Pieces of a TPM's state that look random, such as the seeds of its keys.
+fn random_pieces(state: &[u8]) -> std::collections::BTreeSet<&[u8]> {
+    let looks_random = |piece: &&[u8]| piece.iter().collect::<std::collections::BTreeSet<_>>().len() > 24;
+    state.windows(32).filter(looks_random).collect()
+}
+
+fn takes_over_the_state_of_a_tpm(world: &World) {
+    const STATE: &str = "tpm2-00.permall";
+    let (kept, before) = (world.state_dir().join("tpm"), world.path("libvirt"));
+    let other = |name: &str, state: &Path| {
+        let text = format!(
+            "(name: \"other\", guest: Other, memory: (size: \"64 MiB\"), accelerator: Tcg, tpm: V2(state: \"{}\"))",
+            state.display()
+        );
+        world.done(&["check", world.file(name, text).to_str().unwrap()])
+    };
+    let launcher = world.run(&world.machine("tpm: V2"));
+    let mut guest = Serial::of(world);
+    guest.says("HELLO");
+    let said = other("in-use.ron", &kept).with(3).out;
+    assert!(said.contains("a swtpm that runs uses the state in it"), "{said}");
+    guest.type_in("q");
+    launcher.ended().with(0);
+    // As libvirt leaves it, with an owner of its own.
+    std::fs::rename(&kept, &before).unwrap();
+    let original = std::fs::read(before.join(STATE)).unwrap();
+    let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+    if world.is_root() {
+        for path in [&before, &before.join(STATE)] {
+            std::os::unix::fs::chown(path, Some(61_000), Some(61_000)).unwrap();
+        }
+    }
+    let machine = world.machine(&format!("tpm: V2(state: \"{}\")", before.display()));
+    let launcher = world.run(&machine);
+    let mut guest = Serial::of(world);
+    guest.says("HELLO").type_in("q");
+    let ended = launcher.ended().with(0);
+    assert!(ended.err.contains("copied once from the TPM's state in"), "{ended:?}");
+    let copy = std::fs::read(kept.join(STATE)).unwrap();
+    assert!(!random_pieces(&original).is_disjoint(&random_pieces(&copy)), "the guest has the TPM that it had");
+    assert_eq!(owner(&kept.join(STATE)), owner(&kept));
+    assert_eq!(std::fs::read(before.join(STATE)).unwrap(), original);
+    if world.is_root() {
+        assert_eq!(owner(&before.join(STATE)), 61_000);
+    }
+    // From now on it is the machine's own, whatever becomes of the folder.
+    std::fs::remove_dir_all(&before).unwrap();
+    let launcher = world.run(&machine);
+    let mut guest = Serial::of(world);
+    guest.says("HELLO").type_in("q");
+    let ended = launcher.ended().with(0);
+    assert!(!ended.err.contains("copied once"), "{ended:?}");
+    let missing = other("missing.ron", &before).with(3).out;
+    assert!(missing.contains("cannot be copied: it does not exist"), "{missing}");
+    // Another machine's TPM is another one.
+    std::fs::remove_dir_all(&kept).unwrap();
+    let launcher = world.run(&world.machine("tpm: V2"));
+    let mut guest = Serial::of(world);
+    guest.says("HELLO").type_in("q");
+    launcher.ended().with(0);
+    let fresh = std::fs::read(kept.join(STATE)).unwrap();
+    let shared: Vec<_> = random_pieces(&original).intersection(&random_pieces(&copy)).copied().collect();
+    assert!(shared.iter().any(|piece| !random_pieces(&fresh).contains(piece)), "what they share is no constant");
+}
+
+#[test]
+fn the_state_of_a_tpm_is_taken_over_once() {
+    each(takes_over_the_state_of_a_tpm);
+}
+
+#[test]
+#[ignore = "runs QEMU as an account of its own, so it needs root: scripts/test runs it"]
+fn the_state_of_a_tpm_of_another_account_is_taken_over() {
+    each_as_root(takes_over_the_state_of_a_tpm);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 pub(super) mod firmware;
 pub(super) mod images;
 pub(super) mod qcow2;
-pub(super) mod unit_file;
+mod unit_file;
 pub(super) mod variables;
 pub(super) mod writable;
 

@@ -29,14 +29,22 @@ pub struct InstalledUnit {
 const FOLDERS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 
-pub(in crate::host) fn find(root: &Root, wanted: &WantedUnit) -> Option<InstalledUnit> {
-    FOLDERS.iter().find_map(|folder| {
-        let path = PathBuf::from(folder).join(&wanted.name);
-        let text = root.text_up_to(&path, 64 << 10)?;
-        let mut commands = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
-        let is_ours = commands.any(|command| command.trim_end().ends_with(&wanted.ending));
-        Some(InstalledUnit { path, is_ours })
-    })
+impl InstalledUnit {
+    /// The host's.
+    pub fn find(root: &Root, wanted: &WantedUnit) -> Option<Self> {
+        Self::find_in(root, &FOLDERS.map(PathBuf::from), wanted)
+    }
+
+    /// The first one in these folders.
+    pub fn find_in(root: &Root, folders: &[PathBuf], wanted: &WantedUnit) -> Option<Self> {
+        folders.iter().find_map(|folder| {
+            let path = folder.join(&wanted.name);
+            let text = root.text_up_to(&path, 64 << 10)?;
+            let mut commands = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+            let is_ours = commands.any(|command| command.trim_end().ends_with(&wanted.ending));
+            Some(Self { path, is_ours })
+        })
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +56,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         let wanted = WantedUnit { name: "vfio-run-a.service".to_owned(), ending: " run /srv/a.ron".to_owned() };
-        assert_eq!(find(&root, &wanted), None);
+        assert_eq!(InstalledUnit::find(&root, &wanted), None);
         std::fs::create_dir_all(folder.path().join("etc/systemd/system")).unwrap();
         for (text, is_ours) in [
             ("[Service]\nExecStart=/usr/bin/vfio-run run /srv/a.ron\n", true),
@@ -57,7 +65,7 @@ mod tests {
         ] {
             std::fs::write(folder.path().join("etc/systemd/system/vfio-run-a.service"), text).unwrap();
             let path = PathBuf::from("/etc/systemd/system/vfio-run-a.service");
-            assert_eq!(find(&root, &wanted), Some(InstalledUnit { path, is_ours }));
+            assert_eq!(InstalledUnit::find(&root, &wanted), Some(InstalledUnit { path, is_ours }));
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::import::domain::{event_device, looking_glass, shared_folder, sound_server, toggle};
 use crate::machine::{
-    AppleSmc, Audio, Pages, PciDevice, Property, Rendering, ShareKind, Sound, SoundCard, Tpm, UsbDevice, Video, Vsock,
-    Watchdog, WatchdogDevice,
+    AppleSmc, Audio, Emulated, Pages, PciDevice, Property, Rendering, ShareKind, Sound, SoundCard, Tpm, UsbDevice,
+    Video, Vsock, Watchdog, WatchdogDevice,
 };
 use crate::units::{PciAddress, Size, UsbIds};
 
@@ -137,7 +137,7 @@ fn tpm(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became>
     let backend = state.named.get(id)?;
     cx.machine.tpm = match backend.driver()? {
         "passthrough" => Tpm::Passthrough(backend.get("path").unwrap_or("/dev/tpm0").into()),
-        _ => Tpm::V2,
+        _ => Tpm::V2(Emulated::default()),
     };
     state.used.extend([Some(id), backend.get("chardev")].into_iter().flatten().map(str::to_owned).collect::<Vec<_>>());
     Became::taken()

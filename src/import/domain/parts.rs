@@ -7,7 +7,7 @@ use crate::import::context::Context;
 use crate::import::domain::memory;
 use crate::import::xml::{Node, child, children};
 use crate::machine::{
-    LookingGlass, SecondSerial, Serial, Share, ShareKind, ShareOwner, Tpm, Vsock, Watchdog, WatchdogAction,
+    Emulated, LookingGlass, SecondSerial, Serial, Share, ShareKind, ShareOwner, Tpm, Vsock, Watchdog, WatchdogAction,
     WatchdogDevice,
 };
 use crate::units::Size;
@@ -55,36 +55,54 @@ fn tpm(cx: &mut Context, devices: Node) {
             cx.take(backend, &[ALL]);
         }
         Some("emulator") => {
-            cx.machine.tpm = Tpm::V2;
             cx.take(backend, &["type"]);
+            let state = state(cx, backend);
+            cx.machine.tpm = Tpm::V2(Emulated { state });
             if backend.attribute("version") == Some("1.2") {
                 cx.improved(backend, &["version"], "TPM 2.0 in place of 1.2, whose state is of no use to it");
             }
             cx.take(backend, &["version"]);
             cx.left(backend, &["persistent_state", "debug"], "the state is kept");
-            if let Some(encryption) = child(backend, "encryption") {
-                let words = "the state is encrypted by a secret of libvirt's, so the machine gets a new TPM: have BitLocker's recovery key \
-                             at hand, or switch BitLocker off before";
-                cx.needs(encryption, &[ALL], words);
-            } else {
-                state(cx);
-            }
             cx.done(backend, &[ALL], "swtpm chooses its banks and profile");
         }
         _ => {}
     }
 }
 
-/// What to do about the state of the TPM so far.
-fn state(cx: &mut Context) {
-    let Some(uuid) = cx.machine.uuid else { return };
-    let name = &cx.machine.name;
-    let words = format!(
-        "To keep the TPM's state (BitLocker, PIN), copy it before the first start: `mkdir -p /var/lib/vfio-run/{name} && cp -a \
-         /var/lib/libvirt/swtpm/{uuid}/tpm2 /var/lib/vfio-run/{name}/tpm`"
-    );
-    cx.comment("tpm", words.clone());
-    cx.account.remark(Verdict::TakenOver, &words);
+/// The folder of the TPM's state so far, if a copy of it is of use.
+fn state(cx: &mut Context, backend: Node) -> Option<PathBuf> {
+    const LOST: &str =
+        "so the machine gets a new TPM: have BitLocker's recovery key at hand, or switch BitLocker off before";
+    if let Some(encryption) = child(backend, "encryption") {
+        cx.needs(encryption, &[ALL], &format!("the state is encrypted by a secret of libvirt's, {LOST}"));
+        return None;
+    }
+    let source = child(backend, "source");
+    if let Some(file) = source.filter(|source| source.attribute("type") == Some("file")) {
+        cx.needs(
+            file,
+            &[ALL],
+            &format!("swtpm keeps this state in a single file, which vfio-run does not copy, {LOST}"),
+        );
+        return None;
+    }
+    if backend.attribute("version") == Some("1.2") {
+        return None;
+    }
+    // Where libvirt keeps it unless the domain says otherwise (`qemuTPMEmulatorStorageBuildPath()`).
+    let usual = |uuid| format!("/var/lib/libvirt/swtpm/{uuid}/tpm2");
+    let folder = match source.map(|source| source.attribute("path")) {
+        Some(path) => path.filter(|path| path.starts_with('/')).map(str::to_owned),
+        None => cx.machine.uuid.map(usual),
+    };
+    let words = "vfio-run copies the TPM's state once (BitLocker, PIN), and leaves libvirt's as it is";
+    folder.as_ref()?;
+    cx.comment("tpm", "The TPM's state so far: vfio-run copies it once, and leaves it as it is.");
+    match source {
+        Some(source) => cx.taken(source, &[ALL], words),
+        None => cx.account.remark(Verdict::TakenOver, words),
+    }
+    folder.map(PathBuf::from)
 }
 
 fn watchdog(cx: &mut Context, devices: Node) {

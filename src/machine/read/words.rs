@@ -12,6 +12,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("display", &["Vnc", "Spice", "Gtk", "Sdl", "DBus"]),
     ("firmware", &["Uefi"]),
     ("smbios", &["Fields"]),
+    ("tpm", &["V2"]),
     ("video", &["VirtioGl"]),
 ];
 /// What is added behind a name.

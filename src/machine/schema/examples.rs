@@ -104,6 +104,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("display.clipboard", "display: Spice(clipboard: false)"),
     ("display.usb_redirection", "display: Spice(usb_redirection: 4)"),
     ("display", "Gtk"),
+    ("tpm.state", "tpm: V2(state: \"/var/lib/libvirt/swtpm/UUID/tpm2\")"),
     ("smbios", "Host"),
     ("smbios.bios.date", "\"04/01/2014\""),
     ("smbios.bios.release", "\"5.17\""),

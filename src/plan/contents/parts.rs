@@ -191,6 +191,13 @@ pub enum Keep {
         /// The machine's own copy.
         to: PathBuf,
     },
+    /// A copy of the TPM's state in the folder `from`, mode 0600, owned by QEMU's account.
+    TpmState {
+        /// The folder in which swtpm has kept it so far.
+        from: PathBuf,
+        /// The machine's own copy.
+        to: PathBuf,
+    },
     /// An empty image, sparse, mode 0600, owned as the folder that it is in. What was made stays, also if the start fails
     /// then: an empty disk is no harm, and a guest may have written to one whose start failed late.
     Image {
@@ -257,6 +264,9 @@ impl fmt::Display for Keep {
         match self {
             Self::Folder(path) => write!(f, "folder {}", path.display()),
             Self::Copy { from, to } => write!(f, "{}, copied once from {}", to.display(), from.display()),
+            Self::TpmState { from, to } => {
+                write!(f, "{}, copied once from the TPM's state in {}", to.display(), from.display())
+            }
             Self::Image { path, format, size } => {
                 write!(f, "{}, an empty {} image of {size}, made once", path.display(), format.name())
             }

@@ -10,3 +10,4 @@ pub(super) mod log;
 pub(super) mod new_image;
 pub(super) mod plan_file;
 pub(super) mod state;
+mod tpm_state;

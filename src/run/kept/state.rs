@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 
 use super::folders::passable_folder;
 use super::new_image;
+use super::tpm_state;
 use crate::plan::{Account, Keep, Paths};
 use crate::trusted;
 
@@ -27,6 +28,11 @@ pub fn keep(paths: &Paths, items: &[Keep], account: Option<&Account>) -> Result<
                     .with_context(|| format!("cannot make the folder {}", path.display()))?;
             }
             Keep::Copy { from, to } => copy_once(from, to)?,
+            Keep::TpmState { from, to } => {
+                if tpm_state::copy_once(from, to, account)? {
+                    tracing::info!("made {item}");
+                }
+            }
             Keep::Image { path, format, size } => {
                 if new_image::make_once(path, *format, *size)
                     .with_context(|| format!("cannot make the image {}", path.display()))?

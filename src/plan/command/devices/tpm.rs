@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::host::FileKind;
+use crate::host::{FileKind, TpmState};
 use crate::machine::{Guest, Tpm};
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::{self, Draft};
@@ -18,7 +18,7 @@ const HELPER_FD: i32 = 3;
 /// The TPM, if the machine has one.
 pub(in crate::plan::command) fn write(draft: &mut Draft) {
     match &draft.machine.tpm {
-        Tpm::V2 => emulated(draft),
+        Tpm::V2(_) => emulated(draft),
         Tpm::Auto if draft.machine.guest == Guest::Windows11 => emulated(draft),
         Tpm::Passthrough(node) => of_host(draft, node),
         Tpm::Auto | Tpm::None => {}
@@ -75,7 +75,7 @@ fn check_node(draft: &mut Draft, node: &Path) {
 }
 
 fn emulated(draft: &mut Draft) {
-    let origin = draft.file_or(draft.machine.tpm == Tpm::V2, "tpm", "Windows 11 wants a TPM 2.0");
+    let origin = draft.file_or(matches!(draft.machine.tpm, Tpm::V2(_)), "tpm", "Windows 11 wants a TPM 2.0");
     let program = draft.host.programs.get(Tpm::PROGRAM).cloned();
     match &program {
         Some(program) => draft.yes("tpm.swtpm", Hard, format!("swtpm is {}", program.display())),
@@ -110,6 +110,11 @@ fn emulated(draft: &mut Draft) {
         "--terminate".to_owned(),
     ];
     draft.keep.push(Keep::Folder(state));
+    if let Some(from) = draft.machine.tpm.state().map(Path::to_owned) {
+        let to = draft.paths.state.join(Tpm::STATE);
+        check_state(draft, &from, &to);
+        draft.keep.push(Keep::TpmState { from, to });
+    }
     draft.helpers.push(Helper {
         name: Tpm::PROGRAM.to_owned(),
         argv: argv.to_vec(),
@@ -125,10 +130,42 @@ fn emulated(draft: &mut Draft) {
     draft.device(Device::new("tpm-crb", "tpm-crb0").with("tpmdev", "tpm0"), origin);
 }
 
+/// Whether the state in the folder `from` can be copied, unless the machine has its own.
+fn check_state(draft: &mut Draft, from: &Path, own: &Path) {
+    const KEY: &str = "tpm.state";
+    const NEW: &str = "write `tpm: V2` for a new TPM (have BitLocker's recovery key at hand)";
+    let shown = from.display();
+    if draft.host.files.get(own).is_some_and(|file| file.kind.is_some()) {
+        let detail = format!("the machine's TPM has a state of its own, so nothing is copied from {shown}");
+        return draft.yes(KEY, Hard, detail);
+    }
+    let Some(state) = draft.host.tpm_state.clone() else {
+        return draft.unknown(KEY, Hard, format!("vfio-run did not look for the TPM's state in {shown}"));
+    };
+    let remedy = match state {
+        TpmState::Usable => {
+            return draft.yes(KEY, Hard, format!("the TPM's state in {shown} is copied for the machine, once"));
+        }
+        TpmState::Missing | TpmState::Empty => {
+            format!("name the folder that has it, such as /var/lib/libvirt/swtpm/UUID/tpm2, or {NEW}")
+        }
+        TpmState::Old | TpmState::Encrypted => NEW.to_owned(),
+        TpmState::InUse => {
+            format!("end the guest whose TPM it is (`virsh list` names libvirt's, `vfio-run status` ours), or {NEW}")
+        }
+        TpmState::Unreadable(_) if draft.host.process.uid != 0 => {
+            format!("have root copy the folder for you, and name the copy, or {NEW}")
+        }
+        TpmState::Unreadable(_) => format!("name a folder with files of one owner, or {NEW}"),
+    };
+    draft.no(KEY, Hard, format!("the TPM's state in {shown} cannot be copied: {state}"), &remedy);
+    draft.about("tpm.state");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::FileFact;
+    use crate::host::{FileFact, tpm_state};
     use crate::plan::Verdict;
     use crate::plan::sample::{Shape, host, plan};
 
@@ -137,11 +174,43 @@ mod tests {
         for (profile, expected) in [(None, None), (Some(true), None), (Some(false), Some(Verdict::Unknown))] {
             let mut host = host(Shape::simple(4, 1));
             host.swtpm_profile = profile;
-            let plan = plan("(guest: Other, memory: (size: \"1 GiB\"), tpm: V2)", &host);
+            let plan = plan("(guest: Other, memory: (size: \"1 GiB\"), tpm: V2())", &host);
             let found = plan.findings.iter().find(|finding| finding.key == "tpm.apparmor");
             assert_eq!(found.map(|finding| finding.ok), expected);
             assert!(found.is_none_or(|finding| finding.remedy.is_some() && !finding.blocks()));
         }
+    }
+
+    #[test]
+    fn a_state_is_copied_if_it_can_be_and_the_machine_has_none() {
+        let all = [
+            (Some(TpmState::Usable), Verdict::Yes, "is copied for the machine, once"),
+            (None, Verdict::Unknown, "did not look"),
+            (Some(TpmState::Missing), Verdict::No, "it does not exist"),
+            (Some(TpmState::Empty), Verdict::No, "has no state of a TPM 2.0"),
+            (Some(TpmState::Old), Verdict::No, "a TPM 1.2"),
+            (Some(TpmState::Encrypted), Verdict::No, "is encrypted"),
+            (Some(TpmState::InUse), Verdict::No, "a swtpm that runs uses"),
+            (Some(TpmState::Unreadable("permission denied".to_owned())), Verdict::No, "permission denied"),
+        ];
+        for (state, expected, words) in all {
+            for own in [false, true] {
+                let mut host = host(Shape::simple(4, 1));
+                host.tpm_state = state.clone();
+                let to = host.process.state_dir.join("test").join(Tpm::STATE);
+                if own {
+                    host.files.insert(to.clone(), FileFact { kind: Some(FileKind::File), ..FileFact::default() });
+                }
+                let plan = plan("(guest: Windows11, memory: (size: \"1 GiB\"), tpm: V2(state: \"/s\"))", &host);
+                let found = plan.findings.iter().find(|finding| finding.key == "tpm.state").unwrap();
+                let (expected, words) = if own { (Verdict::Yes, "a state of its own") } else { (expected, words) };
+                assert!(found.ok == expected && found.detail.contains(words), "{found:?}");
+                assert_eq!(found.remedy.is_some(), expected == Verdict::No, "{found:?}");
+                let kept = [Keep::Folder(to.parent().unwrap().to_owned()), Keep::TpmState { from: "/s".into(), to }];
+                assert!(plan.keep.ends_with(&kept), "{:?}", plan.keep);
+            }
+        }
+        assert!(Tpm::STATE.ends_with(tpm_state::FILE));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn make_before_first_start(root: &Root, plan: &Plan) -> Result<(Contents, Ve
 fn in_memory(root: &Root, plan: &Plan, path: &Path) -> Result<Option<OwnedFd>> {
     let is_it = |item: &&Keep| match item {
         Keep::Copy { to: at, .. } | Keep::Image { path: at, .. } => at == path,
-        Keep::Folder(_) => false,
+        Keep::Folder(_) | Keep::TpmState { .. } => false,
     };
     let Some(item) = plan.keep.iter().find(is_it) else { return Ok(None) };
     let made = || -> Result<OwnedFd> {
@@ -45,7 +45,7 @@ fn in_memory(root: &Root, plan: &Plan, path: &Path) -> Result<Option<OwnedFd>> {
         match item {
             Keep::Copy { from, .. } => drop(std::io::copy(&mut trusted::open_data(&root.path(from))?, &mut file)?),
             Keep::Image { format, size, .. } => new_image::fill(&file, *format, *size)?,
-            Keep::Folder(_) => {}
+            Keep::Folder(_) | Keep::TpmState { .. } => {}
         }
         if let Some(account) = &plan.account {
             fchown(&file, Some(Uid::from_raw(account.uid)), Some(Gid::from_raw(account.gid)))?;

@@ -548,4 +548,7 @@ pub struct UnitArgs {
     /// Write it to /etc/systemd/system (for others than root, to the user's folder) and tell systemd
     #[arg(long)]
     pub install: bool,
+    /// An entry for the desktop's menu in place of the unit, which it starts; `--install` writes it to the user's applications
+    #[arg(long)]
+    pub desktop: bool,
 }

@@ -310,6 +310,31 @@ fn a_unit_is_printed_and_installed() {
 }
 
 #[test]
+fn a_desktop_entry_starts_the_unit_that_is_there() {
+    each(|world| {
+        let machine = world.machine("guest: Other");
+        let machine = machine.to_str().unwrap();
+        let none = world.done(&["unit", "--desktop", machine]).with(1);
+        assert!(none.err.contains("`vfio-run unit --install "), "{none:?}");
+        let unit = world.done(&["unit", machine]).with(0).out;
+        let name = format!("vfio-run-{}", world.name);
+        std::fs::create_dir_all(world.path(".config/systemd/user")).unwrap();
+        world.file(&format!(".config/systemd/user/{name}.service"), unit);
+        let entry = world.done(&["unit", "--desktop", machine]).with(0).out;
+        assert!(entry.contains(&format!("\nName=Start {}\n", world.name)), "{entry}");
+        assert!(entry.contains(&format!("\nExec=systemctl --user start {name}.service\n")), "{entry}");
+        let installed = world.done(&["unit", "--desktop", "--install", "--json", machine]).with(0).json();
+        let file = world.path(&format!(".local/share/applications/{name}.desktop"));
+        assert_eq!(installed["path"], file.to_str().unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), entry.trim());
+        // Where desktop-file-utils is not installed, nobody is asked.
+        if let Ok(said) = Command::new("desktop-file-validate").arg(&file).output() {
+            assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}");
+        }
+    });
+}
+
+#[test]
 fn nothing_runs_and_nothing_was_left() {
     each(|world| {
         assert_eq!(world.done(&["status", "--json"]).with(0).json(), Value::Array(Vec::new()));

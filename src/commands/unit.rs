@@ -1,5 +1,7 @@
 //! `vfio-run unit FILE`.
 
+mod desktop_entry;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +21,9 @@ use crate::units::{Stage, exit};
 pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
     let source = machine::read(&args.file)?;
     let file = std::fs::canonicalize(&args.file)?;
+    if args.desktop {
+        return desktop_entry::desktop_entry(&source.machine.name, &file, folder()?, args.install, output);
+    }
     let program = std::env::current_exe().context("cannot find out the path of this program")?;
     let name = unit_file::name_of(&source.machine.name);
     let limit = source.machine.shutdown_timeout().as_secs() as u32;

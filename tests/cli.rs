@@ -11,6 +11,9 @@ mod new;
 #[path = "real_qemu/talk.rs"]
 #[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
 mod talk;
+#[path = "real_qemu/terminal.rs"]
+#[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
+mod terminal;
 #[path = "real_qemu/world.rs"]
 #[expect(dead_code, reason = "shared with tests/real_qemu.rs")]
 mod world;

@@ -86,6 +86,8 @@ mod stopping;
 mod taken_over;
 #[path = "real_qemu/talk.rs"]
 mod talk;
+#[path = "real_qemu/terminal.rs"]
+mod terminal;
 #[path = "real_qemu/tuning.rs"]
 mod tuning;
 #[path = "real_qemu/view.rs"]

@@ -1,6 +1,7 @@
 //! `vfio-run new`.
 
 mod ask;
+mod remedies;
 mod values;
 
 use std::io::IsTerminal as _;
@@ -18,6 +19,7 @@ use crate::machine::{self, Display, Refused, Source};
 use crate::plan::{Finding, Plan};
 use crate::report;
 use crate::units::{exit, quoted_file};
+use remedies::{of_option, option_of};
 use values::Target;
 
 /// Asks what the machine is to be, looks at the host, and writes its file.
@@ -119,30 +121,6 @@ fn of_the_file(finding: &Finding) -> bool {
     const OF_HOST: [&str; 6] = ["pci.iommu", "pci.interrupts", "pci.driver", "pci.vfio", "pci.rights", "pci.memlock"];
     let of_file = ["disk", "pci.", "memory.", "usb."].iter().any(|start| finding.key.starts_with(start));
     finding.blocks() && of_file && !OF_HOST.contains(&finding.key.as_str())
-}
-
-/// The option that a field of the file, or a finding's name, comes from.
-fn option_of(name: &str) -> Option<&'static str> {
-    const OPTIONS: [(&str, &str); 9] = [
-        ("disk0.folder", "-o"),
-        ("disk0.", "--disk"),
-        ("disk1.", "--iso"),
-        ("disk2.", "--virtio-iso"),
-        ("disks[0]", "--disk"),
-        ("disks[1]", "--iso"),
-        ("disks[2]", "--virtio-iso"),
-        ("pci", "--gpu"),
-        ("name", "--name"),
-    ];
-    OPTIONS.into_iter().find(|(start, _)| name.starts_with(start)).map(|(_, option)| option)
-}
-
-/// The finding without its place in a file that was not written, and without remedies in that file's words.
-fn of_option(finding: &Finding) -> Finding {
-    let option = option_of(&finding.key).map_or_else(String::new, |option| format!("{option}: "));
-    let remedy = finding.remedy.clone().filter(|remedy| !remedy.contains(['`', '[']));
-    let detail = format!("{option}{}", finding.detail);
-    Finding { detail, remedy, origin: None, place: None, ..finding.clone() }
 }
 
 /// What a file cannot have that was not written.

@@ -5,6 +5,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
+use crate::terminal::Terminal;
 use crate::world::{World, each};
 
 /// What is given to the program on standard input.
@@ -17,6 +18,44 @@ fn answered(world: &World, arguments: &[&str], answers: &str) -> Output {
     // A wrong argument ends it before it reads.
     drop(child.stdin.take().unwrap().write_all(answers.as_bytes()));
     child.wait_with_output().unwrap()
+}
+
+/// The program in a terminal of its own, as a login has it: there Ctrl-C is a signal.
+fn in_a_terminal(world: &World, arguments: &[&str]) -> Terminal {
+    Terminal::with(world.wrapped(&["setsid", "--ctty"], arguments))
+}
+
+#[test]
+fn at_a_terminal_questions_are_answered_and_ctrl_c_or_ctrl_d_leave_nothing() {
+    each(|world| {
+        let (host, file) = (captured(), world.path("box.ron"));
+        let asked = || {
+            let mut terminal = in_a_terminal(world, &["new", "--host", &host]);
+            terminal.shows("Guest (windows11, windows10, linux, other) [windows11]: ");
+            terminal.types("linux\n");
+            terminal.shows("Name [linux]: ");
+            terminal.types("box\n");
+            terminal.shows("Card for the guest");
+            terminal
+        };
+        for (keys, code) in [("\u{3}", None), ("\u{4}", Some(1))] {
+            let mut terminal = asked();
+            terminal.types(keys);
+            assert_eq!(terminal.code(), code, "{}", terminal.shown);
+            let written = std::fs::read_dir(world.path("")).unwrap().flatten();
+            let written: Vec<_> = written.filter(|entry| entry.file_name().to_string_lossy().contains("box")).collect();
+            assert!(written.is_empty(), "{written:?}");
+        }
+        let mut terminal = asked();
+        terminal.types("none\n");
+        terminal.shows("ISO of the installation, or none [none]: ");
+        terminal.types("\n");
+        terminal.shows("Disk: the size of a new image");
+        terminal.types("8G\n");
+        assert_eq!(terminal.code(), Some(0), "{}", terminal.shown);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("guest: Linux") && text.contains("create: \"8 GiB\""), "{text}");
+    });
 }
 
 /// The code, and what was said on both ways.

@@ -1,6 +1,6 @@
 //! What the arguments and answers of `vfio-run new` mean.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,13 @@ use crate::import::new::{Card, NewDisk, installation_beside};
 use crate::machine::{Disk, Guest, is_name, name_rule};
 use crate::trusted;
 use crate::units::{PciAddress, PciSlot, Size, quoted};
+
+/// How much of a file is looked at.
+const START: u64 = 512;
+/// What a qcow2 image begins with.
+const QCOW2: &[u8] = b"QFI\xfb";
+/// The smallest disk, as that of a new image.
+const SMALLEST: u64 = 1 << 20;
 
 /// Where the machine file will be.
 #[derive(Debug)]
@@ -149,13 +156,35 @@ pub fn disk(text: &str, name: &str, machine: &Path) -> Result<NewDisk> {
         bail!("{text} is a CD's image; the disk is what the guest is installed on");
     }
     let path = there(text)?;
-    let mut start = [0; 4];
     // What cannot be read is the check's to tell.
-    let read = trusted::open(&path, OpenOptions::new().read(true), 0).and_then(|mut file| file.read_exact(&mut start));
-    if read.is_ok() && (start == *b"\x7fELF" || start.starts_with(b"#!")) {
-        bail!("{text} is a program, and no disk's image");
+    if let Ok(file) = trusted::open(&path, OpenOptions::new().read(true), 0) {
+        holds_a_disk(text, &file)?;
     }
     Ok(NewDisk::There(path))
+}
+
+/// Fails if an existing file is plainly something else than a disk's image.
+fn holds_a_disk(text: &str, file: &File) -> Result<()> {
+    let data = file.metadata()?;
+    let mut start = Vec::new();
+    file.take(START).read_to_end(&mut start)?;
+    if !data.is_file() {
+        return Ok(());
+    }
+    if start.starts_with(b"\x7fELF") || start.starts_with(b"#!") {
+        bail!("{text} is a program, and no disk's image");
+    }
+    let is_text = |byte: &u8| !byte.is_ascii_control() || byte.is_ascii_whitespace();
+    // A character may be cut at the end of what was read.
+    let is_utf8 = std::str::from_utf8(&start).map_or_else(|wrong| wrong.error_len().is_none(), |_| true);
+    if !start.is_empty() && start.iter().all(is_text) && is_utf8 {
+        bail!("{text} is a text, and no disk's image");
+    }
+    // Of a qcow2 image the file's size says nothing.
+    if !start.starts_with(QCOW2) && data.len() < SMALLEST {
+        bail!("{text} has {} bytes, which is too little for a disk", data.len());
+    }
+    Ok(())
 }
 
 /// A file or block device that is there, by its absolute path: the machine file may be in another folder.
@@ -197,6 +226,19 @@ mod tests {
         std::fs::write(&program, b"\x7fELF and more").unwrap();
         let refused = |text: &str| disk(text, "a", &machine).unwrap_err().to_string();
         assert!(refused(program.to_str().unwrap()).ends_with("is a program, and no disk's image"));
+        for (content, words) in [
+            (b"a list\n\tof things, \xc3\xa4\n".as_slice(), "is a text, and no disk's image"),
+            (&[0; 512], "has 512 bytes, which is too little for a disk"),
+            (b"", "has 0 bytes, which is too little for a disk"),
+        ] {
+            std::fs::write(dir.path().join("other"), content).unwrap();
+            let said = refused(dir.path().join("other").to_str().unwrap());
+            assert!(said.ends_with(words), "{said}");
+        }
+        for content in [b"QFI\xfb\0\0\0\x03".to_vec(), vec![0; 1 << 20]] {
+            std::fs::write(dir.path().join("image"), content).unwrap();
+            disk(dir.path().join("image").to_str().unwrap(), "a", &machine).unwrap();
+        }
         assert_eq!(refused("64"), "name the unit of the disk's size: `64G`");
         for text in ["0", "99999999", "1K", "0G"] {
             assert!(refused(text).contains("is neither a size"), "{text}");

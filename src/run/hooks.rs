@@ -104,11 +104,11 @@ impl Hooks {
         };
         if let Some(why) = late {
             end(&child).await;
-            bail!("{shown} {why}:{}", quote());
+            bail!("{shown} {why}{}", quote());
         }
         match child.reap() {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!("{shown} failed ({status}):{}", quote()),
+            Some(status) => bail!("{shown} failed ({status}){}", quote()),
             None => bail!("{shown} ended and its exit status is lost"),
         }
     }

@@ -29,7 +29,7 @@ pub struct Processes {
 
 /// A helper that ended before the guest ran.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} ended before the guest ran ({status}):{words}")]
+#[error("{name} ended before the guest ran ({status}){words}")]
 pub struct EarlyEnd {
     name: String,
     status: ExitStatus,

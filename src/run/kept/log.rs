@@ -82,8 +82,9 @@ impl Log {
         Ok(self.file.try_clone()?)
     }
 
-    /// The last lines of this part, for an error about what wrote them; they end with the log's name, if it stays. Command
-    /// lines of later parts are not among them. Where QEMU names a set of descriptors, they name the file.
+    /// The last lines of this part, for an error about what wrote them: a colon and the lines, or that there are none. They end
+    /// with the log's name, if it stays. Command lines of later parts are not among them. Where QEMU names a set of descriptors,
+    /// they name the file.
     pub fn quote(&self) -> String {
         let mut text = String::new();
         let read = || -> std::io::Result<Vec<u8>> {
@@ -107,6 +108,7 @@ impl Log {
                 text.push_str(&named);
             }
         }
+        text.insert_str(0, if text.is_empty() { ", and it said nothing" } else { ":" });
         if !self.passing {
             text.push_str(&format!("\nthe whole log: {}", self.path.display()));
         }
@@ -194,7 +196,9 @@ mod tests {
     fn a_passing_log_is_quoted_and_nobody_is_sent_to_it() {
         let log = Log::passing(&CommandLine { binary: "/q".into(), options: Vec::new() }).unwrap();
         writeln!(log.output().unwrap(), "no such device").unwrap();
-        assert_eq!(log.quote(), "\n  no such device");
+        assert_eq!(log.quote(), ":\n  no such device");
+        let silent = Log::passing(&CommandLine { binary: "/q".into(), options: Vec::new() }).unwrap();
+        assert_eq!(silent.quote(), ", and it said nothing");
     }
 
     #[test]

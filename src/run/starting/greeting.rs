@@ -36,7 +36,7 @@ pub(in crate::run) async fn wait_for_greeting<const N: usize>(
     // Its last messages are in the log only when it has exited.
     drop(tokio::time::timeout(EXIT_LIMIT, qemu.ended()).await);
     match qemu.reap() {
-        Some(status) => bail!("QEMU did not start ({status}):{}", log.quote()),
-        None => Err(error.context(format!("QEMU did not start:{}", log.quote()))),
+        Some(status) => bail!("QEMU did not start ({status}){}", log.quote()),
+        None => Err(error.context(format!("QEMU did not start{}", log.quote()))),
     }
 }

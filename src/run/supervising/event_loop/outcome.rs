@@ -40,7 +40,7 @@ impl Guest<'_> {
         let name = &self.plan.name;
         let quote = || match log {
             Some(log) => log.quote(),
-            None => format!("\nthe log: {}", self.plan.paths.log.display()),
+            None => format!("; the log: {}", self.plan.paths.log.display()),
         };
         let missed = self.switch.as_ref().and_then(|switch| switch.switch.missed());
         if let Some(missed) = missed {
@@ -55,13 +55,13 @@ impl Guest<'_> {
             }
             Some("guest-panic") => Outcome::Crashed(format!("the guest of {name} crashed")),
             Some("host-error" | "subsystem-reset") => {
-                Outcome::Crashed(format!("QEMU stopped {name} because of an error:{}", quote()))
+                Outcome::Crashed(format!("QEMU stopped {name} because of an error{}", quote()))
             }
             Some("host-signal") => Outcome::Crashed(format!("a signal ended QEMU of {name}")),
             Some(reason) if status.is_none_or(|s| s.success()) => Outcome::ShutDown(reason.to_owned()),
             _ => {
                 let how = status.map_or_else(String::new, |s| format!(" ({s})"));
-                Outcome::Crashed(format!("QEMU of {name} crashed{how}:{}", quote()))
+                Outcome::Crashed(format!("QEMU of {name} crashed{how}{}", quote()))
             }
         }
     }

@@ -61,6 +61,10 @@ fn disks_come_and_go(world: &World, fields: &str, driver: &str) {
     assert_eq!((property("type"), property("serial")), (driver.into(), "abc".into()));
     assert!(has(world, "hot-0") && !is_free(&data));
     assert_eq!(std::fs::metadata(&data).unwrap().uid(), owner);
+    if fields.contains("boot.raw") {
+        let own = world.done(&["attach", &world.name, "./boot.raw"]).with(1);
+        assert!(own.err.contains("boot.raw already: its machine file names "), "{own:?}");
+    }
     let twice = world.done(&["attach", &world.name, &data]).with(1);
     assert!(twice.err.contains(&format!("not attached: the guest has {data} already")), "{twice:?}");
 

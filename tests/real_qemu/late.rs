@@ -114,7 +114,7 @@ fn qemu_takes_descriptors_and_knows_the_properties_of_late_devices() {
         runtime.block_on(async {
             let mut qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
             let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
-            let set = qmp.execute_with_fd("add-fd", json!({}), file.as_fd()).await.unwrap()["fdset-id"].clone();
+            let set = qmp.execute_with_fd("add-fd", json!({}), file.as_fd(), Duration::from_secs(10)).await.unwrap()["fdset-id"].clone();
             let usb = json!({
                 "driver": "usb-host", "id": "usb-0", "bus": "usb0.0", "port": "2",
                 "hostdevice": format!("/dev/fdset/{set}"),

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use super::launcher::wait_for;
-use super::talk::Serial;
+use super::talk::{Qmp, Serial};
 use super::world::{World, each, each_as_root};
 
 /// How large a PNG is, and how many colours it has.
@@ -44,6 +44,12 @@ fn shows_the_screen(world: &World) {
     world.done(&["pause", name]).with(0);
     world.done(&["screenshot", name, "paused.png"]).with(0);
     world.done(&["resume", name]).with(0);
+    // While the guest stood still, QEMU closed nothing.
+    wait_for("QEMU to close the descriptors", || {
+        let sets = Qmp::of(world).ask("query-fdsets");
+        let late = |set: &&serde_json::Value| set["fdset-id"].as_u64() >= Some(1 << 16);
+        (sets.as_array().unwrap().iter().filter(late).count() == 0).then_some(())
+    });
     guest.type_in("q");
     launcher.ended().with(0);
 }

@@ -26,6 +26,9 @@ use crate::units::printable_up_to;
 /// is stuck, for example on storage that does not answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long it may take to write a command whose reply nobody waits for.
+const ORDER_LIMIT: Duration = Duration::from_secs(1);
+
 /// The longest line that is believed unless the caller says otherwise. `query-cpus-fast` of 1024 vCPUs is a quarter.
 pub const LINE_LIMIT: usize = 1024 * 1024;
 
@@ -223,6 +226,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         self.converse_within(name, &arguments, deadline).await
     }
 
+    /// Has QEMU do something after all that it was told before, and does not wait for that; its reply is dropped.
+    pub async fn order(&mut self, name: &str, arguments: Value) -> Result<(), QmpError> {
+        let (line, _) = self.line(name, &arguments)?;
+        match timeout(ORDER_LIMIT, self.wire.send(line)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(QmpError::Deadline { command: name.to_owned(), after: ORDER_LIMIT }),
+        }
+    }
+
     /// The next event: first those that came while a reply was waited for, then what comes. Waits without a timer.
     pub async fn next_event(&mut self) -> Result<Event, QmpError> {
         loop {
@@ -360,15 +372,16 @@ impl Qmp<UnixStream> {
         name: &str,
         arguments: Value,
         fd: BorrowedFd<'_>,
+        deadline: Duration,
     ) -> Result<Value, QmpError> {
         let converse = async {
             let (line, id) = self.line(name, &arguments)?;
             self.wire.send_with(line, fd).await?;
             self.reply(name, id).await
         };
-        match timeout(DEADLINE, converse).await {
+        match timeout(deadline, converse).await {
             Ok(answer) => answer,
-            Err(_) => Err(QmpError::Deadline { command: name.to_owned(), after: DEADLINE }),
+            Err(_) => Err(QmpError::Deadline { command: name.to_owned(), after: deadline }),
         }
     }
 }

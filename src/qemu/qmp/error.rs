@@ -57,3 +57,10 @@ pub enum QmpError {
         limit: usize,
     },
 }
+
+impl QmpError {
+    /// Whether an error is that QEMU did not answer in time: what it was told it has read, and may do yet.
+    pub fn is_late(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Self::Deadline { .. })))
+    }
+}

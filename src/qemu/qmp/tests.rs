@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::time::timeout;
 
-use super::connection::LINE_LIMIT;
+use super::connection::{DEADLINE, LINE_LIMIT};
 use super::{Qmp, QmpError};
 
 const SOON: Duration = Duration::from_millis(50);
@@ -413,7 +413,7 @@ async fn a_descriptor_goes_along_with_its_command() {
         told
     });
     let mut qmp = Qmp::negotiate(UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
-    let answer = qmp.execute_with_fd("add-fd", json!({}), file.as_fd()).await.unwrap();
+    let answer = qmp.execute_with_fd("add-fd", json!({}), file.as_fd(), DEADLINE).await.unwrap();
     assert_eq!(answer["fdset-id"], 4);
     assert_eq!(peer.join().unwrap(), [("qmp_capabilities".to_owned(), 0), ("add-fd".to_owned(), 1)]);
 }

@@ -1,22 +1,47 @@
 //! Disks that somebody gives a running guest, or takes from it.
 
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::access::Access;
+use super::access;
 use super::attach::attached;
 use super::devices::{LateDevices, Slot};
 use super::give_disk;
+use crate::host::Root;
 use crate::machine::UsbDevice;
-use crate::plan::{Late, LateDisk};
+use crate::plan::{Access, Inherited, Late, LateDisk, Plan};
+
+/// The file of the machine's own that this disk's image is, if one of the two would be written.
+fn own_image<'p>(plan: &'p Plan, root: &Root, disk: &LateDisk) -> Option<&'p Path> {
+    let identity = |path: &Path| {
+        let data = std::fs::metadata(root.path(path)).ok()?;
+        // Two nodes of one block device are the same disk.
+        Some(if data.file_type().is_block_device() { (0, data.rdev()) } else { (data.dev(), data.ino()) })
+    };
+    let meant = identity(&disk.file)?;
+    let own = plan.descriptors.iter().filter_map(|descriptor| match &descriptor.what {
+        Inherited::File(opened) => Some(opened),
+        _ => None,
+    });
+    let mut written = own.filter(|opened| opened.access != Access::Read || !disk.read_only);
+    written.find(|opened| identity(&opened.path) == Some(meant)).map(|opened| opened.path.as_path())
+}
 
 impl LateDevices {
     /// Gives the guest a disk until it ends. Says what it is.
-    pub async fn attach_disk(&mut self, access: &mut Access<'_>, disk: &LateDisk) -> Result<String> {
+    pub async fn attach_disk(&mut self, access: &mut access::Access<'_>, disk: &LateDisk) -> Result<String> {
         let shown = disk.file.display().to_string();
         if self.disk_slot(&disk.file).is_ok() {
             bail!("the guest has {shown} already");
+        }
+        if let Some(own) = own_image(access.plan, &self.root, disk) {
+            bail!(
+                "the guest has {shown} already: its machine file names {}; two disks that write one image would destroy what is \
+                 on it",
+                own.display()
+            );
         }
         let has = |id: &str| access.plan.command.options.iter().any(|option| option.has_id(id));
         let guest_port = match (has(LateDisk::SCSI), has(UsbDevice::CONTROLLER)) {
@@ -42,5 +67,44 @@ impl LateDevices {
         let is_meant = |slot: &Slot| matches!(&slot.device.what, Late::Disk(disk) if disk.file == file);
         let at = self.slots.iter().position(is_meant);
         at.with_context(|| format!("{} was not attached to the guest", file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::sample::{self, Shape};
+    use crate::plan::{Descriptor, Opened};
+    use crate::units::DiskFormat;
+
+    #[test]
+    fn a_disk_of_the_machine_is_known_by_every_name_that_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["own.raw", "cd.iso", "other.raw"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(at("own.raw"), at("link.raw")).unwrap();
+        std::fs::hard_link(at("own.raw"), at("second.raw")).unwrap();
+        let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 1)));
+        let opened = |name: &str, access| Inherited::File(Opened { path: at(name), access, direct: false });
+        plan.descriptors = vec![
+            Descriptor { fd: 3, what: Inherited::Qmp },
+            Descriptor { fd: 4, what: opened("own.raw", Access::Write) },
+            Descriptor { fd: 5, what: opened("cd.iso", Access::Read) },
+            Descriptor { fd: 6, what: opened("gone.raw", Access::Write) },
+        ];
+        for (name, read_only, own) in [
+            ("own.raw", false, Some("own.raw")),
+            ("link.raw", false, Some("own.raw")),
+            ("second.raw", true, Some("own.raw")),
+            ("cd.iso", false, Some("cd.iso")),
+            ("cd.iso", true, None),
+            ("other.raw", false, None),
+            ("gone.raw", false, None),
+        ] {
+            let disk = LateDisk { file: at(name), format: DiskFormat::Raw, read_only, serial: None, guest_port: None };
+            assert_eq!(own_image(&plan, &Root::new("/"), &disk), own.map(at).as_deref(), "{name} {read_only}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(super) async fn give(access: &mut Access<'_>, id: &str, disk: &LateDisk) -> 
     let image = Image::open(&disk.file, disk.read_only)?;
     let set = FdSet::add(access.qmp, image.descriptor()).await?;
     let given = plug(access.qmp, id, disk, &image, &set).await;
-    set.remove(access.qmp).await;
+    set.remove(access.qmp, &given).await;
     given
 }
 

@@ -57,10 +57,9 @@ async fn hand_over(access: &mut Access<'_>, root: &Root, id: &str, usb: &LateUsb
     if let Some(port) = usb.guest_port {
         arguments["port"] = port.to_string().into();
     }
-    let added = access.qmp.execute_raw("device_add", arguments).await;
-    set.remove(access.qmp).await;
-    added?;
-    Ok(())
+    let added = access.qmp.execute_raw("device_add", arguments).await.map(drop).map_err(Into::into);
+    set.remove(access.qmp, &added).await;
+    added
 }
 
 /// Takes a device from QEMU; its host drivers come back by themselves.

@@ -117,7 +117,7 @@ async fn node_of(qmp: &mut Qmp, file: &Path) -> Result<String> {
     let set = FdSet::add(qmp, image.descriptor()).await?;
     let node = format!("medium-{}", set.number());
     let added = image.add(qmp, &set, &node, DiskFormat::Raw).await;
-    set.remove(qmp).await;
+    set.remove(qmp, &added).await;
     added.map(|()| node)
 }
 

@@ -127,6 +127,8 @@ async fn run_loop(
         state: state.to_owned(),
         switch,
         late,
+        // Late devices were given before the guest's first instruction.
+        keeps_descriptors: !plan.late.is_empty(),
         interrupts: DeviceInterrupts::new(&plan.device_irqs, &root, Instant::now()),
         journal,
         throttle: Throttle::new(Instant::now()),
@@ -169,7 +171,10 @@ async fn run_loop(
         };
         match wakeup {
             Wakeup::QemuEnded => break,
-            Wakeup::Event(Ok(event)) => guest.on_event(&event),
+            Wakeup::Event(Ok(event)) => {
+                guest.on_event(&event);
+                guest.close_descriptors().await;
+            }
             Wakeup::Event(Err(QmpError::Closed)) => guest.qmp = None,
             Wakeup::Event(Err(error)) => {
                 tracing::warn!("the monitor failed: {error:#}");

@@ -18,14 +18,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(super) async fn write(plan: &Plan, qmp: &mut Qmp, file: BorrowedFd<'_>) -> Result<()> {
     let set = FdSet::add(qmp, file).await?;
     let answer = qmp.execute_raw_within("screendump", json!({ "filename": set.path() }), LIMIT).await;
-    set.remove(qmp).await;
+    let refused = matches!(&answer, Err(QmpError::Refused { .. }));
+    let answer = answer.map(drop).context("QEMU made no picture");
+    set.remove(qmp, &answer).await;
     // `extra_args` may have brought one.
-    if matches!(&answer, Err(QmpError::Refused { .. })) && !plan.has_screen() {
+    if refused && !plan.has_screen() {
         let card = match plan.leases.is_empty() {
             true => "",
             false => "the picture of a graphics card in `pci` is on its own outputs alone; ",
         };
         bail!("{} has no emulated screen: {card}`display: Spice` in its file gives it one", plan.name);
     }
-    answer.map(drop).context("QEMU made no picture")
+    answer
 }

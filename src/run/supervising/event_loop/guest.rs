@@ -34,6 +34,8 @@ pub(super) struct Guest<'a> {
     pub switch: Option<SwitchClock>,
     /// Devices that come and go.
     pub late: LateDevices,
+    /// Whether QEMU may have kept descriptors that it was to close while the guest stood still.
+    pub keeps_descriptors: bool,
     /// Interrupts of the guest's devices.
     pub interrupts: DeviceInterrupts<'a>,
     pub journal: &'a mut Journal,

@@ -9,8 +9,8 @@ use crate::journal::Record;
 use crate::machine::{HostDevice, Sign};
 use crate::qemu::QmpError;
 use crate::run::cables;
-use crate::run::late::Access;
 use crate::run::late::medium::{self, Medium};
+use crate::run::late::{Access, FdSet};
 use crate::run::supervising::control::{self, Reply, Request};
 use crate::run::supervising::screen;
 use crate::units::machine_state;
@@ -19,6 +19,7 @@ impl Guest<'_> {
     pub(super) async fn answer_client(&mut self, mut stream: tokio::net::UnixStream) {
         let Some((request, file)) = control::read(&mut stream).await else { return };
         let (mut device, mut done, mut refused) = (None, false, None);
+        self.keeps_descriptors |= self.state != machine_state::RUNNING;
         match request {
             Request::Status => {}
             // A second `stop` may come from somebody else, so it does not count as a second request.
@@ -46,6 +47,18 @@ impl Guest<'_> {
         let state = if stopping { machine_state::STOPPING } else { &self.state };
         let (state, launcher) = (state.to_owned(), std::process::id() as i32);
         control::answer(stream, &Reply { state, launcher, qemu: self.qemu.pid(), device, done, refused }).await;
+    }
+
+    /// Has QEMU close what it has kept, once the guest goes on.
+    pub(super) async fn close_descriptors(&mut self) {
+        if !self.keeps_descriptors || self.state != machine_state::RUNNING {
+            return;
+        }
+        self.keeps_descriptors = false;
+        let Some(qmp) = &mut self.qmp else { return };
+        if let Err(error) = FdSet::remove_left(qmp).await {
+            tracing::debug!("QEMU keeps descriptors that it does not need: {error:#}");
+        }
     }
 
     async fn picture(&mut self, file: Option<OwnedFd>) -> Result<()> {
@@ -84,8 +97,7 @@ impl Guest<'_> {
 
 /// Why something was not done. What QEMU did not answer in time it has read, and may do yet.
 fn told(error: &anyhow::Error) -> String {
-    let late = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(QmpError::Deadline { .. })));
-    format!("{error:#}{}", if late { "; it may still be done when QEMU answers again" } else { "" })
+    format!("{error:#}{}", if QmpError::is_late(error) { "; it may still be done when QEMU answers again" } else { "" })
 }
 
 #[cfg(test)]

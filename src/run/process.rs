@@ -153,8 +153,14 @@ pub(in crate::run) fn is_ending(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.first_ended || stat.first_exits)
 }
 
+/// Whether a process was stopped by a signal (SIGSTOP, Ctrl-Z), or by a debugger.
+pub fn is_stopped(pid: i32) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.stopped)
+}
+
 /// What the kernel says of a process (proc_pid_stat(5)).
 struct Stat {
+    stopped: bool,
     /// Its first thread has ended.
     first_ended: bool,
     /// Its first thread has begun to end (`PF_EXITING`, include/linux/sched.h).
@@ -171,6 +177,7 @@ impl Stat {
         let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
+            stopped: matches!(*fields.first()?, "T" | "t"),
             first_ended: matches!(*fields.first()?, "Z" | "X"),
             first_exits: number(9)? & PF_EXITING != 0,
             threads: number(20)?,

@@ -14,6 +14,8 @@ pub const STOPPING: &str = "stopping";
 pub const SHUTDOWN: &str = "shutdown";
 /// The guest has ended, and its launcher restores the host.
 pub const ENDING: &str = "ending";
+/// A launcher has the machine, and does not answer.
+pub const SILENT: &str = "silent";
 /// A rehearsal hands devices over and takes them back.
 pub const REHEARSING: &str = "rehearsing";
 /// The guest runs, and its launcher is gone.
@@ -26,7 +28,7 @@ pub const UNREADABLE: &str = "unreadable";
 pub const FAILED: &str = "failed";
 
 /// All of them.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     STARTING,
     RUNNING,
     PAUSED,
@@ -34,6 +36,7 @@ pub const ALL: [&str; 12] = [
     STOPPING,
     SHUTDOWN,
     ENDING,
+    SILENT,
     REHEARSING,
     UNSUPERVISED,
     LEFT_BEHIND,

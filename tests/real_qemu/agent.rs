@@ -55,7 +55,7 @@ fn the_agent_is_asked_and_sets_the_clock_after_a_pause() {
         let shown = world.done(&["agent", name, "addresses"]).with(0).out;
         assert!(shown.contains("eth0       52:54:00:00:00:01  10.0.2.15/24\n"), "{shown}");
         let status = world.done(&["status", name, "--json"]).with(0).json();
-        assert_eq!(status[0]["addresses"], serde_json::json!(["10.0.2.15"]), "{status:#}");
+        assert_eq!(status["addresses"], serde_json::json!(["10.0.2.15"]), "{status:#}");
         let status = world.done(&["status", name]).with(0).out;
         assert!(status.contains("  address  10.0.2.15\n"), "{status}");
         guest.ask("date -s @100000 >/dev/null");

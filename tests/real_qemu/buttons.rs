@@ -37,7 +37,7 @@ fn a_paused_guest_goes_on_and_what_makes_no_sense_is_refused() {
         refused(world, &["resume", name], "runs already");
         assert_eq!(state_after(world, &["pause", name]), "paused");
         assert_eq!(Qmp::of(world).ask("query-status")["status"], "paused");
-        assert_eq!(world.done(&["status", name, "--json"]).with(0).json()[0]["state"], "paused");
+        assert_eq!(world.done(&["status", name, "--json"]).with(0).json()["state"], "paused");
         refused(world, &["pause", name], "is paused already");
         refused(world, &["send-key", name, "a"], "is paused, and reads no keys");
         assert_eq!(state_after(world, &["resume", name]), "running");
@@ -94,7 +94,7 @@ fn a_guest_that_was_asked_to_end_is_neither_paused_nor_reset() {
         guest.type_in("i").says("IGNORING");
         let stop = world.start(world.command(&["stop", name]));
         wait_for("the request", || {
-            (world.done(&["status", name, "--json"]).json()[0]["state"] == "stopping").then_some(())
+            (world.done(&["status", name, "--json"]).json()["state"] == "stopping").then_some(())
         });
         refused(world, &["pause", name], "was asked to end, and would be continued for that");
         refused(world, &["reset", name], "was asked to end, and a guest that restarts would not");
@@ -131,7 +131,7 @@ fn a_reset_starts_qemu_anew_where_the_machine_wants_that() {
             other_qemu(world, qemu);
             Serial::of(world).says("HELLO").type_in("?").says("HERE");
             wait_for("its supervision", || {
-                (world.done(&["status", &world.name, "--json"]).json()[0]["state"] == "running").then_some(())
+                (world.done(&["status", &world.name, "--json"]).json()["state"] == "running").then_some(())
             });
         }
         Serial::of(world).type_in("q");
@@ -162,9 +162,7 @@ fn a_guest_that_panicked_is_reset_and_runs() {
         let name = world.name.as_str();
         let (launcher, mut guest) = runs(world, &world.machine("panic_device: (action: Pause)"));
         guest.type_in("p");
-        wait_for("the panic", || {
-            (world.done(&["status", name, "--json"]).json()[0]["state"] == "paused").then_some(())
-        });
+        wait_for("the panic", || (world.done(&["status", name, "--json"]).json()["state"] == "paused").then_some(()));
         assert_eq!(state_after(world, &["reset", name]), "running");
         guest.says("HELLO").type_in("?").says("HERE").type_in("q");
         launcher.ended().with(0);

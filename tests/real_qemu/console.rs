@@ -119,7 +119,7 @@ fn a_reader_that_pauses_holds_up_nothing_and_misses_nothing() {
         drop(command);
         wait_for("its supervision", || {
             let status = world.done(&["status", &world.name, "--json"]).json();
-            (status[0]["state"] == "running").then_some(())
+            (status["state"] == "running").then_some(())
         });
         let mut guest = launcher.stdin.take().unwrap();
         guest.write_all(b"?").unwrap();
@@ -141,7 +141,7 @@ fn ends_all_the_same(world: &World, mut command: Command) {
     let mut launcher = command.spawn().unwrap();
     wait_for("its supervision", || {
         let status = world.done(&["status", &world.name, "--json"]).json();
-        (status[0]["state"] == "running").then_some(())
+        (status["state"] == "running").then_some(())
     });
     // Many messages: each reset has one.
     let mut guest = Serial::of(world);

@@ -113,8 +113,8 @@ fn what_cannot_be_given_back_is_named_and_tried_again() {
         assert!(refused.with(5).err.contains(shown));
         let tried = tried.with(5);
         assert!(tried.err.contains("the host is not as it was") && tried.err.contains(shown), "{tried:?}");
-        assert_eq!(state[0]["state"], "left-behind");
-        assert!(state[0]["changes"][0].as_str().unwrap().contains(shown), "{state}");
+        assert_eq!(state["state"], "left-behind");
+        assert!(state["changes"][0].as_str().unwrap().contains(shown), "{state}");
 
         world.done(&["recover", &world.name]).with(0);
         assert_eq!(owner(&disk), 0);

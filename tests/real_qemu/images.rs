@@ -162,7 +162,7 @@ fn two_machines_on_one_image_are_kept_apart_and_change_nothing_of_it() {
         let launcher = world.run(&second);
         wait_for("the second", || {
             let status = world.done(&["status", "--json", &other]).json();
-            (status[0]["state"] == "running").then_some(())
+            (status["state"] == "running").then_some(())
         });
         world.done(&["stop", "--force", &other]).with(0);
         launcher.ended().with(4);

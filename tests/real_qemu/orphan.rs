@@ -21,9 +21,9 @@ fn orphan(world: &World, fields: &str) -> Serial {
 fn supervised(world: &World, launcher: &Launcher, qemu: i32, guest: &mut Serial) {
     wait_for("its supervision", || {
         let status = world.done(&["status", &world.name, "--json"]).with(0).json();
-        (status[0]["state"] == "running").then(|| {
-            assert_eq!(status[0]["launcher"], launcher.pid());
-            assert_eq!(status[0]["qemu"], qemu);
+        (status["state"] == "running").then(|| {
+            assert_eq!(status["launcher"], launcher.pid());
+            assert_eq!(status["qemu"], qemu);
         })
     });
     guest.type_in("?").says("HERE");
@@ -117,8 +117,8 @@ fn a_paused_orphan_is_adopted_as_what_it_is() {
         let launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
         wait_for("its supervision", || {
             let status = world.done(&["status", &world.name, "--json"]).with(0).json();
-            (status[0]["state"] != "unsupervised" && status[0]["state"] != "starting").then(|| {
-                assert_eq!(status[0]["state"], "paused");
+            (status["state"] != "unsupervised" && status["state"] != "starting").then(|| {
+                assert_eq!(status["state"], "paused");
             })
         });
         // It must be let go to hear the power button.
@@ -152,7 +152,7 @@ fn a_guest_that_let_go_of_its_lock_is_still_there() {
         // As if QEMU had unlocked it.
         std::fs::remove_file(world.run_dir().join("guest.lock")).unwrap();
         let status = world.done(&["status", "--json", &world.name]).with(0).json();
-        assert_eq!(status[0]["state"], "unsupervised");
+        assert_eq!(status["state"], "unsupervised");
         world.done(&["recover", &world.name]).with(1);
         guest.type_in("?").says("HERE");
         let launcher = world.run(&world.path("machine.ron"));

@@ -16,7 +16,7 @@ fn a_command_is_answered_without_events_and_mistakes_are_told() {
         // It causes events before its answer.
         for (command, state) in [("stop", "paused"), ("cont", "running")] {
             assert_eq!(ask(&format!("{{\"execute\": \"{command}\"}}")).with(0).json(), serde_json::json!({}));
-            assert_eq!(world.done(&["status", name, "--json"]).with(0).json()[0]["state"], state);
+            assert_eq!(world.done(&["status", name, "--json"]).with(0).json()["state"], state);
         }
         let property = "{\"execute\": \"qom-get\", \"arguments\": {\"path\": \"/machine\", \"property\": \"type\"}}";
         assert!(ask(property).with(0).json().as_str().unwrap().contains("q35"));

@@ -62,7 +62,7 @@ fn a_signal_stops_it_between_steps_and_a_second_one_is_told_who_rehearses() {
         let launcher = world.start(world.command(&["rehearse", "--hooks", machine.to_str().unwrap()]));
         wait_for("the hook", || notes(world).contains(&"ready".to_owned()).then_some(()));
         let status = world.done(&["status", "--json", &world.name]).with(0).json();
-        assert_eq!(status[0]["state"], "rehearsing");
+        assert_eq!(status["state"], "rehearsing");
         let refused = world.run(&machine).ended().with(1);
         assert!(refused.err.contains("is being rehearsed by process"), "{refused:?}");
         launcher.signal(Signal::SIGTERM);

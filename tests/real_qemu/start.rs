@@ -205,12 +205,12 @@ fn the_users_monitor_is_for_the_user_alone() {
         // One that comes, talks nonsense and goes disturbs nobody.
         drop(qmp);
         let status = world.done(&["status", &world.name, "--json"]).with(0).json();
-        assert_eq!(status[0]["state"], "running");
+        assert_eq!(status["state"], "running");
         let mut qmp = Qmp::of(world);
         qmp.ask("stop");
         wait_for("the pause", || {
             let status = world.done(&["status", &world.name, "--json"]).with(0).json();
-            (status[0]["state"] == "paused").then_some(())
+            (status["state"] == "paused").then_some(())
         });
         // A guest that somebody paused still hears the power button.
         world.done(&["stop", &world.name]).with(0);
@@ -243,7 +243,7 @@ fn what_happens_on_the_guests_cpus_is_shown_and_reported() {
         Serial::of(world).says("HELLO");
         wait_for("the first look", || world.run_dir().join("activity.json").exists().then_some(()));
         let status = world.done(&["status", "--json", &world.name]).with(0).json();
-        let activity = &status[0]["activity"];
+        let activity = &status["activity"];
         let threads = activity["threads"].as_array().unwrap();
         assert!(threads[0]["name"].as_str().unwrap().starts_with("CPU 0/TCG"), "{activity:#}");
         assert!(activity["memory"]["resident"].is_string() && activity["seconds"].is_number(), "{activity:#}");

@@ -1,12 +1,14 @@
 //! How machines are shown and named: what runs first, then what needs attention; by name, by file, and misspelt.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 
-use super::launcher::Launcher;
+use super::launcher::{Launcher, wait_for};
 use super::talk::Serial;
 use super::world::{World, each};
 
@@ -109,13 +111,38 @@ fn what_runs_is_shown_first_then_what_failed_until_somebody_forgets_it() {
 }
 
 #[test]
+fn a_launcher_that_is_stopped_costs_a_second_and_forgets_who_hung_up_meanwhile() {
+    each(|world| {
+        let launcher = runs(world);
+        launcher.signal(Signal::SIGSTOP);
+        let began = Instant::now();
+        let shown = world.done(&["status"]).with(0).out;
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        let remedy = format!("does not answer (stopped?); `kill -CONT {}`", launcher.pid());
+        assert!(shown.contains(" silent ") && shown.replace("\n           ", " ").contains(&remedy), "{shown}");
+        // As a client that was killed while it waited.
+        let mut gone = UnixStream::connect(world.run_dir().join("control.sock")).unwrap();
+        gone.write_all(b"\"stop\"\n").unwrap();
+        drop(gone);
+        launcher.signal(Signal::SIGCONT);
+        // Asked after that one, so it is answered after that one's turn.
+        wait_for("the launcher's answer", || {
+            let json = world.done(&["status", &world.name, "--json"]).with(0).json();
+            (json["state"] != "silent").then(|| assert_eq!(json["state"], "running", "{json:#}"))
+        });
+        world.done(&["stop", &world.name]).with(0);
+        launcher.ended().with(0);
+    });
+}
+
+#[test]
 fn a_machine_is_named_by_its_name_or_its_file_and_a_typo_is_told() {
     each(|world| {
         let name = world.name.as_str();
         let launcher = runs(world);
         for file in ["machine.ron", "./machine.ron", world.path("machine.ron").to_str().unwrap()] {
             let json = world.done(&["status", file, "--json"]).with(0).json();
-            assert_eq!((&json[0]["name"], &json[0]["state"]), (&name.into(), &"running".into()));
+            assert_eq!((&json["name"], &json["state"]), (&name.into(), &"running".into()));
         }
         let typo = world.done(&["pause", &format!("{name}x")]).with(1);
         assert!(typo.err.contains(&format!("does not run; did you mean {name}?")), "{typo:?}");

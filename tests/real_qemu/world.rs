@@ -329,7 +329,7 @@ impl World {
         wait_for("the guest's end", || self.processes().is_empty().then_some(()));
         wait_for("QEMU's end", || {
             let status = self.done(&["status", "--json", &self.name]).with(0).json();
-            (status[0]["state"] == "left-behind").then_some(())
+            (status["state"] == "left-behind").then_some(())
         });
     }
 

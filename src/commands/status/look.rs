@@ -14,7 +14,8 @@ use crate::journal::{Journal, Record, open_changes};
 use crate::plan::{Plan, Reach};
 use crate::qemu::command::OptionValue;
 use crate::report;
-use crate::run::control::{Request, ask};
+use crate::run::control::{Answer, ask_status};
+use crate::run::process::is_stopped;
 use crate::run::{self, LastFailure};
 use crate::units::{CGROUPS, CpuSet, machine_state};
 
@@ -125,15 +126,20 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
     });
     let mut status = Status { qemu, changes, ..Status::new(name, "") };
     if let Some(owner) = run::Lock::owner(&run_dir) {
-        match ask(&run_dir, &Request::Status) {
-            Ok(Some(reply)) => {
+        status.launcher = owner.pid;
+        match ask_status(&run_dir) {
+            Answer::Of(reply) => {
                 status.state = reply.state;
                 status.launcher = Some(reply.launcher);
                 status.qemu = Some(reply.qemu);
             }
-            Ok(None) | Err(_) => {
-                status.state = state_without_answer(&run_dir, &records).to_owned();
-                status.launcher = owner.pid;
+            Answer::NotThere => status.state = state_without_answer(&run_dir, &records).to_owned(),
+            Answer::Silent => {
+                status.state = machine_state::SILENT.to_owned();
+                status.remedy = Some(match owner.pid.filter(|pid| is_stopped(*pid)) {
+                    Some(pid) => format!("its launcher does not answer (stopped?); `kill -CONT {pid}` lets it go on"),
+                    None => "its launcher does not answer: it is busy, so ask again in a moment".to_owned(),
+                });
             }
         }
     } else if run::guest_runs(&run_dir) {

@@ -3,14 +3,16 @@
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWriteExt as _, Interest};
@@ -110,13 +112,16 @@ const MAX_REQUEST: usize = 16 << 10;
 const CLIENT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a launcher may take over its answer.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same for `status`, which asks all at once and shows what it knows without.
+const STATUS_LIMIT: Duration = Duration::from_secs(1);
 
 /// The socket's path in the run directory.
 pub fn path(run: &Path) -> PathBuf {
     run.join("control.sock")
 }
 
-/// Reads a client's request, and the descriptor that came with it; `None` from one that says nothing sensible in time.
+/// Reads a client's request, and the descriptor that came with it; `None` from one that says nothing sensible in time, and from
+/// one that hung up before its turn: whoever was killed, or gave up, does not want it any more.
 pub async fn read(stream: &mut UnixStream) -> Option<(Request, Option<OwnedFd>)> {
     let (mut line, mut file) = (Vec::new(), None);
     let whole = async {
@@ -129,7 +134,18 @@ pub async fn read(stream: &mut UnixStream) -> Option<(Request, Option<OwnedFd>)>
         Some(())
     };
     tokio::time::timeout(CLIENT_LIMIT, whole).await.ok()??;
+    if hung_up(stream) {
+        tracing::debug!("a client hung up before its request's turn");
+        return None;
+    }
     Some((serde_json::from_slice(&line).ok()?, file))
+}
+
+/// Whether the other end is closed, and not only for writing.
+fn hung_up(stream: &UnixStream) -> bool {
+    let mut watched = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let looked = poll(&mut watched, PollTimeout::ZERO);
+    looked.is_ok() && watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }
 
 /// What there is of the line, and with it a descriptor; how much it is.
@@ -155,6 +171,27 @@ pub async fn answer(mut stream: UnixStream, reply: &Reply) {
     }
 }
 
+/// What a launcher said of its guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// This.
+    Of(Reply),
+    /// None listens.
+    NotThere,
+    /// One listens, and said nothing in time.
+    Silent,
+}
+
+/// Asks a launcher how its guest is, and waits no longer than [`STATUS_LIMIT`].
+pub fn ask_status(run: &Path) -> Answer {
+    match talk(run, &Request::Status, None, STATUS_LIMIT) {
+        Ok(Some(reply)) => Answer::Of(reply),
+        Ok(None) => Answer::NotThere,
+        Err(error) if is_late(&error) => Answer::Silent,
+        Err(_) => Answer::NotThere,
+    }
+}
+
 /// Asks a launcher. `None` if none listens: the socket is there only while a launcher attends to its guest, neither
 /// before it runs nor while the host is being restored.
 pub fn ask(run: &Path, request: &Request) -> Result<Option<Reply>> {
@@ -163,14 +200,20 @@ pub fn ask(run: &Path, request: &Request) -> Result<Option<Reply>> {
 
 /// [`ask`], with a descriptor that the launcher gets a duplicate of.
 pub fn ask_with(run: &Path, request: &Request, file: Option<BorrowedFd<'_>>) -> Result<Option<Reply>> {
+    talk(run, request, file, LIMIT).map_err(|error| match is_late(&error) {
+        true => anyhow!("the launcher did not answer within {} s: it is busy, or was stopped", LIMIT.as_secs()),
+        false => error,
+    })
+}
+
+fn talk(run: &Path, request: &Request, file: Option<BorrowedFd<'_>>, limit: Duration) -> Result<Option<Reply>> {
     let path = path(run);
-    let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
+    let mut stream = match connect(&path, limit) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot reach the launcher at {}", path.display())),
     };
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut reply = String::new();
@@ -180,12 +223,24 @@ pub fn ask_with(run: &Path, request: &Request, file: Option<BorrowedFd<'_>>) -> 
         // It has stopped to listen before it came to us.
         Ok(0) => Ok(None),
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(None),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            bail!("the launcher did not answer within {} s: it is busy, or was stopped", LIMIT.as_secs())
-        }
         Ok(_) => serde_json::from_str(&reply).context("the launcher's answer makes no sense"),
         Err(error) => Err(error).context("the launcher did not answer"),
     }
+}
+
+/// Connects to the socket. One that does not accept for long has no room for more clients, and the kernel would have us wait:
+/// as long as we would for what we write.
+fn connect(path: &Path, limit: Duration) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+/// Whether a launcher that listens took too long.
+fn is_late(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
 /// Writes the line; a descriptor goes with its first byte.
@@ -198,4 +253,49 @@ fn send(stream: &mut std::os::unix::net::UnixStream, line: &[u8], file: Option<B
     }
     let sent = sendmsg(&*stream, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?;
     stream.write_all(&line[sent..])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::UnixStream as Client;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_hung_up_is_dropped_before_its_turn() {
+        let client = || {
+            let (mut client, launcher) = Client::pair().unwrap();
+            client.write_all(b"\"stop\"\n").unwrap();
+            launcher.set_nonblocking(true).unwrap();
+            (client, UnixStream::from_std(launcher).unwrap())
+        };
+        let (waits, mut stream) = client();
+        assert_eq!(read(&mut stream).await.map(|(request, _)| request), Some(Request::Stop));
+        drop(waits);
+        // One that has said all and listens on, as `socat` does.
+        let (half, mut stream) = client();
+        half.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(read(&mut stream).await.map(|(request, _)| request), Some(Request::Stop));
+        drop(half);
+        let (killed, mut stream) = client();
+        drop(killed);
+        assert_eq!(read(&mut stream).await.map(|(request, _)| request), None);
+    }
+
+    #[test]
+    fn a_launcher_that_is_silent_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(ask_status(dir.path()), Answer::NotThere);
+        let listener = UnixListener::bind(path(dir.path())).unwrap();
+        let began = std::time::Instant::now();
+        assert_eq!(ask_status(dir.path()), Answer::Silent);
+        // Without room for more clients too, of which each look leaves one.
+        rustix::net::listen(&listener, 0).unwrap();
+        assert_eq!(ask_status(dir.path()), Answer::Silent);
+        assert!(began.elapsed() < 4 * STATUS_LIMIT);
+        drop(listener);
+        assert_eq!(ask_status(dir.path()), Answer::NotThere);
+    }
 }

@@ -95,7 +95,7 @@ pub fn run(releases: &[&str]) -> Result<()> {
 /// interrupts of devices came.
 fn on_its_cpus(status: &str) -> Result<String> {
     let status: serde_json::Value = serde_json::from_str(status)?;
-    let list = |key: &str| status[0]["activity"][key].as_array().cloned().context("the status has no activity");
+    let list = |key: &str| status["activity"][key].as_array().cloned().context("the status has no activity");
     let foreign = list("foreign")?;
     let foreign = foreign.iter().map(|seen| format!("{} {}", seen["name"].as_str().unwrap_or("?"), seen["runs"]));
     let foreign: Vec<String> = foreign.collect();

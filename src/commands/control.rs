@@ -148,7 +148,15 @@ pub fn detach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
 pub fn cd(args: &CdArgs, output: OutputArgs) -> Result<u8> {
     let file = args.image.as_deref().map(disk::medium).transpose()?;
     let done = if file.is_some() { "inserted" } else { "ejected" };
-    change(&args.name, &Request::Medium { drive: args.drive.clone(), file, force: args.force }, done, output)
+    let request = Request::Medium { drive: args.drive.clone(), file: file.clone(), force: args.force };
+    change_told(&args.name, &request, done, output, |device| match &file {
+        // A launcher says `IMAGE in DRIVE` of a CD that is in.
+        Some(file) => {
+            let drive = device.strip_prefix(&format!("{} in ", file.display())).unwrap_or(device);
+            serde_json::json!({ "drive": drive, done: file.display().to_string() })
+        }
+        None => serde_json::json!({ "drive": device, done: true }),
+    })
 }
 
 /// Plugs the cables of a running guest's network cards in, or unplugs them.
@@ -160,11 +168,26 @@ pub fn link(args: &LinkArgs, output: OutputArgs) -> Result<u8> {
 }
 
 fn change(name: &str, request: &Request, done: &str, output: OutputArgs) -> Result<u8> {
+    change_told(name, request, done, output, |device| serde_json::json!({ done: device }))
+}
+
+/// `told`: what the launcher's words about the device are as JSON.
+fn change_told(
+    name: &str,
+    request: &Request,
+    done: &str,
+    output: OutputArgs,
+    told: impl Fn(&str) -> serde_json::Value,
+) -> Result<u8> {
     let reply = asked(name, request, None, "and then takes requests for devices")?;
     match (reply.refused, reply.device) {
         (Some(why), _) => bail!("not {done}: {why}"),
         (None, Some(device)) if output.json => {
-            report::json(&serde_json::json!({ "name": name, "state": reply.state, done: device }))?;
+            let mut value = serde_json::json!({ "name": name, "state": reply.state });
+            if let (Some(value), serde_json::Value::Object(told)) = (value.as_object_mut(), told(&device)) {
+                value.extend(told);
+            }
+            report::json(&value)?;
         }
         (None, Some(device)) => tracing::info!("{done}: {device}"),
         (None, None) => bail!("the launcher of {name} is of another version, and knows no such request"),

@@ -160,14 +160,15 @@ fn cds_come_and_go(world: &World) {
     assert!(missing.err.contains("missing.iso does not exist"), "{missing:?}");
     let put =
         |file: &str, drive: &str| world.done(&["cd", &world.name, file, "--drive", drive, "--json"]).with(0).json();
-    assert_eq!(put("new.iso", "disk0")["inserted"], format!("{new} in disk0"));
+    let given = put("new.iso", "disk0");
+    assert_eq!((&given["drive"], &given["inserted"]), (&"disk0".into(), &new.as_str().into()));
     // The one that the plan put in is let go.
     put("new.iso", "disk1");
     let nodes = Qmp::of(world).ask("query-named-block-nodes");
     let names: Vec<&str> = nodes.as_array().unwrap().iter().filter_map(|node| node["node-name"].as_str()).collect();
     assert!(!names.iter().any(|name| name.starts_with("disk1")) && is_free(&old), "{names:?}");
     let empty = world.done(&["cd", &world.name, "--eject", "--drive", "disk1", "--json"]).with(0).json();
-    assert_eq!(empty["ejected"], "disk1");
+    assert_eq!((&empty["drive"], &empty["ejected"]), (&"disk1".into(), &true.into()));
     assert!(has(world, "disk0") && !has(world, "disk1"));
 
     let qemu = world.pid("qemu");

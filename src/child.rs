@@ -21,7 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::units::CpuSet;
 
 /// What is set up in a child, in order; its number is what a failing child reports.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 13] = [
     "start it",
     "enter its session",
     "enter its cgroup",
@@ -31,7 +31,6 @@ const STEPS: [&str; 14] = [
     "set its groups",
     "set its group",
     "set its user",
-    "forbid it new privileges",
     "tie its end to ours",
     "tie its end to ours (we are gone)",
     "hand over its descriptors",
@@ -45,11 +44,10 @@ const KEYRING: u8 = 5;
 const GROUPS: u8 = 6;
 const GROUP: u8 = 7;
 const USER: u8 = 8;
-const PRIVILEGES: u8 = 9;
-const DEATH_SIGNAL: u8 = 10;
-const ORPHAN: u8 = 11;
-const DESCRIPTORS: u8 = 12;
-const NAMESPACE: u8 = 13;
+const DEATH_SIGNAL: u8 = 9;
+const ORPHAN: u8 = 10;
+const DESCRIPTORS: u8 = 11;
+const NAMESPACE: u8 = 12;
 /// What a child reports that was to do all of them and no more.
 const ALL: u8 = STEPS.len() as u8;
 
@@ -116,7 +114,6 @@ struct Setup {
     affinity: Option<Vec<u64>>,
     limits: Vec<(Resource, u64, u64)>,
     user: Option<(libc::uid_t, libc::gid_t, Vec<libc::gid_t>)>,
-    no_new_privileges: bool,
     user_namespace: bool,
     blocked: Option<libc::sigset_t>,
     death_signal: Option<Signal>,
@@ -236,12 +233,6 @@ impl Command {
     /// [`SpawnError::NAMESPACE`].
     pub fn user_namespace(&mut self) -> &mut Self {
         self.setup.user_namespace = true;
-        self
-    }
-
-    /// Forbids it and its children privileges from set-user-id programs. QEMU's bridge helper is one.
-    pub fn no_new_privileges(&mut self) -> &mut Self {
-        self.setup.no_new_privileges = true;
         self
     }
 
@@ -377,9 +368,6 @@ impl Setup {
         if self.user_namespace {
             // The kernel wants a process of one thread, which a child is.
             nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(at(NAMESPACE))?;
-        }
-        if self.no_new_privileges {
-            nix::sys::prctl::set_no_new_privs().map_err(at(PRIVILEGES))?;
         }
         // After the user, because a change of user clears it (prctl(2), PR_SET_PDEATHSIG).
         if let Some(signal) = self.death_signal {
@@ -526,11 +514,11 @@ mod tests {
     fn what_was_set_holds_in_the_child() {
         let mut cat = Command::new("/bin/cat");
         cat.arg("/proc/self/status").arg("/proc/self/limits");
-        cat.umask(0o027).no_new_privileges().affinity(&"0".parse().unwrap());
+        cat.umask(0o027).affinity(&"0".parse().unwrap());
         cat.rlimit(Resource::RLIMIT_CORE, 0, 0).death_signal(Signal::SIGKILL).session(Session::Own);
         cat.block_signals(&[Signal::SIGTERM, Signal::SIGHUP]);
         let text = output(cat);
-        for line in ["Umask:\t0027\n", "NoNewPrivs:\t1\n", "Cpus_allowed_list:\t0\n", "SigBlk:\t0000000000004001\n"] {
+        for line in ["Umask:\t0027\n", "Cpus_allowed_list:\t0\n", "SigBlk:\t0000000000004001\n"] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
         let core = text.lines().find(|line| line.starts_with("Max core file size")).unwrap();

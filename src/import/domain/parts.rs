@@ -74,7 +74,7 @@ fn state(cx: &mut Context, backend: Node) -> Option<PathBuf> {
     const LOST: &str =
         "so the machine gets a new TPM: have BitLocker's recovery key at hand, or switch BitLocker off before";
     if let Some(encryption) = child(backend, "encryption") {
-        cx.needs(encryption, &[ALL], &format!("the state is encrypted by a secret of libvirt's, {LOST}"));
+        cx.needs(encryption, &[ALL], format!("the state is encrypted by a secret of libvirt's, {LOST}"));
         return None;
     }
     let source = child(backend, "source");
@@ -82,7 +82,7 @@ fn state(cx: &mut Context, backend: Node) -> Option<PathBuf> {
         cx.needs(
             file,
             &[ALL],
-            &format!("swtpm keeps this state in a single file, which vfio-run does not copy, {LOST}"),
+            format!("swtpm keeps this state in a single file, which vfio-run does not copy, {LOST}"),
         );
         return None;
     }

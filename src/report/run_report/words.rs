@@ -196,7 +196,7 @@ pub(super) fn duration(ms: f64) -> String {
         ms if ms < 9.95 => format!("{:.1} ms", ms.max(0.0)),
         ms if ms < 9_999.5 => format!("{ms:.0} ms"),
         ms if ms < 119_950.0 => format!("{:.1} s", ms / 1e3),
-        _ if seconds < 7200 && seconds % 60 == 0 => format!("{} min", seconds / 60),
+        _ if seconds < 7200 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         _ if seconds < 7200 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }

@@ -3,8 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::qemu::command::QemuOption;
 use crate::qemu::{Qmp, QmpError};
@@ -26,13 +27,12 @@ impl FdSet {
     async fn add_within(qmp: &mut Qmp, descriptor: BorrowedFd<'_>, limit: Duration) -> Result<Self> {
         // We choose the number: a set whose number only QEMU knows could not be removed if its answer came too late.
         let sets = qmp.execute_raw_within("query-fdsets", json!({}), limit).await?;
-        let numbers = sets.as_array().into_iter().flatten().filter_map(|set| set["fdset-id"].as_u64());
-        let set = Self(numbers.max().map_or(FIRST, |last| FIRST.max(last + 1)));
+        let set = Self(numbers(&sets).max().map_or(FIRST, |last| FIRST.max(last.saturating_add(1))));
         match qmp.execute_with_fd("add-fd", json!({ "fdset-id": set.0 }), descriptor, limit).await {
             Ok(_) => Ok(set),
             Err(error) => {
                 if matches!(error, QmpError::Deadline { .. }) {
-                    set.remove_later(qmp).await;
+                    tell(set.remove_later(qmp).await);
                 }
                 Err(error.into())
             }
@@ -52,34 +52,48 @@ impl FdSet {
     /// Has QEMU close it: by now it has a duplicate, or will never need one. `done`: how what it was for went. If QEMU did not
     /// answer, it closes it after it has done, or refused, that.
     pub async fn remove<T>(self, qmp: &mut Qmp, done: &Result<T>) {
-        if done.as_ref().is_err_and(QmpError::is_late) {
-            return self.remove_later(qmp).await;
-        }
-        if let Err(error) = qmp.execute_raw("remove-fd", self.arguments()).await {
-            tracing::warn!("QEMU keeps a descriptor that it does not need: {error:#}");
-        }
+        tell(match done.as_ref().is_err_and(QmpError::is_late) {
+            true => self.remove_later(qmp).await,
+            false => qmp.execute_raw("remove-fd", self.arguments()).await.map(drop),
+        });
     }
 
     /// QEMU does what it is told in order, so nobody needs to wait for it.
-    async fn remove_later(self, qmp: &mut Qmp) {
-        if let Err(error) = qmp.order("remove-fd", self.arguments()).await {
-            tracing::warn!("QEMU keeps a descriptor that it does not need: {error:#}");
-        }
+    async fn remove_later(self, qmp: &mut Qmp) -> Result<(), QmpError> {
+        qmp.order("remove-fd", self.arguments()).await
     }
 
     /// Has QEMU close what it was to close while its guest stood still: then it closes none (`monitor_fdset_cleanup()` in QEMU's
     /// `monitor/fds.c`), and does not come back to it.
     pub async fn remove_left(qmp: &mut Qmp) -> Result<()> {
-        let sets = qmp.execute_raw_within("query-fdsets", json!({}), LIMIT).await?;
-        let numbers = sets.as_array().into_iter().flatten().filter_map(|set| set["fdset-id"].as_u64());
-        for set in numbers.filter(|number| *number >= FIRST) {
-            Self(set).remove_later(qmp).await;
-        }
-        Ok(())
+        Self::remove_left_within(qmp, LIMIT).await
+    }
+
+    /// The limit holds for all together: a QEMU that a guest has taken over can name sets without end, and read slowly.
+    async fn remove_left_within(qmp: &mut Qmp, limit: Duration) -> Result<()> {
+        let remove = async {
+            let sets = qmp.execute_raw("query-fdsets", json!({})).await?;
+            for set in numbers(&sets).filter(|number| *number >= FIRST) {
+                Self(set).remove_later(qmp).await?;
+            }
+            Ok(())
+        };
+        timeout(limit, remove).await.with_context(|| format!("QEMU did not take that within {limit:?}"))?
     }
 
     fn arguments(&self) -> Value {
         json!({ "fdset-id": self.0 })
+    }
+}
+
+/// The numbers in an answer to `query-fdsets`.
+fn numbers(sets: &Value) -> impl Iterator<Item = u64> {
+    sets.as_array().into_iter().flatten().filter_map(|set| set["fdset-id"].as_u64())
+}
+
+fn tell(removed: Result<(), QmpError>) {
+    if let Err(error) = removed {
+        tracing::warn!("QEMU keeps a descriptor that it does not need: {error:#}");
     }
 }
 
@@ -91,10 +105,25 @@ mod tests {
 
     use super::*;
 
-    /// A QEMU that answers nothing but what it is asked first, and tells which commands came until nobody is there.
-    fn falls_silent(mut stream: UnixStream, answered: usize) -> Vec<Value> {
+    fn greet(stream: &mut UnixStream) {
         let version = json!({ "qemu": { "major": 7, "minor": 2, "micro": 0 }, "package": "" });
         writeln!(stream, "{}", json!({ "QMP": { "version": version, "capabilities": [] } })).unwrap();
+    }
+
+    /// The launcher's end of a monitor that a QEMU in a thread of its own has.
+    async fn monitor<T: Send + 'static>(
+        qemu: impl FnOnce(UnixStream) -> T + Send + 'static,
+    ) -> (Qmp, std::thread::JoinHandle<T>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let qemu = std::thread::spawn(move || qemu(theirs));
+        ours.set_nonblocking(true).unwrap();
+        let stream = tokio::net::UnixStream::from_std(ours).unwrap();
+        (Qmp::negotiate(stream, Duration::from_secs(20)).await.unwrap(), qemu)
+    }
+
+    /// A QEMU that answers nothing but what it is asked first, and tells which commands came until nobody is there.
+    fn falls_silent(mut stream: UnixStream, answered: usize) -> Vec<Value> {
+        greet(&mut stream);
         let lines = BufReader::new(stream.try_clone().unwrap()).lines();
         let mut commands = Vec::new();
         for line in lines.map_while(Result::ok) {
@@ -111,11 +140,7 @@ mod tests {
 
     /// What QEMU was told that answers so many commands.
     async fn told(answered: usize) -> Vec<(String, Value)> {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let qemu = std::thread::spawn(move || falls_silent(theirs, answered));
-        ours.set_nonblocking(true).unwrap();
-        let stream = tokio::net::UnixStream::from_std(ours).unwrap();
-        let mut qmp = Qmp::negotiate(stream, Duration::from_secs(20)).await.unwrap();
+        let (mut qmp, qemu) = monitor(move |stream| falls_silent(stream, answered)).await;
         let file = std::fs::File::open("/dev/null").unwrap();
         let added = FdSet::add_within(&mut qmp, file.as_fd(), Duration::from_millis(50)).await;
         match added {
@@ -143,5 +168,40 @@ mod tests {
         assert_eq!(told(3).await, commands(&[("screendump", &Value::Null), ("remove-fd", &next)]));
         // Nothing was given to a QEMU that does not even answer this.
         assert_eq!(told(1).await, commands(&[])[..2]);
+    }
+
+    /// A QEMU that names these sets, and reads no further. Its end of the monitor, which stays open.
+    fn reads_no_further(mut stream: UnixStream, sets: &Value) -> UnixStream {
+        greet(&mut stream);
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for answer in [&json!({}), sets] {
+            let command: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            // In one piece: it is long.
+            let line = format!("{}\n", json!({ "return": answer, "id": command["id"] }));
+            stream.write_all(line.as_bytes()).unwrap();
+        }
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_qemu_that_names_many_sets_and_reads_no_further_holds_nobody_up() {
+        let sets: Value = (0..2_000).map(|set| json!({ "fdset-id": FIRST + set, "fds": [] })).collect();
+        let (mut qmp, qemu) = monitor(move |stream| reads_no_further(stream, &sets)).await;
+        let removed = timeout(Duration::from_secs(20), async {
+            FdSet::remove_left_within(&mut qmp, Duration::from_millis(500)).await
+        });
+        assert!(removed.await.expect("it goes on").is_err());
+        drop(qmp);
+        drop(qemu.join().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_set_with_the_largest_number_is_no_reason_to_end() {
+        let sets = json!([{ "fdset-id": u64::MAX, "fds": [] }]);
+        let (mut qmp, qemu) = monitor(move |stream| reads_no_further(stream, &sets)).await;
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let added = FdSet::add_within(&mut qmp, file.as_fd(), Duration::from_millis(50)).await;
+        assert!(added.is_err_and(|error| QmpError::is_late(&error)));
+        drop(qemu.join().unwrap());
     }
 }

@@ -191,6 +191,7 @@ pub(crate) mod fake {
     pub const SOMEBODY: &str = ":1.7";
 
     /// The other end.
+    #[derive(Clone)]
     pub struct Fake {
         server: zbus::Connection,
         held: Arc<Mutex<Vec<(String, OwnedFd)>>>,

@@ -181,10 +181,7 @@ async fn run_loop(
         };
         match wakeup {
             Wakeup::QemuEnded => break,
-            Wakeup::Event(Ok(event)) => {
-                guest.on_event(&event);
-                guest.close_descriptors().await;
-            }
+            Wakeup::Event(Ok(event)) => guest.on_event(&event),
             Wakeup::Event(Err(QmpError::Closed)) => guest.qmp = None,
             Wakeup::Event(Err(error)) => {
                 tracing::warn!("the monitor failed: {error:#}");
@@ -268,8 +265,10 @@ async fn run_loop(
                 }
             }
             Wakeup::News(News::Woke) => {
+                // The guest first: logind may take long over the lock.
+                let goes_on = guest.on_wake_of_host().await;
                 hold_sleep_again(notices, plan).await;
-                if guest.on_wake_of_host().await {
+                if goes_on {
                     clock = guest.set_clock().await;
                 }
             }
@@ -294,6 +293,8 @@ async fn run_loop(
                 }
             }
         }
+        // Whatever let the guest go on.
+        guest.close_descriptors().await;
     }
     if let Some(hooks) = toggled {
         hooks.end().await;

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::control::{self, Request};
+use super::control::{self, Button, Request};
 use super::event_loop::{Ended, Running, supervise};
 use super::lasting::Lasting;
 use crate::host::Root;
@@ -154,13 +155,21 @@ async fn a_guest_that_sleeps_is_woken_before_its_button_is_pressed() {
     assert_ne!(stops.join().unwrap(), "silent");
 }
 
-/// A QEMU that obeys `stop` and `cont`, with the events of each, until it is asked to power off; the commands that it got.
-fn obeys(mut theirs: UnixStream, mut child: std::process::Child) -> std::thread::JoinHandle<Vec<String>> {
+/// A QEMU that obeys `stop` and `cont`, with the events of each, until it is asked to power off; the commands that it got, as
+/// `note` has them. One that is late does what it is told first when it is told more.
+fn obeys(
+    mut theirs: UnixStream,
+    mut child: std::process::Child,
+    late: bool,
+    note: impl Fn(&str) -> String + Send + 'static,
+) -> std::thread::JoinHandle<Vec<String>> {
     std::thread::spawn(move || {
         answer_negotiation(&mut theirs).unwrap();
         let mut commands = Vec::new();
-        for line in BufReader::new(theirs.try_clone().unwrap()).lines() {
-            let command: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines().map(Result::unwrap);
+        let first: Vec<String> = lines.by_ref().take(if late { 2 } else { 0 }).collect();
+        for line in first.into_iter().chain(lines) {
+            let command: serde_json::Value = serde_json::from_str(&line).unwrap();
             let name = command["execute"].as_str().unwrap().to_owned();
             let event = match name.as_str() {
                 "stop" => Some("STOP"),
@@ -171,11 +180,17 @@ fn obeys(mut theirs: UnixStream, mut child: std::process::Child) -> std::thread:
                 let timestamp = serde_json::json!({ "seconds": 1, "microseconds": 2 });
                 writeln!(theirs, "{}", serde_json::json!({ "event": event, "timestamp": timestamp })).unwrap();
             }
-            let agent = serde_json::json!([{ "label": "agent0", "filename": "unix:", "frontend-open": true }]);
-            let answer = if name == "query-chardev" { agent } else { serde_json::json!({}) };
+            let answer = match name.as_str() {
+                "query-chardev" => {
+                    serde_json::json!([{ "label": "agent0", "filename": "unix:", "frontend-open": true }])
+                }
+                "query-fdsets" => serde_json::json!([{ "fdset-id": 7, "fds": [] }, { "fdset-id": 1 << 16, "fds": [] }]),
+                _ => serde_json::json!({}),
+            };
+            // Before the answer, upon which the launcher does the next thing.
+            commands.push(note(&name));
             writeln!(theirs, "{}", serde_json::json!({ "return": answer, "id": command["id"] })).unwrap();
-            commands.push(name);
-            if commands.last().is_some_and(|name| name == "system_powerdown") {
+            if name == "system_powerdown" {
                 break;
             }
         }
@@ -188,7 +203,7 @@ fn obeys(mut theirs: UnixStream, mut child: std::process::Child) -> std::thread:
 }
 
 /// A guest agent at this socket, whose clock is set so often.
-fn agent(socket: &std::path::Path) -> Arc<AtomicUsize> {
+fn agent(socket: &Path) -> Arc<AtomicUsize> {
     let set = Arc::new(AtomicUsize::new(0));
     let (listener, times) = (std::os::unix::net::UnixListener::bind(socket).unwrap(), Arc::clone(&set));
     std::thread::spawn(move || {
@@ -212,78 +227,140 @@ fn agent(socket: &std::path::Path) -> Arc<AtomicUsize> {
     set
 }
 
+/// The state after this request; the launcher is in this thread.
+async fn asked(run: &Path, request: Request) -> String {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let (run, request) = (run.to_owned(), request.clone());
+        match tokio::task::spawn_blocking(move || control::ask(&run, &request)).await.unwrap() {
+            Ok(Some(reply)) => return reply.state,
+            _ => assert!(Instant::now() < deadline, "no answer"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_qemu_kept_while_its_guest_stood_still_is_closed_when_somebody_lets_it_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));
+    plan.paths.run = folder.path().to_owned();
+    let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let qemu = Watched::child(child.id() as i32).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let guest = obeys(theirs, child, false, str::to_owned);
+    let qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
+    let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
+    let running = running(qmp, &plan);
+    let mut signals = Signals::catch().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let (signals, lasting) = (&mut signals, &mut lasting());
+    let supervised = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting);
+    let somebody = async {
+        let run = &plan.paths.run;
+        assert_eq!(asked(run, Request::Press(Button::Pause)).await, "paused");
+        assert_eq!(asked(run, Request::Status).await, "paused");
+        assert_eq!(asked(run, Request::Press(Button::Resume)).await, "running");
+        asked(run, Request::Stop).await;
+    };
+    let (ended, ()) = tokio::join!(supervised, somebody);
+    drop(ended);
+    // Without any event after those of `cont`, which came with its answer.
+    assert_eq!(guest.join().unwrap(), ["stop", "cont", "query-fdsets", "remove-fd", "system_powerdown"]);
+}
+
+/// Who pauses the guest around the host's sleep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paused {
+    BySomebody,
+    ByTheLauncher,
+    /// By the launcher, but QEMU does it when the host wakes.
+    Late,
+}
+
 #[tokio::test]
 async fn a_guest_is_paused_while_the_host_sleeps_unless_somebody_had_paused_it_before() {
-    use crate::run::supervising::control::Button;
-
-    for by_somebody in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));
-        plan.paths.run = folder.path().to_owned();
-        let set = agent(&folder.path().join("qga.sock"));
-        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let qemu = Watched::child(child.id() as i32).unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let guest = obeys(theirs, child);
-        let qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
-        let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
-        let running = running(qmp, &plan);
-        let mut signals = Signals::catch().unwrap();
-        let mut journal = Journal::open(folder.path()).unwrap();
-        let (fake, mut notices) = crate::systemd::logind::fake::bus().await;
-        notices.hold_sleep("it is paused").await.unwrap();
-        let lasting = &mut Lasting { notices: Some(notices), ..lasting() };
-        let signals = &mut signals;
-        let supervised = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting);
-        let run = plan.paths.run.clone();
-        let host = async {
-            // Each waits for the launcher, which is in this thread.
-            let asked = async |request: Request| {
-                let deadline = Instant::now() + LONG;
-                loop {
-                    let (run, request) = (run.clone(), request.clone());
-                    match tokio::task::spawn_blocking(move || control::ask(&run, &request)).await.unwrap() {
-                        Ok(Some(reply)) => return reply.state,
-                        _ => assert!(Instant::now() < deadline, "no answer"),
-                    }
-                }
-            };
-            let becomes = async |held: &[&str], state: &str| {
-                let deadline = Instant::now() + LONG;
-                while (fake.held(), asked(Request::Status).await)
-                    != (held.iter().map(|s| (*s).to_owned()).collect(), state.to_owned())
-                {
-                    assert!(Instant::now() < deadline, "waited in vain for {held:?} and {state}");
-                }
-            };
-            if by_somebody {
-                assert_eq!(asked(Request::Press(Button::Pause)).await, "paused");
-            }
-            let (asleep, after) = if by_somebody { ("paused", "paused") } else { ("host-sleeps", "running") };
-            for round in 1..=2 {
-                fake.says("PrepareForSleep", true).await;
-                becomes(&[], asleep).await;
-                fake.says("PrepareForSleep", false).await;
-                becomes(&["sleep delay"], after).await;
-                let deadline = Instant::now() + LONG;
-                while !by_somebody && set.load(Ordering::Relaxed) < round {
-                    assert!(Instant::now() < deadline, "the clock was not set");
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            }
-            assert!(!by_somebody || set.load(Ordering::Relaxed) == 0);
-            asked(Request::Stop).await;
-        };
-        let (ended, ()) = tokio::join!(supervised, host);
-        drop(ended);
-        let commands = guest.join().unwrap();
-        let expected: &[&str] = match by_somebody {
-            false => &["stop", "cont", "query-chardev", "stop", "cont", "query-chardev", "system_powerdown"],
-            true => &["stop", "cont", "system_powerdown"],
-        };
-        assert_eq!(commands, expected);
+    for paused in [Paused::BySomebody, Paused::ByTheLauncher] {
+        sleeps_and_wakes(paused).await;
     }
+}
+
+#[tokio::test]
+async fn a_guest_that_qemu_pauses_only_when_the_host_wakes_goes_on() {
+    sleeps_and_wakes(Paused::Late).await;
+}
+
+async fn sleeps_and_wakes(paused: Paused) {
+    let by_somebody = paused == Paused::BySomebody;
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = sample::plan("(guest: Linux, memory: (size: \"1 GiB\"))", &sample::host(Shape::simple(4, 2)));
+    plan.paths.run = folder.path().to_owned();
+    let set = agent(&folder.path().join("qga.sock"));
+    let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let qemu = Watched::child(child.id() as i32).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let (fake, mut notices) = crate::systemd::logind::fake::bus().await;
+    notices.hold_sleep("it is paused").await.unwrap();
+    let logind = fake.clone();
+    let guest = obeys(theirs, child, paused == Paused::Late, move |command| match command {
+        "cont" => format!("cont, while held: {:?}", logind.held()),
+        other => other.to_owned(),
+    });
+    let qmp = Qmp::negotiate(tokio::net::UnixStream::from_std(ours).unwrap(), LONG).await.unwrap();
+    let mut processes = Processes { qemu: Some(qemu), ..Processes::default() };
+    let running = running(qmp, &plan);
+    let mut signals = Signals::catch().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let lasting = &mut Lasting { notices: Some(notices), ..lasting() };
+    let signals = &mut signals;
+    let supervised = supervise(&plan, running, "running", &mut processes, signals, &mut journal, lasting);
+    let run = plan.paths.run.clone();
+    let host = async {
+        let becomes = async |held: &[&str], state: &str| {
+            let deadline = Instant::now() + LONG;
+            while (fake.held(), asked(&run, Request::Status).await)
+                != (held.iter().map(|s| (*s).to_owned()).collect(), state.to_owned())
+            {
+                assert!(Instant::now() < deadline, "waited in vain for {held:?} and {state}");
+            }
+        };
+        if by_somebody {
+            assert_eq!(asked(&run, Request::Press(Button::Pause)).await, "paused");
+        }
+        let after = if by_somebody { "paused" } else { "running" };
+        for round in 1..=2 {
+            let asleep = match paused {
+                Paused::BySomebody => "paused",
+                Paused::Late if round == 1 => "running",
+                _ => "host-sleeps",
+            };
+            fake.says("PrepareForSleep", true).await;
+            becomes(&[], asleep).await;
+            fake.says("PrepareForSleep", false).await;
+            becomes(&["sleep delay"], after).await;
+            let deadline = Instant::now() + LONG;
+            while !by_somebody && set.load(Ordering::Relaxed) < round {
+                assert!(Instant::now() < deadline, "the clock was not set");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(!by_somebody || set.load(Ordering::Relaxed) == 0);
+        asked(&run, Request::Stop).await;
+    };
+    let (ended, ()) = tokio::join!(supervised, host);
+    drop(ended);
+    let commands = guest.join().unwrap();
+    // The guest does not wait until its host's next sleep is held up.
+    let goes_on = ["stop", "cont, while held: []", "query-chardev"];
+    // Somebody asked meanwhile, for all that the launcher knows to have QEMU do something.
+    let closes = ["query-fdsets", "remove-fd"];
+    let expected = match paused {
+        Paused::BySomebody => vec!["stop", "cont, while held: [\"sleep delay\"]"],
+        Paused::ByTheLauncher => [&goes_on[..], &closes, &goes_on, &closes].concat(),
+        Paused::Late => [&goes_on[..], &goes_on, &closes].concat(),
+    };
+    assert_eq!(commands, [&expected[..], &["system_powerdown"]].concat());
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Guest<'_> {
     pub(super) async fn press_power_button(&mut self) -> Result<(), QmpError> {
         // When QEMU says that it shuts down, its threads may be gone before anybody has looked.
         self.timeline.look_at_vcpus(self.qemu.pid());
-        if self.state == machine_state::PAUSED {
+        if self.stands_still() {
             self.command(qmp::cont {}).await?;
         } else if self.state == machine_state::SUSPENDED
             && let Err(error) = self.command(qmp::system_wakeup {}).await

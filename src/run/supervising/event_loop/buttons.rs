@@ -52,6 +52,8 @@ impl Guest<'_> {
                  then `vfio-run alive {name}`"
             );
         }
+        // Even if QEMU has yet to pause it for the host's sleep.
+        self.paused_for_sleep = false;
         self.command(qmp::stop {}).await?;
         tracing::info!(event = "pause", "{name} is paused until `vfio-run resume {name}`");
         Ok(())
@@ -60,7 +62,7 @@ impl Guest<'_> {
     async fn resume(&mut self) -> Result<()> {
         let name = &self.plan.name;
         match self.state.as_str() {
-            machine_state::RUNNING => bail!("{name} runs already"),
+            machine_state::RUNNING if !self.paused_for_sleep => bail!("{name} runs already"),
             machine_state::SUSPENDED => self.command(qmp::system_wakeup {}).await?,
             // Paused by somebody, by a disk that failed, by a panic: QEMU says of which it cannot go on.
             _ => self.command(qmp::cont {}).await?,

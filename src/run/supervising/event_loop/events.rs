@@ -29,7 +29,10 @@ impl Guest<'_> {
         match event.name.as_str() {
             "SHUTDOWN" => self.set_state(machine_state::SHUTDOWN),
             "STOP" => self.set_state(machine_state::PAUSED),
-            "RESUME" => self.set_state(machine_state::RUNNING),
+            "RESUME" => {
+                self.paused_for_sleep = false;
+                self.set_state(machine_state::RUNNING);
+            }
             "SUSPEND" => self.set_state(machine_state::SUSPENDED),
             "WAKEUP" => self.set_state(machine_state::RUNNING),
             _ => {}

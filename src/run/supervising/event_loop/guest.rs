@@ -46,7 +46,8 @@ pub(super) struct Guest<'a> {
     pub throttle: Throttle,
     /// Whether the host shuts down, which sends its signals then.
     pub host_ends: bool,
-    /// Whether the launcher has paused the guest for the host's sleep, and nobody has asked since that it stays so.
+    /// Whether the launcher has paused the guest for the host's sleep, or QEMU has yet to do that, and nobody has asked since
+    /// that it stays so or goes on.
     pub paused_for_sleep: bool,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     pub reason: Option<String>,

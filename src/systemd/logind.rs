@@ -1,9 +1,10 @@
 //! logind over D-Bus: inhibitor locks, and the news that the host shuts down or sleeps; beside it systemd's news that it stops the
 //! guest's scope. Sources: org.freedesktop.login1(5), org.freedesktop.systemd1(5).
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
 use futures_core::Stream as _;
 use tokio::time::timeout;
@@ -17,7 +18,9 @@ const PATH: &str = "/org/freedesktop/login1";
 const MANAGER: &str = "org.freedesktop.login1.Manager";
 const SHUTDOWN: &str = "PrepareForShutdown";
 const SLEEP: &str = "PrepareForSleep";
+const SYSTEMD: &str = "org.freedesktop.systemd1";
 const BUS: &str = "org.freedesktop.DBus";
+const OWNER_CHANGED: &str = "NameOwnerChanged";
 
 /// Keeps the host from suspending, until the descriptor and all its copies are closed.
 pub async fn keep_awake(why: &str) -> Result<OwnedFd> {
@@ -62,33 +65,51 @@ pub enum News {
 pub struct Notices {
     bus: Connection,
     messages: MessageStream,
-    /// News whose sender is not known yet, and the question who it is.
-    asked: Option<(News, Asked)>,
+    /// Whom these names belong to, whose news is believed: everybody may send everybody signals, but the bus gives the names to
+    /// root alone (its policies, such as `org.freedesktop.login1.conf`).
+    owners: [(&'static str, Option<String>); 2],
+    /// News that came while something else was waited for.
+    heard: VecDeque<News>,
     /// Holds up the shutdown, as long as logind lets it.
     shutdown: Option<OwnedFd>,
     /// Holds up the host's sleep in the same way.
     sleep: Option<OwnedFd>,
 }
 
-/// Whether root sent something.
-type Asked = Pin<Box<dyn Future<Output = bool>>>;
-
 impl Notices {
-    /// Connects; nothing is asked for yet.
+    /// Connects, and asks who logind and systemd are. No news is asked for yet.
     pub async fn connect() -> Result<Self> {
-        Ok(Self::on(connect().await?))
+        Self::on(connect().await?).await
     }
 
-    fn on(bus: Connection) -> Self {
+    async fn on(bus: Connection) -> Result<Self> {
         // Before a signal is asked for, so none is missed.
         let messages = MessageStream::from(&bus);
-        Self { bus, messages, asked: None, shutdown: None, sleep: None }
+        let owners = [(NAME, None), (SYSTEMD, None)];
+        let mut notices = Self { bus, messages, owners, heard: VecDeque::new(), shutdown: None, sleep: None };
+        for at in 0..notices.owners.len() {
+            let name = notices.owners[at].0;
+            let rule = MatchRule::builder().msg_type(Type::Signal).sender(BUS)?.interface(BUS)?;
+            let rule = rule.member(OWNER_CHANGED)?.arg(0, name)?.build().to_string();
+            notices.ask_bus("AddMatch", &rule).await?;
+            match notices.ask_bus("GetNameOwner", name).await {
+                // Unless the bus has told of a later one.
+                Ok(reply) => {
+                    let owner: String = reply.body().deserialize()?;
+                    notices.owners[at].1.get_or_insert(owner);
+                }
+                // It may have one later.
+                Err(error) => tracing::debug!("nobody has the name {name} on the system bus: {error}"),
+            }
+        }
+        Ok(notices)
     }
 
     /// From now on a shutdown waits for this value's end, and is told.
     pub async fn hold_shutdown(&mut self, why: &str) -> Result<()> {
         self.hear(SHUTDOWN).await?;
-        self.shutdown = Some(inhibit(&self.bus, "shutdown", why, "delay").await?);
+        let bus = self.bus.clone();
+        self.shutdown = Some(self.beside(inhibit(&bus, "shutdown", why, "delay")).await?);
         Ok(())
     }
 
@@ -100,7 +121,8 @@ impl Notices {
 
     /// Holds it up once more, after the host has woken.
     pub async fn hold_sleep_again(&mut self, why: &str) -> Result<()> {
-        self.sleep = Some(inhibit(&self.bus, "sleep", why, "delay").await?);
+        let bus = self.bus.clone();
+        self.sleep = Some(self.beside(inhibit(&bus, "sleep", why, "delay")).await?);
         Ok(())
     }
 
@@ -110,12 +132,29 @@ impl Notices {
     }
 
     /// Has the bus pass this signal of logind's on.
-    async fn hear(&self, signal: &str) -> Result<()> {
+    async fn hear(&mut self, signal: &str) -> Result<()> {
         let rule = MatchRule::builder().msg_type(Type::Signal).sender(NAME)?.path(PATH)?;
         let rule = rule.interface(MANAGER)?.member(signal)?.build().to_string();
-        let ask = self.bus.call_method(Some(BUS), "/org/freedesktop/DBus", Some(BUS), "AddMatch", &rule);
-        timeout(ANSWER_LIMIT, ask).await.map_err(|_| SystemdError::NoAnswer)??;
-        Ok(())
+        self.ask_bus("AddMatch", &rule).await.map(drop)
+    }
+
+    async fn ask_bus(&mut self, member: &str, argument: &str) -> Result<Message> {
+        let bus = self.bus.clone();
+        let ask = bus.call_method(Some(BUS), "/org/freedesktop/DBus", Some(BUS), member, &argument);
+        self.beside(async { Ok(timeout(ANSWER_LIMIT, ask).await.map_err(|_| SystemdError::NoAnswer)??) }).await
+    }
+
+    /// Waits for an answer, and takes what comes meanwhile: zbus keeps 64 messages that nobody takes, and reads no answer behind
+    /// them.
+    async fn beside<T>(&mut self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut answer = pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = answer.as_mut() => return answer,
+                () = self.heed_next() => {}
+            }
+        }
     }
 
     /// The connection's name: systemd asks it to end a scope of which it is the `Controller`, in place of sending signals.
@@ -127,33 +166,37 @@ impl Notices {
     /// Waits for news; for ever if the bus has gone. Can be dropped and called again, and nothing is lost.
     pub async fn next(&mut self) -> News {
         loop {
-            if let Some((news, is_from_root)) = &mut self.asked {
-                let (news, is_from_root) = (*news, is_from_root.as_mut().await);
-                self.asked = None;
-                if is_from_root {
-                    return news;
-                }
+            if let Some(news) = self.heard.pop_front() {
+                return news;
             }
-            let message = poll_fn(|context| Pin::new(&mut self.messages).poll_next(context)).await;
-            match message {
-                Some(Ok(message)) => {
-                    if let Some(news) = meaning(&message) {
-                        self.asked = Some((news, Box::pin(is_from_root(self.bus.clone(), message))));
-                    }
-                }
-                Some(Err(error)) => tracing::debug!("a message of the system bus: {error}"),
-                None => std::future::pending().await,
-            }
+            self.heed_next().await;
         }
     }
-}
 
-/// Whether root sent it: everybody may send everybody signals.
-async fn is_from_root(bus: Connection, message: Message) -> bool {
-    let Some(sender) = message.header().sender().map(ToString::to_string) else { return false };
-    let ask = bus.call_method(Some(BUS), "/org/freedesktop/DBus", Some(BUS), "GetConnectionUnixUser", &sender);
-    let reply = timeout(ANSWER_LIMIT, ask).await;
-    reply.is_ok_and(|reply| reply.is_ok_and(|reply| reply.body().deserialize::<u32>().is_ok_and(|uid| uid == 0)))
+    /// Takes the next message; waits for ever if the bus has gone. Can be dropped, and nothing is lost.
+    async fn heed_next(&mut self) {
+        match poll_fn(|context| Pin::new(&mut self.messages).poll_next(context)).await {
+            Some(Ok(message)) => self.heed(&message),
+            Some(Err(error)) => tracing::debug!("a message of the system bus: {error}"),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn heed(&mut self, message: &Message) {
+        let header = message.header();
+        // The bus itself writes it.
+        let Some(sender) = header.sender() else { return };
+        if *sender == BUS && header.member().is_some_and(|name| *name == OWNER_CHANGED) {
+            let Ok((name, _, new)) = message.body().deserialize::<(String, String, String)>() else { return };
+            if let Some((_, owner)) = self.owners.iter_mut().find(|(of, _)| *of == name) {
+                *owner = Some(new).filter(|new| !new.is_empty());
+            }
+        } else if self.owners.iter().any(|(_, owner)| owner.as_deref() == Some(sender.as_str())) {
+            // What was said twice is one piece of news.
+            let news = meaning(message).filter(|news| self.heard.back() != Some(news));
+            self.heard.extend(news);
+        }
+    }
 }
 
 /// What a message says, whoever sent it.
@@ -184,10 +227,11 @@ pub(crate) mod fake {
 
     use zbus::zvariant;
 
-    use super::{MANAGER, Notices, PATH};
+    use super::{BUS, MANAGER, NAME, Notices, OWNER_CHANGED, PATH};
 
-    /// The names on the bus of logind and of somebody else.
+    /// The names on the bus of logind, of its next process, and of somebody else.
     const LOGIND: &str = ":1.1";
+    pub const RESTARTED: &str = ":1.9";
     pub const SOMEBODY: &str = ":1.7";
 
     /// The other end.
@@ -203,9 +247,11 @@ pub(crate) mod fake {
     impl Daemon {
         fn add_match(&self, _rule: &str) {}
 
-        #[zbus(name = "GetConnectionUnixUser")]
-        fn user(&self, name: &str) -> u32 {
-            if name == LOGIND { 0 } else { 1000 }
+        fn get_name_owner(&self, name: &str) -> zbus::fdo::Result<String> {
+            match name {
+                NAME => Ok(LOGIND.to_owned()),
+                other => Err(zbus::fdo::Error::NameHasNoOwner(other.to_owned())),
+            }
         }
     }
 
@@ -235,7 +281,7 @@ pub(crate) mod fake {
             .build();
         let client = zbus::connection::Builder::unix_stream(ours).p2p().build();
         let (server, client) = tokio::join!(server, client);
-        (Fake { server: server.unwrap(), held }, Notices::on(client.unwrap()))
+        (Fake { server: server.unwrap(), held }, Notices::on(client.unwrap()).await.unwrap())
     }
 
     impl Fake {
@@ -248,6 +294,13 @@ pub(crate) mod fake {
         pub async fn says_as(&self, sender: &str, signal: &str, begins: bool) {
             let message = zbus::Message::signal(PATH, MANAGER, signal).unwrap().sender(sender).unwrap();
             self.server.send(&message.build(&begins).unwrap()).await.unwrap();
+        }
+
+        /// logind was started anew, the bus says.
+        pub async fn restarts(&self) {
+            let message =
+                zbus::Message::signal("/org/freedesktop/DBus", BUS, OWNER_CHANGED).unwrap().sender(BUS).unwrap();
+            self.server.send(&message.build(&(NAME, LOGIND, RESTARTED)).unwrap()).await.unwrap();
         }
 
         /// What is held up now.
@@ -323,5 +376,30 @@ mod tests {
             tokio::task::yield_now().await;
         };
         assert_eq!(news, News::Ends(End::Host));
+    }
+
+    #[tokio::test]
+    async fn somebody_who_sends_without_end_holds_up_no_answer_and_no_news() {
+        let (fake, mut notices) = fake::bus().await;
+        notices.hold_sleep("it is paused").await.unwrap();
+        notices.let_sleep();
+        // More than zbus keeps.
+        for _ in 0..100 {
+            fake.says_as(fake::SOMEBODY, "PrepareForSleep", false).await;
+        }
+        fake.says("PrepareForSleep", true).await;
+        notices.hold_sleep_again("it is paused").await.unwrap();
+        assert_eq!(fake.held(), ["sleep delay"]);
+        assert_eq!(notices.next().await, News::Sleeps);
+    }
+
+    #[tokio::test]
+    async fn a_logind_that_was_started_anew_is_believed_in_place_of_the_one_before() {
+        let (fake, mut notices) = fake::bus().await;
+        notices.hold_sleep("it is paused").await.unwrap();
+        fake.restarts().await;
+        fake.says("PrepareForSleep", false).await;
+        fake.says_as(fake::RESTARTED, "PrepareForSleep", true).await;
+        assert_eq!(notices.next().await, News::Sleeps);
     }
 }

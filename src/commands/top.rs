@@ -7,6 +7,7 @@ mod screen;
 mod watched;
 
 use std::io::IsTerminal as _;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -37,7 +38,10 @@ async fn watch(args: &TopArgs, output: OutputArgs) -> Result<u8> {
     let interval = Duration::from_secs_f64(args.interval);
     let mut signals = Signals::catch()?;
     let mut machines = Machines::of(&args.names);
-    let mut shown = machines.look().await?;
+    let mut shown = tokio::select! {
+        _ = signals.next() => return Ok(exit::OK),
+        looked = machines.look() => looked?,
+    };
     let mut screen = match has_screen(args, output) {
         true => Some(Screen::open()?),
         false => None,
@@ -45,21 +49,27 @@ async fn watch(args: &TopArgs, output: OutputArgs) -> Result<u8> {
     let mut next = Instant::now() + interval;
     let mut first = true;
     loop {
-        if let Some(screen) = &mut screen {
-            screen.draw(&text(&shown, screen.width()), args.interval);
-        }
-        let done = tokio::select! {
-            _ = signals.next() => Done::Leaves,
-            done = happens(screen.as_mut()) => done,
-            () = sleep_until(next) => Done::Nothing,
+        // A QEMU and a launcher that do not answer must not keep the user here.
+        let pause = sleep_until(next);
+        let mut look = pin!(async {
+            pause.await;
+            machines.look().await
+        });
+        shown = loop {
+            if let Some(screen) = &mut screen {
+                screen.draw(&text(&shown, screen.width()), args.interval);
+            }
+            let done = tokio::select! {
+                _ = signals.next() => Done::Leaves,
+                done = happens(screen.as_mut()) => done,
+                looked = look.as_mut() => break looked?,
+            };
+            match done {
+                Done::Leaves => return Ok(exit::OK),
+                // The picture is drawn for the new size.
+                Done::Resized => {}
+            }
         };
-        match done {
-            Done::Leaves => return Ok(exit::OK),
-            // The picture is drawn for the new size.
-            Done::Resized => continue,
-            Done::Nothing => {}
-        }
-        shown = machines.look().await?;
         // A look that took long is no reason for the next to come at once.
         next = (next + interval).max(Instant::now() + interval / 2);
         if screen.is_none() {

@@ -19,8 +19,6 @@ const LEAVES: [u8; 3] = [b'q', b'Q', 0x03];
 /// What the user did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
-    /// Nothing that matters.
-    Nothing,
     /// Has had enough, or is gone.
     Leaves,
     /// Made the window larger or smaller.

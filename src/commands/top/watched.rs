@@ -15,7 +15,7 @@ use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
 use crate::journal::{Journal, Record};
 use crate::report::{DiskRate, InterruptRate, MachineLoad, Top, VcpuLoad};
 use crate::run;
-use crate::run::control::{Request, ask};
+use crate::run::control::{Answer, ask_status};
 use crate::units::{CpuSet, machine_state};
 
 /// Those that were seen at the last look.
@@ -126,8 +126,10 @@ impl Guest {
         load.memory = Some(MemoryUse::counted(root, self.qemu));
         // The launcher is asked only if QEMU was not: it sleeps otherwise.
         let state = now.told.as_ref().and_then(|told| told.state.clone());
-        let from_launcher = || ask(run_dir, &Request::Status).ok().flatten().map(|reply| reply.state);
-        load.state = state.or_else(from_launcher).unwrap_or_else(|| machine_state::RUNNING.to_owned());
+        load.state = match state {
+            Some(state) => state,
+            None => launchers_word(run_dir).await,
+        };
         if self.cpus.is_none() {
             load.unknown.insert("interrupts", "the guest has no CPUs of its own (`cpu.pin`)".to_owned());
         }
@@ -206,6 +208,17 @@ fn add_threads(since: &Since, seconds: f64, load: &mut MachineLoad) {
     load.vcpus.sort_by_key(|vcpu| vcpu.vcpu.parse::<u32>().unwrap_or(u32::MAX));
 }
 
+/// What the launcher says of a guest that runs.
+async fn launchers_word(run_dir: &Path) -> String {
+    let run_dir = run_dir.to_owned();
+    // In a thread: the user may leave meanwhile.
+    match tokio::task::spawn_blocking(move || ask_status(&run_dir)).await {
+        Ok(Answer::Of(reply)) => reply.state,
+        Ok(Answer::Silent) => machine_state::SILENT.to_owned(),
+        Ok(Answer::NotThere) | Err(_) => machine_state::RUNNING.to_owned(),
+    }
+}
+
 /// To three places.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
@@ -213,8 +226,28 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::host::activity::SinceThread;
+    use crate::run::control;
+
+    #[tokio::test]
+    async fn a_launcher_that_is_silent_is_called_so_and_keeps_nobody_waiting() {
+        let run_dir = tempfile::tempdir().unwrap();
+        let _listens = std::os::unix::net::UnixListener::bind(control::path(run_dir.path())).unwrap();
+        let qemu = std::process::id() as i32;
+        let mut guest = Guest { qemu, cpus: None, cards: Vec::new(), monitor: Monitor::default(), counted: None };
+        let root = Root::new("/");
+        let mut look = std::pin::pin!(guest.look(&root, run_dir.path(), MachineLoad::default()));
+        // Who waits for something else beside it gets that at once.
+        tokio::select! {
+            biased;
+            _ = look.as_mut() => panic!("it waited for the launcher"),
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+        assert_eq!(look.await.state, machine_state::SILENT);
+    }
 
     #[test]
     fn the_load_is_that_of_the_vcpus_and_what_else_qemu_does_stands_beside_it() {

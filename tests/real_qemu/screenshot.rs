@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use super::launcher::wait_for;
-use super::talk::{Qmp, Serial};
+use super::talk::Serial;
 use super::world::{World, each, each_as_root};
 
 /// How large a PNG is, and how many colours it has.
@@ -13,6 +13,13 @@ fn looked_at(bytes: &[u8]) -> (u32, u32, usize) {
     let info = reader.next_frame(&mut points).unwrap();
     let colours: std::collections::BTreeSet<&[u8]> = points[..info.buffer_size()].chunks(3).collect();
     (info.width, info.height, colours.len())
+}
+
+/// How many files for a picture QEMU has open.
+fn pictures_that_qemu_has_open(world: &World) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", world.pid("qemu"))).unwrap();
+    let links = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("/memfd:screen")).count()
 }
 
 fn shows_the_screen(world: &World) {
@@ -44,12 +51,8 @@ fn shows_the_screen(world: &World) {
     world.done(&["pause", name]).with(0);
     world.done(&["screenshot", name, "paused.png"]).with(0);
     world.done(&["resume", name]).with(0);
-    // While the guest stood still, QEMU closed nothing.
-    wait_for("QEMU to close the descriptors", || {
-        let sets = Qmp::of(world).ask("query-fdsets");
-        let late = |set: &&serde_json::Value| set["fdset-id"].as_u64() >= Some(1 << 16);
-        (sets.as_array().unwrap().iter().filter(late).count() == 0).then_some(())
-    });
+    // While the guest stood still, QEMU 7.2 closed nothing. Nobody asks it: it closes what it has kept when a monitor's client leaves.
+    wait_for("QEMU to close the descriptors", || (pictures_that_qemu_has_open(world) == 0).then_some(()));
     guest.type_in("q");
     launcher.ended().with(0);
 }

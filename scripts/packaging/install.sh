@@ -23,7 +23,14 @@ if [ -n "$remove" ]; then
         [ ! -e "$journal" ] || { echo "$0: machines run, or left something: see \`vfio-run status\`" >&2; exit 1; }
     done
     (cd "$here" && find bin share -type f) | while read -r file; do rm -f "$to/$file"; done
-    rm -f "$template" "$generator" "$rules"
+    rm -f "$generator" "$rules"
+    # Not one of the administrator's own; and with it machines that were started at boot.
+    if grep -qs "$to/bin/vfio-run run /etc/vfio-run/%i.ron" "$template"; then
+        rm -f "$template"
+        for link in /etc/systemd/system/*.wants/vfio-run@*.service; do
+            [ ! -L "$link" ] || rm -f "$link"
+        done
+    fi
     # Folders that nothing else is in; not those of every system.
     (cd "$here" && find bin share -depth -type d) | while read -r folder; do
         case $folder in

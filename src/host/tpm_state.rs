@@ -104,7 +104,7 @@ fn find(folder: &Path) -> Result<Found, TpmState> {
     };
     let kept = file.metadata().map_err(unreadable)?;
     // In a folder of another user's a second name may be that of a file of somebody else's.
-    if kept.nlink() > 1 || kept.uid() != data.uid() && kept.uid() != 0 {
+    if kept.nlink() > 1 || kept.uid() != data.uid() {
         let words = format!("the file {FILE} in it belongs to user {}, or has a second name", kept.uid());
         return Err(TpmState::Unreadable(words));
     }

@@ -179,7 +179,11 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
 /// What becomes of a command that starts swtpm for a machine whose TPM it emulates; `None` for any other.
 fn swtpm(cx: &mut Context, command: &Command) -> Option<(Verdict, &'static str)> {
     let Tpm::V2(Emulated { state }) = &mut cx.machine.tpm else { return None };
-    let place = command.words.iter().position(|word| word.rsplit('/').next() == Some(Tpm::PROGRAM))?;
+    // A `pkill swtpm` starts none.
+    let starts = |pair: &[String]| {
+        pair[0].rsplit('/').next() == Some(Tpm::PROGRAM) && ["socket", "chardev", "cuse"].contains(&&*pair[1])
+    };
+    let place = command.words.windows(2).position(starts)?;
     let words = &command.words[place..];
     let after = |option: &str| words.iter().position(|word| word == option).and_then(|at| words.get(at + 1));
     let folder = after("--tpmstate").and_then(|value| value.split(',').find_map(|member| member.strip_prefix("dir=")));

@@ -219,6 +219,12 @@ fn scripts_are_as_reviewed() {
         assert!(made.file.contains(&format!("    tpm: {expected},\n")), "{started}: {}", made.file);
         assert!(made.entries.iter().all(|entry| entry.verdict != Verdict::NeedsYou), "{:?}", made.entries);
     }
+    // A command that has to do with swtpm and starts none does not take the state away again.
+    let swtpm = "swtpm socket --tpm2 --tpmstate dir=/tpm --ctrl type=unixio,path=/tmp/s &";
+    let made = script(&format!("{swtpm}\nqemu-kvm -m 1G {tpm}\npkill swtpm\n"), "/x/a.sh", home).unwrap();
+    assert!(made.file.contains("V2(state: \"/tpm\")"), "{}", made.file);
+    let ended = made.entries.iter().find(|entry| format!("{entry:?}").contains("pkill")).unwrap();
+    assert!(!format!("{ended:?}").contains("a new TPM"), "{ended:?}");
     let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
     assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }

@@ -35,7 +35,7 @@ pub(super) fn parts(report: &RunReport) -> Vec<Part<'_>> {
     }
     if !report.back.is_empty() {
         let took = ends(&report.back);
-        let by = report.end.as_ref().filter(|end| end.recovered.is_some()).map_or("", |_| " by `vfio-run recover`");
+        let by = report.end.as_ref().filter(|end| end.recovered.is_some()).map_or("", |_| " afterwards");
         let from = report.guest_ms().map_or("", |_| " from the guest's end on");
         let title = format!("giving back{by}, the last change first: {}{from}", duration(took));
         // The steps of a second attempt say nothing of the first.
@@ -153,7 +153,7 @@ fn black_time(report: &RunReport, black: &Black) -> String {
     }
     if let Some(back) = back {
         let seen = report.end.as_ref().is_some_and(|end| end.at_ms.is_some());
-        let by = if seen { "after the guest's end" } else { "with `vfio-run recover`" };
+        let by = if seen { "after the guest's end" } else { "afterwards" };
         text.push_str(&format!("; {by} the host had its screen again in {}", duration(back)));
     }
     text
@@ -163,7 +163,7 @@ fn restored(report: &RunReport) -> String {
     let stand = report.changes.iter().filter(|change| change.result == ChangeResult::Stands).count();
     let foreign = report.changes.iter().filter(|change| change.result == ChangeResult::NotOurs).count();
     let all = report.changes.len();
-    let by = report.end.as_ref().and_then(|end| end.recovered).map_or("", |_| " by `vfio-run recover`");
+    let by = report.end.as_ref().and_then(|end| end.recovered).map_or("", |_| " afterwards");
     match (all, stand + foreign) {
         (0, _) => "none were made to the host".to_owned(),
         (1, 0) => format!("the one that was made to the host was restored{by}"),

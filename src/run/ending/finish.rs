@@ -50,11 +50,12 @@ pub(in crate::run) async fn finish(
     left.splice(0..0, stuck);
     last_failure::write(&plan.paths.log, &outcome, journal.records(), &left);
     let mut report = Report { outcome, left, warnings, stutter };
-    reporting::write(plan, timeline, &report, journal.records());
+    let records = journal.records().to_vec();
     // While a process of the machine runs, no other launcher may start the machine.
     if all_ended {
         remove_run(lock, journal, &plan.paths.display, &mut report.left);
     }
+    reporting::write(plan, timeline, &report, &records);
     // Until here the host waited for it, if it shuts down.
     drop(notices);
     report

@@ -131,9 +131,7 @@ pub(in crate::run) fn put_back(run_dir: &Path, plan: &Plan, timeline: Timeline, 
 pub(in crate::run) fn of_dead(run_dir: &Path, plan: &Plan) -> Timeline {
     let noted = of_run(run_dir).ok().flatten().filter(|noted| noted.name == plan.name);
     let unknown = || RunReport::begun(&plan.name, plan_file::time(run_dir).unwrap_or_else(Timestamp::now), None);
-    let mut noted = noted.unwrap_or_else(unknown);
-    noted.back.clear();
-    Timeline::of(noted)
+    Timeline::of(noted.unwrap_or_else(unknown))
 }
 
 fn store(log: &Path, report: &RunReport) {

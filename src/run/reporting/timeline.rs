@@ -221,7 +221,11 @@ impl Timeline {
     }
 
     fn back(&mut self, step: String, at: f64, took_ms: f64, failed: bool) {
-        let from = *self.ended_ms.get_or_insert(at);
+        // A second attempt takes the place of the first, if it has anything to do.
+        let from = *self.ended_ms.get_or_insert_with(|| {
+            self.report.back.clear();
+            at
+        });
         let at_ms = micro((at - from).max(0.0));
         self.report.back.push(TimedStep { step, at_ms, took_ms: micro(took_ms), failed });
     }
@@ -306,6 +310,19 @@ mod tests {
         // The desktop is the last to come back.
         let last = report.back.last().unwrap();
         assert!((black.back_ms.unwrap() - last.at_ms - last.took_ms).abs() < 0.002, "{last:?}");
+    }
+
+    #[test]
+    fn a_second_attempt_takes_the_place_of_the_first_only_if_it_does_something() {
+        let mut first = start(&[console()]);
+        first.ends();
+        undo(&mut first, &console(), 5);
+        let noted = first.into_report();
+        assert_eq!(Timeline::of(noted.clone()).into_report(), noted);
+        let mut second = Timeline::of(noted);
+        undo(&mut second, &stop("gdm.service"), 5);
+        let steps: Vec<String> = second.report().back.iter().map(|step| step.step.clone()).collect();
+        assert_eq!(steps, [stop("gdm.service").to_string()]);
     }
 
     #[test]

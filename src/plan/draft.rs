@@ -16,7 +16,7 @@ use crate::qemu::command::QemuOption;
 use crate::qemu::device::Device;
 use crate::qemu::pcie::RootPorts;
 use crate::qemu::{QemuFacts, Role};
-use crate::units::Origin;
+use crate::units::{Origin, PciAddress};
 
 /// The first descriptor that QEMU inherits: 0 to 2 are its standard streams.
 const FIRST_FD: i32 = 3;
@@ -39,6 +39,8 @@ pub(super) struct Draft<'a> {
     pub options: Vec<QemuOption>,
     /// Changes to the host so far, in the order in which they are made.
     pub changes: Vec<PlannedChange>,
+    /// Graphics cards that are taken and show the host's screen.
+    pub screens: Vec<PciAddress>,
     /// What is made once and kept for the machine.
     pub keep: Vec<Keep>,
     /// Programs beside QEMU.
@@ -78,6 +80,7 @@ impl<'a> Draft<'a> {
             account: None,
             options: Vec::with_capacity(64),
             changes: Vec::new(),
+            screens: Vec::new(),
             keep: Vec::new(),
             helpers: Vec::new(),
             late: Vec::new(),

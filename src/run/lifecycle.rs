@@ -39,7 +39,7 @@ use crate::units::machine_state;
 /// is taken over instead; what a dead launcher changed is undone first.
 pub async fn run(plan: &Plan, root: &Root) -> Result<Report> {
     let mut signals = Signals::catch()?;
-    let timeline = Timeline::begin(&plan.name, "lock, leases and journal");
+    let timeline = Timeline::begin(&plan.name, &plan.screens, "lock, leases and journal");
     let Claimed { leases: _leases, mut journal, lock } = match claim(plan, root).await? {
         Claim::Claimed(claimed) => claimed,
         Claim::GuestRuns(lock) => {

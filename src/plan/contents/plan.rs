@@ -28,6 +28,9 @@ pub struct Plan {
     pub placement: Placement,
     /// What is done to the host, in order; undone in reverse.
     pub changes: Vec<PlannedChange>,
+    /// Graphics cards that are taken and show the host's screen, which is black from then on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub screens: Vec<PciAddress>,
     /// The CPUs for the interrupts of the devices that the guest has, once its drivers have asked for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_irqs: Vec<DeviceIrqs>,

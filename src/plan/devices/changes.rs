@@ -36,6 +36,8 @@ pub(in super::super) fn make(draft: &mut Draft, devices: &Devices) -> Option<Mov
     // memory.
     let leaving: Vec<Given> = devices.given.iter().copied().filter(|given| !given.is_ready()).collect();
     let taken: Vec<Given> = leaving.iter().copied().filter(|given| given.function.driver.is_some()).collect();
+    let shown = leaving.iter().filter(|given| given.function.is_gpu() && hidden::shows(pci, given));
+    draft.screens = shown.map(Given::address).collect();
     let hidden = hidden::find(draft, pci, &taken);
     let stopped = stopped::stop(draft, pci, &leaving, &hidden);
     hidden::hide(draft, pci, &hidden);

@@ -21,21 +21,23 @@ pub(super) fn find<'a>(draft: &Draft, pci: &Pci, taken: &[Given<'a>]) -> Vec<Giv
     if !others.any(|f| f.driver.as_deref().is_some_and(|driver| driver != VFIO)) {
         return Vec::new();
     }
-    let spare = |given: &&Given| {
-        let mine = |(_, maker): &(String, Option<_>)| *maker == Some(given.address());
-        let framebuffers = &pci.screen.framebuffers;
-        let shows = match pci.screen.showing.as_slice() {
-            // The consoles are on the first framebuffer, and a session shows where the firmware did.
-            [] => given.details.boot_vga == Some(true) || framebuffers.first().is_some_and(mine),
-            cards => cards.contains(&given.address()),
-        };
-        given.function.is_gpu() && !shows
-    };
+    let spare = |given: &&Given| given.function.is_gpu() && !shows(pci, given);
     let held = |given: &&Given| {
         let mut holders = given.details.holders.iter().filter(|holder| seated(&pci.screen, holder));
         holders.any(|holder| cards(given).any(|card| holder.nodes.contains(&card.path)))
     };
     taken.iter().filter(spare).filter(held).copied().collect()
+}
+
+/// Whether the host's screen is on the card, as far as the kernel tells.
+pub(super) fn shows(pci: &Pci, given: &Given) -> bool {
+    let mine = |(_, maker): &(String, Option<_>)| *maker == Some(given.address());
+    let framebuffers = &pci.screen.framebuffers;
+    match pci.screen.showing.as_slice() {
+        // The consoles are on the first framebuffer, and a session shows where the firmware did.
+        [] => given.details.boot_vga == Some(true) || framebuffers.first().is_some_and(mine),
+        cards => cards.contains(&given.address()),
+    }
 }
 
 /// Makes the compositors close them.

@@ -163,7 +163,7 @@ mod tests {
     fn what_a_killed_launcher_noted_is_completed_by_who_restores_the_host() {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path());
-        let mut timeline = Timeline::begin(&plan.name, "lock, leases and journal");
+        let mut timeline = Timeline::begin(&plan.name, &plan.screens, "lock, leases and journal");
         timeline.guest_runs();
         keep_in_run_dir(&plan.paths.run, timeline.report());
         let kept = of_run(&plan.paths.run).unwrap().unwrap();

@@ -11,6 +11,7 @@ use crate::host::activity::Activity;
 use crate::journal::UndoReport;
 use crate::machine::Sign;
 use crate::run::ending::restore::RestoreStep;
+use crate::units::PciAddress;
 
 /// The report of a run in the making.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(in crate::run) struct Timeline {
     /// The first step of the start that may have taken the host's screen, and whether one was begun that surely takes it.
     black: Option<(String, f64)>,
     taken: bool,
+    /// The cards that show the host's screen and are taken.
+    cards: Vec<PciAddress>,
     /// The QEMU whose vCPUs were looked at last, with them, and what those of others before it came to.
     seen: Option<(i32, Vec<VcpuTime>)>,
     earlier: Vec<VcpuTime>,
@@ -40,10 +43,11 @@ enum Screen {
 }
 
 impl Screen {
-    /// A desktop ends with its unit, before the consoles and the firmware's framebuffer are taken.
-    fn of(change: &Change) -> Self {
+    /// A desktop ends with its unit, before the consoles, the firmware's framebuffer or the cards that show it are taken.
+    fn of(change: &Change, cards: &[PciAddress]) -> Self {
         match change {
             Change::LeaveConsole(_) | Change::ReleaseBootScreen(_) => Self::Goes,
+            Change::BindDriver(bind) if cards.contains(&bind.address) => Self::Goes,
             Change::StopUnit(_) | Change::StopUserUnit(_) => Self::MayGo,
             _ => Self::Stays,
         }
@@ -52,10 +56,12 @@ impl Screen {
 
 impl Timeline {
     /// A run begins, with this step.
-    pub fn begin(name: &str, step: &str) -> Self {
+    /// `cards`: those that show the host's screen and are taken.
+    pub fn begin(name: &str, cards: &[PciAddress], step: &str) -> Self {
         let mut timeline = Self::of(RunReport::begun(name, Timestamp::now(), Some(now_ms())));
         timeline.starts = true;
         timeline.open = Some((step.to_owned(), 0.0));
+        timeline.cards = cards.to_vec();
         timeline
     }
 
@@ -66,6 +72,7 @@ impl Timeline {
             starts: false,
             open: None,
             black: None,
+            cards: Vec::new(),
             taken: false,
             seen: None,
             earlier: Vec::new(),
@@ -90,7 +97,7 @@ impl Timeline {
 
     /// The same for a change.
     pub fn change(&mut self, change: &Change) {
-        self.begins(change.to_string(), Screen::of(change));
+        self.begins(change.to_string(), Screen::of(change, &self.cards));
     }
 
     fn begins(&mut self, step: String, screen: Screen) {
@@ -212,7 +219,7 @@ impl Timeline {
                 self.back(change.to_string(), at, took.whole.as_secs_f64() * 1e3, result.is_err());
                 let ends = self.report.back.last().map(|step| micro(step.at_ms + step.took_ms));
                 // Of a second attempt nobody knows how long the screen was black before.
-                let first = self.report.end.is_none() && Screen::of(change) != Screen::Stays;
+                let first = self.report.end.is_none() && Screen::of(change, &self.cards) != Screen::Stays;
                 if let Some(black) = self.report.black.as_mut().filter(|_| first) {
                     black.back_ms = ends.filter(|_| result.is_ok()).or(black.back_ms);
                 }
@@ -252,8 +259,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::change::{LeaveConsole, StopUnit, Undone};
+    use crate::change::{BindDriver, LeaveConsole, StopUnit, Undone};
     use crate::journal::Took;
+
+    const CARD: &str = "0000:01:00.0";
 
     fn stop(unit: &str) -> Change {
         StopUnit { unit: unit.to_owned() }.into()
@@ -265,7 +274,7 @@ mod tests {
 
     /// The changes of a start, up to the running guest.
     fn start(changes: &[Change]) -> Timeline {
-        let mut timeline = Timeline::begin("win11", "lock, leases and journal");
+        let mut timeline = Timeline::begin("win11", &[CARD.parse().unwrap()], "lock, leases and journal");
         changes.iter().for_each(|change| timeline.change(change));
         timeline.step("QEMU starts and answers");
         timeline.guest_runs();
@@ -326,6 +335,14 @@ mod tests {
     }
 
     #[test]
+    fn a_card_takes_the_screen_that_it_shows() {
+        let bind = |address: &str| BindDriver { address: address.parse().unwrap(), driver: None }.into();
+        let report = start(&[stop("gdm.service"), bind(CARD)]).into_report();
+        assert_eq!(report.black.unwrap().by, stop("gdm.service").to_string());
+        assert_eq!(start(&[bind("0000:02:00.0")]).report().black, None);
+    }
+
+    #[test]
     fn a_unit_or_a_device_alone_takes_no_screen() {
         assert_eq!(start(&[stop("pipewire.service")]).report().black, None);
         assert_eq!(start(&[]).report().black, None);
@@ -333,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_step_that_goes_on_when_a_start_ends_has_failed() {
-        let mut timeline = Timeline::begin("win11", "lock, leases and journal");
+        let mut timeline = Timeline::begin("win11", &[CARD.parse().unwrap()], "lock, leases and journal");
         timeline.change(&console());
         timeline.ends();
         let report = timeline.into_report();

@@ -56,7 +56,7 @@ fn running(qmp: Qmp, plan: &Plan) -> Running {
 
 /// Nothing that outlasts a QEMU, but its times.
 fn lasting() -> Lasting {
-    Lasting { notices: None, recording: None, timeline: Timeline::begin("a", "QEMU starts and answers") }
+    Lasting { notices: None, recording: None, timeline: Timeline::begin("a", &[], "QEMU starts and answers") }
 }
 
 #[tokio::test]

@@ -30,7 +30,6 @@ const ATTEMPTS: usize = 8;
 /// which nobody can exchange what is another's. A link must belong to root or to us. What is missing is made by us.
 pub fn way(path: &Path) -> io::Result<()> {
     let us = nix::unistd::geteuid().as_raw();
-    let our_group = nix::unistd::getegid().as_raw();
     let mut rest: VecDeque<OsString> = std::path::absolute(path)?.iter().map(OsString::from).collect();
     let (mut at, mut links) = (PathBuf::new(), 0);
     while let Some(part) = rest.pop_front() {
@@ -63,13 +62,30 @@ pub fn way(path: &Path) -> io::Result<()> {
             continue;
         }
         let (mode, group) = (found.mode(), found.gid());
-        let others = mode & 0o002 != 0 || mode & 0o020 != 0 && group != 0 && group != our_group;
-        if found.is_dir() && others && mode & 0o1000 == 0 {
+        if found.is_dir() && by_others(&found) && mode & 0o1000 == 0 {
             let words = format!("others can write to {} (group {group}, mode {:o})", at.display(), mode & 0o7777);
             return Err(refused(&words, path));
         }
     }
     Ok(())
+}
+
+/// As [`way`], and fails also if others can write to the file that is there. What is missing has the error of its kind.
+pub fn file(path: &Path) -> io::Result<()> {
+    way(path)?;
+    let found = std::fs::metadata(path).map_err(|error| named(&error, "cannot look at", path))?;
+    if by_others(&found) {
+        let (group, mode) = (found.gid(), found.mode() & 0o7777);
+        let words = format!("others can write to {} (group {group}, mode {mode:o})", path.display());
+        return Err(refused(&words, path));
+    }
+    Ok(())
+}
+
+/// Whether a user other than root and us may write there by its permission bits.
+fn by_others(found: &Metadata) -> bool {
+    let (mode, group) = (found.mode(), found.gid());
+    mode & 0o002 != 0 || mode & 0o020 != 0 && group != 0 && group != nix::unistd::getegid().as_raw()
 }
 
 /// Makes a folder of ours, and those that are missing on the way, or takes the one that is there. A mode without rights for

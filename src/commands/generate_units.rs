@@ -46,8 +46,12 @@ fn generate(machines: &Path, into: &Path, program: &Path, cpusets: Option<&Cpuse
 }
 
 fn of_machine(instance: &str, file: &Path, into: &Path, program: &Path, cpusets: Option<&Cpusets>) -> Result<()> {
-    trusted::way(file)?;
+    // Before it is read, and then those that it is made from.
+    trusted::file(file)?;
     let source = machine::read(file)?;
+    for base in source.lines.files() {
+        trusted::file(base)?;
+    }
     let machine: &Machine = &source.machine;
     let group = UnitGroup::of(machine, cpusets);
     let text = unit_file::drop_in(&machine.name, program, unit_file::waits(machine), &group)?;
@@ -66,7 +70,7 @@ fn write(into: &Path, unit: &str, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -139,6 +143,17 @@ mod tests {
             ["vfio-run@.service.d", "vfio-run@good.service.d", "vfio-run@link.service.d"]
         );
         assert!(generated(&[], |_| {}, &cpusets(true)).contains_key("vfio-run@.service.d"));
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_and_one_that_is_made_from_it_are_passed_over() {
+        let based = "(base: \"open.ron\", memory: (size: \"1 GiB\"))";
+        let open = |folder: &Path| {
+            std::fs::set_permissions(folder.join("open.ron"), std::fs::Permissions::from_mode(0o666)).unwrap();
+        };
+        let written =
+            generated(&[("good.ron", PLAIN), ("open.ron", PLAIN), ("based.ron", based)], open, &cpusets(true));
+        assert_eq!(written.keys().collect::<Vec<_>>(), ["vfio-run@.service.d", "vfio-run@good.service.d"]);
     }
 
     #[test]

@@ -98,6 +98,9 @@ pub struct Host {
     /// What the folder with a TPM's state is like, if the machine names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm_state: Option<TpmState>,
+    /// What the folder with the state of the machine's own TPM is like, if it may have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_tpm_state: Option<TpmState>,
     /// The types of structures that the host's SMBIOS tables have, if the machine wants them and they can be read. Not what
     /// stands in them: serial numbers belong in no captured host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +184,8 @@ pub struct Wanted {
     pub acpi_tables: Vec<PathBuf>,
     /// The folder with a TPM's state.
     pub tpm_state: Option<PathBuf>,
+    /// The folder with the state of the machine's own TPM, below the state folder: `win11/tpm`.
+    pub own_tpm_state: Option<PathBuf>,
     /// The host's SMBIOS tables.
     pub smbios: bool,
     /// Whether the machine shares memory with Looking Glass.
@@ -249,6 +254,10 @@ impl Host {
             tcp: (!wanted.ports.is_empty()).then(|| Tcp::read(root, &wanted.ports, &listening)),
             acpi_tables: wanted.acpi_tables.iter().map(|path| (path.clone(), acpi::look(root, path))).collect(),
             tpm_state: wanted.tpm_state.as_ref().map(|folder| tpm_state::look(root, folder)),
+            own_tpm_state: wanted
+                .own_tpm_state
+                .as_ref()
+                .map(|folder| tpm_state::look(root, &process.state_dir.join(folder))),
             smbios: if wanted.smbios { smbios::types(root) } else { None },
             kvmfr: kvmfr(root),
             looking_glass: wanted
@@ -364,6 +373,7 @@ mod tests {
             acpi_tables: vec!["/etc/passwd".into()],
             looking_glass: true,
             tpm_state: Some("/etc".into()),
+            own_tpm_state: Some("win11/tpm".into()),
             smbios: true,
             desktop: None,
             session_bus: None,

@@ -22,8 +22,10 @@ const LOCK: &str = ".lock";
 const OLD: &str = "tpm-00.permall";
 /// More than libtpms makes of all that a TPM can hold.
 const LIMIT: u64 = 4 << 20;
-/// Where swtpm's header has its flags, in the order of the network, and the one of a state that is encrypted (`blobheader`).
-const FLAGS: std::ops::Range<usize> = 4..6;
+/// The length of swtpm's header, which ends with its flags and the length of the whole file, in the order of the network
+/// (`blobheader` in `swtpm_nvstore.c`, which takes no file of another length).
+const HEADER: usize = 10;
+/// The flag of a state that is encrypted.
 const ENCRYPTED: u16 = 1;
 
 /// What a folder with a TPM's state is like.
@@ -42,7 +44,9 @@ pub enum TpmState {
     Encrypted,
     /// A swtpm has it locked.
     InUse,
-    /// It cannot be read: the kernel's words, or what is wrong with a file of it.
+    /// The file of the state is none that a swtpm takes: what is wrong with it.
+    Broken(String),
+    /// It cannot be read: the kernel's words, or whose a file of it is.
     Unreadable(String),
 }
 
@@ -55,7 +59,7 @@ impl fmt::Display for TpmState {
             Self::Old => f.write_str("it has the state of a TPM 1.2, which a TPM 2.0 cannot use"),
             Self::Encrypted => f.write_str("the state in it is encrypted, and vfio-run has no key"),
             Self::InUse => f.write_str("a swtpm that runs uses the state in it"),
-            Self::Unreadable(why) => f.write_str(why),
+            Self::Broken(why) | Self::Unreadable(why) => f.write_str(why),
         }
     }
 }
@@ -108,12 +112,23 @@ fn find(folder: &Path) -> Result<Found, TpmState> {
         let words = format!("the file {FILE} in it belongs to user {}, or has a second name", kept.uid());
         return Err(TpmState::Unreadable(words));
     }
-    let mut header = [0; FLAGS.end];
-    if kept.len() > LIMIT || file.read_exact_at(&mut header, 0).is_err() {
-        let words = format!("the file {FILE} in it has {} bytes, so it is no state of a TPM", kept.len());
-        return Err(TpmState::Unreadable(words));
+    let mut header = [0; HEADER];
+    let size = kept.len();
+    if size > LIMIT || file.read_exact_at(&mut header, 0).is_err() {
+        let words = format!("the file {FILE} in it has {size} bytes, so it is no state of a TPM");
+        return Err(TpmState::Broken(words));
     }
-    if u16::from_be_bytes([header[FLAGS.start], header[FLAGS.start + 1]]) & ENCRYPTED != 0 {
+    let [.., flags_high, flags_low, a, b, c, d] = header;
+    let whole = u64::from(u32::from_be_bytes([a, b, c, d]));
+    if size < whole {
+        let words = format!("the file {FILE} in it is cut off: it has {size} of {whole} bytes");
+        return Err(TpmState::Broken(words));
+    }
+    if size > whole {
+        let words = format!("the file {FILE} in it has {size} bytes and not the {whole} that it begins with");
+        return Err(TpmState::Broken(words));
+    }
+    if u16::from_be_bytes([flags_high, flags_low]) & ENCRYPTED != 0 {
         return Err(TpmState::Encrypted);
     }
     let lock = open(&folder, LOCK)?;
@@ -123,7 +138,7 @@ fn find(folder: &Path) -> Result<Found, TpmState> {
     };
     match lock {
         Some(lock) if in_use(&lock) => Err(TpmState::InUse),
-        lock => Ok(Found { file, size: kept.len() as usize, lock }),
+        lock => Ok(Found { file, size: size as usize, lock }),
     }
 }
 
@@ -134,7 +149,7 @@ fn open(folder: &File, name: &str) -> Result<Option<File>, TpmState> {
         found => File::from(found.map_err(|error| unreadable(error.into()))?),
     };
     if !found.metadata().map_err(unreadable)?.is_file() {
-        return Err(TpmState::Unreadable(format!("{name} in it is no regular file")));
+        return Err(TpmState::Broken(format!("{name} in it is no regular file")));
     }
     let opened = OpenOptions::new().read(true).open(format!("/proc/self/fd/{}", found.as_raw_fd()));
     opened.map(Some).map_err(unreadable)
@@ -174,17 +189,23 @@ mod tests {
         std::fs::write(at(FILE), state(1)).unwrap();
         assert_eq!(said(), TpmState::Encrypted);
         std::fs::write(at(FILE), [2]).unwrap();
-        assert!(matches!(said(), TpmState::Unreadable(why) if why.contains("has 1 bytes")));
+        assert!(matches!(said(), TpmState::Broken(why) if why.contains("has 1 bytes")));
+        // As after a full disk, or `truncate`.
+        std::fs::write(at(FILE), &state(0)[..11]).unwrap();
+        assert!(matches!(said(), TpmState::Broken(why) if why.contains("is cut off: it has 11 of 12 bytes")));
+        assert!(read(&root, &dir.path().join("tpm2")).is_err());
+        std::fs::write(at(FILE), [state(0), vec![0]].concat()).unwrap();
+        assert!(matches!(said(), TpmState::Broken(why) if why.contains("has 13 bytes and not the 12")));
         File::create(at(FILE)).unwrap().set_len(LIMIT + 1).unwrap();
-        assert!(matches!(said(), TpmState::Unreadable(why) if why.contains("no state of a TPM")));
+        assert!(matches!(said(), TpmState::Broken(why) if why.contains("no state of a TPM")));
         // Nothing in it leads elsewhere, or waits.
         std::fs::remove_file(at(FILE)).unwrap();
         std::fs::write(at("other"), state(0)).unwrap();
         std::os::unix::fs::symlink(at("other"), at(FILE)).unwrap();
-        assert!(matches!(said(), TpmState::Unreadable(why) if why.contains("no regular file")));
+        assert!(matches!(said(), TpmState::Broken(why) if why.contains("no regular file")));
         std::fs::remove_file(at(FILE)).unwrap();
         nix::unistd::mkfifo(&at(FILE), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(said(), TpmState::Unreadable(why) if why.contains("no regular file")));
+        assert!(matches!(said(), TpmState::Broken(why) if why.contains("no regular file")));
         std::fs::remove_file(at(FILE)).unwrap();
         std::fs::hard_link(at("other"), at(FILE)).unwrap();
         assert!(matches!(said(), TpmState::Unreadable(why) if why.contains("second name")));

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::account::Verdict;
 use super::arguments::{self, At, Word};
 use super::context::Context;
-use super::domain::possible_name;
+use super::domain::{NEW_TPM, possible_name};
 use super::hooks::{self, Command, in_a_shell, read_shell};
 use super::xml::Unreadable;
 use crate::machine::{Emulated, Firmware, Machine, Tpm};
@@ -168,7 +168,7 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
             continue;
         }
         if let Some((verdict, words)) = swtpm(cx, command) {
-            cx.account.line(verdict, file, command.line, &command.shown(), words);
+            cx.account.line(verdict, file, command.line, &command.shown(), &words);
             continue;
         }
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
@@ -177,7 +177,7 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
 }
 
 /// What becomes of a command that starts swtpm for a machine whose TPM it emulates; `None` for any other.
-fn swtpm(cx: &mut Context, command: &Command) -> Option<(Verdict, &'static str)> {
+fn swtpm(cx: &mut Context, command: &Command) -> Option<(Verdict, String)> {
     let Tpm::V2(Emulated { state }) = &mut cx.machine.tpm else { return None };
     // A `pkill swtpm` starts none.
     let starts = |pair: &[String]| {
@@ -185,16 +185,35 @@ fn swtpm(cx: &mut Context, command: &Command) -> Option<(Verdict, &'static str)>
     };
     let place = command.words.windows(2).position(starts)?;
     let words = &command.words[place..];
-    let after = |option: &str| words.iter().position(|word| word == option).and_then(|at| words.get(at + 1));
-    let folder = after("--tpmstate").and_then(|value| value.split(',').find_map(|member| member.strip_prefix("dir=")));
-    // The state of a TPM 1.2, or one that only the key opens, is of no use.
-    let usable = words.iter().any(|word| word == "--tpm2") && after("--key").is_none();
-    match folder.filter(|folder| usable && !folder.is_empty() && !folder.contains('$')) {
-        Some(folder) => {
-            *state = Some(folder.into());
-            cx.comment("tpm", "The TPM's state so far: vfio-run copies it once, and leaves it as it is.");
-            Some((Verdict::TakenOver, "vfio-run starts swtpm, and copies its state once (BitLocker, PIN)"))
-        }
-        None => Some((Verdict::DoneByItself, "vfio-run starts swtpm, with a new TPM whose state it keeps")),
-    }
+    let value = |option: &str| {
+        words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(option)? {
+            "" => words.get(at + 1).map(String::as_str),
+            joined => joined.strip_prefix('='),
+        })
+    };
+    let member = |name: &str| value("--tpmstate")?.split(',').find_map(|member| member.strip_prefix(name));
+    let uri = member("backend-uri=");
+    let folder = member("dir=").or_else(|| uri?.strip_prefix("dir://")).unwrap_or_default();
+    let lost = if !words.iter().any(|word| word == "--tpm2") {
+        "this is a TPM 1.2, whose state is of no use to a TPM 2.0"
+    } else if value("--key").is_some() {
+        "the state is encrypted, and vfio-run has no key"
+    } else if uri.is_some_and(|uri| uri.starts_with("file:")) {
+        "swtpm keeps this state in a single file, which vfio-run does not copy"
+    } else if folder.contains("mktemp") {
+        return Some((
+            Verdict::DoneByItself,
+            "vfio-run starts swtpm, with a new TPM, as each start of the script had; it keeps its state".to_owned(),
+        ));
+    } else if folder.is_empty() || folder.contains(['$', '`']) {
+        "what the script calls the folder of the state is known only when it runs (`tpm: V2(state: \"/…\")` names it)"
+    } else {
+        *state = Some(folder.into());
+        cx.comment("tpm", "The TPM's state so far: vfio-run copies it once, and leaves it as it is.");
+        return Some((
+            Verdict::TakenOver,
+            "vfio-run starts swtpm, and copies its state once (BitLocker, PIN)".to_owned(),
+        ));
+    };
+    Some((Verdict::NeedsYou, format!("{lost}, {NEW_TPM}")))
 }

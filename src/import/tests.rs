@@ -50,8 +50,12 @@ fn the_state_of_a_tpm_comes_along_if_a_copy_is_of_use() {
     let usual = format!("V2(state: \"/var/lib/libvirt/swtpm/{UUID}/tpm2\")");
     for (uuid, backend, expected, needs_you) in [
         (UUID, "", &*usual, None),
-        ("", "", "V2", None),
+        ("", "", "V2", Some("has no UUID")),
+        ("none", "", "V2", Some("has no UUID")),
         (UUID, "<source type='dir' path='/srv/tpm'/>", "V2(state: \"/srv/tpm\")", None),
+        (UUID, "<source type='dir' path='srv/tpm'/>", "V2", Some("its whole path")),
+        (UUID, "<source type='dir' path=''/>", "V2", Some("its whole path")),
+        (UUID, "<source type='dir'/>", "V2", Some("its whole path")),
         (UUID, "<source type='file' path='/srv/tpm'/>", "V2", Some("a single file")),
         (UUID, "<encryption secret='6d0a6f5e-9a1c-4b52-8f5d-0d6f4f2f1c12'/>", "V2", Some("is encrypted")),
     ] {
@@ -61,8 +65,9 @@ fn the_state_of_a_tpm_comes_along_if_a_copy_is_of_use() {
              <devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'>{backend}</backend></tpm></devices></domain>"
         ));
         assert!(imported.file.contains(&format!("    tpm: {expected},\n")), "{backend}: {}", imported.file);
-        let needs = imported.entries.iter().find(|entry| entry.verdict == account::Verdict::NeedsYou);
-        assert_eq!(needs.is_some(), needs_you.is_some(), "{needs:?}");
+        let tpms = |entry: &&Entry| entry.verdict == Verdict::NeedsYou && entry.words.contains("BitLocker");
+        let needs = imported.entries.iter().find(tpms);
+        assert_eq!(needs.is_some(), needs_you.is_some(), "{backend}: {needs:?}");
         assert!(needs.is_none_or(|entry| entry.words.contains(needs_you.unwrap())), "{needs:?}");
     }
     let old = imported(
@@ -70,6 +75,8 @@ fn the_state_of_a_tpm_comes_along_if_a_copy_is_of_use() {
          <os><type machine='q35'>hvm</type></os><devices><tpm><backend type='emulator' version='1.2'/></tpm></devices></domain>",
     );
     assert!(old.file.contains("    tpm: V2,\n"), "{}", old.file);
+    let needs = old.entries.iter().find(|entry| entry.verdict == Verdict::NeedsYou);
+    assert!(needs.is_some_and(|entry| entry.words.contains("recovery key")), "{needs:?}");
 }
 
 #[test]
@@ -206,18 +213,23 @@ fn scripts_are_as_reviewed() {
     let at_home = script("qemu-kvm -hda ~/a.img -drive if=virtio,file=$HOME/b.img\n", "/x/a.sh", home).unwrap().file;
     assert!(at_home.contains("/home/me/a.img") && at_home.contains("/home/me/b.img"), "{at_home}");
     let tpm = "-chardev socket,id=c,path=/tmp/s -tpmdev emulator,id=t,chardev=c -device tpm-crb,tpmdev=t";
-    for (started, expected) in [
-        (
-            "swtpm socket --tpm2 --tpmstate dir=~/tpm,mode=0600 --ctrl type=unixio,path=/tmp/s &",
-            "V2(state: \"/home/me/tpm\")",
-        ),
-        ("sudo swtpm socket --tpmstate dir=tpm --tpm2 --daemon", "V2(state: \"/x/tpm\")"),
-        ("swtpm socket --tpm2 --tpmstate dir=/tpm --key file=/k --ctrl type=unixio,path=/tmp/s &", "V2"),
-        ("swtpm socket --tpmstate dir=/tpm --ctrl type=unixio,path=/tmp/s &", "V2"),
+    for (options, expected, needs_you) in [
+        ("--tpm2 --tpmstate dir=~/tpm,mode=0600 --ctrl type=unixio,path=/tmp/s", "V2(state: \"/home/me/tpm\")", None),
+        ("--tpmstate dir=tpm --tpm2 --daemon", "V2(state: \"/x/tpm\")", None),
+        ("--tpm2 --tpmstate=dir=/tpm", "V2(state: \"/tpm\")", None),
+        ("--tpm2 --tpmstate backend-uri=dir:///a/b,mode=0600", "V2(state: \"/a/b\")", None),
+        ("--tpm2 --tpmstate dir=$(mktemp -d)", "V2", None),
+        ("--tpm2 --tpmstate dir=`mktemp -d`", "V2", None),
+        ("--tpm2 --tpmstate backend-uri=file:///a/b", "V2", Some("a single file")),
+        ("--tpm2 --tpmstate dir=/tpm --key file=/k --ctrl type=unixio,path=/tmp/s", "V2", Some("is encrypted")),
+        ("--tpm2 --tpmstate dir=$1", "V2", Some("when it runs")),
+        ("--tpmstate dir=/tpm --ctrl type=unixio,path=/tmp/s", "V2", Some("a TPM 1.2")),
     ] {
-        let made = script(&format!("{started}\nqemu-kvm -m 1G {tpm}\n"), "/x/a.sh", home).unwrap();
-        assert!(made.file.contains(&format!("    tpm: {expected},\n")), "{started}: {}", made.file);
-        assert!(made.entries.iter().all(|entry| entry.verdict != Verdict::NeedsYou), "{:?}", made.entries);
+        let made = script(&format!("sudo swtpm socket {options} &\nqemu-kvm -m 1G {tpm}\n"), "/x/a.sh", home).unwrap();
+        assert!(made.file.contains(&format!("    tpm: {expected},\n")), "{options}: {}", made.file);
+        let needs = made.entries.iter().find(|entry| entry.verdict == Verdict::NeedsYou);
+        assert_eq!(needs.is_some(), needs_you.is_some(), "{options}: {needs:?}");
+        assert!(needs.is_none_or(|entry| entry.words.contains(needs_you.unwrap())), "{options}: {needs:?}");
     }
     // A command that has to do with swtpm and starts none does not take the state away again.
     let swtpm = "swtpm socket --tpm2 --tpmstate dir=/tpm --ctrl type=unixio,path=/tmp/s &";

@@ -165,6 +165,7 @@ fn a_word_of_others_or_a_switch_leads_to_the_value() {
         ("firmware: \"efi\"", "write `firmware: Uefi`"),
         ("firmware: OVMF", "write `firmware: Uefi`"),
         ("tpm: true", "write `tpm: V2`"),
+        ("tpm: V2(\"x\")", "write `V2(state: \"x\")`"),
         ("tpm: \"2.0\"", "write `tpm: V2`"),
         ("tpm: false", "write `tpm: None`"),
         ("serial: true", "write `serial: Console`"),

@@ -32,6 +32,8 @@ pub struct Named {
     pub acpi_tables: Vec<PathBuf>,
     /// The folder with a TPM's state; it is among `files` too.
     pub tpm_state: Option<PathBuf>,
+    /// Whether swtpm may keep a TPM's state for the machine.
+    pub own_tpm: bool,
     /// The host's SMBIOS tables.
     pub smbios: bool,
     /// Whether the GPUs that render are looked for.

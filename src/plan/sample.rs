@@ -144,6 +144,7 @@ pub fn host(shape: Shape) -> Host {
         tcp: None,
         acpi_tables: BTreeMap::new(),
         tpm_state: None,
+        own_tpm_state: None,
         smbios: None,
         refuses_io_uring: false,
         kvmfr: None,

@@ -67,6 +67,7 @@ pub fn wanted(machine: &Machine) -> Wanted {
         ports: named.ports,
         acpi_tables: named.acpi_tables,
         tpm_state: named.tpm_state,
+        own_tpm_state: named.own_tpm.then(|| Path::new(&machine.name).join(Tpm::FOLDER)),
         smbios: named.smbios,
         looking_glass: machine.looking_glass.is_some(),
         desktop,

@@ -100,6 +100,18 @@ fn takes_over_the_state_of_a_tpm(world: &World) {
     let fresh = std::fs::read(kept.join(STATE)).unwrap();
     let shared: Vec<_> = random_pieces(&original).intersection(&random_pieces(&copy)).copied().collect();
     assert!(shared.iter().any(|piece| !random_pieces(&fresh).contains(piece)), "what they share is no constant");
+    // One that was cut off would be of no use to swtpm, and one that leads nowhere a new TPM's without a word.
+    std::fs::OpenOptions::new().write(true).open(kept.join(STATE)).unwrap().set_len(100).unwrap();
+    let check = || world.done(&["check", machine.to_str().unwrap()]).with(3).out;
+    let said = check();
+    assert!(
+        said.contains("is cut off: it has 100 of ") && said.contains(&format!("remove {}", kept.display())),
+        "{said}"
+    );
+    std::fs::remove_file(kept.join(STATE)).unwrap();
+    std::os::unix::fs::symlink("nowhere", kept.join(STATE)).unwrap();
+    let said = check();
+    assert!(said.contains("is no regular file"), "{said}");
 }
 
 #[test]

@@ -156,6 +156,8 @@ fn a_machine_is_named_by_its_name_or_its_file_and_a_typo_is_told() {
         world.done(&["pause", other.to_str().unwrap()]).with(1);
         let broken = world.file("broken.ron", "(");
         world.done(&["pause", broken.to_str().unwrap()]).with(2);
+        // The file that it runs from is known also when it is no machine's any more.
+        world.file("machine.ron", "(base: \"gone.ron\")");
         world.done(&["stop", "machine.ron"]).with(0);
         launcher.ended().with(0);
     });

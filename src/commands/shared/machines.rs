@@ -68,20 +68,36 @@ pub fn named(text: &str) -> Result<String> {
         return run_dir(text).map(|_| text.to_owned());
     }
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    match crate::machine::read(path) {
-        Ok(source) => Ok(source.machine.name),
-        Err(_) if is_there(stem) => {
-            let plan = run::kept_plan(&host::run_dir().join(stem)).ok();
-            match plan.and_then(|plan| plan.file).filter(|file| !is_same(file, path)) {
-                Some(file) => bail!("{stem} runs from {}, not from {}", file.display(), path.display()),
-                None => Ok(stem.to_owned()),
-            }
-        }
-        Err(_) if !path.exists() => {
-            bail!("there is no file {text}, and no machine of that name runs{}", others("", stem))
-        }
-        Err(refused) => Err(refused.into()),
+    let refused = match crate::machine::read(path) {
+        Ok(source) => return Ok(source.machine.name),
+        Err(refused) => refused,
+    };
+    // The name may stand in the file, or in its base.
+    if let Some(name) = that_runs_from(path) {
+        return Ok(name);
     }
+    if is_there(stem) {
+        return match file_of(stem) {
+            Some(file) if !is_same(&file, path) => {
+                bail!("{stem} runs from {}, not from {}", file.display(), path.display())
+            }
+            _ => Ok(stem.to_owned()),
+        };
+    }
+    if !path.exists() {
+        bail!("there is no file {text}, and no machine of that name runs{}", others("", stem));
+    }
+    Err(refused.into())
+}
+
+/// The file that a machine with a run directory was started from.
+fn file_of(name: &str) -> Option<PathBuf> {
+    run::kept_plan(&host::run_dir().join(name)).ok()?.file
+}
+
+/// The machine with a run directory that was started from this file.
+fn that_runs_from(path: &Path) -> Option<String> {
+    names().ok()?.into_iter().find(|name| file_of(name).is_some_and(|file| is_same(&file, path)))
 }
 
 /// Whether both are the path of one file, which need not be there any more.

@@ -1,8 +1,10 @@
 //! From a machine file to its plan: what every verb that takes a file begins with.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::unit_file;
 use crate::host::{Host, Root, Wanted};
@@ -10,6 +12,9 @@ use crate::machine::{self, Machine, QEMU, Source};
 use crate::plan::{self, Finding, Place, Plan};
 use crate::qemu::{KvmTrial, QemuFacts};
 use crate::units::Origin;
+
+/// No host's facts are larger, in bytes: those of a host with 512 CPUs are 107 KiB.
+const MAX_HOST: u64 = 16 << 20;
 
 /// Nothing can be planned, because QEMU could not be asked what it can do; nothing was touched.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,12 @@ fn binary(machine: &Machine, host: &Host) -> PathBuf {
 
 /// Reads a captured host.
 pub fn read_host(path: &Path) -> Result<Host> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_HOST + 1).read_to_end(&mut text));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    if text.len() as u64 > MAX_HOST {
+        bail!("{} is too large for a captured host: at most {} MiB", path.display(), MAX_HOST >> 20);
+    }
     let host = serde_json::from_slice(&text);
     let mut host: Host = host.with_context(|| format!("{} is no host that vfio-run captured", path.display()))?;
     // An older version knew fewer kinds of cores.
@@ -86,4 +96,22 @@ pub fn read_host(path: &Path) -> Result<Host> {
 /// The findings that forbid a start.
 pub fn blockers(plan: &Plan) -> impl Iterator<Item = &Finding> {
     plan.findings.iter().filter(|f| f.blocks())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_for_a_hosts_facts_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let sparse = dir.path().join("large.json");
+        File::create(&sparse).unwrap().set_len(6 << 30).unwrap();
+        for path in [&*sparse, Path::new("/dev/zero")] {
+            let words = read_host(path).unwrap_err().to_string();
+            assert!(words.ends_with(" is too large for a captured host: at most 16 MiB"), "{words}");
+        }
+        let captured = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/debian13-desktop.json");
+        assert!(read_host(&captured).is_ok());
+    }
 }

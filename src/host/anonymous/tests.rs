@@ -147,10 +147,38 @@ fn a_plan_needs_nothing_of_what_is_replaced() {
 }
 
 #[test]
+fn a_word_of_somebodys_that_a_fact_can_be_stays_where_it_is_the_facts_own() {
+    let kind = |host: &Host| host.network.as_ref().unwrap().interfaces.values().next().unwrap().kind.clone();
+    for (word, own) in [
+        ("rd.luks.key=/boot/keys/root.key", ""),
+        ("zfs=tank/secure", ""),
+        ("rootfstype=ethernet", ""),
+        ("quiet", "keys"),
+        ("quiet", "secure"),
+        ("quiet", "enrolled"),
+        ("quiet", "ethernet"),
+    ] {
+        let mut host = with_secrets();
+        host.cmdline.push(word.to_owned());
+        let own = [own.to_owned(), "annabel".to_owned()];
+        let clean = anonymous(&host, &own).unwrap_or_else(|error| panic!("{word} {own:?}: {error}"));
+        assert_eq!(kind(&clean), kind(&host), "{word} {own:?}");
+        let features = |host: &Host| host.firmware.iter().map(|one| one.features.clone()).collect::<Vec<_>>();
+        assert_eq!(features(&clean), features(&host), "{word} {own:?}");
+        let after = serde_json::to_string(&clean).unwrap();
+        for secret in SECRETS.iter().filter(|secret| **secret != "annabels-tower") {
+            assert!(!after.to_lowercase().contains(&secret.to_lowercase()), "{secret} is still there: {after}");
+        }
+        let value = word.split_once('=').map_or("no value", |(_, value)| value);
+        assert!(!clean.cmdline.iter().any(|shown| shown.ends_with(value)), "{word}: {:?}", clean.cmdline);
+    }
+}
+
+#[test]
 fn a_fact_that_is_new_is_hidden() {
     let mut stand_ins = StandIns::new(&[]);
     let mut facts = json!({ "pci": { "new": "S5H9NS0N123456X", "functions": [{ "address": "0000:01:00.0", "owner": "annabel" }] } });
-    replace(&mut facts, "", &mut stand_ins);
+    replace(&mut facts, "", &BTreeSet::new(), &mut stand_ins);
     assert_eq!(
         facts,
         json!({ "pci": { "new": "name-1", "functions": [{ "address": "0000:01:00.0", "owner": "name-2" }] } })

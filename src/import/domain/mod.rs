@@ -29,7 +29,7 @@ pub use general::possible_name;
 pub use hostdev::{is_of, together as cards};
 pub use input::{add as event_device, toggle};
 pub use memory::size;
-pub use parts::{looking_glass, shared_folder};
+pub use parts::{NEW_TPM, looking_glass, shared_folder};
 pub use smbios::set as smbios_field;
 pub use sound::server as sound_server;
 

@@ -59,7 +59,8 @@ fn tpm(cx: &mut Context, devices: Node) {
             let state = state(cx, backend);
             cx.machine.tpm = Tpm::V2(Emulated { state });
             if backend.attribute("version") == Some("1.2") {
-                cx.improved(backend, &["version"], "TPM 2.0 in place of 1.2, whose state is of no use to it");
+                let words = format!("TPM 2.0 in place of 1.2, whose state is of no use to it, {NEW_TPM}");
+                cx.needs(backend, &["version"], words);
             }
             cx.take(backend, &["version"]);
             cx.left(backend, &["persistent_state", "debug"], "the state is kept");
@@ -69,20 +70,22 @@ fn tpm(cx: &mut Context, devices: Node) {
     }
 }
 
+/// What follows if the state of a TPM is lost.
+pub const NEW_TPM: &str =
+    "so the machine gets a new TPM: have BitLocker's recovery key at hand, or switch BitLocker off before";
+
 /// The folder of the TPM's state so far, if a copy of it is of use.
 fn state(cx: &mut Context, backend: Node) -> Option<PathBuf> {
-    const LOST: &str =
-        "so the machine gets a new TPM: have BitLocker's recovery key at hand, or switch BitLocker off before";
     if let Some(encryption) = child(backend, "encryption") {
-        cx.needs(encryption, &[ALL], format!("the state is encrypted by a secret of libvirt's, {LOST}"));
+        cx.needs(encryption, &[ALL], format!("the state is encrypted by a secret of libvirt's, {NEW_TPM}"));
         return None;
     }
-    let source = child(backend, "source");
+    let source = child(backend, "source").filter(|source| source.attributes().next().is_some());
     if let Some(file) = source.filter(|source| source.attribute("type") == Some("file")) {
         cx.needs(
             file,
             &[ALL],
-            format!("swtpm keeps this state in a single file, which vfio-run does not copy, {LOST}"),
+            format!("swtpm keeps this state in a single file, which vfio-run does not copy, {NEW_TPM}"),
         );
         return None;
     }
@@ -95,8 +98,20 @@ fn state(cx: &mut Context, backend: Node) -> Option<PathBuf> {
         Some(path) => path.filter(|path| path.starts_with('/')).map(str::to_owned),
         None => cx.machine.uuid.map(usual),
     };
+    if folder.is_none() {
+        match source {
+            Some(source) => {
+                let words = format!("this names no folder with the TPM's state by its whole path, {NEW_TPM}");
+                cx.needs(source, &[ALL], words);
+            }
+            None => {
+                let words = "the domain has no UUID, after which libvirt calls the folder of its TPM's state (`tpm: V2(state: \"/…\")` names it)";
+                cx.account.remark(Verdict::NeedsYou, &format!("{words}, {NEW_TPM}"));
+            }
+        }
+        return None;
+    }
     let words = "vfio-run copies the TPM's state once (BitLocker, PIN), and leaves libvirt's as it is";
-    folder.as_ref()?;
     cx.comment("tpm", "The TPM's state so far: vfio-run copies it once, and leaves it as it is.");
     match source {
         Some(source) => cx.taken(source, &[ALL], words),

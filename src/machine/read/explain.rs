@@ -20,6 +20,9 @@ use super::values_of_others;
 use super::words::Completed;
 use crate::machine::schema::Fields;
 
+/// How it begins what a field takes that has fields of its own.
+const FIELDS: &str = "fields in parentheses";
+
 /// The file that an error is about.
 #[derive(Clone, Copy)]
 pub(super) struct Explain<'a> {
@@ -227,7 +230,8 @@ impl Explain<'_> {
         let bare = written.trim_matches('"');
         // A variant's fields without a name: `Macvtap("eth0")`.
         if let Some(variant) = self.variant_with_fields(value, field, &takes)
-            && let Some(name) = fields.first_in_variant(field, variant, &takes)
+            && let Some(name) =
+                fields.first_in_variant(field, variant, if takes.starts_with(FIELDS) { "text" } else { &takes })
         {
             let message = format!("{subject}: `{variant}` takes fields");
             return self.refuse(value.head, field, message).help(format!("write `{variant}({name}: {written})`"));
@@ -262,7 +266,8 @@ impl Explain<'_> {
     /// The name before the parentheses that this value is alone in, if text is taken there and this is text already: then
     /// another variant's type was looked up.
     fn variant_with_fields(&self, value: &Value, field: &str, takes: &str) -> Option<&str> {
-        let alone = value.path.strip_prefix(field) == Some(".0") && takes.starts_with("text");
+        let takes_fields = takes.starts_with("text") || takes.starts_with(FIELDS);
+        let alone = value.path.strip_prefix(field) == Some(".0") && takes_fields;
         let variant = self.lines.get(field).filter(|_| alone && self.written(value.head).starts_with('"'))?;
         Some(self.written(variant.head))
     }

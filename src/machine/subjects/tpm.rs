@@ -34,8 +34,8 @@ pub struct Emulated {
 }
 
 impl Tpm {
-    /// The state of an emulated TPM, in the machine's folder.
-    pub const STATE: &str = "tpm/tpm2-00.permall";
+    /// The folder of an emulated TPM's state, in the machine's folder.
+    pub const FOLDER: &str = "tpm";
 
     /// The folder whose state is copied.
     pub fn state(&self) -> Option<&Path> {
@@ -60,12 +60,14 @@ impl Subject for Tpm {
 
     fn name(&self, named: &mut Named) {
         match self {
-            Self::Auto | Self::V2(_) => named.programs.push(Self::PROGRAM.to_owned()),
+            Self::Auto | Self::V2(_) => {
+                named.programs.push(Self::PROGRAM.to_owned());
+                named.own_tpm = true;
+            }
             Self::Passthrough(_) | Self::None => {}
         }
         if let Some(state) = self.state() {
             named.tpm_state = Some(state.to_owned());
-            named.kept.push(Self::STATE);
         }
     }
 }

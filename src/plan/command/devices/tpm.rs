@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::host::{FileKind, TpmState};
+use crate::host::{FileKind, TpmState, tpm_state};
 use crate::machine::{Guest, Tpm};
 use crate::plan::Severity::{Hard, Soft};
 use crate::plan::draft::{self, Draft};
@@ -14,6 +14,8 @@ use crate::qemu::device::Device;
 
 /// Number of the socket pair's end in swtpm.
 const HELPER_FD: i32 = 3;
+/// The check of the state that is copied.
+const COPIED: &str = "tpm.state";
 
 /// The TPM, if the machine has one.
 pub(in crate::plan::command) fn write(draft: &mut Draft) {
@@ -85,7 +87,7 @@ fn emulated(draft: &mut Draft) {
             draft.about("tpm");
         }
     }
-    let state = draft.paths.state.join("tpm");
+    let state = draft.paths.state.join(Tpm::FOLDER);
     if draft.host.swtpm_profile == Some(false) {
         let folders = draft.host.process.state_dir.display().to_string();
         let detail =
@@ -109,11 +111,17 @@ fn emulated(draft: &mut Draft) {
         // It ends with QEMU, even if nobody is left to end it.
         "--terminate".to_owned(),
     ];
-    draft.keep.push(Keep::Folder(state));
+    let has_own = check_own(draft, &state);
+    draft.keep.push(Keep::Folder(state.clone()));
     if let Some(from) = draft.machine.tpm.state().map(Path::to_owned) {
-        let to = draft.paths.state.join(Tpm::STATE);
-        check_state(draft, &from, &to);
-        draft.keep.push(Keep::TpmState { from, to });
+        if has_own {
+            let detail =
+                format!("the machine's TPM has a state of its own, so nothing is copied from {}", from.display());
+            draft.yes(COPIED, Hard, detail);
+        } else {
+            check_state(draft, &from);
+            draft.keep.push(Keep::TpmState { from, to: state.join(tpm_state::FILE) });
+        }
     }
     draft.helpers.push(Helper {
         name: Tpm::PROGRAM.to_owned(),
@@ -130,15 +138,41 @@ fn emulated(draft: &mut Draft) {
     draft.device(Device::new("tpm-crb", "tpm-crb0").with("tpmdev", "tpm0"), origin);
 }
 
-/// Whether the state in the folder `from` can be copied, unless the machine has its own.
-fn check_state(draft: &mut Draft, from: &Path, own: &Path) {
-    const KEY: &str = "tpm.state";
+/// Whether the machine's TPM has a state of its own, in this folder, which no copy replaces. One that no swtpm takes would
+/// leave the guest without a TPM.
+fn check_own(draft: &mut Draft, folder: &Path) -> bool {
+    const KEY: &str = "tpm.own";
+    let state = match draft.host.own_tpm_state.clone() {
+        None | Some(TpmState::Missing | TpmState::Empty | TpmState::Old) => return false,
+        Some(state) => state,
+    };
+    let shown = folder.display();
+    match &state {
+        TpmState::Encrypted | TpmState::Broken(_) => {
+            let remedy = if draft.machine.tpm.state().is_some() {
+                format!("put a copy of the TPM's state there; or remove {shown}: then the state is copied anew")
+            } else {
+                format!(
+                    "put a copy of the TPM's state there; or remove {shown} for a new TPM (have BitLocker's recovery key at hand)"
+                )
+            };
+            let detail = format!("swtpm cannot use the state of the machine's own TPM in {shown}: {state}");
+            draft.no(KEY, Hard, detail, &remedy);
+            draft.about("tpm");
+        }
+        TpmState::Unreadable(why) => {
+            draft.unknown(KEY, Hard, format!("whether the machine's own TPM in {shown} can be used: {why}"));
+        }
+        _ => {}
+    }
+    true
+}
+
+/// Whether the state in the folder `from` can be copied.
+fn check_state(draft: &mut Draft, from: &Path) {
+    const KEY: &str = COPIED;
     const NEW: &str = "write `tpm: V2` for a new TPM (have BitLocker's recovery key at hand)";
     let shown = from.display();
-    if draft.host.files.get(own).is_some_and(|file| file.kind.is_some()) {
-        let detail = format!("the machine's TPM has a state of its own, so nothing is copied from {shown}");
-        return draft.yes(KEY, Hard, detail);
-    }
     let Some(state) = draft.host.tpm_state.clone() else {
         return draft.unknown(KEY, Hard, format!("vfio-run did not look for the TPM's state in {shown}"));
     };
@@ -150,6 +184,7 @@ fn check_state(draft: &mut Draft, from: &Path, own: &Path) {
             format!("name the folder that has it, such as /var/lib/libvirt/swtpm/UUID/tpm2, or {NEW}")
         }
         TpmState::Old | TpmState::Encrypted => NEW.to_owned(),
+        TpmState::Broken(_) => format!("name a folder with a whole state, such as that of a backup, or {NEW}"),
         TpmState::InUse => {
             format!("end the guest whose TPM it is (`virsh list` names libvirt's, `vfio-run status` ours), or {NEW}")
         }
@@ -165,7 +200,7 @@ fn check_state(draft: &mut Draft, from: &Path, own: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{FileFact, tpm_state};
+    use crate::host::FileFact;
     use crate::plan::Verdict;
     use crate::plan::sample::{Shape, host, plan};
 
@@ -191,26 +226,62 @@ mod tests {
             (Some(TpmState::Old), Verdict::No, "a TPM 1.2"),
             (Some(TpmState::Encrypted), Verdict::No, "is encrypted"),
             (Some(TpmState::InUse), Verdict::No, "a swtpm that runs uses"),
+            (Some(TpmState::Broken("it is cut off".to_owned())), Verdict::No, "cut off"),
             (Some(TpmState::Unreadable("permission denied".to_owned())), Verdict::No, "permission denied"),
         ];
         for (state, expected, words) in all {
             for own in [false, true] {
                 let mut host = host(Shape::simple(4, 1));
                 host.tpm_state = state.clone();
-                let to = host.process.state_dir.join("test").join(Tpm::STATE);
-                if own {
-                    host.files.insert(to.clone(), FileFact { kind: Some(FileKind::File), ..FileFact::default() });
-                }
+                let to = host.process.state_dir.join("test").join(Tpm::FOLDER).join(tpm_state::FILE);
+                host.own_tpm_state = Some(if own { TpmState::Usable } else { TpmState::Missing });
                 let plan = plan("(guest: Windows11, memory: (size: \"1 GiB\"), tpm: V2(state: \"/s\"))", &host);
                 let found = plan.findings.iter().find(|finding| finding.key == "tpm.state").unwrap();
                 let (expected, words) = if own { (Verdict::Yes, "a state of its own") } else { (expected, words) };
                 assert!(found.ok == expected && found.detail.contains(words), "{found:?}");
                 assert_eq!(found.remedy.is_some(), expected == Verdict::No, "{found:?}");
-                let kept = [Keep::Folder(to.parent().unwrap().to_owned()), Keep::TpmState { from: "/s".into(), to }];
+                // What is not copied is not shown.
+                let mut kept = vec![Keep::Folder(to.parent().unwrap().to_owned())];
+                kept.extend((!own).then(|| Keep::TpmState { from: "/s".into(), to }));
                 assert!(plan.keep.ends_with(&kept), "{:?}", plan.keep);
             }
         }
-        assert!(Tpm::STATE.ends_with(tpm_state::FILE));
+    }
+
+    #[test]
+    fn a_state_of_the_machines_own_that_no_swtpm_takes_is_refused_before_the_guest_finds_out() {
+        let cut = || TpmState::Broken("the file is cut off".to_owned());
+        for (state, blocks, verdict) in [
+            (None, false, None),
+            (Some(TpmState::Missing), false, None),
+            (Some(TpmState::Empty), false, None),
+            (Some(TpmState::Usable), false, None),
+            // That of a machine which runs.
+            (Some(TpmState::InUse), false, None),
+            (Some(TpmState::Unreadable("permission denied".to_owned())), false, Some(Verdict::Unknown)),
+            (Some(TpmState::Encrypted), true, Some(Verdict::No)),
+            (Some(cut()), true, Some(Verdict::No)),
+        ] {
+            for tpm in ["tpm: V2()", "tpm: V2(state: \"/s\")", "cpu: (nested: false)"] {
+                let mut host = host(Shape::simple(4, 1));
+                host.own_tpm_state = state.clone();
+                host.tpm_state = Some(TpmState::Usable);
+                let plan = plan(&format!("(guest: Windows11, memory: (size: \"1 GiB\"), {tpm})"), &host);
+                let found = plan.findings.iter().find(|finding| finding.key == "tpm.own");
+                assert_eq!(found.map(|finding| finding.ok), verdict, "{state:?}");
+                let folder = host.process.state_dir.join("test/tpm").display().to_string();
+                assert!(
+                    found.is_none_or(|found| found.blocks() == blocks && found.detail.contains(&folder)),
+                    "{found:?}"
+                );
+                let remedy = found.and_then(|found| found.remedy.as_deref());
+                assert_eq!(
+                    remedy.is_some_and(|words| words.contains(&format!("remove {folder}"))),
+                    blocks,
+                    "{remedy:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -103,7 +103,8 @@ pub(in crate::run) fn write(plan: &Plan, timeline: Timeline, report: &Report, re
 }
 
 /// Completes the report of a run whose launcher was killed, or could not restore everything: the host was restored in its
-/// stead. `timeline` has the steps of that; `warnings` come with those of the run. A rehearsal, and a launcher that died before it did anything, have none.
+/// stead. `timeline` has the steps of that; `warnings` come with those of the run. A rehearsal, and a launcher that died
+/// before it did anything, have none.
 pub(in crate::run) fn put_back(
     run_dir: &Path,
     plan: &Plan,

@@ -10,6 +10,7 @@ use super::disk;
 use super::recover::log_recovered;
 use super::shared::asked::{asked, supervised};
 use super::shared::outcome::block_on;
+use super::shared::wrong_argument::WrongArgument;
 use super::shared::{machines, planned};
 use crate::cli::{AttachArgs, Cables, CdArgs, DeviceArgs, LinkArgs, MachineArgs, OutputArgs, StopArgs};
 use crate::journal::Journal;
@@ -30,7 +31,8 @@ pub fn stop(args: &StopArgs, output: OutputArgs) -> Result<u8> {
     if args.force && run::Lock::owner(&run_dir).is_none() && run::guest_lives(&run_dir) {
         return end_orphan(&args.name, &run_dir, output);
     }
-    let run_dir = supervised(&args.name, "then stop it; `vfio-run stop --force` ends it as it is")?;
+    let run_dir =
+        supervised(&args.name, &format!("then stop it; `vfio-run stop --force {}` ends it as it is", args.name))?;
     let request = if args.force { Request::Force } else { Request::Stop };
     // The launcher itself ends the guest when its time is up; this limit is for a launcher that hangs.
     let deadline = Instant::now() + machines::shutdown_limit(&run_dir) + GRACE;
@@ -121,10 +123,15 @@ pub fn alive(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
 /// Gives a running guest a device or a disk.
 pub fn attach(args: &AttachArgs, output: OutputArgs) -> Result<u8> {
     let AttachArgs { device: DeviceArgs { name, device }, disk: of_disk } = args;
-    if !matches!(device, HostDevice::Disk(_))
-        && (of_disk.read_only || of_disk.serial.is_some() || of_disk.format.is_some())
+    let of_disks = [
+        ("--read-only", of_disk.read_only),
+        ("--serial", of_disk.serial.is_some()),
+        ("--format", of_disk.format.is_some()),
+    ];
+    if let (false, Some((option, _))) =
+        (matches!(device, HostDevice::Disk(_)), of_disks.iter().find(|(_, given)| *given))
     {
-        bail!("`--read-only`, `--serial` and `--format` are for disks, whose paths have a slash");
+        bail!(WrongArgument::new(option, "it is for disks, whose paths have a slash"));
     }
     let request = match device {
         HostDevice::Usb(device) => Request::Attach(device.clone()),

@@ -64,6 +64,9 @@ fn find(name: &str) -> Result<(RunReport, Option<String>)> {
     }
     match run::read_report(&machines::log(name))? {
         Some(kept) => Ok((kept, None)),
+        None if machines::log(name).exists() => {
+            bail!("{name} has no report yet; what is known of its runs is in {}", machines::log(name).display())
+        }
         None => bail!("no report of {name} is kept here{}", others(name)),
     }
 }
@@ -86,7 +89,7 @@ fn others(name: &str) -> String {
     known.dedup();
     match nearest(name, &known.iter().map(String::as_str).collect::<Vec<_>>()) {
         Some(near) => format!("; did you mean {near}?"),
-        None if known.is_empty() => ": no machine of this user's has run yet".to_owned(),
+        None if known.is_empty() => ": no machine of this user's has one yet".to_owned(),
         None => format!("; there are reports of: {}", known.join(", ")),
     }
 }

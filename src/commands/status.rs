@@ -8,7 +8,7 @@ use look::{Status, look};
 use super::shared::machines::{does_not_run, names};
 use crate::cli::{OutputArgs, StatusArgs};
 use crate::host;
-use crate::report::{self, Table, hanging};
+use crate::report::{self, Table, each_hanging, hanging};
 use crate::run::LastFailure;
 use crate::units::{exit, machine_state};
 
@@ -122,13 +122,7 @@ fn about(status: &Status, in_full: bool) -> Option<String> {
     }
     if let Some(activity) = &status.activity {
         text.push_str(if text.is_empty() { "" } else { "\n\n" });
-        // All lines but those of the table begin with what they are about.
-        let lines = activity.text();
-        let lines = lines.lines().map(|line| match line.split_once(": ") {
-            Some((what, how)) => hanging(&format!("{what}: "), how),
-            None => line.to_owned(),
-        });
-        text.push_str(&lines.collect::<Vec<_>>().join("\n"));
+        text.push_str(&each_hanging(&activity.text()));
     }
     (!text.is_empty()).then_some(text)
 }

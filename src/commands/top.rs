@@ -15,11 +15,11 @@ use screen::{Done, Screen};
 use tokio::time::{Instant, sleep_until};
 use watched::Machines;
 
-use super::shared::machines::{does_not_run, names};
+use super::shared::machines::{does_not_run, names, run_dir};
 use super::shared::outcome::block_on;
 use crate::cli::{OutputArgs, TopArgs};
 use crate::report::{self, Top};
-use crate::run::Signals;
+use crate::run::{Lock, Signals, guest_runs};
 use crate::units::exit;
 
 /// How wide text is for a reader that is no terminal: what reads it wraps it.
@@ -28,7 +28,11 @@ const ENDLESS: usize = usize::MAX;
 /// Shows them until the user leaves, or once.
 pub fn top(args: &TopArgs, output: OutputArgs) -> Result<u8> {
     let there = names()?;
-    if let Some(name) = args.names.iter().find(|name| !there.contains(name)) {
+    // Of one that was left behind there is nothing to see.
+    let runs = |name: &String| {
+        there.contains(name) && run_dir(name).is_ok_and(|it| Lock::owner(&it).is_some() || guest_runs(&it))
+    };
+    if let Some(name) = args.names.iter().find(|name| !runs(name)) {
         bail!(does_not_run(name));
     }
     block_on(watch(args, output))

@@ -17,13 +17,16 @@ pub enum HostDevice {
 }
 
 impl FromStr for HostDevice {
-    type Err = <UsbDevice as FromStr>::Err;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             _ if text.starts_with("/dev/input/") => Ok(Self::Input(text.into())),
             _ if text.contains('/') => Ok(Self::Disk(text.into())),
-            _ => text.parse().map(Self::Usb),
+            _ => text.parse().map(Self::Usb).map_err(|error: String| {
+                let file = format!("./{text}");
+                format!("{error}; the path of a disk has a slash, such as {file:?}, and an input device's begins with /dev/input/")
+            }),
         }
     }
 }
@@ -40,6 +43,7 @@ mod tests {
         for disk in ["/srv/a.qcow2", "./a.raw", "/dev/sdb"] {
             assert_eq!(disk.parse::<HostDevice>(), Ok(HostDevice::Disk(disk.into())));
         }
-        assert!("a.qcow2".parse::<HostDevice>().is_err());
+        let bare = "a.qcow2".parse::<HostDevice>().unwrap_err();
+        assert!(bare.contains("\"./a.qcow2\"") && bare.contains("/dev/input/"), "{bare}");
     }
 }

@@ -1,40 +1,55 @@
 //! What happened on the guest's CPUs, as text: while it runs, and as a report after its end.
 
 use super::Table;
-use crate::host::activity::{MemoryUse, Since, Stutter};
+use crate::host::activity::{MemoryUse, Since, SinceThread, Stutter};
 use crate::units::counted;
 
 /// How many of the others are named.
 const MOST: usize = 10;
+/// What is said where nobody has looked yet.
+const UNKNOWN: &str = "not known yet";
 /// How many characters wide the plot is.
 const WIDTH: usize = 60;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Threads, and what else was seen on the guest's CPUs.
 pub fn since(since: &Since) -> String {
-    let mut table = Table::new(&["THREAD", "CPU", "MAY USE", "RAN", "WAITED", "SWITCHED OUT"]);
-    for thread in &since.threads {
-        let cpu = thread.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
-        let (ran, waited) = (milliseconds(thread.run_ms), milliseconds(thread.wait_ms));
-        table.row([thread.name.clone(), cpu, thread.allowed.clone(), ran, waited, thread.involuntary.to_string()]);
-    }
-    let named = |all: Vec<String>| match all.len() {
-        0 => "none".to_owned(),
-        n if n > MOST => format!("{}, and {} more", all[..MOST].join(", "), n - MOST),
-        _ => all.join(", "),
-    };
     let runs = |number: u64| counted(usize::try_from(number).unwrap_or(usize::MAX), "run", "runs");
     let foreign = since.foreign.iter().map(|seen| match seen.threads {
         1 => format!("{} ({})", seen.name, runs(seen.runs)),
         threads => format!("{} ({threads} threads, {})", seen.name, runs(seen.runs)),
     });
     let interrupts = since.interrupts.iter().map(|one| format!("{} {} ({})", one.id, one.name, one.count));
-    let mut text = format!("{table}\nother threads on the guest's CPUs: {}", named(foreign.collect()));
-    text.push_str(&format!("\ninterrupts on the guest's CPUs: {}", named(interrupts.collect())));
+    let (foreign, interrupts) = (named(&foreign.collect::<Vec<_>>()), named(&interrupts.collect::<Vec<_>>()));
+    let mut text = told(&since.threads, &foreign, &interrupts);
     if let Some(stall) = since.memory_stall_ms {
         text.push_str(&format!("\nprograms of the host waited for memory: {}", milliseconds(stall)));
     }
     text
+}
+
+/// What is known of threads before the first look, in the guest's first second.
+pub fn before_first_look(threads: &[SinceThread]) -> String {
+    told(threads, UNKNOWN, UNKNOWN)
+}
+
+fn told(threads: &[SinceThread], foreign: &str, interrupts: &str) -> String {
+    let mut table = Table::new(&["THREAD", "CPU", "MAY USE", "RAN", "WAITED", "SWITCHED OUT"]);
+    for thread in threads {
+        let cpu = thread.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
+        let (ran, waited) = (milliseconds(thread.run_ms), milliseconds(thread.wait_ms));
+        table.row([thread.name.clone(), cpu, thread.allowed.clone(), ran, waited, thread.involuntary.to_string()]);
+    }
+    format!("{table}\nother threads on the guest's CPUs: {foreign}\ninterrupts on the guest's CPUs: {interrupts}")
+}
+
+/// The first of these, and how many there are besides.
+fn named(all: &[String]) -> String {
+    match all.len() {
+        0 => "none".to_owned(),
+        n if n > MOST => format!("{}, and {} more", all[..MOST].join(", "), n - MOST),
+        _ => all.join(", "),
+    }
 }
 
 /// What the guest's memory lies on.
@@ -65,8 +80,8 @@ pub fn stutter(report: &Stutter) -> String {
     if !report.culprits.is_empty() {
         let mut culprits: Vec<_> = report.culprits.iter().collect();
         culprits.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-        let culprits = culprits.iter().take(MOST).map(|(name, seconds)| format!("{name} ({seconds} s)"));
-        let culprits = culprits.collect::<Vec<_>>().join(", ");
+        let culprits = culprits.iter().map(|(name, seconds)| format!("{name} ({seconds} s)"));
+        let culprits = named(&culprits.collect::<Vec<_>>());
         text.push_str(&format!("\non the guest's CPUs in seconds with more than 5 ms of waiting: {culprits}"));
     }
     if !report.wait_ms.is_empty() {
@@ -99,7 +114,7 @@ fn milliseconds(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::activity::{Seen, SinceThread, Worst};
+    use crate::host::activity::{Seen, Worst};
 
     #[test]
     fn a_report_names_the_wait_and_who_caused_it() {
@@ -130,6 +145,16 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words:?} in\n{text}");
         }
+        let many = Stutter { culprits: (0..12).map(|n| (format!("a{n:02}"), 1)).collect(), ..report };
+        assert!(stutter(&many).contains("a09 (1 s), and 2 more\n"), "{}", stutter(&many));
         assert_eq!(plot(&[0.0; 200]).chars().count(), 50);
+    }
+    #[test]
+    fn before_the_first_look_nothing_is_said_of_others() {
+        let text = before_first_look(&[SinceThread { name: "CPU 0/KVM".to_owned(), ..SinceThread::default() }]);
+        assert!(text.contains("CPU 0/KVM") && !text.contains("none"), "{text}");
+        assert!(text.ends_with(
+            "other threads on the guest's CPUs: not known yet\ninterrupts on the guest's CPUs: not known yet"
+        ));
     }
 }

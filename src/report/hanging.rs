@@ -32,6 +32,20 @@ pub(super) fn within(width: usize, head: &str, text: &str) -> String {
     textwrap::fill(text, options)
 }
 
+/// Lines of which each but those of tables begins with what it is about: `memory: …`.
+pub fn each_hanging(text: &str) -> String {
+    each_within(wrap_width(), text)
+}
+
+/// [`each_hanging`] for a reader of this width.
+pub(super) fn each_within(width: usize, text: &str) -> String {
+    let lines = text.lines().map(|line| match line.split_once(": ") {
+        Some((what, how)) => within(width, &format!("{what}: "), how),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +56,10 @@ mod tests {
         assert_eq!(within(14, "  ", "the last start failed"), "  the last\n    start\n    failed");
         assert_eq!(within(30, "what a long beginning: ", "of a line"), "what a long beginning: of a\n  line");
         assert_eq!(within(12, "a: ", "/a/path/that/is/longer"), "a: /a/path/that/is/longer");
+        assert_eq!(
+            each_within(14, "A  TABLE THAT IS WIDE\na: of some words"),
+            "A  TABLE THAT IS WIDE\na: of some\n   words"
+        );
         assert_eq!(within(usize::MAX, "a: ", &"word ".repeat(100)).lines().count(), 1);
     }
 }

@@ -17,10 +17,10 @@ mod svg;
 mod table;
 mod top;
 
-pub use activity::{memory as memory_use, since as activity, stutter};
+pub use activity::{before_first_look as activity_before_first_look, memory as memory_use, since as activity, stutter};
 pub use devices::{Group, devices};
 pub use findings::findings;
-pub use hanging::{hanging, wrap_width};
+pub use hanging::{each_hanging, hanging, wrap_width};
 pub use import::import;
 pub use messages::{error_line, install as install_messages};
 pub use pager::{page, picture_width, text_width, window};

@@ -1,8 +1,9 @@
 //! Disks and CDs that a running guest is given and that are taken from it: as descriptors, so that images stay their owner's.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -27,6 +28,28 @@ fn is_free(path: &str) -> bool {
     let words = String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
     assert!(words.contains("wrote 512/512") || words.contains("Failed to get"), "{words}");
     words.contains("wrote 512/512")
+}
+
+/// A process that has an image open to write into it.
+struct User(Child);
+
+impl User {
+    fn of(path: &str) -> Self {
+        let mut command = Command::new("qemu-io");
+        command.args(["-f", "raw", path]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut user = Self(command.spawn().unwrap());
+        user.0.stdin.as_ref().unwrap().write_all(b"write 0 512\n").unwrap();
+        let mut said = BufReader::new(user.0.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains("wrote 512/512")), "{path} is not open");
+        user
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 /// What QEMU says of a device: the file, and whether it only reads it.
@@ -123,6 +146,7 @@ fn what_is_no_disk_is_refused_by_the_one_who_asks() {
         let data = image(world, "data.raw");
         world.file("disguised.raw", b"QFI\xfb\0\0\0\x03".repeat(64));
         world.file("foreign.vmdk", b"KDMV".repeat(128));
+        world.file("notes", "a list\n");
         let data = data.as_str();
         for (device, words) in [
             (vec!["/nonexistent/a.raw"], "/nonexistent/a.raw does not exist"),
@@ -131,12 +155,16 @@ fn what_is_no_disk_is_refused_by_the_one_who_asks() {
             (vec!["./disguised.raw"], "use `--format qcow2` if you made it so"),
             (vec!["./foreign.vmdk"], "is an image in QEMU's format `vmdk`"),
             (vec![data, "--format", "qcow2"], "data.raw is no qcow2 image"),
-            (vec!["046d:c547", "--read-only"], "are for disks"),
+            (vec!["./notes"], "is a text, and no disk's image; `--format raw` shows"),
             (vec![data], "has neither a SCSI nor a USB controller; `usb: []` in its file gives it one"),
         ] {
             let refused = world.done(&[vec!["attach", &world.name], device.clone()].concat()).with(1);
             assert!(refused.err.contains(words), "{device:?}: {refused:?}");
         }
+        let usb = world.done(&["attach", &world.name, "046d:c547", "--read-only"]).with(2);
+        assert!(usb.err.contains("--read-only: it is for disks"), "{usb:?}");
+        let bare = world.done(&["attach", &world.name, "data.raw"]).with(2);
+        assert!(bare.err.contains("./data.raw") && bare.err.contains("/dev/input/"), "{bare:?}");
         let serial = world.done(&["attach", &world.name, data, "--serial", ""]).with(2);
         assert!(serial.err.contains("1 to 20 printable ASCII characters"), "{serial:?}");
         let drive = world.done(&["cd", &world.name, data]).with(1);
@@ -162,6 +190,14 @@ fn cds_come_and_go(world: &World) {
         |file: &str, drive: &str| world.done(&["cd", &world.name, file, "--drive", drive, "--json"]).with(0).json();
     let given = put("new.iso", "disk0");
     assert_eq!((&given["drive"], &given["inserted"]), (&"disk0".into(), &new.as_str().into()));
+    // An image in use is refused, and the drive keeps its CD.
+    let busy = image(world, "busy.iso");
+    let user = User::of(&busy);
+    let refused = world.done(&["cd", &world.name, &busy, "--drive", "disk0"]).with(1);
+    assert!(refused.err.contains("lock") && !refused.err.contains("is empty now"), "{refused:?}");
+    let drive = block(world, "disk0").unwrap();
+    assert_eq!((&drive["inserted"]["node-name"].is_string(), &drive["tray_open"]), (&true, &false.into()), "{drive}");
+    drop(user);
     // The one that the plan put in is let go.
     put("new.iso", "disk1");
     let nodes = Qmp::of(world).ask("query-named-block-nodes");

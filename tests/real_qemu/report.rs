@@ -35,13 +35,15 @@ fn end_of(steps: &Value) -> f64 {
 fn the_steps_of_a_run_are_told_while_it_runs_and_afterwards() {
     each(|world| {
         let none = world.done(&["report", &world.name]).with(1);
-        assert!(none.err.contains("is kept here: no machine of this user's has run yet"), "{none:?}");
+        assert!(none.err.contains("is kept here: no machine of this user's has one yet"), "{none:?}");
         let machine = world.machine(&hooks(world, &[]));
         let launcher = world.run(&machine);
         let mut guest = Serial::of(world);
         guest.says("HELLO");
         let runs = of_running(world);
         assert!(runs["end"].is_null() && runs["name"] == world.name.as_str(), "{runs:#}");
+        let both = world.done(&["report", &world.name, "--svg", "-", "--json"]).with(2);
+        assert!(both.json()["error"]["message"].as_str().unwrap().contains("both want standard output"), "{both:?}");
         let shown = world.done(&["report", "machine.ron"]).with(0).out;
         assert!(shown.contains(": it runs\n") && shown.contains("QEMU starts and answers"), "{shown}");
         world.done(&["stop", &world.name]).with(0);
@@ -133,6 +135,8 @@ fn a_killed_launcher_leaves_its_start_and_who_restores_or_takes_over_the_end() {
         world.guest_has_ended();
         let shown = world.done(&["report", &world.name]).with(0).out;
         assert!(shown.contains("its launcher was killed; `vfio-run recover "), "{shown}");
+        let top = world.done(&["top", &world.name, "--once"]).with(1);
+        assert!(top.err.contains("does not run: its launcher was killed"), "{top:?}");
         world.done(&["recover", &world.name]).with(0);
         let recovered = report(world);
         assert_eq!((&recovered["start"], &recovered["end"]["how"]), (&runs["start"], &"launcher-killed".into()));

@@ -1,19 +1,18 @@
 //! What the arguments and answers of `vfio-run new` mean.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::commands::shared::no_disk::{start_of, what_else};
 use crate::import::new::{Card, NewDisk, installation_beside};
 use crate::machine::{Disk, Guest, is_name, name_rule};
 use crate::trusted;
 use crate::units::{PciAddress, PciSlot, Size, quoted};
 
-/// How much of a file is looked at.
-const START: u64 = 512;
 /// What a qcow2 image begins with.
 const QCOW2: &[u8] = b"QFI\xfb";
 /// The smallest disk, as that of a new image.
@@ -166,19 +165,12 @@ pub fn disk(text: &str, name: &str, machine: &Path) -> Result<NewDisk> {
 /// Fails if an existing file is plainly something else than a disk's image.
 fn holds_a_disk(text: &str, file: &File) -> Result<()> {
     let data = file.metadata()?;
-    let mut start = Vec::new();
-    file.take(START).read_to_end(&mut start)?;
     if !data.is_file() {
         return Ok(());
     }
-    if start.starts_with(b"\x7fELF") || start.starts_with(b"#!") {
-        bail!("{text} is a program, and no disk's image");
-    }
-    let is_text = |byte: &u8| !byte.is_ascii_control() || byte.is_ascii_whitespace();
-    // A character may be cut at the end of what was read.
-    let is_utf8 = std::str::from_utf8(&start).map_or_else(|wrong| wrong.error_len().is_none(), |_| true);
-    if !start.is_empty() && start.iter().all(is_text) && is_utf8 {
-        bail!("{text} is a text, and no disk's image");
+    let start = start_of(file)?;
+    if let Some(what) = what_else(&start) {
+        bail!("{text} is {what}, and no disk's image");
     }
     // Of a qcow2 image the file's size says nothing.
     if !start.starts_with(QCOW2) && data.len() < SMALLEST {

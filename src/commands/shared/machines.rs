@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::wrong_argument::WrongArgument;
 use crate::host;
 use crate::journal::{self, Record};
 use crate::machine::nearest;
@@ -43,7 +44,10 @@ pub fn names() -> Result<Vec<String>> {
 /// The run directory of the machine of this name.
 pub fn run_dir(name: &str) -> Result<PathBuf> {
     if !crate::machine::is_name(name) {
-        bail!("{name:?} is no machine's name");
+        bail!(WrongArgument::new(
+            "NAME",
+            format!("{name:?} is no machine's name; allowed: {}", crate::machine::name_rule())
+        ));
     }
     let folder = host::run_dir().join(name);
     trusted::way(&folder)?;
@@ -62,7 +66,8 @@ pub fn named(text: &str) -> Result<String> {
     let is_there = |name: &str| crate::machine::is_name(name) && run::is_run_dir(&host::run_dir().join(name));
     let is_file = text.ends_with(".ron");
     if text.contains('/') && !is_file {
-        bail!("{text:?} is neither a machine's name nor its file, which ends in `.ron`");
+        let message = format!("{text:?} is neither a machine's name nor its file, which ends in `.ron`");
+        bail!(WrongArgument::new("NAME", message));
     }
     if !is_file || is_there(text) {
         return run_dir(text).map(|_| text.to_owned());
@@ -84,7 +89,7 @@ pub fn named(text: &str) -> Result<String> {
             _ => Ok(stem.to_owned()),
         };
     }
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         bail!("there is no file {text}, and no machine of that name runs{}", others("", stem));
     }
     Err(refused.into())
@@ -171,11 +176,22 @@ mod tests {
     #[test]
     fn what_is_neither_a_name_nor_a_machine_file_is_refused() {
         for text in ["a b", "a\nb", "a\u{1b}[2Jb", "", "./win11.raw", "/vm/win11", "../win11.qcow2"] {
-            let error = named(text).unwrap_err().to_string();
+            let error = named(text).unwrap_err();
+            assert!(error.is::<WrongArgument>(), "{error}");
+            let error = error.to_string();
             assert!(error.contains("machine's name"), "{error}");
             assert!(!error.contains(char::is_control), "{error:?}");
         }
         assert_eq!(named("win11").unwrap(), "win11");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_not_said_to_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let error = |path: &str| named(dir.path().join(path).to_str().unwrap()).unwrap_err().to_string();
+        assert!(error("a.ron").contains("there is no file"), "{}", error("a.ron"));
+        assert!(error("file/a.ron").contains("Not a directory"), "{}", error("file/a.ron"));
     }
 
     #[test]

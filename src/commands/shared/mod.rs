@@ -5,6 +5,7 @@ pub mod guest_agent;
 pub mod home;
 pub mod machines;
 pub mod move_to_unit;
+pub mod no_disk;
 pub mod outcome;
 pub mod pages;
 pub mod planned;

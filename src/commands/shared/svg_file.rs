@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use super::whole_file;
+use super::wrong_argument::WrongArgument;
 use crate::cli::OutputArgs;
 use crate::report;
 
 /// How many bytes of a file are looked at to see whether it is an SVG.
-const HEAD: u64 = 512;
+const HEAD: u64 = 4096;
 
 /// Where a picture is written.
 #[derive(Debug)]
@@ -22,7 +23,10 @@ impl<'a> SvgFile<'a> {
     pub fn check(path: &'a Path, output: OutputArgs) -> Result<Self> {
         let standard = path == Path::new("-");
         if standard && output.json {
-            bail!("`--svg -` and `--json` both want standard output: write the picture into a file, or leave one out");
+            bail!(WrongArgument::new(
+                "--svg",
+                "`-` and `--json` both want standard output: write the picture into a file, or leave one out"
+            ));
         }
         if standard {
             return Ok(Self(None));
@@ -69,10 +73,34 @@ fn may_write(path: &Path) -> Result<()> {
     let read = file.and_then(|file| file.take(HEAD).read_to_end(&mut head));
     read.with_context(|| format!("cannot read {shown}, to see whether it is an SVG"))?;
     let head = String::from_utf8_lossy(&head);
-    if !head.is_empty() && !head.contains("<svg") {
+    if !head.is_empty() && !is_svg(&head) {
         bail!("{shown} is there and holds no SVG; {other}");
     }
     Ok(())
+}
+
+/// Whether a document that begins so is an SVG: its first element is, after what XML allows before it. A page or a text with a
+/// picture in it is none.
+fn is_svg(head: &str) -> bool {
+    let mut rest = head.trim_start_matches('\u{feff}').trim_start();
+    loop {
+        let end = match rest {
+            it if it.starts_with("<!--") => "-->",
+            it if it.starts_with("<?") => "?>",
+            // One with declarations of its own ends with them.
+            it if it.starts_with("<!DOCTYPE svg") => match it.find(['[', '>']) {
+                Some(at) if it[at..].starts_with('[') => "]>",
+                _ => ">",
+            },
+            _ => break,
+        };
+        let Some((_, after)) = rest.split_once(end) else { return false };
+        rest = after.trim_start();
+    }
+    let name = rest.strip_prefix("<svg");
+    name.is_some_and(|after| {
+        after.starts_with(|next: char| next.is_ascii_whitespace() || matches!(next, '>' | '/' | ':'))
+    })
 }
 
 #[cfg(test)]
@@ -89,6 +117,19 @@ mod tests {
         std::fs::write(path("old.svg"), "<?xml version=\"1.0\"?>\n<svg xmlns=\"\"/>").unwrap();
         std::fs::write(path("win11.ron"), "(guest: Windows11)").unwrap();
         assert!(may_write(&path("empty.svg")).is_ok() && may_write(&path("old.svg")).is_ok());
+        for (text, is) in [
+            ("\u{feff}<?xml version=\"1.0\"?>\n<!-- <html> -->\n<!DOCTYPE svg PUBLIC \"a\" \"b\">\n<svg>", true),
+            ("<!DOCTYPE svg [<!ENTITY a \"b\">]>\n<svg\nwidth=\"1\">", true),
+            ("\n<svg/>", true),
+            ("# Notes\n\n<svg>", false),
+            ("<!DOCTYPE html><html><svg>", false),
+            ("<?xml version=\"1.0\"?><page><svg/></page>", false),
+            ("<!-- <svg>", false),
+            ("<svgs>", false),
+        ] {
+            std::fs::write(path("other"), text).unwrap();
+            assert_eq!(may_write(&path("other")).is_ok(), is, "{text}");
+        }
         assert!(refused("win11.ron").contains("holds no SVG; name another file"), "{}", refused("win11.ron"));
         std::fs::create_dir(path("folder")).unwrap();
         assert!(refused("folder").contains("is a folder"));

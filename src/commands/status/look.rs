@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::commands::shared::machines::{log, run_dir, state_without_answer};
 use crate::commands::shared::{guest_agent, outcome::block_on, planned};
-use crate::host::activity::{Activity, MemoryUse, Since};
+use crate::host::activity::{Activity, MemoryUse, Seen, Since, SinceInterrupt, SinceThread};
 use crate::host::neighbours;
 use crate::journal::{Journal, Record, open_changes};
 use crate::plan::{Plan, Reach};
@@ -46,9 +46,8 @@ pub struct Status {
 /// What happens on the guest's CPUs.
 #[derive(Debug, Serialize)]
 pub struct Details {
-    /// Since the guest's first second; without a look then, since its threads were made.
     #[serde(flatten)]
-    since: Since,
+    happened: Happened,
     /// What its memory lies on.
     memory: MemoryUse,
     /// The cgroup of its first vCPU.
@@ -58,6 +57,45 @@ pub struct Details {
     /// The CPUs of the host's slices that leave the vCPUs' CPUs, if that is how these are the guest's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     slices: Option<BTreeMap<String, CpuSet>>,
+}
+
+/// What has happened up to now.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Happened {
+    /// Since the guest's first second.
+    Since(Since),
+    /// Before a look then: what its threads did since they were made, and of all else nothing.
+    NotYet(NotYet),
+}
+
+/// The fields of [`Since`], of which only the threads are known.
+#[derive(Debug, Default, Serialize)]
+struct NotYet {
+    threads: Vec<SinceThread>,
+    seconds: Option<f64>,
+    foreign: Option<Vec<Seen>>,
+    interrupts: Option<Vec<SinceInterrupt>>,
+    memory_stall_ms: Option<f64>,
+}
+
+impl Happened {
+    fn of(first: Option<&Activity>, now: &Activity) -> Self {
+        match first {
+            Some(first) => Self::Since(now.since(first)),
+            None => {
+                let threads = now.since(&Activity::default()).threads;
+                Self::NotYet(NotYet { threads, ..NotYet::default() })
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Since(since) => report::activity(since),
+            Self::NotYet(NotYet { threads, .. }) => report::activity_before_first_look(threads),
+        }
+    }
 }
 
 impl Details {
@@ -75,12 +113,12 @@ impl Details {
         let has = |unit: &String| Some((unit.clone(), root.list(format!("{CGROUPS}/{unit}/cpuset.cpus.effective"))?));
         let slices = units.map(|units| units.iter().filter_map(has).collect());
         let memory = MemoryUse::read(&root, qemu);
-        Self { since: now.since(&first.unwrap_or_default()), memory, cgroup, partition, slices }
+        Self { happened: Happened::of(first.as_ref(), &now), memory, cgroup, partition, slices }
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = format!("{}\n{}", report::activity(&self.since), report::memory_use(&self.memory));
+        let mut text = format!("{}\n{}", self.happened.text(), report::memory_use(&self.memory));
         if let Some(cgroup) = &self.cgroup {
             let partition = self.partition.as_deref().unwrap_or("no cpuset of its own");
             text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
@@ -154,7 +192,8 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
         // A plan of another version may not be readable.
         let plan = run::kept_plan(&run_dir).ok();
         if let Some(plan) = &plan {
-            let reach = Reach::of(plan);
+            let unsupervised = status.state == machine_state::UNSUPERVISED;
+            let reach = if unsupervised { Reach::without_launcher(plan) } else { Reach::of(plan) };
             status.addresses = addresses(plan, &reach, closely && status.state == machine_state::RUNNING);
             status.reach = Some(reach);
         }
@@ -186,4 +225,27 @@ fn addresses(plan: &Plan, reach: &Reach, ask_agent: bool) -> Vec<String> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_looked_at_yet_is_null() {
+        let now = Activity { uptime_ms: 90_000, ..Activity::default() };
+        let told = |first| serde_json::to_value(Happened::of(first, &now)).unwrap();
+        let null = serde_json::Value::Null;
+        let before = told(None);
+        assert_eq!((&before["seconds"], &before["foreign"], &before["interrupts"]), (&null, &null, &null));
+        let first = Activity { uptime_ms: 88_000, ..Activity::default() };
+        let since = told(Some(&first));
+        assert_eq!((&since["seconds"], &since["foreign"]), (&2.0.into(), &serde_json::json!([])));
+        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let sorted = |mut keys: Vec<String>| {
+            keys.sort();
+            keys
+        };
+        assert_eq!(sorted(keys(&before)), sorted(keys(&since)));
+    }
 }

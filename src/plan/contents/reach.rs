@@ -40,10 +40,6 @@ pub enum Console {
 impl Reach {
     /// That of this plan's guest.
     pub fn of(plan: &Plan) -> Self {
-        let socket = plan.descriptors.iter().find_map(|descriptor| match &descriptor.what {
-            Inherited::Listen(path) if path.ends_with("serial.sock") => Some(path.clone()),
-            _ => None,
-        });
         let given = plan.changes.iter().filter_map(|planned| match &planned.change {
             Change::Nat(nat) => nat.guest.as_ref().map(|guest| guest.address),
             _ => None,
@@ -51,10 +47,16 @@ impl Reach {
         Self {
             screen: screen(plan),
             devices: !plan.leases.is_empty(),
-            console: socket.map(|socket| if plan.console { Console::Launcher } else { Console::Socket(socket) }),
+            console: socket(plan).map(|socket| if plan.console { Console::Launcher } else { Console::Socket(socket) }),
             ports: plan.forwards.clone(),
             addresses: given.collect(),
         }
+    }
+
+    /// That of a guest whose launcher was killed: its console goes on at the socket.
+    pub fn without_launcher(plan: &Plan) -> Self {
+        let console = socket(plan).map(Console::Socket);
+        Self { console, ..Self::of(plan) }
     }
 
     /// For people: what it is, and how it is reached.
@@ -89,6 +91,14 @@ impl Reach {
     }
 }
 
+/// Where QEMU listens for the first serial port.
+fn socket(plan: &Plan) -> Option<PathBuf> {
+    plan.descriptors.iter().find_map(|descriptor| match &descriptor.what {
+        Inherited::Listen(path) if path.ends_with("serial.sock") => Some(path.clone()),
+        _ => None,
+    })
+}
+
 /// A port of the host, and where in the guest it leads.
 fn port(forward: &Forward) -> String {
     let range = |first: u16, last: u16| if first == last { first.to_string() } else { format!("{first}-{last}") };
@@ -116,9 +126,13 @@ mod tests {
     use crate::plan::sample::{self, Shape};
 
     fn lines(fields: &str) -> String {
+        lines_of(fields, Reach::of)
+    }
+
+    fn lines_of(fields: &str, of: fn(&Plan) -> Reach) -> String {
         let text = format!("(name: \"a\", guest: Linux, memory: (size: \"1 GiB\"), {fields})");
         let plan = sample::plan(&text, &sample::host(Shape::simple(4, 1)));
-        let lines = Reach::of(&plan).lines("a");
+        let lines = of(&plan).lines("a");
         lines.iter().map(|(what, how)| format!("{what}: {how}")).collect::<Vec<_>>().join("\n")
     }
 
@@ -126,6 +140,8 @@ mod tests {
     fn what_the_machine_file_says_is_told() {
         assert_eq!(lines(""), "");
         assert_eq!(lines("serial: Console"), "console: the terminal of its launcher");
+        assert_eq!(lines_of("serial: Console", Reach::without_launcher), "console: `vfio-run console a`");
+        assert_eq!(lines_of("", Reach::without_launcher), "");
         let all = lines(
             "display: Vnc(port: 5901), serial: Socket, networks: [(backend: Slirp, forward: [\"2222:22\", \"udp 127.0.0.1:6000-6001\"])]",
         );

@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::words::{self, Part, duration};
 use crate::report::activity::stutter;
-use crate::report::hanging::within;
+use crate::report::hanging::{each_within, within};
 use crate::run::{RunReport, TimedStep};
 use crate::units::printable;
 
@@ -51,7 +51,8 @@ pub fn text(report: &RunReport, now: Option<&str>, width: usize, wrap: usize) ->
         blocks.push(lines.join("\n"));
     }
     if let Some(report) = &report.stutter {
-        blocks.push(format!("{bold}what happened on the guest's CPUs{bold:#}\n{}", stutter(report)));
+        blocks
+            .push(format!("{bold}what happened on the guest's CPUs{bold:#}\n{}", each_within(wrap, &stutter(report))));
     }
     blocks.join("\n\n")
 }

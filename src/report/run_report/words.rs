@@ -120,10 +120,18 @@ pub(super) fn notes(report: &RunReport) -> Vec<(&'static str, String)> {
     notes
 }
 
-/// A text whose lines follow one another on one.
+/// A text whose lines follow one another on one, and stay apart.
 fn one_line(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| printable(line.trim())).collect();
-    lines.join(" ")
+    let mut all = String::new();
+    for line in text.lines().map(|line| printable(line.trim())).filter(|line| !line.is_empty()) {
+        all.push_str(match all.chars().last() {
+            None => "",
+            Some(':' | ';' | ',' | '.') => " ",
+            Some(_) => "; ",
+        });
+        all.push_str(&line);
+    }
+    all
 }
 
 fn black_time(report: &RunReport, black: &Black) -> String {
@@ -199,5 +207,17 @@ pub(super) fn duration(ms: f64) -> String {
         _ if seconds < 7200 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         _ if seconds < 7200 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_become_one_stay_apart() {
+        let said = "QEMU ended, and it said nothing\nthe whole log: /a.log";
+        assert_eq!(one_line(said), "QEMU ended, and it said nothing; the whole log: /a.log");
+        assert_eq!(one_line("QEMU ended:\n  a\n\n  b"), "QEMU ended: a; b");
     }
 }

@@ -29,7 +29,7 @@ pub(in crate::run) async fn restore_for_dead(
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     left.splice(0..0, stuck);
     if let Some((plan, timeline)) = plan.zip(timeline) {
-        reporting::put_back(run_dir, plan, timeline, journal.records(), &left);
+        reporting::put_back(run_dir, plan, timeline, journal.records(), &left, warnings);
     }
     left
 }

@@ -103,12 +103,37 @@ async fn put(qmp: &mut Qmp, drive: &str, file: Option<&Path>, force: bool) -> Re
             return Err(untouched(error));
         }
     };
-    let closed = close(qmp, drive, new.as_deref()).await.map_err(|error| Failed { empty: true, error });
+    let closed = close(qmp, drive, new.as_deref()).await;
     let unused = new.filter(|_| closed.is_err()).map(|node| Inserted { node, file: String::new() });
+    let (done, old) = match closed {
+        Ok(()) => (Ok(()), old),
+        Err(error) => put_back(qmp, drive, old, error).await,
+    };
     for image in [old, unused].into_iter().flatten() {
         let_go(qmp, image).await;
     }
-    closed
+    done
+}
+
+/// Closes a drive that could not have what it was to have, with what it had before. With how that went comes what it does not
+/// have any more.
+async fn put_back(
+    qmp: &mut Qmp,
+    drive: &str,
+    old: Option<Inserted>,
+    error: anyhow::Error,
+) -> (Result<(), Failed>, Option<Inserted>) {
+    match close(qmp, drive, old.as_ref().map(|old| old.node.as_str())).await {
+        Ok(()) => (Err(Failed { empty: false, error }), None),
+        Err(again) if old.is_some() => {
+            tracing::debug!("the CD that {drive} had cannot be put back: {again:#}");
+            (Err(Failed { empty: true, error: error.context(format!("{drive} is empty now")) }), old)
+        }
+        Err(again) => {
+            tracing::debug!("{drive} stays open: {again:#}");
+            (Err(Failed { empty: true, error }), None)
+        }
+    }
 }
 
 /// A block node of the image of a CD.

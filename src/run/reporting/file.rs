@@ -103,8 +103,16 @@ pub(in crate::run) fn write(plan: &Plan, timeline: Timeline, report: &Report, re
 }
 
 /// Completes the report of a run whose launcher was killed, or could not restore everything: the host was restored in its
-/// stead. `timeline` has the steps of that. A rehearsal, and a launcher that died before it did anything, have none.
-pub(in crate::run) fn put_back(run_dir: &Path, plan: &Plan, timeline: Timeline, records: &[Record], left: &[String]) {
+/// stead. `timeline` has the steps of that; `warnings` come with those of the run. A rehearsal, and a launcher that died
+/// before it did anything, have none.
+pub(in crate::run) fn put_back(
+    run_dir: &Path,
+    plan: &Plan,
+    timeline: Timeline,
+    records: &[Record],
+    left: &[String],
+    warnings: Vec<String>,
+) {
     if records.is_empty() || records.contains(&Record::Rehearsal) {
         return;
     }
@@ -121,6 +129,7 @@ pub(in crate::run) fn put_back(run_dir: &Path, plan: &Plan, timeline: Timeline, 
     kept.end.get_or_insert_with(killed).recovered = Some(now);
     kept.changes = ReportedChange::all(records);
     kept.left = left.to_vec();
+    kept.warnings.extend(warnings);
     if !left.is_empty() {
         keep_in_run_dir(run_dir, &kept);
     }
@@ -171,17 +180,28 @@ mod tests {
 
         let records = [stopped(), Record::Running];
         let left = ["the rest".to_owned()];
-        put_back(&plan.paths.run, &plan, of_dead(&plan.paths.run, &plan), &records, &left);
+        put_back(
+            &plan.paths.run,
+            &plan,
+            of_dead(&plan.paths.run, &plan),
+            &records,
+            &left,
+            vec!["the hook failed".to_owned()],
+        );
         let first = read(&plan.paths.log).unwrap().unwrap();
         assert_eq!((first.start.len(), first.changes[0].result), (1, super::super::ChangeResult::Stands));
         assert_eq!((first.end.as_ref().unwrap().how, first.left.len()), (Ended::LauncherKilled, 1));
+        assert_eq!(first.warnings, ["the hook failed"]);
         // The second attempt restores it all.
         let undone = Record::Undone { seq: 1, how: crate::change::Undone::Restored };
         let records = [stopped(), Record::Running, undone];
-        put_back(&plan.paths.run, &plan, of_dead(&plan.paths.run, &plan), &records, &[]);
+        put_back(&plan.paths.run, &plan, of_dead(&plan.paths.run, &plan), &records, &[], Vec::new());
         let second = read(&plan.paths.log).unwrap().unwrap();
         assert_eq!(second.changes[0].result, super::super::ChangeResult::Restored);
-        assert!(second.left.is_empty() && second.start == first.start, "{second:?}");
+        assert!(
+            second.left.is_empty() && second.start == first.start && second.warnings == first.warnings,
+            "{second:?}"
+        );
         assert_eq!(names(plan.paths.log.parent().unwrap()), ["a"]);
     }
 
@@ -190,10 +210,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path());
         let dead = || of_dead(&plan.paths.run, &plan);
-        put_back(&plan.paths.run, &plan, dead(), &[], &[]);
-        put_back(&plan.paths.run, &plan, dead(), &[Record::Rehearsal, stopped()], &[]);
+        put_back(&plan.paths.run, &plan, dead(), &[], &[], Vec::new());
+        put_back(&plan.paths.run, &plan, dead(), &[Record::Rehearsal, stopped()], &[], Vec::new());
         assert_eq!(read(&plan.paths.log).unwrap(), None);
-        put_back(&plan.paths.run, &plan, dead(), &[stopped()], &[]);
+        put_back(&plan.paths.run, &plan, dead(), &[stopped()], &[], Vec::new());
         let kept = read(&plan.paths.log).unwrap().unwrap();
         let end = kept.end.unwrap();
         assert!(kept.start.is_empty() && end.at_ms.is_none() && end.recovered.is_some(), "{end:?}");

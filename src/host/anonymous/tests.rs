@@ -148,7 +148,7 @@ fn a_plan_needs_nothing_of_what_is_replaced() {
 
 #[test]
 fn a_word_of_somebodys_that_a_fact_can_be_stays_where_it_is_the_facts_own() {
-    let kind = |host: &Host| host.network.as_ref().unwrap().interfaces.values().next().unwrap().kind.clone();
+    let kind = |host: &Host| host.network.as_ref().unwrap().interfaces.values().next().unwrap().kind;
     for (word, own) in [
         ("rd.luks.key=/boot/keys/root.key", ""),
         ("zfs=tank/secure", ""),

@@ -134,7 +134,7 @@ fn cpus_are_drawn_in_the_terminal_as_svg_and_as_json() {
         let refused = world.done(&["cpus", "--svg", machine]).with(1);
         assert!(refused.err.contains("holds no SVG"), "{refused:?}");
         assert_eq!(std::fs::read(machine).unwrap(), before);
-        let both = world.done(&["cpus", "--json", "--svg", "-"]).with(1);
+        let both = world.done(&["cpus", "--json", "--svg", "-"]).with(2);
         assert!(both.err.contains("both want standard output") && both.out.is_empty(), "{both:?}");
         let host = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/epyc-9754x2-512.json");
         let other = world.done(&["cpus", "--host", host]).with(0);

@@ -50,8 +50,8 @@ fn the_state_of_a_tpm_comes_along_if_a_copy_is_of_use() {
     let usual = format!("V2(state: \"/var/lib/libvirt/swtpm/{UUID}/tpm2\")");
     for (uuid, backend, expected, needs_you) in [
         (UUID, "", &*usual, None),
-        ("", "", "V2", Some("has no UUID")),
-        ("none", "", "V2", Some("has no UUID")),
+        ("", "", "V2", None),
+        ("none", "", "V2", None),
         (UUID, "<source type='dir' path='/srv/tpm'/>", "V2(state: \"/srv/tpm\")", None),
         (UUID, "<source type='dir' path='srv/tpm'/>", "V2", Some("its whole path")),
         (UUID, "<source type='dir' path=''/>", "V2", Some("its whole path")),
@@ -69,6 +69,8 @@ fn the_state_of_a_tpm_comes_along_if_a_copy_is_of_use() {
         let needs = imported.entries.iter().find(tpms);
         assert_eq!(needs.is_some(), needs_you.is_some(), "{backend}: {needs:?}");
         assert!(needs.is_none_or(|entry| entry.words.contains(needs_you.unwrap())), "{needs:?}");
+        let told = imported.entries.iter().any(|entry| entry.words.starts_with("a new TPM: "));
+        assert_eq!(told, !uuid.contains(UUID), "{uuid}");
     }
     let old = imported(
         "<domain type='kvm'><name>a</name><uuid>6d0a6f5e-9a1c-4b52-8f5d-0d6f4f2f1c11</uuid><memory unit='GiB'>1</memory>\

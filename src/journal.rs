@@ -361,6 +361,14 @@ pub fn guest_ran(records: &[Record]) -> bool {
     last == Some(&Record::Running)
 }
 
+/// Process id and start time of the QEMU that was started last.
+pub fn last_qemu(records: &[Record]) -> Option<(i32, u64)> {
+    records.iter().rev().find_map(|record| match record {
+        Record::Started { name, pid, start_time } if name == "qemu" => Some((*pid, *start_time)),
+        _ => None,
+    })
+}
+
 /// The changes in a journal's records that may stand.
 pub fn open_changes(records: &[Record]) -> Vec<Open> {
     let mut open: Vec<Open> = Vec::new();

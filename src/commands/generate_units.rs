@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::shared::unit_file;
-use crate::host::Cpusets;
+use crate::host::{Cpusets, InstalledUnit};
 use crate::machine::{self, Machine};
 use crate::plan::UnitGroup;
 use crate::trusted;
@@ -24,7 +24,7 @@ const DROP_IN: &str = "50-vfio-run.conf";
 /// Writes them into the folder that systemd named.
 pub fn generate_units(into: &Path) -> Result<u8> {
     let program = std::env::current_exe().context("cannot find out the path of this program")?;
-    generate(Path::new(unit_file::MACHINES), into, &program, unit_file::cpusets().as_ref())?;
+    generate(Path::new(InstalledUnit::MACHINES), into, &program, unit_file::cpusets().as_ref())?;
     Ok(exit::OK)
 }
 
@@ -42,7 +42,7 @@ fn generate(machines: &Path, into: &Path, program: &Path, cpusets: Option<&Cpuse
         }
     }
     let all = UnitGroup::of_any(cpusets);
-    write(into, unit_file::TEMPLATE, &unit_file::drop_in_for_all(&all))
+    write(into, InstalledUnit::TEMPLATE, &unit_file::drop_in_for_all(&all))
 }
 
 fn of_machine(instance: &str, file: &Path, into: &Path, program: &Path, cpusets: Option<&Cpusets>) -> Result<()> {

@@ -10,7 +10,7 @@ use nix::unistd::Uid;
 
 use super::shared::{unit_file, whole_file};
 use crate::cli::{OutputArgs, UnitArgs};
-use crate::host::{Environment, Root};
+use crate::host::{Environment, InstalledUnit, Root};
 use crate::machine;
 use crate::plan::UnitGroup;
 use crate::report;
@@ -20,7 +20,7 @@ use crate::units::exit;
 pub fn unit(args: &UnitArgs, output: OutputArgs) -> Result<u8> {
     let program = std::env::current_exe().context("cannot find out the path of this program")?;
     let Some(file) = args.file.as_deref() else {
-        return print(unit_file::TEMPLATE, &unit_file::template(&program)?, output);
+        return print(InstalledUnit::TEMPLATE, &unit_file::template(&program)?, output);
     };
     let source = machine::read(file)?;
     let file = std::fs::canonicalize(file)?;

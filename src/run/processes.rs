@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::journal::Record;
+use crate::journal::{Record, last_qemu};
 use crate::run::kept::log::Log;
 use crate::run::left_behind;
 use crate::run::process::Watched;
@@ -85,14 +85,6 @@ impl Processes {
 /// QEMU as the journal recorded its start: `None` if it did not, `Some(None)` if that process has ended.
 pub(in crate::run) fn recorded_qemu(records: &[Record]) -> Option<Result<Option<Watched>>> {
     last_qemu(records).map(|(pid, started)| Watched::adopt(pid, started))
-}
-
-/// Process id and start time of the QEMU that the journal recorded last.
-pub(in crate::run) fn last_qemu(records: &[Record]) -> Option<(i32, u64)> {
-    records.iter().rev().find_map(|record| match record {
-        Record::Started { name, pid, start_time } if name == "qemu" => Some((*pid, *start_time)),
-        _ => None,
-    })
 }
 
 /// The helpers that the journal recorded and that still run.

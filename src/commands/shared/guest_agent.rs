@@ -43,7 +43,7 @@ pub async fn connect(name: &str) -> Result<Agent> {
         bail!(machines::does_not_run(name));
     }
     let plan = run::kept_plan(&run_dir)?;
-    if !plan.command.options.iter().any(|option| option.has_id(AGENT)) {
+    if !plan.has_agent() {
         bail!(
             "{name} has no channel to a guest agent: a machine of `guest: Other` has none. With `guest: Linux` or another \
              family in its file it has one from its next start on"

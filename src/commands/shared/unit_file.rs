@@ -5,16 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Uid;
 
-use crate::host::{Cpusets, Host, Root, Wanted, WantedUnit};
+use crate::host::{Cpusets, Host, InstalledUnit, Root, Wanted, WantedUnit};
 use crate::machine::{self, Machine};
 use crate::plan::UnitGroup;
 use crate::run::transient_unit::{OOM_SCORE_ADJUST, Waits, delegated};
 use crate::units::Stage;
-
-/// Where the machines of the template are.
-pub const MACHINES: &str = "/etc/vfio-run";
-/// The template's name.
-pub const TEMPLATE: &str = "vfio-run@.service";
 
 /// What systemd waits for with this machine.
 pub fn waits(machine: &Machine) -> Waits {
@@ -47,11 +42,11 @@ pub fn render(name: &str, program: &Path, file: &Path, waits: Waits, group: &Uni
     Ok(unit.text())
 }
 
-/// The text of the template for the machines in [`MACHINES`]. It has what holds for a machine that says nothing of its unit, on
+/// The text of the template for the machines in [`InstalledUnit::MACHINES`]. It has what holds for a machine that says nothing of its unit, on
 /// every kernel; the generator adds what is otherwise ([`drop_in`]).
 pub fn template(program: &Path) -> Result<String> {
     let program = quote(program)?;
-    let file = format!("{MACHINES}/%i.ron");
+    let file = format!("{}/%i.ron", InstalledUnit::MACHINES);
     let unit = Unit {
         head: "# What `vfio-run unit --template` prints. vfio-run-generator adds what follows from a machine's file and from the kernel,\n\
                # at each boot and each `systemctl daemon-reload`.\n",
@@ -189,7 +184,8 @@ pub fn wanted(machine: &str, file: &Path) -> Option<WantedUnit> {
 pub fn instance(file: &Path) -> Option<String> {
     let name = file.file_name()?.to_str()?.strip_suffix(".ron")?;
     // Other characters mean something to systemd (systemd.unit(5)).
-    (file.parent() == Some(Path::new(MACHINES)) && machine::is_name(name)).then(|| format!("vfio-run@{name}.service"))
+    (file.parent() == Some(Path::new(InstalledUnit::MACHINES)) && machine::is_name(name))
+        .then(|| format!("vfio-run@{name}.service"))
 }
 
 /// A path as one word of an ExecStart= line: in quotes, with `%` and `$` doubled (systemd.service(5), Command lines).

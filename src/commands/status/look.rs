@@ -10,7 +10,7 @@ use crate::commands::shared::machines::{log, run_dir, state_without_answer};
 use crate::commands::shared::{guest_agent, outcome::block_on, planned};
 use crate::host::activity::{Activity, MemoryUse, Seen, Since, SinceInterrupt, SinceThread};
 use crate::host::neighbours;
-use crate::journal::{Journal, Record, open_changes};
+use crate::journal::{Journal, last_qemu, open_changes};
 use crate::plan::{Plan, Reach};
 use crate::qemu::command::OptionValue;
 use crate::report;
@@ -158,10 +158,7 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
     let run_dir = run_dir(name)?;
     let Some(records) = Journal::read(&run_dir)? else { return Ok(None) };
     let changes = open_changes(&records).iter().map(|o| o.change.to_string()).collect();
-    let qemu = records.iter().rev().find_map(|r| match r {
-        Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
-        _ => None,
-    });
+    let qemu = last_qemu(&records).map(|(pid, _)| pid);
     let mut status = Status { qemu, changes, ..Status::new(name, "") };
     if let Some(owner) = run::Lock::owner(&run_dir) {
         status.launcher = owner.pid;

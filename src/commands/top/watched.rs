@@ -12,7 +12,7 @@ use crate::commands::shared::machines::{names, run_dir, state_without_answer};
 use crate::commands::shared::planned;
 use crate::host::Root;
 use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, last_qemu};
 use crate::report::{DiskRate, InterruptRate, MachineLoad, Top, VcpuLoad};
 use crate::run;
 use crate::run::control::{Answer, ask_status};
@@ -102,11 +102,7 @@ impl Machines {
 impl Guest {
     fn of(root: &Root, run_dir: &Path) -> Result<Option<Self>> {
         let Some(records) = Journal::read(run_dir)? else { return Ok(None) };
-        let qemu = records.iter().rev().find_map(|record| match record {
-            Record::Started { name, pid, .. } if name == "qemu" => Some(*pid),
-            _ => None,
-        });
-        let Some(qemu) = qemu else { return Ok(None) };
+        let Some((qemu, _)) = last_qemu(&records) else { return Ok(None) };
         // A plan of another version may not be readable.
         let plan = run::kept_plan(run_dir).ok();
         let cpus = plan.as_ref().and_then(|plan| plan.placement.guest_cpus());

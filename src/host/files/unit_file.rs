@@ -34,17 +34,19 @@ pub struct InstalledUnit {
 const FOLDERS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 
-/// The template, and what its `ExecStart=` ends with.
-const TEMPLATE: &str = "vfio-run@.service";
-const RUNS: &str = " run /etc/vfio-run/%i.ron";
-
 impl InstalledUnit {
+    /// The name of the template for many machines.
+    pub const TEMPLATE: &str = "vfio-run@.service";
+    /// Where the machines of the template are.
+    pub const MACHINES: &str = "/etc/vfio-run";
+
     /// The host's. The unit of the machine's own counts before the template, which does not start beside it.
     pub fn find(root: &Root, wanted: &WantedUnit) -> Option<Self> {
         let folders = FOLDERS.map(PathBuf::from);
         Self::find_in(root, &folders, wanted).or_else(|| {
             let instance = wanted.instance.as_ref()?;
-            let (path, _) = installed(root, &folders, TEMPLATE, RUNS).filter(|(_, is_ours)| *is_ours)?;
+            let ending = format!(" run {}/%i.ron", Self::MACHINES);
+            let (path, _) = installed(root, &folders, Self::TEMPLATE, &ending).filter(|(_, is_ours)| *is_ours)?;
             Some(Self { path, is_ours: true, instance: Some(instance.clone()) })
         })
     }
@@ -91,11 +93,11 @@ mod tests {
         // The template is for a file that is where it looks for it, if there is no unit of the machine's own.
         let packaged = include_str!("../../../scripts/packaging/vfio-run@.service");
         std::fs::create_dir_all(folder.path().join("usr/lib/systemd/system")).unwrap();
-        std::fs::write(folder.path().join("usr/lib/systemd/system").join(TEMPLATE), packaged).unwrap();
+        std::fs::write(folder.path().join("usr/lib/systemd/system").join(InstalledUnit::TEMPLATE), packaged).unwrap();
         wanted.instance = Some("vfio-run@a.service".to_owned());
         assert_eq!(InstalledUnit::find(&root, &wanted).unwrap().instance, None);
         std::fs::remove_file(folder.path().join("etc/systemd/system/vfio-run-a.service")).unwrap();
-        let path = PathBuf::from("/usr/lib/systemd/system").join(TEMPLATE);
+        let path = PathBuf::from("/usr/lib/systemd/system").join(InstalledUnit::TEMPLATE);
         let found = Some(InstalledUnit { path, instance: wanted.instance.clone(), is_ours: true });
         assert_eq!(InstalledUnit::find(&root, &wanted), found);
         wanted.instance = None;

@@ -79,7 +79,7 @@ const PARAMETERS: [(&str, &[&str]); 3] = [
     ("kvm_intel", &["enable_apicv", "enable_ipiv", "ept", "nested"]),
 ];
 
-/// `Documentation/ABI/testing/sysfs-devices-system-cpu` has it; what follows is `kernel/time/clocksource.c`'s.
+/// The kernel's `kernel/time/clocksource.c` has it (`current_clocksource_show()`).
 const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 /// Clocks that the kernel takes for want of a better one. Programs ask a device for the time then.
 const SLOW_CLOCKS: [&str; 5] = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];

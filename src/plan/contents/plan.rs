@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::GiveBack;
 use crate::plan::{
-    Account, Cgroup, Descriptor, DeviceIrqs, Finding, Helper, Isolation, Keep, LateDevice, Link, Move, Paths,
+    AGENT, Account, Cgroup, Descriptor, DeviceIrqs, Finding, Helper, Isolation, Keep, LateDevice, Link, Move, Paths,
     Placement, PlannedChange, PlannedHold, PlannedHook, Variable, Viewer,
 };
 use crate::qemu::command::CommandLine;
@@ -122,6 +122,11 @@ impl Plan {
     /// Whether the guest has a screen that QEMU emulates.
     pub fn has_screen(&self) -> bool {
         self.command.options.iter().any(|option| option.has_id(Self::VIDEO))
+    }
+
+    /// Whether the guest has a channel to its agent (`qga.sock`).
+    pub fn has_agent(&self) -> bool {
+        self.command.options.iter().any(|option| option.has_id(AGENT))
     }
 
     /// Whether QEMU makes sockets of its own (VNC, SPICE).

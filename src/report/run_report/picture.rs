@@ -1,6 +1,6 @@
 //! The report of a run as a picture in SVG.
 
-use super::words::{self, Part, duration};
+use super::words::{self, Part, duration, name};
 use crate::report::svg::block::{Anchor, Block, Look, below, text_lines};
 use crate::report::svg::{colours, document};
 use crate::run::{RunReport, TimedStep};
@@ -81,7 +81,7 @@ fn chart(part: &Part<'_>, fill: &'static str) -> Block {
             _ => fill,
         };
         let look = Look { radius: 2, ..Look::of(fill, fill) };
-        let tip = format!("{}, from {} on: {}", name_of(step), duration(step.at_ms), duration(step.took_ms));
+        let tip = format!("{}, from {} on: {}", printable(&step.step), duration(step.at_ms), duration(step.took_ms));
         chart.put(bars + from, y, Block::rect(to - from, BAR, look, Some(tip)));
         y += row;
     }
@@ -90,14 +90,6 @@ fn chart(part: &Part<'_>, fill: &'static str) -> Block {
 
 fn ink(step: &TimedStep) -> &'static str {
     if step.failed { colours::WRONG } else { colours::INK }
-}
-
-fn name_of(step: &TimedStep) -> String {
-    printable(&step.step)
-}
-
-fn name(step: &TimedStep) -> String {
-    if step.failed { format!("{}: failed", name_of(step)) } else { name_of(step) }
 }
 
 /// From where to where a step goes on the scale; the shortest is a line.

@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::words::{self, Part, duration};
+use super::words::{self, Part, duration, name};
 use crate::report::activity::stutter;
 use crate::report::hanging::{each_within, within};
 use crate::run::{RunReport, TimedStep};
@@ -88,11 +88,6 @@ fn chart(part: &Part<'_>, width: usize) -> Vec<String> {
         lines.extend(wrapped.map(|line| format!("  {style}{line}{style:#}")));
     }
     lines
-}
-
-fn name(step: &TimedStep) -> String {
-    let name = printable(&step.step);
-    if step.failed { format!("{name}: failed") } else { name }
 }
 
 /// A bar in so many columns. What is too short for one is a thin line.

@@ -81,6 +81,12 @@ pub(super) fn more_of_why(report: &RunReport) -> Vec<String> {
     words.lines().skip(1).map(|line| printable(line.trim())).collect()
 }
 
+/// A step, and whether it failed.
+pub(super) fn name(step: &TimedStep) -> String {
+    let name = printable(&step.step);
+    if step.failed { format!("{name}: failed") } else { name }
+}
+
 /// The longest steps of a part.
 pub(super) fn longest(part: &Part<'_>) -> String {
     let mut steps: Vec<&TimedStep> = part.steps.iter().collect();

@@ -11,7 +11,7 @@ use crate::run::kept::lock::Lock;
 use crate::run::kept::{folders, last_failure};
 use crate::run::outcome::{Outcome, Report};
 use crate::run::processes::Processes;
-use crate::run::reporting;
+use crate::run::reporting::{self, ReportedChange};
 use crate::run::supervising::activity::Recording;
 use crate::run::supervising::lasting::Lasting;
 use crate::run::systemd_notify;
@@ -50,12 +50,12 @@ pub(in crate::run) async fn finish(
     left.splice(0..0, stuck);
     last_failure::write(&plan.paths.log, &outcome, journal.records(), &left);
     let mut report = Report { outcome, left, warnings, stutter };
-    let records = journal.records().to_vec();
+    let changes = ReportedChange::all(journal.records());
     // While a process of the machine runs, no other launcher may start the machine.
     if all_ended {
         remove_run(lock, journal, &plan.paths.display, &mut report.left);
     }
-    reporting::write(plan, timeline, &report, &records);
+    reporting::write(plan, timeline, &report, changes);
     // Until here the host waited for it, if it shuts down.
     drop(notices);
     report

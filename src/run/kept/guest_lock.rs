@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::journal::Journal;
+use crate::journal::{Journal, last_qemu};
 use crate::run::process::{is_ending, start_time};
-use crate::run::processes::last_qemu;
 use crate::units::run_files;
 
 /// Opens and locks the file. The lock belongs to the open file that QEMU inherits, not to a process, so it stands exactly

@@ -72,9 +72,8 @@ pub(in crate::run) fn forget(run_dir: &Path) {
     drop(std::fs::remove_file(run_dir.join(run_files::REPORT)));
 }
 
-/// Writes the report of a run whose host was restored as far as could be. `records` are those of its journal, after the
-/// undo.
-pub(in crate::run) fn write(plan: &Plan, timeline: Timeline, report: &Report, records: &[Record]) {
+/// Writes the report of a run whose host was restored as far as could be. `changes` are those of its journal, after the undo.
+pub(in crate::run) fn write(plan: &Plan, timeline: Timeline, report: &Report, changes: Vec<ReportedChange>) {
     let (how, words) = match &report.outcome {
         Outcome::ShutDown(reason) => (Ended::ShutDown, reason.clone()),
         Outcome::NotStarted(error) => (Ended::NotStarted, format!("{error:#}")),
@@ -91,7 +90,7 @@ pub(in crate::run) fn write(plan: &Plan, timeline: Timeline, report: &Report, re
         code: Some(report.exit_code()),
         recovered: None,
     });
-    kept.changes = ReportedChange::all(records);
+    kept.changes = changes;
     kept.left.clone_from(&report.left);
     kept.warnings.clone_from(&report.warnings);
     kept.stutter.clone_from(&report.stutter);

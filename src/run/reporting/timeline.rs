@@ -55,8 +55,7 @@ impl Screen {
 }
 
 impl Timeline {
-    /// A run begins, with this step.
-    /// `cards`: those that show the host's screen and are taken.
+    /// A run begins, with this step. `cards` are those that show the host's screen and are taken.
     pub fn begin(name: &str, cards: &[PciAddress], step: &str) -> Self {
         let mut timeline = Self::of(RunReport::begun(name, Timestamp::now(), Some(now_ms())));
         timeline.starts = true;

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::guest::Guest;
 use crate::machine::Sign;
-use crate::plan::AGENT;
 use crate::qemu::agent::Agent;
 use crate::run::supervising::signs_of_life::agent_is_open;
 
@@ -25,8 +24,7 @@ impl Guest<'_> {
     /// Begins to set it, if a program in the guest listens. While a dead-man switch waits for the agent, nobody may use its channel.
     pub(super) async fn set_clock(&mut self) -> Option<Setting> {
         let waits = |sign| sign == Sign::GuestAgent && self.switch.is_some();
-        let has_channel = self.plan.command.options.iter().any(|option| option.has_id(AGENT));
-        if !has_channel || self.plan.give_back_unless.is_some_and(|switch| waits(switch.sign)) {
+        if !self.plan.has_agent() || self.plan.give_back_unless.is_some_and(|switch| waits(switch.sign)) {
             return None;
         }
         let told = self.qmp.as_mut()?.execute_raw_within("query-chardev", json!({}), QEMU).await.ok()?;

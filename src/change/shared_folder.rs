@@ -19,6 +19,9 @@ use crate::trusted;
 /// How long another launcher may take to make or undo its part.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The lock's name in the folder.
+const LOCK: &str = "lock";
+
 /// The folder, locked for this process.
 pub(super) struct SharedFolder {
     path: PathBuf,
@@ -113,9 +116,26 @@ impl SharedFolder {
         })
     }
 
-    /// Removes the folder.
+    /// Removes the folder; one that another launcher locks meanwhile stays, and is empty.
+    ///
+    /// The lock goes last: once it is gone, what is in the folder is another launcher's.
     pub fn remove(self) -> std::result::Result<(), FileError> {
-        std::fs::remove_dir_all(&self.path).map_err(FileError::io("remove", &self.path))
+        let remove = || -> Result<()> {
+            for entry in std::fs::read_dir(&self.path)? {
+                let entry = entry?;
+                match (entry.file_name() == LOCK, entry.file_type()?.is_dir()) {
+                    (true, _) => {}
+                    (false, true) => std::fs::remove_dir_all(entry.path())?,
+                    (false, false) => std::fs::remove_file(entry.path())?,
+                }
+            }
+            std::fs::remove_file(self.path.join(LOCK))?;
+            match std::fs::remove_dir(&self.path) {
+                Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Err(error),
+                _ => Ok(()),
+            }
+        };
+        remove().map_err(FileError::io("remove", &self.path))
     }
 
     fn user(&self, machine: &str) -> PathBuf {
@@ -126,6 +146,11 @@ impl SharedFolder {
 /// Takes the lock. The folder may be removed by its last user meanwhile; then the lock is none.
 fn take(folder: &Path) -> Result<File> {
     // Others than root may read it: dnsmasq, in that of the network.
+    trusted::folder(folder, 0o755, None)?;
+    let lock = lock_file::take(&folder.join(LOCK)).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => ErrorKind::WouldBlock.into(),
+        _ => error,
+    })?;
     trusted::folder(&folder.join("users"), 0o755, None)?;
-    lock_file::take(&folder.join("lock"))
+    Ok(lock)
 }

@@ -102,25 +102,20 @@ impl Step for Nat {
             return Ok(Undone::AlreadyBack);
         }
         let shared = Shared::lock(root, &self.run)?;
-        if !shared.has(&self.machine) {
-            // It may have got no further than the folder.
-            if shared.state()?.is_none() {
-                shared.remove()?;
-            }
-            return Ok(Undone::AlreadyBack);
-        }
-        if root.is_real() {
+        // It may have got no further than the folder, or have died while it removed that.
+        let (joined, is_last) = (shared.has(&self.machine), !shared.has_others(&self.machine));
+        if joined && root.is_real() {
             nft::remove(&self.nft, &self.own_table())?;
         }
-        if !shared.has_others(&self.machine) {
+        if is_last {
             if let Some(state) = shared.state()? {
                 self.remove(root, &shared, &state)?;
             }
             shared.remove()?;
-        } else {
+        } else if joined {
             shared.leave(&self.machine)?;
         }
-        Ok(Undone::Restored)
+        Ok(if joined { Undone::Restored } else { Undone::AlreadyBack })
     }
 
     fn lock_files(&self, _: &Nothing) -> Vec<PathBuf> {
@@ -299,6 +294,24 @@ mod tests {
         // A machine without a journal is none any more.
         std::fs::remove_file(root.path(port.run.join("journal"))).unwrap();
         join(&root, &first).unwrap();
+    }
+
+    #[test]
+    fn an_undo_that_was_cut_short_anywhere_leaves_no_folder() {
+        for gone in [&["users"][..], &["state"], &["hosts"], &["users", "hosts"], &["users", "hosts", "state", "lock"]] {
+            let folder = tempfile::tempdir().unwrap();
+            let root = Root::new(folder.path());
+            let first = machine(&root, "first", "22");
+            join(&root, &first).unwrap();
+            let shared = root.path("/run/vfio-run/.nat");
+            for name in gone {
+                let path = shared.join(name);
+                if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+            }
+            first.undo(&root, &Nothing::Nothing).unwrap();
+            assert!(!shared.exists(), "without {gone:?}");
+            assert!(gone.contains(&"state") || Link::read(&root, Nat::BRIDGE).is_none(), "without {gone:?}");
+        }
     }
 
     #[test]

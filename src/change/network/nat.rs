@@ -298,7 +298,8 @@ mod tests {
 
     #[test]
     fn an_undo_that_was_cut_short_anywhere_leaves_no_folder() {
-        for gone in [&["users"][..], &["state"], &["hosts"], &["users", "hosts"], &["users", "hosts", "state", "lock"]] {
+        for gone in [&["users"][..], &["state"], &["hosts"], &["users", "hosts"], &["users", "hosts", "state", "lock"]]
+        {
             let folder = tempfile::tempdir().unwrap();
             let root = Root::new(folder.path());
             let first = machine(&root, "first", "22");

@@ -20,22 +20,11 @@ use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::units::CpuSet;
+pub use setup::Session;
 use setup::Setup;
 pub use steps::SpawnError;
 use steps::{ALL, DESCRIPTORS, Failed};
 pub use wait::{pidfd, wait_until};
-
-/// Which session and process group a child joins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Session {
-    /// Ours: it shares our terminal and its signals (Ctrl-C reaches it).
-    #[default]
-    Ours,
-    /// A process group of its own in our session: Ctrl-C does not reach it, and it can't read the terminal.
-    OwnGroup,
-    /// A session of its own, without a terminal.
-    Own,
-}
 
 /// A child to be started. Its standard input is `/dev/null` unless given; the other two are ours.
 #[derive(Debug)]

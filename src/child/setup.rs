@@ -6,11 +6,22 @@ use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use super::Session;
 use super::steps::{
     AFFINITY, ALL, CGROUP, DEATH_SIGNAL, DESCRIPTORS, GROUP, GROUPS, KEYRING, LIMITS, NAMESPACE, ORPHAN, SESSION, USER,
 };
 use crate::units::CpuSet;
+
+/// Which session and process group a child joins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Session {
+    /// Ours: it shares our terminal and its signals (Ctrl-C reaches it).
+    #[default]
+    Ours,
+    /// A process group of its own in our session: Ctrl-C does not reach it, and it can't read the terminal.
+    OwnGroup,
+    /// A session of its own, without a terminal.
+    Own,
+}
 
 /// What the child does between fork and exec. Plain data, all allocated before.
 #[derive(Debug, Default)]

@@ -6,8 +6,14 @@ mod checks;
 mod given;
 mod hidden;
 mod modules;
+#[cfg(test)]
+mod place_tests;
 mod resolve;
 mod rom;
+#[cfg(test)]
+mod rom_tests;
+#[cfg(test)]
+mod screen_tests;
 #[cfg(test)]
 mod session_tests;
 mod stopped;

@@ -1,6 +1,8 @@
+//! Which functions a machine is given, what is done to the host for them, and what speaks against it.
+
 use crate::change::Change;
 use crate::host::pci::vfio::Answer;
-use crate::host::pci::{Bar, BootScreen, Console, Details, Holder, Image, Link, Node, PciFunction, Resizable, Rom};
+use crate::host::pci::{Bar, Console, Details, Holder, Link, Node, PciFunction, Resizable};
 use crate::host::{Host, Pci};
 use crate::plan::sample::{self, Shape};
 use crate::plan::{Plan, Severity, Verdict};
@@ -92,13 +94,13 @@ pub(super) fn changes(plan: &Plan) -> Vec<String> {
 }
 
 /// The findings about devices that speak against it, hard ones marked.
-fn against(plan: &Plan) -> Vec<String> {
+pub(super) fn against(plan: &Plan) -> Vec<String> {
     let pci = plan.findings.iter().filter(|f| f.key.starts_with("pci.") && f.ok == Verdict::No);
     pci.map(|f| format!("{}{}", if f.blocks() { "!" } else { "" }, f.detail)).collect()
 }
 
 /// The fields that these are about.
-fn fields(plan: &Plan) -> Vec<String> {
+pub(super) fn fields(plan: &Plan) -> Vec<String> {
     let pci = plan.findings.iter().filter(|f| f.key.starts_with("pci.") && f.ok == Verdict::No);
     pci.map(|f| f.origin.as_ref().map_or_else(|| format!("{} names no field", f.key), ToString::to_string)).collect()
 }
@@ -155,36 +157,6 @@ fn a_dead_card_is_woken_by_what_the_machine_says() {
     at(&mut ready, "01:00.0").driver = Some("vfio-pci".into());
     at(&mut ready, "01:00.1").driver = None;
     assert!(!changes(&plan(r#"pci: ["01:00.*"]"#, &ready)).iter().any(|change| change.starts_with("wake")));
-}
-
-#[test]
-fn consoles_that_could_not_be_put_back_by_hand_go_with_the_driver() {
-    let mut host = host();
-    at(&mut host, "01:00.0").driver = Some("amdgpu".into());
-    let leaves = |host: &Host| changes(&plan(r#"pci: ["01:00.*"]"#, host)).iter().any(|c| c.contains("vtcon1"));
-    assert!(leaves(&host));
-    host.pci.as_mut().unwrap().screen.consoles[0].kind = "(M) dummy device".into();
-    assert!(!leaves(&host));
-    // The framebuffer's console holds the modules that are to be removed.
-    at(&mut host, "01:00.0").driver = Some("nvidia".into());
-    assert!(leaves(&host));
-}
-
-#[test]
-fn functions_of_a_card_are_functions_of_a_card_in_the_guest() {
-    let mut host = host();
-    details(at(&mut host, "01:00.0")).boot_vga = None;
-    let text = r#"pci: [(address: "01:00.*", x_vga: true, slot: 27, properties: {"x-no-mmap": true})]"#;
-    let plan = plan(text, &host);
-    let devices: Vec<String> = plan.command.argv().into_iter().filter(|word| word.contains("pci-01-00")).collect();
-    assert_eq!(
-        devices,
-        [
-            r#"{"driver":"pcie-root-port","id":"port-pci-01-00-0","bus":"pcie.0","addr":"1b.0","port":216,"chassis":107}"#,
-            r#"{"driver":"vfio-pci","id":"pci-01-00-0","bus":"port-pci-01-00-0","host":"0000:01:00.0","addr":"0.0","multifunction":true,"x-vga":true,"x-no-mmap":true}"#,
-            r#"{"driver":"vfio-pci","id":"pci-01-00-1","bus":"port-pci-01-00-0","host":"0000:01:00.1","addr":"0.1","x-no-mmap":true}"#,
-        ]
-    );
 }
 
 #[test]
@@ -377,29 +349,6 @@ fn what_a_device_has_now_is_told_also_where_it_is_in_nobodys_way() {
 }
 
 #[test]
-fn the_firmwares_framebuffer_is_released_where_vfio_does_not_do_so() {
-    let mut host = host();
-    let screen = &mut host.pci.as_mut().unwrap().screen;
-    screen.boot_memory = vec![(1 << 38, (1 << 38) + 0xff_ffff)];
-    let (driver, device) = ("efi-framebuffer".to_owned(), "efi-framebuffer.0".to_owned());
-    screen.boot_screens = vec![BootScreen { driver, device }];
-    let released = |host: &Host| {
-        let all = changes(&plan(r#"pci: ["01:00.*"]"#, host));
-        all.into_iter().filter(|change| change.contains("efi-framebuffer")).collect::<Vec<_>>()
-    };
-    host.kernel = "6.12.57-amd64".to_owned();
-    assert_eq!(released(&host), [""; 0]);
-    host.kernel = "5.15.0-91-generic".to_owned();
-    assert_eq!(released(&host), ["unbind efi-framebuffer.0 from its driver"]);
-    // A card that is no VGA card in the narrow sense is not looked at by any kernel.
-    host.kernel = "6.12.57-amd64".to_owned();
-    at(&mut host, "01:00.0").class = 0x03_8000;
-    assert_eq!(released(&host), ["unbind efi-framebuffer.0 from its driver"]);
-    host.pci.as_mut().unwrap().screen.boot_memory = vec![(0, 0xff_ffff)];
-    assert_eq!(released(&host), [""; 0]);
-}
-
-#[test]
 fn what_to_add_to_the_kernels_command_line_depends_on_it() {
     let remedy = |vendor: &str, cmdline: &str| {
         let mut host = host();
@@ -414,37 +363,6 @@ fn what_to_add_to_the_kernels_command_line_depends_on_it() {
     let firmware = "switch VT-d (Intel) or the IOMMU (AMD) on in the firmware's setup";
     assert_eq!(remedy("GenuineIntel", "intel_iommu=on"), firmware);
     assert_eq!(remedy("AuthenticAMD", ""), firmware);
-}
-
-#[test]
-fn the_guests_port_has_the_link_of_the_card() {
-    let mut qemu = sample::qemu();
-    let known = ["x-speed", "x-width"].map(str::to_owned);
-    qemu.devices.insert("pcie-root-port".to_owned(), known.into_iter().collect());
-    let machine = sample::machine(r#"(guest: Linux, memory: (size: "4 GiB"), pci: ["01:00.*"])"#);
-    let plan = crate::plan::plan(&machine, &|_| None, &host(), &qemu);
-    let port = plan.command.argv().into_iter().find(|word| word.contains(r#""id":"port-pci-01-00-0""#)).unwrap();
-    assert!(port.contains(r#""x-speed":"16","x-width":"16""#), "{port}");
-}
-
-#[test]
-fn a_bridge_of_the_board_that_has_a_driver_is_in_the_way_and_is_not_to_be_passed_through() {
-    let mut host = host();
-    // VFIO goes by the header's type: 0, as a device's.
-    host.pci.as_mut().unwrap().functions.push(function("00:1f.0", "8086:7a04", 0x06_0100, "lpc_ich", 2));
-    let found = |host: &Host| {
-        let plan = plan(r#"pci: ["01:00.*"]"#, host);
-        let finding = plan.findings.into_iter().find(|finding| finding.key == "pci.group2.complete").unwrap();
-        (finding.ok, finding.remedy.unwrap_or_default())
-    };
-    let (ok, remedy) = found(&host);
-    assert!(ok == Verdict::No && remedy.starts_with("have 0000:00:1f.0 without a driver"), "{remedy}");
-    at(&mut host, "00:1f.0").driver = None;
-    assert_eq!(found(&host).0, Verdict::Yes);
-    // A bridge to another bus may keep its own.
-    let bridge = at(&mut host, "00:1f.0");
-    (bridge.class, bridge.driver, bridge.details) = (0x06_0400, Some("pcieport".to_owned()), None);
-    assert_eq!(found(&host).0, Verdict::Yes);
 }
 
 #[test]
@@ -488,69 +406,6 @@ fn the_field_that_is_wrong_has_its_place() {
     assert_eq!(at(r#"(address: "05:00.*")"#, "pci[0].address"), field);
 }
 
-/// A host with a ROM in `/rom`.
-fn host_with(rom: Rom) -> Host {
-    let mut host = host();
-    host.pci.as_mut().unwrap().roms.insert("/rom".into(), Some(rom));
-    let file = crate::host::FileFact { kind: Some(crate::host::FileKind::File), mode: 0o644, ..Default::default() };
-    host.files.insert("/rom".into(), file);
-    host
-}
-
-#[test]
-fn a_rom_must_be_one_for_the_card() {
-    let image = |ids: &str, code_type| Image { ids: ids.parse().unwrap(), code_type };
-    let rows: [(Rom, &str); 6] = [
-        (
-            Rom { length: 4, offset: None, images: vec![], ..Rom::default() },
-            "!/rom is not a ROM: it has no image (55 AA, PCIR)",
-        ),
-        (
-            Rom { length: 9, offset: Some(512), images: vec![image("10de:2684", 3)], ..Rom::default() },
-            "!/rom has 512 bytes before the ROM",
-        ),
-        (
-            Rom { length: 9, offset: Some(0), images: vec![image("1002:73bf", 3)], ..Rom::default() },
-            "!/rom is for 1002:73bf, and 0000:01:00.0 is 10de:2684",
-        ),
-        (
-            Rom { length: 9, offset: Some(0), images: vec![image("10de:2704", 3)], ..Rom::default() },
-            "/rom is for 10de:2704, and 0000:01:00.0 is 10de:2684",
-        ),
-        (
-            Rom { length: 9, offset: Some(0), images: vec![image("10de:2684", 3)], missing: 424, unended: false },
-            "!/rom is cut off: its images go on for 424 bytes",
-        ),
-        (
-            Rom { length: 9, offset: Some(0), images: vec![image("10de:2684", 3)], missing: 0, unended: true },
-            "/rom ends before the image that its headers call the last",
-        ),
-    ];
-    for (rom, expected) in rows {
-        let plan = plan(r#"pci: [(address: "01:00.*", rom: "/rom")]"#, &host_with(rom));
-        assert_eq!((against(&plan), fields(&plan)), (vec![expected.to_owned()], vec!["pci[0].rom".to_owned()]));
-    }
-}
-
-#[test]
-fn a_rom_without_an_image_for_uefi_is_told_to_a_machine_that_boots_with_it() {
-    let judged = |head: &str| {
-        let images = vec![Image { ids: "10de:2684".parse().unwrap(), code_type: 0 }];
-        let host = host_with(Rom { length: 9, offset: Some(0), images, ..Rom::default() });
-        let text = format!(r#"({head}, memory: (size: "4 GiB"), pci: [(address: "01:00.*", rom: "/rom")])"#);
-        let plan = sample::plan(&text, &host);
-        let finding = plan.findings.into_iter().find(|f| f.key == "pci.0000:01:00.0.rom.sane").unwrap();
-        (finding.ok, finding.severity, finding.detail)
-    };
-    let words = "/rom has no image for UEFI, so the screen stays black until the guest's driver runs".to_owned();
-    let told = (Verdict::No, Severity::Soft, words);
-    assert_eq!(judged("guest: Linux"), told);
-    assert_eq!(judged("guest: Other, firmware: Uefi()"), told);
-    for seabios in ["guest: Linux, firmware: Bios", "guest: Other"] {
-        assert_eq!(judged(seabios).0, Verdict::Yes, "{seabios}");
-    }
-}
-
 #[test]
 fn a_range_is_resized_while_no_driver_is_bound() {
     let mut host = host();
@@ -589,44 +444,6 @@ fn a_range_is_resized_while_no_driver_is_bound() {
 }
 
 #[test]
-fn a_card_without_a_driver_may_still_have_the_consoles() {
-    let mut host = host();
-    let pci = host.pci.as_mut().unwrap();
-    pci.screen.framebuffers = vec![("fb0".into(), None)];
-    pci.screen.boot_memory = vec![(1 << 38, (1 << 38) + 0xff_ffff)];
-    pci.screen.boot_screens =
-        vec![BootScreen { driver: "efi-framebuffer".to_owned(), device: "efi-framebuffer.0".to_owned() }];
-    host.kernel = "5.15.0".to_owned();
-    at(&mut host, "01:00.0").driver = None;
-    details(at(&mut host, "01:00.0")).holders.clear();
-    let all = changes(&plan(r#"pci: ["01:00.*"]"#, &host));
-    for change in ["unbind the consoles from vtcon1", "unbind efi-framebuffer.0 from its driver"] {
-        assert!(all.iter().any(|made| made == change), "{all:?}");
-    }
-    assert!(!all.iter().any(|change| change.contains("nvidia")), "{all:?}");
-}
-
-#[test]
-fn a_session_shows_where_a_connector_is_enabled() {
-    let hides = |showing: &[&str]| {
-        let mut host = host();
-        let pci = host.pci.as_mut().unwrap();
-        pci.functions.insert(0, function("00:02.0", "8086:a780", 0x03_0000, "i915", 5));
-        pci.functions.sort_by_key(|f| f.address);
-        pci.screen.showing = showing.iter().map(|address| address.parse().unwrap()).collect();
-        let all = changes(&plan(r#"pci: ["01:00.*"]"#, &host));
-        let hidden = all.iter().any(|change| change.starts_with("have compositors close"));
-        (hidden, all.iter().any(|change| change == "stop gdm.service"))
-    };
-    // The firmware showed on the card that is taken, and the consoles are on it.
-    assert_eq!(hides(&[]), (false, true));
-    assert_eq!(hides(&["01:00.0"]), (false, true));
-    assert_eq!(hides(&["00:02.0", "01:00.0"]), (false, true));
-    // A laptop's monitor is on the other one.
-    assert_eq!(hides(&["00:02.0"]), (true, false));
-}
-
-#[test]
 fn the_limit_of_locked_memory_has_room_for_more_than_the_guests() {
     let found = |mib: u64| {
         let mut host = host();
@@ -637,19 +454,6 @@ fn the_limit_of_locked_memory_has_room_for_more_than_the_guests() {
     assert_eq!(found(4095), Some(Severity::Hard));
     assert_eq!(found(4096), Some(Severity::Soft));
     assert_eq!(found(4096 + 256), None);
-}
-
-#[test]
-fn the_display_manager_stays_where_it_is_not_in_the_way() {
-    let stops = |plan: &Plan| changes(plan).into_iter().filter(|c| c.starts_with("stop")).collect::<Vec<_>>();
-    let mut second = host();
-    details(at(&mut second, "01:00.0")).holders.clear();
-    assert_eq!(stops(&plan(r#"pci: ["01:00.*"]"#, &second)), [""; 0]);
-    let written = r#"pci: ["01:00.*"], handover: (display_manager: None, units: ["a.service"])"#;
-    assert_eq!(stops(&plan(written, &host())), ["stop a.service"]);
-    // Other framebuffers keep the consoles.
-    second.pci.as_mut().unwrap().screen.framebuffers.push(("fb1".into(), Some("00:02.0".parse().unwrap())));
-    assert!(!changes(&plan(r#"pci: ["01:00.*"]"#, &second)).iter().any(|c| c.contains("vtcon1")));
 }
 
 #[test]
@@ -699,18 +503,4 @@ fn what_the_host_needs_has_the_remedy_that_fits() {
     assert!(remedy(&["/home", "swap"]).starts_with("unmount it (`umount`, `swapoff`), or"));
     assert!(remedy(&["/home", "default route (eth0)"]).contains("`swapoff`) and route through"));
     assert!(remedy(&["/home", "/"]).contains("this host itself runs from it"));
-}
-
-#[test]
-fn a_part_of_the_chipset_cannot_be_taken_out_of_it() {
-    let mut host = host();
-    let functions = &mut host.pci.as_mut().unwrap().functions;
-    functions.push(function("00:1f.0", "8086:7a04", 0x06_0100, "lpc_ich", 20));
-    functions.push(function("00:1f.3", "8086:7ad0", 0x04_0300, "snd_hda_intel", 20));
-    functions.push(function("00:1f.6", "8086:1a1d", 0x02_0000, "e1000e", 20));
-    let plan = plan(r#"pci: ["00:1f.3"]"#, &host);
-    let finding = plan.findings.into_iter().find(|finding| finding.key == "pci.group20.complete").unwrap();
-    let remedy = "this is a part of the board's chipset, which cannot be split: take another device; `audio: Auto` plays the \
-                  guest's sound on the host";
-    assert_eq!((finding.ok, finding.remedy.as_deref()), (Verdict::No, Some(remedy)));
 }

@@ -154,3 +154,31 @@ fn take(folder: &Path) -> Result<File> {
     trusted::folder(&folder.join("users"), 0o755, None)?;
     Ok(lock)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_last_user_removes_is_never_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Path::new("/run/vfio-run/machine");
+        let users = ["first", "second", "third", "fourth"];
+        std::thread::scope(|scope| {
+            for user in users {
+                let root = Root::new(folder.path());
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let shared = SharedFolder::lock(&root, run, ".shared").unwrap();
+                        assert_eq!(shared.state::<String>().unwrap(), None);
+                        shared.join(user, &()).unwrap();
+                        shared.keep(&user).unwrap();
+                        assert!(shared.has(user) && shared.state::<String>().unwrap().as_deref() == Some(user));
+                        shared.remove().unwrap();
+                    }
+                });
+            }
+        });
+        assert!(!folder.path().join("run/vfio-run/.shared").exists());
+    }
+}

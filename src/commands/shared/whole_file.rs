@@ -1,5 +1,6 @@
 //! Writes a file whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
@@ -13,12 +14,13 @@ use crate::trusted;
 /// Writes the content into a new file beside `path`, which then takes its place: nobody sees half of it, and what is at `path`
 /// is replaced, also a link, never written through.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
-    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-    let part = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let named = Named::new(path)?;
+    let part = format!(".{}.{}", named.name.to_string_lossy(), std::process::id());
     let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;
-        let done = file.write_all(content).and_then(|()| file.sync_all());
-        done.and_then(|()| std::fs::rename(&part, path)).inspect_err(|_| drop(std::fs::remove_file(&part)))
+        let folder = named.folder()?;
+        let (part, path) = (within(&folder, part.as_ref()), within(&folder, named.name));
+        fill(&part, content, 0o644)?;
+        std::fs::rename(&part, path).inspect_err(|_| drop(std::fs::remove_file(&part)))
     };
     written().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -38,20 +40,47 @@ impl NewFile {
     }
 }
 
-/// Writes a file that is not there, with these rights, less what the umask takes. What is there stays; and root is not led by a
-/// link of another user's into a folder that is not that user's ([`trusted::find_own`]).
+/// Writes a file that is not there, with these rights, less what the umask takes. What is there stays.
 pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<NewFile> {
-    let named = path.parent().zip(path.file_name());
-    let (folder, name) = named.with_context(|| format!("{} names no file", path.display()))?;
+    let named = Named::new(path)?;
     let written = || -> std::io::Result<NewFile> {
-        let folder = trusted::find_own(folder)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
-        let done = file.write_all(content).and_then(|()| file.sync_all());
-        done.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        let folder = named.folder()?;
+        let path = within(&folder, named.name);
+        fill(&path, content, mode)?;
         Ok(NewFile { _folder: folder, path })
     };
     written().with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// A path's two parts.
+struct Named<'a> {
+    folder: &'a Path,
+    name: &'a OsStr,
+}
+
+impl<'a> Named<'a> {
+    fn new(path: &'a Path) -> Result<Self> {
+        let named = path.parent().zip(path.file_name()).map(|(folder, name)| Self { folder, name });
+        named.with_context(|| format!("{} names no file", path.display()))
+    }
+
+    /// Opens the folder. Root is not led by a link of another user's into a folder that is not that user's
+    /// ([`trusted::find_own`]), and nobody exchanges it afterwards.
+    fn folder(&self) -> std::io::Result<File> {
+        trusted::find_own(self.folder)
+    }
+}
+
+/// The path of a file in an open folder.
+fn within(folder: &File, name: &OsStr) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
+}
+
+/// Makes the file with all of its content, or not at all.
+fn fill(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let done = file.write_all(content).and_then(|()| file.sync_all());
+    done.inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
 #[cfg(test)]
@@ -83,7 +112,11 @@ mod tests {
         symlink(&real, &link).unwrap();
         write_new(&link.join("own"), b"", 0o600).unwrap();
         lchown(&link, Some(1001), None).unwrap();
-        let error = format!("{:#}", write_new(&link.join("theirs"), b"", 0o600).unwrap_err());
-        assert!(error.contains("belongs to user 1001") && !real.join("theirs").exists(), "{error}");
+        let made = write_new(&link.join("theirs"), b"", 0o600).map(drop);
+        for refused in [made, write(&link.join("theirs"), b"")] {
+            let error = format!("{:#}", refused.unwrap_err());
+            assert!(error.contains("belongs to user 1001"), "{error}");
+            assert_eq!(std::fs::read_dir(&real).unwrap().count(), 1);
+        }
     }
 }

@@ -60,7 +60,8 @@ struct Named<'a> {
 
 impl<'a> Named<'a> {
     fn new(path: &'a Path) -> Result<Self> {
-        let named = path.parent().zip(path.file_name()).map(|(folder, name)| Self { folder, name });
+        let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let named = folder.zip(path.file_name()).map(|(folder, name)| Self { folder, name });
         named.with_context(|| format!("{} names no file", path.display()))
     }
 
@@ -100,6 +101,15 @@ mod tests {
         assert!(write_new(&dir.path().join("link"), b"x", 0o600).is_err() && !dir.path().join("nowhere").exists());
         made.remove();
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_name_alone_is_in_the_working_folder() {
+        for (path, folder) in [("a", "."), ("./a", "."), ("/a", "/"), ("b/a", "b")] {
+            let named = Named::new(Path::new(path)).unwrap();
+            assert_eq!((named.folder, named.name), (Path::new(folder), OsStr::new("a")));
+        }
+        assert!(Named::new(Path::new("/")).is_err() && Named::new(Path::new("..")).is_err());
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn children() -> Vec<i32> {
 }
 
 /// The real user of a process that has not ended.
-fn user(pid: i32) -> Option<u32> {
+pub(in crate::run) fn user(pid: i32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     if field("State:")?.trim_start().starts_with(['Z', 'X']) {

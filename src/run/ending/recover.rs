@@ -1,5 +1,6 @@
 //! `recover`: restores the host after a launcher died, when the guest has ended too.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,12 @@ use super::restore_for_dead::restore_for_dead;
 use crate::change::remove_dead_pool_lock;
 use crate::host::Root;
 use crate::journal::{self, Journal};
+use crate::plan::Plan;
 use crate::run::kept::folders::{self, is_run_dir};
 use crate::run::kept::launcher::holds;
 use crate::run::kept::lock::Lock;
 use crate::run::kept::{guest_lock, last_failure, leases, plan_file};
+use crate::run::left_behind::user;
 use crate::run::process::Watched;
 use crate::run::processes::{Processes, recorded_helpers, recorded_qemu};
 use crate::run::supervising::reach_guest::{REACH_LIMIT, connect_monitor};
@@ -75,7 +78,8 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
     // The launcher may have died before it wrote its plan, and so before it took leases.
     let plan = plan_file::read(run_dir).ok();
     let _leases = leases::take_again(plan.as_ref())?;
-    let helpers = recorded_helpers(journal.records())?;
+    let mut helpers = recorded_helpers(journal.records())?;
+    helpers.extend(unrecorded_helpers(run_dir, plan.as_ref(), &helpers));
     stuck.extend(Processes { helpers, ..Processes::default() }.end_all().await);
     let all_ended = stuck.is_empty();
     let left = restore_for_dead(run_dir, &mut journal, root, plan.as_ref(), stuck).await;
@@ -108,13 +112,7 @@ async fn never_continued(run_dir: &Path) -> bool {
 /// not even SIGKILL ends it.
 pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
     let mut found: Vec<Watched> = recorded_qemu(journal.records()).transpose()?.flatten().into_iter().collect();
-    let lock = run_dir.join(run_files::GUEST_LOCK);
-    if let Ok(file) = std::fs::metadata(&lock) {
-        // Not who only asks whether it is locked.
-        let holders = crate::host::holders(&lock).into_iter().filter(|pid| holds(*pid, &file));
-        // One that has ended meanwhile is not missed.
-        found.extend(holders.filter_map(|pid| Watched::child(pid).ok()));
-    }
+    found.extend(lock_holders(run_dir, run_files::GUEST_LOCK));
     let mut stuck = Vec::new();
     for process in &found {
         stuck.extend(process.end("QEMU").await.err().map(|stuck| stuck.to_string()));
@@ -127,6 +125,31 @@ pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Resul
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(stuck)
+}
+
+/// Helpers whose launcher died before it had noted their numbers. Only those of an account that a helper was given: one that is
+/// taken over could have handed the lock to a program of somebody else's.
+fn unrecorded_helpers(run_dir: &Path, plan: Option<&Plan>, recorded: &[(String, Watched)]) -> Vec<(String, Watched)> {
+    let accounts =
+        plan.into_iter().flat_map(|plan| plan.helpers.iter().map(|helper| helper.runs_as(plan.account.as_ref())));
+    let us = nix::unistd::geteuid().as_raw();
+    let users: BTreeSet<u32> = accounts.map(|account| account.map_or(us, |account| account.uid)).collect();
+    let found = lock_holders(run_dir, run_files::HELPERS_LOCK);
+    let unknown = found.filter(|found| recorded.iter().all(|(_, helper)| helper.pid() != found.pid()));
+    let ours = unknown.filter(|found| user(found.pid()).is_some_and(|user| users.contains(&user)));
+    ours.map(|found| ("a helper".to_owned(), found)).collect()
+}
+
+/// The processes that have this lock of the run directory, not those that only ask whether it is locked.
+fn lock_holders(run_dir: &Path, name: &str) -> impl Iterator<Item = Watched> {
+    let lock = run_dir.join(name);
+    let file = std::fs::metadata(&lock).ok();
+    let holders = file.into_iter().flat_map(move |file| {
+        let open = crate::host::holders(&lock).into_iter();
+        open.filter(move |pid| holds(*pid, &file))
+    });
+    // One that has ended meanwhile is not missed.
+    holders.filter_map(|pid| Watched::child(pid).ok())
 }
 
 #[cfg(test)]

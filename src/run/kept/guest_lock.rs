@@ -1,4 +1,5 @@
-//! `guest.lock`: a file in the run directory that is locked for as long as the machine's QEMU runs.
+//! `guest.lock`: a file in the run directory that is locked for as long as the machine's QEMU runs; and `helpers.lock`, the
+//! same for its helpers.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::fd::OwnedFd;
@@ -12,11 +13,11 @@ use crate::journal::{Journal, last_qemu};
 use crate::run::process::{is_ending, start_time};
 use crate::units::run_files;
 
-/// Opens and locks the file. The lock belongs to the open file that QEMU inherits, not to a process, so it stands exactly
-/// as long as QEMU runs, even when the launcher dies (flock(2)). It is open for reading alone: a QEMU that a guest has taken
-/// over could fill /run through it, and the journal would find no room.
-pub(in crate::run) fn take(run: &Path) -> Result<OwnedFd> {
-    let path = run.join(run_files::GUEST_LOCK);
+/// Opens and locks the file of this name. The lock belongs to the open file that QEMU (or a helper) inherits, not to a process,
+/// so it stands exactly as long as that runs, even when the launcher dies (flock(2)). It is open for reading alone: a QEMU that
+/// a guest has taken over could fill /run through it, and the journal would find no room.
+pub(in crate::run) fn take(run: &Path, name: &str) -> Result<OwnedFd> {
+    let path = run.join(name);
     let flags = libc::O_CREAT | libc::O_NOFOLLOW;
     let file = OpenOptions::new().read(true).mode(0o600).custom_flags(flags).open(&path);
     let file = file.with_context(|| format!("cannot make {}", path.display()))?;
@@ -73,8 +74,8 @@ mod tests {
     #[test]
     fn qemu_can_lock_and_not_write() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = File::from(take(dir.path()).unwrap());
-        assert!(is_locked(dir.path()) && take(dir.path()).is_err());
+        let lock = File::from(take(dir.path(), run_files::GUEST_LOCK).unwrap());
+        assert!(is_locked(dir.path()) && take(dir.path(), run_files::GUEST_LOCK).is_err());
         assert!((&lock).write(b"x").is_err() && lock.set_len(1).is_err());
         drop(lock);
         assert!(!guest_lives(dir.path()));
@@ -86,11 +87,11 @@ mod tests {
     #[test]
     fn a_look_at_the_lock_fails_no_start() {
         let dir = tempfile::tempdir().unwrap();
-        drop(take(dir.path()).unwrap());
+        drop(take(dir.path(), run_files::GUEST_LOCK).unwrap());
         let look = File::open(dir.path().join(run_files::GUEST_LOCK)).unwrap();
         look.try_lock_shared().unwrap();
         std::thread::scope(|scope| {
-            let taken = scope.spawn(|| take(dir.path()));
+            let taken = scope.spawn(|| take(dir.path(), run_files::GUEST_LOCK));
             std::thread::sleep(Duration::from_millis(15));
             drop(look);
             taken.join().unwrap().unwrap();

@@ -15,10 +15,14 @@ use crate::journal::Journal;
 use crate::plan::{Helper, Plan};
 use crate::qemu::Qmp;
 use crate::qemu::qmp::Answer;
+use crate::run::kept::guest_lock;
 use crate::run::kept::log::Log;
 use crate::run::process::Watched;
 use crate::run::processes::Processes;
+use crate::units::run_files;
 
+/// The first descriptor of a helper after the standard ones.
+const LOWEST: i32 = 3;
 /// How long a QEMU may take to exit that ended a helper with its own end: it has closed its sockets already.
 const QEMU_LIMIT: Duration = Duration::from_secs(2);
 
@@ -33,7 +37,11 @@ pub(in crate::run) fn start_helpers(
         return Ok(());
     }
     let log = Log::of_helpers(&plan.paths.log, &plan.helpers)?;
-    for (helper, inherits) in plan.helpers.iter().zip(inherits) {
+    let lock = guest_lock::take(&plan.paths.run, run_files::HELPERS_LOCK)?;
+    for (helper, mut inherits) in plan.helpers.iter().zip(inherits) {
+        // One whose launcher dies before it has noted its number is found by this. swtpm, whose QEMU never came, waits for ever.
+        let free = inherits.iter().map(|(number, _)| number + 1).max().unwrap_or(LOWEST);
+        inherits.push((free, lock.try_clone()?));
         let child = start(helper, inherits, plan, &log)?;
         let noted = note_start(journal, &helper.name, &child);
         // Also one whose start could not be noted is to be ended.

@@ -48,7 +48,7 @@ use crate::run::supervising::lasting::Lasting;
 use crate::run::supervising::switch_clock::SwitchClock;
 use crate::run::systemd_notify;
 use crate::systemd::logind::Notices;
-use crate::units::Stage;
+use crate::units::{Stage, run_files};
 
 /// How long QEMU may take until it answers. With devices of the host it has every page of the guest's memory pinned first,
 /// and cleared if the launcher has not done it, which takes about a second for 10 GiB; much more than that on a busy host,
@@ -212,7 +212,7 @@ async fn boot(
     command.args(plan.command.argv());
     // The numbers of the lock and of the holds are of no interest to QEMU.
     let free = descriptors.iter().map(|(number, _)| number + 1).max().unwrap_or(3);
-    let held = [guest_lock::take(&plan.paths.run)?].into_iter().chain(holds);
+    let held = [guest_lock::take(&plan.paths.run, run_files::GUEST_LOCK)?].into_iter().chain(holds);
     for (number, descriptor) in descriptors.into_iter().chain((free..).zip(held)) {
         command.fd(number, descriptor);
     }

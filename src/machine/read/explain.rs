@@ -144,7 +144,7 @@ impl Explain<'_> {
     fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let (found, (parent, _)) = (lines::cut(found), split(field));
         let place = inside(parent);
-        if let Some(whole) = self.halves_of_id(found, parent) {
+        if let Some(whole) = self.halves_of_id(found, parent).or_else(|| self.parts_of_address(found, parent)) {
             return whole;
         }
         // `emulator` of libvirt, with a path, is another field than ours.

@@ -43,6 +43,11 @@ pub(super) fn write(draft: &mut Draft) {
         });
         draft.push(QemuOption::flag(word, origin).with_role(role));
     }
+    if let Some(word) = words.first().filter(|word| !word.starts_with('-')) {
+        let detail = format!("`{word}` does not begin with `-`, so QEMU takes it for the image of a disk");
+        draft.no("extra_args.option", Severity::Soft, detail, &format!("write `-{word}` if it is an option"));
+        draft.about("extra_args[0]");
+    }
     for (index, pair) in words.windows(2).enumerate() {
         if let [option, value] = pair
             && matches!(option.as_str(), "-device" | "--device")
@@ -155,7 +160,7 @@ mod tests {
         let said = |arguments: &str| {
             let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), extra_args: [{arguments}])"#);
             let plan = sample::plan(&text, &sample::host(sample::Shape::simple(4, 1)));
-            let found = plan.findings.into_iter().find(|finding| finding.key == "extra_args[1].device");
+            let found = plan.findings.into_iter().find(|finding| finding.key.starts_with("extra_args"));
             found.map(|found| (found.blocks(), found.detail))
         };
         let detail = |words: &str| Some((false, format!("/usr/bin/qemu-system-x86_64 knows no device {words}")));
@@ -164,6 +169,8 @@ mod tests {
             said(r#""-device", "{\"driver\": \"usb-tablt\"}""#),
             detail("`usb-tablt`; did you mean `usb-tablet`?")
         );
+        let image = "`device` does not begin with `-`, so QEMU takes it for the image of a disk";
+        assert_eq!(said(r#""device", "foo""#), Some((false, image.to_owned())));
         for known in ["usb-tablet,id=a", "virtio-net", "ahci", "driver=usb-tablet", "help"] {
             assert_eq!(said(&format!("\"-device\", \"{known}\"")), None, "{known}");
         }

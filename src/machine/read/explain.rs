@@ -168,7 +168,7 @@ impl Explain<'_> {
             _ => None,
         };
         // The machine's own fields fill the screen, and would hide what is to be written.
-        let refused = match help.is_some() && parent.is_empty() {
+        let refused = match (help.is_some() || near.is_some()) && parent.is_empty() {
             true => refused,
             false => refused.allowed(format!("the fields{place} are {}", list(expected))),
         };

@@ -44,6 +44,7 @@ Ending a guest:
   If the terminal is the guest's console, press Ctrl-] instead of Ctrl-C.
 
 Examples:
+  vfio-run new                       write a machine file: asks, and looks at this host
   vfio-run win11.ron                 start the machine
   vfio-run check win11.ron           go or no-go, with reasons
   vfio-run plan --explain win11.ron  what would be done, and why
@@ -81,6 +82,8 @@ impl Cli {
         // Made once: that takes longer than all else about the arguments.
         let mut command = Self::command();
         let arguments = with_verb(arguments.into_iter().collect(), &command)?;
+        let verb = arguments.iter().skip(1).find_map(|word| word.to_str().filter(|word| !word.starts_with('-')));
+        let is_new = verb == Some("new");
         let matches = command.try_get_matches_from_mut(arguments);
         let read = matches.and_then(|mut matches| {
             Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
@@ -91,7 +94,8 @@ impl Cli {
                 Self::command().error(error.kind(), "a machine file or a command is missing")
             }
             ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::String(option)) => words::in_place_of_option(option)
+                Some(ContextValue::String(word)) => words::in_place_of_option(word)
+                    .or_else(|| if is_new { words::file_for_new(word) } else { None })
                     .map_or(error, |text| Self::command().error(ErrorKind::UnknownArgument, text)),
                 _ => error,
             },
@@ -123,8 +127,9 @@ fn with_verb(mut arguments: Vec<OsString>, command: &clap::Command) -> Result<Ve
     if let Some(first) = first {
         let is_verb = |word: &str| command.find_subcommand(word).is_some();
         if !arguments[first].to_str().is_some_and(is_verb) {
-            let more = arguments.iter().skip(first + 1).any(|argument| !dashed(argument));
-            let refused = |word: &str| words::refused(word, more, &shown(command));
+            let behind: Vec<_> = arguments.iter().skip(first + 1).filter(|argument| !dashed(argument)).collect();
+            let behind: Vec<_> = behind.iter().map(|argument| argument.to_str().unwrap_or_default()).collect();
+            let refused = |word: &str| words::refused(word, &behind, &shown(command));
             if let Some(text) = arguments[first].to_str().and_then(refused) {
                 return Err(Cli::command().error(ErrorKind::InvalidSubcommand, text));
             }

@@ -153,6 +153,11 @@ pub fn detach(args: &DeviceArgs, output: OutputArgs) -> Result<u8> {
 
 /// Puts a CD into a drive of a running guest, or takes it out.
 pub fn cd(args: &CdArgs, output: OutputArgs) -> Result<u8> {
+    if let Some(file) = args.image.as_deref().filter(|file| *file == Path::new("eject") && !file.exists()) {
+        let instead =
+            format!("there is no file {}; `vfio-run cd {} --eject` takes the CD out", file.display(), args.name);
+        bail!(WrongArgument::new("IMAGE", instead));
+    }
     let file = args.image.as_deref().map(disk::medium).transpose()?;
     let done = if file.is_some() { "inserted" } else { "ejected" };
     let request = Request::Medium { drive: args.drive.clone(), file: file.clone(), force: args.force };

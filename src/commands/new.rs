@@ -34,6 +34,9 @@ pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
     let asks = args.guest.is_none() || std::io::stdin().is_terminal();
     let home = home::home(&root);
     let mut say = |text: &str| report::print(text.as_bytes());
+    if asks && std::io::stdin().is_terminal() && !output.quiet && !output.json {
+        say("An empty answer is what stands in brackets; Ctrl-C ends this, and nothing is written.\n");
+    }
     let talk: ask::Talk = (&mut std::io::stdin().lock(), &mut say);
     let answered = ask::wishes(args, &target, &cards(&host, &names), home.as_deref(), asks, talk)?;
     let Some(wishes) = answered else { bail!("the answers ended: nothing was written") };

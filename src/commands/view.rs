@@ -80,6 +80,13 @@ pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
             viewer.line()
         );
     }
+    if ["WAYLAND_DISPLAY", "DISPLAY"].iter().all(|name| std::env::var_os(name).is_none_or(|value| value.is_empty())) {
+        let line = viewer.line();
+        bail!(
+            "this session has no desktop for a viewer (neither WAYLAND_DISPLAY nor DISPLAY is set); on the desktop: \
+             `{line}`, from another computer: `vfio-run man display`, without either: `vfio-run screenshot {name} FILE.png`"
+        );
+    }
     tracing::info!("{}", viewer.line());
     let failed = std::process::Command::new(viewer.program).args(&viewer.arguments).exec();
     Err(failed).with_context(|| format!("cannot start {}", viewer.program))

@@ -37,6 +37,7 @@ pub mod smbios;
 mod sock_diag;
 mod socket;
 mod tcp;
+mod tpm_node;
 pub mod tpm_state;
 mod tuning;
 mod unit_names;

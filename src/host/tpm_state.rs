@@ -72,7 +72,8 @@ pub(super) fn look(root: &Root, folder: &Path) -> TpmState {
     }
 }
 
-/// Reads the state in a folder whole. No swtpm can start there meanwhile.
+/// Reads the state in a folder whole. No swtpm can start there meanwhile, if one has ever run there; a copy has no lock yet, and
+/// swtpm replaces the file whole, so what is read is whole too.
 pub fn read(root: &Root, folder: &Path) -> Result<Vec<u8>, TpmState> {
     let Found { file, size, lock } = find(&root.path(folder))?;
     if let Some(lock) = &lock {

@@ -45,6 +45,8 @@ fn a_size_is_written_as_it_was_meant() {
         ("(size: '1 GiB')", "text stands in straight double quotes: `\"1 GiB\"`"),
         ("(size: 16 GiB)", "write `\"16 GiB\"`"),
         ("(size: 16384)", "write it with its unit: `\"16384 MiB\"`"),
+        ("(size: \"16384\")", "write it with its unit: `\"16384 MiB\"`"),
+        ("(size: \"16\")", "write it with its unit: `\"16 GiB\"`"),
         ("\"16G\"", "write `memory: (size: \"16G\")`"),
         ("size: \"1 GiB\"", "write `memory: (size: …)`"),
         ("{size: \"1 GiB\"}", "write `memory: (size: \"16 GiB\")`"),
@@ -87,7 +89,8 @@ fn a_field_of_libvirt_or_qemu_leads_to_ours() {
             "disks: [(file: \"win11.qcow2\", create: \"128 GiB\")]",
         ),
         ("disks: [(file: \"x\", type: \"qcow2\")]", "disks.format", "disks: [(file: \"disk.qcow2\", format: Qcow2)]"),
-        ("pci: [(domain: 0, bus: 1, slot: 0, function: 0)]", "pci.address", "pci: [(address: \"01:00.*\")]"),
+        ("pci: [(bus: \"01\")]", "pci.address", "pci: [(address: \"01:00.*\")]"),
+        ("sockets: 1", "cpu.topology.cores", "cpu: (topology: (cores: 4))"),
         ("hostfwd: \"x\"", "networks.forward", "networks: [(forward: [\"tcp 3389\", \"8080:80\"])]"),
         ("sound: true", "audio", "audio: Auto"),
         ("filesystems: []", "shares", "shares: [(tag: \"data\", folder: \"/srv/data\")]"),
@@ -146,6 +149,7 @@ fn a_list_of_cpus_is_written_as_it_was_meant() {
         ("cpu: (pin: [0, 1])", "write `\"0,1\"` in place of the list"),
         ("cpu: (pin: \"3-1\")", "write `\"1-3\"`"),
         ("cpu: (pin: \"all\")", "leave it out"),
+        ("cpu: (pin: \"0-1,\")", "write `\"0-1\"`"),
         ("cpu: (pin: \"0,0\")", "CPU 0 is named twice"),
         ("cpu: (pin: \"0-3,2\")", "CPU 2 is named twice"),
         ("cpu: (vcpus: -1)", "a whole number from 1 to 4096"),
@@ -181,6 +185,14 @@ fn a_list_or_an_entry_that_is_wrong_as_a_whole_is_told_once() {
     for (field, expected) in [
         ("cpu: (pin: [0, 1])", "write `\"0,1\"` in place of the list"),
         ("cpu: (pin: [(0, 4), (1, 5)])", "write `[\"4\", \"5\"]`: the first entry is that of vCPU 0"),
+        (
+            "pci: [(domain: 0, bus: 1, slot: 0, function: 0)]",
+            "write `\"01:00.0\"` in place of the parentheses, or `\"01:00.*\"` for the whole card",
+        ),
+        (
+            "pci: [(domain: \"0x0001\", bus: \"0x0a\", slot: \"0x00\", function: \"0x3\")]",
+            "write `\"0001:0a:00.3\"` in place of the parentheses, or `\"0001:0a:00.*\"` for the whole card",
+        ),
         ("usb: [(vendor: 0x046d, product: 0xc52b)]", "write `\"046d:c52b\"` in place of the parentheses"),
         ("usb: [(vendor_id: \"46d\", product_id: \"c52b\")]", "write `\"046d:c52b\"` in place of the parentheses"),
     ] {
@@ -259,6 +271,8 @@ fn all_that_is_wrong_is_told_at_once() {
         ]
     );
     assert_eq!(refused.to_string().lines().filter(|line| line.starts_with("m.ron:")).count(), 6);
+    // All fields of the machine are listed only where nobody can tell which was meant.
+    assert!(refused.allowed.is_none() && self::refused("(guest: Linux, xyzzy: 3)").allowed.is_some(), "{refused}");
     // What is wrong with values that are of their type.
     let refused = self::refused("(guest: Linux, memory: (size: \"0 GiB\"), boot_menu: 0, disks: [(file: \"~/a\")])");
     assert_eq!(refused.also.len(), 2, "{refused}");

@@ -45,7 +45,10 @@ pub(super) fn check(machine: &Machine, problems: &mut Problems) {
                 format!("`machine_type` cannot be {kind:?}: it has no PCI Express, which the devices of a plan need"),
             )
             .allowed("\"q35\", or one of its versions, such as \"pc-q35-7.2\"")
-            .help("leave it out; `vfio-run man identity` tells how an installed Windows moves from i440fx to q35");
+            .help(match kind.starts_with("pc") {
+                true => "leave it out; `vfio-run man identity` tells how an installed Windows moves from i440fx to q35",
+                false => "leave it out",
+            });
     }
     if let Some(seconds) = machine.boot_menu.filter(|seconds| !(1..=MAX_BOOT_MENU).contains(seconds)) {
         problems

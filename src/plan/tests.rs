@@ -219,6 +219,17 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn of_what_is_missing_only_a_disk_can_be_made() {
+    for (file, made) in [("/vm/a.qcow2", Some("qemu-img create -f qcow2 /vm/a.qcow2 64G")), ("/vm/setup.iso", None)] {
+        let plan = with_disk(file, "", FileFact::default());
+        let finding = plan.findings.iter().find(|finding| finding.key == "disk0.exists").unwrap();
+        let remedy = finding.remedy.as_deref().unwrap();
+        assert!(remedy.contains("correct it") && made.is_none_or(|words| remedy.contains(words)), "{remedy}");
+        assert_eq!(remedy.contains("create the file"), made.is_some(), "{remedy}");
+    }
+}
+
+#[test]
 fn a_mac_address_stays_and_differs_by_card() {
     let text = "(guest: Other, memory: (size: \"1 GiB\"), networks: [(), ()])";
     let here = host(Shape::simple(8, 2));

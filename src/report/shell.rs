@@ -36,16 +36,18 @@ pub fn line(plan: &Plan) -> String {
     let folders = [&paths.run, &paths.state].into_iter().chain(display).map(|folder| path(folder));
     let mut lines = vec![format!("mkdir -p {}", folders.collect::<Vec<_>>().join(" "))];
     for item in &plan.keep {
+        // Not `cp -n`: how that ends with a file that is there differs between versions of coreutils.
+        let once = |made: &Path, how: String| format!("{{ [ -e {} ] || {how}; }}", path(made));
         lines.push(match item {
             Keep::Folder(folder) => format!("mkdir -p {}", path(folder)),
-            Keep::Copy { from, to } => format!("cp -n {} {}", path(from), path(to)),
+            Keep::Copy { from, to } => once(to, format!("cp {} {}", path(from), path(to))),
             Keep::TpmState { from, to } => {
                 let state = from.join(to.file_name().unwrap_or_default());
-                format!("cp -n {} {}", path(&state), path(to))
+                once(to, format!("cp {} {}", path(&state), path(to)))
             }
             Keep::Image { path: image, format, size } => {
-                let (image, name, bytes) = (path(image), format.name(), size.as_bytes());
-                format!("{{ [ -e {image} ] || qemu-img create -f {name} {image} {bytes}; }}")
+                let (name, bytes) = (format.name(), size.as_bytes());
+                once(image, format!("qemu-img create -f {name} {} {bytes}", path(image)))
             }
         });
     }
@@ -317,5 +319,23 @@ mod tests {
              -blockdev '{\"driver\":\"file\",\"filename\":\"/a b.raw\"}' \
              -kernel /boot/vmlinuz"
         );
+    }
+
+    #[test]
+    fn what_the_machine_keeps_is_made_once_in_every_version_of_coreutils() {
+        use crate::host::TpmState;
+        use crate::plan::sample::{Shape, host, plan};
+        let mut host = host(Shape::simple(4, 1));
+        (host.tpm_state, host.own_tpm_state) = (Some(TpmState::Usable), Some(TpmState::Missing));
+        let disk = "disks: [(file: \"/a b.qcow2\", create: \"1 GiB\")]";
+        let line =
+            line(&plan(&format!("(guest: Other, memory: (size: \"1 GiB\"), tpm: V2(state: \"/s\"), {disk})"), &host));
+        let state = host.process.state_dir.join("test/tpm/tpm2-00.permall").display().to_string();
+        for words in [
+            format!("&& {{ [ -e {state} ] || cp /s/tpm2-00.permall {state}; }} &&"),
+            "&& { [ -e '/a b.qcow2' ] || qemu-img create -f qcow2 '/a b.qcow2' 1073741824; } &&".to_owned(),
+        ] {
+            assert!(line.contains(&words), "{words}\n{line}");
+        }
     }
 }

@@ -31,6 +31,7 @@ fn at_a_terminal_questions_are_answered_and_ctrl_c_or_ctrl_d_leave_nothing() {
         let (host, file) = (captured(), world.path("box.ron"));
         let asked = || {
             let mut terminal = in_a_terminal(world, &["new", "--host", &host]);
+            terminal.shows("An empty answer is what stands in brackets; Ctrl-C ends this");
             terminal.shows("Guest (windows11, windows10, linux, other) [windows11]: ");
             terminal.types("linux\n");
             terminal.shows("Name [linux]: ");

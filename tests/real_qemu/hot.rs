@@ -184,6 +184,8 @@ fn cds_come_and_go(world: &World) {
     launcher.tells(" runs (");
     let which = world.done(&["cd", &world.name, &new]).with(1);
     assert!(which.err.contains("name one of them with `--drive`: disk0, disk1"), "{which:?}");
+    let word = world.done(&["cd", &world.name, "eject"]).with(2);
+    assert!(word.err.contains(&format!("`vfio-run cd {} --eject`", world.name)), "{word:?}");
     let missing = world.done(&["cd", &world.name, "missing.iso", "--drive", "disk0"]).with(1);
     assert!(missing.err.contains("missing.iso does not exist"), "{missing:?}");
     let put =

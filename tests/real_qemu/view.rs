@@ -10,7 +10,8 @@ use super::launcher::Ended;
 use super::talk::Serial;
 use super::world::{NOBODY, World, each, each_as_root};
 
-/// Programs of these names, which say how they were called, in a folder that is the PATH.
+/// Programs of these names, which say how they were called, in a folder that is the PATH; on a desktop, unless the command
+/// says otherwise.
 fn with_viewers(world: &World, programs: &[&str], mut command: Command) -> Ended {
     let folder = world.path("bin");
     drop(std::fs::remove_dir_all(&folder));
@@ -20,6 +21,9 @@ fn with_viewers(world: &World, programs: &[&str], mut command: Command) -> Ended
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     command.env("PATH", folder);
+    if !command.get_envs().any(|(name, _)| name == "DISPLAY") {
+        command.env("DISPLAY", ":9");
+    }
     world.start(command).ended()
 }
 
@@ -37,6 +41,10 @@ fn the_viewer_that_fits_and_is_there_is_started() {
             let line = format!("{called}{}\n", world.display_dir().join(socket).display());
             let viewed = with_viewers(world, &viewers, world.command(&["view", name])).with(0);
             assert_eq!(viewed.out, line);
+            let mut away = world.command(&["view", name]);
+            away.env("DISPLAY", "");
+            let away = with_viewers(world, &viewers, away).with(1);
+            assert!(away.err.contains("no desktop") && away.err.contains(line.trim()), "{away:?}");
             let printed = with_viewers(world, &viewers, world.command(&["view", "--print", name])).with(0);
             assert_eq!(printed.out, line);
             let none = with_viewers(world, &[], world.command(&["view", name])).with(1);

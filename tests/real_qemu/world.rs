@@ -367,8 +367,11 @@ impl Drop for World {
                 // This removes it only if no other world has something in it.
                 drop(std::fs::remove_dir(folder.parent().unwrap()));
             }
-            for ending in ["log", "failure", "report.json"] {
-                drop(std::fs::remove_file(format!("/var/log/vfio-run/{}.{ending}", self.name)));
+            // Older logs too, and those of a test's second machine, whose name begins like the world's.
+            for entry in std::fs::read_dir("/var/log/vfio-run").into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&self.name) {
+                    drop(std::fs::remove_file(entry.path()));
+                }
             }
         }
     }

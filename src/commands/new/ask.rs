@@ -70,7 +70,7 @@ pub fn wishes(
             return Err(WrongArgument::new("--virtio-iso", words).into());
         }
         Some(setup) if guest.is_windows() => {
-            let question = "ISO with virtio's drivers (virtio-win.iso), or none";
+            let question = "ISO with virtio's drivers (virtio-win.iso, which `vfio-run man machine` tells of), or none";
             let read = |text: &str| values::drivers(text, setup);
             ask.one("--virtio-iso", drivers_given.as_deref(), question, "none", read)?
         }

@@ -15,6 +15,7 @@ use super::qcow2::{self, Qcow2};
 use super::variables::{self, Certificate};
 use crate::host::Root;
 use crate::host::block::{Mounts, capacity, disks_of_scsi_generic, is_scsi_disk, is_scsi_generic, mounted};
+use crate::host::tpm_node::is_tpm;
 use crate::trusted::{self, Foreign};
 use crate::units::DiskFormat;
 
@@ -56,6 +57,9 @@ pub struct FileFact {
     /// and if it cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scsi: Option<bool>,
+    /// Of a character device: whether it is a TPM. `None` if sysfs does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<bool>,
     /// The folder on the way to the file that others may not enter (no `x` for others), with its owner's uid.
     pub closed_folder: Option<(PathBuf, u32)>,
     /// Of a regular file: why root itself cannot read it, as on an NFS server that keeps root out.
@@ -217,6 +221,7 @@ fn read_one(root: &Root, path: &Path, mounts: &mut Option<Mounts>) -> FileFact {
         FileKind::Character => {
             let device = (nix::sys::stat::major(data.rdev()), nix::sys::stat::minor(data.rdev()));
             fact.scsi = Some(is_scsi_generic(device));
+            fact.tpm = is_tpm(root, device);
             for disk in disks_of_scsi_generic(root, device) {
                 fact.mounted.extend(mounted(root, disk, mounts.get_or_insert_with(|| Mounts::read(root))));
             }

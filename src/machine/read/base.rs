@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::lines::{Lines, key_name};
+use super::missing::meant;
 use super::pieces::Pieces;
 use super::refused::Refused;
 use super::tokens::{Kind, Span, Token, Tokens};
@@ -67,7 +68,13 @@ pub(super) fn layered(
         if error.place.is_some() {
             return error;
         }
-        let help = error.help.unwrap_or_else(|| "name the machine file that this one is a variation of".to_owned());
+        const NAME_ONE: &str =
+            "name the machine file that this one is a variation of; a relative path starts from its folder";
+        let help = match error.help {
+            _ if name.starts_with('~') => "`~` is not your home folder here: write the whole path".to_owned(),
+            _ if matches!(below.try_exists(), Ok(false)) => meant(&below).unwrap_or_else(|| NAME_ONE.to_owned()),
+            help => help.unwrap_or_else(|| NAME_ONE.to_owned()),
+        };
         let refused = at(format!("{} {}", below.display(), error.message)).help(help);
         error.allowed.map_or(refused.clone(), |allowed| refused.allowed(allowed))
     })?;

@@ -144,7 +144,7 @@ impl Explain<'_> {
     fn unknown_field(&self, span: Span, field: &str, found: &str, expected: &[&str], fields: &Fields) -> Refused {
         let (found, (parent, _)) = (lines::cut(found), split(field));
         let place = inside(parent);
-        if let Some(whole) = self.halves_of_id(found, parent) {
+        if let Some(whole) = self.halves_of_id(found, parent).or_else(|| self.parts_of_address(found, parent)) {
             return whole;
         }
         // `emulator` of libvirt, with a path, is another field than ours.
@@ -168,7 +168,7 @@ impl Explain<'_> {
             _ => None,
         };
         // The machine's own fields fill the screen, and would hide what is to be written.
-        let refused = match help.is_some() && parent.is_empty() {
+        let refused = match (help.is_some() || near.is_some()) && parent.is_empty() {
             true => refused,
             false => refused.allowed(format!("the fields{place} are {}", list(expected))),
         };

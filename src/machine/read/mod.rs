@@ -4,6 +4,7 @@ mod base;
 mod codes;
 mod explain;
 mod lines;
+mod missing;
 mod nearest;
 mod of_others;
 mod pieces;

@@ -8,6 +8,7 @@ const NAMES: &[(&str, &[&str], &str)] = &[
     ("", &["hostdev", "hostdevs", "hostpci", "gpu", "gpus", "vfio", "passthrough"], "pci"),
     ("", &["vcpu", "smp", "cores"], "cpu.vcpus"),
     ("", &["cputune", "vcpupin", "pinning", "affinity"], "cpu.pin"),
+    ("", &["sockets", "dies", "threads"], "cpu.topology.cores"),
     ("", &["emulatorpin"], "cpu.emulator"),
     ("", &["numatune"], "memory.nodes"),
     ("", &["hugepages", "hugepage", "memoryBacking"], "memory.pages"),

@@ -81,7 +81,7 @@ fn named(field: &str, value: &str) -> String {
 pub(super) fn cpus_mended(written: &str) -> Option<String> {
     let text = written.strip_prefix('"')?.strip_suffix('"')?;
     let (mut parts, mut seen, mut twice) = (Vec::new(), BTreeSet::new(), None);
-    for part in text.split(',').map(str::trim) {
+    for part in text.trim_end().trim_end_matches(',').split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
         let (first, last) = (first.min(last), first.max(last));
@@ -132,9 +132,12 @@ fn with_unit(number: u64) -> String {
     }
 }
 
-/// A size that is no whole number, in MiB: `1.5 GiB`.
+/// A size that is no whole number, in MiB: `1.5 GiB`; or one without a unit.
 pub(super) fn size_mended(written: &str) -> Option<String> {
     let text = written.strip_prefix('"')?.strip_suffix('"')?.trim();
+    if let Some(number) = text.parse::<u64>().ok().filter(|number| *number > 0) {
+        return Some(format!("write it with its unit: `\"{}\"`", with_unit(number)));
+    }
     let (whole, rest) = text.split_once('.')?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|digits| (1..=3).contains(digits))?;
     let (fraction, unit) = rest.split_at(digits);

@@ -12,6 +12,7 @@ use super::base::{Base, Layered, ReadText, layered};
 use super::codes::is_of_a_value;
 use super::explain::Explain;
 use super::lines::Lines;
+use super::missing::meant;
 use super::pieces::Pieces;
 use super::refused::{MOST, Refused};
 use super::tokens::Span;
@@ -59,8 +60,8 @@ pub fn text(path: &Path) -> Result<String, Refused> {
     let cannot = |error: std::io::Error| {
         let refused = Refused::file(path, format!("cannot be read: {error}"));
         match error.kind() {
-            std::io::ErrorKind::NotFound if path.extension().is_none() => {
-                refused.help(format!("a machine is named by its file: `{}.ron`", path.display()))
+            std::io::ErrorKind::NotFound => {
+                refused.help(meant(path).unwrap_or_else(|| "name the machine file, such as `win11.ron`".to_owned()))
             }
             std::io::ErrorKind::PermissionDenied => refused.help(match std::fs::metadata(path) {
                 Ok(file) => format!(
@@ -70,7 +71,6 @@ pub fn text(path: &Path) -> Result<String, Refused> {
                 ),
                 Err(_) => "its folder keeps you out: start as the folder's owner, or with `sudo`".to_owned(),
             }),
-            std::io::ErrorKind::NotFound => refused.help("name the machine file, such as `win11.ron`"),
             _ => refused,
         }
     };

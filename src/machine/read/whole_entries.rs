@@ -1,5 +1,5 @@
 //! What is told of a list or an entry as a whole, since its parts alone would each be told something else: numbers in place of
-//! a CPU list, the two halves of a USB id.
+//! a CPU list, the two halves of a USB id, the parts of a PCI address.
 
 use super::explain::Explain;
 use super::refused::Refused;
@@ -45,6 +45,31 @@ impl Explain<'_> {
         let head = self.lines.get(parent)?.head;
         let message = format!("`{parent}` has no field `{found}`");
         Some(self.refuse(head, parent, message).help(format!("write `{id:?}` in place of the parentheses")))
+    }
+
+    /// If this unknown field is a part of a PCI address, as libvirt has them: how the address is written.
+    pub(super) fn parts_of_address(&self, found: &str, parent: &str) -> Option<Refused> {
+        if !parent.starts_with("pci[") || !["domain", "bus", "function"].contains(&found) {
+            return None;
+        }
+        let part = |name: &str| {
+            let value = self.lines.get(&format!("{parent}.{name}"))?;
+            let text = self.written(value.head).trim_matches('"').to_lowercase();
+            match text.strip_prefix("0x") {
+                Some(hex) => u16::from_str_radix(hex, 16).ok(),
+                None => text.parse().ok(),
+            }
+        };
+        let (bus, slot, function) = (part("bus")?, part("slot")?, part("function")?);
+        let domain =
+            part("domain").filter(|domain| *domain > 0).map_or(String::new(), |domain| format!("{domain:04x}:"));
+        let address = format!("{domain}{bus:02x}:{slot:02x}.{function:x}");
+        let head = self.lines.get(parent)?.head;
+        let message = format!("`{parent}` has no field `{found}`");
+        let help = format!(
+            "write `{address:?}` in place of the parentheses, or `\"{domain}{bus:02x}:{slot:02x}.*\"` for the whole card"
+        );
+        Some(self.refuse(head, parent, message).help(help))
     }
 
     /// The text of a field, with its name.

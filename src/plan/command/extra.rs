@@ -1,7 +1,8 @@
 //! What the user adds to the end of the command line. The words stay as they are; only what they do to the host is read
 //! from them, in QEMU's own words, so that the trial goes without it.
 
-use super::super::draft::Draft;
+use super::super::draft::{Draft, nearest};
+use crate::plan::Severity;
 use crate::plan::process::tcp;
 use crate::qemu::Role;
 use crate::qemu::command::QemuOption;
@@ -42,10 +43,37 @@ pub(super) fn write(draft: &mut Draft) {
         });
         draft.push(QemuOption::flag(word, origin).with_role(role));
     }
+    if let Some(word) = words.first().filter(|word| !word.starts_with('-')) {
+        let detail = format!("`{word}` does not begin with `-`, so QEMU takes it for the image of a disk");
+        draft.no("extra_args.option", Severity::Soft, detail, &format!("write `-{word}` if it is an option"));
+        draft.about("extra_args[0]");
+    }
+    for (index, pair) in words.windows(2).enumerate() {
+        if let [option, value] = pair
+            && matches!(option.as_str(), "-device" | "--device")
+        {
+            is_known(draft, index + 1, &kind(value, "driver"));
+        }
+    }
     for (index, address) in draft.machine.raw_ports() {
         let field = format!("extra_args[{index}]");
         tcp::free(draft, &field, &field, &format!("`{}`", words[index]), address);
     }
+}
+
+/// Warns of a device that this QEMU does not have. It forbids nothing: QEMU knows some by a second name, such as `virtio-net`.
+fn is_known(draft: &mut Draft, index: usize, driver: &str) {
+    let devices = &draft.qemu.devices;
+    let second = matches!(driver, "ahci" | "lsi" | "e1000-82540em") || devices.contains_key(&format!("{driver}-pci"));
+    if devices.is_empty() || devices.contains_key(driver) || second || driver.is_empty() || driver == "help" {
+        return;
+    }
+    let near = nearest(driver, devices.keys().map(String::as_str))
+        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    let detail = format!("{} knows no device `{driver}`{near}", draft.qemu.binary.display());
+    let remedy = "`qemu-system-x86_64 -device help` lists them; `vfio-run check --try` asks QEMU whether it takes the whole line";
+    draft.no(&format!("extra_args[{index}].device"), Severity::Soft, detail, remedy);
+    draft.about(&format!("extra_args[{index}]"));
 }
 
 /// What an option of this value does. What takes something of the host's is added to `gone` with its id: who refers to it can
@@ -126,6 +154,27 @@ mod tests {
     use super::*;
     use crate::plan::sample;
     use crate::units::Origin;
+
+    #[test]
+    fn a_device_that_qemu_does_not_have_is_told() {
+        let said = |arguments: &str| {
+            let text = format!(r#"(guest: Other, memory: (size: "1 GiB"), extra_args: [{arguments}])"#);
+            let plan = sample::plan(&text, &sample::host(sample::Shape::simple(4, 1)));
+            let found = plan.findings.into_iter().find(|finding| finding.key.starts_with("extra_args"));
+            found.map(|found| (found.blocks(), found.detail))
+        };
+        let detail = |words: &str| Some((false, format!("/usr/bin/qemu-system-x86_64 knows no device {words}")));
+        assert_eq!(said(r#""-device", "foo,bar=1""#), detail("`foo`"));
+        assert_eq!(
+            said(r#""-device", "{\"driver\": \"usb-tablt\"}""#),
+            detail("`usb-tablt`; did you mean `usb-tablet`?")
+        );
+        let image = "`device` does not begin with `-`, so QEMU takes it for the image of a disk";
+        assert_eq!(said(r#""device", "foo""#), Some((false, image.to_owned())));
+        for known in ["usb-tablet,id=a", "virtio-net", "ahci", "driver=usb-tablet", "help"] {
+            assert_eq!(said(&format!("\"-device\", \"{known}\"")), None, "{known}");
+        }
+    }
 
     #[test]
     fn what_takes_a_device_of_the_host_is_told_in_every_form_that_qemu_takes() {

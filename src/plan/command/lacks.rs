@@ -3,7 +3,7 @@
 
 use super::boot_order::is_bootable;
 use super::installing;
-use crate::machine::{Backend, Display, Guest};
+use crate::machine::{Backend, Display, Guest, Video};
 use crate::plan::Severity::Soft;
 use crate::plan::devices::Devices;
 use crate::plan::draft::Draft;
@@ -54,7 +54,14 @@ fn memory(draft: &mut Draft) {
     let size = draft.machine.memory.size;
     if size.as_bytes() < least * 1024 * Size::MIB {
         let detail = format!("{system} wants {least} GiB of memory at least, and the guest has {size}");
-        draft.no("memory.enough", Soft, detail, &format!("write `memory: (size: \"{least} GiB\")`, or more"));
+        // What the host does not have would be refused.
+        let remedy = match draft.host.memory.total.filter(|total| total.as_bytes() <= least * 1024 * Size::MIB) {
+            Some(total) => {
+                format!("this host has {} MiB in all: expect a slow guest, or take a larger host", total.as_mib())
+            }
+            None => format!("write `memory: (size: \"{least} GiB\")`, or more"),
+        };
+        draft.no("memory.enough", Soft, detail, &remedy);
         draft.about("memory.size");
     }
 }
@@ -86,20 +93,33 @@ fn viewer(draft: &mut Draft, devices: &Devices) {
     let reachable = machine.networks.iter().flatten().any(|network| {
         !network.forward.is_empty() || !matches!(network.backend, Backend::User | Backend::Slirp | Backend::None)
     });
+    // SPICE alone carries input, for a card's own screen.
+    let empty = matches!(machine.display, Display::Spice(_)) && machine.video == Some(Video::None);
     if machine.guest.is_windows()
-        && machine.display == Display::None
+        && (machine.display == Display::None || empty)
         && !card
         && (!reachable || installing::setup(draft).is_some())
     {
-        let detail = "nobody sees the guest's screen: it has neither a `display` nor a graphics card of the host";
-        draft.no("screen.any", Soft, detail, "write `display: Spice`, and for a window of this desktop `display: Gtk`");
-        draft.about(if draft.line("display") { "display" } else { "guest" });
+        let (detail, remedy) = match empty {
+            true => ("nobody sees the guest's screen: `video: None` leaves SPICE nothing to show", "leave `video` out"),
+            false => (
+                "nobody sees the guest's screen: it has neither a `display` nor a graphics card of the host",
+                "write `display: Spice`, and for a window of this desktop `display: Gtk`",
+            ),
+        };
+        draft.no("screen.any", Soft, detail, remedy);
+        draft.about(match empty {
+            true => "video",
+            false if draft.line("display") => "display",
+            false => "guest",
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::plan::sample::{Shape, host, plan};
+    use crate::units::Size;
 
     /// The keys of the findings that warn of what is missing.
     fn missing(machine: &str) -> Vec<String> {
@@ -118,11 +138,25 @@ mod tests {
         assert_eq!(with("Windows11", "2 GiB", ", disks: [(file: \"/a.qcow2\")], display: Spice()"), ["memory.enough"]);
         let seen = |more: &str| with("Windows11", "4 GiB", &format!(", disks: [(file: \"/a.qcow2\")]{more}"));
         assert_eq!(seen(""), ["screen.any"]);
+        assert_eq!(seen(", display: Spice(), video: None"), ["screen.any"]);
         assert_eq!(seen(", networks: [(forward: [\"3389\"])]"), [""; 0]);
         assert_eq!(seen(", networks: [(backend: Bridge(\"br0\"))]"), [""; 0]);
         assert_eq!(with("Linux", "256 MiB", ", disks: [(media: Cd)]"), ["boot.any"]);
         assert_eq!(with("Linux", "256 MiB", ", kernel: (image: \"/vmlinuz\")"), [""; 0]);
         assert_eq!(with("Linux", "256 MiB", ", usb: [\"046d:c547\"]"), [""; 0]);
         assert_eq!(with("Linux", "256 MiB", ", extra_args: [\"-cdrom\", \"/a.iso\"]"), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_is_proposed_that_the_host_does_not_have() {
+        for (total, words) in
+            [(8 << 30, "write `memory: (size: \"4 GiB\")`"), (2 << 30, "this host has 2048 MiB in all")]
+        {
+            let mut host = host(Shape::simple(8, 1));
+            host.memory.total = Some(Size::bytes(total));
+            let plan = plan("(guest: Windows11, memory: (size: \"1 GiB\"))", &host);
+            let found = plan.findings.iter().find(|finding| finding.key == "memory.enough").unwrap();
+            assert!(found.remedy.as_deref().unwrap().starts_with(words), "{found:?}");
+        }
     }
 }

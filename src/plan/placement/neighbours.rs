@@ -105,7 +105,7 @@ impl Neighbours<'_, '_> {
         // Below a cache of one core nothing is shared.
         let widest = self.found.cores.list().iter().map(|core| core.threads.len()).max().unwrap_or(1);
         let most = Some(self.most(|core| core.domain)).filter(|most| *most > widest);
-        let fewer = most.map(|most| format!("one cache has {}: lower `cpu.vcpus`", counted(most, "CPU", "CPUs")));
+        let fewer = most.map(|most| format!("one cache has {}: {}", counted(most, "CPU", "CPUs"), at_most(most)));
         self.no("cpu.l3", detail, |cost| cost.caches, fewer);
     }
 
@@ -119,7 +119,7 @@ impl Neighbours<'_, '_> {
             most if most >= self.found.wish.count => {
                 "no node has so much memory of its own: lower `memory.size`".to_owned()
             }
-            most => format!("one node has {}: lower `cpu.vcpus`", counted(most, "CPU", "CPUs")),
+            most => format!("one node has {}: {}", counted(most, "CPU", "CPUs"), at_most(most)),
         };
         self.no("cpu.nodes", detail, |cost| cost.nodes, Some(fewer));
     }
@@ -140,7 +140,7 @@ impl Neighbours<'_, '_> {
             "the vCPUs are on performance and on efficiency cores, which the guest can't tell apart".to_owned();
         let most = Some(self.most(|_| ())).filter(|most| *most > 0);
         let fewer =
-            most.map(|most| format!("the cores of one kind have {}: lower `cpu.vcpus`", counted(most, "CPU", "CPUs")));
+            most.map(|most| format!("the cores of one kind have {}: {}", counted(most, "CPU", "CPUs"), at_most(most)));
         self.no("cpu.kinds", detail, |cost| cost.other_kind, fewer);
     }
 
@@ -215,4 +215,9 @@ impl Neighbours<'_, '_> {
         self.draft.no("cpu.isolated", Soft, detail, remedy);
         self.draft.about("cpu.vcpus");
     }
+}
+
+/// How a guest of so many vCPUs is written.
+fn at_most(vcpus: usize) -> String {
+    format!("write `cpu: (vcpus: {vcpus})`, or fewer")
 }

@@ -137,12 +137,13 @@ pub(in crate::plan) fn exists(draft: &mut Draft, key: &str, field: &str, what: &
         let near = file.near.as_ref().map(|near| format!("; did you mean {}?", near.display()));
         let detail = format!("{what} {shown} does not exist{}", near.unwrap_or_default());
         let allowed = "the path of an existing file, absolute or relative to the machine file's folder";
-        let mut remedy = format!("`{field}` takes {allowed}: correct it, or create the file");
+        let mut remedy = format!("`{field}` takes {allowed}: correct it");
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        // Of all files that a machine names, only a disk can begin empty.
         if field.starts_with("disks[") && matches!(ending, "qcow2" | "img" | "raw") {
             let format = if ending == "qcow2" { "qcow2" } else { "raw" };
             remedy.push_str(&format!(
-                " (an empty disk: `qemu-img create -f {format} {shown} 64G`, or \
+                ", or create the file (an empty disk: `qemu-img create -f {format} {shown} 64G`, or \
                  `create: \"64 GiB\"` beside `file`)"
             ));
         }

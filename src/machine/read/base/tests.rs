@@ -108,6 +108,12 @@ fn what_a_base_is_not_is_said_of_the_file_that_is_wrong() {
     assert!(large.starts_with("install.ron:1:8: large.ron is too large") && large.contains("at most 1 MiB"), "{large}");
     let named = said("(base: \"win11\")");
     assert!(named.contains("a machine is named by its file: `win11.ron`"), "{named}");
+    let near = said("(base: \"lage.ron\")");
+    assert!(near.contains("help: did you mean `large.ron`?"), "{near}");
+    let far = said("(base: \"windows.ron\")");
+    assert!(far.contains("that this one is a variation of; a relative path starts from its folder"), "{far}");
+    let home = said("(base: \"~/windows.ron\")");
+    assert!(home.contains("`~` is not your home folder here"), "{home}");
     let place = said("(base: \".\")");
     assert!(place.contains("is a directory") && place.contains("that this one is a variation of"), "{place}");
     let some = said("(base: Some(\"disk.ron\"))");

@@ -51,11 +51,15 @@ fn check_node(draft: &mut Draft, node: &Path) {
         return draft.unknown(KEY, Hard, format!("vfio-run did not look for {shown}"));
     };
     let emulated = "write `tpm: V2` for one that swtpm emulates";
+    let no_tpm = |draft: &mut Draft| {
+        draft.no(KEY, Hard, format!("{shown} is no TPM"), &format!("name its node, such as /dev/tpm0, or {emulated}"));
+    };
     match (file.kind, may_open(&file, &draft.host.process)) {
         (None, _) => {
             let remedy = format!("switch the TPM on in the firmware's setup, or {emulated}");
             draft.no(KEY, Hard, format!("this host has no TPM at {shown}"), &remedy);
         }
+        (Some(FileKind::Character), _) if file.tpm == Some(false) => no_tpm(draft),
         (Some(FileKind::Character), Some(true)) => {
             return draft.yes(
                 KEY,
@@ -71,7 +75,7 @@ fn check_node(draft: &mut Draft, node: &Path) {
                 format!("you cannot open {shown} (owner {}, group {}, mode {:o})", file.uid, file.gid, file.mode);
             draft.no(KEY, Hard, detail, &format!("start as root, or {emulated}"));
         }
-        (Some(_), _) => draft.no(KEY, Hard, format!("{shown} is no TPM"), &format!("name its node, or {emulated}")),
+        (Some(_), _) => no_tpm(draft),
     }
     draft.about("tpm");
 }
@@ -286,16 +290,19 @@ mod tests {
 
     #[test]
     fn the_hosts_tpm_is_a_descriptor_in_a_set() {
-        for (us, kind, mode, expected) in [
-            (0, Some(FileKind::Character), 0o600, Verdict::Yes),
-            (1000, Some(FileKind::Character), 0o600, Verdict::No),
-            (1000, Some(FileKind::Character), 0o660, Verdict::Unknown),
-            (0, Some(FileKind::File), 0o600, Verdict::No),
-            (0, None, 0, Verdict::No),
+        for (us, kind, tpm, mode, expected) in [
+            (0, Some(FileKind::Character), Some(true), 0o600, Verdict::Yes),
+            (0, Some(FileKind::Character), None, 0o600, Verdict::Yes),
+            // As /dev/null.
+            (0, Some(FileKind::Character), Some(false), 0o666, Verdict::No),
+            (1000, Some(FileKind::Character), Some(true), 0o600, Verdict::No),
+            (1000, Some(FileKind::Character), Some(true), 0o660, Verdict::Unknown),
+            (0, Some(FileKind::File), None, 0o600, Verdict::No),
+            (0, None, None, 0, Verdict::No),
         ] {
             let mut host = host(Shape::simple(4, 1));
             (host.process.uid, host.process.gid) = (us, us);
-            host.files.insert("/dev/tpm0".into(), FileFact { kind, mode, gid: 59, ..FileFact::default() });
+            host.files.insert("/dev/tpm0".into(), FileFact { kind, tpm, mode, gid: 59, ..FileFact::default() });
             let plan = plan("(guest: Windows11, memory: (size: \"1 GiB\"), tpm: Passthrough(\"/dev/tpm0\"))", &host);
             let found = plan.findings.iter().find(|finding| finding.key == "tpm.node").unwrap();
             assert_eq!(found.ok, expected, "{us} {kind:?} {mode:o}");

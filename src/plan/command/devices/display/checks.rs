@@ -160,7 +160,8 @@ pub(super) fn viewer(draft: &mut Draft, listen: &Listen, socket: &Path) -> Optio
         (None, None) => {
             let shown = socket.display();
             draft.unknown(KEY, Soft, format!("nobody but root can use {shown}: whose desktop it is cannot be told"));
-            draft.remedy("name the user in `for_user`");
+            let server = if matches!(draft.machine.display, Display::Vnc(_)) { "Vnc" } else { "Spice" };
+            draft.remedy(&format!("name the user whose it is: `display: {server}(for_user: \"anna\")`"));
             draft.about("display");
             return None;
         }

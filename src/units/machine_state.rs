@@ -16,7 +16,7 @@ pub const STOPPING: &str = "stopping";
 pub const SHUTDOWN: &str = "shutdown";
 /// The guest has ended, and its launcher restores the host.
 pub const ENDING: &str = "ending";
-/// A launcher has the machine, and does not answer.
+/// A launcher has the machine, and it or QEMU was stopped by a signal, or does not answer.
 pub const SILENT: &str = "silent";
 /// A rehearsal hands devices over and takes them back.
 pub const REHEARSING: &str = "rehearsing";

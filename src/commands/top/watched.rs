@@ -272,6 +272,21 @@ mod tests {
     use crate::run::control;
 
     #[tokio::test]
+    async fn all_machines_are_asked_before_one_has_answered() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let look = |number: u32| {
+            let asked = &asked;
+            std::future::poll_fn(move |context| {
+                asked.borrow_mut().insert(number);
+                context.waker().wake_by_ref();
+                if asked.borrow().len() == 3 { Poll::Ready(number) } else { Poll::Pending }
+            })
+        };
+        let all = tokio::time::timeout(Duration::from_secs(30), together((0..3).map(look))).await;
+        assert_eq!(all.unwrap(), [0, 1, 2]);
+    }
+
+    #[tokio::test]
     async fn a_launcher_that_is_silent_is_called_so_and_keeps_nobody_waiting() {
         let run_dir = tempfile::tempdir().unwrap();
         let _listens = std::os::unix::net::UnixListener::bind(control::path(run_dir.path())).unwrap();

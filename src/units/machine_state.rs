@@ -24,7 +24,7 @@ pub const REHEARSING: &str = "rehearsing";
 pub const UNSUPERVISED: &str = "unsupervised";
 /// Guest and launcher are gone, and the host is not restored.
 pub const LEFT_BEHIND: &str = "left-behind";
-/// Its journal cannot be read.
+/// Its folder or its journal cannot be read.
 pub const UNREADABLE: &str = "unreadable";
 /// The machine does not run, and its last start failed.
 pub const FAILED: &str = "failed";

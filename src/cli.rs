@@ -72,11 +72,6 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the process's arguments, or ends the process with help or an error, as clap does.
-    pub fn of_this_process() -> Self {
-        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
-    }
-
     /// Reads a command line, the program's name first; the error is help that was asked for, or what is wrong.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         // Made once: that takes longer than all else about the arguments.

@@ -405,8 +405,10 @@ fn parse(text: &[u8], path: &Path) -> io::Result<(Vec<Record>, usize)> {
             break;
         }
         let record = serde_json::from_slice(line).map_err(|e| {
+            // What it lists of what it expected helps nobody.
+            let why = e.to_string().split(", expected ").next().unwrap_or_default().to_owned();
             let words = format!(
-                "line {} of {} is no record of this version of vfio-run ({e}). Recover with the version that wrote it, or \
+                "line {} of {} is no record of this version of vfio-run ({why}). Recover with the version that wrote it, or \
                  reboot, which resets the host",
                 records.len() + 1,
                 path.display()

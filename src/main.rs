@@ -7,8 +7,15 @@ use vfio_run::commands;
 use vfio_run::report;
 
 fn main() -> ExitCode {
-    // clap exits with 2 on wrong arguments, as the exit codes promise, and with 0 on --help.
-    let cli = Cli::of_this_process();
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(wrong) if wrong.use_stderr() => {
+            // clap wraps its help, and no errors. It has 2 for them, as the exit codes promise.
+            report::complain(wrong.render().ansi().to_string().trim_end());
+            return ExitCode::from(wrong.exit_code() as u8);
+        }
+        Err(help) => help.exit(),
+    };
     report::install_messages(cli.messages());
     ExitCode::from(commands::execute(cli))
 }

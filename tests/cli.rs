@@ -27,6 +27,42 @@ use talk::{Qmp, Serial};
 use world::each;
 
 #[test]
+fn what_the_program_says_fits_a_narrow_terminal_and_nothing_is_cut() {
+    each(|world| {
+        let machine = world.machine("disks: [(file: \"missing.qcow2\")], usb: [\"dead:beef\"], guest: Linux");
+        let wrong =
+            world.file("wrong.ron", "(guest: Linux, memory: (size: \"1 GiB\"), networks: [], disks: [], prt: 5900)");
+        let (machine, wrong) = (machine.to_str().unwrap(), wrong.to_str().unwrap());
+        for words in [
+            &["check", machine][..],
+            &["check", wrong],
+            &["devices"],
+            &["host"],
+            &["recover", "nothing-like-this"],
+            &["stauts"],
+            &["detach", "a", "01:00.0"],
+        ] {
+            let whole = world.done(words);
+            for columns in [80, 44] {
+                let (status, shown) = terminal::shown(world.command(words), columns);
+                assert_eq!(status.code(), whole.code, "{words:?}");
+                let shown = anstream::adapter::strip_str(&shown).to_string();
+                terminal::fits(&shown, columns);
+                // A file's line has three dots where it goes on. What a host has free changes.
+                let said = |text: &str| {
+                    let words =
+                        text.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit() || c == '…'));
+                    words.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+                };
+                let (said, all) = (said(&shown), said(&format!("{}{}", whole.out, whole.err)));
+                let missing: Vec<_> = all.difference(&said).collect();
+                assert!(missing.is_empty() || words[1..].contains(&wrong), "{words:?}: {missing:?} not in\n{shown}");
+            }
+        }
+    });
+}
+
+#[test]
 fn check_says_go_or_why_not() {
     each(|world| {
         let machine = world.machine("serial: Socket");

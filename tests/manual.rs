@@ -244,7 +244,7 @@ fn bash_completes_commands_machines_and_pages_but_nothing_hidden() {
 #[test]
 fn the_picture_is_what_plan_shows() {
     let plan = input::Inputs::new("only-gpu", "debian13-desktop", "10.0").plan();
-    let text = report::summary(&plan);
+    let text = report::summary(&plan, usize::MAX);
     // What comes after this is for the few who debug a start, and as long again.
     let text = text.split("\nQEMU's account\n").next().unwrap();
     let text = format!("$ vfio-run plan only-gpu.ron\n{text}\n  …");

@@ -60,7 +60,7 @@ pub fn agent(args: &AgentArgs, output: OutputArgs) -> Result<u8> {
 /// Prints the value beside the machine's name, or the text.
 fn show(name: &str, value: Value, text: &str, output: OutputArgs) -> Result<()> {
     if !output.json {
-        report::say(text);
+        report::say(&report::each_within(report::wrap_width(), text));
         return Ok(());
     }
     let mut all = json!({ "name": name });
@@ -94,7 +94,7 @@ async fn info(agent: &mut Agent) -> Result<(Value, String)> {
         add("system", "system", &system["pretty-name"]);
         add("kernel", "kernel", &system["kernel-release"]);
     }
-    Ok((told, table.to_string()))
+    Ok((told, table.within(report::wrap_width())))
 }
 
 /// The answer, unless the agent does not know the command, or was told not to obey it.
@@ -116,7 +116,7 @@ async fn addresses(agent: &mut Agent) -> Result<(Value, String)> {
         table.row([interface.name.clone(), mac, addresses.next().cloned().unwrap_or_else(|| "-".to_owned())]);
         addresses.for_each(|address| table.row(["", "", address.as_str()]));
     }
-    Ok((json!({ "interfaces": interfaces }), table.to_string()))
+    Ok((json!({ "interfaces": interfaces }), table.within(report::wrap_width())))
 }
 
 async fn time(agent: &mut Agent) -> Result<(Value, String)> {

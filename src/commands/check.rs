@@ -20,6 +20,7 @@ pub fn check(args: &CheckArgs, output: OutputArgs) -> Result<u8> {
     let blocked = planned::blockers(&plan).count();
     let last_failure = LastFailure::of(&plan.paths.log);
     let running = Lock::owner(&plan.paths.run);
+    let width = report::wrap_width();
     if output.json {
         let findings = &plan.findings;
         report::json(&serde_json::json!({
@@ -30,17 +31,17 @@ pub fn check(args: &CheckArgs, output: OutputArgs) -> Result<u8> {
         // As every command: nothing if nothing is wrong.
         let forbids: Vec<_> = planned::blockers(&plan).cloned().collect();
         if !forbids.is_empty() {
-            report::say(&report::findings(&forbids, false));
+            report::say(&report::findings(&forbids, false, width));
         }
         if blocked > 0 || running.is_some() {
-            report::say(&verdict(&plan.name, blocked, running));
+            report::say(&report::hanging("", &verdict(&plan.name, blocked, running)));
         }
     } else {
         if let Some(failure) = last_failure {
-            report::say(&failure.describe(&plan.name));
+            report::say(&report::each_within(width, &failure.describe(&plan.name)));
         }
-        report::say(&report::findings(&plan.findings, true));
-        report::say(&verdict(&plan.name, blocked, running));
+        report::say(&report::findings(&plan.findings, true, width));
+        report::say(&report::hanging("", &verdict(&plan.name, blocked, running)));
     }
     Ok(if blocked == 0 { exit::OK } else { exit::REFUSED })
 }

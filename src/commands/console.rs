@@ -29,6 +29,7 @@ pub fn console(args: &MachineArgs, _: OutputArgs) -> Result<u8> {
     if !run::guest_runs(&run_dir) {
         bail!(machines::does_not_run(name));
     }
+    machines::refuse_stopped_qemu(name, &run_dir)?;
     let plan = run::kept_plan(&run_dir)?;
     let listens = |path: &Path| path.ends_with(SOCKET);
     if !plan.descriptors.iter().any(|d| matches!(&d.what, Inherited::Listen(path) if listens(path))) {

@@ -28,7 +28,7 @@ pub fn cpus(args: &CpusArgs, output: OutputArgs) -> Result<u8> {
             report::say(&report::cpus::text(&map, report::picture_width()));
             let about = |finding: &&Finding| finding.key.starts_with("cpu.");
             let found: Vec<Finding> = plan.iter().flat_map(|plan| &plan.findings).filter(about).cloned().collect();
-            let found = report::findings(&found, false);
+            let found = report::findings(&found, false, report::wrap_width());
             if !found.is_empty() && !output.quiet {
                 report::say(&format!("\n{found}"));
             }

@@ -24,7 +24,7 @@ pub fn devices(args: &DevicesArgs, output: OutputArgs) -> Result<u8> {
     if output.json {
         report::json(&value(pci, &groups, &names))?;
     } else {
-        report::say(&report::devices(pci, &groups, &names));
+        report::say(&report::devices(pci, &groups, &names, report::wrap_width()));
         if host.process.uid != 0 {
             tracing::info!("programs and machines of other users are seen by root alone: `sudo vfio-run devices`");
         }
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(group["functions"][0]["kind"], "VGA card");
         assert!(group["taking"]["stops"].to_string().contains("weston.service"), "{group}");
 
-        let text = report::devices(pci, &gpus, &names);
+        let text = report::devices(pci, &gpus, &names, usize::MAX);
         for words in [": one card, `pci: [\"0000:01:00.*\"]`", "held by weston", "a start would ", "weston.service"] {
             assert!(text.contains(words), "{words} is not in\n{text}");
         }

@@ -21,7 +21,7 @@ pub fn host(args: &HostArgs, output: OutputArgs) -> Result<u8> {
     } else if output.json {
         report::json(&host)?;
     } else {
-        report::say(&render(&host));
+        report::say(&render(&host, report::wrap_width()));
     }
     Ok(exit::OK)
 }
@@ -34,7 +34,7 @@ fn own_names() -> Vec<String> {
     [host, short].into_iter().chain(users).collect()
 }
 
-fn render(host: &Host) -> String {
+fn render(host: &Host, width: usize) -> String {
     let unknown = || "unknown".to_owned();
     let mut facts = Table::new(&["FACT", "VALUE"]);
     facts.row(["kernel", &host.kernel]);
@@ -79,5 +79,5 @@ fn render(host: &Host) -> String {
         let pools = pools.collect::<Vec<_>>().join(", ");
         nodes.row([node.id.to_string(), node.cpus.to_string(), mib(node.total), mib(node.free), pools]);
     }
-    format!("{facts}\n\n{cpus}\n\n{nodes}")
+    [facts, cpus, nodes].map(|table| table.within(width)).join("\n\n")
 }

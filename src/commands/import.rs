@@ -103,7 +103,9 @@ fn show(args: &ImportArgs, output: OutputArgs, imported: &Imported, refused: boo
             "entries": imported.entries,
         }));
     }
-    let text = report::import(imported, written, output.verbose > 0, output.quiet);
+    let width = if args.output.is_none() { report::messages_width() } else { report::wrap_width() };
+    let whole = output.verbose > 0;
+    let text = report::import(imported, written, whole, output.quiet, width);
     if args.output.is_none() {
         if !refused {
             report::print(imported.file.as_bytes());

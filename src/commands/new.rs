@@ -33,7 +33,11 @@ pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
     let names = Names::of(&root, host.pci.iter().flat_map(|pci| &pci.functions));
     let asks = args.guest.is_none() || std::io::stdin().is_terminal();
     let home = home::home(&root);
-    let mut say = |text: &str| report::print(text.as_bytes());
+    let mut say = |text: &str| {
+        // A question ends with a blank, after which the answer stands.
+        let (text, end) = text.split_at(text.trim_end().len());
+        report::print(format!("{}{end}", report::each_within(report::wrap_width(), text)).as_bytes());
+    };
     if asks && std::io::stdin().is_terminal() && !output.quiet && !output.json {
         say("An empty answer is what stands in brackets; Ctrl-C ends this, and nothing is written.\n");
     }
@@ -50,7 +54,7 @@ pub fn new(args: &NewArgs, output: OutputArgs) -> Result<u8> {
         if output.json {
             report::json(&serde_json::json!({ "name": wishes.name, "written": [], "findings": wrong }))?;
         } else {
-            report::complain(&report::findings(&wrong, false));
+            report::complain(&report::findings(&wrong, false, report::messages_width()));
         }
         tracing::error!("nothing was written: such a machine cannot start on this host");
         return Ok(exit::REFUSED);
@@ -166,12 +170,13 @@ fn show(
     let lacks: Vec<Finding> =
         plans.iter().take(1).flat_map(|plan| &plan.findings).filter(|f| f.blocks()).cloned().collect();
     if !lacks.is_empty() {
-        report::complain(&format!("Before it can start:\n{}", report::findings(&lacks, false)));
+        let lacks = report::findings(&lacks, false, report::messages_width());
+        report::complain(&format!("Before it can start:\n{lacks}"));
     }
     let [check, run, more @ ..] = next.as_slice() else { return Ok(()) };
-    let width = check.chars().count().max(42) + 2;
     let last = if beside.is_some() { "install the guest" } else { "start it" };
-    let mut text = format!("Next:\n  {check:<width$}what it would run into\n  {run:<width$}{last}");
+    // Each is copied as a whole, so what it is for stands above it.
+    let mut text = format!("Next, to see what it would run into, and to {last}:\n  {check}\n  {run}");
     if let [check, run] = more {
         text.push_str(&format!("\nand when the guest is installed:\n  {check}\n  {run}"));
     }

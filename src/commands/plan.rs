@@ -15,9 +15,9 @@ pub fn plan(args: &PlanArgs, output: OutputArgs) -> Result<u8> {
     } else if args.argv {
         report::say(&report::shell_line(&plan));
     } else if args.explain {
-        report::say(&report::explained(&plan));
+        report::say(&report::explained(&plan, report::wrap_width()));
     } else {
-        report::say(&report::summary(&plan));
+        report::say(&report::summary(&plan, report::wrap_width()));
     }
     Ok(if planned::blockers(&plan).next().is_some() { exit::REFUSED } else { exit::OK })
 }

@@ -38,6 +38,7 @@ pub fn qmp(args: &QmpArgs, _: OutputArgs) -> Result<u8> {
     if !run::guest_runs(&run_dir) {
         bail!(machines::does_not_run(name));
     }
+    machines::refuse_stopped_qemu(name, &run_dir)?;
     report::json(&block_on(ask(&run_dir.join("qmp.sock"), &command))?)?;
     Ok(exit::OK)
 }

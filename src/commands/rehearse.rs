@@ -37,7 +37,7 @@ pub fn rehearse(args: &RehearseArgs, output: OutputArgs) -> Result<u8> {
     if output.json {
         report::json(&rehearsal)?;
     } else {
-        report::say(&report::rehearsal(&rehearsal));
+        report::say(&report::rehearsal(&rehearsal, report::wrap_width()));
     }
     for warning in &rehearsal.warnings {
         tracing::warn!("{warning}");

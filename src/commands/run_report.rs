@@ -34,6 +34,8 @@ pub fn report(args: &ReportArgs, output: OutputArgs) -> Result<u8> {
 /// The report of the run that goes on, else of the last one, and how a machine is that has not ended.
 fn find(name: &str) -> Result<(RunReport, Option<String>)> {
     let run_dir = machines::run_dir(name)?;
+    // One that cannot be read says why.
+    Journal::read(&run_dir)?;
     if run::is_run_dir(&run_dir) && !is_rehearsed(&run_dir) {
         let runs = run::guest_runs(&run_dir);
         let supervised = run::Lock::owner(&run_dir).is_some();

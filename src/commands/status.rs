@@ -5,10 +5,10 @@ mod look;
 use anyhow::Result;
 use look::{Status, look};
 
-use super::shared::machines::{does_not_run, names};
+use super::shared::machines::{closed, does_not_run, names};
 use crate::cli::{OutputArgs, StatusArgs};
 use crate::host;
-use crate::report::{self, Table, each_hanging, hanging};
+use crate::report::{self, Table, each_within, hanging};
 use crate::run::LastFailure;
 use crate::units::{exit, machine_state};
 
@@ -23,6 +23,7 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
         Some(name) => vec![name.clone()],
         None => {
             let mut names = names()?;
+            names.extend(closed());
             names.extend(LastFailure::names(&host::log_dir()));
             names.sort();
             names.dedup();
@@ -52,15 +53,16 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
             None => report::json(&all)?,
         }
     } else {
+        let width = report::wrap_width();
         let mut parts = Vec::new();
         if there {
-            parts.push(table(&all));
+            parts.push(table(&all).within(width));
         }
-        parts.extend(all.iter().filter_map(|status| about(status, args.name.is_some())));
-        parts.extend(all.iter().filter_map(failure));
+        parts.extend(all.iter().filter_map(|status| about(status, args.name.is_some(), width)));
+        parts.extend(all.iter().filter_map(|status| failure(status, width)));
         if !there {
             let no_name = || "no machine runs".to_owned();
-            parts.push(args.name.as_ref().map_or_else(no_name, |name| does_not_run(name)));
+            parts.push(hanging("", &args.name.as_ref().map_or_else(no_name, |name| does_not_run(name))));
         }
         report::say(&parts.join("\n\n"));
     }
@@ -87,19 +89,19 @@ fn urgency(status: &Status) -> u8 {
     }
 }
 
-fn table(all: &[Status]) -> String {
+fn table(all: &[Status]) -> Table {
     let number = |n: Option<i32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let mut table = Table::new(&["NAME", "STATE", "LAUNCHER", "QEMU", "HOST CHANGES"]);
     for s in all.iter().filter(|status| status.is_there()) {
         let cells = [s.name.clone(), s.state.clone(), number(s.launcher), number(s.qemu), s.changes.len().to_string()];
         table.row(cells);
     }
-    table.to_string()
+    table
 }
 
 /// How a guest is reached and what is to be done; of a machine that was named also which changes stand, and what happens on its
 /// CPUs.
-fn about(status: &Status, in_full: bool) -> Option<String> {
+fn about(status: &Status, in_full: bool, width: usize) -> Option<String> {
     let mut rows: Vec<(&str, String)> = Vec::new();
     if let Some(reach) = &status.reach {
         // The addresses are all below.
@@ -122,21 +124,14 @@ fn about(status: &Status, in_full: bool) -> Option<String> {
     }
     if let Some(activity) = &status.activity {
         text.push_str(if text.is_empty() { "" } else { "\n\n" });
-        text.push_str(&each_hanging(&activity.text()));
+        text.push_str(&activity.text(width));
     }
     (!text.is_empty()).then_some(text)
 }
 
 /// Why the last start failed, and how that is dismissed.
-fn failure(status: &Status) -> Option<String> {
+fn failure(status: &Status, width: usize) -> Option<String> {
     let told = status.last_failure.as_ref()?.describe(&status.name);
-    let lines = told.lines().map(|line| {
-        let words = line.trim_start();
-        let indent = &line[..line.len() - words.len()];
-        hanging(indent, words)
-    });
-    let mut text = lines.collect::<Vec<_>>().join("\n");
-    text.push('\n');
-    text.push_str(&hanging("  ", &format!("`vfio-run recover --forget {}` dismisses this", status.name)));
-    Some(text)
+    let text = format!("{told}\n  `vfio-run recover --forget {}` dismisses this", status.name);
+    Some(each_within(width, &text))
 }

@@ -15,7 +15,7 @@ use screen::{Done, Screen};
 use tokio::time::{Instant, sleep_until};
 use watched::Machines;
 
-use super::shared::machines::{does_not_run, names, run_dir};
+use super::shared::machines::{does_not_run, is_closed, names, run_dir};
 use super::shared::outcome::block_on;
 use crate::cli::{OutputArgs, TopArgs};
 use crate::report::{self, Top};
@@ -30,7 +30,8 @@ pub fn top(args: &TopArgs, output: OutputArgs) -> Result<u8> {
     let there = names()?;
     // Of one that was left behind there is nothing to see.
     let runs = |name: &String| {
-        there.contains(name) && run_dir(name).is_ok_and(|it| Lock::owner(&it).is_some() || guest_runs(&it))
+        is_closed(name)
+            || there.contains(name) && run_dir(name).is_ok_and(|it| Lock::owner(&it).is_some() || guest_runs(&it))
     };
     if let Some(name) = args.names.iter().find(|name| !runs(name)) {
         bail!(does_not_run(name));

@@ -96,6 +96,7 @@ pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
 fn find(name: &str) -> Result<Screen> {
     let run_dir = machines::run_dir(name)?;
     if run::guest_runs(&run_dir) {
+        machines::refuse_stopped_qemu(name, &run_dir)?;
         let plan = run::kept_plan(&run_dir)?;
         return screen(&plan).with_context(|| {
             if plan.has_screen() {

@@ -26,7 +26,7 @@ fn imported(text: &str) -> Imported {
 
 /// Holds the file and the report against the snapshot of this name.
 fn is_as_reviewed(name: &str, imported: &Imported) {
-    let report = crate::report::import(imported, None, false, false);
+    let report = crate::report::import(imported, None, false, false, usize::MAX);
     insta::with_settings!({
         snapshot_path => folder(),
         prepend_module_to_snapshot => false,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::UsbDevice;
+use crate::units::PciAddress;
 
 /// A device of the host, as the command line names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,10 @@ impl FromStr for HostDevice {
         match text {
             _ if text.starts_with("/dev/input/") => Ok(Self::Input(text.into())),
             _ if text.contains('/') => Ok(Self::Disk(text.into())),
+            _ if text.parse::<PciAddress>().is_ok() => Err(format!(
+                "{text:?} is a PCI device, which a guest that runs neither gets nor loses; `pci` in its machine file gives it one \
+                 from its next start on"
+            )),
             _ => text.parse().map(Self::Usb).map_err(|error: String| {
                 let file = format!("./{text}");
                 format!("{error}; the path of a disk has a slash, such as {file:?}, and an input device's begins with /dev/input/")
@@ -45,5 +50,7 @@ mod tests {
         }
         let bare = "a.qcow2".parse::<HostDevice>().unwrap_err();
         assert!(bare.contains("\"./a.qcow2\"") && bare.contains("/dev/input/"), "{bare}");
+        let card = "01:00.0".parse::<HostDevice>().unwrap_err();
+        assert!(card.contains("is a PCI device"), "{card}");
     }
 }

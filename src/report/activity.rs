@@ -1,6 +1,8 @@
 //! What happened on the guest's CPUs, as text: while it runs, and as a report after its end.
 
 use super::Table;
+use super::hanging::each_within;
+use super::table::TOGETHER;
 use crate::host::activity::{MemoryUse, Since, SinceThread, Stutter};
 use crate::units::counted;
 
@@ -12,8 +14,8 @@ const UNKNOWN: &str = "not known yet";
 const WIDTH: usize = 60;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Threads, and what else was seen on the guest's CPUs.
-pub fn since(since: &Since) -> String {
+/// Threads, and what else was seen on the guest's CPUs. For a reader of this width, as all here.
+pub fn since(since: &Since, width: usize) -> String {
     let runs = |number: u64| counted(usize::try_from(number).unwrap_or(usize::MAX), "run", "runs");
     let foreign = since.foreign.iter().map(|seen| match seen.threads {
         1 => format!("{} ({})", seen.name, runs(seen.runs)),
@@ -21,26 +23,33 @@ pub fn since(since: &Since) -> String {
     });
     let interrupts = since.interrupts.iter().map(|one| format!("{} {} ({})", one.id, one.name, one.count));
     let (foreign, interrupts) = (named(&foreign.collect::<Vec<_>>()), named(&interrupts.collect::<Vec<_>>()));
-    let mut text = told(&since.threads, &foreign, &interrupts);
+    let mut text = told(&since.threads, &foreign, &interrupts, width);
     if let Some(stall) = since.memory_stall_ms {
-        text.push_str(&format!("\nprograms of the host waited for memory: {}", milliseconds(stall)));
+        add(&mut text, width, &format!("programs of the host waited for memory: {}", milliseconds(stall)));
     }
     text
 }
 
-/// What is known of threads before the first look, in the guest's first second.
-pub fn before_first_look(threads: &[SinceThread]) -> String {
-    told(threads, UNKNOWN, UNKNOWN)
+fn add(text: &mut String, width: usize, line: &str) {
+    text.push('\n');
+    text.push_str(&each_within(width, line));
 }
 
-fn told(threads: &[SinceThread], foreign: &str, interrupts: &str) -> String {
+/// What is known of threads before the first look, in the guest's first second.
+pub fn before_first_look(threads: &[SinceThread], width: usize) -> String {
+    told(threads, UNKNOWN, UNKNOWN, width)
+}
+
+fn told(threads: &[SinceThread], foreign: &str, interrupts: &str, width: usize) -> String {
     let mut table = Table::new(&["THREAD", "CPU", "MAY USE", "RAN", "WAITED", "SWITCHED OUT"]);
     for thread in threads {
         let cpu = thread.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
-        let (ran, waited) = (milliseconds(thread.run_ms), milliseconds(thread.wait_ms));
+        let time = |ms| milliseconds(ms).replace(' ', TOGETHER);
+        let (ran, waited) = (time(thread.run_ms), time(thread.wait_ms));
         table.row([thread.name.clone(), cpu, thread.allowed.clone(), ran, waited, thread.involuntary.to_string()]);
     }
-    format!("{table}\nother threads on the guest's CPUs: {foreign}\ninterrupts on the guest's CPUs: {interrupts}")
+    let others = format!("other threads on the guest's CPUs: {foreign}\ninterrupts on the guest's CPUs: {interrupts}");
+    format!("{}\n{}", table.within(width), each_within(width, &others))
 }
 
 /// The first of these, and how many there are besides.
@@ -53,7 +62,7 @@ fn named(all: &[String]) -> String {
 }
 
 /// What the guest's memory lies on.
-pub fn memory(memory: &MemoryUse) -> String {
+pub fn memory(memory: &MemoryUse, width: usize) -> String {
     let parts = [
         ("huge pages of a pool", memory.huge),
         ("resident", memory.resident),
@@ -61,45 +70,45 @@ pub fn memory(memory: &MemoryUse) -> String {
         ("swapped out", memory.swapped),
     ];
     let parts = parts.iter().filter_map(|(what, size)| Some(format!("{} MiB {what}", (*size)?.as_mib())));
-    format!("memory of QEMU: {}", parts.collect::<Vec<_>>().join(", "))
+    each_within(width, &format!("memory of QEMU: {}", parts.collect::<Vec<_>>().join(", ")))
 }
 
 /// The report after a run.
-pub fn stutter(report: &Stutter) -> String {
-    let mut text = since(&report.since);
+pub fn stutter(report: &Stutter, width: usize) -> String {
+    let mut text = since(&report.since, width);
     if let Some(locks) = report.split_locks {
-        text.push_str(&format!("\nthreads with split locks: {locks}"));
+        add(&mut text, width, &format!("threads with split locks: {locks}"));
     }
     if let Some(worst) = &report.worst {
         let (at, waited) = (worst.at_s, milliseconds(worst.wait_ms));
-        text.push_str(&format!(
-            "\nworst second: {at:.0} s after the start the vCPUs waited {waited}, most of all {}",
-            worst.vcpu
-        ));
+        let who = &worst.vcpu;
+        add(
+            &mut text,
+            width,
+            &format!("worst second: {at:.0} s after the start the vCPUs waited {waited}, most of all {who}"),
+        );
     }
     if !report.culprits.is_empty() {
         let mut culprits: Vec<_> = report.culprits.iter().collect();
         culprits.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
         let culprits = culprits.iter().map(|(name, seconds)| format!("{name} ({seconds} s)"));
         let culprits = named(&culprits.collect::<Vec<_>>());
-        text.push_str(&format!("\non the guest's CPUs in seconds with more than 5 ms of waiting: {culprits}"));
+        add(&mut text, width, &format!("on the guest's CPUs in seconds with more than 5 ms of waiting: {culprits}"));
     }
     if !report.wait_ms.is_empty() {
         let most = report.wait_ms.iter().copied().fold(0.0, f64::max);
         let seconds = report.wait_ms.len() as u64 * u64::from(report.step_s);
-        text.push_str(&format!(
-            "\nthe vCPUs' wait, over {seconds} s, up to {} a second:\n{}",
-            milliseconds(most),
-            plot(&report.wait_ms)
-        ));
+        add(&mut text, width, &format!("the vCPUs' wait, over {seconds} s, up to {} a second:", milliseconds(most)));
+        text.push('\n');
+        text.push_str(&plot(&report.wait_ms, width));
     }
     text
 }
 
 /// A line of bars, each the highest of its values.
-fn plot(values: &[f64]) -> String {
+fn plot(values: &[f64], width: usize) -> String {
     let most = values.iter().copied().fold(0.0, f64::max);
-    let bars = values.chunks(values.len().div_ceil(WIDTH).max(1)).map(|part| {
+    let bars = values.chunks(values.len().div_ceil(WIDTH.min(width)).max(1)).map(|part| {
         let value = part.iter().copied().fold(0.0, f64::max);
         let height = if most > 0.0 { value / most * (BARS.len() - 1) as f64 } else { 0.0 };
         BARS[(height.round() as usize).min(BARS.len() - 1)]
@@ -132,7 +141,7 @@ mod tests {
             culprits: [("cc1".to_owned(), 1), ("stress".to_owned(), 7)].into(),
             split_locks: Some(0),
         };
-        let text = stutter(&report);
+        let text = stutter(&report, usize::MAX);
         for words in [
             "90.0 ms",
             "12.0 s",
@@ -146,12 +155,13 @@ mod tests {
             assert!(text.contains(words), "{words:?} in\n{text}");
         }
         let many = Stutter { culprits: (0..12).map(|n| (format!("a{n:02}"), 1)).collect(), ..report };
-        assert!(stutter(&many).contains("a09 (1 s), and 2 more\n"), "{}", stutter(&many));
-        assert_eq!(plot(&[0.0; 200]).chars().count(), 50);
+        assert!(stutter(&many, usize::MAX).contains("a09 (1 s), and 2 more\n"), "{}", stutter(&many, usize::MAX));
+        assert_eq!(plot(&[0.0; 200], usize::MAX).chars().count(), 50);
     }
     #[test]
     fn before_the_first_look_nothing_is_said_of_others() {
-        let text = before_first_look(&[SinceThread { name: "CPU 0/KVM".to_owned(), ..SinceThread::default() }]);
+        let text =
+            before_first_look(&[SinceThread { name: "CPU 0/KVM".to_owned(), ..SinceThread::default() }], usize::MAX);
         assert!(text.contains("CPU 0/KVM") && !text.contains("none"), "{text}");
         assert!(text.ends_with(
             "other threads on the guest's CPUs: not known yet\ninterrupts on the guest's CPUs: not known yet"

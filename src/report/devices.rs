@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::findings::findings;
+use super::hanging::each_within;
 use crate::host::Pci;
 use crate::host::pci::{Bar, Details, Names, PciFunction};
 use crate::plan::Taking;
@@ -18,8 +19,8 @@ pub struct Group<'a> {
     pub taking: Taking,
 }
 
-/// All of these groups.
-pub fn devices(pci: &Pci, groups: &[Group], names: &Names) -> String {
+/// All of these groups, for a reader of this width.
+pub fn devices(pci: &Pci, groups: &[Group], names: &Names, width: usize) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     if pci.iommu != Some(true) {
@@ -48,12 +49,11 @@ pub fn devices(pci: &Pci, groups: &[Group], names: &Names) -> String {
         if !taking.stops.is_empty() {
             let _ = writeln!(text, "  a start would {}", taking.stops.join("; "));
         }
-        for line in findings(&taking.findings, false).lines() {
+        for line in findings(&taking.findings, false, width.saturating_sub(2)).lines() {
             let _ = writeln!(text, "  {line}");
         }
     }
-    text.truncate(text.trim_end().len());
-    text
+    each_within(width, text.trim_end())
 }
 
 /// What of the group a guest gets, in the heading's line.

@@ -1,14 +1,13 @@
 //! What a check found, as people read it.
 
-use std::fmt::Write as _;
-
 use anstyle::{AnsiColor, Style};
 
+use super::hanging::within;
 use crate::plan::{Finding, Severity, Verdict};
 
 /// The findings, those that forbid the start first. Without `all`, what is as it should be is left out, and what could not
-/// be found out, if it would not forbid the start.
-pub fn findings(findings: &[Finding], all: bool) -> String {
+/// be found out, if it would not forbid the start. For a reader of this width.
+pub fn findings(findings: &[Finding], all: bool, width: usize) -> String {
     let matters = |f: &Finding| match f.ok {
         Verdict::Yes => false,
         Verdict::No => true,
@@ -20,10 +19,10 @@ pub fn findings(findings: &[Finding], all: bool) -> String {
     for finding in shown {
         let (mark, style) = mark(finding);
         let key = &finding.key;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{style}{mark}{style:#} {} [{key}]", finding.sentence());
+        text.push_str(&within(width, &format!("{style}{mark}{style:#} "), &format!("{} [{key}]", finding.sentence())));
         if let Some(remedy) = finding.remedy.as_deref().filter(|_| all || finding.ok != Verdict::Yes) {
-            let _ = write!(text, "\n     → {remedy}");
+            text.push('\n');
+            text.push_str(&within(width, "     → ", remedy));
         }
         text.push('\n');
     }
@@ -62,8 +61,10 @@ mod tests {
             finding("good", Severity::Hard, Verdict::Yes),
             finding("bad", Severity::Hard, Verdict::No),
         ];
-        let text = anstream::adapter::strip_str(&findings(&found, false)).to_string();
+        let text = anstream::adapter::strip_str(&findings(&found, false, usize::MAX)).to_string();
         assert_eq!(text, "FAIL the bad [bad]\n     → mend it\n?    the unknown [unknown]\n     → mend it");
-        assert_eq!(findings(&found, true).lines().count(), 8);
+        assert_eq!(findings(&found, true, usize::MAX).lines().count(), 8);
+        let narrow = anstream::adapter::strip_str(&findings(&found[3..], false, 11)).to_string();
+        assert_eq!(narrow, "FAIL the\n     bad\n     [bad]\n     → mend\n       it");
     }
 }

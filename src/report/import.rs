@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use super::hanging::within;
 use crate::import::{Entry, Imported, Place, Verdict};
 use crate::units::counted;
 
 /// How many places of an entry are named.
 const NAMED: usize = 2;
+/// Also in a file, where it is read.
 const WIDTH: usize = 110;
 
 /// The account of an import. `written`: the file that it is in. `whole`: with what was taken over as it was. `quiet`: only what
-/// needs a person.
-pub fn import(imported: &Imported, written: Option<&Path>, whole: bool, quiet: bool) -> String {
+/// needs a person; for scripts, so each entry is a line. For a reader of this width.
+pub fn import(imported: &Imported, written: Option<&Path>, whole: bool, quiet: bool, width: usize) -> String {
+    let width = if quiet { usize::MAX } else { width.min(WIDTH) };
     let mut text = String::new();
     for verdict in Verdict::ALL {
         let entries: Vec<&Entry> = imported.entries.iter().filter(|entry| entry.verdict == verdict).collect();
@@ -27,12 +30,7 @@ pub fn import(imported: &Imported, written: Option<&Path>, whole: bool, quiet: b
                 (places, words) if places.is_empty() => words.to_owned(),
                 (places, words) => format!("{places}: {words}"),
             };
-            // For scripts, an entry is a line.
-            let options = textwrap::Options::new(if quiet { usize::MAX } else { WIDTH })
-                .initial_indent("  ")
-                .subsequent_indent("    ")
-                .word_splitter(textwrap::WordSplitter::NoHyphenation);
-            text.push_str(&textwrap::fill(&line, options));
+            text.push_str(&within(width, "  ", &line));
             text.push('\n');
         }
     }
@@ -48,7 +46,7 @@ pub fn import(imported: &Imported, written: Option<&Path>, whole: bool, quiet: b
         0 => "nothing needs you".to_owned(),
         n => format!("{} what to write by hand", counted(n, "entry says", "entries say")),
     };
-    format!("{text}{}: {person}; {next}", imported.name)
+    text + &within(width, "", &format!("{}: {person}; {next}", imported.name))
 }
 
 /// Where values stand: the first lines, and how many more there are.

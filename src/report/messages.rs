@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry;
 
+use super::hanging::{each_within, messages_width};
 use crate::cli::OutputArgs;
 use crate::streams::{self, Which};
 use crate::units::printable;
@@ -109,19 +110,16 @@ impl Fields {
     }
 
     fn write_plain(&self, level: Level) -> std::io::Result<()> {
-        let (word, style) = match level {
-            Level::ERROR => ("error: ", AnsiColor::Red.on_default().bold()),
-            Level::WARN => ("warning: ", AnsiColor::Yellow.on_default().bold()),
-            _ => ("", Style::new()),
-        };
         let styled = |text: &str| -> std::io::Result<Vec<u8>> {
             let choice = anstream::AutoStream::choice(&std::io::stderr());
             let mut line = anstream::AutoStream::new(Vec::new(), choice);
-            writeln!(line, "vfio-run: {text}")?;
+            writeln!(line, "{text}")?;
             Ok(line.into_inner())
         };
-        let line = styled(&format!("{style}{word}{style:#}{}", self.message))?;
-        streams::message(Which::Err, &line, |lost| styled(&words_for_lost(lost)).unwrap_or_default())
+        let width = messages_width();
+        let line = styled(&plain(level, &self.message, width))?;
+        let lost = |lost| styled(&plain(Level::INFO, &words_for_lost(lost), width)).unwrap_or_default();
+        streams::message(Which::Err, &line, lost)
     }
 
     fn write_json(self, level: Level) -> std::io::Result<()> {
@@ -135,6 +133,16 @@ impl Fields {
         line.insert("message".to_owned(), self.message.into());
         serde_json::Value::Object(line)
     }
+}
+
+/// A message for a terminal of this width. In a pipe or a log, which are searched by line, each of its lines is one.
+fn plain(level: Level, message: &str, width: usize) -> String {
+    let (word, style) = match level {
+        Level::ERROR => ("error: ", AnsiColor::Red.on_default().bold()),
+        Level::WARN => ("warning: ", AnsiColor::Yellow.on_default().bold()),
+        _ => ("", Style::new()),
+    };
+    each_within(width, &format!("vfio-run: {style}{word}{style:#}{message}"))
 }
 
 /// Prints an error with more to it than a message's fields can hold as one of the JSON lines: what it is, its message,
@@ -190,5 +198,16 @@ mod tests {
             "level": "info", "event": "round", "number": 3, "there": 12.5, "less": -1, "well": true, "message": "round 3",
         });
         assert_eq!(*kept.lock().unwrap(), [line]);
+    }
+
+    #[test]
+    fn a_message_is_wrapped_for_a_terminal_and_one_line_elsewhere() {
+        let message = "win11 runs without a launcher → `vfio-run recover --adopt win11` supervises it again";
+        let shown = |width| anstream::adapter::strip_str(&plain(Level::WARN, message, width)).to_string();
+        assert_eq!(shown(usize::MAX), format!("vfio-run: warning: {message}"));
+        assert_eq!(
+            shown(44),
+            "vfio-run: warning: win11 runs without a\n  launcher\n  → `vfio-run recover --adopt win11`\n  supervises it again"
+        );
     }
 }

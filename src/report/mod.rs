@@ -3,6 +3,7 @@
 mod activity;
 pub mod cpus;
 mod devices;
+mod excerpt;
 mod findings;
 mod hanging;
 mod import;
@@ -20,7 +21,7 @@ mod top;
 pub use activity::{before_first_look as activity_before_first_look, memory as memory_use, since as activity, stutter};
 pub use devices::{Group, devices};
 pub use findings::findings;
-pub use hanging::{each_hanging, hanging, wrap_width};
+pub use hanging::{each_within, hanging, messages_width, wrap_width};
 pub use import::import;
 pub use messages::{error_line, install as install_messages};
 pub use pager::{page, picture_width, text_width, window};

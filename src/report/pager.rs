@@ -7,8 +7,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-/// What there is on a terminal of which nothing is known.
-const USUAL_WIDTH: usize = 80;
+use super::hanging::USUAL_WIDTH;
 
 /// How wide text is for a reader: as the terminal, but no line too long to be followed.
 pub fn text_width() -> usize {

@@ -3,21 +3,25 @@
 use std::fmt::Write as _;
 
 use super::findings::findings;
+use super::hanging::each_within;
 use super::table::Table;
 use crate::plan::{Cgroup, HelperAccount, Inherited, Plan, Tap, trial};
 use crate::units::counted;
 
-/// The plan in short: the CPUs of each thread, the changes to the host, the processes.
-pub fn summary(plan: &Plan) -> String {
-    render(plan, false)
+/// Before each line of a section.
+const INDENT: usize = 2;
+
+/// The plan in short: the CPUs of each thread, the changes to the host, the processes. For a reader of this width.
+pub fn summary(plan: &Plan, width: usize) -> String {
+    render(plan, false, width)
 }
 
 /// The plan with the origin of each part.
-pub fn explained(plan: &Plan) -> String {
-    render(plan, true)
+pub fn explained(plan: &Plan, width: usize) -> String {
+    render(plan, true, width)
 }
 
-fn render(plan: &Plan, origins: bool) -> String {
+fn render(plan: &Plan, origins: bool, width: usize) -> String {
     let mut text = format!("{} ({})\n", plan.name, plan.uuid);
     let mut section = |title: &str, body: String| {
         if !body.is_empty() {
@@ -86,9 +90,8 @@ fn render(plan: &Plan, origins: bool) -> String {
         format!("{}: {late}{needed}{}", late.id, because(&late.origin))
     });
     section("Given to QEMU just before the guest runs, and again when plugged in", lines(late));
-    section("Findings", findings(&plan.findings, origins));
-    text.truncate(text.trim_end().len());
-    text
+    section("Findings", findings(&plan.findings, origins, width.saturating_sub(INDENT)));
+    each_within(width, text.trim_end())
 }
 
 fn placement(plan: &Plan, origins: bool) -> String {
@@ -157,5 +160,5 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| format!("{:INDENT$}{line}", "")).collect::<Vec<_>>().join("\n")
 }

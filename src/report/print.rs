@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::hanging::{each_within, messages_width};
+
 /// Why what was asked for could not be written.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
 /// Whether the reader of standard output went away.
@@ -66,7 +68,7 @@ pub fn unwritten() -> Option<&'static str> {
     UNWRITTEN.get().map(String::as_str)
 }
 
-/// Prints what is wrong with what the user wrote, as it is, on standard error.
+/// Prints what is wrong with what the user wrote on standard error, wrapped for its terminal.
 pub fn complain(text: &str) {
-    drop(writeln!(anstream::stderr(), "{text}"));
+    drop(writeln!(anstream::stderr(), "{}", each_within(messages_width(), text)));
 }

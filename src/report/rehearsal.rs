@@ -1,24 +1,25 @@
 //! A rehearsal, as people read it.
 
+use super::hanging::each_within;
 use super::table::Table;
 use crate::run::{Rehearsal, Spread, Step};
 use crate::units::counted;
 
-/// The steps with their times, and what was left behind.
-pub fn rehearsal(rehearsal: &Rehearsal) -> String {
+/// The steps with their times, and what was left behind. For a reader of this width.
+pub fn rehearsal(rehearsal: &Rehearsal, width: usize) -> String {
     let mut text = String::new();
     if rehearsal.completed > 0 {
         let mut table = Table::new(&["STEP (ms)", "THERE min", "median", "max", "BACK min", "median", "max"]);
         for step in rehearsal.steps.iter().chain([&rehearsal.total, &rehearsal.own]) {
             table.row(row(step));
         }
-        text = table.to_string();
+        text = table.within(width);
     }
     let mut line = |line: String| {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&line);
+        text.push_str(&each_within(width, &line));
     };
     if !rehearsal.stays.is_empty() {
         line(format!("left by design, as by a run: {}", rehearsal.stays.join(", ")));

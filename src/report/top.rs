@@ -7,13 +7,12 @@ use serde::Serialize;
 
 use super::Table;
 use super::hanging::within;
+use super::table::TOGETHER;
 use crate::host::activity::MemoryUse;
 use crate::units::Size;
 
 /// How many interrupts and exits are named.
 const MOST: usize = 8;
-/// Between a number and its unit, which stay together; a blank in the end.
-const TOGETHER: &str = "\u{a0}";
 /// A wait below this is not worth a word.
 const SHORT_WAIT: f64 = 0.001;
 
@@ -33,6 +32,9 @@ pub struct MachineLoad {
     pub name: String,
     /// QEMU's run state, or what `status` says of a machine whose guest does not run or has no launcher.
     pub state: String,
+    /// What the user should do, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// QEMU's process.
     pub qemu: Option<i32>,
     /// Seconds of CPU time of all vCPUs together: 1.0 is one CPU, all the time.
@@ -120,10 +122,10 @@ pub fn top(top: &Top, width: usize) -> String {
     for machine in &top.machines {
         table.row(row(machine));
     }
-    let table = table.to_string();
-    let mut lines: Vec<String> = table.lines().map(|line| within(width, "", line)).collect();
-    if let Some(first) = lines.first_mut() {
-        *first = first.lines().map(|line| format!("{bold}{line}{bold:#}")).collect::<Vec<_>>().join("\n");
+    let table = table.within(width);
+    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    if let Some(first) = lines.first_mut().filter(|line| line.starts_with("NAME  ")) {
+        *first = format!("{bold}{first}{bold:#}");
     }
     for machine in &top.machines {
         let details = details(machine);
@@ -183,6 +185,7 @@ fn details(machine: &MachineLoad) -> Vec<(&'static str, String)> {
             rows.push((what, parts.join(", ")));
         }
     };
+    add("to do", machine.remedy.iter().cloned().collect());
     let vcpus = machine.vcpus.iter().map(|vcpu| {
         let waits = match vcpu.wait {
             wait if wait >= SHORT_WAIT => format!(" (waits {})", percent(wait)),
@@ -241,6 +244,8 @@ fn bytes(rate: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn busy() -> Top {
@@ -250,6 +255,7 @@ mod tests {
         let busy = MachineLoad {
             name: "win11".to_owned(),
             state: "running".to_owned(),
+            remedy: None,
             qemu: Some(4711),
             load: Some(1.53),
             wait: Some(0.021),
@@ -315,7 +321,9 @@ win11
             narrow.contains("\n  vCPUs      0: 98 % (waits 2.0 %),\n             1: 55 % (waits 0.1 %),\n"),
             "{narrow}"
         );
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        // Each number is named.
+        assert!(narrow.starts_with("NAME win11  STATE running  LOAD 153 %\n  WAIT 2.1 %  QEMU 7.1 %"), "{narrow}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
         assert_eq!(words(&narrow), words(&plain(&busy(), 80)));
     }
 

@@ -16,7 +16,7 @@ pub const STOPPING: &str = "stopping";
 pub const SHUTDOWN: &str = "shutdown";
 /// The guest has ended, and its launcher restores the host.
 pub const ENDING: &str = "ending";
-/// A launcher has the machine, and does not answer.
+/// A launcher has the machine, and it or QEMU was stopped by a signal, or does not answer.
 pub const SILENT: &str = "silent";
 /// A rehearsal hands devices over and takes them back.
 pub const REHEARSING: &str = "rehearsing";
@@ -24,7 +24,7 @@ pub const REHEARSING: &str = "rehearsing";
 pub const UNSUPERVISED: &str = "unsupervised";
 /// Guest and launcher are gone, and the host is not restored.
 pub const LEFT_BEHIND: &str = "left-behind";
-/// Its journal cannot be read.
+/// Its folder or its journal cannot be read.
 pub const UNREADABLE: &str = "unreadable";
 /// The machine does not run, and its last start failed.
 pub const FAILED: &str = "failed";

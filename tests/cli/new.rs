@@ -86,19 +86,19 @@ fn the_commands_that_come_next_can_be_pasted() {
             let made = answered(world, &[&PLAIN[..], &["--name", "box", &format!("-o{file}")]].concat(), "");
             let (code, text) = said(&made);
             assert_eq!(code, Some(0), "{text}");
-            assert!(text.contains(&format!("vfio-run check {pasted}  ")), "{text}");
+            assert!(text.contains(&format!("  vfio-run check {pasted}\n  vfio-run {pasted}\n")), "{text}");
             let written = std::fs::read_to_string(world.path(file)).unwrap();
             assert!(written.contains(&format!("`vfio-run check {name}`")), "{written}");
         }
         let installed = [&PLAIN[..], &["--name", "box", "--iso", "setup.iso", "-o", "my vms/b.ron"]].concat();
         assert_eq!(answered(world, &installed, "").status.code(), Some(0));
-        // The remarks do not touch a long command, and nothing is said for this host about another.
+        // A long command is whole, and nothing is said for this host about another.
         let long = format!("{}.ron", "l".repeat(60));
         let made = answered(world, &[&PLAIN[..], &["--name", "box", "-o", &long]].concat(), "");
-        assert!(said(&made).1.contains(&format!("vfio-run check {long}  what it")), "{made:?}");
+        assert!(said(&made).1.contains(&format!("  vfio-run check {long}\n")), "{made:?}");
         let other = answered(world, &[&PLAIN[..], &["--name", "other", "--host", &captured()]].concat(), "");
         let (code, text) = said(&other);
-        assert!(code == Some(0) && !text.contains("Next:") && !text.contains("vfio-run check"), "{text}");
+        assert!(code == Some(0) && !text.contains("Next,") && !text.contains("vfio-run check"), "{text}");
     });
 }
 

@@ -157,7 +157,7 @@ fn check(map: &Map, width: usize) {
     let all: Vec<u32> = map.host.cpus.iter().collect();
     let text = plain(map, width);
     for line in text.lines() {
-        assert!(line.chars().count() <= width.max(48), "wider than {width}:\n{line}\nin\n{text}");
+        assert!(textwrap::core::display_width(line) <= width.max(48), "wider than {width}:\n{line}\nin\n{text}");
     }
     assert_eq!(shown(&text), all, "{text}");
 

@@ -105,6 +105,27 @@ fn a_guest_that_was_asked_to_end_is_neither_paused_nor_reset() {
 }
 
 #[test]
+fn a_restart_is_told_once_although_seabios_resets_the_board_twice() {
+    each(|world| {
+        let launcher = world.run(&world.machine("kernel: None"));
+        wait_for("the guest", || world.done(&["status", &world.name]).out.contains(" running ").then_some(()));
+        let mut qmp = Qmp::of(world);
+        // SeaBIOS has noted how much memory there is, in the BIOS data area.
+        wait_for("SeaBIOS", || {
+            let look = serde_json::json!({ "command-line": "xp /1hx 0x413" });
+            let told = qmp.ask_with("human-monitor-command", look);
+            (!told.as_str().unwrap().contains("0x0000")).then_some(())
+        });
+        world.done(&["reset", &world.name]).with(0);
+        let reasons = [qmp.event("RESET"), qmp.event("RESET")].map(|event| event["data"]["reason"].clone());
+        assert_eq!(reasons, ["host-qmp-system-reset", "guest-reset"]);
+        world.done(&["stop", "--force", &world.name]).with(0);
+        let ended = launcher.ended().with(4);
+        assert_eq!(ended.err.matches(" restarts\n").count(), 1, "{ended:?}");
+    });
+}
+
+#[test]
 fn a_guest_whose_dead_man_switch_waits_is_not_paused() {
     each(|world| {
         let name = world.name.as_str();

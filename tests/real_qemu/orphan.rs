@@ -114,7 +114,8 @@ fn a_paused_orphan_is_adopted_as_what_it_is() {
         let mut guest = orphan(world, "serial: Socket");
         let mut qmp = Qmp::of(world);
         qmp.ask("stop");
-        let launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
+        let mut launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
+        launcher.tells(&format!("{} is paused (", world.name));
         wait_for("its supervision", || {
             let status = world.done(&["status", &world.name, "--json"]).with(0).json();
             (status["state"] != "unsupervised" && status["state"] != "starting").then(|| {

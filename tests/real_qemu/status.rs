@@ -1,16 +1,18 @@
 //! How machines are shown and named: what runs first, then what needs attention; by name, by file, and misspelt.
 
-use std::io::{Read as _, Write as _};
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::pty::{Winsize, openpty};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::launcher::{Launcher, wait_for};
 use super::talk::Serial;
-use super::world::{World, each};
+use super::terminal;
+use super::world::{World, each, own};
 
 /// A machine that can be seen and reached in several ways.
 fn runs(world: &World) -> Launcher {
@@ -33,28 +35,6 @@ fn fails(world: &World) -> String {
     let file = world.file("fails.ron", text.replace(&format!("\"{}\"", world.name), &format!("\"{name}\"")));
     world.done(&["run", file.to_str().unwrap()]).with(1);
     name
-}
-
-/// What a terminal of 80 columns shows.
-fn in_a_terminal(world: &World, arguments: &[&str], plain: bool) -> String {
-    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(&size, None).unwrap();
-    let end = || Stdio::from(pty.slave.try_clone().unwrap());
-    let mut command = world.command(arguments);
-    command.stdin(Stdio::null()).stdout(end()).stderr(end()).env("TERM", "xterm-256color");
-    if plain {
-        command.env("NO_COLOR", "1");
-    }
-    let status = command.status().unwrap();
-    assert!(status.success(), "{status}");
-    drop((command, pty.slave));
-    let (mut shown, mut part) = (Vec::new(), [0; 4096]);
-    let mut master = std::fs::File::from(pty.master);
-    // EIO is a terminal's end.
-    while let Ok(n @ 1..) = master.read(&mut part) {
-        shown.extend_from_slice(&part[..n]);
-    }
-    String::from_utf8(shown).unwrap().replace('\r', "")
 }
 
 #[test]
@@ -81,13 +61,15 @@ fn what_runs_is_shown_first_then_what_failed_until_somebody_forgets_it() {
         assert_eq!(json[0]["reach"]["ports"].as_array().unwrap().len(), 1, "{json:#}");
         assert!(json[0]["reach"]["screen"]["vnc"]["socket"].as_str().unwrap().ends_with("vnc.sock"), "{json:#}");
 
-        for plain in [false, true] {
-            for words in [&["status"][..], &["status", name]] {
-                let shown = in_a_terminal(world, words, plain);
-                // Paths are longer, and stay whole.
-                let long = shown.lines().filter(|line| line.chars().count() > 80 && line.trim().contains(' '));
-                let long: Vec<&str> = long.filter(|line| !line.contains('/')).collect();
-                assert!(long.is_empty(), "{long:?} in\n{shown}");
+        for (columns, plain) in [(80, false), (60, true), (44, false)] {
+            for words in [&["status"][..], &["status", name], &["recover", name]] {
+                let mut command = world.command(words);
+                if plain {
+                    command.env("NO_COLOR", "1");
+                }
+                let (status, shown) = terminal::shown(command, columns);
+                assert!(status.success(), "{status}");
+                terminal::fits(&anstream::adapter::strip_str(&shown).to_string(), columns);
                 assert!(!shown.contains('\u{1b}') || !plain, "{shown:?}");
             }
         }
@@ -118,8 +100,10 @@ fn a_launcher_that_is_stopped_costs_a_second_and_forgets_who_hung_up_meanwhile()
         let began = Instant::now();
         let shown = world.done(&["status"]).with(0).out;
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-        let remedy = format!("does not answer (stopped?); `kill -CONT {}`", launcher.pid());
-        assert!(shown.contains(" silent ") && shown.replace("\n           ", " ").contains(&remedy), "{shown}");
+        let remedy = format!("its launcher was stopped by a signal; `kill -CONT {}` lets it go on", launcher.pid());
+        assert!(shown.contains(" silent ") && shown.contains(&remedy), "{shown}");
+        let refused = world.done(&["pause", &world.name]).with(1);
+        assert!(refused.err.contains("was stopped by a signal; `kill -CONT"), "{refused:?}");
         // As a client that was killed while it waited.
         let mut gone = UnixStream::connect(world.run_dir().join("control.sock")).unwrap();
         gone.write_all(b"\"stop\"\n").unwrap();
@@ -130,6 +114,106 @@ fn a_launcher_that_is_stopped_costs_a_second_and_forgets_who_hung_up_meanwhile()
             let json = world.done(&["status", &world.name, "--json"]).with(0).json();
             (json["state"] != "silent").then(|| assert_eq!(json["state"], "running", "{json:#}"))
         });
+        world.done(&["stop", &world.name]).with(0);
+        launcher.ended().with(0);
+    });
+}
+
+/// What a stopped QEMU takes, beside what it takes to start the program.
+const SHORT: Duration = Duration::from_secs(4);
+
+#[test]
+fn a_qemu_that_is_stopped_is_told_at_once_by_whoever_would_wait_for_it() {
+    each(|world| {
+        let name = world.name.as_str();
+        let fields = "guest: Linux, display: Vnc(), video: Std, disks: [], usb: []";
+        let launcher = world.run(&world.machine(fields));
+        Serial::of(world).says("HELLO");
+        let qemu = Pid::from_raw(world.pid("qemu"));
+        kill(qemu, Signal::SIGSTOP).unwrap();
+        let remedy = format!("was stopped by a signal; `kill -CONT {qemu}` lets it go on");
+        for (words, code) in [
+            (&["status", name][..], 0),
+            (&["top", name, "--once", "--interval", "0.1"], 0),
+            (&["agent", name, "ping"], 1),
+            (&["console", name], 1),
+            (&["view", name, "--print"], 1),
+            (&["qmp", name, "query-status"], 1),
+        ] {
+            let began = Instant::now();
+            let ended = world.done(words).with(code);
+            assert!(began.elapsed() < SHORT, "{words:?}: {:?}", began.elapsed());
+            let shown = format!("{}{}", ended.out, ended.err);
+            assert!(shown.contains(&remedy), "{words:?}: {shown}");
+            assert!(code == 1 || shown.contains(" silent "), "{words:?}: {shown}");
+        }
+        kill(qemu, Signal::SIGCONT).unwrap();
+        wait_for("QEMU", || {
+            let json = world.done(&["status", name, "--json"]).with(0).json();
+            (json["state"] == "running").then_some(())
+        });
+        world.done(&["stop", "--force", name]).with(0);
+        launcher.ended().with(4);
+    });
+}
+
+#[test]
+fn a_launcher_that_is_stopped_while_it_starts_is_told() {
+    each(|world| {
+        let name = world.name.as_str();
+        let launcher = world.run(&world.machine("hooks: (before: [[\"/usr/bin/tail\", \"-f\", \"/dev/null\"]])"));
+        wait_for("the start", || {
+            let json = world.done(&["status", name, "--json"]).json();
+            (json["state"] == "starting").then_some(())
+        });
+        launcher.signal(Signal::SIGSTOP);
+        let remedy = format!("its launcher was stopped by a signal; `kill -CONT {}` lets it go on", launcher.pid());
+        for words in [&["status"][..], &["top", "--once", "--interval", "0.1"]] {
+            let shown = world.done(words).with(0).out;
+            assert!(shown.contains(" silent ") && shown.contains(&remedy), "{words:?}: {shown}");
+        }
+        launcher.signal(Signal::SIGCONT);
+        launcher.signal(Signal::SIGTERM);
+        assert_ne!(launcher.ended().code, Some(0));
+    });
+}
+
+#[test]
+fn a_machine_that_cannot_be_read_has_a_line_and_hides_no_other() {
+    each(|world| {
+        let launcher = runs(world);
+        let folder = |name: &str| {
+            let folder = world.run_dir().with_file_name(name);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+            own(&folder);
+            folder
+        };
+        let garbage = folder("garbage");
+        std::fs::write(garbage.join("journal"), "{\"intent\"\nnonsense\n").unwrap();
+        own(&garbage.join("journal"));
+        let closed = folder("closed");
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+        for words in [&["status"][..], &["top", "--once", "--interval", "0.1"]] {
+            let shown = world.done(words).with(0).out;
+            let row = |name: &str, state: &str| {
+                shown.lines().any(|line| line.starts_with(&format!("{name} ")) && line.contains(state))
+            };
+            assert!(row(&world.name, " running ") && row("closed", " unreadable"), "{shown}");
+            assert!(row("garbage", " unreadable") || words[0] == "top", "{shown}");
+        }
+        for name in ["closed", "garbage"] {
+            let json = world.done(&["status", name, "--json"]).with(0).json();
+            assert_eq!(json["state"], "unreadable", "{json:#}");
+            assert!(json["remedy"].as_str().unwrap().contains(&format!("/{name}")), "{json:#}");
+        }
+        for words in [&["report", "closed"][..], &["view", "closed"], &["recover", "closed"], &["report", "garbage"]] {
+            let refused = world.done(words).with(1);
+            assert!(refused.err.contains(&format!("/{}", words[1])), "{refused:?}");
+        }
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+        std::fs::remove_dir_all(&closed).unwrap();
+        std::fs::remove_dir_all(&garbage).unwrap();
         world.done(&["stop", &world.name]).with(0);
         launcher.ended().with(0);
     });

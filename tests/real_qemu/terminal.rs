@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
@@ -25,12 +25,12 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn with(command: Command) -> Self {
-        Self::on(openpty(None, None).unwrap(), command)
+        Self::on(wide(), command)
     }
 
     /// A terminal that belongs to who runs the program, as one does after a login.
     pub fn of_user(command: Command) -> Self {
-        let pty = openpty(None, None).unwrap();
+        let pty = wide();
         own(&nix::unistd::ttyname(&pty.slave).unwrap());
         Self::on(pty, command)
     }
@@ -77,6 +77,34 @@ impl Terminal {
     pub fn code(&mut self) -> Option<i32> {
         wait_for("the program's end", || self.child.try_wait().unwrap()).code()
     }
+}
+
+/// A terminal that is wide enough for each message to be one line.
+fn wide() -> OpenptyResult {
+    openpty(&Winsize { ws_row: 24, ws_col: 1000, ws_xpixel: 0, ws_ypixel: 0 }, None).unwrap()
+}
+
+/// What a command shows on a terminal of so many columns until it ends, and how it ends.
+pub fn shown(mut command: Command, columns: u16) -> (ExitStatus, String) {
+    let pty = openpty(&Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }, None).unwrap();
+    let end = || Stdio::from(pty.slave.try_clone().unwrap());
+    command.stdin(Stdio::null()).stdout(end()).stderr(end()).env("TERM", "xterm-256color");
+    let mut child = command.spawn().unwrap();
+    drop((command, pty.slave));
+    let (mut shown, mut part) = (Vec::new(), [0; 4096]);
+    let mut master = File::from(pty.master);
+    // EIO is a terminal's end.
+    while let Ok(n @ 1..) = master.read(&mut part) {
+        shown.extend_from_slice(&part[..n]);
+    }
+    (child.wait().unwrap(), String::from_utf8(shown).unwrap().replace('\r', ""))
+}
+
+/// Fails if a line is wider than so many columns. Only what is copied as it is, such as a path, has no other line.
+pub fn fits(shown: &str, columns: u16) {
+    let too_wide = |line: &&str| line.chars().count() > columns.into() && line.trim().contains(' ');
+    let wide: Vec<&str> = shown.lines().filter(too_wide).filter(|line| !line.contains('/')).collect();
+    assert!(wide.is_empty(), "{wide:?} in\n{shown}");
 }
 
 /// What the guest said alone: a message may come in the middle of its words.

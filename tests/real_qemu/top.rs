@@ -79,7 +79,7 @@ fn a_terminal_shows_what_comes_and_goes_and_is_given_back() {
 
         terminal.shown.clear();
         terminal.resize(&size(40));
-        terminal.shows("\u{1b}[K\r\n  EXITS/s  IRQS/s  MEMORY");
+        terminal.shows(&format!("NAME {}  STATE running\u{1b}[K\r\n  LOAD ", world.name));
 
         terminal.shown.clear();
         world.done(&["stop", "--force", &world.name]).with(0);
@@ -87,7 +87,7 @@ fn a_terminal_shows_what_comes_and_goes_and_is_given_back() {
         terminal.shows("no machine runs");
         terminal.shown.clear();
         let (launcher, _serial) = runs(world);
-        terminal.shows(&format!("{}  running  ", world.name));
+        terminal.shows(&format!("NAME {}  STATE running", world.name));
 
         terminal.types("q");
         assert_eq!(terminal.code(), Some(0));

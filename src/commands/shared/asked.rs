@@ -40,8 +40,12 @@ pub fn done(name: &str, request: &Request, file: Option<BorrowedFd<'_>>, then: &
 /// The run directory of a machine whose launcher can be asked.
 pub fn supervised(name: &str, then: &str) -> Result<PathBuf> {
     let run_dir = machines::run_dir(name)?;
-    if run::Lock::owner(&run_dir).is_some() {
-        return Ok(run_dir);
+    if let Some(owner) = run::Lock::owner(&run_dir) {
+        // It would be waited for in vain.
+        return match machines::remedy_if_stopped(&format!("the launcher of {name}"), owner.pid) {
+            Some(remedy) => bail!(remedy),
+            None => Ok(run_dir),
+        };
     }
     if run::guest_runs(&run_dir) {
         bail!("{name} runs without a launcher; `vfio-run recover --adopt {name}` takes it over, {then}");

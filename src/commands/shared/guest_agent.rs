@@ -62,6 +62,7 @@ pub async fn connect(name: &str) -> Result<Agent> {
     {
         bail!("{name} is paused, and so is its agent; `vfio-run resume {name}` lets it go on");
     }
+    machines::refuse_stopped_qemu(name, &run_dir)?;
     let open = is_open(&run_dir).await;
     if open == Some(false) {
         bail!(

@@ -1,5 +1,7 @@
 //! The machines that have a run directory, by name, and what their launchers do.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,9 +9,10 @@ use anyhow::{Context as _, Result, bail};
 
 use super::wrong_argument::WrongArgument;
 use crate::host;
-use crate::journal::{self, Record};
+use crate::journal::{self, Journal, Record};
 use crate::machine::nearest;
 use crate::run;
+use crate::run::process::is_stopped;
 use crate::trusted;
 use crate::units::machine_state;
 
@@ -24,13 +27,41 @@ pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str 
     }
 }
 
+/// What lets a process go on that a signal has stopped (SIGSTOP, Ctrl-Z), or `None` for one that was not. `what` is what people
+/// call it.
+pub fn remedy_if_stopped(what: &str, pid: Option<i32>) -> Option<String> {
+    let pid = pid.filter(|pid| is_stopped(*pid))?;
+    Some(format!("{what} was stopped by a signal; `kill -CONT {pid}` lets it go on"))
+}
+
+/// Fails if a signal has stopped the machine's QEMU: whoever talks to it would wait in vain.
+pub fn refuse_stopped_qemu(name: &str, run_dir: &Path) -> Result<()> {
+    let records = Journal::read(run_dir).ok().flatten().unwrap_or_default();
+    let qemu = journal::last_qemu(&records).map(|(pid, _)| pid);
+    remedy_if_stopped(&format!("QEMU of {name}"), qemu).map_or(Ok(()), |remedy| bail!(remedy))
+}
+
+/// The names of what looks like machines of this user's and cannot be looked at: their folders are another user's.
+pub fn closed() -> Vec<String> {
+    let folder = host::run_dir();
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| is_closed(name)).collect()
+}
+
+/// Whether the folder of this machine cannot be looked at.
+pub fn is_closed(name: &str) -> bool {
+    let file = host::run_dir().join(name).join(run::Lock::FILE);
+    crate::machine::is_name(name) && file.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+}
+
 /// The machines that have a run directory, in order of their names.
 pub fn names() -> Result<Vec<String>> {
     let folder = host::run_dir();
     trusted::way(&folder)?;
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
     };
     let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
@@ -41,17 +72,24 @@ pub fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The run directory of the machine of this name.
+/// The run directory of the machine of this name, which may not be there.
 pub fn run_dir(name: &str) -> Result<PathBuf> {
-    if !crate::machine::is_name(name) {
-        bail!(WrongArgument::new(
-            "NAME",
-            format!("{name:?} is no machine's name; allowed: {}", crate::machine::name_rule())
-        ));
-    }
+    check_name(name)?;
     let folder = host::run_dir().join(name);
     trusted::way(&folder)?;
+    if let (true, Ok(found)) = (is_closed(name), folder.symlink_metadata()) {
+        let (shown, user) = (folder.display(), found.uid());
+        bail!("{shown} cannot be read: it is user {user}'s, and only that user and root may look at the machine");
+    }
     Ok(folder)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if crate::machine::is_name(name) {
+        return Ok(());
+    }
+    let message = format!("{name:?} is no machine's name; allowed: {}", crate::machine::name_rule());
+    bail!(WrongArgument::new("NAME", message))
 }
 
 /// The log of the machine of this name.
@@ -70,7 +108,7 @@ pub fn named(text: &str) -> Result<String> {
         bail!(WrongArgument::new("NAME", message));
     }
     if !is_file || is_there(text) {
-        return run_dir(text).map(|_| text.to_owned());
+        return check_name(text).map(|()| text.to_owned());
     }
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let refused = match crate::machine::read(path) {

@@ -11,7 +11,7 @@ use crate::run::{Outcome, Report};
 /// Shows the findings that forbid the start, and unless `-q` asks for no advice, those that warn.
 pub fn show_refusal(plan: &Plan, output: OutputArgs) {
     let shown: Vec<_> = plan.findings.iter().filter(|f| !output.quiet || f.blocks()).cloned().collect();
-    report::complain(&report::findings(&shown, false));
+    report::complain(&report::findings(&shown, false, report::messages_width()));
     tracing::error!("{}", refusal(plan));
 }
 

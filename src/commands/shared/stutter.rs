@@ -10,7 +10,7 @@ use crate::{report, run};
 
 /// Says it, and writes it to the end of the machine's log. The report of the run has the values.
 pub fn show(name: &str, stutter: &Stutter) {
-    let text = report::stutter(stutter);
+    let text = report::stutter(stutter, usize::MAX);
     let log = machines::log(name);
     let mut options = OpenOptions::new();
     let opened = options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&log);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::commands::shared::machines::{log, run_dir, state_without_answer};
+use crate::commands::shared::machines::{log, remedy_if_stopped, run_dir, state_without_answer};
 use crate::commands::shared::{guest_agent, outcome::block_on, planned};
 use crate::host::activity::{Activity, MemoryUse, Seen, Since, SinceInterrupt, SinceThread};
 use crate::host::neighbours;
@@ -15,9 +16,11 @@ use crate::plan::{Plan, Reach};
 use crate::qemu::command::OptionValue;
 use crate::report;
 use crate::run::control::{Answer, ask_status};
-use crate::run::process::is_stopped;
 use crate::run::{self, LastFailure};
 use crate::units::{CGROUPS, CpuSet, machine_state};
+
+/// How long the guest's agent may take to tell the addresses, and QEMU, whether there is one.
+const AGENT_LIMIT: Duration = Duration::from_secs(1);
 
 /// One machine that runs, was left behind, or failed to start.
 #[derive(Debug, Serialize)]
@@ -90,10 +93,10 @@ impl Happened {
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, width: usize) -> String {
         match self {
-            Self::Since(since) => report::activity(since),
-            Self::NotYet(NotYet { threads, .. }) => report::activity_before_first_look(threads),
+            Self::Since(since) => report::activity(since, width),
+            Self::NotYet(NotYet { threads, .. }) => report::activity_before_first_look(threads, width),
         }
     }
 }
@@ -116,15 +119,16 @@ impl Details {
         Self { happened: Happened::of(first.as_ref(), &now), memory, cgroup, partition, slices }
     }
 
-    /// For people.
-    pub fn text(&self) -> String {
-        let mut text = format!("{}\n{}", self.happened.text(), report::memory_use(&self.memory));
+    /// For people, who read in so many columns.
+    pub fn text(&self, width: usize) -> String {
+        let mut text = format!("{}\n{}", self.happened.text(width), report::memory_use(&self.memory, width));
+        let mut add = |line: &str| text.push_str(&format!("\n{}", report::each_within(width, line)));
         if let Some(cgroup) = &self.cgroup {
             let partition = self.partition.as_deref().unwrap_or("no cpuset of its own");
-            text.push_str(&format!("\ncgroup of the vCPUs: {cgroup} ({partition})"));
+            add(&format!("cgroup of the vCPUs: {cgroup} ({partition})"));
         }
         for (unit, cpus) in self.slices.iter().flatten() {
-            text.push_str(&format!("\n{unit} of the host: {}", cpus.numbered()));
+            add(&format!("{unit} of the host: {}", cpus.numbered()));
         }
         text
     }
@@ -162,7 +166,10 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
     let mut status = Status { qemu, changes, ..Status::new(name, "") };
     if let Some(owner) = run::Lock::owner(&run_dir) {
         status.launcher = owner.pid;
-        match ask_status(&run_dir) {
+        let stopped = remedy_if_stopped("its launcher", owner.pid);
+        // One that was stopped would be waited for in vain.
+        let answer = if stopped.is_some() { Answer::Silent } else { ask_status(&run_dir) };
+        match answer {
             Answer::Of(reply) => {
                 status.state = reply.state;
                 status.launcher = Some(reply.launcher);
@@ -171,11 +178,12 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
             Answer::NotThere => status.state = state_without_answer(&run_dir, &records).to_owned(),
             Answer::Silent => {
                 status.state = machine_state::SILENT.to_owned();
-                status.remedy = Some(match owner.pid.filter(|pid| is_stopped(*pid)) {
-                    Some(pid) => format!("its launcher does not answer (stopped?); `kill -CONT {pid}` lets it go on"),
-                    None => "its launcher does not answer: it is busy, so ask again in a moment".to_owned(),
-                });
+                status.remedy = Some("its launcher does not answer: it is busy, so ask again in a moment".to_owned());
             }
+        }
+        if let Some(remedy) = stopped.or_else(|| remedy_if_stopped("QEMU", status.qemu)) {
+            status.state = machine_state::SILENT.to_owned();
+            status.remedy = Some(remedy);
         }
     } else if run::guest_runs(&run_dir) {
         status.state = machine_state::UNSUPERVISED.to_owned();
@@ -203,7 +211,8 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
 fn addresses(plan: &Plan, reach: &Reach, ask_agent: bool) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     if ask_agent {
-        let told = block_on(async { guest_agent::interfaces(&mut guest_agent::connect(&plan.name).await?).await });
+        let asked = async { guest_agent::interfaces(&mut guest_agent::connect(&plan.name).await?).await };
+        let told = block_on(async { tokio::time::timeout(AGENT_LIMIT, asked).await? });
         let others = |address: &String| !address.starts_with("127.") && !address.starts_with("::1");
         for interface in told.unwrap_or_default() {
             let plain = interface.addresses.iter().filter_map(|address| address.split('/').next());

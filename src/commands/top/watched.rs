@@ -1,14 +1,16 @@
 //! The machines that are watched: each look compares what has been counted since the one before.
 
 use std::collections::BTreeMap;
+
 use std::path::Path;
+use std::task::Poll;
 
 use anyhow::Result;
 use tokio::time::Instant;
 
 use super::cards::Card;
 use super::monitor::{Disk, Monitor, Told};
-use crate::commands::shared::machines::{names, run_dir, state_without_answer};
+use crate::commands::shared::machines::{closed, names, remedy_if_stopped, run_dir, state_without_answer};
 use crate::commands::shared::planned;
 use crate::host::Root;
 use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
@@ -56,10 +58,14 @@ impl Machines {
         let mut machines = Vec::new();
         let mut names = names()?;
         names.retain(|name| self.only.is_empty() || self.only.contains(name));
-        self.guests.retain(|name, _| names.contains(name));
-        for name in &names {
-            // A journal that cannot be read, of a machine that ends just now, hides no other.
-            machines.extend(self.look_at(name).await.unwrap_or_default());
+        names.extend(closed().into_iter().filter(|name| self.only.is_empty() || self.only.contains(name)));
+        let mut guests = std::mem::take(&mut self.guests);
+        // All at once, so that what one of them takes is what all take.
+        let looks = names.iter().map(|name| look_at(&self.root, name, guests.remove(name)));
+        for (name, looked) in names.iter().zip(together(looks).await) {
+            let (guest, load) = looked.unwrap_or_else(|error| (None, Some(unreadable(name, &error))));
+            self.guests.extend(guest.map(|guest| (name.clone(), guest)));
+            machines.extend(load);
         }
         machines.sort_by(|a, b| {
             let load = |machine: &MachineLoad| machine.load.unwrap_or(-1.0);
@@ -69,34 +75,63 @@ impl Machines {
         let seconds = (now - std::mem::replace(&mut self.last, now)).as_secs_f64();
         Ok(Top { seconds: rounded(seconds), machines })
     }
+}
 
-    /// `None`: nothing of it runs.
-    async fn look_at(&mut self, name: &str) -> Result<Option<MachineLoad>> {
-        let run_dir = run_dir(name)?;
-        let load = MachineLoad { name: name.to_owned(), ..MachineLoad::default() };
-        let supervised = run::Lock::owner(&run_dir).is_some();
-        if !run::guest_runs(&run_dir) {
-            self.guests.remove(name);
-            let records = Journal::read(&run_dir)?.filter(|_| supervised);
-            return Ok(records.map(|records| {
-                let state = state_without_answer(&run_dir, &records).to_owned();
-                MachineLoad { state, ..load }
-            }));
-        }
-        let is_there = |guest: &Guest| self.root.path(format!("/proc/{}/task", guest.qemu)).is_dir();
-        if !self.guests.get(name).is_some_and(is_there) {
-            // It has begun, or its QEMU was started anew.
-            self.guests.remove(name);
-            let Some(guest) = Guest::of(&self.root, &run_dir)? else { return Ok(None) };
-            self.guests.insert(name.to_owned(), guest);
-        }
-        let Some(guest) = self.guests.get_mut(name) else { return Ok(None) };
-        let mut load = guest.look(&self.root, &run_dir, load).await;
-        if !supervised {
-            load.state = machine_state::UNSUPERVISED.to_owned();
-        }
-        Ok(Some(load))
+/// A machine, with what was known of its guest. Without a load nothing of it runs.
+async fn look_at(root: &Root, name: &str, known: Option<Guest>) -> Result<(Option<Guest>, Option<MachineLoad>)> {
+    let run_dir = run_dir(name)?;
+    let load = MachineLoad { name: name.to_owned(), ..MachineLoad::default() };
+    let owner = run::Lock::owner(&run_dir);
+    let stopped = |load: MachineLoad, what, pid| match remedy_if_stopped(what, pid) {
+        Some(remedy) => MachineLoad { state: machine_state::SILENT.to_owned(), remedy: Some(remedy), ..load },
+        None => load,
+    };
+    if !run::guest_runs(&run_dir) {
+        let records = Journal::read(&run_dir)?;
+        let load = owner.zip(records).map(|(owner, records)| {
+            let state = state_without_answer(&run_dir, &records).to_owned();
+            stopped(MachineLoad { state, ..load }, "its launcher", owner.pid)
+        });
+        return Ok((None, load));
     }
+    let is_there = |guest: &Guest| root.path(format!("/proc/{}/task", guest.qemu)).is_dir();
+    let mut guest = match known.filter(is_there) {
+        Some(guest) => guest,
+        // It has begun, or its QEMU was started anew.
+        None => match Guest::of(root, &run_dir)? {
+            Some(guest) => guest,
+            None => return Ok((None, None)),
+        },
+    };
+    let mut load = guest.look(root, &run_dir, load).await;
+    if owner.is_none() {
+        load.state = machine_state::UNSUPERVISED.to_owned();
+    }
+    let load = stopped(load, "QEMU", Some(guest.qemu));
+    Ok((Some(guest), Some(load)))
+}
+
+/// A machine of which no more is known than why.
+fn unreadable(name: &str, error: &anyhow::Error) -> MachineLoad {
+    let state = machine_state::UNREADABLE.to_owned();
+    MachineLoad { name: name.to_owned(), state, remedy: Some(format!("{error:#}")), ..MachineLoad::default() }
+}
+
+/// What all of these come to, in their order, with none waiting for another.
+async fn together<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut all: Vec<_> = all.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        for (one, done) in &mut all {
+            if done.is_none()
+                && let Poll::Ready(value) = one.as_mut().poll(context)
+            {
+                *done = Some(value);
+            }
+        }
+        if all.iter().all(|(_, done)| done.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, done)| done).collect()
 }
 
 impl Guest {
@@ -111,7 +146,11 @@ impl Guest {
     }
 
     async fn look(&mut self, root: &Root, run_dir: &Path, mut load: MachineLoad) -> MachineLoad {
-        let asked = self.monitor.ask(&run_dir.join("qmp.sock")).await;
+        // One that was stopped by a signal would be waited for in vain.
+        let asked = match remedy_if_stopped("QEMU", Some(self.qemu)) {
+            Some(why) => Err(why),
+            None => self.monitor.ask(&run_dir.join("qmp.sock")).await,
+        };
         let now = Counted {
             at: Instant::now(),
             activity: Activity::glance(root, self.qemu, self.cpus.as_ref()),
@@ -126,6 +165,10 @@ impl Guest {
             Some(state) => state,
             None => launchers_word(run_dir).await,
         };
+        if load.state == machine_state::SILENT {
+            let launcher = run::Lock::owner(run_dir).and_then(|owner| owner.pid);
+            load.remedy = remedy_if_stopped("its launcher", launcher);
+        }
         if self.cpus.is_none() {
             load.unknown.insert("interrupts", "the guest has no CPUs of its own (`cpu.pin`)".to_owned());
         }
@@ -227,6 +270,21 @@ mod tests {
     use super::*;
     use crate::host::activity::SinceThread;
     use crate::run::control;
+
+    #[tokio::test]
+    async fn all_machines_are_asked_before_one_has_answered() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let look = |number: u32| {
+            let asked = &asked;
+            std::future::poll_fn(move |context| {
+                asked.borrow_mut().insert(number);
+                context.waker().wake_by_ref();
+                if asked.borrow().len() == 3 { Poll::Ready(number) } else { Poll::Pending }
+            })
+        };
+        let all = tokio::time::timeout(Duration::from_secs(30), together((0..3).map(look))).await;
+        assert_eq!(all.unwrap(), [0, 1, 2]);
+    }
 
     #[tokio::test]
     async fn a_launcher_that_is_silent_is_called_so_and_keeps_nobody_waiting() {

@@ -1,6 +1,7 @@
 //! Lines of styled text whose width is known.
 
 use anstyle::Style;
+use textwrap::core::display_width;
 
 /// A line for a terminal.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +30,7 @@ impl Line {
 
     /// Adds a text in this style.
     pub fn push(&mut self, style: Style, text: &str) {
-        self.width += text.chars().count();
+        self.width += display_width(text);
         match style == Style::new() || text.is_empty() {
             true => self.text.push_str(text),
             false => self.text.push_str(&format!("{style}{text}{style:#}")),
@@ -62,14 +63,14 @@ pub(super) fn wrapped(text: &str, width: usize, indent: &str) -> Vec<Line> {
 /// Boxes with titles, all as wide as the widest needs, below each other.
 pub(super) fn boxes(contents: Vec<(String, Vec<Line>)>, frame: Style) -> Vec<Line> {
     let widest = |lines: &[Line]| lines.iter().map(Line::width).max().unwrap_or(0);
-    let widths = contents.iter().map(|(title, lines)| widest(lines).max(title.chars().count() + 1));
+    let widths = contents.iter().map(|(title, lines)| widest(lines).max(display_width(title) + 1));
     let width = widths.max().unwrap_or(0);
     let mut all = Vec::new();
     for (title, lines) in contents {
         let mut top = Line::default();
         top.push(frame, "┌ ");
         top.push(Style::new().bold(), &title);
-        let rest = width.saturating_sub(title.chars().count() + 1);
+        let rest = width.saturating_sub(display_width(&title) + 1);
         top.push(frame, &format!(" {}─┐", "─".repeat(rest)));
         all.push(top);
         for content in lines {

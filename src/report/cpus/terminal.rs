@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anstyle::{AnsiColor, Style};
+use textwrap::core::display_width;
 
 use super::line::{Line, boxes, wrapped};
 use super::map::{Map, Module, Thread};
@@ -72,8 +73,8 @@ impl Painter {
         let name = |machine| printable_up_to(&words::name(machine), LONGEST_NAME);
         let names: Vec<String> = map.machines.iter().map(name).collect();
         let uses = || drawn.iter().flat_map(|thread| &thread.uses);
-        let longest = uses().filter_map(|one| names.get(one.index)).map(|name| name.chars().count()).max();
-        let labels = uses().map(|one| words::label(one).chars().count()).max();
+        let longest = uses().filter_map(|one| names.get(one.index)).map(|name| display_width(name)).max();
+        let labels = uses().map(|one| display_width(&words::label(one))).max();
         let numbers = drawn.iter().map(|thread| thread.cpu.to_string().len()).max();
         Self { before: longest.unwrap_or(0).max(3) + 1, column: labels.max(numbers).unwrap_or(1), names }
     }
@@ -88,7 +89,7 @@ impl Painter {
                 let room = width.saturating_sub(FRAME);
                 let mut content = Vec::new();
                 let mut heading = title(group);
-                if heading.chars().count() + 1 > room {
+                if display_width(&heading) + 1 > room {
                     content.extend(wrapped(&heading, room, "  "));
                     heading.clear();
                 }
@@ -151,7 +152,7 @@ impl Painter {
                     },
                 );
                 let (style, text) = what(thread);
-                line.push(Style::new(), &" ".repeat(self.column.saturating_sub(text.chars().count())));
+                line.push(Style::new(), &" ".repeat(self.column.saturating_sub(display_width(&text))));
                 line.push(style, &text);
             }
         }
@@ -164,8 +165,8 @@ impl Painter {
         let mut lines = wrapped(&ranges.heading, width, "  ");
         let room = width.saturating_sub(NAME.len());
         let texts: Vec<String> = ranges.sets.iter().flat_map(|set| pieces(&set.to_string(), room)).collect();
-        let column = texts.iter().map(|text| text.chars().count()).max().unwrap_or(1);
-        let side_by_side = balanced(texts.len(), (room + BETWEEN.chars().count()) / (column + BETWEEN.chars().count()));
+        let column = texts.iter().map(|text| display_width(text)).max().unwrap_or(1);
+        let side_by_side = balanced(texts.len(), (room + display_width(BETWEEN)) / (column + display_width(BETWEEN)));
         for row in texts.chunks(side_by_side) {
             let mut line = Line::of(NAME);
             for (number, text) in row.iter().enumerate() {
@@ -207,7 +208,7 @@ impl<'a> Cell<'a> {
 
 /// The cells in rows of nearly equal length; cells that have no room in a row are broken.
 fn rows<'a>(cells: &[Cell<'a>], width: usize, column: usize) -> Vec<Vec<Cell<'a>>> {
-    let between = BETWEEN.chars().count();
+    let between = display_width(BETWEEN);
     let widest = cells.iter().map(|cell| cell.width(column)).max().unwrap_or(1) - 1;
     if widest > width {
         let threads = (width.saturating_sub(1) / (column + 2)).max(1);

@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::words::{self, Part, duration, name};
 use crate::report::activity::stutter;
-use crate::report::hanging::{each_within, within};
+use crate::report::hanging::within;
 use crate::run::{RunReport, TimedStep};
 use crate::units::printable;
 
@@ -51,8 +51,7 @@ pub fn text(report: &RunReport, now: Option<&str>, width: usize, wrap: usize) ->
         blocks.push(lines.join("\n"));
     }
     if let Some(report) = &report.stutter {
-        blocks
-            .push(format!("{bold}what happened on the guest's CPUs{bold:#}\n{}", each_within(wrap, &stutter(report))));
+        blocks.push(format!("{bold}what happened on the guest's CPUs{bold:#}\n{}", stutter(report, wrap)));
     }
     blocks.join("\n\n")
 }

@@ -22,7 +22,7 @@ impl LateDevices {
         let at = match device {
             HostDevice::Usb(device) => self.usb_slot(access, device)?,
             HostDevice::Input(path) => self.input_slot(path)?,
-            HostDevice::Disk(file) => self.disk_slot(file)?,
+            HostDevice::Disk(file) => self.disk_slot(access.plan, file)?,
         };
         let mut slot = self.slots.remove(at);
         slot.withdraw(access).await;

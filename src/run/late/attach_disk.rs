@@ -8,32 +8,53 @@ use anyhow::{Context as _, Result, bail};
 use super::access;
 use super::attach::attached;
 use super::devices::{LateDevices, Slot};
-use super::give_disk;
+use super::{give_disk, medium};
 use crate::host::Root;
 use crate::machine::UsbDevice;
-use crate::plan::{Access, Inherited, Late, LateDisk, Plan};
+use crate::plan::{Access, Inherited, Late, LateDisk, Opened, Plan};
 
 /// The file of the machine's own that this disk's image is, if one of the two would be written.
 fn own_image<'p>(plan: &'p Plan, root: &Root, disk: &LateDisk) -> Option<&'p Path> {
+    let own = own_file(plan, root, &disk.file, |opened| opened.access != Access::Read || !disk.read_only);
+    own.map(|opened| opened.path.as_path())
+}
+
+/// The file of the machine's own that this file is, if it is such a one.
+fn own_file<'p>(plan: &'p Plan, root: &Root, file: &Path, which: impl Fn(&Opened) -> bool) -> Option<&'p Opened> {
     let identity = |path: &Path| {
         let data = std::fs::metadata(root.path(path)).ok()?;
         // Two nodes of one block device are the same disk.
         Some(if data.file_type().is_block_device() { (0, data.rdev()) } else { (data.dev(), data.ino()) })
     };
-    let meant = identity(&disk.file)?;
+    let meant = identity(file)?;
     let own = plan.descriptors.iter().filter_map(|descriptor| match &descriptor.what {
         Inherited::File(opened) => Some(opened),
         _ => None,
     });
-    let mut written = own.filter(|opened| opened.access != Access::Read || !disk.read_only);
-    written.find(|opened| identity(&opened.path) == Some(meant)).map(|opened| opened.path.as_path())
+    own.filter(|opened| which(opened)).find(|opened| identity(&opened.path) == Some(meant))
+}
+
+/// Why a disk that nobody attached is not detached, and what can be done instead.
+fn why_not_detached(plan: &Plan, root: &Root, file: &Path) -> String {
+    let (name, shown) = (&plan.name, file.display());
+    let Some(own) = own_file(plan, root, file, |_| true) else {
+        return format!("{shown} was not attached to the guest");
+    };
+    let cd = match own.access == Access::Read && medium::has_drive(plan) {
+        true => format!("; if it is a CD, `vfio-run cd {name} --eject` takes it out of its drive"),
+        false => String::new(),
+    };
+    format!(
+        "{shown} is in the machine file of {name}, so the guest has it until it ends; take it out of the file, and the guest has it \
+         no more from its next start on{cd}"
+    )
 }
 
 impl LateDevices {
     /// Gives the guest a disk until it ends. Says what it is.
     pub async fn attach_disk(&mut self, access: &mut access::Access<'_>, disk: &LateDisk) -> Result<String> {
         let shown = disk.file.display().to_string();
-        if self.disk_slot(&disk.file).is_ok() {
+        if self.disk_slot(access.plan, &disk.file).is_ok() {
             bail!("the guest has {shown} already");
         }
         if let Some(own) = own_image(access.plan, &self.root, disk) {
@@ -63,18 +84,18 @@ impl LateDevices {
     }
 
     /// Where the disk is that somebody means.
-    pub(super) fn disk_slot(&self, file: &Path) -> Result<usize> {
+    pub(super) fn disk_slot(&self, plan: &Plan, file: &Path) -> Result<usize> {
         let is_meant = |slot: &Slot| matches!(&slot.device.what, Late::Disk(disk) if disk.file == file);
         let at = self.slots.iter().position(is_meant);
-        at.with_context(|| format!("{} was not attached to the guest", file.display()))
+        at.with_context(|| why_not_detached(plan, &self.root, file))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Descriptor;
     use crate::plan::sample::{self, Shape};
-    use crate::plan::{Descriptor, Opened};
     use crate::units::DiskFormat;
 
     #[test]
@@ -106,5 +127,14 @@ mod tests {
             let disk = LateDisk { file: at(name), format: DiskFormat::Raw, read_only, serial: None, guest_port: None };
             assert_eq!(own_image(&plan, &Root::new("/"), &disk), own.map(at).as_deref(), "{name} {read_only}");
         }
+        let why = |plan: &Plan, name: &str| why_not_detached(plan, &Root::new("/"), &at(name));
+        assert!(why(&plan, "link.raw").contains("link.raw is in the machine file of "), "{}", why(&plan, "link.raw"));
+        assert!(!why(&plan, "cd.iso").contains("--eject"), "it has no drive: {}", why(&plan, "cd.iso"));
+        assert!(why(&plan, "other.raw").ends_with("other.raw was not attached to the guest"));
+        let drive = "(guest: Linux, memory: (size: \"1 GiB\"), disks: [(media: Cd)])";
+        let drive = sample::plan(drive, &sample::host(Shape::simple(4, 1)));
+        let with_drive = Plan { descriptors: plan.descriptors, ..drive };
+        assert!(why(&with_drive, "cd.iso").ends_with("--eject` takes it out of its drive"));
+        assert!(!why(&with_drive, "own.raw").contains("--eject"));
     }
 }

@@ -57,18 +57,24 @@ pub(in crate::run) async fn again(plan: &Plan, records: &[Record], qmp: &mut Qmp
     }
 }
 
+/// Whether the machine has a drive.
+pub(super) fn has_drive(plan: &Plan) -> bool {
+    drives(plan).next().is_some()
+}
+
+/// The ids of the drives.
+fn drives(plan: &Plan) -> impl Iterator<Item = &str> {
+    let options = plan.command.options.iter();
+    let drives = options.filter(|option| ["ide-cd", "scsi-cd"].into_iter().any(|driver| option.is_device(driver)));
+    drives.filter_map(|option| match &option.value {
+        OptionValue::Json(object) => object.get("id")?.as_str(),
+        _ => None,
+    })
+}
+
 /// The id of the drive that is meant.
 fn drive(plan: &Plan, meant: Option<&str>) -> Result<String> {
-    let all: Vec<&str> = plan
-        .command
-        .options
-        .iter()
-        .filter(|option| ["ide-cd", "scsi-cd"].into_iter().any(|driver| option.is_device(driver)))
-        .filter_map(|option| match &option.value {
-            OptionValue::Json(object) => object.get("id")?.as_str(),
-            _ => None,
-        })
-        .collect();
+    let all: Vec<&str> = drives(plan).collect();
     let name = &plan.name;
     match (meant, all.as_slice()) {
         (_, []) => bail!("{name} has no CD drive; `disks: [(media: Cd)]` in its file gives it one"),

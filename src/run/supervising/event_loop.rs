@@ -46,6 +46,7 @@ use crate::run::signals::Signals;
 use crate::run::starting::{isolate, sockets, threads};
 use crate::run::systemd_notify;
 use crate::systemd::logind::News;
+use crate::units::machine_state;
 
 pub use alive::{forget_alive, was_alive};
 pub use outcome::Ended;
@@ -141,16 +142,19 @@ async fn run_loop(
         timeline,
         host_ends: false,
         paused_for_sleep: false,
+        reset_at: None,
         reason: None,
     };
     let name = &plan.name;
     let placed = if plan.placement.pinned { "every vCPU on a CPU of its own" } else { "vCPUs not pinned" };
-    tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} runs ({placed})");
+    // A launcher that takes over may find a guest that somebody has paused.
+    let how = if state == machine_state::RUNNING { "runs".to_owned() } else { format!("is {state}") };
+    tracing::info!(machine = name.as_str(), pid = qemu.pid(), event = "running", "{name} {how} ({placed})");
     // Of its own terminal the console says itself more.
     for (what, how) in Reach::of(plan).lines(name).iter().filter(|(what, _)| *what != "console" || !plan.console) {
         tracing::info!("{what}: {how}");
     }
-    systemd_notify::ready(&format!("running, {placed}"));
+    systemd_notify::ready(&format!("{state}, {placed}"));
     let toggled = ToggledHooks::wait(plan, qemu.pid());
     let mut clock = None;
     let mut looks = threads::LATER_LOOKS.into_iter();

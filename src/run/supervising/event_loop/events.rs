@@ -1,5 +1,7 @@
 //! QEMU's events, and which of them people are told.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::guest::Guest;
@@ -8,6 +10,9 @@ use crate::run::supervising::signs_of_life;
 use crate::run::supervising::throttle::Shown;
 use crate::run::systemd_notify;
 use crate::units::{counted, machine_state};
+
+/// How soon after a reset SeaBIOS has made its own.
+const SEABIOS: Duration = Duration::from_secs(2);
 
 impl Guest<'_> {
     /// Handles an event of QEMU's.
@@ -39,7 +44,7 @@ impl Guest<'_> {
         }
         let told =
             matches!(event.name.as_str(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED" | "WATCHDOG" | "BLOCK_IO_ERROR");
-        if told && !self.may_be_shown() {
+        if self.is_reset_of_seabios(event, now) || told && !self.may_be_shown() {
             return;
         }
         match event.name.as_str() {
@@ -59,6 +64,19 @@ impl Guest<'_> {
                 tracing::error!(event = "io-error", "disk {device} of {name} failed: {reason}");
             }
             other => tracing::debug!("QEMU: {other} {}", event.data),
+        }
+    }
+
+    /// Whether the guest's firmware resets the board once more. SeaBIOS that QEMU has reset finds itself in memory as it was,
+    /// brings itself back to its beginning, and resets (`tryReboot` in its `src/resume.c`): that is one restart.
+    fn is_reset_of_seabios(&mut self, event: &Event, now: Instant) -> bool {
+        match (event.name.as_str(), event.data["guest"].as_bool()) {
+            ("RESET", Some(true)) => self.reset_at.take().is_some_and(|at| now.duration_since(at) < SEABIOS),
+            ("RESET", _) => {
+                self.reset_at = Some(now);
+                false
+            }
+            _ => false,
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Guest<'a> {
     /// Whether the launcher has paused the guest for the host's sleep, or QEMU has yet to do that, and nobody has asked since
     /// that it stays so or goes on.
     pub paused_for_sleep: bool,
+    /// When QEMU last reset the board because somebody asked for it.
+    pub reset_at: Option<Instant>,
     /// Why QEMU said that it shuts down (`ShutdownCause` in QEMU's `qapi/run-state.json`).
     pub reason: Option<String>,
 }

@@ -20,6 +20,8 @@ mod ending;
 mod everything;
 #[path = "real_qemu/guest.rs"]
 mod guest;
+#[path = "real_qemu/guest_agent.rs"]
+mod guest_agent;
 #[path = "real_qemu/guest_sees.rs"]
 mod guest_sees;
 #[path = "real_qemu/holds.rs"]

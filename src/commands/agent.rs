@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::shared::guest_agent::{self, LIMIT};
+use super::shared::guest_agent::{self, FIRST, LIMIT};
 use super::shared::outcome::block_on;
 use super::shared::programs;
 use crate::cli::{AgentArgs, AgentVerb, OutputArgs};
@@ -37,24 +37,32 @@ pub fn agent(args: &AgentArgs, output: OutputArgs) -> Result<u8> {
     }
     block_on(async {
         let mut agent = guest_agent::connect(name).await?;
-        let (value, text) = match args.verb {
-            AgentVerb::Ping => (json!({ "answers": true }), format!("the agent in {name} answers")),
-            AgentVerb::Info => info(&mut agent).await?,
-            AgentVerb::Addresses => addresses(&mut agent).await?,
-            AgentVerb::Time => time(&mut agent).await?,
-            AgentVerb::SetTime => {
-                agent.set_clock(LIMIT).await?;
-                (json!({ "set": true }), format!("the clock of {name} is the host's"))
-            }
-            AgentVerb::Freeze => return freeze(name, &mut agent, &args.command, output).await,
-            AgentVerb::Thaw => {
-                let number = thaw(&mut agent).await?;
-                (json!({ "thawed": number }), format!("thawed: {}", file_systems(number)))
-            }
-        };
-        show(name, value, &text, output)?;
-        Ok(exit::OK)
+        match obey(args, &mut agent, output).await {
+            Err(error) => Err(guest_agent::explain(name, &mut agent, error).await),
+            done => done,
+        }
     })
+}
+
+async fn obey(args: &AgentArgs, agent: &mut Agent, output: OutputArgs) -> Result<u8> {
+    let name = args.name.as_str();
+    let (value, text) = match args.verb {
+        AgentVerb::Ping => ping(name, agent).await,
+        AgentVerb::Info => info(agent).await?,
+        AgentVerb::Addresses => addresses(agent).await?,
+        AgentVerb::Time => time(agent).await?,
+        AgentVerb::SetTime => {
+            agent.set_clock(LIMIT).await?;
+            (json!({ "set": true }), format!("the clock of {name} is the host's"))
+        }
+        AgentVerb::Freeze => return freeze(name, agent, &args.command, output).await,
+        AgentVerb::Thaw => {
+            let number = thaw(name, agent).await?;
+            (json!({ "thawed": number }), format!("thawed: {}", file_systems(number)))
+        }
+    };
+    show(name, value, &text, output)?;
+    Ok(exit::OK)
 }
 
 /// Prints the value beside the machine's name, or the text.
@@ -72,6 +80,17 @@ fn show(name: &str, value: Value, text: &str, output: OutputArgs) -> Result<()> 
 
 fn file_systems(number: u64) -> String {
     counted(number as usize, "file system", "file systems")
+}
+
+/// It answers already, or nobody could ask it.
+async fn ping(name: &str, agent: &mut Agent) -> (Value, String) {
+    let frozen = agent.is_frozen(LIMIT).await;
+    let stand = match frozen {
+        Some(true) => format!("; the guest's file systems are {}", guest_agent::until_thaw(name)),
+        _ => String::new(),
+    };
+    let file_systems = frozen.map(|frozen| if frozen { "frozen" } else { "thawed" });
+    (json!({ "answers": true, "file_systems": file_systems }), format!("the agent in {name} answers{stand}"))
 }
 
 /// The agent's version, and what the guest says that it is. An agent that does not know of the latter says less.
@@ -154,7 +173,7 @@ async fn freeze(name: &str, agent: &mut Agent, command: &[OsString], output: Out
             return Err(error);
         }
         Err(error) => {
-            let thawed = thaw(agent).await.with_context(|| format!("`vfio-run agent {name} thaw` tries again"));
+            let thawed = thaw(name, agent).await.with_context(|| format!("`vfio-run agent {name} thaw` tries again"));
             return Err(match thawed {
                 Ok(_) => error.context("nothing is frozen"),
                 Err(still) => still.context(format!("{error:#}, and they may still be frozen")),
@@ -165,13 +184,13 @@ async fn freeze(name: &str, agent: &mut Agent, command: &[OsString], output: Out
         tracing::warn!("the agent in {name} has frozen no file system: what the guest writes goes on");
     }
     let Some((program, arguments)) = command.split_first() else {
-        let until = format!("{} frozen until `vfio-run agent {name} thaw`", file_systems(number));
+        let until = format!("{} {}", file_systems(number), guest_agent::until_thaw(name));
         show(name, json!({ "frozen": number }), &until, output)?;
         return Ok(exit::OK);
     };
     tracing::info!("{} frozen while {} runs", file_systems(number), program.display());
     let ran = run(program, arguments, &mut signals, output).await;
-    let thawed = thaw(agent).await.with_context(|| {
+    let thawed = thaw(name, agent).await.with_context(|| {
         format!("the file systems of {name} are still frozen; `vfio-run agent {name} thaw` tries again")
     })?;
     let code = ran?;
@@ -217,9 +236,19 @@ async fn run(
     }
 }
 
-/// Lets all file systems go on; how many that were.
-async fn thaw(agent: &mut Agent) -> Result<u64> {
-    agent.synchronise(FREEZE_LIMIT).await?;
+/// Lets all file systems go on; how many that were. The agent may be busy, or have been started again, which it knows them by.
+async fn thaw(name: &str, agent: &mut Agent) -> Result<u64> {
+    let deadline = Instant::now() + FREEZE_LIMIT;
+    while let Err(error) = agent.synchronise(FIRST).await {
+        match error {
+            AgentError::Silent(_) if guest_agent::has_ended(name).await? => {
+                bail!("the agent in {name} has ended; start it again there")
+            }
+            AgentError::Silent(_) if Instant::now() < deadline => {}
+            AgentError::Silent(_) => return Err(AgentError::Silent(FREEZE_LIMIT).into()),
+            other => return Err(other.into()),
+        }
+    }
     let answer = agent.execute("guest-fsfreeze-thaw", json!({}), FREEZE_LIMIT).await?;
     Ok(count(&answer, "guest-fsfreeze-thaw")?)
 }

@@ -6,6 +6,7 @@ use super::shared::asked::done;
 use super::shared::guest_agent;
 use super::shared::outcome::block_on;
 use crate::cli::{MachineArgs, OutputArgs, SendKeyArgs};
+use crate::qemu::agent::AgentError;
 use crate::report;
 use crate::run::control::{Button, Request};
 use crate::units::exit;
@@ -22,6 +23,7 @@ pub fn resume(args: &MachineArgs, output: OutputArgs) -> Result<u8> {
     let set = block_on(async { Ok(guest_agent::connect(&args.name).await?.set_clock(guest_agent::LIMIT).await?) });
     match set {
         Ok(()) => tracing::info!("the guest's clock was set by its agent"),
+        Err(error) if matches!(error.downcast_ref(), Some(AgentError::NoClock(_))) => tracing::warn!("{error:#}"),
         Err(error) => tracing::debug!("the guest's clock is its own affair: {error:#}"),
     }
     Ok(exit::OK)

@@ -10,7 +10,7 @@ use rustix::fs::Access;
 
 use super::shared::{machines, programs};
 use crate::cli::{OutputArgs, ViewArgs};
-use crate::plan::{Screen, Server, screen};
+use crate::plan::{Screen, Server, authority, screen};
 use crate::units::exit;
 use crate::{host, report, run};
 
@@ -47,8 +47,8 @@ impl Viewer {
 /// Starts the first viewer that is installed, in place of this process.
 pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
     let name = args.name.as_str();
-    let screen = find(name)?;
-    let viewers = viewers(&screen, name)?;
+    let (screen, authority) = find(name)?;
+    let viewers = viewers(&screen, authority.as_deref(), name)?;
     let installed = |viewer: &&Viewer| programs::is_installed(OsStr::new(viewer.program));
     let first = viewers.first().context("there is no program for this screen")?;
     let chosen = viewers.iter().find(installed);
@@ -92,13 +92,14 @@ pub fn view(args: &ViewArgs, output: OutputArgs) -> Result<u8> {
     Err(failed).with_context(|| format!("cannot start {}", viewer.program))
 }
 
-/// The screen of a machine of this user's, or of root's if its socket is this user's.
-fn find(name: &str) -> Result<Screen> {
+/// The screen of a machine of this user's, or of root's if its socket is this user's; and the file of the authority by which a
+/// viewer knows a server that encrypts.
+fn find(name: &str) -> Result<(Screen, Option<PathBuf>)> {
     let run_dir = machines::run_dir(name)?;
     if run::guest_runs(&run_dir) {
         machines::refuse_stopped_qemu(name, &run_dir)?;
         let plan = run::kept_plan(&run_dir)?;
-        return screen(&plan).with_context(|| {
+        let screen = screen(&plan).with_context(|| {
             if plan.has_screen() {
                 return format!(
                     "nobody serves the screen of {name}: `display: Spice` in its file does; `vfio-run screenshot {name} FILE.png` works"
@@ -109,22 +110,24 @@ fn find(name: &str) -> Result<Screen> {
                 false => "a graphics card in `pci` shows the guest on its own outputs; ",
             };
             format!("{name} has no emulated screen: {card}`display: Spice` in its file gives it one")
-        });
+        })?;
+        return Ok((screen, authority(&plan).map(Path::to_owned)));
     }
     let folder = Path::new(OF_ROOT).join(name);
-    let others = host::run_dir() != Path::new("/run/vfio-run");
-    if !others || !folder.is_dir() {
+    let of_root = Path::new("/run/vfio-run");
+    // Only a machine with a socket or TLS has a folder there.
+    if host::run_dir() == of_root || !(folder.is_dir() || of_root.join(name).is_dir()) {
         bail!(machines::does_not_run(name));
     }
     let (spice, vnc) = (folder.join("spice.sock"), folder.join("vnc.sock"));
     let may = |path: &PathBuf| rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK).is_ok();
     let memory = LOOKING_GLASS.iter().map(PathBuf::from).find(may);
-    match (spice.exists(), vnc.exists()) {
-        (true, _) if may(&spice) => Ok(match memory {
+    let screen = match (spice.exists(), vnc.exists()) {
+        (true, _) if may(&spice) => match memory {
             Some(memory) => Screen::LookingGlass { memory, spice: Some(spice) },
             None => Screen::Spice(Server::Socket(spice)),
-        }),
-        (false, true) if may(&vnc) => Ok(Screen::Vnc(Server::Socket(vnc))),
+        },
+        (false, true) if may(&vnc) => Screen::Vnc(Server::Socket(vnc)),
         (false, false) => {
             bail!(
                 "{name} is root's, and has no socket of a screen; `sudo vfio-run view --print {name}` prints the command for a port"
@@ -134,12 +137,14 @@ fn find(name: &str) -> Result<Screen> {
             "the screen of {name} is another user's; `for_user` in its `display` says whose it is, else it is the one whose \
              desktop it was at the start"
         ),
-    }
+    };
+    Ok((screen, None))
 }
 
 /// The programs that show this screen, the best first.
-fn viewers(screen: &Screen, name: &str) -> Result<Vec<Viewer>> {
+fn viewers(screen: &Screen, authority: Option<&Path>, name: &str) -> Result<Vec<Viewer>> {
     let path = |path: &Path| path.display().to_string();
+    let known_by = |option: &str| authority.map(|file| format!("{option}={}", file.display()));
     Ok(match screen {
         Screen::LookingGlass { memory, spice } => {
             let mut arguments = vec!["-f".to_owned(), path(memory)];
@@ -154,15 +159,18 @@ fn viewers(screen: &Screen, name: &str) -> Result<Vec<Viewer>> {
         Screen::Spice(Server::Socket(socket)) => vec![remote_viewer(format!("spice+unix://{}", path(socket)))],
         Screen::Spice(Server::Port { address, port, tls }) => {
             let here = here(address);
-            vec![remote_viewer(match tls {
+            let mut viewer = remote_viewer(match tls {
                 true => format!("spice://{here}?tls-port={port}"),
                 false => format!("spice://{here}:{port}"),
-            })]
+            });
+            viewer.arguments.splice(..0, known_by("--spice-ca-file"));
+            vec![viewer]
         }
         Screen::Vnc(Server::Socket(socket)) => vnc_viewers(&path(socket)),
         Screen::Vnc(Server::Port { address, port, .. }) => {
             let here = here(address);
             let mut viewers = vnc_viewers(&format!("{here}::{port}"));
+            viewers.iter_mut().for_each(|viewer| drop(viewer.arguments.splice(..0, known_by("-X509CA"))));
             viewers.push(remote_viewer(format!("vnc://{here}:{port}")));
             viewers
         }
@@ -219,11 +227,22 @@ mod tests {
                 "looking-glass-client -f /dev/kvmfr0 spice:enable=no",
             ),
         ] {
-            let shown: Vec<String> = viewers(&screen, "a").unwrap().iter().map(Viewer::line).collect();
+            let shown: Vec<String> = viewers(&screen, None, "a").unwrap().iter().map(Viewer::line).collect();
             assert_eq!(shown.join("; "), lines);
         }
         for (screen, words) in [(Screen::Window("gtk".to_owned()), "a gtk window"), (Screen::Dbus, "session bus")] {
-            assert!(viewers(&screen, "a").unwrap_err().to_string().contains(words));
+            assert!(viewers(&screen, None, "a").unwrap_err().to_string().contains(words));
+        }
+    }
+
+    #[test]
+    fn a_viewer_is_told_the_authority_of_a_server_that_encrypts() {
+        let port = |tls| Server::Port { address: "127.0.0.1".to_owned(), port: 5930, tls };
+        for (screen, line) in [
+            (Screen::Spice(port(true)), "remote-viewer --spice-ca-file=/e/h.pem 'spice://127.0.0.1?tls-port=5930'"),
+            (Screen::Vnc(port(false)), "vncviewer -X509CA=/e/h.pem 127.0.0.1::5930"),
+        ] {
+            assert_eq!(viewers(&screen, Some(Path::new("/e/h.pem")), "a").unwrap()[0].line(), line);
         }
     }
 }

@@ -31,7 +31,8 @@ pub use command::AGENT;
 pub use contents::{
     Access, Account, Content, Descriptor, Finding, GuestMemory, Helper, HelperAccount, HelperDescriptor, HelperEnd,
     Inherited, Keep, Late, LateDevice, LateDisk, LateInput, LateUsb, Link, MemoryPart, Opened, Paths, Place, Plan,
-    PlannedChange, Reach, Screen, Server, Severity, Tap, TapPort, Variable, Verdict, Viewer, assign_usb, screen,
+    PlannedChange, Reach, Screen, Server, Severity, Tap, TapPort, Variable, Verdict, Viewer, assign_usb, authority,
+    screen,
 };
 pub use devices::{Taking, taking};
 pub use holds::{Hold, PlannedHold};

@@ -41,6 +41,12 @@ pub enum AgentError {
         /// The agent's words.
         detail: String,
     },
+    /// The agent refused to set the guest's clock.
+    #[error(
+        "the guest agent refused to set the clock: {0} (in Linux it takes the program /sbin/hwclock for that, which \
+             Debian has in util-linux-extra; older agents look for it only when they start)"
+    )]
+    NoClock(String),
     /// It answered, and not as an agent does.
     #[error("the guest agent's answer to `{0}` was not understood")]
     Unexpected(String),
@@ -93,7 +99,8 @@ impl Agent {
             self.send(&[], command, &arguments).await?;
             let mut answer = self.line(command).await?;
             if let Some(error) = answer.get("error") {
-                let word = |key: &str| printable_up_to(error[key].as_str().unwrap_or("unknown"), WORDS_LIMIT);
+                let word =
+                    |key: &str| printable_up_to(error[key].as_str().unwrap_or("unknown").trim_end(), WORDS_LIMIT);
                 let (class, detail) = (word("class"), word("desc"));
                 return Err(AgentError::Refused { command: command.to_owned(), class, detail });
             }
@@ -105,12 +112,23 @@ impl Agent {
         timeout(limit, answered).await.unwrap_or(Err(AgentError::Silent(limit)))
     }
 
+    /// Whether the guest's file systems are frozen, when it does little else; `None` if it does not say.
+    pub async fn is_frozen(&mut self, limit: Duration) -> Option<bool> {
+        let told = self.execute("guest-fsfreeze-status", json!({}), limit).await.ok()?;
+        Some(told.as_str()? == "frozen")
+    }
+
     /// Sets the guest's clock to the host's.
     pub async fn set_clock(&mut self, limit: Duration) -> Result<(), AgentError> {
         // Before 1970 and after 2262 the host has no time to give.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let nanoseconds = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-        self.execute("guest-set-time", json!({ "time": nanoseconds }), limit).await.map(drop)
+        match self.execute("guest-set-time", json!({ "time": nanoseconds }), limit).await {
+            Err(AgentError::Refused { detail, .. }) if self.is_frozen(limit).await != Some(true) => {
+                Err(AgentError::NoClock(detail))
+            }
+            other => other.map(drop),
+        }
     }
 
     async fn send(&mut self, before: &[u8], command: &str, arguments: &Value) -> Result<(), AgentError> {

@@ -27,6 +27,9 @@ const MODULES: &[&str] = &[
     "iTCO_wdt",
     "pvpanic-mmio",
     "virtio_console",
+    "virtio_net",
+    "ext4",
+    "crc32c_generic",
 ];
 
 /// A guest that runs.
@@ -50,13 +53,30 @@ fn made() -> &'static Path {
     })
 }
 
+/// Debian's guest agent with its libraries, as an archive for a kernel.
+fn guest_agent() -> Vec<u8> {
+    let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/guest-agent")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(String::from_utf8(made.stdout).unwrap().trim_end()).unwrap()
+}
+
 impl Linux {
     /// Starts a machine with these fields, and waits until the guest obeys.
     pub fn start(world: &World, fields: &str) -> Self {
-        for (from, to) in [("vmlinuz", "vmlinuz"), ("initrd", "initrd")] {
-            if !world.path(to).exists() {
-                world.file(to, std::fs::read(made().join(from)).unwrap());
-            }
+        Self::boot(world, Vec::new, fields)
+    }
+
+    /// The same with qemu-ga in /sbin. It does not run.
+    pub fn with_guest_agent(world: &World, fields: &str) -> Self {
+        Self::boot(world, guest_agent, fields)
+    }
+
+    /// The kernel unpacks one archive after the other.
+    fn boot(world: &World, more: impl Fn() -> Vec<u8>, fields: &str) -> Self {
+        if !world.path("vmlinuz").exists() {
+            let read = |name| std::fs::read(made().join(name)).unwrap();
+            world.file("vmlinuz", read("vmlinuz"));
+            world.file("initrd", [read("initrd"), more()].concat());
         }
         // An emulated timer that comes late on a busy host is no broken one.
         let kernel =

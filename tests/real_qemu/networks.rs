@@ -1,11 +1,15 @@
 //! Network cards on a bridge and on tap devices of the host's.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use nix::sys::signal::Signal;
 
-use super::launcher::wait_for;
+use super::launcher::{Launcher, wait_for};
+use super::linux::Linux;
 use super::talk::Serial;
 use super::world::{World, each_as_root};
 
@@ -179,6 +183,88 @@ fn a_macvtap_device_is_removed_after_the_guest_and_after_a_crash() {
             }
             assert_eq!(interfaces(), before);
         }
+    });
+}
+
+/// How much the test below has each way of the guest carry.
+const SENT: usize = 2 << 20;
+
+/// What `top` has told so far of bytes that went this way.
+fn counted(top: &Launcher, kind: &str, id: &str, way: &str) -> f64 {
+    let said = top.said();
+    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let of_line = |line: &str| {
+        let told: serde_json::Value = serde_json::from_str(line).unwrap();
+        let all = told["machines"][0][kind].as_array().cloned().unwrap_or_default();
+        let one = all.iter().find(|one| one["id"] == id)?;
+        Some(one[way].as_f64()? * told["seconds"].as_f64()?)
+    };
+    whole.lines().filter_map(of_line).sum()
+}
+
+/// Waits until `top` has counted it, and fails if it counts much more.
+fn is_counted(top: &Launcher, kind: &str, id: &str, way: &str) {
+    let least = SENT as f64 * 0.99;
+    wait_for(&format!("{way} of {id}"), || (counted(top, kind, id, way) > least).then_some(()));
+    assert!(counted(top, kind, id, way) < least * 1.5, "{way} of {id}: {}", counted(top, kind, id, way));
+}
+
+/// Listens there; whoever connects is served so.
+fn serve(
+    address: &str,
+    serves: impl FnOnce(std::net::TcpStream) + Send + 'static,
+) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    (listener.local_addr().unwrap(), thread::spawn(move || serves(listener.accept().unwrap().0)))
+}
+
+#[test]
+#[ignore = "needs root and a kernel with bridges, tap and macvtap devices"]
+fn top_counts_each_byte_of_cards_and_disks_in_the_guests_direction() {
+    each_as_root(|world| {
+        let bridge = Interface::new(world, 'b', |name| format!("link add {name} type bridge"));
+        let cable = Interface::new(world, 'c', |name| format!("link add {name} type veth peer name d{}", world.name));
+        let cards = [("net0", "eth0", bridge.0.clone()), ("net1", "eth1", format!("d{}", world.name))];
+        let net = |card: usize| format!("10.{}.{}", 200 + card, std::process::id() % 250);
+        for (i, (_, _, interface)) in cards.iter().enumerate() {
+            ip(&format!("addr add {}.1/24 dev {interface}", net(i)));
+            ip(&format!("link set {interface} up"));
+        }
+        world.file("disk.img", vec![0; SENT]);
+        let mut guest = Linux::start(
+            world,
+            &format!(
+                "networks: [(backend: Bridge(\"{}\")), (backend: Macvtap(interface: \"{}\"))],
+                 disks: [(file: \"disk.img\", format: Raw)]",
+                bridge.0, cable.0
+            ),
+        );
+        let top = world.start(world.command(&["top", &world.name, "--json", "--interval", "0.2"]));
+        wait_for("a look", || (top.said().lines().count() > 1).then_some(()));
+        for (i, (id, card, _)) in cards.iter().enumerate() {
+            guest.ask(&format!("ip link set {card} up && ip addr add {}.2/24 dev {card}", net(i)));
+            let host = format!("{}.1", net(i));
+            let (at, all) = serve(&host, |mut stream| stream.read_exact(&mut vec![0; SENT]).unwrap());
+            guest.ask(&format!("dd if=/dev/zero bs=64k count={} 2>/dev/null | nc {host} {}", SENT >> 16, at.port()));
+            all.join().unwrap();
+            is_counted(&top, "networks", id, "sent_bytes");
+            assert!(counted(&top, "networks", id, "received_bytes") < SENT as f64 / 4.0);
+            let (at, all) = serve(&host, |mut stream| stream.write_all(&vec![0; SENT]).unwrap());
+            let received = guest.ask(&format!("nc {host} {} </dev/null | wc -c", at.port()));
+            all.join().unwrap();
+            assert_eq!(received.trim(), SENT.to_string());
+            is_counted(&top, "networks", id, "received_bytes");
+            is_counted(&top, "networks", id, "sent_bytes");
+        }
+        let dd = |way: &str| format!("dd {way} bs=64k count={} 2>/dev/null", SENT >> 16);
+        guest.ask(&dd("if=/dev/zero of=/dev/vda conv=fsync"));
+        is_counted(&top, "disks", "disk0", "written_bytes");
+        guest.ask("echo 3 >/proc/sys/vm/drop_caches");
+        guest.ask(&dd("if=/dev/vda of=/dev/null"));
+        is_counted(&top, "disks", "disk0", "read_bytes");
+        top.signal(Signal::SIGTERM);
+        top.ended().with(0);
+        guest.power_off();
     });
 }
 

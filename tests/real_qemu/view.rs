@@ -87,5 +87,17 @@ fn a_screen_of_roots_machine_is_opened_by_the_user_whose_it_is() {
         assert_eq!(with_viewers(world, &[], world.command(&["view", name, "--print"])).with(0).out, line);
         Serial::of(world).type_in("q");
         launcher.ended().with(0);
+
+        // Which port it is only root knows.
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let mut launcher = world.run(&world.machine(&format!("display: Vnc(port: {port})")));
+        launcher.tells(" runs (");
+        let print = format!("`sudo vfio-run view --print {name}`");
+        let user = of(NOBODY).with(1);
+        assert!(user.err.contains(&print), "{user:?}");
+        let line = format!("vncviewer 127.0.0.1::{port}\n");
+        assert_eq!(with_viewers(world, &["vncviewer"], world.command(&["view", name, "--print"])).with(0).out, line);
+        Serial::of(world).type_in("q");
+        launcher.ended().with(0);
     });
 }

@@ -19,7 +19,7 @@ use crate::units::{machine_state, printable_up_to};
 /// How long an ordinary command may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// How long the agent may take to answer at all.
-const FIRST: Duration = Duration::from_secs(5);
+pub const FIRST: Duration = Duration::from_secs(5);
 /// How long QEMU may take to say whether there is one.
 const QEMU: Duration = Duration::from_secs(2);
 /// How much of a name that the guest gives is shown.
@@ -66,8 +66,8 @@ pub async fn connect(name: &str) -> Result<Agent> {
     let open = is_open(&run_dir).await;
     if open == Some(false) {
         bail!(
-            "no agent runs in {name}. Linux: install the package qemu-guest-agent there. Windows: run virtio-win-guest-tools.exe \
-             from the virtio-win CD"
+            "no agent runs in {name}. Linux: install the package qemu-guest-agent there, or start the service of that name. \
+             Windows: run virtio-win-guest-tools.exe from the virtio-win CD"
         );
     }
     match Agent::connect(&run_dir.join("qga.sock"), FIRST).await {
@@ -85,6 +85,37 @@ async fn is_open(run_dir: &Path) -> Option<bool> {
     let chardevs = qmp.execute_raw_within("query-chardev", json!({}), QEMU).await.ok()?;
     let ours = chardevs.as_array()?.iter().find(|chardev| chardev["label"] == AGENT)?;
     ours["frontend-open"].as_bool()
+}
+
+/// Whether no program in the guest has the channel open any more.
+pub async fn has_ended(name: &str) -> Result<bool> {
+    Ok(is_open(&machines::run_dir(name)?).await == Some(false))
+}
+
+/// This error, with what is to be done if the agent refused something because it has frozen the guest's file systems.
+pub async fn explain(name: &str, agent: &mut Agent, error: anyhow::Error) -> anyhow::Error {
+    let refused = matches!(error.downcast_ref(), Some(AgentError::Refused { .. }));
+    match refused && agent.is_frozen(LIMIT).await == Some(true) {
+        true => error.context(format!("the file systems of {name} are {}", until_thaw(name))),
+        false => error,
+    }
+}
+
+/// In which state those file systems are, and what ends it.
+pub fn until_thaw(name: &str) -> String {
+    format!("frozen until `vfio-run agent {name} thaw`")
+}
+
+/// The guest's network interfaces, and whether its file systems are frozen, when the agent tells of no interface.
+pub async fn look(name: &str) -> Result<(Vec<Interface>, bool)> {
+    let mut agent = connect(name).await?;
+    match interfaces(&mut agent).await {
+        Ok(interfaces) => Ok((interfaces, false)),
+        Err(error) => match agent.is_frozen(LIMIT).await {
+            Some(true) => Ok((Vec::new(), true)),
+            _ => Err(error),
+        },
+    }
 }
 
 /// The guest's network interfaces.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::commands::shared::guest_agent::{self, Interface};
 use crate::commands::shared::machines::{log, remedy_if_stopped, run_dir, state_without_answer};
-use crate::commands::shared::{guest_agent, outcome::block_on, planned};
+use crate::commands::shared::{outcome::block_on, planned};
 use crate::host::activity::{Activity, MemoryUse, Seen, Since, SinceInterrupt, SinceThread};
 use crate::host::neighbours;
 use crate::journal::{Journal, last_qemu, open_changes};
@@ -199,7 +200,15 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
         if let Some(plan) = &plan {
             let unsupervised = status.state == machine_state::UNSUPERVISED;
             let reach = if unsupervised { Reach::without_launcher(plan) } else { Reach::of(plan) };
-            status.addresses = addresses(plan, &reach, closely && status.state == machine_state::RUNNING);
+            let asks = closely && status.state == machine_state::RUNNING;
+            let asked = async { tokio::time::timeout(AGENT_LIMIT, guest_agent::look(name)).await? };
+            let told = asks.then(|| block_on(asked));
+            let (interfaces, frozen) = told.and_then(Result::ok).unwrap_or_default();
+            if frozen {
+                let remedy = format!("the guest's file systems are {}", guest_agent::until_thaw(name));
+                status.remedy.get_or_insert(remedy);
+            }
+            status.addresses = addresses(plan, &reach, &interfaces);
             status.reach = Some(reach);
         }
         status.activity = status.qemu.filter(|_| closely).map(|qemu| Details::read(&run_dir, plan.as_ref(), qemu));
@@ -207,18 +216,11 @@ pub fn look(name: &str, closely: bool) -> Result<Option<Status>> {
     Ok(Some(status))
 }
 
-/// The guest's addresses, each once. The agent's come first, if it is asked and answers: it knows them all.
-fn addresses(plan: &Plan, reach: &Reach, ask_agent: bool) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    if ask_agent {
-        let asked = async { guest_agent::interfaces(&mut guest_agent::connect(&plan.name).await?).await };
-        let told = block_on(async { tokio::time::timeout(AGENT_LIMIT, asked).await? });
-        let others = |address: &String| !address.starts_with("127.") && !address.starts_with("::1");
-        for interface in told.unwrap_or_default() {
-            let plain = interface.addresses.iter().filter_map(|address| address.split('/').next());
-            all.extend(plain.map(str::to_owned).filter(others));
-        }
-    }
+/// The guest's addresses, each once. Those that its agent tells come first: it knows them all.
+fn addresses(plan: &Plan, reach: &Reach, interfaces: &[Interface]) -> Vec<String> {
+    let others = |address: &String| !address.starts_with("127.") && !address.starts_with("::1");
+    let plain = interfaces.iter().flat_map(|interface| &interface.addresses).filter_map(|a| a.split('/').next());
+    let mut all: Vec<String> = plain.map(str::to_owned).filter(others).collect();
     let mac = |value: &OptionValue| match value {
         OptionValue::Json(object) => object.get("mac")?.as_str().map(str::to_owned),
         _ => None,

@@ -3,8 +3,16 @@
 use super::stand_ins::StandIns;
 
 /// Facts that have names in place of fields.
-const NAMED: &[&str] =
-    &[".files", ".accounts", ".groups", ".acpi_tables", ".machines", ".network.interfaces", ".input.named"];
+const NAMED: &[&str] = &[
+    ".files",
+    ".accounts",
+    ".groups",
+    ".acpi_tables",
+    ".cpusets.lists",
+    ".machines",
+    ".network.interfaces",
+    ".input.named",
+];
 
 /// Texts that are shown as they are, by the beginning of their place. Numbers, sizes, PCI ids and addresses, the kernel's own words.
 const SHOWN: &[&str] = &[
@@ -43,7 +51,7 @@ const SHOWN: &[&str] = &[
     ".desktop.found",
     ".desktop.pulse.answer",
     ".desktop.pipewire.answer",
-    ".session_bus.",
+    ".session_bus.answer",
     ".render_nodes[].address",
     ".usb[].port",
     ".usb[].ids",
@@ -53,7 +61,8 @@ const SHOWN: &[&str] = &[
     ".input.devices[].seat",
     ".input.named{}",
     ".tuning.",
-    ".cpusets.",
+    ".cpusets.effective",
+    ".cpusets.lists{}",
     ".machines{}",
     ".network.interfaces{}.kind",
     ".user_network.listening[].protocol",
@@ -156,6 +165,13 @@ pub fn shown(place: &str, text: &str, stand_ins: &mut StandIns) -> Option<String
             _ => format!("{} ({name}", stand_ins.of(phrase.trim_end())),
         });
     }
+    // `unix:path=/run/user/1000/bus,guid=…`: the path is what a plan needs.
+    if place == ".session_bus.address"
+        && let Some((transport, rest)) = text.split_once("path=")
+    {
+        let path = rest.split([',', ';']).next().unwrap_or(rest);
+        return Some(format!("{transport}path={}", stand_ins.of(path)));
+    }
     // A command that the program itself knows.
     if place.starts_with(".boot") {
         return None;
@@ -217,5 +233,7 @@ fn kernel_word(word: &str, stand_ins: &mut StandIns) -> String {
         true => name.starts_with(parameter),
         false => name == *parameter,
     });
-    if is_known { word.to_owned() } else { format!("{name}={}", stand_ins.of(value)) }
+    // `1-15:1/2` are CPUs; all else with a slash is a file.
+    let is_file = value.contains('/') && value.contains(|c: char| c.is_ascii_alphabetic());
+    if is_known && !is_file { word.to_owned() } else { format!("{name}={}", stand_ins.of(value)) }
 }

@@ -64,6 +64,8 @@ const UNITS: &[&str] = &[
     "dbus",
     "dbus-broker",
     "display-manager",
+    "dev-hugepages",
+    "dev-mqueue",
     "docker",
     "gdm",
     "gdm3",
@@ -95,6 +97,9 @@ const UNIT_ENDINGS: &[&str] = &[".service", ".scope", ".slice", ".socket", ".mou
 
 /// Shorter ones are found in too much.
 const SHORTEST: usize = 4;
+
+/// Longer ones are no driver's: `tap3c7c3f1e2290`.
+const LONGEST_NUMBER: usize = 8;
 
 /// The stand-ins that were given so far.
 #[derive(Debug, Default)]
@@ -136,7 +141,11 @@ impl StandIns {
     /// The text with the stand-ins of all that was replaced elsewhere; `None`: there is nothing of it in there.
     pub fn taken_out_of(&self, text: &str) -> Option<String> {
         let mut clean: Option<String> = None;
-        for (word, other) in self.given.iter().filter(|(word, _)| word.len() >= SHORTEST && !is_everywhere(word)) {
+        let mut words: Vec<_> =
+            self.given.iter().filter(|(word, _)| word.len() >= SHORTEST && !is_everywhere(word)).collect();
+        // A name that begins with another one is gone as a whole.
+        words.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
+        for (word, other) in words {
             let now = clean.as_deref().unwrap_or(text);
             if now.contains(word.as_str()) {
                 clean = Some(now.replace(word.as_str(), other));
@@ -200,7 +209,13 @@ impl StandIns {
     }
 
     fn part(&mut self, part: &str) -> String {
-        if part.is_empty() || FOLDERS.contains(&part) || is_node(part) || part.starts_with("pci-0000:") {
+        if part.starts_with("pci-0000:") {
+            // The port of a SAS or Fibre Channel disk has the disk's own number in it.
+            let words =
+                part.split('-').map(|word| if word.starts_with("0x") { self.of(word) } else { word.to_owned() });
+            return words.collect::<Vec<_>>().join("-");
+        }
+        if part.is_empty() || FOLDERS.contains(&part) || is_node(part) {
             return part.to_owned();
         }
         self.of(part)
@@ -299,7 +314,7 @@ fn is_node(part: &str) -> bool {
         "macvtap",
     ];
     if part.chars().all(|c| c.is_ascii_digit() || c == ':') {
-        return true;
+        return part.len() <= LONGEST_NUMBER;
     }
     let driver = DRIVERS.iter().filter(|driver| part.starts_with(**driver)).max_by_key(|driver| driver.len());
     driver.is_some_and(|driver| {
@@ -317,6 +332,7 @@ fn is_disk(rest: &str) -> bool {
 /// Begins with a digit, and has digits and single letters only: `0n1p2`, `0D0p`.
 fn is_counted(rest: &str) -> bool {
     rest.starts_with(|c: char| c.is_ascii_digit())
+        && rest.len() <= LONGEST_NUMBER
         && rest.chars().all(|c| c.is_ascii_alphanumeric())
         && !rest.as_bytes().windows(2).any(|pair| pair.iter().all(u8::is_ascii_alphabetic))
 }

@@ -14,6 +14,7 @@ const SECRETS: &[&str] = &[
     "annabel",
     "annabels-tower",
     "annabels-secret-network",
+    "secret-network",
     "tax-returns",
     "crypt-tax-returns",
     "photos of us",
@@ -22,6 +23,12 @@ const SECRETS: &[&str] = &[
     "2a02:8071:1234::5",
     "Annabel's iPhone",
     "backup.example.org",
+    "0x5000c500a1b2c3d4",
+    "00:11:22:33:44:55",
+    "491511234567",
+    "bernadette",
+    "2f6a1c0de5b84c1f9d3e7a90b1c2d3e4",
+    "fe80::3e7c:3fff:fe1e:2290",
 ];
 
 fn recorded() -> Vec<(String, Host)> {
@@ -50,6 +57,8 @@ fn with_secrets() -> Host {
         "cryptdevice=/dev/disk/by-id/nvme-S5H9NS0N123456X:crypt-tax-returns",
         "ip=203.0.113.77::backup.example.org",
         "hostname.annabels-tower",
+        "nvidia.NVreg_TemporaryFilePath=/home/bernadette/cards",
+        "nohz_full=1-15:1/2",
         "iommu=pt",
         "vfio-pci.ids=10de:2684,10de:22ba",
     ]);
@@ -59,13 +68,19 @@ fn with_secrets() -> Host {
     facts["process"]["unit"] = json!("vfio-run-win11-of-annabel.service");
     facts["programs"]["qemu-system-x86_64"] = json!("/home/annabel/tax-returns/qemu-system-x86_64");
     facts["files"] = json!({});
+    facts["session_bus"] = json!({ "address": "unix:path=/home/bernadette/bus,guid=2f6a1c0de5b84c1f9d3e7a90b1c2d3e4", "answer": "accepts" });
+    facts["cpusets"]["groups"] =
+        json!(["system.slice", "user.slice", "games-of-bernadette.slice", "lxc.payload.bernadette"]);
+    facts["cpusets"]["lists"] = json!({ "games-of-bernadette.slice": "4-7" });
     facts["accounts"] = json!({ "annabel": [1000, 1000] });
     facts["machines"] = json!({ "win11-of-annabel": "4-7" });
     facts["looking_glass"] = json!("win11-of-annabel");
     facts["usb"] = json!([{ "port": "1-1", "bus": 1, "number": 2, "ids": "05ac:12a8", "name": "Annabel's iPhone", "hub": false,
         "configured": true, "keyboard": false, "mounted": ["/media/annabel/photos of us"], "lease": "win11-of-annabel" }]);
     facts["input"] = json!({ "devices": [{ "event": "event3", "input": "input7", "name": "Annabel's iPhone",
-        "links": ["/dev/input/by-id/usb-Apple_S5H9NS0N123456X-event-kbd"], "keyboard": true, "mouse": false, "seat": "seat0" }],
+        "links": ["/dev/input/by-id/usb-Apple_S5H9NS0N123456X-event-kbd",
+            "/dev/input/by-path/pci-0000:03:00.0-sas-0x5000c500a1b2c3d4-lun-0", "/dev/input/by-path/pci-0000:00:14.0-usb-0:1:1.0-event-kbd",
+            "/dev/00:11:22:33:44:55", "/dev/tap3c7c3f1e2290", "/mnt/491511234567"], "keyboard": true, "mouse": false, "seat": "seat0" }],
         "named": { "/dev/input/by-id/usb-Apple_S5H9NS0N123456X-event-kbd": "event3" } });
     facts["network"] = json!({ "interfaces": {
         "enx3c7c3f1e2290": { "index": 2, "kind": "ethernet", "up": true, "address": "3c:7c:3f:1e:22:90" },
@@ -86,7 +101,7 @@ fn with_secrets() -> Host {
     details["nodes"][1]["path"] = json!("/dev/dri/card0");
     let irq = json!({ "number": 30, "actions": "annabels-secret-network-rx-0", "cpus": "0" });
     facts["tuning"] = json!({ "irqs": [irq] });
-    facts["user_network"] = json!({ "name_servers": ["2a02:8071:1234::5", "203.0.113.77"], "default_route": true,
+    facts["user_network"] = json!({ "name_servers": ["2a02:8071:1234::5", "203.0.113.77", "fe80::3e7c:3fff:fe1e:2290"], "default_route": true,
         "first_port": 1024, "listening": [] });
     serde_json::from_value(facts).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -114,6 +129,10 @@ fn no_secret_comes_through() {
         "\"default route (name-",
         " (claimed: ZFS)",
         "/user.slice/user-1000.slice",
+        "nohz_full=1-15:1/2",
+        "unix:path=/home/name-",
+        "/dev/input/by-path/pci-0000:00:14.0-usb-0:1:1.0-event-kbd",
+        "system.slice",
     ] {
         assert!(after.contains(word), "{word} is gone:\n{after}");
     }

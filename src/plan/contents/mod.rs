@@ -20,4 +20,5 @@ pub use parts::{
 pub use paths::Paths;
 pub use plan::Plan;
 pub use reach::Reach;
-pub use screen::{Screen, Server, screen};
+pub(super) use screen::AUTHORITY;
+pub use screen::{Screen, Server, authority, screen};

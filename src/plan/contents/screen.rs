@@ -1,15 +1,18 @@
 //! Where the guest's screen is, read back from QEMU's command line.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::parts::{Content, Inherited};
 use super::plan::Plan;
 use crate::qemu::command::{OptionValue, QemuOption};
 
 /// VNC counts its displays from this port.
 const VNC_BASE: u16 = 5900;
+/// The name under which QEMU and SPICE look for the authority that has signed certificates.
+pub(in crate::plan) const AUTHORITY: &str = "ca-cert.pem";
 
 /// Where people see the guest's screen, besides the outputs of cards of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,6 +85,15 @@ pub fn screen(plan: &Plan) -> Option<Screen> {
     match named("-display").and_then(|option| json(option, "type"))? {
         kind @ ("gtk" | "sdl") => Some(Screen::Window(kind.to_owned())),
         "dbus" => Some(Screen::Dbus),
+        _ => None,
+    }
+}
+
+/// The file of the authority that signed the certificate of the screen's server, if that speaks TLS.
+pub fn authority(plan: &Plan) -> Option<&Path> {
+    let fd = plan.links.iter().find(|link| link.at.ends_with(AUTHORITY))?.fd;
+    match &plan.descriptors.iter().find(|descriptor| descriptor.fd == fd)?.what {
+        Inherited::Content(Content::Pem { file, .. }) => Some(file),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::guest::Guest;
 use crate::machine::Sign;
-use crate::qemu::agent::Agent;
+use crate::qemu::agent::{Agent, AgentError};
 use crate::run::supervising::signs_of_life::agent_is_open;
 
 /// How long QEMU may take to say whether there is an agent.
@@ -49,6 +49,7 @@ pub(super) async fn finished(setting: &mut Option<Setting>) -> Result<()> {
 pub(super) fn tell(set: Result<()>) {
     match set {
         Ok(()) => tracing::info!("the guest's clock was set by its agent"),
+        Err(error) if matches!(error.downcast_ref(), Some(AgentError::NoClock(_))) => tracing::warn!("{error:#}"),
         Err(error) => tracing::debug!("the guest's clock is its own affair: {error:#}"),
     }
 }

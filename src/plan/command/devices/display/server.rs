@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::checks::{self, address};
 use crate::machine::{Listen, Tls};
+use crate::plan::contents::AUTHORITY;
 use crate::plan::draft::{self, Draft};
 use crate::plan::{Content, Inherited, Link, Viewer};
 use crate::qemu::command::QemuOption;
@@ -16,7 +17,6 @@ const PASSWORD: &str = "password0";
 const CREDENTIALS: &str = "tls0";
 /// The folder of certificate and key in the display folder, and the names that QEMU and SPICE look for there.
 const TLS_FOLDER: &str = "tls";
-const CA: &str = "ca-cert.pem";
 const CERTIFICATE: &str = "server-cert.pem";
 const KEY: &str = "server-key.pem";
 
@@ -105,10 +105,10 @@ fn credentials(draft: &mut Draft, tls: &Tls) -> String {
     for (name, file, field, label) in [
         (CERTIFICATE, cert, "cert", "CERTIFICATE"),
         (KEY, key, "key", "PRIVATE KEY"),
-        (CA, ca, ca_field, "CERTIFICATE"),
+        (AUTHORITY, ca, ca_field, "CERTIFICATE"),
     ] {
         // The one that stands for two is checked once.
-        if name != CA || field == "ca" {
+        if name != AUTHORITY || field == "ca" {
             checks::pem(draft, file, field, label);
         }
         let fd = draft.inherit(Inherited::Content(Content::Pem { file: file.clone(), label: label.to_owned() }));

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use crate::host::desktop::{Answer, Found};
 use crate::host::{Desktop, FileFact, FileKind, Host, RenderNode, SessionBus};
 use crate::plan::sample::{self, Shape, host};
@@ -162,6 +164,7 @@ fn certificate_and_key_stand_in_a_folder_as_links_to_files_in_memory() {
         spice.contains(&format!("-spice tls-port=5930,addr=127.0.0.1,x509-dir={folder},disable-ticketing=on")),
         "{spice}"
     );
+    assert_eq!(crate::plan::authority(&vnc), Some(Path::new("/c")));
     let ca = line(&on(&host, "display: Vnc(port: 5900, tls: (cert: \"/c\", key: \"/k\", ca: \"/c\"))"));
     assert!(!ca.contains("sanity-check"), "{ca}");
     let swapped = on(&host, "display: Vnc(port: 5900, tls: (cert: \"/k\", key: \"/c\"))");

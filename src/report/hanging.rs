@@ -127,7 +127,7 @@ fn units(text: &str, room: usize) -> Vec<(usize, &str)> {
         while text[start..whole].matches('`').count() % 2 == 1 && whole < text.len() {
             whole = word_end(whole + 1);
         }
-        let closed = text[start..whole].matches('`').count() % 2 == 0;
+        let closed = text[start..whole].matches('`').count().is_multiple_of(2);
         if closed && display_width(&text[start..whole]) <= room {
             end = whole;
         }

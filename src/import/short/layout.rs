@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::tree::Tree;
+use crate::units::printable;
 
 /// The width of a line.
 const WIDTH: usize = 110;
@@ -34,7 +35,7 @@ fn put(text: &mut String, tree: &Tree, path: &str, depth: usize, comments: &Comm
             let options = textwrap::Options::new(WIDTH.saturating_sub(inner.len() + 3))
                 .word_splitter(textwrap::WordSplitter::NoHyphenation);
             for line in textwrap::wrap(words, options) {
-                text.push_str(&format!("\n{inner}// {line}"));
+                text.push_str(&format!("\n{inner}// {}", printable(&line)));
             }
         }
         text.push_str(&format!("\n{inner}"));
@@ -85,5 +86,18 @@ fn one_line(tree: &Tree) -> String {
         Tree::Values(name, values) => format!("{name}({})", list(values)),
         Tree::List(values) => format!("[{}]", list(values)),
         Tree::Map(members) => format!("{{{}}}", pairs(members)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_comment_quotes_does_nothing_to_a_terminal_or_the_file() {
+        let tree = Tree::Fields(String::new(), vec![("name".to_owned(), Tree::Plain("\"a\"".to_owned()))]);
+        let comments = BTreeMap::from([("name".to_owned(), vec!["first \u{1b}[2J\rname: x\nsecond".to_owned()])]);
+        let text = text(&tree, &comments);
+        assert_eq!(text, "(\n    // first \u{fffd}[2J\u{fffd}name: x\n    // second\n    name: \"a\",\n)\n");
     }
 }

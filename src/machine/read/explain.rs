@@ -169,7 +169,7 @@ impl Explain<'_> {
         };
         // The machine's own fields fill the screen, and would hide what is to be written.
         let refused = match (help.is_some() || near.is_some()) && parent.is_empty() {
-            true => refused,
+            true => refused.allowed("the fields that `vfio-run man machine` lists"),
             false => refused.allowed(format!("the fields{place} are {}", list(expected))),
         };
         help.map_or(refused.clone(), |help| refused.help(help))

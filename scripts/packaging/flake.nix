@@ -36,6 +36,9 @@
       nixosModules.default = { pkgs, ... }: {
         environment.systemPackages = [ vfio-run pkgs.qemu_kvm ];
         systemd.packages = [ vfio-run ];
+        # A unit sees no programs but those that are named; more of a host's own: `systemd.services."vfio-run@".path`.
+        systemd.services."vfio-run@".path =
+          [ pkgs.qemu_kvm pkgs.swtpm pkgs.passt pkgs.virtiofsd pkgs.dnsmasq pkgs.nftables pkgs.kmod ];
         systemd.generators.vfio-run-generator = "${vfio-run}/lib/systemd/system-generators/vfio-run-generator";
       };
     };

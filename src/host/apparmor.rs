@@ -1,4 +1,4 @@
-//! AppArmor's profile of swtpm (Debian and Ubuntu: `/etc/apparmor.d/usr.bin.swtpm`), which lists the folders that swtpm may use.
+//! AppArmor's profile of swtpm (Ubuntu's package has one: `/etc/apparmor.d/usr.bin.swtpm`), which lists the folders that swtpm may use.
 
 use std::path::Path;
 
@@ -11,14 +11,31 @@ pub(super) fn swtpm_names(root: &Root, folder: &Path) -> Option<bool> {
     const LIMIT: usize = 64 << 10;
     let enabled = root.text("/sys/module/apparmor/parameters/enabled")? == "Y";
     let at = |part: &str| Path::new("/etc/apparmor.d").join(part).join(PROFILE);
-    if !enabled || root.path(at("disable")).exists() {
+    // The package's profile of this program leads to another one of swtpm.
+    let is_confined = root.text("/proc/self/attr/current").is_some_and(|label| label.starts_with("vfio-run "));
+    if !enabled || is_confined || root.path(at("disable")).exists() {
         return None;
     }
     let profile = root.text_up_to(at(""), LIMIT)?;
     let own = root.text_up_to(at("local"), LIMIT).unwrap_or_default();
-    let folder = folder.to_string_lossy();
-    let names = |line: &str| !line.trim_start().starts_with('#') && line.contains(&*folder);
-    Some(profile.lines().chain(own.lines()).any(names))
+    Some(profile.lines().chain(own.lines()).any(|line| names(line, folder)))
+}
+
+/// Whether a line of a profile is a rule for this folder, or for all below one that it is in.
+fn names(line: &str, folder: &Path) -> bool {
+    let is_above = |word: &str| {
+        word.strip_suffix("/**").is_some_and(|above| match above.strip_prefix("@{HOME}") {
+            Some(below) => home_of(folder).is_some_and(|home| folder.starts_with(format!("{}{below}", home.display()))),
+            None => !above.is_empty() && folder.starts_with(above),
+        })
+    };
+    let is_rule = !line.trim_start().starts_with(['#', 'd']);
+    is_rule && (line.contains(&*folder.to_string_lossy()) || line.split_ascii_whitespace().any(is_above))
+}
+
+/// The home that a path is in, of those that AppArmor calls one (`/etc/apparmor.d/tunables/home`).
+fn home_of(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|path| *path == Path::new("/root") || path.parent() == Some(Path::new("/home")))
 }
 
 #[cfg(test)]
@@ -34,18 +51,33 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        let names = || swtpm_names(&root, Path::new("/var/lib/vfio-run"));
-        assert_eq!(names(), None);
+        let found = || swtpm_names(&root, Path::new("/var/lib/vfio-run"));
+        assert_eq!(found(), None);
         write("/sys/module/apparmor/parameters/enabled", "Y\n");
-        assert_eq!(names(), None);
+        assert_eq!(found(), None);
         let profile = "profile swtpm /usr/bin/swtpm {\n  owner /var/lib/libvirt/swtpm/** rwk,\n}\n";
         write("/etc/apparmor.d/usr.bin.swtpm", profile);
-        assert_eq!(names(), Some(false));
+        assert_eq!(found(), Some(false));
         write("/etc/apparmor.d/local/usr.bin.swtpm", "# owner /var/lib/vfio-run/** rwk,\n");
-        assert_eq!(names(), Some(false));
+        assert_eq!(found(), Some(false));
         write("/etc/apparmor.d/local/usr.bin.swtpm", "owner /var/lib/vfio-run/** rwk,\n");
-        assert_eq!(names(), Some(true));
+        assert_eq!(found(), Some(true));
+        write("/proc/self/attr/current", "vfio-run (enforce)\n");
+        assert_eq!(found(), None);
+        write("/proc/self/attr/current", "unconfined\n");
         write("/etc/apparmor.d/disable/usr.bin.swtpm", "");
-        assert_eq!(names(), None);
+        assert_eq!(found(), None);
+    }
+
+    #[test]
+    fn a_rule_for_all_below_a_folder_is_one_for_each_folder_there() {
+        let of = |line: &str, folder: &str| names(line, Path::new(folder));
+        assert!(of("  owner @{HOME}/** rwk,", "/home/anna/.local/state/vfio-run"));
+        assert!(of("owner @{HOME}/.local/** rwk,", "/root/.local/state/vfio-run"));
+        assert!(!of("owner @{HOME}/.cache/** rwk,", "/home/anna/.local/state/vfio-run"));
+        assert!(!of("owner @{HOME}/** rwk,", "/srv/anna/.local/state/vfio-run"));
+        assert!(of("/var/lib/** rwk,", "/var/lib/vfio-run"));
+        assert!(!of("/var/lib/vfio/** rwk,", "/var/lib/vfio-run"));
+        assert!(!of("deny /var/lib/** w,", "/var/lib/vfio-run"));
     }
 }

@@ -30,6 +30,7 @@ use crate::run::starting::start::{start, start_again};
 use crate::run::supervising::console;
 use crate::run::supervising::dead_man_switch::Missed;
 use crate::run::supervising::event_loop::{self, Ended, Running, supervise};
+use crate::run::supervising::last_choice::LastChoice;
 use crate::run::supervising::lasting::Lasting;
 use crate::run::supervising::reach_guest::{ReachedGuest, reach_guest};
 use crate::run::supervising::switch_clock::SwitchClock;
@@ -116,7 +117,10 @@ async fn attend(
 ) -> Outcome {
     let (name, root) = (&plan.name, running.root.clone());
     loop {
-        let switch = match supervise(plan, running, state, processes, signals, journal, lasting).await {
+        let last_choice = LastChoice::make();
+        let ended = supervise(plan, running, state, processes, signals, journal, lasting).await;
+        drop(last_choice);
+        let switch = match ended {
             Ended::For(outcome) => return outcome,
             Ended::Restarts { switch } => switch,
         };

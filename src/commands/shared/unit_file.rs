@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use crate::host::{Cpusets, Host, InstalledUnit, Root, Wanted, WantedUnit};
 use crate::machine::{self, Machine};
 use crate::plan::UnitGroup;
-use crate::run::transient_unit::{OOM_SCORE_ADJUST, Waits, delegated};
+use crate::run::transient_unit::{Waits, delegated};
 use crate::units::Stage;
 
 /// What systemd waits for with this machine.
@@ -118,7 +118,6 @@ ExecStart={run}
 ExecStopPost={recover}
 KillMode=mixed
 {lines}LimitMEMLOCK=infinity
-OOMScoreAdjust={OOM_SCORE_ADJUST}
 
 [Install]
 WantedBy={wanted_by}

@@ -27,9 +27,6 @@ pub fn delegated(divided: bool) -> &'static [&'static str] {
     if divided { &DELEGATED } else { &DELEGATED[1..] }
 }
 
-/// The kernel's last choice when memory runs out.
-pub const OOM_SCORE_ADJUST: i32 = -500;
-
 /// Beyond the start itself: `ExecStopPost=` restores the host after a start that failed.
 const FAILURE_LIMIT: Duration = Duration::from_secs(300);
 /// How many of the unit's messages are repeated if it failed.
@@ -196,7 +193,6 @@ fn properties<'a>(
         ("TimeoutStartUSec", Value::from(limit.map_or(u64::MAX, microseconds))),
         ("TimeoutStopUSec", Value::from(microseconds(service.waits.limit_of_stop()))),
         ("LimitMEMLOCK", Value::from(u64::MAX)),
-        ("OOMScoreAdjust", Value::from(OOM_SCORE_ADJUST)),
         ("Environment", Value::from(environment)),
         ("CollectMode", Value::from("inactive-or-failed")),
         ("AddRef", Value::from(true)),
@@ -264,7 +260,6 @@ mod tests {
             ("TimeoutStartUSec", Value::from(630_000_000u64)),
             ("TimeoutStopUSec", Value::from(300_000_000u64)),
             ("LimitMEMLOCK", Value::from(u64::MAX)),
-            ("OOMScoreAdjust", Value::from(-500i32)),
             ("Environment", Value::from(vec!["HOME=/root"])),
             ("CollectMode", Value::from("inactive-or-failed")),
             // Else a unit that failed is forgotten before its exit code is read.

@@ -11,6 +11,7 @@ macro_rules! in_turn {
     }};
 }
 
+mod apparmor;
 mod commands;
 mod crash;
 mod data;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::program::{END, MACHINE, START, prepare};
+use crate::kit::images::Release;
 use crate::kit::lab::{Lab, releases};
 use crate::kit::thorough;
 
@@ -20,13 +21,17 @@ fn a_machine_as_a_unit() -> Result<()> {
         lab.sh(&format!("systemd-analyze verify /etc/systemd/system/{UNIT}.service"))?;
         in_turn!(&lab; a_unit_starts_stops_and_leaves_the_host_as_it_was);
         if release == "debian12" || thorough::is_on() {
-            in_turn!(&lab; a_unit_that_cannot_start_says_why_and_leaves_nothing);
+            in_turn!(
+                &lab;
+                a_host_out_of_memory_ends_the_guest_and_not_its_launcher,
+                a_unit_that_cannot_start_says_why_and_leaves_nothing,
+            );
         }
         if release == "debian13" || thorough::is_on() {
             in_turn!(
                 &lab;
                 a_unit_whose_launcher_is_killed_ends_the_guest_and_gives_the_host_back,
-                a_host_that_shuts_down_asks_its_guest_first,
+                a_host_that_shuts_down_asks_its_guest_first_and_generates_its_units_when_it_boots,
             );
         }
         lab.finish()?;
@@ -89,6 +94,22 @@ fn a_unit_whose_launcher_is_killed_ends_the_guest_and_gives_the_host_back(lab: &
     Ok(())
 }
 
+fn a_host_out_of_memory_ends_the_guest_and_not_its_launcher(lab: &Lab) -> Result<()> {
+    let before = lab.snapshot_of_host()?;
+    start(lab)?;
+    // The kernel does what it does when memory has run out (Documentation/admin-guide/sysrq.rst).
+    lab.sh("echo f >/proc/sysrq-trigger")?;
+    lab.wait_until(&format!("! systemctl is-active -q {UNIT}"), END)?;
+    let killed = lab.sh("dmesg | grep 'Out of memory: Killed process' | tail -n 1")?;
+    ensure!(killed.contains("(qemu-system-x86)"), "{killed}");
+    // The launcher has ended by itself, and says that its guest was killed.
+    ensure!(property(lab, "ExecMainStatus")? == "4", "{}", property(lab, "ExecMainStatus")?);
+    lab.sh(&format!("systemctl reset-failed {UNIT}"))?;
+    let left = before.diff(&lab.snapshot_of_host()?);
+    ensure!(left.is_empty(), "left behind:\n{left}");
+    Ok(())
+}
+
 fn a_unit_that_cannot_start_says_why_and_leaves_nothing(lab: &Lab) -> Result<()> {
     let machine = MACHINE.replace("networks", "extra_args: [\"-device\", \"nonsense\"],\n    networks");
     change(lab, &machine)?;
@@ -105,7 +126,13 @@ fn a_unit_that_cannot_start_says_why_and_leaves_nothing(lab: &Lab) -> Result<()>
     Ok(())
 }
 
-fn a_host_that_shuts_down_asks_its_guest_first(lab: &Lab) -> Result<()> {
+fn a_host_that_shuts_down_asks_its_guest_first_and_generates_its_units_when_it_boots(lab: &Lab) -> Result<()> {
+    // As the package has it: systemd starts the generator before it has mounted any other file system, or any unit a group.
+    lab.write("/etc/vfio-run/booted.ron", &MACHINE.replace("shutdown_timeout: 30", "shutdown_timeout: 300"))?;
+    lab.sh(
+        "cp /lab/bin/vfio-run /usr/bin/ && /usr/bin/vfio-run unit --template >/etc/systemd/system/vfio-run@.service && \
+         mkdir -p /etc/systemd/system-generators && ln -s /usr/bin/vfio-run /etc/systemd/system-generators/vfio-run-generator",
+    )?;
     let machine = MACHINE.replace("/run/lab/guest.log", "/var/lib/lab-guest.log");
     change(lab, &machine)?;
     lab.sh("touch /var/lib/lab-guest.log")?;
@@ -116,5 +143,11 @@ fn a_host_that_shuts_down_asks_its_guest_first(lab: &Lab) -> Result<()> {
     ensure!(lab.sh("cat /proc/sys/kernel/random/boot_id")? != boot, "the host was not off");
     ensure!(lab.run("test -x /lab/bin/vfio-run")?.status == 0, "the payload is not there after a boot");
     ensure!(lab.sh("cat /var/lib/lab-guest.log")?.contains("POWER BUTTON"), "the guest was not asked");
+    let generated = lab.sh("systemctl show -p DelegateControllers -p TimeoutStopUSec vfio-run@booted.service")?;
+    // From Linux 6.7 on the guest's CPUs can become its own there.
+    let controllers = if lab.host.release == Release::Debian12 { "pids" } else { "cpuset pids" };
+    for line in [format!("DelegateControllers={controllers}"), "TimeoutStopUSec=6min 30s".to_owned()] {
+        ensure!(generated.lines().any(|shown| shown == line), "no {line}:\n{generated}");
+    }
     Ok(())
 }

@@ -100,6 +100,12 @@ pub const VARIANTS: &[Variant] = &[
         build: |host| host.gpu(Gpu::Only).usb().compositor(),
     },
     Variant {
+        name: "apparmor",
+        what: "one GPU; a USB controller with keyboard, mouse and disk; AppArmor in force",
+        on: NEWER,
+        build: |host| host.gpu(Gpu::Only).usb().kernel("lsm=landlock,lockdown,yama,apparmor"),
+    },
+    Variant {
         name: "plain",
         what: "one GPU, and no systemd",
         on: OLDER,

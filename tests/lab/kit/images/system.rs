@@ -37,6 +37,8 @@ const PACKAGES: &[&str] = &[
     "seabios",
     "ovmf",
     "swtpm",
+    // Confines QEMU and swtpm, in the hosts whose kernel is told to.
+    "apparmor",
     // Moves interrupts, which a machine may want elsewhere; it runs in the tests that start it.
     "irqbalance",
     // What tests look with; busybox is the L2 Linux guest too.

@@ -4,6 +4,7 @@
 //! Over [`std::process::Command`], whose hook between fork and exec may only make system calls that are safe there
 //! (signal-safety(7)): all that allocates, opens or formats is done before the fork.
 
+mod last_choice;
 mod setup;
 mod steps;
 mod wait;
@@ -20,6 +21,7 @@ use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::units::CpuSet;
+pub use last_choice::LastChoice;
 pub use setup::Session;
 use setup::Setup;
 pub use steps::SpawnError;
@@ -187,6 +189,7 @@ impl Command {
         // A target may have been handed out to the pipe by a race with another thread only; see `place_fds`.
         let mut setup = self.setup;
         setup.parent = nix::unistd::getpid().as_raw();
+        setup.oom_score_adj = last_choice::of_children().map(|value| value.to_string());
         let run = move || {
             setup.run().map_err(|(step, error)| {
                 // The parent gets nothing but errno from std, so the step goes its own way. Should this write fail,

@@ -120,7 +120,7 @@ impl SharedFolder {
     ///
     /// The lock goes last: once it is gone, what is in the folder is another launcher's.
     pub fn remove(self) -> std::result::Result<(), FileError> {
-        let remove = || -> Result<()> {
+        let empty = || -> Result<()> {
             for entry in std::fs::read_dir(&self.path)? {
                 let entry = entry?;
                 match (entry.file_name() == LOCK, entry.file_type()?.is_dir()) {
@@ -129,10 +129,15 @@ impl SharedFolder {
                     (false, false) => std::fs::remove_file(entry.path())?,
                 }
             }
-            std::fs::remove_file(self.path.join(LOCK))?;
+            std::fs::remove_file(self.path.join(LOCK))
+        };
+        let is_anothers = || self.path.join(LOCK).exists();
+        let remove = || -> Result<()> {
+            empty()?;
             match std::fs::remove_dir(&self.path) {
-                Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Err(error),
-                _ => Ok(()),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && is_anothers() => Ok(()),
+                done => done,
             }
         };
         remove().map_err(FileError::io("remove", &self.path))

@@ -2,9 +2,11 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
+use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 
 use super::steps::{
     AFFINITY, ALL, CGROUP, DEATH_SIGNAL, DESCRIPTORS, GROUP, GROUPS, KEYRING, LIMITS, NAMESPACE, ORPHAN, SESSION, USER,
@@ -35,6 +37,8 @@ pub(super) struct Setup {
     pub user_namespace: bool,
     pub blocked: Option<libc::sigset_t>,
     pub death_signal: Option<Signal>,
+    /// What the kernel goes by when memory runs out, if this differs from the parent's.
+    pub oom_score_adj: Option<String>,
     /// Whether the child ends in place of running the program.
     pub ends: bool,
     pub parent: libc::pid_t,
@@ -54,6 +58,11 @@ impl Setup {
         if let Some(mask) = self.umask {
             // SAFETY: umask(2) can't fail and touches no memory.
             unsafe { libc::umask(mask) };
+        }
+        if let Some(value) = &self.oom_score_adj {
+            // Before the user changes. A child without /proc keeps the parent's, which harms nobody.
+            let file = nix::fcntl::open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+            let _ = file.map(|file| nix::unistd::write(&file, value.as_bytes()));
         }
         // After std, which starts every child with none blocked.
         if let Some(blocked) = &self.blocked {

@@ -84,7 +84,10 @@ fn of_machine(instead: &str, named: Option<&str>) -> String {
     let file = Path::new(named);
     match (file.extension().and_then(|ending| ending.to_str()), file.file_stem().and_then(|stem| stem.to_str())) {
         (Some("xml"), _) => instead.replace("win11.xml", named),
-        (Some("ron"), Some(name)) => instead.replace("win11.ron", named).replace("win11", name),
+        (Some("ron"), Some(name)) => {
+            let between: Vec<_> = instead.split("win11.ron").map(|words| words.replace("win11", name)).collect();
+            between.join(named)
+        }
         (_, Some(_)) if crate::machine::is_name(named) => instead.replace("win11", named),
         _ => instead.to_owned(),
     }
@@ -136,6 +139,8 @@ mod tests {
         let said = |word: &str, named: &str| refused(word, &[named], &[]).unwrap();
         assert!(said("start", "vm/games.ron").contains("`vfio-run vm/games.ron`"), "{}", said("start", "vm/games.ron"));
         assert!(said("start", "games").contains("`vfio-run games.ron`"));
+        assert!(said("start", "vm/win11-b.ron").contains("`vfio-run vm/win11-b.ron`"));
+        assert!(said("destroy", "win11/win11-b.ron").contains("`vfio-run stop --force win11-b`"));
         assert!(said("destroy", "vm/games.ron").contains("`vfio-run stop --force games`"));
         assert!(said("shutdown", "games").contains("`vfio-run stop games` asks the guest games"));
         assert!(said("define", "/tmp/dom.xml").contains("`vfio-run import /tmp/dom.xml`"));

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use qapi::Enum as _;
 
+use crate::child::LastChoice;
 use crate::host::Root;
 use crate::journal::Journal;
 use crate::plan::Plan;
@@ -30,7 +31,6 @@ use crate::run::starting::start::{start, start_again};
 use crate::run::supervising::console;
 use crate::run::supervising::dead_man_switch::Missed;
 use crate::run::supervising::event_loop::{self, Ended, Running, supervise};
-use crate::run::supervising::last_choice::LastChoice;
 use crate::run::supervising::lasting::Lasting;
 use crate::run::supervising::reach_guest::{ReachedGuest, reach_guest};
 use crate::run::supervising::switch_clock::SwitchClock;

@@ -153,7 +153,7 @@ pub(in crate::run) fn is_ending(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.first_ended || stat.first_exits)
 }
 
-/// Whether a process was stopped by a signal (SIGSTOP, Ctrl-Z), or by a debugger.
+/// Whether a process was stopped by a signal (SIGSTOP, Ctrl-Z). A debugger stops it for moments (`t`), and lets it go on itself.
 pub fn is_stopped(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.stopped)
 }
@@ -177,7 +177,7 @@ impl Stat {
         let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
-            stopped: matches!(*fields.first()?, "T" | "t"),
+            stopped: *fields.first()? == "T",
             first_ended: matches!(*fields.first()?, "Z" | "X"),
             first_exits: number(9)? & PF_EXITING != 0,
             threads: number(20)?,

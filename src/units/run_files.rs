@@ -7,7 +7,7 @@ pub const JOURNAL: &str = "journal";
 pub const LOCK: &str = "lock";
 /// Locked for as long as QEMU lives, which inherits the lock.
 pub const GUEST_LOCK: &str = "guest.lock";
-/// Locked for as long as a helper lives, all of which inherit the lock.
+/// Locked for as long as a helper lives that keeps what it inherits (passt does not, and ends by itself).
 pub const HELPERS_LOCK: &str = "helpers.lock";
 /// The plan that is carried out.
 pub const PLAN: &str = "plan.json";

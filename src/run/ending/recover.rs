@@ -1,6 +1,5 @@
 //! `recover`: restores the host after a launcher died, when the guest has ended too.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -127,17 +126,22 @@ pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Resul
     Ok(stuck)
 }
 
-/// Helpers whose launcher died before it had noted their numbers. Only those of an account that a helper was given: one that is
-/// taken over could have handed the lock to a program of somebody else's.
+/// Helpers whose launcher died before it had noted their numbers. One that is taken over could have handed the lock to a program of
+/// somebody else's; so only those are that have a helper's account and arguments.
 fn unrecorded_helpers(run_dir: &Path, plan: Option<&Plan>, recorded: &[(String, Watched)]) -> Vec<(String, Watched)> {
-    let accounts =
-        plan.into_iter().flat_map(|plan| plan.helpers.iter().map(|helper| helper.runs_as(plan.account.as_ref())));
     let us = nix::unistd::geteuid().as_raw();
-    let users: BTreeSet<u32> = accounts.map(|account| account.map_or(us, |account| account.uid)).collect();
+    let is_helper = |pid: i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.strip_suffix(b"\0").unwrap_or(&words).split(|byte| *byte == 0).collect();
+        plan.into_iter().flat_map(|plan| plan.helpers.iter().map(move |helper| (plan, helper))).any(|(plan, helper)| {
+            let account = helper.runs_as(plan.account.as_ref()).map_or(us, |account| account.uid);
+            let arguments: Vec<&[u8]> = helper.argv.iter().skip(1).map(String::as_bytes).collect();
+            user(pid) == Some(account) && words.ends_with(&arguments)
+        })
+    };
     let found = lock_holders(run_dir, run_files::HELPERS_LOCK);
     let unknown = found.filter(|found| recorded.iter().all(|(_, helper)| helper.pid() != found.pid()));
-    let ours = unknown.filter(|found| user(found.pid()).is_some_and(|user| users.contains(&user)));
-    ours.map(|found| ("a helper".to_owned(), found)).collect()
+    unknown.filter(|found| is_helper(found.pid())).map(|found| ("a helper".to_owned(), found)).collect()
 }
 
 /// The processes that have this lock of the run directory, not those that only ask whether it is locked.

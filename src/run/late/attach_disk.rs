@@ -27,17 +27,22 @@ fn own_file<'p>(plan: &'p Plan, root: &Root, file: &Path, which: impl Fn(&Opened
         Some(if data.file_type().is_block_device() { (0, data.rdev()) } else { (data.dev(), data.ino()) })
     };
     let meant = identity(file)?;
-    let own = plan.descriptors.iter().filter_map(|descriptor| match &descriptor.what {
+    own_files(plan).filter(|opened| which(opened)).find(|opened| identity(&opened.path) == Some(meant))
+}
+
+fn own_files(plan: &Plan) -> impl Iterator<Item = &Opened> {
+    plan.descriptors.iter().filter_map(|descriptor| match &descriptor.what {
         Inherited::File(opened) => Some(opened),
         _ => None,
-    });
-    own.filter(|opened| which(opened)).find(|opened| identity(&opened.path) == Some(meant))
+    })
 }
 
 /// Why a disk that nobody attached is not detached, and what can be done instead.
-fn why_not_detached(plan: &Plan, root: &Root, file: &Path) -> String {
+///
+/// Goes by paths alone: a file may be on a server that does not answer, and the launcher waits for none.
+fn why_not_detached(plan: &Plan, file: &Path) -> String {
     let (name, shown) = (&plan.name, file.display());
-    let Some(own) = own_file(plan, root, file, |_| true) else {
+    let Some(own) = own_files(plan).find(|own| own.path == file) else {
         return format!("{shown} was not attached to the guest");
     };
     let cd = match own.access == Access::Read && medium::has_drive(plan) {
@@ -54,7 +59,7 @@ impl LateDevices {
     /// Gives the guest a disk until it ends. Says what it is.
     pub async fn attach_disk(&mut self, access: &mut access::Access<'_>, disk: &LateDisk) -> Result<String> {
         let shown = disk.file.display().to_string();
-        if self.disk_slot(access.plan, &disk.file).is_ok() {
+        if self.disk_at(&disk.file).is_some() {
             bail!("the guest has {shown} already");
         }
         if let Some(own) = own_image(access.plan, &self.root, disk) {
@@ -85,9 +90,12 @@ impl LateDevices {
 
     /// Where the disk is that somebody means.
     pub(super) fn disk_slot(&self, plan: &Plan, file: &Path) -> Result<usize> {
+        self.disk_at(file).with_context(|| why_not_detached(plan, file))
+    }
+
+    fn disk_at(&self, file: &Path) -> Option<usize> {
         let is_meant = |slot: &Slot| matches!(&slot.device.what, Late::Disk(disk) if disk.file == file);
-        let at = self.slots.iter().position(is_meant);
-        at.with_context(|| why_not_detached(plan, &self.root, file))
+        self.slots.iter().position(is_meant)
     }
 }
 
@@ -127,8 +135,8 @@ mod tests {
             let disk = LateDisk { file: at(name), format: DiskFormat::Raw, read_only, serial: None, guest_port: None };
             assert_eq!(own_image(&plan, &Root::new("/"), &disk), own.map(at).as_deref(), "{name} {read_only}");
         }
-        let why = |plan: &Plan, name: &str| why_not_detached(plan, &Root::new("/"), &at(name));
-        assert!(why(&plan, "link.raw").contains("link.raw is in the machine file of "), "{}", why(&plan, "link.raw"));
+        let why = |plan: &Plan, name: &str| why_not_detached(plan, &at(name));
+        assert!(why(&plan, "own.raw").contains("own.raw is in the machine file of "), "{}", why(&plan, "own.raw"));
         assert!(!why(&plan, "cd.iso").contains("--eject"), "it has no drive: {}", why(&plan, "cd.iso"));
         assert!(why(&plan, "other.raw").ends_with("other.raw was not attached to the guest"));
         let drive = "(guest: Linux, memory: (size: \"1 GiB\"), disks: [(media: Cd)])";

@@ -37,6 +37,8 @@ pub(in crate::run) fn start_helpers(
         return Ok(());
     }
     let log = Log::of_helpers(&plan.paths.log, &plan.helpers)?;
+    // What is left of helpers that have ended, while QEMU is started anew, is in nobody's way.
+    drop(std::fs::remove_file(plan.paths.run.join(run_files::HELPERS_LOCK)));
     let lock = guest_lock::take(&plan.paths.run, run_files::HELPERS_LOCK)?;
     for (helper, mut inherits) in plan.helpers.iter().zip(inherits) {
         // One whose launcher dies before it has noted its number is found by this. swtpm, whose QEMU never came, waits for ever.

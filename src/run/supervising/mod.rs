@@ -10,7 +10,6 @@ pub(super) mod event_loop;
 #[cfg(test)]
 mod event_loop_tests;
 mod inotify;
-pub(super) mod last_choice;
 pub(super) mod lasting;
 mod log_limit;
 mod partition_watch;

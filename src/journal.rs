@@ -174,8 +174,9 @@ impl Journal {
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&path)?;
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .open(&path)
+            .map_err(|error| named(error, &path))?;
         trusted::is_ours(&file, &path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
@@ -192,7 +193,7 @@ impl Journal {
         match trusted::read(&path, MAX_LENGTH) {
             Ok(text) => Ok(Some(parse(&text, &path)?.0)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+            Err(e) => Err(named(e, &path)),
         }
     }
 
@@ -419,6 +420,14 @@ fn parse(text: &[u8], path: &Path) -> io::Result<(Vec<Record>, usize)> {
         whole += line.len();
     }
     Ok((records, whole))
+}
+
+/// The kernel's own answer, which names no file, with the file.
+fn named(error: io::Error, path: &Path) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+        None => error,
+    }
 }
 
 /// A new file's name is on disk only when its folder was synced.

@@ -265,3 +265,19 @@ fn hooks_of_the_way_there_are_answered_wherever_the_launcher_dies() {
         assert!(deaths >= 6, "{deaths}");
     });
 }
+
+#[test]
+fn after_a_death_at_any_write_the_next_start_needs_no_recover() {
+    each(|world| {
+        let machine = world.machine(&format!("{ALONE}, tpm: V2"));
+        let series = Series::new(world, &machine, &|| {});
+        for when in 1..=series.calls("write") {
+            let killed = series.traced(&["--trace=write", &format!("--inject=write:signal=SIGKILL:when={when}")]);
+            let journal = world.journal();
+            let next = series.start(&[], &["run", machine.to_str().unwrap()]);
+            assert_eq!(next.code, Some(0), "killed ({:?}) at write {when}, with {journal:?}: {next:?}", killed.code);
+            assert_eq!(world.processes(), [], "{when}");
+            world.is_clean();
+        }
+    });
+}

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use super::launcher::{Launcher, wait_for};
 use super::talk::{Notified, Qmp, Serial};
-use super::world::{World, each};
+use super::world::{World, each, own};
 
 /// A guest that runs without a launcher.
 fn orphan(world: &World, fields: &str) -> Serial {
@@ -219,5 +219,32 @@ fn a_device_that_another_machine_has_now_is_not_taken_back() {
         std::fs::remove_dir_all(&leases).unwrap();
         world.done(&["recover", &world.name]).with(0);
         assert!(!leases.exists());
+    });
+}
+
+#[test]
+fn what_cannot_be_read_is_ended_by_force_and_is_not_called_restored() {
+    each(|world| {
+        let guest = orphan(world, "serial: Socket");
+        let journal = world.run_dir().join("journal");
+        let records = std::fs::read_to_string(&journal).unwrap();
+        std::fs::write(&journal, format!("{records}gar bage\n")).unwrap();
+        let refused = world.done(&["recover", &world.name]).with(5);
+        assert!(refused.err.contains("is no record of this version"), "{refused:?}");
+        let ended = world.done(&["stop", "--force", &world.name]).with(1);
+        assert!(
+            ended.err.contains("QEMU was killed, and what was changed on the host for it is not known"),
+            "{ended:?}"
+        );
+        drop(guest);
+        wait_for("QEMU's end", || world.processes().is_empty().then_some(()));
+        std::fs::remove_file(&journal).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        let folder = world.done(&["recover", &world.name]).with(5);
+        assert!(folder.err.contains("/journal: Is a directory"), "{folder:?}");
+        std::fs::remove_dir(&journal).unwrap();
+        std::fs::write(&journal, records).unwrap();
+        own(&journal);
+        world.done(&["recover", &world.name]).with(0);
     });
 }

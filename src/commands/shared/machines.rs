@@ -156,6 +156,9 @@ fn is_same(one: &Path, other: &Path) -> bool {
 pub fn does_not_run(name: &str) -> String {
     let run_dir = host::run_dir().join(name);
     if crate::machine::is_name(name) && run::is_run_dir(&run_dir) && run::Lock::owner(&run_dir).is_none() {
+        if let Err(error) = Journal::read(&run_dir) {
+            return format!("{name} does not run, and what its last run left behind is not known: {error}");
+        }
         return format!("{name} does not run: its launcher was killed; `vfio-run recover {name}` restores the host");
     }
     format!("{name} does not run{}", others(name, name))

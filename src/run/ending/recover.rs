@@ -9,7 +9,7 @@ use qapi::qmp::{self, RunState};
 use super::restore_for_dead::restore_for_dead;
 use crate::change::remove_dead_pool_lock;
 use crate::host::Root;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, Record};
 use crate::plan::Plan;
 use crate::run::kept::folders::{self, is_run_dir};
 use crate::run::kept::launcher::holds;
@@ -59,7 +59,15 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
         Ok(lock) => lock,
         Err(owner) => return Ok(Recovered::Supervised { launcher: owner.pid }),
     };
-    let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
+    let mut journal = match Journal::open(run_dir).context("cannot open the journal") {
+        Ok(journal) => journal,
+        // What somebody wants ended is ended all the same.
+        Err(error) if orphan == Orphan::Ends && guest_lock::guest_lives(run_dir) => {
+            end_qemu(run_dir, &[]).await?;
+            return Err(error.context("QEMU was killed, and what was changed on the host for it is not known"));
+        }
+        Err(error) => return Err(error),
+    };
     let mut stuck = Vec::new();
     if guest_lock::guest_lives(run_dir) {
         if orphan == Orphan::Ends {
@@ -71,15 +79,13 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
         } else {
             tracing::info!("QEMU was started and never ran the guest; killing it");
         }
-        stuck = end_qemu(run_dir, &journal).await?;
+        stuck = end_qemu(run_dir, journal.records()).await?;
     }
     guest_lock::empty(run_dir);
     // The launcher may have died before it wrote its plan, and so before it took leases.
     let plan = plan_file::read(run_dir).ok();
     let _leases = leases::take_again(plan.as_ref())?;
-    let mut helpers = recorded_helpers(journal.records())?;
-    helpers.extend(unrecorded_helpers(run_dir, plan.as_ref(), &helpers));
-    stuck.extend(Processes { helpers, ..Processes::default() }.end_all().await);
+    stuck.extend(end_helpers(run_dir, &journal, plan.as_ref()).await?);
     let all_ended = stuck.is_empty();
     let left = restore_for_dead(run_dir, &mut journal, root, plan.as_ref(), stuck).await;
     // An end that somebody wanted is no failure.
@@ -109,8 +115,8 @@ async fn never_continued(run_dir: &Path) -> bool {
 
 /// Ends QEMU. Its number may not have reached the journal, and there may be processes that it made. Returns the message if
 /// not even SIGKILL ends it.
-pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Result<Vec<String>> {
-    let mut found: Vec<Watched> = recorded_qemu(journal.records()).transpose()?.flatten().into_iter().collect();
+pub(in crate::run) async fn end_qemu(run_dir: &Path, records: &[Record]) -> Result<Vec<String>> {
+    let mut found: Vec<Watched> = recorded_qemu(records).transpose()?.flatten().into_iter().collect();
     found.extend(lock_holders(run_dir, run_files::GUEST_LOCK));
     let mut stuck = Vec::new();
     for process in &found {
@@ -124,6 +130,13 @@ pub(in crate::run) async fn end_qemu(run_dir: &Path, journal: &Journal) -> Resul
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(stuck)
+}
+
+/// Ends the helpers of a dead run. `plan` is that run's, if it could be read. Returns a message for each that does not end.
+pub(in crate::run) async fn end_helpers(run_dir: &Path, journal: &Journal, plan: Option<&Plan>) -> Result<Vec<String>> {
+    let mut helpers = recorded_helpers(journal.records())?;
+    helpers.extend(unrecorded_helpers(run_dir, plan, &helpers));
+    Ok(Processes { helpers, ..Processes::default() }.end_all().await)
 }
 
 /// Helpers whose launcher died before it had noted their numbers. One that is taken over could have handed the lock to a program of
@@ -159,7 +172,6 @@ fn lock_holders(run_dir: &Path, name: &str) -> impl Iterator<Item = Watched> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Record;
     use crate::run::process::start_time;
     use crate::run::process::tests::without_first_thread;
 

@@ -95,7 +95,7 @@ pub(in crate::run) fn remove_empty_parent(path: &Path) {
 
 /// Whether this folder is a machine's run directory: a launcher has locked it, or left a journal in it.
 pub fn is_run_dir(folder: &Path) -> bool {
-    [run_files::LOCK, run_files::JOURNAL].iter().any(|name| folder.join(name).is_file())
+    [run_files::LOCK, run_files::JOURNAL].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
 }
 
 #[cfg(test)]

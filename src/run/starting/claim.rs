@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result};
 
 use crate::host::Root;
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, Record, last_qemu};
 use crate::plan::Plan;
-use crate::run::ending::recover::end_qemu;
+use crate::run::ending::recover::{end_helpers, end_qemu};
 use crate::run::ending::restore_for_dead::restore_for_dead;
 use crate::run::kept::leases::{self, Leases};
 use crate::run::kept::lock::Lock;
@@ -51,19 +51,29 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
             return Ok(Claim::Refused(Report::refused(refused, Vec::new())));
         }
     };
-    if guest_lock::guest_runs(run_dir) {
+    // A QEMU whose launcher died before it had noted that it was started has never been asked for anything.
+    let is_noted =
+        || Journal::read(run_dir).map_or(true, |records| records.is_some_and(|all| last_qemu(&all).is_some()));
+    if guest_lock::guest_runs(run_dir) && is_noted() {
         return Ok(Claim::GuestRuns(lock));
     }
     let mut journal = Journal::open(run_dir).context("cannot open the journal")?;
     if guest_lock::guest_lives(run_dir) {
-        tracing::info!("the QEMU of an earlier run ends; waiting until all of it has");
-        let stuck = end_qemu(run_dir, &journal).await?;
+        match guest_lock::guest_runs(run_dir) {
+            true => tracing::info!("the QEMU of an earlier run never ran its guest; killing it"),
+            false => tracing::info!("the QEMU of an earlier run ends; waiting until all of it has"),
+        }
+        let stuck = end_qemu(run_dir, journal.records()).await?;
         if !stuck.is_empty() {
             return Ok(Claim::Refused(not_restored(stuck)));
         }
     }
     guest_lock::empty(run_dir);
     let earlier = plan_file::read(run_dir).ok();
+    let stuck = end_helpers(run_dir, &journal, earlier.as_ref()).await?;
+    if !stuck.is_empty() {
+        return Ok(Claim::Refused(not_restored(stuck)));
+    }
     let earlier_leases = match leases::take_again(earlier.as_ref()) {
         Ok(leases) => leases,
         Err(error) => return Ok(Claim::Refused(not_restored(vec![format!("{error:#}")]))),

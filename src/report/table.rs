@@ -9,6 +9,8 @@ pub(super) const TOGETHER: &str = "\u{a0}";
 /// Blanks between two columns, and if they are too wide.
 const GAP: usize = 2;
 const NARROW_GAP: usize = 1;
+/// Blanks before a paragraph's lines but the first: what [`within`] has without a head.
+const INDENT: usize = 2;
 
 /// A table without lines: columns padded to their widest cell, two blanks between.
 #[derive(Debug, Default)]
@@ -74,7 +76,9 @@ impl Table {
         let paragraph = |row: &Vec<String>| {
             let named = row.iter().enumerate().filter(|(_, cell)| !cell.is_empty()).map(|(column, cell)| {
                 let heading = headings.get(column).map_or("", String::as_str);
-                format!("{heading} {cell}").trim_start().replace(' ', TOGETHER)
+                let named = format!("{heading} {cell}").trim_start().to_owned();
+                // What has no room on a line of its own is broken as any text.
+                if display_width(&named) + INDENT <= width { named.replace(' ', TOGETHER) } else { named }
             });
             within(width, "", &named.collect::<Vec<_>>().join(&" ".repeat(GAP)))
         };
@@ -147,5 +151,12 @@ mod tests {
                 |text: &str| text.split_whitespace().filter(|word| !word.chars().all(char::is_uppercase)).count();
             assert_eq!(words(&machines().within(width)), words(&machines().to_string()), "{width}");
         }
+    }
+
+    #[test]
+    fn a_cell_of_many_words_is_broken_in_a_paragraph() {
+        let mut table = Table::new(&["NAME", "MAY RUN ON"]);
+        table.row(["a-name-that-is-long", "the host's CPUs 0 to 3, and 8"]);
+        assert_eq!(table.within(22), "NAME\n  a-name-that-is-long\n  MAY RUN ON the\n  host's CPUs 0 to 3,\n  and 8");
     }
 }

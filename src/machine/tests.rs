@@ -198,6 +198,14 @@ fn a_long_line_is_shown_around_its_place() {
 }
 
 #[test]
+fn carets_stand_below_what_is_meant_also_behind_wide_characters() {
+    let text = refused("(guest: Linux, /* 名前 */ x: 3, memory: (size: \"1 GiB\"))");
+    let caret = text.lines().find(|line| line.ends_with('^')).unwrap();
+    let (before, _) = text.lines().find(|line| line.starts_with("1 |")).unwrap().split_once("x: 3").unwrap();
+    assert_eq!(caret.find('^'), Some(textwrap::core::display_width(before)), "{text}");
+}
+
+#[test]
 fn what_is_no_machine_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {

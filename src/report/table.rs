@@ -9,6 +9,8 @@ pub(super) const TOGETHER: &str = "\u{a0}";
 /// Blanks between two columns, and if they are too wide.
 const GAP: usize = 2;
 const NARROW_GAP: usize = 1;
+/// Blanks before a paragraph's lines but the first: what [`within`] has without a head.
+const INDENT: usize = 2;
 
 /// A table without lines: columns padded to their widest cell, two blanks between.
 #[derive(Debug, Default)]
@@ -31,17 +33,22 @@ impl Table {
     /// The table for a reader of this width. If it is wider, cells of several words go on below, and columns move together; if
     /// it still is, each row is a paragraph that names what the cells are.
     pub fn within(&self, width: usize) -> String {
+        self.with_headings(width).0
+    }
+
+    /// The same, and how many of its first lines are headings; paragraphs have none.
+    pub(super) fn with_headings(&self, width: usize) -> (String, usize) {
         let natural = self.widths(display_width);
         let least = self.widths(|cell| cell.split(' ').map(display_width).max().unwrap_or(0));
         let fits = [(&natural, GAP), (&least, GAP), (&least, NARROW_GAP)].into_iter().find_map(|(widths, gap)| {
             let whole = widths.iter().sum::<usize>() + gap * widths.len().saturating_sub(1);
             Some((widths, gap, width.checked_sub(whole)?))
         });
-        let text = match fits {
+        let (text, headings) = match fits {
             Some((widths, gap, rest)) => self.in_columns(&shared_out(rest, widths, &natural), gap),
-            None => self.in_paragraphs(width),
+            None => (self.in_paragraphs(width), 0),
         };
-        text.replace(TOGETHER, " ")
+        (text.replace(TOGETHER, " "), headings)
     }
 
     /// The widest of each column's cells.
@@ -51,9 +58,11 @@ impl Table {
         (0..columns).map(|column| widest(column).unwrap_or(0)).collect()
     }
 
-    fn in_columns(&self, widths: &[usize], gap: usize) -> String {
+    /// And how many of the lines are headings.
+    fn in_columns(&self, widths: &[usize], gap: usize) -> (String, usize) {
         let mut lines = Vec::new();
-        for row in &self.rows {
+        let mut headings = 0;
+        for (number, row) in self.rows.iter().enumerate() {
             let cells: Vec<Vec<String>> = row.iter().zip(widths).map(|(cell, width)| broken(cell, *width)).collect();
             for index in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
                 let part = |(cell, width): (&Vec<String>, &usize)| {
@@ -63,8 +72,11 @@ impl Table {
                 let line = cells.iter().zip(widths).map(part).collect::<Vec<_>>().join(&" ".repeat(gap));
                 lines.push(line.trim_end().to_owned());
             }
+            if number == 0 && self.has_headings {
+                headings = lines.len();
+            }
         }
-        lines.join("\n")
+        (lines.join("\n"), headings)
     }
 
     fn in_paragraphs(&self, width: usize) -> String {
@@ -74,7 +86,9 @@ impl Table {
         let paragraph = |row: &Vec<String>| {
             let named = row.iter().enumerate().filter(|(_, cell)| !cell.is_empty()).map(|(column, cell)| {
                 let heading = headings.get(column).map_or("", String::as_str);
-                format!("{heading} {cell}").trim_start().replace(' ', TOGETHER)
+                let named = format!("{heading} {cell}").trim_start().to_owned();
+                // What has no room on a line of its own is broken as any text.
+                if display_width(&named) + INDENT <= width { named.replace(' ', TOGETHER) } else { named }
             });
             within(width, "", &named.collect::<Vec<_>>().join(&" ".repeat(GAP)))
         };
@@ -147,5 +161,21 @@ mod tests {
                 |text: &str| text.split_whitespace().filter(|word| !word.chars().all(char::is_uppercase)).count();
             assert_eq!(words(&machines().within(width)), words(&machines().to_string()), "{width}");
         }
+    }
+
+    #[test]
+    fn a_cell_of_many_words_is_broken_in_a_paragraph() {
+        let mut table = Table::new(&["NAME", "MAY RUN ON"]);
+        table.row(["a-name-that-is-long", "the host's CPUs 0 to 3, and 8"]);
+        assert_eq!(table.within(22), "NAME\n  a-name-that-is-long\n  MAY RUN ON the\n  host's CPUs 0 to 3,\n  and 8");
+    }
+
+    #[test]
+    fn a_table_tells_how_many_lines_its_headings_have() {
+        let headings = |width| machines().with_headings(width).1;
+        assert_eq!([40, 30, 27, 26].map(headings), [1, 2, 2, 0]);
+        let mut bare = Table::default();
+        bare.row(["a", "b"]);
+        assert_eq!(bare.with_headings(40), ("a  b".to_owned(), 0));
     }
 }

@@ -122,10 +122,10 @@ pub fn top(top: &Top, width: usize) -> String {
     for machine in &top.machines {
         table.row(row(machine));
     }
-    let table = table.within(width);
+    let (table, headings) = table.with_headings(width);
     let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
-    if let Some(first) = lines.first_mut().filter(|line| line.starts_with("NAME  ")) {
-        *first = format!("{bold}{first}{bold:#}");
+    for heading in lines.iter_mut().take(headings) {
+        *heading = format!("{bold}{heading}{bold:#}");
     }
     for machine in &top.machines {
         let details = details(machine);
@@ -333,6 +333,12 @@ win11
         let with: Vec<&str> = styled.lines().filter(|line| line.contains('\u{1b}')).collect();
         assert_eq!(with.len(), 2, "{styled}");
         assert!(with[0].contains("NAME") && with[1].contains("win11"), "{with:?}");
+        // Columns that moved together have headings too; a paragraph has none.
+        let mut short = busy();
+        short.machines.iter_mut().for_each(|machine| machine.name.truncate(3));
+        let first = |width| top(&short, width).lines().next().map(str::to_owned).unwrap();
+        assert!(first(58).contains("\u{1b}[1mNAME STATE "), "{}", first(58));
+        assert!(!first(50).contains('\u{1b}'), "{}", first(50));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use textwrap::core::display_width;
 
 use super::position::{Position, position};
 use super::tokens::Span;
@@ -133,13 +134,21 @@ impl fmt::Display for Place {
         let at = self.column.saturating_sub(1) as usize;
         let skip = at.saturating_sub(SHOWN);
         let shown = tame(&self.source.chars().skip(skip).take(2 * SHOWN).collect::<String>());
+        let meant = shown.char_indices().nth(at - skip).map_or(shown.len(), |(start, _)| start);
+        let (before, from) = shown.split_at(meant);
         // Tabs stay tabs above and below, so the caret stands right whatever their width is.
-        let before: String = shown.chars().take(at - skip).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let room = shown.chars().count().saturating_sub(at - skip).max(1);
-        let carets = "^".repeat((self.width as usize).clamp(1, room));
+        let blanks = |c: char| if c == '\t' { c.to_string() } else { " ".repeat(columns(c)) };
+        let before: String = before.chars().map(blanks).collect();
+        let marked: usize = from.chars().take(self.width as usize).map(columns).sum();
+        let carets = "^".repeat(marked.max(1));
         let blank = " ".repeat(number.len());
         write!(f, "{blank} |\n{number} | {shown}\n{blank} | {before}{carets}")
     }
+}
+
+/// How wide a terminal shows a character; a tab, whose width is the terminal's, counts as one.
+fn columns(c: char) -> usize {
+    if c == '\t' { 1 } else { display_width(c.encode_utf8(&mut [0; 4])) }
 }
 
 /// A path need not be UTF-8, and JSON must be: an error about a file must not fail for its name.

@@ -236,7 +236,8 @@ async fn run(
     }
 }
 
-/// Lets all file systems go on; how many that were. The agent may be busy, or have been started again, which it knows them by.
+/// Lets all file systems go on; how many that were. The agent may be busy. One that was started again meanwhile knows what the
+/// last one froze.
 async fn thaw(name: &str, agent: &mut Agent) -> Result<u64> {
     let deadline = Instant::now() + FREEZE_LIMIT;
     while let Err(error) = agent.synchronise(FIRST).await {

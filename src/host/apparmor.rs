@@ -21,16 +21,20 @@ pub(super) fn swtpm_names(root: &Root, folder: &Path) -> Option<bool> {
     Some(profile.lines().chain(own.lines()).any(|line| names(line, folder)))
 }
 
-/// Whether a line of a profile is a rule for this folder, or for all below one that it is in.
+/// Whether a line of a profile lets files in this folder be written: a rule for it, or for all below one that it is in. Its
+/// permissions stand behind the path or before it (`apparmor.d(5)`).
 fn names(line: &str, folder: &Path) -> bool {
+    let rule = line.split('#').next().unwrap_or_default().trim().trim_end_matches(',');
+    let words: Vec<&str> = rule.split_ascii_whitespace().collect();
+    let permits = |word: &&str| word.contains('w') && word.bytes().all(|letter| b"rwalkmixpucPUC".contains(&letter));
     let is_above = |word: &str| {
-        word.strip_suffix("/**").is_some_and(|above| match above.strip_prefix("@{HOME}") {
+        word.trim_matches('"').strip_suffix("/**").is_some_and(|above| match above.strip_prefix("@{HOME}") {
             Some(below) => home_of(folder).is_some_and(|home| folder.starts_with(format!("{}{below}", home.display()))),
-            None => !above.is_empty() && folder.starts_with(above),
+            None => above.is_empty() || folder.starts_with(above),
         })
     };
-    let is_rule = !line.trim_start().starts_with(['#', 'd']);
-    is_rule && (line.contains(&*folder.to_string_lossy()) || line.split_ascii_whitespace().any(is_above))
+    let is_for = |word: &&str| word.contains(&*folder.to_string_lossy()) || is_above(word);
+    !words.contains(&"deny") && words.iter().any(permits) && words.iter().any(is_for)
 }
 
 /// The home that a path is in, of those that AppArmor calls one (`/etc/apparmor.d/tunables/home`).
@@ -78,6 +82,24 @@ mod tests {
         assert!(!of("owner @{HOME}/** rwk,", "/srv/anna/.local/state/vfio-run"));
         assert!(of("/var/lib/** rwk,", "/var/lib/vfio-run"));
         assert!(!of("/var/lib/vfio/** rwk,", "/var/lib/vfio-run"));
-        assert!(!of("deny /var/lib/** w,", "/var/lib/vfio-run"));
+        assert!(of("/** rwk,", "/var/lib/vfio-run"));
+        assert!(!of("/var/lib/**", "/var/lib/vfio-run"));
+    }
+
+    #[test]
+    fn a_rule_counts_if_it_lets_files_be_written() {
+        let of = |line: &str| names(line, Path::new("/var/lib/vfio-run"));
+        assert!(of("audit owner \"/var/lib/vfio-run/**\" rwk, # the TPM's state"));
+        assert!(of("w /var/lib/**,"));
+        for line in [
+            "/var/lib/** r,",
+            "/var/lib/vfio-run/** rk,",
+            "deny /var/lib/** w,",
+            "audit deny /var/lib/vfio-run/** rwk,",
+            "#/var/lib/** rwk,",
+            "/srv/** rwk, # not /var/lib/vfio-run/**",
+        ] {
+            assert!(!of(line), "{line}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::xml::{self, Node};
 pub use super::xml::{Place, TEXT};
+use crate::units::{printable, printable_lines};
 
 /// What became of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -131,10 +132,34 @@ impl Account {
         }
     }
 
-    /// The entries.
+    /// The entries, without anything that a terminal obeys: they quote what others wrote.
     pub fn close(mut self) -> Vec<Entry> {
+        for entry in &mut self.entries {
+            entry.words = printable_lines(&entry.words);
+            for place in &mut entry.places {
+                place.file = place.file.as_deref().map(printable);
+                place.text = printable(&place.text);
+            }
+        }
         // Stable, so the input's order stays.
         self.entries.sort_by_key(|entry| entry.verdict);
         self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_entry_quotes_does_nothing_to_a_terminal() {
+        let mut account = Account::default();
+        account.line(Verdict::TakenOver, "a\u{1b}[2J.sh", 1, "-\u{9b}2J", "no field says `-\u{9b}2J`");
+        account.remark(Verdict::NeedsYou, "refused: \u{1b}]0;x\u{7}\nline 2");
+        let [line, remark] = &account.close()[..] else { panic!("two entries") };
+        assert_eq!(line.words, "no field says `-\u{fffd}2J`");
+        let place = &line.places[0];
+        assert_eq!((place.file.as_deref(), place.text.as_str()), (Some("a\u{fffd}[2J.sh"), "-\u{fffd}2J"));
+        assert_eq!(remark.words, "refused: \u{fffd}]0;x\u{fffd}\nline 2");
     }
 }

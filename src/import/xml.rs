@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use roxmltree::{Document, ParsingOptions};
 use serde::Serialize;
 
-use crate::units::printable_start;
+use crate::units::{printable, printable_start};
 
 /// An element.
 pub type Node<'d> = roxmltree::Node<'d, 'd>;
@@ -85,8 +85,8 @@ pub fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
         let place = error.pos();
         let what = match &error {
             roxmltree::Error::DtdDetected => "a document type definition is not read; remove it".to_owned(),
-            // The parser's words end with the place.
-            other => other.to_string().split(" at ").next().unwrap_or_default().to_owned(),
+            // The parser's words end with the place, and quote what was found there.
+            other => printable(other.to_string().split(" at ").next().unwrap_or_default()),
         };
         Unreadable::Xml { line: place.row, column: place.col, what }
     })
@@ -215,6 +215,8 @@ mod tests {
     fn what_is_no_xml_is_refused_with_its_place() {
         assert!(refused("<domain>\n  <name>x</nam></domain>").starts_with("line 2, column "), "{}", refused("<a></b>"));
         assert!(refused("").contains("line 1"));
+        let quoted = refused("<domain><a b\u{1b}='x'/></domain>");
+        assert!(quoted.contains('\u{fffd}') && !quoted.contains(char::is_control), "{quoted}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum AgentError {
         /// The agent's words.
         detail: String,
     },
-    /// The agent refused to set the guest's clock.
+    /// The agent tried to set the guest's clock, and failed.
     #[error(
         "the guest agent refused to set the clock: {0} (in Linux it takes the program /sbin/hwclock for that, which \
              Debian has in util-linux-extra; older agents look for it only when they start)"
@@ -124,7 +124,10 @@ impl Agent {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let nanoseconds = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         match self.execute("guest-set-time", json!({ "time": nanoseconds }), limit).await {
-            Err(AgentError::Refused { detail, .. }) if self.is_frozen(limit).await != Some(true) => {
+            // `CommandNotFound`: it does not know the command, or was told not to obey it.
+            Err(AgentError::Refused { class, detail, .. })
+                if class == "GenericError" && self.is_frozen(limit).await != Some(true) =>
+            {
                 Err(AgentError::NoClock(detail))
             }
             other => other.map(drop),
@@ -170,8 +173,17 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// An agent that says this before it answers the synchronisation, and this to the command after it.
+    /// What is told by an agent that says this before it answers the synchronisation, and this to the command after it.
     async fn with_agent(before: &'static [u8], then: &'static [u8]) -> Result<Value, AgentError> {
+        ask(before, then, async |agent| agent.execute("guest-info", json!({}), LIMIT).await).await
+    }
+
+    /// Asks such an agent, which ends when it has obeyed one command.
+    async fn ask<T>(
+        before: &'static [u8],
+        then: &'static [u8],
+        what: impl AsyncFnOnce(&mut Agent) -> Result<T, AgentError>,
+    ) -> Result<T, AgentError> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("qga.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -191,7 +203,7 @@ mod tests {
             }
         });
         let answer = match Agent::connect(&socket, LIMIT).await {
-            Ok(mut client) => client.execute("guest-info", json!({}), LIMIT).await,
+            Ok(mut client) => what(&mut client).await,
             Err(error) => Err(error),
         };
         agent.await.unwrap();
@@ -210,6 +222,17 @@ mod tests {
         let error = b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\\u001b[2J\"}}\n";
         let told = with_agent(b"", error).await.unwrap_err().to_string();
         assert_eq!(told, "the guest agent refused `guest-info`: no\u{fffd}[2J");
+    }
+
+    #[tokio::test]
+    async fn the_clocks_program_is_blamed_only_if_the_agent_tried() {
+        let set = async |agent: &mut Agent| agent.set_clock(LIMIT).await;
+        let failed = b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"hwclock failed\"}}\n";
+        let told = ask(b"", failed, set).await.unwrap_err();
+        assert!(matches!(&told, AgentError::NoClock(why) if why == "hwclock failed"), "{told}");
+        let forbidden = b"{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"it has been disabled\"}}\n";
+        let told = ask(b"", forbidden, set).await.unwrap_err();
+        assert_eq!(told.to_string(), "the guest agent refused `guest-set-time`: it has been disabled");
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use tracing_subscriber::registry;
 use super::hanging::{each_within, messages_width};
 use crate::cli::OutputArgs;
 use crate::streams::{self, Which};
-use crate::units::printable;
+use crate::units::printable_lines;
 
 /// Sets up where messages go for the rest of the process.
 pub fn install(output: OutputArgs) {
@@ -101,7 +101,7 @@ impl Fields {
         match (field.name(), value) {
             // What QEMU and other programs said is in messages too; a guest may have taken QEMU over.
             ("message", serde_json::Value::String(text)) => {
-                self.message = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+                self.message = printable_lines(&text);
             }
             (name, value) => {
                 self.others.insert(name.to_owned(), value);

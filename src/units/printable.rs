@@ -6,6 +6,11 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// The same of each line of a text that has some.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// The same, and no longer than so many bytes; three dots stand for the rest.
 pub fn printable_up_to(text: &str, bytes: usize) -> String {
     let mut end = bytes.min(text.len());
@@ -31,6 +36,7 @@ mod tests {
             printable("Maus \u{1b}[2J\nerror: x\u{9b}1m\u{7f}é"),
             "Maus \u{fffd}[2J\u{fffd}error: x\u{fffd}1m\u{fffd}é"
         );
+        assert_eq!(printable_lines("a\u{9b}1m\nb\r\n"), "a\u{fffd}1m\nb\u{fffd}\n");
         assert_eq!(printable_up_to("Maus", 4), "Maus");
         assert_eq!(printable_up_to("aé\n", 2), "a…");
     }

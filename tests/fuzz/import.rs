@@ -3,18 +3,27 @@
 use std::path::Path;
 
 use vfio_run::host::Root;
-use vfio_run::import::{Beside, Scripts, domain, script};
+use vfio_run::import::{Beside, Imported, Scripts, Unreadable, domain, script};
+use vfio_run::report;
 
 use super::mutate::Mutator;
 use super::{fuzz, seeds};
 
-/// Imports a text; what can be imported is a file that ends.
+/// Imports a text.
 fn import(text: &str, hooks: Option<Scripts>) {
-    let beside = Beside { root: None, home: None, hooks, path: Path::new("/m.ron") };
-    if let Ok(imported) = domain(text, beside) {
-        assert!(imported.file.ends_with(")\n"), "{}", imported.file);
-        assert!(!imported.file.contains('\u{1b}'), "{}", imported.file);
-    }
+    check(domain(text, Beside { root: None, home: None, hooks, path: Path::new("/m.ron") }));
+}
+
+/// What can be imported is a file that ends; and nothing that is shown does anything to a terminal.
+fn check(read: Result<Imported, Unreadable>) {
+    let shown = match read {
+        Ok(imported) => {
+            assert!(imported.file.ends_with(")\n"), "{}", imported.file);
+            imported.file.clone() + &report::import(&imported, None, true, false, 80)
+        }
+        Err(error) => error.to_string(),
+    };
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
 }
 
 #[test]
@@ -56,7 +65,19 @@ fn command_lines() {
         "opt/ovmf/X-PciMmio64Mb,string=65536",
         "pa,id=pa1,server=/run/user/1000/pulse/native",
     ];
-    let options = ["-cpu", "-device", "-object", "-smbios", "-set", "-fw_cfg", "-audiodev", "-chardev", "-usb", "-x"];
+    let options = [
+        "-cpu",
+        "-device",
+        "-object",
+        "-smbios",
+        "-set",
+        "-fw_cfg",
+        "-audiodev",
+        "-chardev",
+        "-usb",
+        "-x",
+        "-\u{9b}2J",
+    ];
     fuzz("command_lines", |mutator| {
         let mut arguments = String::new();
         for _ in 0..4 {
@@ -79,8 +100,6 @@ fn scripts_that_start_qemu() {
     fuzz("scripts_that_start_qemu", |mutator| {
         let damaged = String::from_utf8_lossy(&mutator.bytes(&text)).into_owned();
         let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/m.ron") };
-        if let Ok(imported) = script(&damaged, "start-vm.sh", beside) {
-            assert!(imported.file.ends_with(")\n") && !imported.file.contains('\u{1b}'), "{}", imported.file);
-        }
+        check(script(&damaged, "start-vm.sh", beside));
     });
 }

@@ -1,7 +1,6 @@
 //! The machines that are watched: each look compares what has been counted since the one before.
 
 use std::collections::BTreeMap;
-
 use std::path::Path;
 use std::task::Poll;
 

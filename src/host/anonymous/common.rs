@@ -165,12 +165,13 @@ pub fn shown(place: &str, text: &str, stand_ins: &mut StandIns) -> Option<String
             _ => format!("{} ({name}", stand_ins.of(phrase.trim_end())),
         });
     }
-    // `unix:path=/run/user/1000/bus,guid=…`: the path is what a plan needs.
+    // `unix:path=/run/user/1000/bus,guid=…`, or the keys in another order: the transport and the path are what a plan needs.
     if place == ".session_bus.address"
-        && let Some((transport, rest)) = text.split_once("path=")
+        && let Some((before, rest)) = text.split_once("path=")
+        && let Some((transport, _)) = before.split_once(':')
     {
         let path = rest.split([',', ';']).next().unwrap_or(rest);
-        return Some(format!("{transport}path={}", stand_ins.of(path)));
+        return Some(format!("{transport}:path={}", stand_ins.of(path)));
     }
     // A command that the program itself knows.
     if place.starts_with(".boot") {

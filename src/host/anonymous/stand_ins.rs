@@ -210,15 +210,30 @@ impl StandIns {
 
     fn part(&mut self, part: &str) -> String {
         if part.starts_with("pci-0000:") {
-            // The port of a SAS or Fibre Channel disk has the disk's own number in it.
-            let words =
-                part.split('-').map(|word| if word.starts_with("0x") { self.of(word) } else { word.to_owned() });
-            return words.collect::<Vec<_>>().join("-");
+            return self.port(part);
         }
         if part.is_empty() || FOLDERS.contains(&part) || is_node(part) {
             return part.to_owned();
         }
         self.of(part)
+    }
+
+    /// A name of udev's `path_id`. The port of a SAS or Fibre Channel disk has numbers in it that no other disk or expander has
+    /// (`sas-0x…`, `sas-exp0x…-phy8`); behind `ip` are a server's address and name.
+    fn port(&mut self, part: &str) -> String {
+        let (part, server) = match part.split_once("-ip-") {
+            Some((part, server)) => (part, Some(server)),
+            None => (part, None),
+        };
+        let has_number = |word: &str| {
+            word.split_once("0x").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_hexdigit()))
+        };
+        let words = part.split('-').map(|word| if has_number(word) { self.name(word) } else { word.to_owned() });
+        let mut port = words.collect::<Vec<_>>().join("-");
+        if let Some(server) = server {
+            port.push_str(&format!("-ip-{}", self.name(server)));
+        }
+        port
     }
 
     /// `session-3`, `user-1000`, `user@1000`, `vfio-run-win11`, and names that all systems know.

@@ -24,6 +24,9 @@ const SECRETS: &[&str] = &[
     "Annabel's iPhone",
     "backup.example.org",
     "0x5000c500a1b2c3d4",
+    "0x500304800164a87f",
+    "198.18.7.9",
+    "iqn.2004-10.org.example",
     "00:11:22:33:44:55",
     "491511234567",
     "bernadette",
@@ -79,7 +82,9 @@ fn with_secrets() -> Host {
         "configured": true, "keyboard": false, "mounted": ["/media/annabel/photos of us"], "lease": "win11-of-annabel" }]);
     facts["input"] = json!({ "devices": [{ "event": "event3", "input": "input7", "name": "Annabel's iPhone",
         "links": ["/dev/input/by-id/usb-Apple_S5H9NS0N123456X-event-kbd",
-            "/dev/input/by-path/pci-0000:03:00.0-sas-0x5000c500a1b2c3d4-lun-0", "/dev/input/by-path/pci-0000:00:14.0-usb-0:1:1.0-event-kbd",
+            "/dev/input/by-path/pci-0000:03:00.0-sas-0x5000c500a1b2c3d4-lun-0",
+            "/dev/disk/by-path/pci-0000:01:00.0-sas-exp0x500304800164a87f-phy8-lun-0",
+            "/dev/disk/by-path/pci-0000:02:00.0-ip-198.18.7.9:3260-iscsi-iqn.2004-10.org.example:disks-lun-1", "/dev/input/by-path/pci-0000:00:14.0-usb-0:1:1.0-event-kbd",
             "/dev/00:11:22:33:44:55", "/dev/tap3c7c3f1e2290", "/mnt/491511234567"], "keyboard": true, "mouse": false, "seat": "seat0" }],
         "named": { "/dev/input/by-id/usb-Apple_S5H9NS0N123456X-event-kbd": "event3" } });
     facts["network"] = json!({ "interfaces": {
@@ -135,6 +140,14 @@ fn no_secret_comes_through() {
         "system.slice",
     ] {
         assert!(after.contains(word), "{word} is gone:\n{after}");
+    }
+}
+
+#[test]
+fn of_the_address_of_a_bus_the_transport_and_the_path_are_shown() {
+    for address in ["unix:path=/run/user/1000/bus,guid=2f6a", "unix:guid=2f6a,path=/run/user/1000/bus;unix:path=/x"] {
+        let shown = common::shown(".session_bus.address", address, &mut StandIns::new(&[]));
+        assert_eq!(shown.as_deref(), Some("unix:path=/run/user/1000/bus"), "{address}");
     }
 }
 

@@ -38,7 +38,7 @@ fn what_another_user_made_in_the_folder_for_temporary_files_is_not_obeyed() {
             ("check", machine.to_str().unwrap(), 3),
             ("run", machine.to_str().unwrap(), 3),
             ("recover", &world.name, 1),
-            ("status", &world.name, 1),
+            ("status", &world.name, 0),
             ("stop", &world.name, 1),
         ] {
             let ended = said(&[verb, argument]).with(code);

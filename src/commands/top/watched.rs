@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::cards::Card;
 use super::monitor::{Disk, Monitor, Told};
-use crate::commands::shared::machines::{closed, names, remedy_if_stopped, run_dir, state_without_answer};
+use crate::commands::shared::machines::{closed, names, run_dir, state_without_answer};
 use crate::commands::shared::planned;
 use crate::host::Root;
 use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
@@ -18,6 +18,7 @@ use crate::journal::{Journal, last_qemu};
 use crate::report::{DiskRate, InterruptRate, MachineLoad, Top, VcpuLoad};
 use crate::run;
 use crate::run::control::{Answer, ask_status};
+use crate::run::process::remedy_if_stopped;
 use crate::units::{CpuSet, machine_state};
 
 /// Those that were seen at the last look.

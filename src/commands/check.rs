@@ -6,6 +6,7 @@ use super::shared::outcome::block_on;
 use super::shared::planned;
 use crate::cli::{CheckArgs, OutputArgs};
 use crate::plan::{Finding, Plan, Severity, Verdict};
+use crate::run::process::remedy_if_stopped;
 use crate::run::{Asked, LastFailure, Lock, Owner};
 use crate::units::exit;
 use crate::{report, run};
@@ -62,9 +63,10 @@ fn verdict(name: &str, blocked: usize, running: Option<Owner>) -> String {
     let launched = |owner: Owner| owner.pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
     match (blocked, running) {
         (0, None) => format!("{name} can start"),
-        (0, Some(owner)) => {
-            format!("{name} runs already{}; `vfio-run stop {name}` ends it, then it can start", launched(owner))
-        }
+        (0, Some(owner)) => remedy_if_stopped(&format!("{name} runs already, and its launcher"), owner.pid)
+            .unwrap_or_else(|| {
+                format!("{name} runs already{}; `vfio-run stop {name}` ends it, then it can start", launched(owner))
+            }),
         (1, _) => format!("{name} cannot start: one of the findings above forbids it"),
         (n, _) => format!("{name} cannot start: {n} of the findings above forbid it"),
     }

@@ -7,6 +7,7 @@ use super::shared::{machines, planned};
 use crate::cli::{OutputArgs, RecoverArgs};
 use crate::journal::Journal;
 use crate::plan::own_slice;
+use crate::run::process::remedy_if_stopped;
 use crate::run::transient_unit::end_own_slice;
 use crate::run::{self, LastFailure, Orphan, Recovered};
 use crate::units::exit;
@@ -68,8 +69,13 @@ pub(super) fn log_recovered(name: &str, recovered: &Recovered) -> (&'static str,
             ("not-restored", exit::NOT_RESTORED)
         }
         Recovered::Supervised { launcher } => {
-            let pid = launcher.map_or_else(String::new, |pid| format!(" by process {pid}"));
-            tracing::info!("{name} runs and is supervised{pid}; nothing to recover");
+            match remedy_if_stopped(&format!("{name} runs, and its launcher"), *launcher) {
+                Some(remedy) => tracing::warn!("{remedy}"),
+                None => {
+                    let pid = launcher.map_or_else(String::new, |pid| format!(" by process {pid}"));
+                    tracing::info!("{name} runs and is supervised{pid}; nothing to recover");
+                }
+            }
             ("supervised", exit::OK)
         }
         Recovered::GuestRuns => {
@@ -107,7 +113,8 @@ fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
         Ok(lock) => lock,
         Err(owner) => {
             let pid = owner.pid.map_or_else(String::new, |pid| format!(" by process {pid}"));
-            bail!("{name} is supervised already{pid}");
+            let stopped = remedy_if_stopped(&format!("{name} is supervised already, and its launcher"), owner.pid);
+            bail!(stopped.unwrap_or_else(|| format!("{name} is supervised already{pid}")));
         }
     };
     if !run::guest_runs(&run_dir) {
@@ -118,6 +125,7 @@ fn adopt(name: &str, output: OutputArgs) -> Result<u8> {
         }
         bail!("the guest of {name} does not run; `vfio-run recover {name}` restores the host");
     }
+    machines::refuse_stopped_qemu(name, &run_dir)?;
     let report = block_on(run::adopt(lock, &run_dir, &planned::root(), !output.json))?;
     Ok(log_outcome(name, &report))
 }

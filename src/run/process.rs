@@ -153,8 +153,15 @@ pub(in crate::run) fn is_ending(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.first_ended || stat.first_exits)
 }
 
+/// What lets a process go on that a signal has stopped (SIGSTOP, Ctrl-Z), or `None` for one that was not. `what` is what people
+/// call it.
+pub fn remedy_if_stopped(what: &str, pid: Option<i32>) -> Option<String> {
+    let pid = pid.filter(|pid| is_stopped(*pid))?;
+    Some(format!("{what} was stopped by a signal; `kill -CONT {pid}` lets it go on"))
+}
+
 /// Whether a process was stopped by a signal (SIGSTOP, Ctrl-Z). A debugger stops it for moments (`t`), and lets it go on itself.
-pub fn is_stopped(pid: i32) -> bool {
+fn is_stopped(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.stopped)
 }
 

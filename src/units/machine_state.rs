@@ -1,6 +1,6 @@
 //! The states of a machine that `status` and `alive` name. A QEMU that was taken over may have further ones: its own.
 
-/// The guest does not run yet.
+/// The guest does not run yet, or restarts in a new QEMU.
 pub const STARTING: &str = "starting";
 /// The guest runs.
 pub const RUNNING: &str = "running";

@@ -148,7 +148,7 @@ fn a_reset_starts_qemu_anew_where_the_machine_wants_that() {
                 assert_eq!(state_after(world, &["pause", &world.name]), "paused");
             }
             let qemu = world.pid("qemu");
-            world.done(&["reset", &world.name]).with(0);
+            assert_eq!(state_after(world, &["reset", &world.name]), "starting");
             other_qemu(world, qemu);
             Serial::of(world).says("HELLO").type_in("?").says("HERE");
             wait_for("its supervision", || {

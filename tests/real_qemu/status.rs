@@ -105,8 +105,22 @@ fn a_launcher_that_is_stopped_is_told_at_once_and_forgets_who_hung_up_meanwhile(
         assert!(began.elapsed() < SHORT, "{:?}", began.elapsed());
         let remedy = format!("its launcher was stopped by a signal; `kill -CONT {}` lets it go on", launcher.pid());
         assert!(shown.contains(" silent ") && shown.contains(&remedy), "{shown}");
-        let refused = world.done(&["pause", &world.name]).with(1);
-        assert!(refused.err.contains("was stopped by a signal; `kill -CONT"), "{refused:?}");
+        let remedy = format!("was stopped by a signal; `kill -CONT {}` lets it go on", launcher.pid());
+        let machine = world.path("machine.ron");
+        let file = machine.to_str().unwrap();
+        for (words, code) in [
+            (&["pause", &world.name][..], 1),
+            (&["stop", "--force", &world.name], 1),
+            (&["recover", &world.name], 0),
+            (&["recover", "--adopt", &world.name], 1),
+            (&["check", file], 0),
+            (&["run", file], 1),
+        ] {
+            let told = world.done(words).with(code);
+            let shown = format!("{}{}", told.out, told.err);
+            assert!(shown.contains(&remedy), "{words:?}: {shown}");
+            assert!(!shown.contains("nothing to recover") && !shown.contains("vfio-run stop"), "{words:?}: {shown}");
+        }
         // As a client that was killed while it waited.
         let mut gone = UnixStream::connect(world.run_dir().join("control.sock")).unwrap();
         gone.write_all(b"\"stop\"\n").unwrap();
@@ -132,6 +146,7 @@ fn a_qemu_that_is_stopped_is_told_at_once_by_whoever_would_wait_for_it() {
         let qemu = Pid::from_raw(world.pid("qemu"));
         kill(qemu, Signal::SIGSTOP).unwrap();
         let remedy = format!("was stopped by a signal; `kill -CONT {qemu}` lets it go on");
+        let picture = world.path("screen.png");
         for (words, code) in [
             (&["status", name][..], 0),
             (&["top", name, "--once", "--interval", "0.1"], 0),
@@ -139,6 +154,13 @@ fn a_qemu_that_is_stopped_is_told_at_once_by_whoever_would_wait_for_it() {
             (&["console", name], 1),
             (&["view", name, "--print"], 1),
             (&["qmp", name, "query-status"], 1),
+            (&["pause", name], 1),
+            (&["resume", name], 1),
+            (&["reset", name], 1),
+            (&["powerdown", name], 1),
+            (&["send-key", name, "a"], 1),
+            (&["screenshot", name, picture.to_str().unwrap()], 1),
+            (&["detach", name, "1234:5678"], 1),
         ] {
             let began = Instant::now();
             let ended = world.done(words).with(code);
@@ -147,13 +169,20 @@ fn a_qemu_that_is_stopped_is_told_at_once_by_whoever_would_wait_for_it() {
             assert!(shown.contains(&remedy), "{words:?}: {shown}");
             assert!(code == 1 || shown.contains(" silent "), "{words:?}: {shown}");
         }
+        // The launcher asks QEMU for nothing then.
+        world.done(&["alive", name]).with(0);
         kill(qemu, Signal::SIGCONT).unwrap();
         wait_for("QEMU", || {
             let json = world.done(&["status", name, "--json"]).with(0).json();
             (json["state"] == "running").then_some(())
         });
+        launcher.signal(Signal::SIGKILL);
+        launcher.ended();
+        kill(qemu, Signal::SIGSTOP).unwrap();
+        let began = Instant::now();
+        let refused = world.done(&["recover", "--adopt", name]).with(1);
+        assert!(began.elapsed() < SHORT && refused.err.contains(&remedy), "{refused:?}");
         world.done(&["stop", "--force", name]).with(0);
-        launcher.ended().with(4);
     });
 }
 

@@ -5,8 +5,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::launcher::{LIMIT, Launcher};
-use super::talk::Serial;
+use super::launcher::{LIMIT, Launcher, wait_for};
+use super::talk::{Qmp, Serial};
 use super::terminal::Terminal;
 use super::world::{World, each};
 
@@ -52,6 +52,12 @@ fn a_busy_guest_has_a_load_and_a_paused_one_has_none() {
         world.done(&["pause", &world.name]).with(0);
         let paused = looked(world);
         assert!(paused["state"] == "paused" && load(&paused) < 0.02, "{paused:#}");
+        // QEMU's own word is another one after a reset.
+        let mut qmp = Qmp::of(world);
+        qmp.ask("system_reset");
+        wait_for("the reset", || (qmp.ask("query-status")["status"] == "prelaunch").then_some(()));
+        drop(qmp);
+        assert_eq!(looked(world)["state"], "paused");
         let shown = world.done(&["top", &world.name, "--once", "--interval", "0.1"]).with(0);
         assert!(shown.out.contains("NAME ") && !shown.out.contains('\u{1b}'), "{shown:?}");
         assert!(shown.out.contains("networks   net0 -"), "{shown:?}");
@@ -119,7 +125,7 @@ fn a_pipe_gets_one_part_after_the_other_until_nobody_reads_on() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
 
         let lines = world.start(world.command(&["top", "--json", "--interval", "0.1"]));
-        super::launcher::wait_for("two lines", || (lines.said().lines().count() >= 2).then_some(()));
+        wait_for("two lines", || (lines.said().lines().count() >= 2).then_some(()));
         kill(Pid::from_raw(lines.pid()), Signal::SIGTERM).unwrap();
         let lines = lines.ended().with(0);
         for line in lines.out.lines() {

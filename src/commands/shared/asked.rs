@@ -9,11 +9,16 @@ use super::machines;
 use crate::journal::{self, Journal};
 use crate::run;
 use crate::run::control::{Reply, Request, ask_with};
+use crate::run::process::remedy_if_stopped;
 
 /// The launcher's answer, unless it refuses. `file`: a descriptor that it gets a duplicate of; `then`: what is done once a
 /// guest has a launcher again.
 pub fn asked(name: &str, request: &Request, file: Option<BorrowedFd<'_>>, then: &str) -> Result<Reply> {
     let run_dir = supervised(name, then)?;
+    // Of a sign of life the launcher takes note itself; for all else it asks QEMU, which would not answer it.
+    if *request != Request::Alive {
+        machines::refuse_stopped_qemu(name, &run_dir)?;
+    }
     let Some(reply) = ask_with(&run_dir, request, file)? else {
         let records = Journal::read(&run_dir)?.unwrap_or_default();
         if journal::guest_ran(&records) && run::guest_runs(&run_dir) {
@@ -42,7 +47,7 @@ pub fn supervised(name: &str, then: &str) -> Result<PathBuf> {
     let run_dir = machines::run_dir(name)?;
     if let Some(owner) = run::Lock::owner(&run_dir) {
         // It would be waited for in vain.
-        return match machines::remedy_if_stopped(&format!("the launcher of {name}"), owner.pid) {
+        return match remedy_if_stopped(&format!("the launcher of {name}"), owner.pid) {
             Some(remedy) => bail!(remedy),
             None => Ok(run_dir),
         };

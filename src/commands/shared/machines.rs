@@ -12,7 +12,7 @@ use crate::host;
 use crate::journal::{self, Journal, Record};
 use crate::machine::nearest;
 use crate::run;
-use crate::run::process::is_stopped;
+use crate::run::process::remedy_if_stopped;
 use crate::trusted;
 use crate::units::machine_state;
 
@@ -25,13 +25,6 @@ pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str 
         true => machine_state::ENDING,
         false => machine_state::STARTING,
     }
-}
-
-/// What lets a process go on that a signal has stopped (SIGSTOP, Ctrl-Z), or `None` for one that was not. `what` is what people
-/// call it.
-pub fn remedy_if_stopped(what: &str, pid: Option<i32>) -> Option<String> {
-    let pid = pid.filter(|pid| is_stopped(*pid))?;
-    Some(format!("{what} was stopped by a signal; `kill -CONT {pid}` lets it go on"))
 }
 
 /// Fails if a signal has stopped the machine's QEMU: whoever talks to it would wait in vain.

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::commands::shared::guest_agent::{self, Interface};
-use crate::commands::shared::machines::{log, remedy_if_stopped, run_dir, state_without_answer};
+use crate::commands::shared::machines::{log, run_dir, state_without_answer};
 use crate::commands::shared::{outcome::block_on, planned};
 use crate::host::activity::{Activity, MemoryUse, Seen, Since, SinceInterrupt, SinceThread};
 use crate::host::neighbours;
@@ -17,6 +17,7 @@ use crate::plan::{Plan, Reach};
 use crate::qemu::command::OptionValue;
 use crate::report;
 use crate::run::control::{Answer, ask_status};
+use crate::run::process::remedy_if_stopped;
 use crate::run::{self, LastFailure};
 use crate::units::{CGROUPS, CpuSet, machine_state};
 

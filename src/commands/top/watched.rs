@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cards::Card;
 use super::monitor::{Disk, Monitor, Told};
-use crate::commands::shared::machines::{closed, names, remedy_if_stopped, run_dir, state_without_answer};
+use crate::commands::shared::machines::{closed, names, run_dir, state_without_answer};
 use crate::commands::shared::planned;
 use crate::host::Root;
 use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
@@ -17,6 +17,7 @@ use crate::journal::{Journal, last_qemu};
 use crate::report::{DiskRate, InterruptRate, MachineLoad, Top, VcpuLoad};
 use crate::run;
 use crate::run::control::{Answer, ask_status};
+use crate::run::process::remedy_if_stopped;
 use crate::units::{CpuSet, machine_state};
 
 /// Those that were seen at the last look.
@@ -158,8 +159,9 @@ impl Guest {
         };
         load.qemu = Some(self.qemu);
         load.memory = Some(MemoryUse::counted(root, self.qemu));
-        // The launcher is asked only if QEMU was not: it sleeps otherwise.
-        let state = now.told.as_ref().and_then(|told| told.state.clone());
+        // The launcher is asked only if QEMU does not tell: it sleeps otherwise. QEMU says `prelaunch` of each guest that waits for
+        // `cont`: of one that starts, and of one that was reset while it was paused.
+        let state = now.told.as_ref().and_then(|told| told.state.clone()).filter(|state| state != "prelaunch");
         load.state = match state {
             Some(state) => state,
             None => launchers_word(run_dir).await,
@@ -250,11 +252,15 @@ fn add_threads(since: &Since, seconds: f64, load: &mut MachineLoad) {
 async fn launchers_word(run_dir: &Path) -> String {
     let run_dir = run_dir.to_owned();
     // In a thread: the user may leave meanwhile.
-    match tokio::task::spawn_blocking(move || ask_status(&run_dir)).await {
-        Ok(Answer::Of(reply)) => reply.state,
-        Ok(Answer::Silent) => machine_state::SILENT.to_owned(),
-        Ok(Answer::NotThere) | Err(_) => machine_state::RUNNING.to_owned(),
-    }
+    let asked = tokio::task::spawn_blocking(move || match ask_status(&run_dir) {
+        Answer::Of(reply) => reply.state,
+        Answer::Silent => machine_state::SILENT.to_owned(),
+        Answer::NotThere => {
+            let records = Journal::read(&run_dir).ok().flatten().unwrap_or_default();
+            state_without_answer(&run_dir, &records).to_owned()
+        }
+    });
+    asked.await.unwrap_or_else(|_| machine_state::RUNNING.to_owned())
 }
 
 /// To three places.

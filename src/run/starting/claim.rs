@@ -11,6 +11,7 @@ use crate::run::kept::leases::{self, Leases};
 use crate::run::kept::lock::Lock;
 use crate::run::kept::{guest_lock, plan_file};
 use crate::run::outcome::Report;
+use crate::run::process::remedy_if_stopped;
 
 /// What a launcher holds of a machine that it may start.
 #[derive(Debug)]
@@ -40,15 +41,17 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
         Ok(lock) => lock,
         Err(owner) => {
             let records = Journal::read(run_dir).ok().flatten().unwrap_or_default();
-            let refused = match (owner.pid, records.contains(&Record::Rehearsal)) {
-                (Some(pid), true) => anyhow::anyhow!("{name} is being rehearsed by process {pid}"),
-                (None, true) => anyhow::anyhow!("{name} is being rehearsed"),
-                (pid, false) => {
-                    let pid = pid.map_or_else(String::new, |pid| format!(", launched by process {pid}"));
-                    anyhow::anyhow!("{name} runs already{pid}; `vfio-run stop {name}` ends it")
-                }
+            let (does, by, ends) = match records.contains(&Record::Rehearsal) {
+                true => ("is being rehearsed", " by process", String::new()),
+                false => ("runs already", ", launched by process", format!("; `vfio-run stop {name}` ends it")),
             };
-            return Ok(Claim::Refused(Report::refused(refused, Vec::new())));
+            // `stop` would be refused as well.
+            let stopped = remedy_if_stopped(&format!("{name} {does}, and its launcher"), owner.pid);
+            let refused = stopped.unwrap_or_else(|| {
+                let by = owner.pid.map_or_else(String::new, |pid| format!("{by} {pid}"));
+                format!("{name} {does}{by}{ends}")
+            });
+            return Ok(Claim::Refused(Report::refused(anyhow::anyhow!(refused), Vec::new())));
         }
     };
     // A QEMU whose launcher died before it had noted that it was started has never been asked for anything.

@@ -78,11 +78,13 @@ impl Guest<'_> {
         }
         let stands = self.state != machine_state::RUNNING;
         self.command(qmp::system_reset {}).await?;
+        if stands || self.plan.relaunch {
+            let Some(qmp) = &mut self.qmp else { return Err(QmpError::Closed.into()) };
+            qmp.wait_for_event(|event| matches!(event.name.as_str(), "RESET" | "SHUTDOWN"), COMMAND_LIMIT).await?;
+        }
         // A board that is reset runs. QEMU's would wait for `cont` as before its first instruction, and whoever takes it over would
         // believe just that. One that restarts in a new QEMU runs there.
         if stands && !self.plan.relaunch {
-            let Some(qmp) = &mut self.qmp else { return Err(QmpError::Closed.into()) };
-            qmp.wait_for_event(|event| event.name == "RESET", COMMAND_LIMIT).await?;
             self.command(qmp::cont {}).await?;
         }
         Ok(())

@@ -32,6 +32,7 @@ impl Guest<'_> {
             self.reason = Some(event.text("reason").unwrap_or("unknown").to_owned());
         }
         match event.name.as_str() {
+            "SHUTDOWN" if self.restarts_anew() => self.set_state(machine_state::STARTING),
             "SHUTDOWN" => self.set_state(machine_state::SHUTDOWN),
             "STOP" => self.set_state(machine_state::PAUSED),
             "RESUME" => {

@@ -22,18 +22,19 @@ pub enum Ended {
 impl Guest<'_> {
     pub(super) fn ended(mut self, log: Option<&Log>) -> Ended {
         let status = self.qemu.reap();
-        // `ShutdownCause` of a restart: the guest's own, or one over QMP. Only a launcher that is its parent has a status.
-        let restarts = matches!(self.reason.as_deref(), Some("guest-reset" | "host-qmp-system-reset"));
-        let missed = self.switch.as_ref().and_then(|switch| switch.switch.missed());
-        if self.plan.relaunch
-            && restarts
-            && status.is_none_or(|status| status.success())
-            && !self.ending.requested()
-            && missed.is_none()
-        {
+        // Only a launcher that is its parent has a status.
+        if self.restarts_anew() && status.is_none_or(|status| status.success()) {
             return Ended::Restarts { switch: self.switch.take() };
         }
         Ended::For(self.outcome(status, log))
+    }
+
+    /// Whether QEMU ends, or has ended, since the guest restarts, and a new QEMU follows.
+    pub(super) fn restarts_anew(&self) -> bool {
+        // `ShutdownCause` of a restart: the guest's own, or one over QMP.
+        let restarts = matches!(self.reason.as_deref(), Some("guest-reset" | "host-qmp-system-reset"));
+        let missed = self.switch.as_ref().and_then(|switch| switch.switch.missed());
+        self.plan.relaunch && restarts && !self.ending.requested() && missed.is_none()
     }
 
     pub(super) fn outcome(&self, status: Option<ExitStatus>, log: Option<&Log>) -> Outcome {

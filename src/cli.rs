@@ -79,6 +79,12 @@ impl Cli {
         let arguments = with_verb(arguments.into_iter().collect(), &command)?;
         let verb = arguments.iter().skip(1).find_map(|word| word.to_str().filter(|word| !word.starts_with('-')));
         let is_new = verb == Some("new");
+        // What is behind a verb that the agent does not have is not what is wrong.
+        let agent = (verb == Some("agent")).then(|| up_to_word(&arguments, 3));
+        let unknown_verb = || {
+            let error = agent.and_then(|arguments| Self::command().try_get_matches_from(arguments).err());
+            error.filter(|error| error.kind() == ErrorKind::InvalidValue)
+        };
         let matches = command.try_get_matches_from_mut(arguments);
         let read = matches.and_then(|mut matches| {
             Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
@@ -91,7 +97,9 @@ impl Cli {
             ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
                 Some(ContextValue::String(word)) => words::in_place_of_option(word)
                     .or_else(|| if is_new { words::file_for_new(word) } else { None })
-                    .map_or(error, |text| Self::command().error(ErrorKind::UnknownArgument, text)),
+                    .map(|text| Self::command().error(ErrorKind::UnknownArgument, text))
+                    .or_else(unknown_verb)
+                    .unwrap_or(error),
                 _ => error,
             },
             _ => error,
@@ -109,6 +117,18 @@ impl Cli {
         };
         OutputArgs { json: self.output.json && stays, ..self.output }
     }
+}
+
+/// The arguments, the program's name first, up to this word that is no option.
+fn up_to_word(arguments: &[OsString], word: usize) -> Vec<OsString> {
+    let is_word = |argument: &OsString| !argument.as_encoded_bytes().starts_with(b"-");
+    let mut words = 0;
+    let kept = arguments.iter().enumerate().take_while(|(at, argument)| {
+        let taken = words < word;
+        words += usize::from(*at > 0 && is_word(argument));
+        taken
+    });
+    kept.map(|(_, argument)| argument.clone()).collect()
 }
 
 /// Puts `run` before a first word that is no verb, and refuses one that is a misspelt verb. None of the options before it

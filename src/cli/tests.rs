@@ -17,6 +17,15 @@ fn a_file_alone_is_run_and_options_may_come_before_verbs() {
 }
 
 #[test]
+fn a_verb_that_the_guest_agent_does_not_have_is_told_whatever_follows() {
+    let refused = |line: &str| Cli::read(line.split(' ').map(OsString::from)).unwrap_err().to_string();
+    let told = refused("vfio-run agent win11 exec");
+    assert!(told.contains("invalid value 'exec'") && told.contains("set-time, freeze, thaw"), "{told}");
+    assert_eq!(refused("vfio-run --json agent -v win11 exec ls -l"), told);
+    assert!(refused("vfio-run agent win11 ping ls").contains("unexpected argument 'ls'"));
+}
+
+#[test]
 fn a_misspelt_verb_is_refused_with_the_nearest_and_nothing_hidden_is_named() {
     let refused = |line: &str| Cli::read(line.split(' ').map(OsString::from)).unwrap_err();
     for line in ["vfio-run chek win11.ron", "vfio-run -v chek"] {

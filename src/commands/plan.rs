@@ -1,5 +1,7 @@
 //! `vfio-run plan FILE`.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Result;
 
 use super::shared::planned;
@@ -13,7 +15,12 @@ pub fn plan(args: &PlanArgs, output: OutputArgs) -> Result<u8> {
     if output.json {
         report::json(&plan)?;
     } else if args.argv {
-        report::say(&report::shell_line(&plan));
+        let line = report::shell_line(&plan);
+        match std::io::stdout().is_terminal() {
+            true => report::say(&line),
+            // A shell needs each character of a name.
+            false => report::print(format!("{line}\n").as_bytes()),
+        }
     } else if args.explain {
         report::say(&report::explained(&plan, report::wrap_width()));
     } else {

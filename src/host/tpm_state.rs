@@ -36,6 +36,8 @@ pub enum TpmState {
     Usable,
     /// It does not exist.
     Missing,
+    /// It is a file, or something else that is no folder.
+    NoFolder,
     /// It has no state of a TPM 2.0.
     Empty,
     /// It has one of a TPM 1.2, which is of no use to a TPM 2.0.
@@ -55,6 +57,7 @@ impl fmt::Display for TpmState {
         match self {
             Self::Usable => f.write_str("it has the state of a TPM 2.0"),
             Self::Missing => f.write_str("it does not exist"),
+            Self::NoFolder => f.write_str("it is no folder"),
             Self::Empty => write!(f, "it has no state of a TPM 2.0 (the file {FILE})"),
             Self::Old => f.write_str("it has the state of a TPM 1.2, which a TPM 2.0 cannot use"),
             Self::Encrypted => f.write_str("the state in it is encrypted, and vfio-run has no key"),
@@ -102,7 +105,7 @@ fn find(folder: &Path) -> Result<Found, TpmState> {
     })?;
     let data = folder.metadata().map_err(unreadable)?;
     if !data.is_dir() {
-        return Err(TpmState::Unreadable("it is no folder".to_owned()));
+        return Err(TpmState::NoFolder);
     }
     let Some(file) = open(&folder, FILE)? else {
         return Err(if open(&folder, OLD)?.is_some() { TpmState::Old } else { TpmState::Empty });

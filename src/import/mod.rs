@@ -158,7 +158,13 @@ fn finish(mut cx: Context, path: &Path) -> Imported {
     defaults::forget(&mut cx.machine);
     let written = short::write(&cx.machine, &cx.comments, path);
     if let Some(refused) = written.refused {
-        cx.account.remark(Verdict::NeedsYou, &format!("the machine file would be refused: {refused}"));
+        // One that is only printed has no path; the place in it is what comes first then.
+        let shown = refused.strip_prefix("/machine.ron:").filter(|_| key_file(path).is_none());
+        let words = match shown {
+            Some(rest) => format!("what is printed would be refused as a machine file, at {rest}"),
+            None => format!("the machine file would be refused: {refused}"),
+        };
+        cx.account.remark(Verdict::NeedsYou, &words);
     }
     let key = cx.key_file.zip(cx.key);
     Imported { name, file: written.text, entries: cx.account.close(), key }

@@ -37,6 +37,21 @@ fn is_as_reviewed(name: &str, imported: &Imported) {
 }
 
 #[test]
+fn what_would_be_refused_is_named_by_a_file_only_if_there_is_one() {
+    let text = "<domain><name>a</name><memory>1048576</memory><os><type>hvm</type></os><devices><interface type='bridge'>\
+                <source bridge='a/b'/></interface></devices></domain>";
+    let words = |path| {
+        let imported = domain(text, Beside { root: None, home: None, hooks: None, path: Path::new(path) }).unwrap();
+        let all: Vec<String> = imported.entries.into_iter().map(|entry| entry.words).collect();
+        all.join("\n")
+    };
+    let (printed, written) = (words("/machine.ron"), words("/vm/a.ron"));
+    assert!(printed.contains("what is printed would be refused as a machine file, at "), "{printed}");
+    assert!(!printed.contains("machine.ron"), "{printed}");
+    assert!(written.contains("the machine file would be refused: /vm/a.ron:"), "{written}");
+}
+
+#[test]
 fn files_and_reports_are_as_reviewed() {
     for (name, text) in texts() {
         let imported = imported(&text);

@@ -82,6 +82,17 @@ fn a_field_of_libvirt_or_qemu_leads_to_ours() {
         ("network: (bridge: \"br0\")", "networks.backend", "networks: [(backend: Bridge(\"br0\"))]"),
         ("networks: [(bridge: \"br0\")]", "networks.backend", "networks: [(backend: Bridge(\"br0\"))]"),
         ("cpu: (sockets: 1)", "cpu.topology.cores", "cpu: (topology: (cores: 4))"),
+        ("disks: [(device: \"/dev/sda\")]", "disks.file", "disks: [(file: \"disk.qcow2\")]"),
+        (
+            "shares: [(source: \"/tmp\", tag: \"x\")]",
+            "shares.folder",
+            "shares: [(tag: \"data\", folder: \"/srv/data\")]",
+        ),
+        (
+            "shares: [(folder: \"/tmp\", target: \"x\")]",
+            "shares.tag",
+            "shares: [(tag: \"data\", folder: \"/srv/data\")]",
+        ),
         ("disks: [(path: \"x\")]", "disks.file", "disks: [(file: \"disk.qcow2\")]"),
         (
             "disks: [(file: \"x\", size: \"64G\")]",
@@ -121,6 +132,17 @@ fn one_value_in_place_of_a_part_or_a_list_gets_its_parentheses_or_brackets() {
     table(&[
         ("cpu: 8", "write `cpu: (vcpus: 8)`"),
         ("cpu: vcpus: 2", "write `cpu: (vcpus: …)`"),
+        (
+            "cpu: (threads: 2)",
+            "write `cpu: (vcpus: 8, topology: (cores: 4, threads: 2))`; `vfio-run help cpu.topology.threads` explains it",
+        ),
+        ("pci: [\"/sys/bus/pci/devices/0000:01:00.0\"]", "write `\"01:00.0\"`"),
+        ("pci: [\"/sys/bus/pci/devices/0001:01:00.0/\"]", "write `\"0001:01:00.0\"`"),
+        ("networks: [(user: true)]", "write `(backend: User)`; `vfio-run help networks.backend` explains it"),
+        ("display: Vnc(\":0\")", "write `Vnc(port: 5900)`"),
+        ("display: Vnc(\"127.0.0.1:5901\")", "write `Vnc(port: 5901)`"),
+        ("display: Vnc(\"anna\")", "write `Vnc(for_user: \"anna\")`"),
+        ("give_back_unless: (within: \"3 min\")", "write `180`: a number of seconds, without unit and quotes"),
         ("cpu: (cores: 4)", "the number of vCPUs is `vcpus`: write `cpu: (vcpus: 4)`"),
         ("disks: [\"x.qcow2\"]", "write `(file: \"x.qcow2\")`"),
         ("disks: \"x.qcow2\"", "write `disks: [(file: \"x.qcow2\")]`"),

@@ -4,6 +4,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::hanging::within;
 use crate::plan::{Finding, Severity, Verdict};
+use crate::units::printable_lines;
 
 /// The findings, those that forbid the start first. Without `all`, what is as it should be is left out, and what could not
 /// be found out, if it would not forbid the start. For a reader of this width.
@@ -19,10 +20,14 @@ pub fn findings(findings: &[Finding], all: bool, width: usize) -> String {
     for finding in shown {
         let (mark, style) = mark(finding);
         let key = &finding.key;
-        text.push_str(&within(width, &format!("{style}{mark}{style:#} "), &format!("{} [{key}]", finding.sentence())));
+        text.push_str(&within(
+            width,
+            &format!("{style}{mark}{style:#} "),
+            &format!("{} [{key}]", printable_lines(&finding.sentence())),
+        ));
         if let Some(remedy) = finding.remedy.as_deref().filter(|_| all || finding.ok != Verdict::Yes) {
             text.push('\n');
-            text.push_str(&within(width, "     → ", remedy));
+            text.push_str(&within(width, "     → ", &printable_lines(remedy)));
         }
         text.push('\n');
     }
@@ -64,6 +69,12 @@ mod tests {
         let text = anstream::adapter::strip_str(&findings(&found, false, usize::MAX)).to_string();
         assert_eq!(text, "FAIL the bad [bad]\n     → mend it\n?    the unknown [unknown]\n     → mend it");
         assert_eq!(findings(&found, true, usize::MAX).lines().count(), 8);
+        let named = Finding {
+            detail: "/\u{1b}[2J\u{202e}gpj.x\nis not there".to_owned(),
+            ..finding("file", Severity::Hard, Verdict::No)
+        };
+        let text = anstream::adapter::strip_str(&findings(&[named], false, usize::MAX)).to_string();
+        assert!(text.starts_with("FAIL /\u{fffd}[2J\u{fffd}gpj.x\n     is not there [file]"), "{text}");
         let narrow = anstream::adapter::strip_str(&findings(&found[3..], false, 11)).to_string();
         assert_eq!(narrow, "FAIL the\n     bad\n     [bad]\n     → mend\n       it");
     }

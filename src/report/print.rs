@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::hanging::{each_within, messages_width};
+use crate::units::is_obeyed;
 
 /// Why what was asked for could not be written.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
@@ -30,7 +31,7 @@ fn harmless(json: &str) -> String {
     let mut text = String::new();
     for c in json.chars() {
         match c {
-            c if c.is_control() && c != '\n' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_obeyed(c) && c != '\n' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => text.push(c),
         }
     }
@@ -41,7 +42,14 @@ fn harmless(json: &str) -> String {
 /// [`unwritten`] say so.
 pub fn say(text: &str) {
     let mut out = anstream::stdout();
-    note(writeln!(out, "{text}").and_then(|()| out.flush()));
+    note(writeln!(out, "{}", styled(text)).and_then(|()| out.flush()));
+}
+
+/// A text with styles of ours, without what else a terminal obeys: paths and names in it are of others' choice.
+fn styled(text: &str) -> String {
+    const OURS: [char; 3] = ['\n', '\t', '\u{1b}'];
+    let shown = |c| if is_obeyed(c) && !OURS.contains(&c) { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
 }
 
 /// Prints a text that was made whole before, as [`say`] does.
@@ -70,5 +78,19 @@ pub fn unwritten() -> Option<&'static str> {
 
 /// Prints what is wrong with what the user wrote on standard error, wrapped for its terminal.
 pub fn complain(text: &str) {
-    drop(writeln!(anstream::stderr(), "{}", each_within(messages_width(), text)));
+    drop(writeln!(anstream::stderr(), "{}", each_within(messages_width(), &styled(text))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_terminal_obeys_only_our_styles_are_left() {
+        assert_eq!(
+            styled("\u{1b}[1mFAIL\u{1b}[0m\n\ta\u{9b}31m\u{202e}gpj.x\r"),
+            "\u{1b}[1mFAIL\u{1b}[0m\n\ta\u{fffd}31m\u{fffd}gpj.x\u{fffd}"
+        );
+        assert_eq!(harmless("\"\u{9b}\u{202e}\"\n"), "\"\\u009b\\u202e\"\n");
+    }
 }

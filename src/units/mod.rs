@@ -32,7 +32,7 @@ pub use origin::Origin;
 pub use pci_address::PciAddress;
 pub use pci_ids::PciIds;
 pub use pci_slot::PciSlot;
-pub use printable::{printable, printable_lines, printable_start, printable_up_to};
+pub use printable::{is_obeyed, printable, printable_lines, printable_start, printable_up_to};
 pub use shell_word::{quoted, quoted_file};
 pub use size::Size;
 pub use stage::Stage;

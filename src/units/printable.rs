@@ -1,9 +1,16 @@
 //! Text that others chose, made fit for a terminal.
 
-/// The text with U+FFFD for each control character: a process, a USB device or a guest gives itself any name, and a terminal
-/// obeys what is in it.
+/// The text with U+FFFD for each character that a terminal obeys: a process, a USB device or a guest gives itself any name.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Whether a terminal obeys it and shows something else: a control character, or one that turns the direction of what follows
+/// (`Bidi_Control` of Unicode's), so that a name reads as another.
+pub fn is_obeyed(c: char) -> bool {
+    const DIRECTIONS: [std::ops::RangeInclusive<char>; 4] =
+        ['\u{61c}'..='\u{61c}', '\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+    c.is_control() || DIRECTIONS.iter().any(|range| range.contains(&c))
 }
 
 /// The same of each line of a text that has some.
@@ -37,6 +44,11 @@ mod tests {
             "Maus \u{fffd}[2J\u{fffd}error: x\u{fffd}1m\u{fffd}é"
         );
         assert_eq!(printable_lines("a\u{9b}1m\nb\r\n"), "a\u{fffd}1m\nb\u{fffd}\n");
+        assert_eq!(
+            printable("\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}gpj.x\u{2066}\u{2069}").matches('\u{fffd}').count(),
+            7
+        );
+        assert_eq!(printable("שלום \u{200d}\u{2010}"), "שלום \u{200d}\u{2010}");
         assert_eq!(printable_up_to("Maus", 4), "Maus");
         assert_eq!(printable_up_to("aé\n", 2), "a…");
     }

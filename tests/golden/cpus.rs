@@ -190,6 +190,21 @@ fn each_cpu_is_drawn_once_and_in_its_box() {
 }
 
 #[test]
+fn on_a_terminal_narrower_than_the_picture_sentences_are_as_narrow() {
+    for case in cases() {
+        let text = plain(&map_of(&case), 40);
+        let lines: Vec<&str> = text.lines().collect();
+        let is_frame = |line: &&str| line.starts_with(['┌', '│', '└']);
+        let (Some(first), Some(last)) = (lines.iter().position(is_frame), lines.iter().rposition(is_frame)) else {
+            continue;
+        };
+        for line in lines[..first].iter().chain(&lines[last + 1..]) {
+            assert!(textwrap::core::display_width(line) <= 40, "{line}\nin\n{text}");
+        }
+    }
+}
+
+#[test]
 fn json_has_the_same_as_the_picture() {
     let [case] = &cases()[3..4] else { panic!() };
     let json = serde_json::to_value(map_of(case)).unwrap();

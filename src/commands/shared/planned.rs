@@ -1,7 +1,9 @@
 //! From a machine file to its plan: what every verb that takes a file begins with.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -81,7 +83,7 @@ fn binary(machine: &Machine, host: &Host) -> PathBuf {
 /// Reads a captured host.
 pub fn read_host(path: &Path) -> Result<Host> {
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_HOST + 1).read_to_end(&mut text));
+    let read = open_host(path).and_then(|file| file.take(MAX_HOST + 1).read_to_end(&mut text));
     read.with_context(|| format!("cannot read {}", path.display()))?;
     if text.len() as u64 > MAX_HOST {
         bail!("{} is too large for a captured host: at most {} MiB", path.display(), MAX_HOST >> 20);
@@ -91,6 +93,17 @@ pub fn read_host(path: &Path) -> Result<Host> {
     // An older version knew fewer kinds of cores.
     host.cpus.settle_kinds();
     Ok(host)
+}
+
+/// Opens what is read to its end: a file, or the pipe of `<(…)`. A FIFO with a name would wait for a writer that may never come.
+fn open_host(path: &Path) -> io::Result<File> {
+    let there = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+    let by_descriptor = format!("/proc/self/fd/{}", there.as_raw_fd());
+    // That of a pipe without a name is `pipe:[NUMBER]`.
+    if there.metadata()?.file_type().is_fifo() && std::fs::read_link(&by_descriptor)?.is_absolute() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a FIFO, and no file with data"));
+    }
+    File::open(by_descriptor)
 }
 
 /// The findings that forbid a start.
@@ -113,5 +126,21 @@ mod tests {
         }
         let captured = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/debian13-desktop.json");
         assert!(read_host(&captured).is_ok());
+    }
+
+    #[test]
+    fn a_captured_host_comes_from_a_file_or_a_pipe_and_no_fifo_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let words = format!("{:#}", read_host(&fifo).unwrap_err());
+        assert!(words.ends_with("fifo: it is a FIFO, and no file with data"), "{words}");
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        let captured = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/debian13-desktop.json");
+        let writes = std::thread::spawn(move || io::copy(&mut File::open(captured).unwrap(), &mut writer).unwrap());
+        // As `<(zcat host.json.gz)`.
+        assert!(read_host(&path).is_ok());
+        assert!(writes.join().unwrap() > 0);
     }
 }

@@ -92,7 +92,8 @@ impl Explain<'_> {
                     let help = values_of_others::in_place_of(self.written(value.head).trim_matches('"'), &field)
                         .or_else(|| cpus_mended(self.written(value.head)))
                         .or_else(|| size_mended(self.written(value.head)))
-                        .or_else(|| values_of_others::ids(self.written(value.head), &field));
+                        .or_else(|| values_of_others::ids(self.written(value.head), &field))
+                        .or_else(|| values_of_others::address(self.written(value.head), &field));
                     help.map_or(refused.clone(), |help| refused.help(help))
                 }
                 (Some(value), _) => self.wrong_type(value, &field, fields),
@@ -234,7 +235,9 @@ impl Explain<'_> {
                 fields.first_in_variant(field, variant, if takes.starts_with(FIELDS) { "text" } else { &takes })
         {
             let message = format!("{subject}: `{variant}` takes fields");
-            return self.refuse(value.head, field, message).help(format!("write `{variant}({name}: {written})`"));
+            let help = values_of_others::port(written, variant, field);
+            let help = help.unwrap_or_else(|| format!("write `{variant}({name}: {written})`"));
+            return self.refuse(value.head, field, message).help(help);
         }
         // A variant without the parentheses of what it holds: `vsock: Cid`.
         let forms = ["…", "\"…\""].map(|held| format!("{bare}({held})"));
@@ -255,8 +258,7 @@ impl Explain<'_> {
         if bare != written && plain && (takes.starts_with("a whole number") || takes.starts_with("`true`")) {
             return refused.help("numbers, `true` and `false` are written without quotes");
         }
-        let seconds = bare.strip_suffix('s').map(str::trim_end).filter(|_| takes.starts_with("a whole number"));
-        if let Some(seconds) = seconds.filter(|seconds| seconds.parse::<u32>().is_ok()) {
+        if let Some(seconds) = values_of_others::seconds(bare).filter(|_| takes.starts_with("a whole number")) {
             return refused.help(format!("write `{seconds}`: a number of seconds, without unit and quotes"));
         }
         let rest = &self.text[value.head.start..];

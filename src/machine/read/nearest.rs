@@ -9,7 +9,9 @@ pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     }
     let distance = |name: &str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
     let near = known.iter().min_by_key(|name| distance(name))?;
-    let allowed = (near.chars().count().max(found.chars().count()) / 3).max(1);
+    let longest = near.chars().count().max(found.chars().count());
+    // Of names of one character that differ, none was meant.
+    let allowed = (longest / 3).max(1).min(longest.saturating_sub(1));
     (distance(near) <= allowed).then_some(near)
 }
 

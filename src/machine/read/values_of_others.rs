@@ -1,5 +1,8 @@
 //! What people write for a value who come from other programs, or who expect a switch: `tpm: true`, `bus: "scsi"`.
 
+use crate::machine::subjects::display::FIRST_VNC;
+use crate::units::PciAddress;
+
 /// The field, its path without places in lists; what is written, in lower case and without quotes; and what is meant.
 /// Nothing: the field is left out.
 const VALUES: &[(&str, &[&str], &str)] = &[
@@ -57,6 +60,36 @@ pub(super) fn ids(written: &str, field: &str) -> Option<String> {
              address that `vfio-run devices` shows"
         )
     })
+}
+
+/// What to write for a function of which the path in sysfs is given.
+pub(super) fn address(written: &str, field: &str) -> Option<String> {
+    let (_, name) =
+        written.trim_matches('"').trim_end_matches('/').rsplit_once('/').filter(|_| field.starts_with("pci["))?;
+    let address: PciAddress = name.parse().ok()?;
+    let address = address.to_string();
+    Some(format!("write `{:?}`", address.strip_prefix("0000:").unwrap_or(&address)))
+}
+
+/// What to write for a screen that is named as QEMU's `-vnc` has it, by a number that counts from port 5900: `":0"`.
+pub(super) fn port(written: &str, variant: &str, field: &str) -> Option<String> {
+    let (_, number) = written.trim_matches('"').rsplit_once(':').filter(|_| field == "display")?;
+    let number: u16 = number.parse().ok()?;
+    let port = if variant == "Vnc" && number < FIRST_VNC { number.checked_add(FIRST_VNC)? } else { number };
+    Some(format!("write `{variant}(port: {port})`"))
+}
+
+/// A time with its unit as a number of seconds: `"3 min"`.
+pub(super) fn seconds(written: &str) -> Option<u32> {
+    let text = written.trim_matches('"').trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let unit = match unit.trim() {
+        "s" | "sec" | "second" | "seconds" => 1,
+        "m" | "min" | "minute" | "minutes" => 60,
+        "h" | "hour" | "hours" => 3600,
+        _ => return None,
+    };
+    number.parse::<u32>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]

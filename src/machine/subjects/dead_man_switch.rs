@@ -19,6 +19,7 @@ pub struct GiveBack {
     #[serde(default)]
     pub sign: Sign,
     /// Seconds from QEMU's start within which the sign must come, 1 to 3600.
+    #[schemars(range(min = 1, max = 3600))]
     pub within: u32,
 }
 

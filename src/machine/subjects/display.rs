@@ -12,7 +12,7 @@ use crate::machine::subject::Subject;
 use crate::units::Size;
 
 /// VNC counts its displays from here; QEMU cannot listen below.
-const FIRST_VNC: u16 = 5900;
+pub(in crate::machine) const FIRST_VNC: u16 = 5900;
 /// More devices than a person plugs in at once; the controller has ports for other devices too.
 const MOST_REDIRECTED: u8 = 8;
 

@@ -13,6 +13,8 @@ use crate::units::printable_up_to;
 
 /// The least width that a picture is made for; a narrower terminal breaks its lines.
 const NARROWEST: usize = 48;
+/// The same of the sentences around it.
+const NARROWEST_TEXT: usize = 40;
 /// What a box takes of its content's width.
 const FRAME: usize = 4;
 /// Between two cores, or modules of cores.
@@ -29,25 +31,25 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::BrightMagenta,
 ];
 
-/// The map, no line of it wider than this (or than 48 columns).
+/// The map, no line of it wider than this (those of the picture: or than 48 columns).
 pub fn text(map: &Map, width: usize) -> String {
-    let width = width.max(NARROWEST);
+    let (sentence, width) = (width.max(NARROWEST_TEXT), width.max(NARROWEST));
     let items = outline(map);
     let drawn = drawn(&items);
     let painter = Painter::of(map, &drawn);
     let (model, rest) = words::headline(map);
-    let mut lines = wrapped(&format!("{model}: {rest}"), width, "  ");
-    lines.extend(map.host.devices.iter().flat_map(|device| wrapped(&words::device(device), width, "  ")));
+    let mut lines = wrapped(&format!("{model}: {rest}"), sentence, "  ");
+    lines.extend(map.host.devices.iter().flat_map(|device| wrapped(&words::device(device), sentence, "  ")));
     lines.extend(painter.items(&items, width));
     let legend = words::legend(&drawn);
     if !legend.is_empty() {
-        lines.extend(wrapped(&legend.join("; "), width, "  "));
+        lines.extend(wrapped(&legend.join("; "), sentence, "  "));
     }
-    lines.extend(words::notes(map).iter().flat_map(|note| wrapped(note, width, "  ")));
+    lines.extend(words::notes(map).iter().flat_map(|note| wrapped(note, sentence, "  ")));
     if !map.machines.is_empty() {
         lines.push(Line::default());
     }
-    lines.extend(map.machines.iter().flat_map(|machine| wrapped(&words::sentence(machine), width, "  ")));
+    lines.extend(map.machines.iter().flat_map(|machine| wrapped(&words::sentence(machine), sentence, "  ")));
     lines.iter().map(Line::text).map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 

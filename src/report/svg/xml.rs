@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::block::{Anchor, Block, Shape};
 use super::colours;
+use crate::units::is_obeyed;
 
 /// The block as a document, with a margin around it.
 pub fn document(block: &Block, margin: u32, title: &str) -> String {
@@ -60,7 +61,8 @@ fn write(text: &mut String, shape: &Shape, margin: u32) {
     };
 }
 
-/// The text with the characters that XML reads otherwise as entities, and without those that it has no place for.
+/// The text with the characters that XML reads otherwise as entities, and without those that it has no place for, or that a reader of
+/// a picture is misled by.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -70,7 +72,7 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
-            c if c.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
+            c if is_obeyed(c) => escaped.push(char::REPLACEMENT_CHARACTER),
             c => escaped.push(c),
         }
     }

@@ -187,6 +187,10 @@ fn check_state(draft: &mut Draft, from: &Path) {
         TpmState::Missing | TpmState::Empty => {
             format!("name the folder that has it, such as /var/lib/libvirt/swtpm/UUID/tpm2, or {NEW}")
         }
+        TpmState::NoFolder => match from.parent() {
+            Some(folder) if from.ends_with(tpm_state::FILE) => format!("name its folder: `tpm: V2(state: {folder:?})`"),
+            _ => format!("name the folder that has the file {}, or {NEW}", tpm_state::FILE),
+        },
         TpmState::Old | TpmState::Encrypted => NEW.to_owned(),
         TpmState::Broken(_) => format!("name a folder with a whole state, such as that of a backup, or {NEW}"),
         TpmState::InUse => {
@@ -226,6 +230,7 @@ mod tests {
             (Some(TpmState::Usable), Verdict::Yes, "is copied for the machine, once"),
             (None, Verdict::Unknown, "did not look"),
             (Some(TpmState::Missing), Verdict::No, "it does not exist"),
+            (Some(TpmState::NoFolder), Verdict::No, "it is no folder"),
             (Some(TpmState::Empty), Verdict::No, "has no state of a TPM 2.0"),
             (Some(TpmState::Old), Verdict::No, "a TPM 1.2"),
             (Some(TpmState::Encrypted), Verdict::No, "is encrypted"),

@@ -5,6 +5,11 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// The same of each line of a text that has some.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Whether a terminal obeys it and shows something else: a control character, or one that turns the direction of what follows
 /// (`Bidi_Control` of Unicode's), so that a name reads as another.
 pub fn is_obeyed(c: char) -> bool {
@@ -13,12 +18,7 @@ pub fn is_obeyed(c: char) -> bool {
     c.is_control() || DIRECTIONS.iter().any(|range| range.contains(&c))
 }
 
-/// The same of each line of a text that has some.
-pub fn printable_lines(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
-}
-
-/// The same, and no longer than so many bytes; three dots stand for the rest.
+/// The text as [`printable`] has it, and no longer than so many bytes; three dots stand for the rest.
 pub fn printable_up_to(text: &str, bytes: usize) -> String {
     let mut end = bytes.min(text.len());
     while !text.is_char_boundary(end) {

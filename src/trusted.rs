@@ -5,6 +5,7 @@
 //! obeyed (hooks of a kept plan, the undo of a journal), so a path counts only if nobody else can change any part of it.
 
 pub mod answers;
+mod emptied;
 mod links;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Component, Path, PathBuf};
 
+pub use emptied::empty;
 pub use links::{Foreign, find, find_own, open};
 
 /// As many links as the kernel follows on one path (path_resolution(7)).

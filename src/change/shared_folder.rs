@@ -117,23 +117,10 @@ impl SharedFolder {
     }
 
     /// Removes the folder; one that another launcher locks meanwhile stays, and is empty.
-    ///
-    /// The lock goes last: once it is gone, what is in the folder is another launcher's.
     pub fn remove(self) -> std::result::Result<(), FileError> {
-        let empty = || -> Result<()> {
-            for entry in std::fs::read_dir(&self.path)? {
-                let entry = entry?;
-                match (entry.file_name() == LOCK, entry.file_type()?.is_dir()) {
-                    (true, _) => {}
-                    (false, true) => std::fs::remove_dir_all(entry.path())?,
-                    (false, false) => std::fs::remove_file(entry.path())?,
-                }
-            }
-            std::fs::remove_file(self.path.join(LOCK))
-        };
         let is_anothers = || self.path.join(LOCK).exists();
         let remove = || -> Result<()> {
-            empty()?;
+            trusted::empty(&self.path, LOCK)?;
             match std::fs::remove_dir(&self.path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
                 Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && is_anothers() => Ok(()),

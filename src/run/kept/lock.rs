@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::folders::{ATTEMPTS, private_folder, remove_empty_parent};
-use crate::streams;
 use crate::units::run_files;
+use crate::{streams, trusted};
 
 /// The lock that the launcher of a machine holds for as long as it lives.
 #[derive(Debug)]
@@ -80,22 +80,9 @@ impl Lock {
     }
 
     /// Removes the run directory with all that is in it, then lets the lock go.
-    ///
-    /// The lock's file goes last: from then on another launcher may move in, whose files are not ours to remove.
     pub fn remove_folder(self) -> Result<()> {
         let run = self.path.parent().context("a lock lies in a folder")?;
-        let emptied = || -> std::io::Result<()> {
-            for entry in std::fs::read_dir(run)? {
-                let entry = entry?;
-                match entry.file_type()?.is_dir() {
-                    true => std::fs::remove_dir_all(entry.path())?,
-                    false if entry.path() == self.path => {}
-                    false => std::fs::remove_file(entry.path())?,
-                }
-            }
-            std::fs::remove_file(&self.path)
-        };
-        emptied().with_context(|| format!("cannot remove {}", run.display()))?;
+        trusted::empty(run, Self::FILE).with_context(|| format!("cannot remove {}", run.display()))?;
         match std::fs::remove_dir(run) {
             Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
                 return Err(e).with_context(|| format!("cannot remove {}", run.display()));

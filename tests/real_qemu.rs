@@ -60,6 +60,8 @@ mod orphan;
 mod other_users;
 #[path = "real_qemu/passt.rs"]
 mod passt;
+#[path = "real_qemu/port.rs"]
+mod port;
 #[path = "real_qemu/qmp.rs"]
 mod qmp;
 #[path = "real_qemu/rehearse.rs"]

@@ -144,8 +144,7 @@ fn ends_all_the_same(world: &World, mut command: Command) {
         (status["state"] == "running").then_some(())
     });
     // Many messages: each reset has one.
-    let mut guest = Serial::of(world);
-    guest.says("HELLO");
+    let mut guest = Serial::of_running(world);
     for _ in 0..3 {
         guest.type_in("r").says("HELLO");
     }

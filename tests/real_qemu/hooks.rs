@@ -114,7 +114,7 @@ fn quiet_keeps_what_went_wrong_and_no_advice() {
         let machine = world.machine(&format!("{advice}, {}", hooks(world, &[("restored", "fail")])));
         for (option, advised) in [("-v", true), ("-q", false)] {
             let launcher = world.start(world.command(&["run", option, machine.to_str().unwrap()]));
-            Serial::of(world).says("HELLO").type_in("q");
+            Serial::of_running(world).leave_with("q");
             let ended = launcher.ended().with(0);
             assert_eq!(ended.err.contains("wants 2 GiB of memory"), advised, "{ended:?}");
             assert!(ended.err.contains("the hook restored: /bin/sh"), "{ended:?}");

@@ -92,9 +92,9 @@ fn disks_come_and_go(world: &World, fields: &str, driver: &str) {
     assert!(twice.err.contains(&format!("not attached: the guest has {data} already")), "{twice:?}");
 
     let qemu = world.pid("qemu");
-    Serial::of(world).type_in("r");
+    Serial::of(world).leave_with("r");
     other_qemu(world, qemu);
-    Serial::of(world).says("HELLO");
+    drop(Serial::of_running(world));
     assert!(has(world, "hot-0") && !is_free(&data));
 
     launcher.signal(Signal::SIGKILL);
@@ -115,7 +115,7 @@ fn disks_come_and_go(world: &World, fields: &str, driver: &str) {
     world.done(&["attach", &world.name, "./copy.qcow2", "--read-only"]).with(0);
     let inserted = block(world, "hot-0").unwrap()["inserted"].clone();
     assert_eq!((&inserted["ro"], &inserted["drv"]), (&true.into(), &"qcow2".into()));
-    Serial::of(world).type_in("q");
+    Serial::of(world).leave_with("q");
     adopts.ended().with(0);
     assert_eq!(std::fs::metadata(&data).unwrap().uid(), owner);
 }
@@ -169,7 +169,7 @@ fn what_is_no_disk_is_refused_by_the_one_who_asks() {
         assert!(serial.err.contains("1 to 20 printable ASCII characters"), "{serial:?}");
         let drive = world.done(&["cd", &world.name, data]).with(1);
         assert!(drive.err.contains("has no CD drive; `disks: [(media: Cd)]` in its file gives it one"), "{drive:?}");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
     });
 }
@@ -210,13 +210,13 @@ fn cds_come_and_go(world: &World) {
     assert!(has(world, "disk0") && !has(world, "disk1"));
 
     let qemu = world.pid("qemu");
-    Serial::of(world).type_in("r");
+    Serial::of(world).leave_with("r");
     other_qemu(world, qemu);
-    Serial::of(world).says("HELLO");
+    drop(Serial::of_running(world));
     assert!(has(world, "disk0") && !has(world, "disk1"), "a new QEMU has what the one before had");
     world.done(&["cd", &world.name, &old, "--drive", "disk1"]).with(0);
     assert!(has(world, "disk1"));
-    Serial::of(world).type_in("q");
+    Serial::of(world).leave_with("q");
     launcher.ended().with(0);
     assert!(Path::new(&new).exists());
 }

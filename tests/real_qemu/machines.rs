@@ -200,8 +200,7 @@ fn screens_are_sockets_of_the_user_alone() {
         let mut greeting = [0; 4];
         std::io::Read::read_exact(&mut stream, &mut greeting).unwrap();
         assert_eq!(&greeting, b"RFB ");
-        let mut guest = Serial::of(world);
-        guest.type_in("?").says("HERE").type_in("q");
+        Serial::of_running(world).leave_with("q");
         launcher.ended().with(0);
         world.is_clean();
 

@@ -8,18 +8,14 @@ use nix::unistd::Pid;
 use vfio_run::run::process::start_time;
 
 use super::launcher::wait_for;
+use super::port;
 use super::talk::Serial;
 use super::world::each;
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 #[test]
 fn a_port_of_the_host_leads_to_the_guests_card_and_passt_goes_with_qemu() {
     each(|world| {
-        let (port, frames) = (free_port(), world.path("state/frames"));
+        let (port, frames) = (port::free(), world.path("state/frames"));
         let dump = format!("filter-dump,id=dump0,netdev=net0,file={}", frames.display());
         let machine = format!(
             "networks: [(forward: [\"127.0.0.1:{port}:80\"], mac: \"52:54:00:00:00:07\")], extra_args: [\"-object\", {dump:?}]"
@@ -64,7 +60,7 @@ fn a_port_that_is_taken_is_a_refusal() {
 #[test]
 fn a_machine_that_runs_is_not_refused_for_the_port_of_its_own_passt() {
     each(|world| {
-        let port = free_port();
+        let port = port::free();
         let machine = world.machine(&format!("networks: [(forward: [\"127.0.0.1:{port}:80\"])]"));
         let mut launcher = world.run(&machine);
         let mut guest = Serial::of(world);

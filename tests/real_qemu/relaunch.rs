@@ -29,16 +29,14 @@ fn a_restart_is_a_new_qemu_with_new_helpers_and_the_same_host() {
         for _ in 0..2 {
             guest.type_in("r");
             qemu = other_qemu(world, qemu);
-            guest = Serial::of(world);
-            guest.says("HELLO").type_in("?").says("HERE");
+            guest = Serial::of_running(world);
         }
         assert_ne!(world.pid("swtpm"), swtpm);
         assert!(launcher.messages().contains("restarts: QEMU is started anew"));
         // One over QMP as well.
         Qmp::of(world).ask("system_reset");
         other_qemu(world, qemu);
-        guest = Serial::of(world);
-        guest.says("HELLO").type_in("q");
+        Serial::of_running(world).leave_with("q");
         launcher.ended().with(0);
         assert_eq!(world.log().matches(" runs the hook ").count(), 2, "{}", world.log());
     });
@@ -59,8 +57,7 @@ fn a_dead_man_switch_waits_on_while_the_guest_restarts_and_anew_after_a_sign() {
         guest.type_in("r");
         let qemu = other_qemu(world, qemu);
         assert!(!world.run_dir().join("alive").exists());
-        let mut guest = Serial::of(world);
-        guest.says("HELLO");
+        let mut guest = Serial::of_running(world);
         // Late enough for a switch that begins anew to be told from one that goes on.
         std::thread::sleep(Duration::from_secs(WITHIN * 2 / 3).saturating_sub(start.elapsed()));
         guest.type_in("r");
@@ -113,8 +110,7 @@ fn a_launcher_killed_at_a_restart_is_recovered_from_and_one_that_adopts_starts_a
         let qemu = world.pid("qemu");
         guest.type_in("r");
         other_qemu(world, qemu);
-        let mut guest = Serial::of(world);
-        guest.says("HELLO").type_in("?").says("HERE");
+        let mut guest = Serial::of_running(world);
         // Killed as soon as it is about to start QEMU anew: the guest is gone, or has not run.
         guest.type_in("r");
         wait_for("another restart", || world.journal().last().is_some_and(|record| record != "running").then_some(()));
@@ -139,8 +135,7 @@ fn as_root_the_guest_has_its_huge_pages_again() {
         let qemu = other_qemu(world, qemu);
         let maps = std::fs::read_to_string(format!("/proc/{qemu}/maps")).unwrap();
         assert!(maps.contains("hugetlb") || maps.contains("memfd:"), "{maps}");
-        let mut guest = Serial::of(world);
-        guest.says("HELLO").type_in("q");
+        Serial::of_running(world).leave_with("q");
         launcher.ended().with(0);
     });
 }

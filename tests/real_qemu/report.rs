@@ -131,7 +131,7 @@ fn a_killed_launcher_leaves_its_start_and_who_restores_or_takes_over_the_end() {
         let runs = orphan();
         let shown = world.done(&["report", &world.name]).with(0).out;
         assert!(shown.contains("it runs without a launcher; `vfio-run recover --adopt"), "{shown}");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         world.guest_has_ended();
         let shown = world.done(&["report", &world.name]).with(0).out;
         assert!(shown.contains("its launcher was killed; `vfio-run recover "), "{shown}");
@@ -147,7 +147,7 @@ fn a_killed_launcher_leaves_its_start_and_who_restores_or_takes_over_the_end() {
         let runs = orphan();
         let mut launcher = world.start(world.command(&["recover", "--adopt", &world.name]));
         launcher.tells(" runs (");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
         let adopted = report(world);
         assert_eq!((&adopted["start"], &adopted["end"]["how"]), (&runs["start"], &"shut-down".into()), "{adopted:#}");

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use nix::unistd::{Uid, setfsuid};
 
 use super::launcher::{LIMIT, wait_for};
+use super::port;
 use super::talk::Serial;
 use super::world::{NOBODY, World, each, each_as_root, own};
 
@@ -31,7 +32,7 @@ fn vnc_takes_the_right_password_and_no_other() {
         assert_eq!([vnc_result(&socket, "wrong"), vnc_result(&socket, PASSWORD)], [1, 0]);
         let argv = world.processes();
         assert!(argv.iter().all(|(_, arguments)| !arguments.contains(PASSWORD)), "{argv:?}");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
     });
 }
@@ -47,7 +48,7 @@ fn spice_takes_the_right_password_and_no_other() {
         let socket = world.display_dir().join("spice.sock");
         // SPICE_LINK_ERR_OK, SPICE_LINK_ERR_PERMISSION_DENIED.
         assert_eq!([spice_result(world, &socket, "wrong"), spice_result(world, &socket, PASSWORD)], [7, 0]);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
     });
 }
@@ -69,16 +70,16 @@ fn a_server_with_tls_shows_the_hosts_certificate() {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let tls = "tls: (cert: \"host.pem\", key: \"host.key\")";
 
-        let port = free_port();
+        let port = port::free();
         let mut launcher = world.run(&world.machine(&format!("display: Spice(port: {port}, {tls})")));
         launcher.tells(" runs (");
         let shown = certificate(&["-connect", &format!("127.0.0.1:{port}")], &cert);
         assert!(shown.contains("CN = vfio-run-test") && shown.contains("Verify return code: 0 (ok)"), "{shown}");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
         world.is_clean();
 
-        let port = free_port();
+        let port = port::free();
         let mut launcher = world.run(&world.machine(&format!("display: Vnc(port: {port}, {tls})")));
         launcher.tells(" runs (");
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -89,7 +90,7 @@ fn a_server_with_tls_shows_the_hosts_certificate() {
         vencrypt(&mut stream, 260);
         let shown = certificate_behind(world, stream, &cert);
         assert!(shown.contains("CN = vfio-run-test") && shown.contains("Verify return code: 0 (ok)"), "{shown}");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
         world.is_clean();
 
@@ -158,8 +159,7 @@ fn a_client_finds_the_screen_on_the_session_bus_and_the_guest_outlives_the_bus()
         launcher.tells(" runs (");
         assert_eq!(name_on_bus(world, &socket), world.name);
         drop(bus);
-        let mut serial = Serial::of(world);
-        serial.type_in("?").says("HERE").type_in("q");
+        Serial::of_running(world).leave_with("q");
         launcher.ended().with(0);
         drop(std::fs::remove_file(&socket));
         world.is_clean();
@@ -171,7 +171,7 @@ fn a_client_finds_the_screen_on_the_session_bus_and_the_guest_outlives_the_bus()
         let mut launcher = world.start(command);
         launcher.tells(" runs (");
         assert_eq!(name_on_bus(world, &socket), world.name);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
         drop(bus);
     });
@@ -191,7 +191,7 @@ fn qemus_own_account_is_on_no_bus_and_a_users_is_on_that_users() {
         let mut launcher = world.run(&machine);
         launcher.tells(" runs (");
         assert_eq!(name_on_bus(world, &socket), world.name);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
         drop(bus);
     });
@@ -221,7 +221,7 @@ fn roots_socket_is_one_users_alone() {
         let mut adopted = world.start(world.command(&["recover", "--adopt", &world.name]));
         adopted.tells(&world.name);
         assert_eq!(reached(ALICE).unwrap(), [1]);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         adopted.ended().with(0);
         assert!(!world.display_dir().exists());
         assert!(!world.log().contains("ermission denied"), "{}", world.log());
@@ -263,7 +263,7 @@ fn looking_glass_reaches_its_memory_and_its_server_as_the_desktops_user() {
             command.stderr(Stdio::null()).status().unwrap().success()
         };
         assert_eq!([open(ALICE), open(MALLORY)], [true, false]);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
         assert!(!Path::new(MEMORY).exists());
     });
@@ -281,7 +281,7 @@ fn root_is_told_who_listens_on_it() {
 }
 
 fn a_port_is_told(world: &World) {
-    let port = free_port();
+    let port = port::free();
     let machine = world.machine(&format!("display: Spice(port: {port})"));
     let machine = machine.to_str().unwrap();
     let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -300,7 +300,7 @@ fn a_port_is_told(world: &World) {
     launcher.tells(" runs (");
     let checked = world.done(&["check", machine]).with(0);
     assert!(checked.out.contains(&format!("this machine's QEMU runs and listens on 127.0.0.1:{port}")), "{checked:?}");
-    Serial::of(world).type_in("q");
+    Serial::of(world).leave_with("q");
     launcher.ended().with(0);
 }
 
@@ -419,9 +419,4 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = command.spawn().expect("openssl is installed");
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap().stdout
-}
-
-/// A port that nobody listens on, from those that VNC can have.
-fn free_port() -> u16 {
-    (5900..).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

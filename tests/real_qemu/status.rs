@@ -10,15 +10,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::launcher::{Launcher, wait_for};
+use super::port;
 use super::talk::Serial;
 use super::terminal;
 use super::world::{World, each, own};
 
 /// A machine that can be seen and reached in several ways.
 fn runs(world: &World) -> Launcher {
-    let fields = "display: Vnc(), video: Std, networks: [(backend: Slirp, forward: [\"tcp 127.0.0.1:0\"])]";
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let machine = world.machine(&fields.replace("127.0.0.1:0", &format!("127.0.0.1:{port}:22")));
+    let port = port::free();
+    let network = format!("(backend: Slirp, forward: [\"tcp 127.0.0.1:{port}:22\"])");
+    let machine = world.machine(&format!("display: Vnc(), video: Std, networks: [{network}]"));
     let mut launcher = world.run(&machine);
     Serial::of(world).says("HELLO");
     launcher.tells(" runs (");

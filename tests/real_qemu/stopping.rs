@@ -11,7 +11,7 @@ fn at(world: &World, stage: &str, limit: u32, arguments: &[&str]) -> Launcher {
     let machine = world.machine(&format!("serial: Socket, {fields}"));
     let launcher = world.start(world.command(&[arguments, &[machine.to_str().unwrap()]].concat()));
     if stage == "ended" {
-        Serial::of(world).says("HELLO").type_in("q");
+        Serial::of_running(world).leave_with("q");
     }
     let stage = format!("{stage} ");
     wait_for("the hook", || notes(world).iter().any(|note| format!("{note} ").starts_with(&stage)).then_some(()));

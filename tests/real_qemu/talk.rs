@@ -1,6 +1,7 @@
 //! The other ends of a running machine: the guest's serial port, QEMU's monitor, and systemd's notification socket.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
@@ -70,6 +71,14 @@ impl Serial {
         Self { stream: connect(&world.run_dir().join("serial.sock")), heard: Vec::new() }
     }
 
+    /// Connects to the port of a guest that runs already, so that it may have said its `HELLO` to nobody: waits until it
+    /// answers.
+    pub fn of_running(world: &World) -> Self {
+        let mut serial = Self::of(world);
+        serial.type_in("?").says("HERE");
+        serial
+    }
+
     /// Waits until the guest says a line of which this is the end.
     pub fn says(&mut self, word: &str) -> &mut Self {
         let line = format!("{word}\n");
@@ -96,6 +105,19 @@ impl Serial {
     pub fn type_in(&mut self, letter: &str) -> &mut Self {
         self.stream.write_all(letter.as_bytes()).unwrap();
         self
+    }
+
+    /// Types a letter and leaves as soon as QEMU has read it. Left at once, QEMU hears of that first and reads no more.
+    pub fn leave_with(mut self, letter: &str) {
+        self.type_in(letter);
+        // What is closed in one direction alone is read to its end, and only then closed in the other.
+        self.stream.shutdown(Shutdown::Write).unwrap();
+        let mut rest = [0; 64];
+        wait_for("the end of the connection", || match self.stream.read(&mut rest) {
+            Ok(0) => Some(()),
+            Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Some(()),
+            _ => None,
+        });
     }
 
     /// Whether the port was closed without a word.

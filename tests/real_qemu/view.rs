@@ -7,6 +7,7 @@ use std::process::Command;
 use nix::unistd::Uid;
 
 use super::launcher::Ended;
+use super::port;
 use super::talk::Serial;
 use super::world::{NOBODY, World, each, each_as_root};
 
@@ -51,7 +52,7 @@ fn the_viewer_that_fits_and_is_there_is_started() {
             assert!(none.err.contains("no program that shows this screen is in PATH; install"), "{none:?}");
             let json = with_viewers(world, &[], world.command(&["view", name, "--json"])).with(0).json();
             assert_eq!(json["installed"], false);
-            Serial::of(world).type_in("q");
+            Serial::of(world).leave_with("q");
             launcher.ended().with(0);
             world.is_clean();
         }
@@ -59,7 +60,7 @@ fn the_viewer_that_fits_and_is_there_is_started() {
         launcher.tells(" runs (");
         let none = world.done(&["view", name]).with(1);
         assert!(none.err.contains("has no emulated screen: `display: Spice`"), "{none:?}");
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
     });
 }
@@ -85,11 +86,11 @@ fn a_screen_of_roots_machine_is_opened_by_the_user_whose_it_is() {
         let root = with_viewers(world, &["vncviewer"], world.command(&["view", name])).with(1);
         assert!(root.err.contains("is not started as root") && root.err.contains(line.trim()), "{root:?}");
         assert_eq!(with_viewers(world, &[], world.command(&["view", name, "--print"])).with(0).out, line);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
 
         // Which port it is only root knows.
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = port::free();
         let mut launcher = world.run(&world.machine(&format!("display: Vnc(port: {port})")));
         launcher.tells(" runs (");
         let print = format!("`sudo vfio-run view --print {name}`");
@@ -97,7 +98,7 @@ fn a_screen_of_roots_machine_is_opened_by_the_user_whose_it_is() {
         assert!(user.err.contains(&print), "{user:?}");
         let line = format!("vncviewer 127.0.0.1::{port}\n");
         assert_eq!(with_viewers(world, &["vncviewer"], world.command(&["view", name, "--print"])).with(0).out, line);
-        Serial::of(world).type_in("q");
+        Serial::of(world).leave_with("q");
         launcher.ended().with(0);
     });
 }

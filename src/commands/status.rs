@@ -5,7 +5,7 @@ mod look;
 use anyhow::Result;
 use look::{Status, look};
 
-use super::shared::machines::{closed, does_not_run, names};
+use super::shared::machines::{about_unreadable, closed, does_not_run, names};
 use crate::cli::{OutputArgs, StatusArgs};
 use crate::host;
 use crate::report::{self, Table, each_within, hanging};
@@ -33,11 +33,10 @@ pub fn status(args: &StatusArgs, output: OutputArgs) -> Result<u8> {
     let mut all = Vec::new();
     for (name, found) in names.iter().zip(look_at_all(&names, args.name.is_some())) {
         // One journal that cannot be read must not hide the other machines.
-        let unreadable = |error: anyhow::Error| Status {
-            remedy: Some(format!("{error:#}")),
-            ..Status::new(name, machine_state::UNREADABLE)
-        };
-        let found = found.unwrap_or_else(|error| Some(unreadable(error)));
+        let found = found.unwrap_or_else(|error| {
+            let remedy = Some(about_unreadable(name, &error));
+            Some(Status { remedy, ..Status::new(name, machine_state::UNREADABLE) })
+        });
         all.extend(
             found.or_else(|| {
                 Some(Status::new(name, machine_state::FAILED)).filter(|status| status.last_failure.is_some())

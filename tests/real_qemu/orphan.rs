@@ -231,6 +231,14 @@ fn what_cannot_be_read_is_ended_by_force_and_is_not_called_restored() {
         std::fs::write(&journal, format!("{records}gar bage\n")).unwrap();
         let refused = world.done(&["recover", &world.name]).with(5);
         assert!(refused.err.contains("is no record of this version"), "{refused:?}");
+        let end = format!("`vfio-run stop --force {}` ends it", world.name);
+        let shown = || {
+            let status = world.done(&["status", &world.name, "--json"]).with(0).json();
+            status["remedy"].as_str().unwrap().to_owned()
+        };
+        assert!(shown().contains(&end), "{}", shown());
+        let top = world.done(&["top", &world.name, "--once", "--json"]).json();
+        assert!(top.to_string().contains(&end), "{top}");
         let ended = world.done(&["stop", "--force", &world.name]).with(1);
         assert!(
             ended.err.contains("QEMU was killed, and what was changed on the host for it is not known"),
@@ -238,6 +246,7 @@ fn what_cannot_be_read_is_ended_by_force_and_is_not_called_restored() {
         );
         drop(guest);
         wait_for("QEMU's end", || world.processes().is_empty().then_some(()));
+        assert!(!shown().contains(&end), "{}", shown());
         std::fs::remove_file(&journal).unwrap();
         std::fs::create_dir(&journal).unwrap();
         let folder = world.done(&["recover", &world.name]).with(5);

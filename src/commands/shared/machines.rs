@@ -27,6 +27,13 @@ pub fn state_without_answer(run_dir: &Path, records: &[Record]) -> &'static str 
     }
 }
 
+/// What to tell of a machine of which it cannot be found out how it is. Its guest may run all the same, and can be ended.
+pub fn about_unreadable(name: &str, error: &anyhow::Error) -> String {
+    let runs = run_dir(name).is_ok_and(|run_dir| run::guest_runs(&run_dir));
+    let end = if runs { format!("; its guest runs: `vfio-run stop --force {name}` ends it") } else { String::new() };
+    format!("{error:#}{end}")
+}
+
 /// Fails if a signal has stopped the machine's QEMU: whoever talks to it would wait in vain.
 pub fn refuse_stopped_qemu(name: &str, run_dir: &Path) -> Result<()> {
     let records = Journal::read(run_dir).ok().flatten().unwrap_or_default();

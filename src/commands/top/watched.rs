@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cards::Card;
 use super::monitor::{Disk, Monitor, Told};
-use crate::commands::shared::machines::{closed, names, run_dir, state_without_answer};
+use crate::commands::shared::machines::{about_unreadable, closed, names, run_dir, state_without_answer};
 use crate::commands::shared::planned;
 use crate::host::Root;
 use crate::host::activity::{Activity, MemoryUse, Since, Traffic};
@@ -114,7 +114,8 @@ async fn look_at(root: &Root, name: &str, known: Option<Guest>) -> Result<(Optio
 /// A machine of which no more is known than why.
 fn unreadable(name: &str, error: &anyhow::Error) -> MachineLoad {
     let state = machine_state::UNREADABLE.to_owned();
-    MachineLoad { name: name.to_owned(), state, remedy: Some(format!("{error:#}")), ..MachineLoad::default() }
+    let remedy = Some(about_unreadable(name, error));
+    MachineLoad { name: name.to_owned(), state, remedy, ..MachineLoad::default() }
 }
 
 /// What all of these come to, in their order, with none waiting for another.

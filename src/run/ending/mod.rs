@@ -2,6 +2,7 @@
 
 pub(super) mod escalation;
 pub(super) mod finish;
+pub(super) mod processes_of_dead;
 pub(super) mod recover;
 pub(super) mod restore;
-pub(super) mod restore_for_dead;
+pub(super) mod undo_dead;

@@ -1,25 +1,19 @@
 //! `recover`: restores the host after a launcher died, when the guest has ended too.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use qapi::qmp::{self, RunState};
 
-use super::restore_for_dead::restore_for_dead;
+use super::processes_of_dead::end_qemu;
+use super::undo_dead::{Undone, undo_dead};
 use crate::change::remove_dead_pool_lock;
 use crate::host::Root;
-use crate::journal::{self, Journal, Record};
-use crate::plan::Plan;
+use crate::journal::{self, Journal};
 use crate::run::kept::folders::{self, is_run_dir};
-use crate::run::kept::launcher::holds;
 use crate::run::kept::lock::Lock;
-use crate::run::kept::{guest_lock, last_failure, leases, plan_file};
-use crate::run::left_behind::user;
-use crate::run::process::Watched;
-use crate::run::processes::{Processes, recorded_helpers, recorded_qemu};
+use crate::run::kept::{guest_lock, last_failure, plan_file};
 use crate::run::supervising::reach_guest::{REACH_LIMIT, connect_monitor};
-use crate::units::run_files;
 
 /// What recovering a machine came to.
 #[derive(Debug)]
@@ -81,13 +75,7 @@ pub async fn recover(run_dir: &Path, root: &Root, orphan: Orphan) -> Result<Reco
         }
         stuck = end_qemu(run_dir, journal.records()).await?;
     }
-    guest_lock::empty(run_dir);
-    // The launcher may have died before it wrote its plan, and so before it took leases.
-    let plan = plan_file::read(run_dir).ok();
-    let _leases = leases::take_again(plan.as_ref())?;
-    stuck.extend(end_helpers(run_dir, &journal, plan.as_ref()).await?);
-    let all_ended = stuck.is_empty();
-    let left = restore_for_dead(run_dir, &mut journal, root, plan.as_ref(), stuck).await;
+    let Undone { plan, leases: _leases, all_ended, left } = undo_dead(run_dir, &mut journal, root, stuck).await?;
     // An end that somebody wanted is no failure.
     if let Some(plan) = plan.as_ref().filter(|_| orphan != Orphan::Ends) {
         last_failure::write_killed(run_dir, &plan.paths.log, journal.records(), &left);
@@ -113,65 +101,10 @@ async fn never_continued(run_dir: &Path) -> bool {
     matches!(ask.await, Ok(RunState::prelaunch))
 }
 
-/// Ends QEMU. Its number may not have reached the journal, and there may be processes that it made. Returns the message if
-/// not even SIGKILL ends it.
-pub(in crate::run) async fn end_qemu(run_dir: &Path, records: &[Record]) -> Result<Vec<String>> {
-    let mut found: Vec<Watched> = recorded_qemu(records).transpose()?.flatten().into_iter().collect();
-    found.extend(lock_holders(run_dir, run_files::GUEST_LOCK));
-    let mut stuck = Vec::new();
-    for process in &found {
-        stuck.extend(process.end("QEMU").await.err().map(|stuck| stuck.to_string()));
-    }
-    let deadline = Instant::now() + REACH_LIMIT;
-    while stuck.is_empty() && guest_lock::guest_lives(run_dir) {
-        if Instant::now() > deadline {
-            bail!("QEMU does not exit");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(stuck)
-}
-
-/// Ends the helpers of a dead run. `plan` is that run's, if it could be read. Returns a message for each that does not end.
-pub(in crate::run) async fn end_helpers(run_dir: &Path, journal: &Journal, plan: Option<&Plan>) -> Result<Vec<String>> {
-    let mut helpers = recorded_helpers(journal.records())?;
-    helpers.extend(unrecorded_helpers(run_dir, plan, &helpers));
-    Ok(Processes { helpers, ..Processes::default() }.end_all().await)
-}
-
-/// Helpers whose launcher died before it had noted their numbers. One that is taken over could have handed the lock to a program of
-/// somebody else's; so only those are that have a helper's account and arguments.
-fn unrecorded_helpers(run_dir: &Path, plan: Option<&Plan>, recorded: &[(String, Watched)]) -> Vec<(String, Watched)> {
-    let us = nix::unistd::geteuid().as_raw();
-    let is_helper = |pid: i32| {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = words.strip_suffix(b"\0").unwrap_or(&words).split(|byte| *byte == 0).collect();
-        plan.into_iter().flat_map(|plan| plan.helpers.iter().map(move |helper| (plan, helper))).any(|(plan, helper)| {
-            let account = helper.runs_as(plan.account.as_ref()).map_or(us, |account| account.uid);
-            let arguments: Vec<&[u8]> = helper.argv.iter().skip(1).map(String::as_bytes).collect();
-            user(pid) == Some(account) && words.ends_with(&arguments)
-        })
-    };
-    let found = lock_holders(run_dir, run_files::HELPERS_LOCK);
-    let unknown = found.filter(|found| recorded.iter().all(|(_, helper)| helper.pid() != found.pid()));
-    unknown.filter(|found| is_helper(found.pid())).map(|found| ("a helper".to_owned(), found)).collect()
-}
-
-/// The processes that have this lock of the run directory, not those that only ask whether it is locked.
-fn lock_holders(run_dir: &Path, name: &str) -> impl Iterator<Item = Watched> {
-    let lock = run_dir.join(name);
-    let file = std::fs::metadata(&lock).ok();
-    let holders = file.into_iter().flat_map(move |file| {
-        let open = crate::host::holders(&lock).into_iter();
-        open.filter(move |pid| holds(*pid, &file))
-    });
-    // One that has ended meanwhile is not missed.
-    holders.filter_map(|pid| Watched::child(pid).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Record;
     use crate::run::process::start_time;
     use crate::run::process::tests::without_first_thread;
 

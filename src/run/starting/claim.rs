@@ -5,9 +5,9 @@ use anyhow::{Context as _, Result};
 use crate::host::Root;
 use crate::journal::{Journal, Record, last_qemu};
 use crate::plan::Plan;
-use crate::run::ending::recover::{end_helpers, end_qemu};
-use crate::run::ending::restore_for_dead::restore_for_dead;
-use crate::run::kept::leases::{self, Leases};
+use crate::run::ending::processes_of_dead::end_qemu;
+use crate::run::ending::undo_dead::undo_dead;
+use crate::run::kept::leases::Leases;
 use crate::run::kept::lock::Lock;
 use crate::run::kept::{guest_lock, plan_file};
 use crate::run::outcome::Report;
@@ -71,24 +71,15 @@ pub(in crate::run) async fn claim(plan: &Plan, root: &Root) -> Result<Claim> {
             return Ok(Claim::Refused(not_restored(stuck)));
         }
     }
-    guest_lock::empty(run_dir);
-    let earlier = plan_file::read(run_dir).ok();
-    let stuck = end_helpers(run_dir, &journal, earlier.as_ref()).await?;
-    if !stuck.is_empty() {
-        return Ok(Claim::Refused(not_restored(stuck)));
-    }
-    let earlier_leases = match leases::take_again(earlier.as_ref()) {
-        Ok(leases) => leases,
+    let earlier = match undo_dead(run_dir, &mut journal, root, Vec::new()).await {
+        Ok(earlier) if earlier.left.is_empty() => earlier,
+        Ok(earlier) => return Ok(Claim::Refused(not_restored(earlier.left))),
         Err(error) => return Ok(Claim::Refused(not_restored(vec![format!("{error:#}")]))),
     };
-    let left = restore_for_dead(run_dir, &mut journal, root, earlier.as_ref(), Vec::new()).await;
-    if !left.is_empty() {
-        return Ok(Claim::Refused(not_restored(left)));
-    }
-    if earlier.is_some() || !journal.records().is_empty() {
+    if earlier.plan.is_some() || !journal.records().is_empty() {
         journal.close()?;
         // Dropped while there is no journal, so that no lease stays for a device that this run does not use.
-        drop(earlier_leases);
+        drop(earlier.leases);
         journal = Journal::open(run_dir).context("cannot open the journal")?;
     }
     let leases = match Leases::take(plan) {

@@ -26,13 +26,14 @@ impl Asked {
     }
 }
 
-/// SIGINT, SIGTERM, SIGQUIT (Ctrl-\\) and SIGHUP (the terminal was closed), from the moment on that this was made.
+/// SIGINT, SIGTERM, SIGQUIT (Ctrl-\\) and SIGHUP (the terminal was closed), from the moment on that this was made. SIGHUP stays
+/// ignored if it was when the program began: that is what `nohup` is for.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
-    hang_up: Signal,
+    hang_up: Option<Signal>,
     /// Nobody has a reason to send them; they are no reason to leave the guest alone.
     _ignored: [Signal; 2],
 }
@@ -50,17 +51,23 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
     /// Waits for the next one and names it.
     pub async fn next(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.quit.recv() => "SIGQUIT",
-            _ = self.hang_up.recv() => HANG_UP,
+            _ = hang_up => HANG_UP,
         }
     }
 
@@ -74,6 +81,13 @@ impl Signals {
             () = std::future::ready(()) => None,
         }
     }
+}
+
+/// Whether SIGHUP is ignored (proc_pid_status(5): `SigIgn`, a bit for each signal, from number 1 on).
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (StopSignal::SIGHUP as i32 - 1)) != 0)
 }
 
 /// Does `work`, which keeps this thread, and with it the event loop, busy for long. Meanwhile another thread listens, and
@@ -108,6 +122,8 @@ pub fn while_listening<T>(work: impl FnOnce(&dyn Fn() -> Option<&'static str>) -
 mod tests {
     use std::time::{Duration, Instant};
 
+    use nix::sys::signal::raise;
+
     use super::*;
 
     #[test]
@@ -116,17 +132,17 @@ mod tests {
         runtime.block_on(async {
             let mut signals = Signals::catch().unwrap();
             let heard = while_listening(|came| {
-                nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
+                raise(StopSignal::SIGTERM).unwrap();
                 let deadline = Instant::now() + Duration::from_secs(30);
                 while came().is_none() && Instant::now() < deadline {
                     // It is heard only if it came after the listener was there.
-                    nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
+                    raise(StopSignal::SIGTERM).unwrap();
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 came()
             });
-            assert_eq!(heard, Some("SIGHUP"));
-            assert_eq!(signals.next().await, "SIGHUP");
+            assert_eq!(heard, Some("SIGTERM"));
+            assert_eq!(signals.next().await, "SIGTERM");
             assert_eq!(while_listening(|came| came()), None);
         });
     }

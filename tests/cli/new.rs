@@ -22,7 +22,7 @@ fn answered(world: &World, arguments: &[&str], answers: &str) -> Output {
 
 /// The program in a terminal of its own, as a login has it: there Ctrl-C is a signal.
 fn in_a_terminal(world: &World, arguments: &[&str]) -> Terminal {
-    Terminal::with(world.wrapped(&["setsid", "--ctty"], arguments))
+    Terminal::with(world.wrapped(&["setsid", "--ctty", "env", "--default-signal=INT"], arguments))
 }
 
 #[test]

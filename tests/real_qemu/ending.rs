@@ -190,6 +190,24 @@ fn a_signal_before_the_guest_runs_ends_the_start() {
 }
 
 #[test]
+fn what_nohup_started_outlives_the_terminal() {
+    each(|world| {
+        let machine = world.machine("serial: Socket");
+        let nohup = world.wrapped(&["env", "--ignore-signal=HUP"], &["run", machine.to_str().unwrap()]);
+        let mut launcher = world.start(nohup);
+        let mut guest = Serial::of(world);
+        guest.says("HELLO");
+        launcher.tells(" runs (");
+        launcher.signal(Signal::SIGHUP);
+        guest.type_in("?").says("HERE");
+        launcher.signal(Signal::SIGTERM);
+        guest.says("BUTTON");
+        let ended = launcher.ended().with(0);
+        assert!(!ended.err.contains("SIGHUP"), "{ended:?}");
+    });
+}
+
+#[test]
 fn a_session_that_ends_asks_the_guest_and_does_not_cut_its_power() {
     each(|world| {
         // As a user QEMU is in the launcher's own cgroup, where a session's end sends everybody both signals at once.

@@ -245,7 +245,7 @@ impl World {
     /// The program with these arguments, in the world's environment, with the signals of a shell: who starts the tests in the
     /// background, or by `nohup`, has some of them ignored, and a program inherits that.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        self.wrapped(&["env", "--default-signal=HUP,INT,QUIT"], arguments)
+        self.wrapped(&["/usr/bin/env", "--default-signal=HUP,INT,QUIT"], arguments)
     }
 
     /// The same, started by another program (`strace …`).

@@ -3,7 +3,7 @@
 use super::account::Verdict::{self, DoneByItself as Done, Improved, LeftOut as Left};
 use super::account::{ALL, TEXT};
 use super::context::Context;
-use super::xml::Node;
+use super::xml::{Node, text};
 
 /// A rule: the path of an element below the domain, an attribute with the value that it must have, what of the element is meant
 /// (`*`: all that is in it), what becomes of it and why. A path that begins with `//` is meant anywhere.
@@ -145,9 +145,18 @@ const RULES: &[Rule] = &[
     Rule("devices/console", None, &[ALL], Left, "it is the serial port's other name"),
 ];
 
+/// Elements that have others in them, and mean nothing without.
+const CONTAINERS: [&str; 7] = ["cpu", "cputune", "numatune", "memoryBacking", "features", "pm", "devices"];
+
 /// Applies the rules to all that has no entry yet.
 pub fn apply(cx: &mut Context, root: Node) {
     for node in root.descendants().filter(Node::is_element) {
+        let holds = node.children().any(|child| child.is_element());
+        if holds && !text(node).is_empty() {
+            cx.left(node, &[TEXT], "nobody reads a text between elements");
+        } else if !holds && CONTAINERS.contains(&plain_path(node).as_str()) {
+            cx.left(node, &[TEXT], "there is nothing in it");
+        }
         let path = plain_path(node);
         for Rule(meant, condition, names, verdict, words) in RULES {
             let fits = match meant.strip_prefix("//") {

@@ -36,6 +36,95 @@ fn is_as_reviewed(name: &str, imported: &Imported) {
     });
 }
 
+/// What becomes of a domain with this in `os`, and this in `devices`: the file, and the words of each entry with its verdict.
+fn small(os: &str, devices: &str, root: Option<&Root>) -> String {
+    let text = format!(
+        "<domain type='kvm'><name>linux</name><memory>1048576</memory><os><type>hvm</type>{os}</os>\
+         <devices>{devices}</devices></domain>"
+    );
+    let imported = domain(&text, Beside { root, home: None, hooks: None, path: Path::new("/machine.ron") }).unwrap();
+    let entries = imported.entries.iter().map(|entry| format!("\n{:?}: {}", entry.verdict, entry.words));
+    imported.file.clone() + &entries.collect::<String>()
+}
+
+#[test]
+fn a_card_is_named_as_a_whole_only_by_a_host_that_knows_its_functions() {
+    let host = tempfile::tempdir().unwrap();
+    for (function, class) in
+        [("0a:00.0", "0x030000"), ("0a:00.1", "0x040300"), ("0a:00.4", "0x0c0330"), ("00:02.0", "0x00ff00")]
+    {
+        let folder = host.path().join(format!("sys/bus/pci/devices/0000:{function}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, value) in [("vendor", "0x1002"), ("device", "0x15bf"), ("class", class)] {
+            std::fs::write(folder.join(name), value).unwrap();
+        }
+    }
+    let root = Root::new(host.path());
+    let given = |functions: &[(&str, u8)], root| {
+        let device = |(place, function): &(&str, u8)| {
+            let (bus, slot) = place.split_once(':').unwrap();
+            format!(
+                "<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0x0000' bus='0x{bus}' \
+                 slot='0x{slot}' function='0x{function}'/></source></hostdev>"
+            )
+        };
+        small("", &functions.iter().map(device).collect::<String>(), root)
+    };
+    let two = [("0a:00", 0), ("0a:00", 1)];
+    for (functions, root, written) in [
+        (&two[..], None, "pci: [\"0a:00.0\", \"0a:00.1\"]"),
+        // The third is the host's.
+        (&two, Some(&root), "(address: \"0a:00.1\", expect: \"1002:15bf\")"),
+        (&[two[0], two[1], ("0a:00", 4)], Some(&root), "(address: \"0a:00.*\", expect: \"1002:15bf\")"),
+        // This host has no graphics there, so the domain is another's.
+        (&[("00:02", 0)], Some(&root), "pci: [\"00:02.0\"]"),
+    ] {
+        let text = given(functions, root);
+        assert!(text.contains(written), "{written}: {text}");
+    }
+}
+
+#[test]
+fn small_parts_of_a_domain_are_what_they_are() {
+    let console = "<console type='pty'><target type='virtio' port='0'/></console>";
+    let event = |name: &str| {
+        format!("<input type='evdev'><source dev='/dev/input/by-id/{name}' grab='all' repeat='on'/></input>")
+    };
+    let keyboards =
+        ["a-event-kbd", "b-event-kbd", "c-event-kbd", "usb-X_Keyboard_Mouse-if01-event-mouse"].map(event).concat();
+    for (os, devices, expected) in [
+        ("<loader>/usr/share/seabios/bios.bin</loader>", "", vec!["firmware: Bios", "SeaBIOS is QEMU's own"]),
+        ("<loader type='rom'>/usr/share/qemu/bios-256k.bin</loader>", "", vec!["firmware: Bios"]),
+        ("<loader type='rom'>/usr/share/ovmf/OVMF.fd</loader>", "", vec!["OVMF as a ROM has no variable store"]),
+        ("", console, vec!["NeedsYou: there is no console on virtio (hvc0)"]),
+        ("", &format!("<serial type='pty'/>{console}"), vec!["LeftOut: the guest's serial port is its console"]),
+        (
+            "",
+            "<rng model='virtio'># random<backend model='random'>/dev/urandom</backend></rng>",
+            vec!["nobody reads a text"],
+        ),
+        (
+            "",
+            &keyboards,
+            vec![
+                "(keyboard: \"/dev/input/by-id/b-event-kbd\", grab_all: true)",
+                "(keyboard: \"/dev/input/by-id/c-event-kbd\", grab_all: true)",
+                "(mouse: \"/dev/input/by-id/usb-X_Keyboard_Mouse-if01-event-mouse\", repeat: true)",
+            ],
+        ),
+    ] {
+        let text = small(os, devices, None);
+        expected.iter().for_each(|words| assert!(text.contains(words), "{words}: {text}"));
+    }
+    let empty = "<domain><name>a</name><memory>1048576</memory><os><type>hvm</type></os><cputune/><memoryBacking/>\
+                 <features/><pm/><devices/></domain>";
+    let imported = domain(empty, Beside { root: None, home: None, hooks: None, path: Path::new("/a.ron") }).unwrap();
+    assert!(imported.entries.iter().all(|entry| entry.verdict != Verdict::NeedsYou), "{:?}", imported.entries);
+    let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/a.ron") };
+    let refused = domain("## my machine\n<domain/>", beside).err().unwrap().to_string();
+    assert!(refused.contains("there is text before `<domain>`; remove it"), "{refused}");
+}
+
 #[test]
 fn what_would_be_refused_is_named_by_a_file_only_if_there_is_one() {
     let text = "<domain><name>a</name><memory>1048576</memory><os><type>hvm</type></os><devices><interface type='bridge'>\

@@ -85,6 +85,9 @@ pub fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
         let place = error.pos();
         let what = match &error {
             roxmltree::Error::DtdDetected => "a document type definition is not read; remove it".to_owned(),
+            _ if !text.trim_start().starts_with('<') && text.contains("<domain") => {
+                "there is text before `<domain>`; remove it".to_owned()
+            }
             // The parser's words end with the place, and quote what was found there.
             other => printable(other.to_string().split(" at ").next().unwrap_or_default()),
         };

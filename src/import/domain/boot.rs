@@ -81,7 +81,7 @@ fn firmware(cx: &mut Context, os: Node) {
         written.map(|secure| secure == "yes")
     });
     let path = loader.map(text).filter(|path| path.starts_with('/'));
-    let uefi = os.attribute("firmware") == Some("efi") || path.is_some();
+    let uefi = os.attribute("firmware") == Some("efi") || path.is_some_and(|path| !is_seabios(path));
     cx.take(os, &["firmware"]);
     if !uefi {
         if cx.machine.kernel.is_none() {
@@ -139,6 +139,13 @@ fn firmware(cx: &mut Context, os: Node) {
         cx.taken(nvram, &[ALL], words);
     }
     cx.machine.firmware = Firmware::Uefi(uefi);
+}
+
+/// Whether a firmware is SeaBIOS, by the names that QEMU and distributions give its builds. No type says it: libvirt's default
+/// is a ROM, and UEFI can be one too.
+fn is_seabios(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with("bios") || path.contains("seabios")
 }
 
 /// The path of the variable store: as text, or as a source.

@@ -149,14 +149,15 @@ pub fn board(cx: &mut Context, root: Node) {
     } else if machine == "q35" {
         cx.done(kind, &["machine"], "the board is `q35`, in the newest version that QEMU has");
     } else if machine.starts_with("pc") {
-        let words = "i440fx has no PCI Express, so the board is `q35` now. Windows 10 and later find their new board at the first \
-                     start; disks keep their kind of controller (IDE becomes SATA). `vfio-run man identity` tells more, such as how \
-                     to try it on a copy";
-        cx.improved(kind, &["machine"], words);
-        cx.comment(
-            "guest",
-            "It was a board of i440fx; now it is q35, so Windows finds new devices at its first start.",
+        let who = if cx.is_windows() { "Windows 10 and later find" } else { "the guest finds" };
+        let words = format!(
+            "i440fx has no PCI Express, so the board is `q35` now: {who} new devices at the first start; disks keep their kind of \
+             controller (IDE becomes SATA). `vfio-run man identity` tells more, such as how to try it on a copy"
         );
+        cx.improved(kind, &["machine"], words);
+        let who = if cx.is_windows() { "Windows" } else { "the guest" };
+        let words = format!("It was a board of i440fx; now it is q35, so {who} finds new devices at its first start.");
+        cx.comment("guest", words);
     } else {
         cx.needs(
             kind,

@@ -50,7 +50,14 @@ pub fn is_of(domain: Node, root: &Root) -> bool {
     let Some(devices) = child(domain, "devices") else { return false };
     let given = children(devices, "hostdev").filter(|node| node.attribute("type") == Some("pci"));
     let mut addresses = given.map(|node| address(child(child(node, "source")?, "address")?)).peekable();
-    addresses.peek().is_some() && addresses.all(|address| address.is_some_and(|address| ids(root, address).is_some()))
+    addresses.peek().is_some() && addresses.all(|address| address.is_some_and(|address| has(root, address)))
+}
+
+/// Whether the host has the function. Almost every host has one where Intel's graphics are; so it must be graphics there.
+fn has(root: &Root, address: PciAddress) -> bool {
+    const GRAPHICS: PciAddress = PciAddress { domain: 0, bus: 0, device: 2, function: 0 };
+    let class = root.text(format!("/sys/bus/pci/devices/{address}/class")).unwrap_or_default();
+    ids(root, address).is_some() && (address != GRAPHICS || class.starts_with("0x03"))
 }
 
 /// What a function of the host is.
@@ -120,7 +127,8 @@ fn pci(cx: &mut Context, node: Node) -> Option<Function> {
     Some((address, device))
 }
 
-/// Puts functions of one card into one entry, when all is known of each.
+/// Puts the functions of one card into one entry, if this host knows that they are all that the card has. A processor with
+/// graphics has USB controllers beside them in the same slot, which a domain may well leave to the host.
 pub fn together(cx: &mut Context) {
     let all = std::mem::take(&mut cx.machine.pci);
     let functions = all.into_iter().filter_map(|device| Some((device.address.to_string().parse().ok()?, device)));
@@ -142,7 +150,7 @@ pub fn together(cx: &mut Context) {
         let plain = |(_, device): &Function| {
             device.properties.is_empty() && device.x_vga != Some(true) && (device.rom.is_none() || device.rom == *rom)
         };
-        let whole = card.len() > 1 && card[0].0.bus != 0 && card[0].0.function == 0 && card.iter().all(plain);
+        let whole = card.len() > 1 && are_all(cx.own_host, &card) && card.iter().all(plain);
         let parsed = whole.then(|| {
             let PciAddress { domain, bus, device, .. } = card[0].0;
             format!("{domain:04x}:{bus:02x}:{device:02x}.*").parse::<PciSlot>().ok()
@@ -161,6 +169,15 @@ pub fn together(cx: &mut Context) {
         cx.comment(field, "All functions of the card, in one slot of the guest's as on the card.");
         cx.machine.pci.push(first);
     }
+}
+
+/// Whether these functions, in their order, are all of a card's.
+fn are_all(root: Option<&Root>, card: &[Function]) -> bool {
+    let Some(root) = root else { return false };
+    let there = root.names("/sys/bus/pci/devices").into_iter().filter_map(|name| name.parse::<PciAddress>().ok());
+    let mut there: Vec<PciAddress> = there.filter(|other| other.of_device() == card[0].0.of_device()).collect();
+    there.sort();
+    there.iter().eq(card.iter().map(|(address, _)| address))
 }
 
 fn usb(cx: &mut Context, node: Node) {

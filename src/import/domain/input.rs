@@ -63,14 +63,13 @@ pub fn add(cx: &mut Context, dev: &str, grab_all: Option<bool>, repeat: Option<b
     }
     let first = keyboard && !list.iter().any(|device| device.keyboard.is_some());
     let index = list.len();
-    let all_already = list.iter().any(|device| device.grab_all == Some(true));
     list.push(InputDevice {
         keyboard: keyboard.then(|| path.clone()),
         mouse: (!keyboard).then_some(path),
         toggle: toggle.filter(|toggle| *toggle != Toggle::default()),
         // What a keyboard has anyway.
         repeat: repeat.filter(|repeat| *repeat != keyboard),
-        grab_all: grab_all.filter(|_| keyboard && !first && !all_already),
+        grab_all: grab_all.filter(|_| keyboard && !first),
         optional: None,
     });
     if numbered {
@@ -98,6 +97,9 @@ fn stable(cx: &Context, dev: &str) -> (PathBuf, bool) {
 fn is_keyboard(dev: &str) -> Option<bool> {
     let name = dev.to_ascii_lowercase();
     match () {
+        // udev's own end of the name (60-persistent-input.rules) says more than the maker's words before it.
+        () if name.ends_with("-event-kbd") => Some(true),
+        () if name.ends_with("-event-mouse") || name.ends_with("-event-joystick") => Some(false),
         () if name.contains("kbd") || name.contains("keyboard") => Some(true),
         () if name.contains("mouse") || name.contains("joystick") || name.contains("touchpad") => Some(false),
         () => None,

@@ -282,6 +282,20 @@ fn serial(cx: &mut Context, devices: Node) {
         }
         ports += 1;
     }
+    for node in children(devices, "console") {
+        let virtio = child(node, "target").and_then(|target| target.attribute("type")) == Some("virtio");
+        match ports {
+            _ if !virtio => {}
+            _ if cx.is_windows() => cx.left(node, &[ALL], "Windows has no console on virtio"),
+            0 => cx.needs(
+                node,
+                &[ALL],
+                "there is no console on virtio (hvc0): `serial: Socket` gives the guest a serial port (ttyS0), which `vfio-run console` \
+                 opens; the guest's command line names it: `console=ttyS0`",
+            ),
+            _ => cx.left(node, &[ALL], "the guest's serial port is its console"),
+        }
+    }
 }
 
 fn port(cx: &mut Context, ports: u32, first: Serial, second: SecondSerial) {

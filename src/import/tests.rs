@@ -120,6 +120,10 @@ fn small_parts_of_a_domain_are_what_they_are() {
                  <features/><pm/><devices/></domain>";
     let imported = domain(empty, Beside { root: None, home: None, hooks: None, path: Path::new("/a.ron") }).unwrap();
     assert!(imported.entries.iter().all(|entry| entry.verdict != Verdict::NeedsYou), "{:?}", imported.entries);
+    let old = empty.replace("<os>", "<metadata><x:os xmlns:x='a' id='http://microsoft.com/win/7'/></metadata><os>");
+    let imported = domain(&old, Beside { root: None, home: None, hooks: None, path: Path::new("/a.ron") }).unwrap();
+    let told = imported.entries.iter().any(|entry| entry.words.contains("this computer is for Windows 10 and 11"));
+    assert!(told && imported.file.contains("// The domain said an older Windows"), "{}", imported.file);
     let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/a.ron") };
     let refused = domain("## my machine\n<domain/>", beside).err().unwrap().to_string();
     assert!(refused.contains("there is text before `<domain>`; remove it"), "{refused}");

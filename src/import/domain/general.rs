@@ -167,6 +167,26 @@ pub fn board(cx: &mut Context, root: Node) {
     }
 }
 
+/// Says what a Windows before 10 lacks for this computer.
+pub fn old_windows(cx: &mut Context, root: Node) {
+    const OLD: [&str; 9] = ["2k", "xp", "vista", "7", "8", "8.1", "2k3", "2k8", "2k8r2"];
+    let is_old = |node: &Node| {
+        let id = node.attribute("id").and_then(|id| id.rsplit_once("microsoft.com/win/"));
+        node.tag_name().name() == "os" && id.is_some_and(|(_, version)| OLD.contains(&version))
+    };
+    if let Some(os) = root.descendants().filter(Node::is_element).find(is_old) {
+        let words = "this computer is for Windows 10 and 11: Windows 8 and older may lack drivers for its SATA controller (AHCI; XP has \
+                     none), its USB controller (xHCI; 7 has none) and NVMe. Install them before the guest moves, or keep libvirt \
+                     for it";
+        // Many never changed what they chose when they made the domain, so it is no more than told.
+        cx.taken(os, &["id"], words);
+        cx.comment(
+            "guest",
+            "The domain said an older Windows: this computer is for Windows 10 and 11; the report tells more.",
+        );
+    }
+}
+
 /// Says what is wrong with a guest of Windows without Hyper-V's interfaces.
 pub fn enlightenments(cx: &mut Context, root: Node) {
     let hyperv = child(root, "features").and_then(|features| child(features, "hyperv"));

@@ -38,6 +38,7 @@ pub fn read(cx: &mut Context, root: Node) {
     general::name(cx, root);
     general::read(cx, root);
     general::board(cx, root);
+    general::old_windows(cx, root);
     general::enlightenments(cx, root);
     cpu::read(cx, root);
     pins::read(cx, root);

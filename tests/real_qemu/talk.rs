@@ -101,6 +101,17 @@ impl Serial {
         })
     }
 
+    /// Waits as long until a Linux guest says a line of which `word` is the end; not if it says `lost` before.
+    pub fn says_late_or(&mut self, word: &str, lost: &str) -> bool {
+        let line = format!("{word}\n");
+        read_within(LINUX_LIMIT, &mut self.stream, &mut self.heard, word, |heard| {
+            let found = |text: &str| heard.windows(text.len()).position(|w| w == text.as_bytes());
+            let Some(at) = found(&line) else { return found(lost).map(|_| false) };
+            heard.drain(..at + line.len());
+            Some(true)
+        })
+    }
+
     /// Types a letter.
     pub fn type_in(&mut self, letter: &str) -> &mut Self {
         self.stream.write_all(letter.as_bytes()).unwrap();

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::command::Script;
-use super::tokens::{Place, SPLIT};
-use super::variables::{OnlyIf, Variables, is_mark};
+use super::command::{Script, assignment};
+use super::marks::{SPLIT, is_mark};
+use super::tokens::Place;
+use super::variables::{OnlyIf, Variables};
 
 /// Functions that call functions that call functions.
 const MAX_DEPTH: usize = 8;
@@ -38,7 +39,8 @@ impl Loop {
             let mut only_if = Vec::new();
             variables.only_if(part, &mut only_if);
             for one in only_if {
-                items.extend(one.text.split_whitespace().map(|item| (item.to_owned(), Some(one.clone()))));
+                let value = assignment(&one.text).map_or_else(|| one.text.clone(), |(_, value)| value);
+                items.extend(value.split_whitespace().map(|item| (item.to_owned(), Some(one.clone()))));
             }
         }
         items.truncate(512);

@@ -1,6 +1,6 @@
 //! A simple command of a shell script, and how its words are told apart.
 
-use super::tokens::SPLIT;
+use super::marks::SPLIT;
 use super::variables::OnlyIf;
 use crate::units::printable_start;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::variables::is_mark;
+use super::marks::is_mark;
 
 /// What a test says. `words`: those of one command, with known values in their places. `None` if only a run could tell.
 pub fn of(words: &[String]) -> Option<bool> {

@@ -5,8 +5,8 @@ use super::branches::Kind;
 use super::calls::Loop;
 use super::command::{Command, DECLARES, LEADS, assignment, plain_line, split};
 use super::decide;
+use super::marks::SPLIT;
 use super::shell::{After, Shell};
-use super::tokens::SPLIT;
 
 impl Shell<'_> {
     /// What the commands before it say of whether the next command is run, if anything does.

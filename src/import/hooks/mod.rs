@@ -9,6 +9,7 @@ mod decide;
 mod ends;
 mod enter;
 mod find;
+mod marks;
 mod other;
 mod outcome;
 mod programs;

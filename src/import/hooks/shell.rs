@@ -7,7 +7,8 @@ use super::branches::{Branches, Kind};
 use super::calls::{Calls, Loop, UNCALLED};
 use super::command::{Command, LEADS, MAX_WORDS, Script, is_array};
 use super::decide;
-use super::tokens::{Place, Reader, SPLIT, Token};
+use super::marks::SPLIT;
+use super::tokens::{Place, Reader, Token};
 use super::variables::Variables;
 
 /// What one script may have of commands.
@@ -256,8 +257,12 @@ impl<'v> Shell<'v> {
         };
         for number in 1..10 {
             match varies {
-                true => drop(self.reader.constants.remove(&number.to_string())),
-                false => drop(self.reader.constants.insert(number.to_string())),
+                true => {
+                    self.reader.constants.remove(&number.to_string());
+                }
+                false => {
+                    self.reader.constants.insert(number.to_string());
+                }
             }
         }
         if !self.reader.go(body) {
@@ -273,7 +278,9 @@ impl<'v> Shell<'v> {
             self.branches.close(&mut self.variables);
         }
         self.loops.truncate(call.loops);
-        (1..10).for_each(|number| drop(self.reader.constants.remove(&number.to_string())));
+        for number in 1..10 {
+            self.reader.constants.remove(&number.to_string());
+        }
         self.chain = None;
         self.reader.back_to(call.back);
     }
@@ -364,6 +371,6 @@ mod tests {
         let double = "a=xxxxxxxx\n".to_owned() + &"a=$a$a\n".repeat(60);
         let mut variables = BTreeMap::new();
         read(&double, &mut variables);
-        assert!(variables["a"].len() <= crate::import::hooks::variables::MAX_VALUE);
+        assert!(variables["a"].len() <= crate::import::hooks::marks::MAX_VALUE);
     }
 }

@@ -3,14 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::marks::{MAX_VALUE, is_mark, unquoted};
 use super::values;
-use super::variables::{is_mark, unquoted};
-
-/// What stands between the words that a variable's value has.
-pub const SPLIT: char = '\u{1}';
 
 /// Longer than any word that is meant.
-const MAX_WORD: usize = super::variables::MAX_VALUE;
+const MAX_WORD: usize = MAX_VALUE;
 
 /// What a script is made of.
 pub enum Token {

@@ -3,17 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::tokens::SPLIT;
+use super::marks::{MAX_VALUE, QUOTED, SPLIT, SPLITS, is_mark};
 
-/// What a variable may hold.
-pub const MAX_VALUE: usize = 16_000;
 /// More than any script's tests change.
 const MAX_NOTES: usize = 4096;
-/// The first mark: a character of private use for each note.
-const QUOTED: u32 = 0xf_0000;
-/// The first mark of those that stand where a shell splits a value into words.
-const SPLITS: u32 = 0x10_0000;
-
 /// Something that a command has only if a test holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnlyIf {
@@ -67,20 +60,6 @@ pub struct Variables<'v> {
     notes: Vec<Note>,
 }
 
-/// Whether it is a character that stands for a note.
-pub fn is_mark(c: char) -> bool {
-    u32::from(c) >= QUOTED
-}
-
-/// A character of a value, where a shell splits the value into words.
-pub fn unquoted(c: char) -> char {
-    match u32::from(c) {
-        mark @ QUOTED..SPLITS => char::from_u32(mark - QUOTED + SPLITS).unwrap_or(c),
-        _ if c.is_whitespace() => SPLIT,
-        _ => c,
-    }
-}
-
 impl<'v> Variables<'v> {
     /// Those that are known already.
     pub fn new(values: &'v mut BTreeMap<String, String>) -> Self {
@@ -101,7 +80,7 @@ impl<'v> Variables<'v> {
             kept.push(SPLIT);
         }
         // `X="$X …"` if X was never set.
-        let own = [format!("${plain} "), format!("${{{plain}}} ")];
+        let own = [format!("${plain} "), format!("${{{plain}}} "), format!("${{{plain}[@]}}{SPLIT}")];
         let value = own.iter().find_map(|own| value.strip_prefix(own.as_str())).unwrap_or(value);
         for c in value.chars() {
             if kept.len() + c.len_utf8() > MAX_VALUE {
@@ -231,8 +210,9 @@ impl<'v> Variables<'v> {
             let plain = plain.replace(SPLIT, " ");
             let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
             let text = if note.added || is_option(&plain) { plain.clone() } else { format!("{}={plain}", note.name) };
+            let (open, close) = if note.condition.starts_with('`') { ("", "") } else { ("`", "`") };
             let join = if outer.is_empty() { "" } else { ", and " };
-            let condition = format!("{outer}{join}`{}`", note.condition);
+            let condition = format!("{outer}{join}{open}{}{close}", note.condition);
             let one = OnlyIf { line: note.line, text, condition: condition.clone(), taken: note.is_taken() };
             if !(plain.is_empty() && note.added) && !found.contains(&one) {
                 found.push(one);

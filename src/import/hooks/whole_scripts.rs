@@ -104,7 +104,9 @@ fn loops_over_lists_are_gone_through() {
     assert_eq!(given(text).0, "13 14 23 24");
     let text = "L=()\n[ $1 ] && L+=($1)\nfor d in \"${L[@]}\"; do P=\"$P -$d\"; done\nqemu -a $P\n";
     let (certain, only_if) = given(text);
-    assert_eq!((certain.as_str(), only_if.len()), ("-a", 1), "{only_if:?}");
+    assert_eq!((certain.as_str(), only_if), ("-a", only(&[("-$1", "[ $1 ]")])));
+    let text = "for d in 1.0; do A=(\"${A[@]}\" -x $d); done\nqemu \"${A[@]}\"\n";
+    assert_eq!(given(text).0, "-x 1.0");
 }
 
 #[test]

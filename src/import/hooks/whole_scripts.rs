@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::command::Command;
-use super::shell::read_calls;
+use super::shell::{read, read_calls};
 
 fn qemu(text: &str) -> Command {
     let script = read_calls(text, &mut BTreeMap::new());
@@ -124,6 +124,30 @@ fn functions_are_read_where_they_are_called() {
     // What the user says names the function.
     assert_eq!(given("start() { qemu -k de; }\n\"$1\"\n").0, "-k de");
     assert_eq!(given("start() { qemu -k de; }\ncase $1 in start) start ;; esac\n").0, "-k de");
+}
+
+#[test]
+fn a_name_of_qemu_that_a_run_looks_up_is_known() {
+    for looked_up in ["$(which qemu)", "$(command -v qemu)", "$(type -P qemu)"] {
+        assert_eq!(given(&format!("Q={looked_up}\n$Q -k de\n")).0, "-k de", "{looked_up}");
+    }
+}
+
+#[test]
+fn what_a_test_gives_stays_apart_in_a_text_for_a_shell() {
+    let text = "O=\"-m 4G\"\nif [ $1 ]; then O=\"$O -device a\"; fi\nsudo sh -c \"qemu-kvm $O\"\n";
+    let script = read_calls(text, &mut BTreeMap::new());
+    let last = script.commands.last().unwrap().clone();
+    assert_eq!(last.words[3], "qemu-kvm -m 4G -device a");
+    assert_eq!(last.certain().words[3], "qemu-kvm -m 4G");
+}
+
+#[test]
+fn a_hook_that_is_for_several_guests_has_each_branchs_values_in_it() {
+    let text = "if [ \"$1\" = win10 ]; then\n  G=a\n  detach $G\nelif [ \"$1\" = mac ]; then\n  G=b\n  detach $G\nfi\nreset $G\n";
+    let script = read(text, &mut BTreeMap::new());
+    let run: Vec<String> = script.commands.iter().filter(|command| !command.control).map(Command::shown).collect();
+    assert_eq!(run, ["detach a", "detach b", "reset a"]);
 }
 
 #[test]

@@ -48,9 +48,10 @@ pub fn find(text: &str, home: Option<&Path>) -> Result<Script, Unreadable> {
 
 /// The commands in a text that a command hands to a shell, if QEMU's is one of them; else the command.
 fn inside(command: Command, values: &mut BTreeMap<String, String>) -> Vec<Command> {
-    let text = match command.words.first().map(String::as_str) {
-        Some("eval") => Some(command.words[1..].join(" ")),
-        _ => in_a_shell(&command).map(str::to_owned),
+    let certain = command.clone().certain();
+    let text = match certain.words.first().map(String::as_str) {
+        Some("eval") => Some(certain.words[1..].join(" ")),
+        _ => in_a_shell(&certain).map(str::to_owned),
     };
     let inner = text.map(|text| read_shell(&text, values).commands).unwrap_or_default();
     if !inner.iter().any(|command| program(command).is_some()) {
@@ -59,6 +60,7 @@ fn inside(command: Command, values: &mut BTreeMap<String, String>) -> Vec<Comman
     let of_line = |mut inner: Command| {
         inner.line = command.line;
         inner.lines.iter_mut().for_each(|line| *line = command.line);
+        inner.only_if.extend(certain.only_if.iter().cloned());
         inner
     };
     inner.into_iter().map(of_line).collect()
@@ -154,7 +156,8 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
 
 /// Reads the command line into the machine, and all other commands as hooks.
 pub fn read(cx: &mut Context, file: &str, script: &Script) {
-    let qemu = &script.commands[script.qemu];
+    let qemu = &script.commands[script.qemu].clone().certain();
+    hooks::only_if(cx, file, qemu);
     let place = program(qemu).unwrap_or_default();
     let words = qemu.words.iter().zip(&qemu.lines).skip(place + 1);
     let words =
@@ -167,7 +170,9 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
             cx.account.line(Verdict::LeftOut, file, command.line, &command.shown(), words);
             continue;
         }
-        if let Some((verdict, words)) = swtpm(cx, command) {
+        if command.never.is_none()
+            && let Some((verdict, words)) = swtpm(cx, command)
+        {
             cx.account.line(verdict, file, command.line, &command.shown(), &words);
             continue;
         }

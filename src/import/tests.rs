@@ -347,6 +347,13 @@ fn scripts_are_as_reviewed() {
     assert!(made.file.contains("V2(state: \"/tpm\")"), "{}", made.file);
     let ended = made.entries.iter().find(|entry| format!("{entry:?}").contains("pkill")).unwrap();
     assert!(!format!("{ended:?}").contains("a new TPM"), "{ended:?}");
+    let text = "O='-m 4G'\n[ $1 ] && O=\"$O -k de\"\nsudo sh -c \"qemu-kvm $O\"\nX=0\n[ $X = 1 ] && systemctl stop a\n";
+    let made = script(text, "a.sh", beside).unwrap();
+    let entry =
+        |text: &str| made.entries.iter().find(|entry| entry.places.iter().any(|place| place.text == text)).unwrap();
+    assert!(entry("-k de").verdict == Verdict::NeedsYou && entry("-k de").words.contains("only if `[ $1 ]`"));
+    assert_eq!(entry("systemctl stop a").verdict, Verdict::LeftOut);
+    assert!(!made.file.contains("keyboard") && !made.file.contains("handover"), "{}", made.file);
     let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
     assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }

@@ -1,9 +1,9 @@
 //! What a command of a hook does, and what becomes of that here.
 
+use super::command::Command;
 use super::outcome::{Outcome, left, log};
 use super::programs;
 use super::settings;
-use super::shell::Command;
 use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::Stage;

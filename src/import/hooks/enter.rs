@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::action;
+use super::command::Command;
 use super::outcome::Outcome;
-use super::shell::{self, Command};
+use super::shell;
+use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::Stage;
 
 /// Enters what becomes of a command, or of those that it hands to a shell.
 pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[String], stage: Stage) {
+    if let Some(why) = command.never {
+        cx.account.line(Verdict::LeftOut, file, command.line, &command.shown(), why);
+        return;
+    }
     if let Some(inner) = in_a_shell(command) {
         let script = shell::read(inner, &mut BTreeMap::new());
         for below in script.commands {
@@ -20,6 +26,21 @@ pub fn enter(cx: &mut Context, file: &str, command: &Command, functions: &[Strin
     }
     let Outcome(verdict, words) = action::of(cx, command, functions, stage);
     cx.account.line(verdict, file, command.line, &command.shown(), &words);
+}
+
+/// Enters what a command has only if tests hold that are known only when the script runs.
+pub fn only_if(cx: &mut Context, file: &str, command: &Command) {
+    for one in &command.only_if {
+        let here = match one.taken {
+            true => "this file has it, since there is no other: see that it is what you want",
+            false => {
+                "this file is without it: if you want it, write it into QEMU's command itself and import the script again"
+            }
+        };
+        let words =
+            format!("QEMU has this only if {}, which is known only when the script runs; {here}", one.condition);
+        cx.account.line(Verdict::NeedsYou, file, one.line, &one.text, &words);
+    }
 }
 
 /// What `sh -c` is given, or `su USER -c`.

@@ -2,8 +2,14 @@
 //! line; settings become fields; what only the user knows needs the user.
 
 mod action;
+mod branches;
+mod calls;
+mod command;
+mod decide;
+mod ends;
 mod enter;
 mod find;
+mod marks;
 mod other;
 mod outcome;
 mod programs;
@@ -13,6 +19,9 @@ mod stages;
 mod tokens;
 mod units;
 mod values;
+mod variables;
+#[cfg(test)]
+mod whole_scripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,10 +31,11 @@ use crate::import::context::Context;
 use crate::machine::{HostPlace, Tune};
 use crate::units::{Stage, printable_start};
 
-pub use enter::{enter, in_a_shell};
+pub use command::Command;
+pub use enter::{enter, in_a_shell, only_if};
 pub use find::Scripts;
 use find::{Hook, MAX_SCRIPTS};
-pub use shell::{Command, read as read_shell};
+pub use shell::read_calls as read_shell;
 
 /// Reads all hooks into the machine and the account.
 pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {

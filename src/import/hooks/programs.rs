@@ -1,8 +1,8 @@
 //! Programs that hooks call.
 
+use super::command::Command;
 use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken};
 use super::settings;
-use super::shell::Command;
 use super::units;
 use crate::import::context::Context;
 use std::path::Path;

@@ -1,277 +1,310 @@
 //! A tolerant reader of shell scripts: simple commands with the line that each is on. Nothing is run, and nothing that a shell
-//! would compute is computed, but plain assignments and lists of `for`.
+//! would compute is computed, but plain assignments, lists of `for`, and tests on what the script itself sets.
 
 use std::collections::BTreeMap;
 
-use super::tokens::{Reader, SPLIT, Token};
-use crate::units::printable_start;
+use super::branches::{Branches, Kind};
+use super::calls::{Calls, Loop, UNCALLED};
+use super::command::{Command, LEADS, MAX_WORDS, Script, is_array};
+use super::decide;
+use super::marks::SPLIT;
+use super::tokens::{Place, Reader, Token};
+use super::variables::Variables;
 
-/// What one script may have of commands, words and characters of a word.
+/// What one script may have of commands.
 const MAX_COMMANDS: usize = 4096;
-const MAX_WORDS: usize = 512;
-/// What a variable may hold.
-const MAX_VALUE: usize = 4000;
 
-/// A simple command.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Command {
-    /// Its line, from 1.
-    pub line: u32,
-    /// Its words, with variables in their places as far as they are known.
-    pub words: Vec<String>,
-    /// The line of each word.
-    pub lines: Vec<u32>,
-    /// The file that its output goes to.
-    pub output: Option<String>,
-    /// Whether its output goes to the next command.
-    pub piped: bool,
-    /// What the command before it has given it, if that was `echo`.
-    pub input: Option<String>,
-    /// The function that it is a part of.
-    pub function: Option<String>,
-    /// Whether it only leads to others: `if`, `then`, a label of `case`.
-    pub control: bool,
-}
-
-impl Command {
-    /// The command as one line.
-    pub fn shown(&self) -> String {
-        let mut text = self.words.join(" ").replace(SPLIT, " ");
-        if let Some(output) = &self.output {
-            text.push_str(&format!(" > {output}"));
-        }
-        printable_start(&text, 100)
-    }
-}
-
-/// A script that was read.
-#[derive(Debug, Default)]
-pub struct Script {
-    /// Its commands, in order.
-    pub commands: Vec<Command>,
-    /// Names of its functions.
-    pub functions: Vec<String>,
-    /// How many `if` and `case` are open while it is read.
-    conditions: usize,
-    /// How many braces are open while it is read.
-    braces: usize,
-    /// The function that is open while it is read, and how many braces were open before it.
-    open: Option<(String, usize)>,
-}
-
-/// Words after which a command follows.
-const LEADS: [&str; 14] =
-    ["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "coproc", "fi", "done", "}"];
-
-/// Reads a script. `variables`: what is known of variables so far; what it assigns is added.
+/// Reads a script: a function's commands where they stand. `variables`: what is known of variables so far; what it assigns is
+/// added.
 pub fn read(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
-    let mut script = Script::default();
-    let mut reader = Reader::new(text);
-    let mut command = Command { line: 1, ..Command::default() };
-    let mut depth = 0_usize;
-    // An array that is being read: its name and its words.
-    let mut array: Option<(String, Vec<String>)> = None;
-    while script.commands.len() < MAX_COMMANDS {
-        let token = reader.token(variables);
-        if let Some((name, words)) = &mut array {
+    Shell::new(text, variables, false).read()
+}
+
+/// Reads a script: a function's commands at each call of it, with what it is called with.
+pub fn read_calls(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
+    Shell::new(text, variables, true).read()
+}
+
+/// What stands after a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    Pipe,
+    And,
+    Or,
+    Nothing,
+}
+
+/// A script that is being read.
+pub struct Shell<'v> {
+    pub script: Script,
+    pub reader: Reader,
+    pub variables: Variables<'v>,
+    pub branches: Branches,
+    pub loops: Vec<Loop>,
+    pub calls: Calls,
+    /// Whether functions are read where they are called.
+    pub at_calls: bool,
+    pub command: Command,
+    /// Where the command begins.
+    pub start: usize,
+    /// Arrays that the command assigns: `NAME=`, and the words.
+    pub arrays: Vec<(String, String)>,
+    /// What stands after the command before.
+    pub after: After,
+    /// What the commands before it say, if `&&` or `||` joins it to them, as they are written.
+    pub chain: Option<(Option<bool>, String)>,
+}
+
+impl<'v> Shell<'v> {
+    fn new(text: &str, values: &'v mut BTreeMap<String, String>, at_calls: bool) -> Self {
+        let mut reader = Reader::new(text);
+        reader.constants = decide::constants(text);
+        Self {
+            script: Script::default(),
+            reader,
+            variables: Variables::new(values),
+            branches: Branches::default(),
+            loops: Vec::new(),
+            calls: Calls::default(),
+            at_calls,
+            command: Command { line: 1, ..Command::default() },
+            start: 0,
+            arrays: Vec::new(),
+            after: After::Nothing,
+            chain: None,
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.reader.token(self.variables.values)
+    }
+
+    fn read(mut self) -> Script {
+        let mut depth = 0_usize;
+        while self.script.commands.len() < MAX_COMMANDS {
+            if self.command.words.is_empty() {
+                self.reader.varies = false;
+            }
+            let token = self.token();
+            if self.calls.is_over(self.reader.place().at) {
+                // The brace that ends the function is no command.
+                self.end(After::Nothing, false);
+                self.back();
+                continue;
+            }
             match token {
-                Token::Word(word) if words.len() < MAX_WORDS => words.push(word),
-                Token::Close | Token::Over => {
-                    let text = words.join(&SPLIT.to_string());
-                    assign(variables, name, &text, false);
-                    command.words.push(format!("{name}(…)"));
-                    command.lines.push(command.line);
-                    array = None;
+                Token::Word(word) => self.word(word),
+                Token::Output(file) => {
+                    if self.command.words.is_empty() {
+                        self.command.line = self.reader.line;
+                    }
+                    self.command.output = Some(file);
                 }
+                Token::Open if is_name(&self.command.words) && self.reader.take(')') => {
+                    let name = self.command.words[0].clone();
+                    self.command.words[0].push_str("()");
+                    self.script.functions.push(name.clone());
+                    if !self.at_calls {
+                        self.script.open = Some((name.clone(), self.script.braces));
+                    }
+                    self.end(After::Nothing, true);
+                    self.define(&name, false);
+                }
+                Token::Open if is_function(&self.command.words) && self.reader.take(')') => {
+                    self.end(After::Nothing, false)
+                }
+                Token::Open if is_array(&self.command.words) => self.array(),
+                Token::Open => {
+                    depth += 1;
+                    self.end(After::Nothing, false);
+                }
+                Token::Close => {
+                    let label = depth == 0;
+                    depth = depth.saturating_sub(1);
+                    self.end(After::Nothing, label);
+                }
+                Token::Pipe => self.end(After::Pipe, false),
+                Token::And => self.end(After::And, false),
+                Token::Or => self.end(After::Or, false),
+                Token::End => self.end(After::Nothing, false),
+                Token::Over => {
+                    self.end(After::Nothing, false);
+                    // What was called last is read first.
+                    if !self.calls.is_open() && self.reader.is_over() && !self.call_the_rest() {
+                        break;
+                    }
+                }
+            }
+        }
+        while self.branches.depth() > 0 {
+            self.branches.close(&mut self.variables);
+        }
+        self.variables.close();
+        self.script
+    }
+
+    fn word(&mut self, word: String) {
+        let first = self.command.words.iter().all(|word| LEADS.contains(&word.as_str()));
+        if self.command.words.is_empty() {
+            self.command.line = self.reader.line;
+            self.start = self.reader.start;
+            if word == "done" && self.round_over() {
+                return;
+            }
+        }
+        if first {
+            match word.as_str() {
+                "while" | "until" => self.loops.push(Loop::default()),
+                "do" => self.round_begins(),
                 _ => {}
             }
-            continue;
         }
-        match token {
-            Token::Word(word) => {
-                if command.words.is_empty() {
-                    command.line = reader.line;
+        if self.command.words.len() < MAX_WORDS {
+            self.command.words.push(word);
+            self.command.lines.push(self.reader.line);
+        }
+    }
+
+    /// `NAME=(`, up to its `)`.
+    fn array(&mut self) {
+        let name = self.command.words.pop().unwrap_or_default();
+        self.command.lines.pop();
+        let mut words = Vec::new();
+        loop {
+            match self.token() {
+                Token::Word(word) if words.len() < MAX_WORDS => words.push(word),
+                Token::Close | Token::Over => break,
+                _ => {}
+            }
+        }
+        self.arrays.push((name.clone(), words.join(&SPLIT.to_string())));
+        self.command.words.push(format!("{name}(…)"));
+        self.command.lines.push(self.reader.line);
+    }
+
+    /// `do`.
+    fn round_begins(&mut self) {
+        let place = self.reader.place();
+        let Some(open) = self.loops.last_mut().filter(|open| open.body.is_none()) else { return };
+        open.body = Some(place);
+        let (line, unsure) = (self.reader.line, open.of_nothing.clone());
+        match unsure.filter(|_| self.branches.dead().is_none()) {
+            Some(list) => {
+                open.branch = true;
+                self.branches.open(Kind::Once, line, &self.variables, None, &list);
+            }
+            None => drop(self.next_round()),
+        }
+    }
+
+    /// `done`: whether another round is read.
+    fn round_over(&mut self) -> bool {
+        let Some(open) = self.loops.last_mut() else { return false };
+        if std::mem::take(&mut open.branch) {
+            self.branches.close_kind(Kind::Once, &mut self.variables);
+        }
+        if self.next_round() {
+            return true;
+        }
+        self.loops.pop();
+        false
+    }
+
+    /// Has the innermost loop go on with the next of its list.
+    fn next_round(&mut self) -> bool {
+        let Some(open) = self.loops.last_mut().filter(|_| self.branches.dead().is_none()) else { return false };
+        let Some(next) = open.next(&mut self.variables) else { return false };
+        if let Some(only_if) = next {
+            open.branch = true;
+            let condition = only_if.condition;
+            self.branches.open(Kind::Once, only_if.line, &self.variables, None, &condition);
+        }
+        open.body.is_some_and(|body| self.reader.go(body))
+    }
+
+    /// Keeps where a function's commands are, and goes on after them. `opened`: whether its brace has been read.
+    pub fn define(&mut self, name: &str, opened: bool) {
+        if !self.at_calls {
+            return;
+        }
+        let before = self.reader.place();
+        while !opened {
+            match self.token() {
+                Token::End => {}
+                Token::Word(word) if word == "{" => break,
+                _ => return self.reader.back_to(before),
+            }
+        }
+        let body = self.reader.place();
+        let mut depth = 1_usize;
+        while depth > 0 {
+            match self.token() {
+                Token::Word(word) if word == "{" => depth += 1,
+                Token::Word(word) if word == "}" => depth -= 1,
+                Token::Over => break,
+                _ => {}
+            }
+        }
+        let end = self.reader.place().at;
+        let text = self.reader.written(body.at);
+        self.calls.define(name, body, end, text);
+    }
+
+    /// Goes to a function's commands, if the command calls one.
+    pub fn call(&mut self, words: &[String], back: Place, branches: usize, varies: bool) -> bool {
+        let Some(body) = self.calls.call(words, &mut self.variables, (back, self.loops.len(), branches)) else {
+            return false;
+        };
+        for number in 1..10 {
+            match varies {
+                true => {
+                    self.reader.constants.remove(&number.to_string());
                 }
-                if command.words.len() < MAX_WORDS {
-                    command.words.push(word);
-                    command.lines.push(reader.line);
+                false => {
+                    self.reader.constants.insert(number.to_string());
                 }
             }
-            Token::Output(file) => {
-                if command.words.is_empty() {
-                    command.line = reader.line;
-                }
-                command.output = Some(file);
-            }
-            Token::Open if command.words.len() == 1 && reader.take(')') => {
-                script.functions.push(command.words[0].clone());
-                script.open = Some((command.words[0].clone(), script.braces));
-                command.words[0].push_str("()");
-                end(&mut script, &mut command, variables, false, true);
-            }
-            Token::Open if is_array(&command.words) => {
-                let name = command.words.pop().unwrap_or_default();
-                command.lines.pop();
-                array = Some((name, Vec::new()));
-            }
-            Token::Open => {
-                depth += 1;
-                end(&mut script, &mut command, variables, false, false);
-            }
-            Token::Close => {
-                let label = depth == 0;
-                depth = depth.saturating_sub(1);
-                end(&mut script, &mut command, variables, false, label);
-            }
-            Token::Pipe => end(&mut script, &mut command, variables, true, false),
-            Token::End => end(&mut script, &mut command, variables, false, false),
-            Token::Over => {
-                end(&mut script, &mut command, variables, false, false);
-                break;
-            }
         }
+        if !self.reader.go(body) {
+            self.back();
+        }
+        true
     }
-    script
+
+    /// Goes back to where a function was called.
+    fn back(&mut self) {
+        let Some(call) = self.calls.end(&mut self.variables) else { return };
+        while self.branches.depth() > call.branches {
+            self.branches.close(&mut self.variables);
+        }
+        self.loops.truncate(call.loops);
+        for number in 1..10 {
+            self.reader.constants.remove(&number.to_string());
+        }
+        self.chain = None;
+        self.reader.back_to(call.back);
+    }
+
+    /// Reads a function that nothing calls by its name; whether there is one.
+    fn call_the_rest(&mut self) -> bool {
+        let Some((name, may)) = self.calls.uncalled(&self.script) else { return false };
+        let depth = self.branches.depth();
+        if !may {
+            self.branches.open_dead(UNCALLED, &self.variables);
+        }
+        let back = self.reader.place();
+        self.call(&[name], back, depth, true)
+    }
 }
 
-/// Words that give variables of a shell's values: `export NAME=VALUE`.
-const DECLARES: [&str; 5] = ["local", "export", "declare", "typeset", "readonly"];
-
-/// Whether an array follows: `NAME=(`, also after `local -a`.
-fn is_array(words: &[String]) -> bool {
-    let declares = words.len() == 1 || words.first().is_some_and(|word| DECLARES.contains(&word.as_str()));
-    declares && words.last().is_some_and(|word| word.ends_with('='))
+/// The name of a function, before a parenthesis.
+fn is_name(words: &[String]) -> bool {
+    matches!(words, [name] if !name.ends_with('='))
 }
 
-/// Ends a command: takes leading words away, and keeps assignments.
-fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<String, String>, piped: bool, label: bool) {
-    let mut done = std::mem::take(command);
-    if done.words.is_empty() && done.output.is_none() {
-        return;
-    }
-    done.piped = piped;
-    if label {
-        // `a|b)` is one label.
-        let before = script.commands.iter_mut().rev().take_while(|before| before.piped && before.line == done.line);
-        before.for_each(|before| before.control = true);
-    }
-    // What is assigned if something holds counts only if nothing else is known.
-    let tested = script.commands.last().is_some_and(|before| {
-        before.line == done.line
-            && before.words.last().is_some_and(|word| word == "]]" || word == "]" || word.starts_with("(("))
-    });
-    let opens = |word: &String| word == "if" || word == "case";
-    script.conditions += done.words.iter().take(2).filter(|word| opens(word)).count();
-    if done.words.first().is_some_and(|word| word == "fi" || word == "esac") {
-        script.conditions = script.conditions.saturating_sub(1);
-    }
-    let opens_brace = done.words.iter().any(|word| word == "{");
-    script.braces += usize::from(opens_brace);
-    done.function = script.open.as_ref().map(|(name, _)| name.clone());
-    if done.words.iter().any(|word| word == "}") {
-        script.braces = script.braces.saturating_sub(1);
-        let closed = script.open.take_if(|(_, before)| script.braces <= *before);
-        drop(closed);
-    }
-    let only_if = tested || script.conditions > 0;
-    let leading = done.words.iter().take_while(|word| LEADS.contains(&word.as_str())).count();
-    let shown = done.words.clone();
-    done.words.drain(..leading);
-    let lines = done.lines.clone();
-    done.lines.drain(..leading.min(lines.len()));
-    match done.words.first().map(String::as_str) {
-        None => {
-            (done.words, done.lines) = (shown, lines);
-            done.control = true;
-        }
-        Some("function") => {
-            let name = done.words.get(1).map(|name| name.trim_end_matches("()").to_owned());
-            script.open = name.clone().map(|name| (name, script.braces.saturating_sub(usize::from(opens_brace))));
-            script.functions.extend(name);
-            done.control = true;
-        }
-        Some("for" | "select") => {
-            // The first of the list stands for all of it.
-            let list = done.words.iter().position(|word| word == "in").and_then(|at| done.words.get(at + 1));
-            if let (Some(name), Some(first)) = (done.words.get(1).cloned(), list.cloned()) {
-                variables.insert(name, first);
-            }
-            done.control = true;
-        }
-        Some("case" | "esac" | "[[" | "[" | "test" | "in" | "break" | "continue" | ":" | "true" | "false") => {
-            done.control = true
-        }
-        Some(_) if done.words.last().is_some_and(|word| word == "]]" || word == "]") => done.control = true,
-        Some(word) if label || word.starts_with("((") => done.control = true,
-        Some(_) => {}
-    }
-    if done.words.first().is_some_and(|word| DECLARES.contains(&word.as_str())) {
-        for (name, value) in done.words.iter().filter_map(|word| assignment(word)).filter(|(_, value)| value != "(…)")
-        {
-            assign(variables, &name, &value.replace(SPLIT, " "), only_if);
-        }
-    }
-    while let Some((name, value)) = done.words.first().and_then(|word| assignment(word)) {
-        let alone = done.words.len() == 1;
-        // An array was kept when it was read.
-        if value != "(…)" {
-            assign(variables, &name, &value.replace(SPLIT, " "), only_if);
-        }
-        if alone {
-            done.control = true;
-            break;
-        }
-        done.words.remove(0);
-        done.lines.remove(0);
-    }
-    split(&mut done);
-    if let Some(before) = script.commands.last().filter(|before| before.piped)
-        && let Some(("echo" | "printf", values)) =
-            before.words.split_first().map(|(program, values)| (program.as_str(), values))
-    {
-        done.input = values.iter().find(|value| !value.starts_with('-')).cloned();
-    }
-    script.commands.push(done);
-}
-
-/// The name that is assigned to, with its `=` or `+=`, and the value.
-fn assignment(word: &str) -> Option<(String, String)> {
-    let (name, value) = word.split_once('=')?;
-    let plain = name.strip_suffix('+').unwrap_or(name);
-    let is_name = plain.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    is_name.then(|| (format!("{name}="), value.to_owned()))
-}
-
-/// Keeps a value; `+=` adds to the one before. `only_if`: another that is known stays.
-fn assign(variables: &mut BTreeMap<String, String>, name: &str, value: &str, only_if: bool) {
-    let plain = name.trim_end_matches(['=', '+']);
-    let kept = variables.entry(plain.to_owned()).or_default();
-    if only_if && !name.ends_with("+=") && !kept.is_empty() {
-        return;
-    }
-    if !name.ends_with("+=") {
-        kept.clear();
-    } else if !kept.is_empty() && (kept.contains(SPLIT) || value.contains(SPLIT)) {
-        kept.push(SPLIT);
-    }
-    value.chars().take(MAX_VALUE.saturating_sub(kept.len())).for_each(|c| kept.push(c));
-}
-
-/// Words of variables that hold several become several.
-fn split(command: &mut Command) {
-    if !command.words.iter().any(|word| word.contains(SPLIT)) {
-        return;
-    }
-    let words = std::mem::take(&mut command.words);
-    let lines = std::mem::take(&mut command.lines);
-    for (word, line) in words.iter().zip(lines) {
-        let parts = word.split(SPLIT).filter(|part| !part.is_empty()).take(MAX_WORDS);
-        parts.for_each(|part| {
-            command.words.push(part.to_owned());
-            command.lines.push(line);
-        });
-    }
+/// `function NAME`, before a parenthesis.
+fn is_function(words: &[String]) -> bool {
+    matches!(words, [first, _] if first == "function")
 }
 
 #[cfg(test)]
@@ -338,6 +371,6 @@ mod tests {
         let double = "a=xxxxxxxx\n".to_owned() + &"a=$a$a\n".repeat(60);
         let mut variables = BTreeMap::new();
         read(&double, &mut variables);
-        assert!(variables["a"].len() <= MAX_VALUE);
+        assert!(variables["a"].len() <= crate::import::hooks::marks::MAX_VALUE);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::command::Script;
 use super::find::{stage_of, stage_of_function};
-use super::shell::Script;
 use crate::units::Stage;
 
 /// The stage of each command. `usual`: what the script's place says.

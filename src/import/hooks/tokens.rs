@@ -1,15 +1,13 @@
 //! The tokens of a shell script, with variables in their places as far as they are known. Nothing that a shell would compute is
 //! computed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::marks::{MAX_VALUE, is_mark, unquoted};
 use super::values;
 
-/// What stands between the words that a variable's value has.
-pub const SPLIT: char = '\u{1}';
-
 /// Longer than any word that is meant.
-const MAX_WORD: usize = 4096;
+const MAX_WORD: usize = MAX_VALUE;
 
 /// What a script is made of.
 pub enum Token {
@@ -25,6 +23,10 @@ pub enum Token {
     Pipe,
     /// The end of a command.
     End,
+    /// `&&`.
+    And,
+    /// `||`.
+    Or,
     /// The end of the script.
     Over,
 }
@@ -37,12 +39,70 @@ pub struct Reader {
     pub line: u32,
     /// The word that ends a text in the script, from the next line on.
     heredoc: Option<String>,
+    /// Variables that have one value whenever they are read.
+    pub constants: BTreeSet<String>,
+    /// Whether it has put another variable's value into a word since this was last cleared.
+    pub varies: bool,
+    /// Where the last word begins.
+    pub start: usize,
+    /// How many characters it may yet read again.
+    again: usize,
 }
+
+/// A place in a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// How many characters are before it.
+    pub at: usize,
+    line: u32,
+}
+
+/// How many characters of a script are read again at most, for rounds of loops and calls of functions.
+const MAX_AGAIN: usize = 1 << 20;
 
 impl Reader {
     /// Reads this script.
     pub fn new(text: &str) -> Self {
-        Self { chars: text.chars().collect(), at: 0, line: 1, heredoc: None }
+        let chars = text.chars().map(|c| if is_mark(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
+        Self {
+            chars,
+            at: 0,
+            line: 1,
+            heredoc: None,
+            constants: BTreeSet::new(),
+            varies: false,
+            start: 0,
+            again: MAX_AGAIN,
+        }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        Place { at: self.at, line: self.line }
+    }
+
+    /// Goes on elsewhere; whether it may.
+    pub fn go(&mut self, place: Place) -> bool {
+        // Each costs something, so that what is empty has an end too.
+        let Some(again) = self.again.checked_sub(self.at.saturating_sub(place.at) + 16) else { return false };
+        self.again = again;
+        (self.at, self.line, self.heredoc) = (place.at, place.line, None);
+        true
+    }
+
+    /// Goes back to a place behind, or where it has been last.
+    pub fn back_to(&mut self, place: Place) {
+        (self.at, self.line, self.heredoc) = (place.at, place.line, None);
+    }
+
+    /// Whether nothing is left.
+    pub fn is_over(&self) -> bool {
+        self.at >= self.chars.len()
+    }
+
+    /// What is written from here up to where it is.
+    pub fn written(&self, from: usize) -> String {
+        self.chars.get(from..self.at.min(self.chars.len())).unwrap_or_default().iter().take(2000).collect()
     }
 
     /// Goes over a character, if it is the next.
@@ -100,18 +160,18 @@ impl Reader {
                 }
                 Some('&') => {
                     self.next();
-                    return Token::End;
+                    return if self.take('&') { Token::And } else { Token::End };
                 }
                 Some('|') => {
                     self.next();
-                    if self.peek() == Some('|') {
-                        self.next();
-                        return Token::End;
+                    if self.take('|') {
+                        return Token::Or;
                     }
                     return Token::Pipe;
                 }
                 Some('(') if self.starts_with("((") => {
                     let start = self.at;
+                    self.start = start;
                     self.balanced('(', ')');
                     return Token::Word(self.chars[start..self.at].iter().take(MAX_WORD).collect());
                 }
@@ -138,6 +198,7 @@ impl Reader {
                     }
                 }
                 Some(first) => {
+                    self.start = self.at;
                     let word = self.word(variables);
                     // What is nothing is no word, unless it is in quotes.
                     if !(word.is_empty() && matches!(first, '$' | '`')) {
@@ -261,6 +322,7 @@ impl Reader {
             (Some('`'), _) => while self.next().is_some_and(|c| c != '`') {},
             (_, Some('(')) => self.balanced('(', ')'),
             (_, Some('{')) => self.balanced('{', '}'),
+            (_, Some(all @ ('@' | '*' | '#'))) if variables.contains_key(&all.to_string()) => self.at += 1,
             _ => {
                 while self.peek().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_') {
                     self.at += 1;
@@ -268,11 +330,10 @@ impl Reader {
             }
         }
         let written: String = self.chars[start..self.at.min(self.chars.len())].iter().collect();
+        let name = written.trim_start_matches(['$', '{']).trim_end_matches('}');
+        self.varies |= !self.constants.contains(name);
         match values::of(&written, variables).as_deref() {
-            // What a shell would compute may have blanks of its own.
-            Some(value) if !quoted && !value.contains(['`', '(']) => {
-                value.chars().for_each(|c| push(word, if c.is_whitespace() { SPLIT } else { c }));
-            }
+            Some(value) if !quoted => split(value).for_each(|c| push(word, c)),
             Some(value) => value.chars().for_each(|c| push(word, c)),
             None => written.chars().for_each(|c| push(word, c)),
         }
@@ -291,6 +352,23 @@ impl Reader {
             }
         }
     }
+}
+
+/// A value as a shell splits it into words. What a shell would compute in it is one, and may have blanks of its own.
+fn split(value: &str) -> impl Iterator<Item = char> {
+    let mut depth = 0_usize;
+    let mut ticks = false;
+    let mut before = ' ';
+    value.chars().map(move |c| {
+        match c {
+            '`' => ticks = !ticks,
+            '(' | '{' if depth > 0 || before == '$' => depth += 1,
+            ')' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        before = c;
+        if depth > 0 || ticks { c } else { unquoted(c) }
+    })
 }
 
 /// Adds a character, unless the word is longer than any that is meant.

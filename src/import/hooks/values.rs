@@ -26,13 +26,14 @@ fn expanded(written: &str, values: &Values, depth: usize) -> Option<String> {
         return number(sum, values).map(|number| number.to_string());
     }
     if let Some(command) = inner.strip_prefix('(').and_then(|command| command.strip_suffix(')')) {
-        return folder(command).then(|| ".".to_owned());
+        return folder(command).then(|| ".".to_owned()).or_else(|| program(command));
     }
     let inner = inner.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(inner);
     let end = inner.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(inner.len());
     let (name, rest) = inner.split_at(end);
     let known = values.get(name);
     match rest {
+        "@" | "*" | "#" if name.is_empty() => values.get(rest).cloned(),
         "" | "[@]" | "[*]" | "[0]" => known.cloned().or_else(|| (name == "PWD").then(|| ".".to_owned())),
         _ => {
             let default = [":-", ":=", "-", "="].into_iter().find_map(|mark| rest.strip_prefix(mark))?;
@@ -61,6 +62,14 @@ fn text(written: &str, values: &Values, depth: usize) -> Option<String> {
 fn folder(command: &str) -> bool {
     let of_script = command.contains("$0") || command.contains("BASH_SOURCE");
     command.trim() == "pwd" || of_script && command.contains("dirname")
+}
+
+/// The program of which a command prints the path.
+fn program(command: &str) -> Option<String> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let (["which", name] | ["command", "-v", name] | ["type", "-P" | "-p", name]) = words[..] else { return None };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    name.chars().all(is_name).then(|| name.to_owned())
 }
 
 /// A sum of whole numbers.
@@ -132,6 +141,7 @@ mod tests {
         assert_eq!(of("$((CORES * ${T} + (1 - 3) / 2))").as_deref(), Some("7"));
         assert_eq!(of("$((1 / 0))"), None);
         assert_eq!(of("$(nproc)"), None);
+        assert_eq!(of("$(which qemu-kvm)").as_deref(), Some("qemu-kvm"));
         assert_eq!(of("${A:-$(nproc)}"), None);
         assert_eq!(of("$A"), None);
     }

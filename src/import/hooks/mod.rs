@@ -10,9 +10,11 @@ mod programs;
 mod settings;
 mod shell;
 mod stages;
+mod taps;
 mod tokens;
 mod units;
 mod values;
+mod wrapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,7 +27,11 @@ use crate::units::{Stage, printable_start};
 pub use enter::{enter, in_a_shell};
 pub use find::Scripts;
 use find::{Hook, MAX_SCRIPTS};
+pub use outcome::Outcome;
 pub use shell::{Command, read as read_shell};
+pub use taps::Taps;
+pub use units::isolated;
+pub use wrapped::{base, starters};
 
 /// Reads all hooks into the machine and the account.
 pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {

@@ -226,9 +226,11 @@ fn starts(cx: &mut Context, file: &str, qemu: &Command, place: usize) {
     let words: Vec<&str> = qemu.words[..place].iter().map(String::as_str).collect();
     let (mut starters, end) = starters(&words);
     starters.push(end..place);
-    for starter in starters.into_iter().filter(|starter| !starter.is_empty()) {
-        let line = qemu.lines.get(starter.start).copied().unwrap_or(qemu.line);
-        let words = &words[starter];
+    let environment = qemu.environment.iter().map(|set| (qemu.line, vec![set.as_str()]));
+    let line = |place: usize| qemu.lines.get(place).copied().unwrap_or(qemu.line);
+    let starters = starters.into_iter().filter(|starter| !starter.is_empty());
+    for (line, words) in environment.chain(starters.map(|starter| (line(starter.start), words[starter].to_vec()))) {
+        let words = &words[..];
         let Outcome(verdict, why) = around::of(cx, words).unwrap_or_else(|| {
             let why = "vfio-run starts QEMU itself, without what these words do; a program that starts QEMU with them can be its name: \
                        `qemu: \"/usr/local/bin/SCRIPT\"`";

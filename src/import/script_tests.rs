@@ -49,9 +49,10 @@ fn qemu_is_the_program_and_no_word_of_another_command() {
 
 #[test]
 fn each_word_before_qemu_has_an_entry() {
-    let text = "sudo -u me env QEMU_PA_SERVER=/run/x MINE=1 taskset -c 2,3 chrt -f 1 nice -n -10 wrap --all qemu-system-x86_64 -m 4G\n";
+    let text = "XDG_RUNTIME_DIR=/run/user/1 sudo -u me env QEMU_PA_SERVER=/run/x MINE=1 taskset -c 2,3 chrt -f 1 nice -n -10 wrap --all qemu-system-x86_64 -m 4G\n";
     let imported = imported(text);
     for (quoted, expected, words) in [
+        ("XDG_RUNTIME_DIR=/run/user/1", Verdict::DoneByItself, "the desktop"),
         ("sudo -u me", Verdict::DoneByItself, "user id of its own"),
         ("QEMU_PA_SERVER=/run/x", Verdict::DoneByItself, "sound server"),
         ("MINE=1", Verdict::NeedsYou, "without what these words do"),

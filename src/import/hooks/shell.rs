@@ -21,6 +21,8 @@ pub struct Command {
     pub words: Vec<String>,
     /// The line of each word.
     pub lines: Vec<u32>,
+    /// The assignments before its words, which only it sees.
+    pub environment: Vec<String>,
     /// The file that its output goes to.
     pub output: Option<String>,
     /// Whether its output goes to the next command.
@@ -221,7 +223,7 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
             done.control = true;
             break;
         }
-        done.words.remove(0);
+        done.environment.push(done.words.remove(0));
         done.lines.remove(0);
     }
     split(&mut done);

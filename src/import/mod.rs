@@ -2,16 +2,20 @@
 
 mod account;
 mod arguments;
+mod around;
 mod context;
 mod defaults;
 mod domain;
 mod hooks;
+mod mended;
 pub mod new;
 mod rules;
 mod script;
 mod short;
 mod xml;
 
+#[cfg(test)]
+mod script_tests;
 #[cfg(test)]
 mod tests;
 
@@ -155,6 +159,7 @@ fn key_file(machine: &Path) -> Option<PathBuf> {
 fn finish(mut cx: Context, path: &Path) -> Imported {
     let name = if cx.machine.name.is_empty() { "imported".to_owned() } else { cx.machine.name.clone() };
     cx.machine.name = name.clone();
+    mended::mend(&mut cx);
     defaults::forget(&mut cx.machine);
     let written = short::write(&cx.machine, &cx.comments, path);
     if let Some(refused) = written.refused {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::account::Verdict;
 use super::arguments::{self, At, Word};
+use super::around;
 use super::context::Context;
 use super::domain::{NEW_TPM, possible_name};
-use super::hooks::{self, Command, in_a_shell, read_shell};
+use super::hooks::{self, Command, Outcome, Taps, base, in_a_shell, read_shell, starters};
 use super::xml::Unreadable;
 use crate::machine::{Emulated, Firmware, Machine, Tpm};
-use crate::units::Stage;
+use crate::units::{Size, Stage};
 
 /// What QEMU gives a guest if nobody says it, in bytes.
 pub const MEMORY: u64 = 128 << 20;
@@ -23,6 +24,8 @@ pub struct Script {
     functions: Vec<String>,
     /// Which of the commands is QEMU's.
     qemu: usize,
+    /// The first line with options that a shell would have taken for a command.
+    cut: Option<u32>,
 }
 
 /// Finds QEMU's command line in a script.
@@ -43,27 +46,68 @@ pub fn find(text: &str, home: Option<&Path>) -> Result<Script, Unreadable> {
                 .to_owned(),
         )
     })?;
-    Ok(Script { commands: script.commands, functions: script.functions, qemu })
+    let cut = cut_off(&mut script.commands, qemu);
+    Ok(Script { commands: script.commands, functions: script.functions, qemu, cut })
 }
+
+/// Gives QEMU the options that an end of the line has cut off; the first line of those.
+fn cut_off(commands: &mut Vec<Command>, qemu: usize) -> Option<u32> {
+    let is_option = |command: &&Command| {
+        let option = command.words.first().and_then(|word| word.strip_prefix('-'));
+        option.is_some_and(|option| option.starts_with(|c: char| c.is_ascii_alphabetic())) && !command.control
+    };
+    let ends = !commands[qemu].piped && commands[qemu].output.is_none();
+    let count = commands[qemu + 1..].iter().take_while(is_option).take_while(|_| ends).count();
+    let more: Vec<Command> = commands.drain(qemu + 1..qemu + 1 + count).collect();
+    let command = &mut commands[qemu];
+    // A `\` with a blank behind it is a blank.
+    while command.words.last().is_some_and(|word| word.trim().is_empty()) && count > 0 {
+        command.words.pop();
+        command.lines.pop();
+    }
+    let first = more.first().map(|command| command.line);
+    for other in more {
+        let words = other.words.into_iter().zip(other.lines).filter(|(word, _)| !word.trim().is_empty());
+        words.for_each(|(word, line)| {
+            command.words.push(word);
+            command.lines.push(line);
+        });
+    }
+    first
+}
+
+/// Programs that hand a text to a shell, beside shells.
+const WITH_SHELLS: [&str; 12] =
+    ["tmux", "screen", "xterm", "konsole", "gnome-terminal", "script", "sg", "runuser", "su", "pkexec", "flock", "ssh"];
 
 /// The commands in a text that a command hands to a shell, if QEMU's is one of them; else the command.
 fn inside(command: Command, values: &mut BTreeMap<String, String>) -> Vec<Command> {
     let certain = command.clone().certain();
-    let text = match certain.words.first().map(String::as_str) {
-        Some("eval") => Some(certain.words[1..].join(" ")),
-        _ => in_a_shell(&certain).map(str::to_owned),
+    let words: Vec<&str> = certain.words.iter().map(String::as_str).collect();
+    let with_shell = words.iter().any(|word| WITH_SHELLS.contains(&base(word))) && !command.control;
+    let place = words.iter().position(|word| with_shell && word.contains(char::is_whitespace));
+    let text = match (words.first(), in_a_shell(&certain)) {
+        (Some(&"eval"), _) => Some((1, words[1..].join(" "))),
+        (_, Some(text)) => words.iter().position(|word| *word == text).map(|place| (place, text.to_owned())),
+        _ => place.map(|place| (place, words[place].to_owned())),
     };
-    let inner = text.map(|text| read_shell(&text, values).commands).unwrap_or_default();
+    let again = words.first() == Some(&"eval") || program(&command).is_none();
+    let Some((place, text)) = text.filter(|_| again) else { return vec![command] };
+    let mut inner = read_shell(&text, values).commands;
     if !inner.iter().any(|command| program(command).is_some()) {
         return vec![command];
     }
-    let of_line = |mut inner: Command| {
+    for inner in &mut inner {
+        // What has the shell run has QEMU run.
+        if program(inner).is_some() {
+            let starters = command.words[..place].iter().filter(|word| *word != "eval").cloned();
+            inner.words.splice(0..0, starters);
+        }
         inner.line = command.line;
-        inner.lines.iter_mut().for_each(|line| *line = command.line);
+        inner.lines = vec![command.line; inner.words.len()];
         inner.only_if.extend(certain.only_if.iter().cloned());
-        inner
-    };
-    inner.into_iter().map(of_line).collect()
+    }
+    inner
 }
 
 /// The place of QEMU's name in a command.
@@ -71,46 +115,34 @@ fn program(command: &Command) -> Option<usize> {
     if command.control {
         return None;
     }
-    let is_qemu = |word: &String| {
-        let name = word.rsplit('/').next().unwrap_or(word);
-        matches!(name, "qemu-kvm" | "kvm" | "qemu") || name.starts_with("qemu-system-")
+    let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    let (_, place) = starters(&words);
+    let first = words.get(place)?;
+    let whole = |word: &str| base(word).starts_with("qemu-system-") && !word.contains(char::is_whitespace);
+    let long = |word: &str| whole(word) || base(word) == "qemu-kvm";
+    // `$(which qemu-system-x86_64)`
+    let found = |word: &str| {
+        let looks = word.starts_with("$(") || word.starts_with('`');
+        let mut parts = word.split_whitespace().map(|part| part.trim_matches(['$', '(', ')', '`', '"', '\'']));
+        looks
+            && !["pgrep", "pidof"].iter().any(|program| word.contains(program))
+            && parts.any(|part| base(part) == "kvm" || long(part))
     };
-    let place = command.words.iter().position(is_qemu)?;
-    // `echo qemu-system-x86_64` starts none.
-    let before = &command.words[..place];
-    (!matches!(
-        before.first().map(String::as_str),
-        Some(
-            "echo"
-                | "printf"
-                | "which"
-                | "command"
-                | "pgrep"
-                | "pidof"
-                | "killall"
-                | "pkill"
-                | "ps"
-                | "grep"
-                | "modprobe"
-                | "usermod"
-                | "chown"
-                | "chmod"
-                | "ls"
-                | "[["
-                | "["
-                | "test"
-                | "apt"
-                | "apt-get"
-                | "pacman"
-                | "dnf"
-                | "alias"
-                | "cd"
-                | "local"
-                | "export"
-        )
-    ))
-    .then_some(place)
+    if long(first) || matches!(base(first), "kvm" | "qemu") || found(first) {
+        return Some(place);
+    }
+    // A program that nobody knows may start QEMU; `echo qemu-system-x86_64` does not.
+    let is_option = |index: usize| words.get(index + 1).is_some_and(|next| next.starts_with(['-', '$']));
+    let place = (place..words.len()).find(|index| long(words[*index]) && is_option(*index))?;
+    (!STARTS_NONE.contains(&base(first))).then_some(place)
 }
+
+/// Programs that are told QEMU's name, and start none.
+const STARTS_NONE: [&str; 34] = [
+    "echo", "printf", "which", "type", "command", "pgrep", "pidof", "killall", "pkill", "ps", "grep", "modprobe",
+    "usermod", "chown", "chmod", "setcap", "ls", "cp", "mv", "ln", "rm", "[[", "[", "test", "apt", "apt-get", "pacman",
+    "dnf", "yum", "man", "alias", "cd", "local", "export",
+];
 
 /// A name for the machine, from the script's.
 pub fn name(file: &str) -> String {
@@ -159,11 +191,19 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
     let qemu = &script.commands[script.qemu].clone().certain();
     hooks::only_if(cx, file, qemu);
     let place = program(qemu).unwrap_or_default();
+    starts(cx, file, qemu, place);
     let words = qemu.words.iter().zip(&qemu.lines).skip(place + 1);
     let words =
         words.map(|(word, line)| Word { text: word.clone(), at: At::Line(file.to_owned(), *line) }).collect::<Vec<_>>();
     arguments::read(cx, &words, BTreeMap::new());
     super::domain::cards(cx);
+    memory(cx, &qemu.words[place + 1..]);
+    if let Some(line) = script.cut {
+        let words = "the line above lacks `\\` at its end, or a comment or blanks behind the `\\` end the command there: a shell takes this line \
+                     for a command; the machine has it and those below as QEMU's options";
+        cx.account.line(Verdict::Improved, file, line, "-…", words);
+    }
+    let taps = Taps::of(cx, &script.commands);
     for (index, command) in script.commands.iter().enumerate().filter(|(index, _)| *index != script.qemu) {
         if program(command).is_some() {
             let words = "QEMU is started in more than one way; this file is for the longest: a script with this command line alone is another";
@@ -176,8 +216,47 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
             cx.account.line(verdict, file, command.line, &command.shown(), &words);
             continue;
         }
+        if taps.makes(command) {
+            let words = "vfio-run makes a tap device for the run, puts it onto the bridge, and needs no cleaning up";
+            cx.account.line(Verdict::DoneByItself, file, command.line, &command.shown(), words);
+            continue;
+        }
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
         hooks::enter(cx, file, command, &script.functions, stage);
+    }
+}
+
+/// Enters the words before QEMU's name.
+fn starts(cx: &mut Context, file: &str, qemu: &Command, place: usize) {
+    let words: Vec<&str> = qemu.words[..place].iter().map(String::as_str).collect();
+    let (mut starters, end) = starters(&words);
+    starters.push(end..place);
+    let environment = qemu.environment.iter().map(|set| (qemu.line, vec![set.as_str()]));
+    let line = |place: usize| qemu.lines.get(place).copied().unwrap_or(qemu.line);
+    let starters = starters.into_iter().filter(|starter| !starter.is_empty());
+    for (line, words) in environment.chain(starters.map(|starter| (line(starter.start), words[starter].to_vec()))) {
+        let words = &words[..];
+        let Outcome(verdict, why) = around::of(cx, words).unwrap_or_else(|| {
+            let why = "vfio-run starts QEMU itself, without what these words do; a program that starts QEMU with them can be its name: \
+                       `qemu: \"/usr/local/bin/SCRIPT\"`";
+            Outcome(Verdict::NeedsYou, why.to_owned())
+        });
+        cx.account.line(verdict, file, line, &words.join(" "), &why);
+    }
+}
+
+/// Says so if nobody has said how much memory the guest has.
+fn memory(cx: &mut Context, words: &[String]) {
+    if cx.machine.memory.size != Size::bytes(MEMORY) {
+        return;
+    }
+    let computed = |word: &String| word.contains(['$', '`']) && word != "$@" && word != "$*";
+    if words.iter().any(computed) {
+        let why = "the guest's memory is not known, and 128 MiB, QEMU's own, is only in its place: write `memory: (size: \"8 GiB\")`";
+        cx.account.remark(Verdict::NeedsYou, why);
+        cx.comment("memory", "Not known: 128 MiB is only in its place.");
+    } else if !words.iter().any(|word| word == "-m") {
+        cx.comment("memory", "The script does not say how much; this is what QEMU gives a guest then.");
     }
 }
 

@@ -2,6 +2,7 @@
 //! `extra_args`.
 
 mod cards;
+mod computed;
 mod cpu;
 mod devices;
 mod drives;
@@ -82,6 +83,7 @@ const ALONE: [&str; 36] = [
 /// Reads the words of a command line.
 pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddress>) {
     let script = words.first().is_some_and(|word| matches!(word.at, At::Line(..)));
+    let words = &without_computed(cx, words);
     let mut state = State { aliases, script, ..State::default() };
     let mut index = 0;
     // What sockets and memory are for is known when all options are read, so those come first.
@@ -122,6 +124,26 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
         lines.sort();
         lines.dedup();
     }
+}
+
+/// The words without members that only a run of the script tells, which enter the account.
+fn without_computed<'d>(cx: &mut Context, words: &[Word<'d>]) -> Vec<Word<'d>> {
+    let mut kept = words.to_vec();
+    let mut index = 0;
+    while let Some((option, value, next)) = pair(words, index) {
+        index = next;
+        let Some(Word { text, at: At::Line(file, line) }) = value else { continue };
+        let Some((known, lost)) = computed::split(option, text) else { continue };
+        let first = known.split(',').next().unwrap_or_default();
+        for member in lost {
+            let shown = printable_start(&format!("-{option} {first},…,{member}"), 100);
+            let words = "the shell computes this part of the option when the script runs, so only the rest is taken over: write the field that says it, \
+                         with the value that it has";
+            cx.account.line(Verdict::NeedsYou, file, *line, &shown, words);
+        }
+        kept[next - 1].text = known;
+    }
+    kept
 }
 
 fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&Word>, words: &[Word]) {

@@ -25,34 +25,39 @@ pub fn read(cx: &mut Context, root: Node, aliases: BTreeMap<String, PciAddress>)
 }
 
 fn variable(cx: &mut Context, env: Node) {
-    match env.attribute("name").unwrap_or_default() {
+    let name = env.attribute("name").unwrap_or_default();
+    if let Some((verdict, words)) = environment(cx, name, env.attribute("value").unwrap_or_default()) {
+        cx.account.enter(verdict, env, &[ALL], words);
+    }
+}
+
+/// What becomes of a variable of QEMU's environment; `None` if nobody knows it.
+pub fn environment(cx: &mut Context, name: &str, value: &str) -> Option<(Verdict, &'static str)> {
+    Some(match name {
         "QEMU_AUDIO_DRV" => {
-            if cx.machine.audio == Audio::None && env.attribute("value").is_some_and(|value| value == "pa") {
+            if cx.machine.audio == Audio::None && value == "pa" {
                 cx.machine.audio = Audio::Auto(Sound::default());
             }
-            cx.taken(env, &[ALL], "the sound goes to the server of the user whose desktop it is");
+            (Verdict::TakenOver, "the sound goes to the server of the user whose desktop it is")
         }
         "DISPLAY" | "XAUTHORITY" | "WAYLAND_DISPLAY" | "XDG_RUNTIME_DIR" | "DBUS_SESSION_BUS_ADDRESS" => {
-            cx.done(env, &[ALL], "vfio-run finds the desktop of the user whose it is");
+            (Verdict::DoneByItself, "vfio-run finds the desktop of the user whose it is")
         }
-        name if name.starts_with("LD_")
-            || name.starts_with("GTK_")
-            || name.starts_with("SDL_")
-            || name.starts_with("MESA_") =>
+        _ if ["LD_", "GTK_", "SDL_", "MESA_"].iter().any(|start| name.starts_with(start)) => (
+            Verdict::LeftOut,
+            "QEMU's libraries are those of its own; if it needs others, name a script that sets this: `qemu: \"…\"`",
+        ),
+        _ if ["QEMU_PA_", "QEMU_AUDIO_", "QEMU_ALSA_", "PIPEWIRE_", "PULSE_", "JACK_"]
+            .iter()
+            .any(|start| name.starts_with(start)) =>
         {
-            cx.left(env, &[ALL], "QEMU's libraries are those of its own; if it needs others, name a script that sets this: `qemu: \"…\"`");
+            (
+                Verdict::DoneByItself,
+                "vfio-run finds the sound server of the user whose desktop it is; `latency_ms` says how late sound may come",
+            )
         }
-        name if name.starts_with("QEMU_PA_")
-            || name.starts_with("QEMU_AUDIO_")
-            || name.starts_with("QEMU_ALSA_")
-            || name.starts_with("PIPEWIRE_")
-            || name.starts_with("PULSE_")
-            || name.starts_with("JACK_") =>
-        {
-            cx.done(env, &[ALL], "vfio-run finds the sound server of the user whose desktop it is; `latency_ms` says how late sound may come");
-        }
-        _ => {}
-    }
+        _ => return None,
+    })
 }
 
 fn overrides(cx: &mut Context, root: Node, aliases: &BTreeMap<String, PciAddress>) {

@@ -24,6 +24,7 @@ use super::rules;
 use super::xml::{Node, child};
 
 pub use disks::of_order as disk_of_order;
+pub use extra::environment;
 pub use family::{of as family, of_script as family_of_script};
 pub use general::possible_name;
 pub use hostdev::{is_of, together as cards};

@@ -4,44 +4,34 @@ use super::command::Command;
 use super::outcome::{Outcome, left, log};
 use super::programs;
 use super::settings;
+use super::wrapped::{base, before};
 use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::Stage;
-
-/// Words before a command that change nothing of what it does.
-const BEFORE: [&str; 10] = ["sudo", "exec", "nohup", "command", "builtin", "eval", "env", "setsid", "doas", "xargs"];
 
 /// What becomes of a command. `functions`: those that the scripts define. `stage`: when it runs.
 pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stage) -> Outcome {
     if command.control {
         return Outcome(Verdict::LeftOut, "what leads to commands has no meaning without them".to_owned());
     }
-    let mut words: Vec<&str> = command.words.iter().map(String::as_str).collect();
-    let whole = words.clone();
-    loop {
-        let skip = match words.first() {
-            Some(first) if BEFORE.contains(&base(first)) => 1,
-            Some(first) if first.contains('=') && !first.starts_with(['/', '-']) => 1,
-            Some(&"-u" | &"-g") => 2,
-            Some(first) if first.starts_with('-') => 1,
-            Some(&"timeout" | &"nice" | &"ionice") if words.len() > 2 => 2,
-            // Another user's, in a shell of its own.
-            Some(&"machinectl") if words.get(1) == Some(&"shell") && words.len() > 3 => {
-                2 + usize::from(!words[2].starts_with('/'))
-            }
-            Some(&"runuser") if words.len() > 2 => 1,
-            // The old way to call a unit.
-            Some(first) if first.starts_with("/etc/init.d/") && words.len() == 2 => {
-                words[0] = base(words[0]);
-                words.insert(0, "service");
-                0
-            }
-            _ => 0,
-        };
-        if skip == 0 || words.len() <= skip {
-            break;
-        }
-        words.drain(..skip);
+    let whole: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    let mut words = whole[before(&whole)..].to_vec();
+    // The old way to call a unit.
+    if words.first().is_some_and(|first| first.starts_with("/etc/init.d/")) && words.len() == 2 {
+        words[0] = base(words[0]);
+        words.insert(0, "service");
+    }
+    if words.first().is_some_and(|first| first.starts_with('-')) {
+        let why = "no program begins with `-`: the line above lacks `\\` at its end, or a comment or blanks behind the `\\` end the command there";
+        return Outcome(Verdict::NeedsYou, why.to_owned());
+    }
+    if words
+        .iter()
+        .find(|word| !matches!(base(word), "bash" | "sh") && !word.starts_with('-'))
+        .is_some_and(|word| is_own(word))
+    {
+        let why = "the script only starts itself again, with other rights; `vfio-run run` says so if the machine needs root's";
+        return Outcome(Verdict::DoneByItself, why.to_owned());
     }
     let starting = stage.is_start() || stage == Stage::Running;
     let found = match &command.output {
@@ -65,9 +55,14 @@ fn value<'w>(words: &[&'w str]) -> &'w str {
     words.iter().skip(1).find(|word| !word.starts_with('-')).copied().unwrap_or_default()
 }
 
-/// A program's name without its folder.
-fn base(program: &str) -> &str {
-    program.rsplit('/').next().unwrap_or(program)
+/// Whether a word is the script's own name, or has it found.
+fn is_own(word: &str) -> bool {
+    let found = word.strip_prefix("$(readlink").or(word.strip_prefix("$(realpath")).unwrap_or(word);
+    let parts = found.split([' ', ')']).map(|part| part.trim_matches('"'));
+    parts
+        .filter(|part| !part.is_empty() && !part.starts_with('-'))
+        .take(1)
+        .any(|part| matches!(part, "$0" | "${0}" | "$BASH_SOURCE" | "${BASH_SOURCE}" | "${BASH_SOURCE[0]}"))
 }
 
 /// What to write for a command that only the user knows.

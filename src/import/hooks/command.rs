@@ -13,6 +13,8 @@ pub struct Command {
     pub words: Vec<String>,
     /// The line of each word.
     pub lines: Vec<u32>,
+    /// The assignments before its words, which only it sees.
+    pub environment: Vec<String>,
     /// The file that its output goes to.
     pub output: Option<String>,
     /// Whether its output goes to the next command.

@@ -212,7 +212,7 @@ impl Shell<'_> {
                 done.control = true;
                 break;
             }
-            done.words.remove(0);
+            done.environment.push(done.words.remove(0));
             done.lines.remove(0);
         }
     }

@@ -16,12 +16,14 @@ mod programs;
 mod settings;
 mod shell;
 mod stages;
+mod taps;
 mod tokens;
 mod units;
 mod values;
 mod variables;
 #[cfg(test)]
 mod whole_scripts;
+mod wrapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,7 +37,11 @@ pub use command::Command;
 pub use enter::{enter, in_a_shell, only_if};
 pub use find::Scripts;
 use find::{Hook, MAX_SCRIPTS};
+pub use outcome::Outcome;
 pub use shell::read_calls as read_shell;
+pub use taps::Taps;
+pub use units::isolated;
+pub use wrapped::{base, starters};
 
 /// Reads all hooks into the machine and the account.
 pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {

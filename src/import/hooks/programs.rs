@@ -13,6 +13,7 @@ const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers
 const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
 const VFIO: &str = "vfio-run loads VFIO's modules";
 const PLACED: &str = "vfio-run places each thread of QEMU's before the guest runs";
+const OWNERS: &str = "QEMU reaches the devices that the machine has, whoever owns their nodes";
 const LOOKS: &str = "it only looks, or says something";
 
 /// Modules of graphics cards, of sound on them, and what they stand on.
@@ -114,6 +115,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         {
             done("huge pages need no mount here")
         }
+        "chown" | "chgrp" | "chmod" | "setfacl" if of_devices(arguments) => done(OWNERS),
         "touch" | "chown" | "chmod" | "rm" | "truncate" | "setfacl" | "dd" | "ln"
             if arguments
                 .iter()
@@ -142,10 +144,27 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         | "numfmt" | "jq" | "numactl" | "pidof" | "time" | "clear" | "tput" | "wall" | "env" | "printenv"
         | "md5sum" | "sha256sum" | "cmp" | "diff" | "column" | "paste" | "xxd" | "hexdump" | "od" | "yes"
         | "systemd-cat" => left(LOOKS),
+        "sudo" | "doas" if arguments.iter().all(|word| word.starts_with('-')) => left("it only asks for a password"),
         // A descriptor's number, before `>`.
         _ if program.parse::<u32>().is_ok() => left("the shell's own; scripts that are sourced are read too"),
         _ => None,
     }
+}
+
+/// Whether all paths are of devices that a guest is given, or of what gives them.
+fn of_devices(arguments: &[&str]) -> bool {
+    const PLACES: [&str; 8] = [
+        "/dev/vfio",
+        "/dev/input/",
+        "/dev/kvm",
+        "/dev/net/tun",
+        "/dev/vhost-",
+        "/dev/bus/usb/",
+        "/sys/bus/pci/devices/",
+        "/dev/hugepages",
+    ];
+    let mut paths = arguments.iter().filter(|word| word.starts_with('/')).peekable();
+    paths.peek().is_some() && paths.all(|path| PLACES.iter().any(|place| path.starts_with(place)))
 }
 
 /// vfio-isolate's subcommands, several of which stand in one call.

@@ -134,6 +134,7 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
         Tpm::V2(Emulated { state }) => state.as_mut(),
         _ => None,
     };
+    let shares = machine.shares.iter_mut().map(|share| &mut share.folder);
     for pair in 0..machine.extra_args.len().saturating_sub(1) {
         let members =
             arguments::Members::parse(&machine.extra_args[pair + 1]).filter(|_| machine.extra_args[pair] == "-drive");
@@ -143,8 +144,13 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
             machine.extra_args[pair + 1] = members.with("file", &whole(Path::new(file)).to_string_lossy());
         }
     }
-    for path in
-        disks.chain(roms).chain(tables).chain(state).chain(firmware.into_iter().flatten()).chain(kernel.flatten())
+    for path in disks
+        .chain(shares)
+        .chain(roms)
+        .chain(tables)
+        .chain(state)
+        .chain(firmware.into_iter().flatten())
+        .chain(kernel.flatten())
     {
         if path.is_relative() && !path.as_os_str().is_empty() {
             *path = whole(path);
@@ -161,6 +167,7 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
         words.map(|(word, line)| Word { text: word.clone(), at: At::Line(file.to_owned(), *line) }).collect::<Vec<_>>();
     arguments::read(cx, &words, BTreeMap::new());
     super::domain::cards(cx);
+    let mut tpm_is_told = false;
     for (index, command) in script.commands.iter().enumerate().filter(|(index, _)| *index != script.qemu) {
         if program(command).is_some() {
             let words = "QEMU is started in more than one way; this file is for the longest: a script with this command line alone is another";
@@ -169,10 +176,18 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
         }
         if let Some((verdict, words)) = swtpm(cx, command) {
             cx.account.line(verdict, file, command.line, &command.shown(), &words);
+            tpm_is_told = true;
             continue;
         }
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
         hooks::enter(cx, file, command, &script.functions, stage);
+    }
+    if !tpm_is_told && cx.machine.tpm == Tpm::V2(Emulated::default()) {
+        let words = format!(
+            "nothing here starts swtpm, so where the TPM's state is is not known: `tpm: V2(state: \"/…\")` takes it over, else there is none, \
+             {NEW_TPM}"
+        );
+        cx.account.remark(Verdict::NeedsYou, &words);
     }
 }
 

@@ -1,11 +1,13 @@
 //! Options of the machine as a whole: memory, vCPUs, firmware, screen, ports.
 
 use super::option::Members;
-use super::state::{Became, State};
+use super::state::{Became, State, lost};
+use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::import::domain::{disk_of_order, possible_name};
 use crate::machine::{
-    Accelerator, Display, Firmware, Idle, Kernel, Listen, Pages, Rtc, SecondSerial, Serial, Uefi, Video, Window,
+    Accelerator, Display, Firmware, Idle, Kernel, Listen, Pages, Pin, Rtc, SecondSerial, Serial, Uefi, VcpuCpus, Video,
+    Window,
 };
 use crate::units::Size;
 
@@ -21,7 +23,13 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             let size =
                 text.parse().ok().or_else(|| Some(Size::bytes(text.parse::<u64>().ok()?.checked_mul(Size::MIB)?)));
             machine.memory.size = size.filter(|size| size.as_bytes() >= Size::MIB)?;
-            Became::taken()
+            match members.get("slots").or(members.get("maxmem")) {
+                Some(_) => Became::done(
+                    "without `slots` and `maxmem`: memory is not plugged in later; the guest has all of it from the start",
+                )?
+                .also_taken(),
+                None => Became::taken(),
+            }
         }
         "smp" => {
             let members = members?;
@@ -60,7 +68,7 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             Became::taken()
         }
         "mem-path" if value.contains("huge") => {
-            machine.memory.pages = Pages::Huge(Size::bytes(2 * Size::MIB));
+            machine.memory.pages = Pages::Huge(super::devices::page_of(value));
             Became::taken()
         }
         "mem-prealloc" => Became::done("with huge pages and with devices all memory is there before the guest starts"),
@@ -102,6 +110,13 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             for class in members.driver().or(members.get("order")).unwrap_or_default().chars() {
                 state.order.push(disk_of_order(class));
             }
+            if let Some(once) = members.get("once") {
+                let words = format!(
+                    "no field says `once={once}`, where the machine boots from at its first start only: put what it is installed from \
+                     first in `disks`, and behind its disk when it is installed"
+                );
+                return Some(Became(Verdict::NeedsYou, words));
+            }
             Became::taken()
         }
         "k" => Became::done("the client's keyboard layout is the guest's"),
@@ -114,6 +129,7 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
         "usbdevice" if value == "tablet" || value == "mouse" || value == "keyboard" => {
             Became::done("every machine has a keyboard and a mouse, and a tablet comes with a screen")
         }
+        "usbdevice" if value.starts_with("host:") && value.contains('.') => super::devices::by_number(),
         "usbdevice" => {
             let id = value.strip_prefix("host:")?.parse().ok()?;
             let device = crate::machine::UsbDevice { id: Some(id), ..Default::default() };
@@ -134,6 +150,88 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
     }
 }
 
+/// Notes what QEMU would not add by itself any more.
+pub fn note(state: &mut State, option: &str, value: &str) {
+    state.bare |= option == "nodefaults";
+    let shows = ["display", "nographic", "vnc", "spice", "sdl", "curses"].contains(&option);
+    state.screen |= shows;
+    state.card |= matches!(option, "vga" | "std-vga" | "nodefaults") || option == "device" && is_card(value);
+}
+
+/// Whether the value of `-device` is an emulated graphics card.
+fn is_card(value: &str) -> bool {
+    let driver = Members::parse(value).and_then(|members| members.driver().map(str::to_owned)).unwrap_or_default();
+    driver.to_ascii_lowercase().contains("vga")
+        || ["qxl", "virtio-gpu", "bochs-display", "ramfb"].iter().any(|start| driver.starts_with(start))
+}
+
+/// `-vcpu`, which patched QEMUs had: the host's CPUs of a vCPU.
+pub fn pin(state: &mut State, members: &Members) -> Option<Became> {
+    let (vcpu, cpus) = members.get("vcpunum").zip(members.get("affinity"))?;
+    state.pins.insert(vcpu.parse().ok().filter(|vcpu| *vcpu < 4096)?, cpus.parse().ok()?);
+    Became::improved("only a changed QEMU has this option; `cpu.pin` says it")
+}
+
+/// What is known of pins and screen when all options are read.
+pub fn finish(cx: &mut Context, state: &mut State) {
+    if !state.pins.is_empty() {
+        let last = state.pins.keys().last().map_or(0, |last| last + 1);
+        let vcpus = cx.machine.cpu.vcpus.map_or(last, |vcpus| vcpus as usize);
+        let each = (0..vcpus).map(|vcpu| state.pins.remove(&vcpu).map_or(VcpuCpus::Any, VcpuCpus::On));
+        cx.machine.cpu.pin = Some(Pin::Each(each.collect()));
+    }
+    // A server of the user's own reads the guest's memory.
+    if state.shared_memory && cx.machine.extra_args.iter().any(|word| word.contains("vhost-user")) {
+        cx.machine.memory.shared = Some(true);
+    }
+    let no_screen = cx.machine.display == Display::None && !state.screen;
+    if !state.script || !no_screen {
+        return;
+    }
+    if cx.machine.video.is_some() || !state.card && state.functions.is_empty() {
+        cx.machine.video.get_or_insert(Video::Std);
+        cx.machine.display = Display::Gtk(Window::default());
+        cx.account.remark(
+            Verdict::TakenOver,
+            "a QEMU that nobody tells otherwise shows its card in a window, so `display: Gtk` is there; without it and `video` nobody sees one",
+        );
+    } else if !state.card {
+        cx.account.remark(
+            Verdict::LeftOut,
+            "QEMU's own window and VGA card, which it has if nobody says otherwise, are left out: `display: Gtk` and `video: Std` bring them",
+        );
+    }
+}
+
+/// What a board says that has a field, that is in `extra_args`, or that vfio-run does by itself.
+const OF_A_BOARD: [&str; 22] = [
+    "type",
+    "accel",
+    "pflash0",
+    "pflash1",
+    "mem-merge",
+    "dump-guest-core",
+    "memory-encryption",
+    "confidential-guest-support",
+    "memory-backend",
+    "kernel_irqchip",
+    "kernel-irqchip",
+    "vmport",
+    "smm",
+    "usb",
+    "acpi",
+    "max-ram-below-4g",
+    "kvm_shadow_mem",
+    "kvm-shadow-mem",
+    "suppress-vmdesc",
+    "pcspk-audiodev",
+    "phandle_start",
+    "firmware",
+];
+
+/// What a board has unless it says that it has not.
+const OFF_IS_A_WISH: [&str; 7] = ["hpet", "pit", "sata", "i8042", "default-bus-bypass", "smbus", "x-"];
+
 fn board(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
     for (name, second) in [("pflash0", false), ("pflash1", true)] {
         if let Some(id) = members.get(name)
@@ -144,16 +242,31 @@ fn board(cx: &mut Context, state: &mut State, members: &Members) -> Option<Becam
             state.used.extend([id.to_owned()].into_iter().chain(below));
         }
     }
-    let kind = members.get("type").or(members.driver()).unwrap_or("pc");
+    let machine = &mut cx.machine;
     if members.get("accel").is_some_and(|accel| accel.starts_with("tcg")) {
-        cx.machine.accelerator = Accelerator::Tcg;
+        machine.accelerator = Accelerator::Tcg;
     }
-    if kind.starts_with("q35") || kind.starts_with("pc-q35") {
-        return Became::done("the board is `q35`, in the newest version that QEMU has");
+    machine.memory.merge = members.on("mem-merge").filter(|merge| !merge).or(machine.memory.merge);
+    machine.memory.dump |= members.on("dump-guest-core") == Some(true);
+    for name in ["memory-encryption", "confidential-guest-support"] {
+        if let Some(object) = members.get(name) {
+            machine.extra_args.extend(["-machine".to_owned(), format!("{name}={object}")]);
+            state.referred.insert(object.to_owned());
+        }
     }
-    Became::improved(
-        "i440fx has no PCI Express, so the board is `q35` now; `vfio-run man identity` tells how an installed Windows moves",
-    )
+    let mut lost = lost(members, &OF_A_BOARD);
+    lost.retain(|member| !member.ends_with("=off") || OFF_IS_A_WISH.iter().any(|name| member.starts_with(name)));
+    let became = match members.get("type").or(members.driver()) {
+        // More of a board that another of these options names.
+        None => Became::taken(),
+        Some(kind) if kind.starts_with("q35") || kind.starts_with("pc-q35") => {
+            Became::done("the board is `q35`, in the newest version that QEMU has")
+        }
+        Some(_) => Became::improved(
+            "i440fx has no PCI Express, so the board is `q35` now; `vfio-run man identity` tells how an installed Windows moves",
+        ),
+    };
+    Some(became?.without(&lost))
 }
 
 fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
@@ -170,7 +283,16 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
                 "none" => None,
                 _ => return None,
             };
+            if value == "vmware" {
+                return Became::improved(
+                    "`Std`, which every guest knows, in place of VMware's card, which has no field",
+                );
+            }
             Became::taken()
+        }
+        "std-vga" => {
+            machine.video = Some(Video::Std);
+            Became::improved("QEMU no longer has this option; the card is `video: Std`")
         }
         "display" => {
             let members = members?;

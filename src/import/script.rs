@@ -182,6 +182,13 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
         hooks::enter(cx, file, command, &script.functions, stage);
     }
+    if let Firmware::Uefi(uefi) = &cx.machine.firmware
+        && uefi.vars.as_ref().is_some_and(|vars| vars.to_string_lossy().contains('$'))
+    {
+        let words = "the shell computes the variable store's name when the script runs: write the name of the file that it is a copy of, \
+                     `firmware: Uefi(code: \"/…\", vars: \"/…\")`";
+        cx.account.remark(Verdict::NeedsYou, words);
+    }
     if !tpm_is_told && cx.machine.tpm == Tpm::V2(Emulated::default()) {
         let words = format!(
             "nothing here starts swtpm, so where the TPM's state is is not known: `tpm: V2(state: \"/…\")` takes it over, else there is none, \

@@ -137,6 +137,14 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
             true => Became(Verdict::LeftOut, "the script's own arguments".to_owned()),
             false => {
                 let is_flash = turn_of(option, value) == 0 && option != "bios";
+                let copied = value.and_then(|value| {
+                    let text = value.text.replace("$$", "");
+                    is_flash.then_some(&value.text).filter(|_| !text.contains(['$', '`']))
+                });
+                if let Some(became) = copied.and_then(|text| one(cx, state, option, text)) {
+                    // A copy with the process's number in its name: the command that makes it says of what.
+                    return enter(cx, &became, words);
+                }
                 if is_flash && cx.machine.firmware == Firmware::Bios {
                     // Whatever its name, nothing else is in flash.
                     cx.machine.firmware = Firmware::Uefi(Uefi { secure_boot: Some(false), ..Uefi::default() });

@@ -179,6 +179,19 @@ fn flash_whose_path_only_the_shell_knows_is_uefi() {
 }
 
 #[test]
+fn a_store_that_is_a_copy_named_after_the_process_is_what_it_is_a_copy_of() {
+    let of = |first: &str| {
+        let beside = Beside { root: None, home: None, hooks: None, path: Path::new("/machine.ron") };
+        let flash = "-drive if=pflash,file=/CODE.fd -drive if=pflash,file=/tmp/VARS.fd.$$";
+        script(&format!("{first}\nqemu-system-x86_64 -m 4G -vga none {flash}\n"), "/x/a.sh", beside).unwrap()
+    };
+    let copied = of("cp /usr/VARS.fd /tmp/VARS.fd.$$");
+    assert!(copied.file.contains(r#"Uefi(code: "/CODE.fd", vars: "/usr/VARS.fd")"#), "{}", copied.file);
+    assert_eq!(needs(&copied), "");
+    assert!(needs(&of("true")).contains("is a copy of"));
+}
+
+#[test]
 fn a_second_machine_option_says_nothing_of_the_board() {
     let made = imported("-M q35 -machine vmport=off");
     assert!(!made.entries.iter().any(|entry| entry.words.contains("i440fx")), "{:?}", made.entries);

@@ -137,10 +137,9 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             Became::taken()
         }
         "balloon" => Became::left("there is no memory balloon unless the file says so"),
-        "no-acpi" | "win2k-hack" | "localtime" => {
-            if option == "localtime" {
-                machine.rtc = Some(Rtc::LocalTime);
-            }
+        "no-acpi" | "win2k-hack" => Became::left("every machine has ACPI, and no disk needs the hack for Windows 2000"),
+        "localtime" => {
+            machine.rtc = Some(Rtc::LocalTime);
             Became::taken()
         }
         "no-shutdown" | "S" => {
@@ -316,12 +315,19 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
         "vnc" => {
             let number = value.split(',').next()?.rsplit(':').next()?.parse::<u16>().ok()?;
             machine.display = Display::Vnc(Listen { port: Some(5900_u16.checked_add(number)?), ..Listen::default() });
-            only_here(value.starts_with(':') || value.starts_with("0.0.0.0"))
+            let secret = value.split(',').skip(1).any(|part| {
+                ["password", "sasl", "tls", "x509"].iter().any(|word| part.starts_with(word)) && !part.ends_with("=off")
+            });
+            if secret { protected() } else { only_here(value.starts_with(':') || value.starts_with("0.0.0.0")) }
         }
         "spice" => {
             let members = members?;
             let port = members.get("port").and_then(|port| port.parse().ok());
-            machine.display = Display::Spice(Listen { port, ..Listen::default() });
+            let clipboard = members.on("disable-copy-paste").filter(|off| *off).map(|_| false);
+            machine.display = Display::Spice(Listen { port, clipboard, ..Listen::default() });
+            if ["password", "password-secret", "tls-port", "sasl"].iter().any(|key| members.get(key).is_some()) {
+                return protected();
+            }
             only_here(members.get("addr") != Some("127.0.0.1") && port.is_some())
         }
         "serial" | "parallel" | "monitor" if matches!(value, "none" | "null") => {
@@ -335,14 +341,24 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
                 _ if value.starts_with("unix:") || value == "pty" => Serial::Socket,
                 _ => return None,
             };
-            match machine.serial {
-                Serial::None => machine.serial = serial,
-                _ => machine.second_serial = SecondSerial::Socket,
+            match (&machine.serial, &machine.second_serial, serial) {
+                (Serial::None, _, serial) => machine.serial = serial,
+                (_, SecondSerial::None, Serial::File(path)) => machine.second_serial = SecondSerial::File(path),
+                (_, SecondSerial::None, Serial::Socket) => machine.second_serial = SecondSerial::Socket,
+                // The terminal is the first one's, and there are two.
+                _ => return None,
             }
             Became::taken()
         }
         _ => None,
     }
+}
+
+/// What a screen that has a password or is encrypted needs.
+fn protected() -> Option<Became> {
+    let words = "only this host's users reach the screen, and it has neither password nor encryption: write the password as the only line of a \
+                 file that others cannot read, and name it, `password_file: \"…\"`; `tls: (cert: \"…\", key: \"…\")` encrypts";
+    Some(Became(Verdict::NeedsYou, words.to_owned()))
 }
 
 fn only_here(open: bool) -> Option<Became> {

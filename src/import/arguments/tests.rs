@@ -86,6 +86,10 @@ fn a_member_without_a_field_is_told() {
         ("-cpu host,host-phys-bits=off,pmu=off,migratable=no", r#"["-host-phys-bits", "-pmu"]"#, ""),
         ("-drive file=/a.img,if=virtio,throttling.bps-total=9,werror=stop", "/a.img", ""),
         ("-fda /a.img", "", "floppy"),
+        ("-spice port=5930,password=abc", "Spice(port: 5930)", "password_file"),
+        ("-spice port=5930,addr=127.0.0.1,disable-copy-paste=on", "clipboard: false", ""),
+        ("-vnc :1,password=on", "Vnc(port: 5901)", "password_file"),
+        ("-serial pty -serial file:/a.log", r#"second_serial: File("/a.log")"#, ""),
         ("-device usb-host,hostdevice=/dev/bus/usb/001/004", "", "lsusb"),
         (
             "-device virtio-blk-pci,drive=d,physical_block_size=4096 -drive id=d,if=none,file=/a.img",

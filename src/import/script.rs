@@ -168,6 +168,7 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
         Tpm::V2(Emulated { state }) => state.as_mut(),
         _ => None,
     };
+    let shares = machine.shares.iter_mut().map(|share| &mut share.folder);
     for pair in 0..machine.extra_args.len().saturating_sub(1) {
         let members =
             arguments::Members::parse(&machine.extra_args[pair + 1]).filter(|_| machine.extra_args[pair] == "-drive");
@@ -177,8 +178,13 @@ pub fn from_folder(machine: &mut Machine, folder: &Path, home: Option<&Path>) {
             machine.extra_args[pair + 1] = members.with("file", &whole(Path::new(file)).to_string_lossy());
         }
     }
-    for path in
-        disks.chain(roms).chain(tables).chain(state).chain(firmware.into_iter().flatten()).chain(kernel.flatten())
+    for path in disks
+        .chain(shares)
+        .chain(roms)
+        .chain(tables)
+        .chain(state)
+        .chain(firmware.into_iter().flatten())
+        .chain(kernel.flatten())
     {
         if path.is_relative() && !path.as_os_str().is_empty() {
             *path = whole(path);
@@ -204,6 +210,7 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
         cx.account.line(Verdict::Improved, file, line, "-…", words);
     }
     let taps = Taps::of(cx, &script.commands);
+    let mut tpm_is_told = false;
     for (index, command) in script.commands.iter().enumerate().filter(|(index, _)| *index != script.qemu) {
         if program(command).is_some() {
             let words = "QEMU is started in more than one way; this file is for the longest: a script with this command line alone is another";
@@ -214,6 +221,7 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
             && let Some((verdict, words)) = swtpm(cx, command)
         {
             cx.account.line(verdict, file, command.line, &command.shown(), &words);
+            tpm_is_told = true;
             continue;
         }
         if taps.makes(command) {
@@ -223,6 +231,20 @@ pub fn read(cx: &mut Context, file: &str, script: &Script) {
         }
         let stage = if index < script.qemu { Stage::Before } else { Stage::Restored };
         hooks::enter(cx, file, command, &script.functions, stage);
+    }
+    if let Firmware::Uefi(uefi) = &cx.machine.firmware
+        && uefi.vars.as_ref().is_some_and(|vars| vars.to_string_lossy().contains('$'))
+    {
+        let words = "the shell computes the variable store's name when the script runs: write the name of the file that it is a copy of, \
+                     `firmware: Uefi(code: \"/…\", vars: \"/…\")`";
+        cx.account.remark(Verdict::NeedsYou, words);
+    }
+    if !tpm_is_told && cx.machine.tpm == Tpm::V2(Emulated::default()) {
+        let words = format!(
+            "nothing here starts swtpm, so where the TPM's state is is not known: `tpm: V2(state: \"/…\")` takes it over, else there is none, \
+             {NEW_TPM}"
+        );
+        cx.account.remark(Verdict::NeedsYou, &words);
     }
 }
 

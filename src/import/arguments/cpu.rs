@@ -53,7 +53,8 @@ pub fn read(cx: &mut Context, value: &str, script: bool) -> Option<Became> {
             }
             _ if name.starts_with("hv-") && cx.is_windows() => {}
             "migratable" | "check" | "enforce" => {}
-            _ if OURS.contains(&name.as_str()) && model == "host" => {}
+            // What somebody has switched off stays off.
+            _ if OURS.contains(&name.as_str()) && model == "host" && (on || name.starts_with("hv-")) => {}
             _ => {
                 let feature = match value {
                     "on" => format!("+{name}"),

@@ -7,8 +7,8 @@ use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::import::domain::{event_device, looking_glass, shared_folder, sound_server, toggle};
 use crate::machine::{
-    AppleSmc, Audio, Emulated, Pages, PciDevice, Property, Rendering, ShareKind, Sound, SoundCard, Tpm, UsbDevice,
-    Video, Vsock, Watchdog, WatchdogDevice,
+    AppleSmc, Audio, Emulated, Guest, Pages, PciDevice, Property, Rendering, ShareKind, Sound, SoundCard, Tpm,
+    UsbDevice, Video, Vsock, Watchdog, WatchdogDevice,
 };
 use crate::units::{PciAddress, Size, UsbIds};
 
@@ -41,6 +41,12 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
             }
             Became::taken()
         }
+        // macOS has no driver for PS/2.
+        "usb-kbd" | "usb-mouse" | "usb-tablet" if state.script && cx.machine.guest == Guest::Other => {
+            // The controller that they are on.
+            cx.machine.usb.get_or_insert_default();
+            None
+        }
         "usb-kbd" | "usb-mouse" | "usb-tablet" => {
             Became::done("every machine has a keyboard and a mouse, and a tablet comes with a screen")
         }
@@ -55,18 +61,20 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
             card(cx, driver);
             Became::taken()
         }
-        "usb-hub" | "usb-ccid" => Became::done(CONTROLLERS),
+        "usb-ccid" => {
+            cx.machine.usb.get_or_insert_default();
+            None
+        }
+        "usb-hub" | "piix4-ide" | "piix3-ide" | "sysbus-ahci" | "pci-ohci" | "piix4-usb-uhci" => {
+            Became::done(CONTROLLERS)
+        }
         "usb-host" if members.get("hostport").is_some() => {
             let (bus, port) = members.get("hostbus").zip(members.get("hostport"))?;
             let port = format!("{bus}-{port}").parse().ok()?;
             cx.machine.usb.get_or_insert_default().push(UsbDevice { port: Some(port), ..UsbDevice::default() });
             Became::taken()
         }
-        "usb-host" if members.get("hostaddr").is_some() => {
-            let words = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into `usb: \
-                         [\"046d:c547\"]`";
-            Some(Became(Verdict::NeedsYou, words.to_owned()))
-        }
+        "usb-host" if members.get("hostaddr").or(members.get("hostdevice")).is_some() => by_number(),
         "usb-host" => {
             let id = members.get("vendorid").zip(members.get("productid"));
             let hex = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).ok();
@@ -104,6 +112,11 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
                 gl if gl.contains("-gl") => Video::VirtioGl(Rendering::default()),
                 _ => Video::Virtio,
             });
+            if driver == "vmware-svga" {
+                return Became::improved(
+                    "`Std`, which every guest knows, in place of VMware's card, which has no field",
+                );
+            }
             Became::taken()
         }
         "virtio-balloon-pci" | "virtio-balloon" => {
@@ -130,6 +143,13 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
         }
         _ => drives::device(state, driver, members).or_else(|| cards::device(cx, state, driver, members)),
     }
+}
+
+/// A USB device that is named by what changes with each plug.
+pub fn by_number() -> Option<Became> {
+    let words = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into `usb: \
+                 [\"046d:c547\"]`";
+    Some(Became(Verdict::NeedsYou, words.to_owned()))
 }
 
 fn tpm(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
@@ -238,8 +258,14 @@ pub fn property(value: &str) -> Property {
     }
 }
 
+/// The size of the huge pages of a folder, by its name.
+pub fn page_of(path: &str) -> Size {
+    let large = path.contains("1G") || path.contains("1048576");
+    Size::bytes(if large { Size::GIB } else { 2 * Size::MIB })
+}
+
 /// `-object`.
-pub fn object(cx: &mut Context, members: &Members, _: &State) -> Option<Became> {
+pub fn object(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
     match members.driver()? {
         "input-linux" => {
             let all = members.on("grab_all").or(members.on("grab-all")).filter(|all| *all);
@@ -247,21 +273,23 @@ pub fn object(cx: &mut Context, members: &Members, _: &State) -> Option<Became> 
             event_device(cx, members.get("evdev")?, all, members.on("repeat"), keys);
             Became::taken()
         }
-        "memory-backend-file" => {
-            let path = members.get("mem-path")?;
-            if path.contains("hugepages") {
-                cx.machine.memory.pages = Pages::Huge(Size::bytes(2 * Size::MIB));
+        "memory-backend-file" | "memory-backend-memfd" | "memory-backend-ram" => {
+            let path = members.get("mem-path").unwrap_or_default();
+            let huge = path.contains("hugepages") || members.on("hugetlb") == Some(true);
+            if let Some(nodes) = members.get("host-nodes").and_then(|nodes| nodes.parse().ok()) {
+                cx.machine.memory.nodes = Some(nodes);
+            }
+            if huge {
+                let page = members.get("hugetlbsize").and_then(size);
+                cx.machine.memory.pages = Pages::Huge(page.unwrap_or_else(|| page_of(path)));
                 return Became::taken();
             }
-            let known = path.starts_with("/dev/kvmfr") || path.contains("looking-glass") || path.contains("scream");
-            known.then(|| Became::done(MEMORY)).flatten()
+            if path.starts_with("/dev/kvmfr") || path.contains("looking-glass") || path.contains("scream") {
+                return Became::done(MEMORY);
+            }
+            state.shared_memory |= members.on("share") == Some(true);
+            Became::done("memory comes from the kernel (memfd), and is shared with what needs it")
         }
-        "memory-backend-memfd" if members.on("hugetlb") == Some(true) => {
-            let page = members.get("hugetlbsize").and_then(size);
-            cx.machine.memory.pages = Pages::Huge(page.unwrap_or(Size::bytes(2 * Size::MIB)));
-            Became::taken()
-        }
-        "memory-backend-memfd" | "memory-backend-ram" => Became::done("memory comes from the kernel (memfd)"),
         "iothread" => Became::done("each virtio disk has an I/O thread of its own"),
         "rng-random" | "rng-builtin" => Became::done("every guest gets random numbers of the host's"),
         _ => None,
@@ -299,7 +327,21 @@ pub fn audio(cx: &mut Context, members: &Members) -> Option<Became> {
     // In microseconds; what the guest's card plays waits there.
     let buffer = members.get("out.latency").or(members.get("out.buffer-length"));
     let latency = buffer.and_then(|us| us.parse::<u32>().ok()).map(|us| us / 1000).filter(|ms| (2..=1000).contains(ms));
-    cx.machine.audio = audio(Sound { latency_ms: latency.or(before.latency_ms), ..before });
+    let part = |side: &str| {
+        let key = match server {
+            "jack" => "connect-ports",
+            "alsa" => "dev",
+            _ => "name",
+        };
+        members.get(&format!("{side}.{key}")).filter(|name| !name.is_empty() && name.len() <= 200).map(str::to_owned)
+    };
+    let (output, input) = (part("out"), part("in"));
+    cx.machine.audio = audio(Sound {
+        latency_ms: latency.filter(|_| server != "jack").or(before.latency_ms),
+        output: output.or(before.output),
+        input: input.filter(|_| before.microphone).or(before.input),
+        ..before
+    });
     Some(Became(
         Verdict::TakenOver,
         "the sound goes to the server of the user whose desktop it is; vfio-run finds its socket".to_owned(),

@@ -1,11 +1,13 @@
 //! Options of the machine as a whole: memory, vCPUs, firmware, screen, ports.
 
 use super::option::Members;
-use super::state::{Became, State};
+use super::state::{Became, State, lost};
+use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::import::domain::{disk_of_order, possible_name};
 use crate::machine::{
-    Accelerator, Display, Firmware, Idle, Kernel, Listen, Pages, Rtc, SecondSerial, Serial, Uefi, Video, Window,
+    Accelerator, Display, Firmware, Idle, Kernel, Listen, Pages, Pin, Rtc, SecondSerial, Serial, Uefi, VcpuCpus, Video,
+    Window,
 };
 use crate::units::Size;
 
@@ -21,7 +23,13 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             let size =
                 text.parse().ok().or_else(|| Some(Size::bytes(text.parse::<u64>().ok()?.checked_mul(Size::MIB)?)));
             machine.memory.size = size.filter(|size| size.as_bytes() >= Size::MIB)?;
-            Became::taken()
+            match members.get("slots").or(members.get("maxmem")) {
+                Some(_) => Became::done(
+                    "without `slots` and `maxmem`: memory is not plugged in later; the guest has all of it from the start",
+                )?
+                .also_taken(),
+                None => Became::taken(),
+            }
         }
         "smp" => {
             let members = members?;
@@ -60,7 +68,7 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             Became::taken()
         }
         "mem-path" if value.contains("huge") => {
-            machine.memory.pages = Pages::Huge(Size::bytes(2 * Size::MIB));
+            machine.memory.pages = Pages::Huge(super::devices::page_of(value));
             Became::taken()
         }
         "mem-prealloc" => Became::done("with huge pages and with devices all memory is there before the guest starts"),
@@ -102,6 +110,13 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             for class in members.driver().or(members.get("order")).unwrap_or_default().chars() {
                 state.order.push(disk_of_order(class));
             }
+            if let Some(once) = members.get("once") {
+                let words = format!(
+                    "no field says `once={once}`, where the machine boots from at its first start only: put what it is installed from \
+                     first in `disks`, and behind its disk when it is installed"
+                );
+                return Some(Became(Verdict::NeedsYou, words));
+            }
             Became::taken()
         }
         "k" => Became::done("the client's keyboard layout is the guest's"),
@@ -114,6 +129,7 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
         "usbdevice" if value == "tablet" || value == "mouse" || value == "keyboard" => {
             Became::done("every machine has a keyboard and a mouse, and a tablet comes with a screen")
         }
+        "usbdevice" if value.starts_with("host:") && value.contains('.') => super::devices::by_number(),
         "usbdevice" => {
             let id = value.strip_prefix("host:")?.parse().ok()?;
             let device = crate::machine::UsbDevice { id: Some(id), ..Default::default() };
@@ -121,10 +137,9 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
             Became::taken()
         }
         "balloon" => Became::left("there is no memory balloon unless the file says so"),
-        "no-acpi" | "win2k-hack" | "localtime" => {
-            if option == "localtime" {
-                machine.rtc = Some(Rtc::LocalTime);
-            }
+        "no-acpi" | "win2k-hack" => Became::left("every machine has ACPI, and no disk needs the hack for Windows 2000"),
+        "localtime" => {
+            machine.rtc = Some(Rtc::LocalTime);
             Became::taken()
         }
         "no-shutdown" | "S" => {
@@ -133,6 +148,88 @@ pub fn read(cx: &mut Context, state: &mut State, option: &str, value: &str) -> O
         _ => screen(cx, option, value),
     }
 }
+
+/// Notes what QEMU would not add by itself any more.
+pub fn note(state: &mut State, option: &str, value: &str) {
+    state.bare |= option == "nodefaults";
+    let shows = ["display", "nographic", "vnc", "spice", "sdl", "curses"].contains(&option);
+    state.screen |= shows;
+    state.card |= matches!(option, "vga" | "std-vga" | "nodefaults") || option == "device" && is_card(value);
+}
+
+/// Whether the value of `-device` is an emulated graphics card.
+fn is_card(value: &str) -> bool {
+    let driver = Members::parse(value).and_then(|members| members.driver().map(str::to_owned)).unwrap_or_default();
+    driver.to_ascii_lowercase().contains("vga")
+        || ["qxl", "virtio-gpu", "bochs-display", "ramfb"].iter().any(|start| driver.starts_with(start))
+}
+
+/// `-vcpu`, which patched QEMUs had: the host's CPUs of a vCPU.
+pub fn pin(state: &mut State, members: &Members) -> Option<Became> {
+    let (vcpu, cpus) = members.get("vcpunum").zip(members.get("affinity"))?;
+    state.pins.insert(vcpu.parse().ok().filter(|vcpu| *vcpu < 4096)?, cpus.parse().ok()?);
+    Became::improved("only a changed QEMU has this option; `cpu.pin` says it")
+}
+
+/// What is known of pins and screen when all options are read.
+pub fn finish(cx: &mut Context, state: &mut State) {
+    if !state.pins.is_empty() {
+        let last = state.pins.keys().last().map_or(0, |last| last + 1);
+        let vcpus = cx.machine.cpu.vcpus.map_or(last, |vcpus| vcpus as usize);
+        let each = (0..vcpus).map(|vcpu| state.pins.remove(&vcpu).map_or(VcpuCpus::Any, VcpuCpus::On));
+        cx.machine.cpu.pin = Some(Pin::Each(each.collect()));
+    }
+    // A server of the user's own reads the guest's memory.
+    if state.shared_memory && cx.machine.extra_args.iter().any(|word| word.contains("vhost-user")) {
+        cx.machine.memory.shared = Some(true);
+    }
+    let no_screen = cx.machine.display == Display::None && !state.screen;
+    if !state.script || !no_screen {
+        return;
+    }
+    if cx.machine.video.is_some() || !state.card && state.functions.is_empty() {
+        cx.machine.video.get_or_insert(Video::Std);
+        cx.machine.display = Display::Gtk(Window::default());
+        cx.account.remark(
+            Verdict::TakenOver,
+            "a QEMU that nobody tells otherwise shows its card in a window, so `display: Gtk` is there; without it and `video` nobody sees one",
+        );
+    } else if !state.card {
+        cx.account.remark(
+            Verdict::LeftOut,
+            "QEMU's own window and VGA card, which it has if nobody says otherwise, are left out: `display: Gtk` and `video: Std` bring them",
+        );
+    }
+}
+
+/// What a board says that has a field, that is in `extra_args`, or that vfio-run does by itself.
+const OF_A_BOARD: [&str; 22] = [
+    "type",
+    "accel",
+    "pflash0",
+    "pflash1",
+    "mem-merge",
+    "dump-guest-core",
+    "memory-encryption",
+    "confidential-guest-support",
+    "memory-backend",
+    "kernel_irqchip",
+    "kernel-irqchip",
+    "vmport",
+    "smm",
+    "usb",
+    "acpi",
+    "max-ram-below-4g",
+    "kvm_shadow_mem",
+    "kvm-shadow-mem",
+    "suppress-vmdesc",
+    "pcspk-audiodev",
+    "phandle_start",
+    "firmware",
+];
+
+/// What a board has unless it says that it has not.
+const OFF_IS_A_WISH: [&str; 7] = ["hpet", "pit", "sata", "i8042", "default-bus-bypass", "smbus", "x-"];
 
 fn board(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
     for (name, second) in [("pflash0", false), ("pflash1", true)] {
@@ -144,16 +241,31 @@ fn board(cx: &mut Context, state: &mut State, members: &Members) -> Option<Becam
             state.used.extend([id.to_owned()].into_iter().chain(below));
         }
     }
-    let kind = members.get("type").or(members.driver()).unwrap_or("pc");
+    let machine = &mut cx.machine;
     if members.get("accel").is_some_and(|accel| accel.starts_with("tcg")) {
-        cx.machine.accelerator = Accelerator::Tcg;
+        machine.accelerator = Accelerator::Tcg;
     }
-    if kind.starts_with("q35") || kind.starts_with("pc-q35") {
-        return Became::done("the board is `q35`, in the newest version that QEMU has");
+    machine.memory.merge = members.on("mem-merge").filter(|merge| !merge).or(machine.memory.merge);
+    machine.memory.dump |= members.on("dump-guest-core") == Some(true);
+    for name in ["memory-encryption", "confidential-guest-support"] {
+        if let Some(object) = members.get(name) {
+            machine.extra_args.extend(["-machine".to_owned(), format!("{name}={object}")]);
+            state.referred.insert(object.to_owned());
+        }
     }
-    Became::improved(
-        "i440fx has no PCI Express, so the board is `q35` now; `vfio-run man identity` tells how an installed Windows moves",
-    )
+    let mut lost = lost(members, &OF_A_BOARD);
+    lost.retain(|member| !member.ends_with("=off") || OFF_IS_A_WISH.iter().any(|name| member.starts_with(name)));
+    let became = match members.get("type").or(members.driver()) {
+        // More of a board that another of these options names.
+        None => Became::taken(),
+        Some(kind) if kind.starts_with("q35") || kind.starts_with("pc-q35") => {
+            Became::done("the board is `q35`, in the newest version that QEMU has")
+        }
+        Some(_) => Became::improved(
+            "i440fx has no PCI Express, so the board is `q35` now; `vfio-run man identity` tells how an installed Windows moves",
+        ),
+    };
+    Some(became?.without(&lost))
 }
 
 fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
@@ -170,7 +282,16 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
                 "none" => None,
                 _ => return None,
             };
+            if value == "vmware" {
+                return Became::improved(
+                    "`Std`, which every guest knows, in place of VMware's card, which has no field",
+                );
+            }
             Became::taken()
+        }
+        "std-vga" => {
+            machine.video = Some(Video::Std);
+            Became::improved("QEMU no longer has this option; the card is `video: Std`")
         }
         "display" => {
             let members = members?;
@@ -194,12 +315,19 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
         "vnc" => {
             let number = value.split(',').next()?.rsplit(':').next()?.parse::<u16>().ok()?;
             machine.display = Display::Vnc(Listen { port: Some(5900_u16.checked_add(number)?), ..Listen::default() });
-            only_here(value.starts_with(':') || value.starts_with("0.0.0.0"))
+            let secret = value.split(',').skip(1).any(|part| {
+                ["password", "sasl", "tls", "x509"].iter().any(|word| part.starts_with(word)) && !part.ends_with("=off")
+            });
+            if secret { protected() } else { only_here(value.starts_with(':') || value.starts_with("0.0.0.0")) }
         }
         "spice" => {
             let members = members?;
             let port = members.get("port").and_then(|port| port.parse().ok());
-            machine.display = Display::Spice(Listen { port, ..Listen::default() });
+            let clipboard = members.on("disable-copy-paste").filter(|off| *off).map(|_| false);
+            machine.display = Display::Spice(Listen { port, clipboard, ..Listen::default() });
+            if ["password", "password-secret", "tls-port", "sasl"].iter().any(|key| members.get(key).is_some()) {
+                return protected();
+            }
             only_here(members.get("addr") != Some("127.0.0.1") && port.is_some())
         }
         "serial" | "parallel" | "monitor" if matches!(value, "none" | "null") => {
@@ -213,14 +341,24 @@ fn screen(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
                 _ if value.starts_with("unix:") || value == "pty" => Serial::Socket,
                 _ => return None,
             };
-            match machine.serial {
-                Serial::None => machine.serial = serial,
-                _ => machine.second_serial = SecondSerial::Socket,
+            match (&machine.serial, &machine.second_serial, serial) {
+                (Serial::None, _, serial) => machine.serial = serial,
+                (_, SecondSerial::None, Serial::File(path)) => machine.second_serial = SecondSerial::File(path),
+                (_, SecondSerial::None, Serial::Socket) => machine.second_serial = SecondSerial::Socket,
+                // The terminal is the first one's, and there are two.
+                _ => return None,
             }
             Became::taken()
         }
         _ => None,
     }
+}
+
+/// What a screen that has a password or is encrypted needs.
+fn protected() -> Option<Became> {
+    let words = "only this host's users reach the screen, and it has neither password nor encryption: write the password as the only line of a \
+                 file that others cannot read, and name it, `password_file: \"…\"`; `tls: (cert: \"…\", key: \"…\")` encrypts";
+    Some(Became(Verdict::NeedsYou, words.to_owned()))
 }
 
 fn only_here(open: bool) -> Option<Became> {

@@ -10,13 +10,15 @@ mod machine;
 mod option;
 mod plain;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use super::account::Verdict;
 use super::context::Context;
 use super::xml::Node;
-use crate::machine::{Firmware, Smbios, SmbiosFields};
+use crate::machine::{Firmware, Smbios, SmbiosFields, Uefi};
 use crate::units::{PciAddress, Size, printable_start};
 pub use devices::{given, property};
 pub use option::Members;
@@ -41,7 +43,7 @@ pub enum At<'d> {
 }
 
 /// Options that take no value.
-const ALONE: [&str; 36] = [
+const ALONE: [&str; 37] = [
     "usb",
     "nodefaults",
     "no-user-config",
@@ -78,6 +80,7 @@ const ALONE: [&str; 36] = [
     "preconfig",
     "only-migratable",
     "semihosting",
+    "std-vga",
 ];
 
 /// Reads the words of a command line.
@@ -88,7 +91,7 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
     let mut index = 0;
     // What sockets and memory are for is known when all options are read, so those come first.
     while let Some((option, value, next)) = pair(words, index) {
-        if matches!(option, "object" | "chardev" | "audiodev" | "netdev" | "drive" | "blockdev" | "tpmdev")
+        if DEFINITIONS.contains(&option)
             && let Some(members) = value.and_then(|value| Members::parse(&value.text))
             && let Some(id) = members.get("id").or(members.get("node-name"))
         {
@@ -97,8 +100,8 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
         index = next;
     }
     // Firmware comes first, since others are a part of it. What refers to others comes before those, which then know whether
-    // somebody has taken them.
-    for turn in 0..3 {
+    // somebody has taken them, or has gone into `extra_args` and needs them there.
+    for turn in 0..4 {
         index = 0;
         while let Some((option, value, next)) = pair(words, index) {
             if turn == turn_of(option, value) {
@@ -108,6 +111,8 @@ pub fn read(cx: &mut Context, words: &[Word], aliases: BTreeMap<String, PciAddre
         }
     }
     drives::finish(cx, &mut state);
+    cards::finish(cx, &mut state);
+    machine::finish(cx, &mut state);
     cx.machine.pci.extend(std::mem::take(&mut state.functions).into_iter().map(|(_, device)| device));
     for (index, folder) in std::mem::take(&mut state.shared).into_iter().enumerate() {
         let share = super::domain::shared_folder(format!("share{index}"), folder);
@@ -147,11 +152,25 @@ fn without_computed<'d>(cx: &mut Context, words: &[Word<'d>]) -> Vec<Word<'d>> {
 }
 
 fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&Word>, words: &[Word]) {
+    machine::note(state, option, value.map(|value| value.text.as_str()).unwrap_or_default());
     if words.iter().any(|word| matches!(word.at, At::Line(..)) && word.text.contains(['$', '`'])) {
         let all = words.iter().all(|word| matches!(word.text.as_str(), "$@" | "$*"));
         let became = match all {
             true => Became(Verdict::LeftOut, "the script's own arguments".to_owned()),
             false => {
+                let is_flash = turn_of(option, value) == 0 && option != "bios";
+                let copied = value.and_then(|value| {
+                    let text = value.text.replace("$$", "");
+                    is_flash.then_some(&value.text).filter(|_| !text.contains(['$', '`']))
+                });
+                if let Some(became) = copied.and_then(|text| one(cx, state, option, text)) {
+                    // A copy with the process's number in its name: the command that makes it says of what.
+                    return enter(cx, &became, words);
+                }
+                if is_flash && cx.machine.firmware == Firmware::Bios {
+                    // Whatever its name, nothing else is in flash.
+                    cx.machine.firmware = Firmware::Uefi(Uefi { secure_boot: Some(false), ..Uefi::default() });
+                }
                 let why = "the shell computes this when the script runs: write the field that says it, with the value that it has";
                 Became(Verdict::NeedsYou, why.to_owned())
             }
@@ -159,12 +178,13 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
         return enter(cx, &became, words);
     }
     let text = value.map(|value| value.text.as_str()).unwrap_or_default();
-    let became = one(cx, state, option, text).unwrap_or_else(|| {
+    let became = taken_over(cx, state, option, text).unwrap_or_else(|| {
         let mut kept: Vec<String> = words.iter().map(|word| word.text.clone()).collect();
-        // The buses of controllers that have other names here.
+        // The buses of controllers that have other names here, or none.
         let members = Members::parse(text).filter(|members| {
             let bus = members.get("bus").and_then(|bus| bus.split('.').next());
-            option == "device" && bus.is_some_and(|bus| state.controllers.contains(bus))
+            let other = |bus: &str| ["pci", "usb", "usb-bus", "ehci", "xhci", "ahci"].contains(&bus);
+            option == "device" && bus.is_some_and(|bus| state.controllers.contains(bus) || other(bus))
         });
         if let (Some(members), [_, value]) = (members, &mut kept[..]) {
             *value = members.without(&["bus", "addr"]);
@@ -184,6 +204,7 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
         {
             *value = members.json();
         }
+        state.referred.extend(kept.iter().flat_map(|word| referred_to(word)));
         cx.machine.extra_args.extend(kept);
         cx.comment("extra_args", format!("No field says -{option}, so QEMU gets it as it was."));
         Became(Verdict::TakenOver, format!("no field says `-{option}` in these words, so they are in `extra_args`"))
@@ -191,9 +212,49 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
     enter(cx, &became, words);
 }
 
+/// What defines something that other options refer to.
+const DEFINITIONS: [&str; 7] = ["object", "chardev", "netdev", "drive", "blockdev", "tpmdev", "audiodev"];
+
+/// What becomes of an option; `None` if it has no field, or if what has none refers to it.
+fn taken_over(cx: &mut Context, state: &mut State, option: &str, text: &str) -> Option<Became> {
+    if DEFINITIONS.contains(&option)
+        && let Some(members) = Members::parse(text)
+        && let Some(id) = members.get("id").or(members.get("node-name"))
+        && state.referred.contains(id)
+    {
+        if option == "audiodev" {
+            one(cx, state, option, text);
+        }
+        return None;
+    }
+    one(cx, state, option, text)
+}
+
+/// The ids of others that a word which QEMU gets as it is refers to.
+fn referred_to(word: &str) -> Vec<String> {
+    const NAMES: [&str; 10] = [
+        "iothread",
+        "drive",
+        "file",
+        "backing",
+        "rng",
+        "memory-encryption",
+        "confidential-guest-support",
+        "memory-backend",
+        "tls-creds",
+        "throttle-group",
+    ];
+    let refers = |key: &str| NAMES.contains(&key) || key.ends_with("dev") || key.ends_with("secret");
+    let members = Members::parse(word).unwrap_or_default();
+    let ids = members.rest().filter(|(key, _)| refers(key)).map(|(_, id)| id.to_owned());
+    ids.chain(word.strip_prefix("chardev:").map(str::to_owned)).collect()
+}
+
 /// Whether a device is on a bus that no board has.
 fn needs_bus(driver: &str) -> bool {
-    ["usb-", "scsi-", "hda-", "virtserialport", "virtconsole"].iter().any(|start| driver.starts_with(start))
+    ["usb-", "scsi-", "hda-", "ccid-card", "virtserialport", "virtconsole"]
+        .iter()
+        .any(|start| driver.starts_with(start))
 }
 
 /// When an option is read.
@@ -204,6 +265,8 @@ fn turn_of(option: &str, value: Option<&Word>) -> u8 {
         "drive" if text.contains("if=pflash") => 0,
         "machine" | "M" if text.contains("pflash0=") => 0,
         "device" => 1,
+        "hda" | "hdb" | "hdc" | "hdd" | "cdrom" => 3,
+        _ if DEFINITIONS.contains(&option) => 3,
         _ => 2,
     }
 }
@@ -244,7 +307,7 @@ fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option
     match option {
         "cpu" => cpu::read(cx, value, state.script),
         "device" => devices::device(cx, state, &members?),
-        "object" => devices::object(cx, &members?, state),
+        "object" => devices::object(cx, state, &members?),
         "netdev" => cards::netdev(state, &members?),
         "nic" | "net" => cards::nic(cx, state, option, value),
         "drive" | "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | "pflash" => drives::drive(cx, state, option, value),
@@ -254,9 +317,15 @@ fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option
         "tpmdev" => state.used.contains(members?.get("id")?).then(Became::taken).flatten(),
         "chardev" => devices::socket(state, &members?),
         "audiodev" => devices::audio(cx, &members?),
+        "smb" => {
+            state.shared.push(value.into());
+            Became::taken()
+        }
+        "redir" => cards::redirection(state, value),
+        "vcpu" => machine::pin(state, &members?),
         "mon" | "qmp" => Became::done("QMP for your own tools is `qmp.sock` in the run directory"),
         "set" => devices::set(cx, state, value),
-        "smbios" => smbios(state, &members?),
+        "smbios" => smbios(cx, state, &members?),
         "acpitable" => {
             let file = members?.get("file")?.to_owned();
             cx.machine.acpi_tables.0.push(file.into());
@@ -272,12 +341,14 @@ fn one(cx: &mut Context, state: &mut State, option: &str, value: &str) -> Option
     }
 }
 
-fn smbios(state: &mut State, members: &Members) -> Option<Became> {
+fn smbios(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {
     let structure = members.get("type")?;
     let mut fields = state.smbios.clone();
     for (name, value) in members.rest().filter(|(name, _)| *name != "type") {
         if (structure, name) == ("11", "value") {
             fields.oem_strings.push(value.to_owned());
+        } else if (structure, name) == ("1", "uuid") && state.script {
+            cx.machine.uuid = Some(value.parse().ok()?);
         } else if (structure, name) != ("0", "uefi")
             && !super::domain::smbios_field(&mut fields, structure, name, value)
         {

@@ -5,7 +5,7 @@ use super::option::Members;
 use super::state::Became;
 use crate::import::account::Verdict;
 use crate::import::context::Context;
-use crate::machine::{Numa, Watchdog, WatchdogDevice};
+use crate::machine::{Firmware, Numa, Watchdog, WatchdogDevice};
 
 /// Reads an option; `None` if it is none of these.
 pub fn read(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
@@ -36,7 +36,8 @@ pub fn read(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
         | "enable-hvf" => Became::left("QEMU no longer has this option, or needs it no more"),
         "tb-size" | "singlestep" | "s" | "gdb" | "trace" | "plugin" | "perfmap" | "seed" | "L" | "writeconfig"
         | "dump-vmstate" => Became::left("it is for QEMU's developers"),
-        "fda" | "fdb" | "sd" | "mtdblock" => Became::left("q35 has no floppy drive"),
+        "fda" | "fdb" => floppy(),
+        "sd" | "mtdblock" => Became::left("no PC has it"),
         "preconfig" | "incoming" | "only-migratable" | "loadvm" => {
             Became::left("the machine is not moved to another host")
         }
@@ -68,6 +69,12 @@ pub fn read(cx: &mut Context, option: &str, value: &str) -> Option<Became> {
     }
 }
 
+/// A floppy drive.
+pub fn floppy() -> Option<Became> {
+    let words = "no field says a floppy drive: if the guest needs one, name its image by its whole path, `extra_args: [\"-fda\", \"/…\"]`";
+    Some(Became(Verdict::NeedsYou, words.to_owned()))
+}
+
 /// A property of all devices of a kind.
 fn global(cx: &mut Context, value: &str) -> Option<Became> {
     let members = Members::parse(value)?;
@@ -84,7 +91,13 @@ fn global(cx: &mut Context, value: &str) -> Option<Became> {
     match (driver, property) {
         ("ICH9-LPC" | "PIIX4_PM", "disable_s3") => cx.machine.sleep.s3 = Some(!off),
         ("ICH9-LPC" | "PIIX4_PM", "disable_s4") => cx.machine.sleep.s4 = Some(!off),
-        ("cfi.pflash01", "secure") => return Became::done("it follows from the firmware"),
+        ("cfi.pflash01", "secure") => {
+            if let (Firmware::Uefi(uefi), true) = (&mut cx.machine.firmware, off) {
+                // A build that needs system management mode, whatever its name.
+                uefi.secure_boot = Some(true);
+            }
+            return Became::done("it follows from the firmware");
+        }
         ("kvm-pit" | "mc146818rtc", "lost_tick_policy") => return Became::done("the family chooses the timers"),
         _ => return None,
     }

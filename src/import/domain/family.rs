@@ -33,12 +33,60 @@ pub fn of(root: Node) -> Guest {
     }
 }
 
+/// Words in names of Linux machines and of their images.
+const LINUX: [&str; 20] = [
+    "linux",
+    "ubuntu",
+    "debian",
+    "fedora",
+    "centos",
+    "rhel",
+    "rocky",
+    "opensuse",
+    "gentoo",
+    "nixos",
+    "guix",
+    "manjaro",
+    "alpine",
+    "mint",
+    "void",
+    "slackware",
+    "kali",
+    "lfs",
+    "pop-os",
+    "proxmox",
+];
+
+/// What a script calls its machine and the images that it has.
+fn names(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let mut found = Vec::new();
+    for line in lines {
+        let mut before = "";
+        for word in line.split(|c: char| c.is_whitespace() || "\"'=,;(){}".contains(c)).filter(|word| !word.is_empty())
+        {
+            let last = word.rsplit('/').next().unwrap_or(word);
+            let image =
+                [".qcow2", ".img", ".iso", ".raw", ".vmdk", ".vdi", ".qcow"].iter().any(|end| last.ends_with(end));
+            if image || matches!(before, "-name" | "name" | "guest" | "vm_name" | "vmname") {
+                found.push(last);
+            }
+            before = word;
+        }
+    }
+    found
+}
+
 /// The family of a machine that a script starts, by its words.
 pub fn of_script(text: &str) -> Guest {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let names = names(&text);
+    let named = |words: &[&str]| names.iter().any(|name| words.iter().any(|word| name.contains(word)));
     match () {
         () if has(&["isa-applesmc", "macos", "opencore"]) => Guest::Other,
+        // Interfaces of Hyper-V and local time are no Windows, if machine or image say that they are none.
+        () if named(&LINUX) && !named(&["win"]) => Guest::Linux,
         () if has(&["windows11", "win11", "windows 11", "windows-11"]) => Guest::Windows11,
         () if has(&[
             "hv_",
@@ -88,4 +136,25 @@ fn by_id(id: &str) -> Option<Guest> {
         return Some(Guest::Linux);
     }
     rest.starts_with("apple.com").then_some(Guest::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_machine_or_image_says_more_than_hyper_v_and_local_time() {
+        for (text, family) in [
+            ("qemu-kvm -name CentOS -rtc base=localtime", Guest::Linux),
+            ("qemu-kvm -cpu host,hv_vendor_id=a -cdrom /iso/guix-1.4.iso", Guest::Linux),
+            ("DISK=qemu-debian.qcow2\nqemu-kvm -cpu host,hv_relaxed -hda $DISK", Guest::Linux),
+            // Words of a comment, or of a folder, are no name.
+            ("# as on ubuntu\nqemu-kvm -cpu host,hv_relaxed -hda /home/debian/a.img", Guest::Windows10),
+            ("qemu-kvm -name win10 -cdrom ubuntu.iso", Guest::Windows10),
+            ("qemu-kvm -name win11 -hda a.img", Guest::Windows11),
+            ("qemu-kvm -hda a.img", Guest::Linux),
+        ] {
+            assert_eq!(of_script(text), family, "{text}");
+        }
+    }
 }

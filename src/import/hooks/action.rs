@@ -44,8 +44,10 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
         words.drain(..skip);
     }
     let starting = stage.is_start() || stage == Stage::Running;
+    // What any other program says is not what it does.
+    let only_says = words.first().is_none_or(|program| matches!(base(program), "echo" | "printf" | "cat"));
     let found = match &command.output {
-        Some(file) => settings::written(cx, file, value(&words), starting).or_else(|| log(file)),
+        Some(file) => settings::written(cx, file, value(&words), starting).or_else(|| log(file).filter(|_| only_says)),
         None => None,
     };
     let found = found.or_else(|| {
@@ -54,8 +56,11 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
             return left("it calls a function, whose commands are read where they stand");
         }
         // What is written to a file that nobody knows is not only said.
-        let says = command.output.is_some() && matches!(base(program), "echo" | "printf" | "cat");
-        if says { None } else { programs::of(cx, base(program), arguments, starting, command) }
+        if command.output.is_some() && only_says {
+            None
+        } else {
+            programs::of(cx, base(program), arguments, starting, command)
+        }
     });
     found.unwrap_or_else(|| Outcome(Verdict::NeedsYou, proposal(&words, &whole, command, stage)))
 }

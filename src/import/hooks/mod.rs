@@ -10,6 +10,7 @@ mod programs;
 mod settings;
 mod shell;
 mod stages;
+mod tested;
 mod tokens;
 mod units;
 mod values;
@@ -49,8 +50,21 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
         }
         let script = shell::read(&hook.text, &mut variables);
         functions.extend(script.functions.iter().cloned());
-        let stages = stages::of(&script, hook.stage);
+        let own = tested::Domain { name: domain, tested: !scripts.named || stages::knows(&script, domain) };
+        // libvirt calls only these with the domain's name.
+        let own = (hook.name == "qemu" || hook.name.starts_with("qemu.d/")).then_some(own);
+        let stages = stages::of(&script, hook.stage, own);
         for (command, stage) in script.commands.iter().zip(stages) {
+            let Some(stage) = stage else {
+                cx.account.line(
+                    Verdict::LeftOut,
+                    &hook.name,
+                    command.line,
+                    &command.shown(),
+                    "it is for another domain",
+                );
+                continue;
+            };
             if calls_others(&hook, command) {
                 let words = "it calls the scripts of `qemu.d`, which are read";
                 cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);

@@ -1,6 +1,6 @@
 //! Programs that hooks call.
 
-use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken};
+use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken, together};
 use super::settings;
 use super::shell::Command;
 use super::units;
@@ -53,6 +53,40 @@ const MODULES: [&str; 34] = [
     "simpledrm",
 ];
 
+/// Parts of the names of what usually has a card open, and of commands that list what has.
+const HOLDERS: [&str; 30] = [
+    "xorg",
+    "xwayland",
+    "x11",
+    "gnome-shell",
+    "gnome-session",
+    "gdm",
+    "sddm",
+    "lightdm",
+    "kwin",
+    "plasma",
+    "kde",
+    "ksmserver",
+    "mutter",
+    "cinnamon",
+    "xfwm",
+    "xfce",
+    "sway",
+    "hyprland",
+    "wayfire",
+    "gamescope",
+    "steam",
+    "pipewire",
+    "wireplumber",
+    "pulseaudio",
+    "nvidia",
+    "/dev/dri",
+    "/dev/snd",
+    "fuser",
+    "lsof",
+    "openbox",
+];
+
 /// What becomes of a program's call.
 pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, command: &Command) -> Option<Outcome> {
     match program {
@@ -71,18 +105,18 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
             firmware(cx, arguments)
         }
         "sysctl" => {
-            let setting = arguments.iter().find_map(|word| word.split_once('='));
-            match setting {
-                Some((name, value)) => {
-                    settings::written(cx, &format!("/proc/sys/{}", name.replace('.', "/")), value, starting)
-                }
-                None => left(LOOKS),
+            let settings: Vec<_> = arguments.iter().filter_map(|word| word.split_once('=')).collect();
+            if settings.is_empty() {
+                return left(LOOKS);
             }
+            together(settings.into_iter().map(|(name, value)| {
+                settings::written(cx, &format!("/proc/sys/{}", name.replace('.', "/")), value, starting)
+            }))
         }
         "modprobe" | "rmmod" | "insmod" => modules(arguments),
         "virsh" => virsh(arguments),
         "driverctl" | "vfio-bind" | "vfio-pci-bind.sh" | "setpci" => done(HANDS_OVER),
-        "killall" | "pkill" | "kill" | "fuser" | "loginctl" => ended(cx, program, arguments),
+        "killall" | "pkill" | "kill" | "fuser" | "loginctl" => ended(cx, program, arguments, starting),
         "cpupower" | "cpufreq-set" | "cpupower-gui" => frequencies(cx, arguments, starting),
         "powerprofilesctl" | "tuned-adm" | "tlp" | "auto-cpufreq" => {
             if !starting {
@@ -219,17 +253,27 @@ fn virsh(arguments: &[&str]) -> Option<Outcome> {
     }
 }
 
-fn ended(cx: &mut Context, program: &str, arguments: &[&str]) -> Option<Outcome> {
+fn ended(cx: &mut Context, program: &str, arguments: &[&str], starting: bool) -> Option<Outcome> {
     if program == "loginctl" {
         let ends = arguments.iter().any(|word| word.starts_with("terminate") || word.starts_with("kill"));
         return if ends { done("sessions on the card end with their display manager") } else { left("it only looks") };
     }
-    if arguments.iter().any(|word| word.contains("qemu")) {
+    let kills =
+        |word: &&str| word.starts_with('-') && !word.starts_with("--") && word.contains('k') || *word == "--kill";
+    if program == "fuser" && !arguments.iter().any(kills) || program == "kill" && arguments.contains(&"-0") {
+        return left(LOOKS);
+    }
+    let is_guest = |word: &str| word.contains("qemu") && !["nbd", "img", "ga"].iter().any(|end| word.ends_with(end));
+    if arguments.iter().any(|word| is_guest(word)) {
         return done("`vfio-run stop` ends the guest, by force with `--force`");
     }
-    if arguments.iter().any(|word| {
-        ["looking-glass", "scream", "barrier", "synergy", "input-leap"].iter().any(|name| word.contains(name))
-    }) {
+    // Others than those that may have the card open, and all that are ended after the guest, are the user's to judge.
+    let whole_user = arguments.iter().any(|word| word.starts_with("-u") || *word == "--user");
+    let holds = |word: &&str| {
+        let word = word.to_ascii_lowercase();
+        HOLDERS.iter().any(|name| word.contains(name))
+    };
+    if !starting || !(program == "fuser" || whole_user || arguments.iter().any(holds)) {
         return None;
     }
     cx.machine.handover.holders = Holders::End;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tokens::{Reader, SPLIT, Token};
+use super::tokens::{Joined, Reader, SPLIT, Token};
 use crate::units::printable_start;
 
 /// What one script may have of commands, words and characters of a word.
@@ -31,6 +31,12 @@ pub struct Command {
     pub function: Option<String>,
     /// Whether it only leads to others: `if`, `then`, a label of `case`.
     pub control: bool,
+    /// The words that lead to it: `if`, `then`, `!`.
+    pub leads: Vec<String>,
+    /// Whether it is a label of `case`, or a part of one.
+    pub label: bool,
+    /// How the next command is joined to it.
+    pub joined: Joined,
 }
 
 impl Command {
@@ -124,7 +130,10 @@ pub fn read(text: &str, variables: &mut BTreeMap<String, String>) -> Script {
                 end(&mut script, &mut command, variables, false, label);
             }
             Token::Pipe => end(&mut script, &mut command, variables, true, false),
-            Token::End => end(&mut script, &mut command, variables, false, false),
+            Token::End => {
+                command.joined = reader.joined;
+                end(&mut script, &mut command, variables, false, false);
+            }
             Token::Over => {
                 end(&mut script, &mut command, variables, false, false);
                 break;
@@ -150,10 +159,11 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
         return;
     }
     done.piped = piped;
+    done.label = label;
     if label {
         // `a|b)` is one label.
         let before = script.commands.iter_mut().rev().take_while(|before| before.piped && before.line == done.line);
-        before.for_each(|before| before.control = true);
+        before.for_each(|before| (before.control, before.label) = (true, true));
     }
     // What is assigned if something holds counts only if nothing else is known.
     let tested = script.commands.last().is_some_and(|before| {
@@ -176,7 +186,7 @@ fn end(script: &mut Script, command: &mut Command, variables: &mut BTreeMap<Stri
     let only_if = tested || script.conditions > 0;
     let leading = done.words.iter().take_while(|word| LEADS.contains(&word.as_str())).count();
     let shown = done.words.clone();
-    done.words.drain(..leading);
+    done.leads = done.words.drain(..leading).collect();
     let lines = done.lines.clone();
     done.lines.drain(..leading.min(lines.len()));
     match done.words.first().map(String::as_str) {

@@ -29,12 +29,26 @@ pub enum Token {
     Over,
 }
 
+/// How a command is joined to the next one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Joined {
+    /// The next one runs in any case.
+    #[default]
+    No,
+    /// `&&`.
+    And,
+    /// `||`.
+    Or,
+}
+
 /// Reads tokens.
 pub struct Reader {
     chars: Vec<char>,
     at: usize,
     /// The line that it has reached, from 1.
     pub line: u32,
+    /// How the command that has ended last is joined to the next one.
+    pub joined: Joined,
     /// The word that ends a text in the script, from the next line on.
     heredoc: Option<String>,
 }
@@ -42,7 +56,7 @@ pub struct Reader {
 impl Reader {
     /// Reads this script.
     pub fn new(text: &str) -> Self {
-        Self { chars: text.chars().collect(), at: 0, line: 1, heredoc: None }
+        Self { chars: text.chars().collect(), at: 0, line: 1, joined: Joined::No, heredoc: None }
     }
 
     /// Goes over a character, if it is the next.
@@ -71,6 +85,7 @@ impl Reader {
 
     /// The next token. `variables`: what is known of variables.
     pub fn token(&mut self, variables: &BTreeMap<String, String>) -> Token {
+        self.joined = Joined::No;
         loop {
             match self.peek() {
                 None => return Token::Over,
@@ -99,6 +114,9 @@ impl Reader {
                     self.at += 1;
                 }
                 Some('&') => {
+                    if self.starts_with("&&") {
+                        self.joined = Joined::And;
+                    }
                     self.next();
                     return Token::End;
                 }
@@ -106,6 +124,7 @@ impl Reader {
                     self.next();
                     if self.peek() == Some('|') {
                         self.next();
+                        self.joined = Joined::Or;
                         return Token::End;
                     }
                     return Token::Pipe;

@@ -284,6 +284,7 @@ fn a_command_of_a_hook_is_judged_by_what_it_does() {
         (START, "OBJECT=$1\nsystemctl start libvirt-nosleep@\"$OBJECT\"", "no_sleep: true"),
         (START, "echo bus > /sys/bus/pci/devices/0000:01:00.0/reset_method", "reset_method: \"bus\""),
         (START, "fuser -k /dev/nvidia0", "holders: End"),
+        (START, "systemctl --runtime mask sleep.target suspend.target", "no_sleep: true"),
     ] {
         let imported = hook(place, text);
         assert!(imported.file.contains(field) && !imported.needs_person(), "{text}: {}", imported.file);
@@ -296,6 +297,9 @@ fn a_command_of_a_hook_is_judged_by_what_it_does() {
         (START, "sysctl -w kernel.split_lock_mitigate=0 vm.compaction_proactiveness=0"),
         (START, "foo --all >> /var/log/h.log"),
         (START, "pkill -f dnsmasq"),
+        (START, "source /etc/libvirt/hooks/gone.conf"),
+        (START, "virsh nodedev-detach pci_0000_04_00_0"),
+        (START, "driverctl set-override 0000:05:00.0 vfio-pci"),
         (START, "pkill -f qemu-nbd"),
         (START, "echo flr > /sys/bus/pci/devices/0000:05:00.0/reset_method"),
         (END, "kill $(cat /tmp/inhibit.pid)"),
@@ -305,7 +309,12 @@ fn a_command_of_a_hook_is_judged_by_what_it_does() {
         assert!(imported.needs_person(), "{text}: {:?}", imported.entries);
         assert!(!imported.file.contains("handover") && !imported.file.contains("reset_method"), "{}", imported.file);
     }
-    for text in ["fuser -v /dev/nvidia0", "kill -0 $PID", "systemctl stop \"$DISPMGR.service\""] {
+    for text in [
+        "virsh nodedev-detach pci_0000_01_00_0",
+        "fuser -v /dev/nvidia0",
+        "kill -0 $PID",
+        "systemctl stop \"$DISPMGR.service\"",
+    ] {
         let imported = hook(START, text);
         assert!(!imported.needs_person() && !imported.file.contains("handover"), "{text}: {}", imported.file);
     }
@@ -319,4 +328,22 @@ fn commands_for_other_domains_are_left_out() {
     assert!(imported.file.contains("units: [\"docker.service\"]"), "{}", imported.file);
     assert!(!imported.file.contains("governor"), "{}", imported.file);
     assert!(imported.entries.iter().any(|entry| entry.words == "it is for another domain" && entry.places.len() >= 2));
+}
+
+#[test]
+fn a_hook_that_calls_scripts_and_acts_is_read() {
+    let imported = hook("qemu", "[[ -e /etc/libvirt/hooks/qemu.d/$1 ]] || exit 0\n/usr/local/bin/lights off");
+    assert!(imported.needs_person(), "{:?}", imported.entries);
+    let tree = tempfile::tempdir().unwrap();
+    let root = Root::new("/");
+    for before in ["bash --", "/bin/bash -x", "/usr/bin/env bash", "nohup", "timeout 5", "sudo -u me"] {
+        std::fs::create_dir_all(tree.path().join("scripts")).unwrap();
+        std::fs::write(tree.path().join("scripts/x.sh"), "systemctl stop docker\n").unwrap();
+        std::fs::write(tree.path().join("qemu"), format!("{before} /etc/libvirt/hooks/scripts/x.sh\n")).unwrap();
+        let scripts = Scripts { root: &root, folder: tree.path(), named: true, host: None };
+        let text = "<domain><name>a</name><memory unit='GiB'>4</memory><os><type>hvm</type></os></domain>";
+        let path = Path::new("/machine.ron");
+        let imported = domain(text, Beside { root: None, home: None, hooks: Some(scripts), path }).unwrap();
+        assert!(imported.file.contains("docker.service"), "{before}: {:?}", imported.entries);
+    }
 }

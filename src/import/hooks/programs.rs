@@ -4,10 +4,12 @@ use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken, togeth
 use super::settings;
 use super::shell::Command;
 use super::units;
+use crate::import::account::Verdict;
 use crate::import::context::Context;
 use std::path::Path;
 
 use crate::machine::{Firmware, Frequency, Holders, HostPlace};
+use crate::units::PciAddress;
 
 const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers, and gives them back";
 const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
@@ -114,7 +116,8 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
             }))
         }
         "modprobe" | "rmmod" | "insmod" => modules(arguments),
-        "virsh" => virsh(arguments),
+        "virsh" => virsh(cx, arguments),
+        "driverctl" if !are_its_own(cx, arguments) => None,
         "driverctl" | "vfio-bind" | "vfio-pci-bind.sh" | "setpci" => done(HANDS_OVER),
         "killall" | "pkill" | "kill" | "fuser" | "loginctl" => ended(cx, program, arguments, starting),
         "cpupower" | "cpufreq-set" | "cpupower-gui" => frequencies(cx, arguments, starting),
@@ -162,11 +165,18 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         {
             left("notes of the script's own; the journal has what was changed")
         }
+        // One that is found never comes here.
+        "source" | "." => Some(Outcome(
+            Verdict::NeedsYou,
+            "this script is not beside the hooks, so what it does, and what it sets for the lines below, is not known: put it into the \
+             folder of `--hooks` and import again"
+                .to_owned(),
+        )),
         "set" | "exec" | "shopt" | "export" | "local" | "declare" | "typeset" | "readonly" | "unset" | "trap"
-        | "source" | "." | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd"
+        | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd"
         | "let" | "mapfile" | "readarray" | "disown" | "jobs" | "bg" | "fg" | "times" | "enable" | "setopt"
         | "emulate" | "autoload" | "getopts" | "alias" | "hash" => {
-            left("the shell's own; scripts that are sourced are read too")
+            left("the shell's own")
         }
         "echo" | "printf" | "cat" | "grep" | "egrep" | "awk" | "gawk" | "sed" | "cut" | "tr" | "head" | "tail"
         | "sort" | "uniq" | "wc" | "ls" | "find" | "lspci" | "lsmod" | "lsusb" | "lscpu" | "dmesg" | "date"
@@ -177,7 +187,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         | "md5sum" | "sha256sum" | "cmp" | "diff" | "column" | "paste" | "xxd" | "hexdump" | "od" | "yes"
         | "systemd-cat" => left(LOOKS),
         // A descriptor's number, before `>`.
-        _ if program.parse::<u32>().is_ok() => left("the shell's own; scripts that are sourced are read too"),
+        _ if program.parse::<u32>().is_ok() => left("the shell's own"),
         _ => None,
     }
 }
@@ -196,7 +206,12 @@ fn isolate(cx: &mut Context, arguments: &[&str], starting: bool) -> Option<Outco
     if performance && starting {
         host.governor = Some("performance".to_owned());
     }
-    units::isolated(cx, starting)
+    // These change nothing of where other programs run.
+    if has("cpuset-create") || has("cpuset-modify") || has("move-tasks") || !starting {
+        return units::isolated(cx, starting);
+    }
+    let known = has("irq-affinity") || performance;
+    if known { taken("the fields of `host` for it; restored after the run") } else { None }
 }
 
 /// A variable store that is copied at each start.
@@ -234,11 +249,28 @@ fn modules(arguments: &[&str]) -> Option<Outcome> {
     found
 }
 
-fn virsh(arguments: &[&str]) -> Option<Outcome> {
+/// Whether each device that is named, as `0000:01:00.0` or `pci_0000_01_00_0`, is one of the machine's.
+fn are_its_own(cx: &Context, arguments: &[&str]) -> bool {
+    let address = |word: &&str| {
+        let name = word.strip_prefix("pci_")?;
+        let (slot, function) = name.rsplit_once('_')?;
+        format!("{}.{function}", slot.replace('_', ":")).parse().ok()
+    };
+    let mut named = arguments.iter().filter_map(|word| word.parse::<PciAddress>().ok().or_else(|| address(word)));
+    named.all(|address| cx.machine.pci.iter().any(|device| device.address.contains(address)))
+}
+
+fn virsh(cx: &Context, arguments: &[&str]) -> Option<Outcome> {
     let words: Vec<&str> =
         arguments.iter().copied().filter(|word| !word.starts_with('-') && !word.contains("://")).collect();
     match words.first().copied().unwrap_or_default() {
-        "nodedev-detach" | "nodedev-dettach" | "nodedev-reattach" | "nodedev-reset" => done(HANDS_OVER),
+        "nodedev-detach" | "nodedev-dettach" | "nodedev-reattach" | "nodedev-reset" => {
+            if are_its_own(cx, arguments) {
+                done(HANDS_OVER)
+            } else {
+                None
+            }
+        }
         "net-start" | "net-autostart" => {
             done("`backend: Nat` uses libvirt's network if it is up, and makes one like it if not")
         }

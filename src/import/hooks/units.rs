@@ -98,6 +98,13 @@ fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> 
             if instance.is_empty() { unit } else { "'s unit" }
         ));
     }
+    if ["sleep", "suspend", "hibernate", "hybrid-sleep"].iter().any(|target| unit == format!("{target}.target")) {
+        if !starting {
+            return done(RESTORED);
+        }
+        cx.machine.host.no_sleep = Some(true);
+        return taken("`host.no_sleep`: the host does not sleep while the guest runs");
+    }
     if name == "irqbalance" {
         cx.machine.host.irqs = Some(HostPlace::Away);
         return taken(

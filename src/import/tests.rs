@@ -310,6 +310,7 @@ fn a_command_of_a_hook_is_judged_by_what_it_does() {
         assert!(!imported.file.contains("handover") && !imported.file.contains("reset_method"), "{}", imported.file);
     }
     for text in [
+        "command -v systemctl",
         "virsh nodedev-detach pci_0000_01_00_0",
         "fuser -v /dev/nvidia0",
         "kill -0 $PID",

@@ -1,7 +1,7 @@
 //! What a command of a hook does, and what becomes of that here.
 
 use super::outcome::{Outcome, left, log};
-use super::programs;
+use super::programs::{self, LOOKS};
 use super::settings;
 use super::shell::Command;
 use crate::import::account::Verdict;
@@ -17,6 +17,9 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
         return Outcome(Verdict::LeftOut, "what leads to commands has no meaning without them".to_owned());
     }
     let mut words: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    if let ["command", "-v" | "-V", ..] = &words[..] {
+        return Outcome(Verdict::LeftOut, LOOKS.to_owned());
+    }
     let whole = words.clone();
     loop {
         let skip = match words.first() {

@@ -15,7 +15,8 @@ const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers
 const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
 const VFIO: &str = "vfio-run loads VFIO's modules";
 const PLACED: &str = "vfio-run places each thread of QEMU's before the guest runs";
-const LOOKS: &str = "it only looks, or says something";
+/// What becomes of a command that changes nothing.
+pub const LOOKS: &str = "it only looks, or says something";
 
 /// Modules of graphics cards, of sound on them, and what they stand on.
 const MODULES: [&str; 34] = [

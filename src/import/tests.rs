@@ -357,3 +357,94 @@ fn scripts_are_as_reviewed() {
     let inside = script("sudo -E bash -c \"qemu-system-x86_64 -m 4G\"\n", "a.sh", beside).unwrap();
     assert!(inside.file.contains("4 GiB"), "{}", inside.file);
 }
+
+/// What the host part of the file says, and what becomes of each line, if this is a domain's hook of its start or its end.
+fn hook(place: &str, text: &str) -> Imported {
+    let tree = tempfile::tempdir().unwrap();
+    let path = tree.path().join(place);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, format!("#!/bin/bash\n{text}\n")).unwrap();
+    let root = Root::new("/");
+    let scripts = Scripts { root: &root, folder: tree.path(), named: true, host: None };
+    let text = "<domain><name>win10</name><memory unit='GiB'>4</memory><os><type machine='q35'>hvm</type></os><devices>\
+                <hostdev mode='subsystem' type='pci'><source><address domain='0' bus='1' slot='0' function='0'/></source>\
+                </hostdev></devices></domain>";
+    domain(text, Beside { root: None, home: None, hooks: Some(scripts), path: Path::new("/machine.ron") }).unwrap()
+}
+
+const START: &str = "qemu.d/win10/prepare/begin/x.sh";
+const END: &str = "qemu.d/win10/release/end/x.sh";
+
+#[test]
+fn a_command_of_a_hook_is_judged_by_what_it_does() {
+    for (place, text, field) in [
+        (START, "systemctl stop docker.service >> /var/log/h.log 2>&1", "docker.service"),
+        (START, "cpupower frequency-set -g performance > /tmp/o", "governor: \"performance\""),
+        (START, "FLAG=/tmp/vm-stopped\ncpupower frequency-set -g performance", "governor: \"performance\""),
+        (START, "OBJECT=$1\nsystemctl start libvirt-nosleep@\"$OBJECT\"", "no_sleep: true"),
+        (START, "echo bus > /sys/bus/pci/devices/0000:01:00.0/reset_method", "reset_method: \"bus\""),
+        (START, "fuser -k /dev/nvidia0", "holders: End"),
+        (START, "systemctl --runtime mask sleep.target suspend.target", "no_sleep: true"),
+    ] {
+        let imported = hook(place, text);
+        assert!(imported.file.contains(field) && !imported.needs_person(), "{text}: {}", imported.file);
+    }
+    for (place, text) in [
+        (START, "systemctl stop \"$SVC\""),
+        (START, "systemctl kill user@$(id -u me).service"),
+        (START, "systemctl stop displaylink-driver@$X"),
+        (START, "systemctl --user stop 'plasma*'"),
+        (START, "sysctl -w kernel.split_lock_mitigate=0 vm.compaction_proactiveness=0"),
+        (START, "foo --all >> /var/log/h.log"),
+        (START, "pkill -f dnsmasq"),
+        (START, "source /etc/libvirt/hooks/gone.conf"),
+        (START, "virsh nodedev-detach pci_0000_04_00_0"),
+        (START, "driverctl set-override 0000:05:00.0 vfio-pci"),
+        (START, "pkill -f qemu-nbd"),
+        (START, "echo flr > /sys/bus/pci/devices/0000:05:00.0/reset_method"),
+        (END, "kill $(cat /tmp/inhibit.pid)"),
+        (END, "systemctl start gamemode.service"),
+    ] {
+        let imported = hook(place, text);
+        assert!(imported.needs_person(), "{text}: {:?}", imported.entries);
+        assert!(!imported.file.contains("handover") && !imported.file.contains("reset_method"), "{}", imported.file);
+    }
+    for text in [
+        "command -v systemctl",
+        "virsh nodedev-detach pci_0000_01_00_0",
+        "fuser -v /dev/nvidia0",
+        "kill -0 $PID",
+        "systemctl stop \"$DISPMGR.service\"",
+    ] {
+        let imported = hook(START, text);
+        assert!(!imported.needs_person() && !imported.file.contains("handover"), "{text}: {}", imported.file);
+    }
+}
+
+#[test]
+fn commands_for_other_domains_are_left_out() {
+    let text = "case \"$1\" in\n win10)\n  systemctl stop docker\n  ;;\n ubuntu)\n  systemctl stop smbd\n  \
+                cpupower frequency-set -g powersave\n  ;;\nesac";
+    let imported = hook("qemu", text);
+    assert!(imported.file.contains("units: [\"docker.service\"]"), "{}", imported.file);
+    assert!(!imported.file.contains("governor"), "{}", imported.file);
+    assert!(imported.entries.iter().any(|entry| entry.words == "it is for another domain" && entry.places.len() >= 2));
+}
+
+#[test]
+fn a_hook_that_calls_scripts_and_acts_is_read() {
+    let imported = hook("qemu", "[[ -e /etc/libvirt/hooks/qemu.d/$1 ]] || exit 0\n/usr/local/bin/lights off");
+    assert!(imported.needs_person(), "{:?}", imported.entries);
+    let tree = tempfile::tempdir().unwrap();
+    let root = Root::new("/");
+    for before in ["bash --", "/bin/bash -x", "/usr/bin/env bash", "nohup", "timeout 5", "sudo -u me"] {
+        std::fs::create_dir_all(tree.path().join("scripts")).unwrap();
+        std::fs::write(tree.path().join("scripts/x.sh"), "systemctl stop docker\n").unwrap();
+        std::fs::write(tree.path().join("qemu"), format!("{before} /etc/libvirt/hooks/scripts/x.sh\n")).unwrap();
+        let scripts = Scripts { root: &root, folder: tree.path(), named: true, host: None };
+        let text = "<domain><name>a</name><memory unit='GiB'>4</memory><os><type>hvm</type></os></domain>";
+        let path = Path::new("/machine.ron");
+        let imported = domain(text, Beside { root: None, home: None, hooks: Some(scripts), path }).unwrap();
+        assert!(imported.file.contains("docker.service"), "{before}: {:?}", imported.entries);
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::outcome::{Outcome, left, log};
-use super::programs;
+use super::programs::{self, LOOKS};
 use super::settings;
 use super::wrapped::{base, before};
 use crate::import::account::Verdict;
@@ -15,6 +15,9 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
         return Outcome(Verdict::LeftOut, "what leads to commands has no meaning without them".to_owned());
     }
     let whole: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    if let ["command", "-v" | "-V", ..] = &whole[..] {
+        return Outcome(Verdict::LeftOut, LOOKS.to_owned());
+    }
     let mut words = whole[before(&whole)..].to_vec();
     // The old way to call a unit.
     if words.first().is_some_and(|first| first.starts_with("/etc/init.d/")) && words.len() == 2 {
@@ -34,8 +37,10 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
         return Outcome(Verdict::DoneByItself, why.to_owned());
     }
     let starting = stage.is_start() || stage == Stage::Running;
+    // What any other program says is not what it does.
+    let only_says = words.first().is_none_or(|program| matches!(base(program), "echo" | "printf" | "cat"));
     let found = match &command.output {
-        Some(file) => settings::written(cx, file, value(&words), starting).or_else(|| log(file)),
+        Some(file) => settings::written(cx, file, value(&words), starting).or_else(|| log(file).filter(|_| only_says)),
         None => None,
     };
     let found = found.or_else(|| {
@@ -44,8 +49,11 @@ pub fn of(cx: &mut Context, command: &Command, functions: &[String], stage: Stag
             return left("it calls a function, whose commands are read where they stand");
         }
         // What is written to a file that nobody knows is not only said.
-        let says = command.output.is_some() && matches!(base(program), "echo" | "printf" | "cat");
-        if says { None } else { programs::of(cx, base(program), arguments, starting, command) }
+        if command.output.is_some() && only_says {
+            None
+        } else {
+            programs::of(cx, base(program), arguments, starting, command)
+        }
     });
     found.unwrap_or_else(|| Outcome(Verdict::NeedsYou, proposal(&words, &whole, command, stage)))
 }

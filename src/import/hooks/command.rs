@@ -4,6 +4,18 @@ use super::marks::SPLIT;
 use super::variables::OnlyIf;
 use crate::units::printable_start;
 
+/// How a command is joined to the next one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Joined {
+    /// The next one runs in any case.
+    #[default]
+    No,
+    /// `&&`.
+    And,
+    /// `||`.
+    Or,
+}
+
 /// A simple command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
@@ -25,6 +37,12 @@ pub struct Command {
     pub function: Option<String>,
     /// Whether it only leads to others: `if`, `then`, a label of `case`.
     pub control: bool,
+    /// The words that lead to it: `if`, `then`, `!`.
+    pub leads: Vec<String>,
+    /// Whether it is a label of `case`, or a part of one.
+    pub label: bool,
+    /// How the next command is joined to it.
+    pub joined: Joined,
     /// Why it is never run, if the script tells that.
     pub never: Option<&'static str>,
     /// What `words` has only if tests hold.

@@ -3,7 +3,7 @@
 
 use super::branches::Kind;
 use super::calls::Loop;
-use super::command::{Command, DECLARES, LEADS, assignment, plain_line, split};
+use super::command::{Command, DECLARES, Joined, LEADS, assignment, plain_line, split};
 use super::decide;
 use super::marks::SPLIT;
 use super::shell::{After, Shell};
@@ -37,12 +37,18 @@ impl Shell<'_> {
         }
         let varies = self.reader.varies;
         done.piped = after == After::Pipe;
+        done.label = label;
+        done.joined = match after {
+            After::And => Joined::And,
+            After::Or => Joined::Or,
+            After::Pipe | After::Nothing => Joined::No,
+        };
         let mut patterns = Vec::new();
         if label {
             // `a|b)` is one label.
             let before = self.script.commands.iter_mut().rev();
             for before in before.take_while(|before| before.piped && before.line == done.line) {
-                before.control = true;
+                (before.control, before.label) = (true, true);
                 patterns.extend(before.words.last().cloned());
             }
         }
@@ -74,7 +80,8 @@ impl Shell<'_> {
         }
         let shown = done.words.clone();
         let defines = shown.last().is_some_and(|word| word.ends_with("()"));
-        let negated = done.words.drain(..leading).filter(|word| word == "!").count() % 2 == 1;
+        done.leads = done.words.drain(..leading).collect();
+        let negated = done.leads.iter().filter(|word| *word == "!").count() % 2 == 1;
         let lines = done.lines.clone();
         done.lines.drain(..leading.min(lines.len()));
         let written = plain_line(&self.reader.written(self.start), label);

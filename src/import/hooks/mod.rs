@@ -17,6 +17,7 @@ mod settings;
 mod shell;
 mod stages;
 mod taps;
+mod tested;
 mod tokens;
 mod units;
 mod values;
@@ -65,8 +66,21 @@ pub fn read(cx: &mut Context, scripts: &Scripts, domain: &str) {
         }
         let script = shell::read(&hook.text, &mut variables);
         functions.extend(script.functions.iter().cloned());
-        let stages = stages::of(&script, hook.stage);
+        let own = tested::Domain { name: domain, tested: !scripts.named || stages::knows(&script, domain) };
+        // libvirt calls only these with the domain's name.
+        let own = (hook.name == "qemu" || hook.name.starts_with("qemu.d/")).then_some(own);
+        let stages = stages::of(&script, hook.stage, own);
         for (command, stage) in script.commands.iter().zip(stages) {
+            let Some(stage) = stage else {
+                cx.account.line(
+                    Verdict::LeftOut,
+                    &hook.name,
+                    command.line,
+                    &command.shown(),
+                    "it is for another domain",
+                );
+                continue;
+            };
             if calls_others(&hook, command) {
                 let words = "it calls the scripts of `qemu.d`, which are read";
                 cx.account.line(Verdict::LeftOut, &hook.name, command.line, &command.shown(), words);
@@ -130,14 +144,74 @@ fn calls_others(hook: &Hook, command: &Command) -> bool {
 /// Whether it is the script that calls all others by the operation's name, which many copied.
 fn is_dispatcher(hook: &Hook) -> bool {
     let calls = hook.text.contains("qemu.d") || hook.text.contains("HOOKPATH");
-    let acts = ["systemctl", "modprobe", "nodedev", "/sys/", "sysctl"].iter().any(|word| hook.text.contains(word));
-    hook.name == "qemu" && calls && !acts
+    if hook.name != "qemu" || !calls {
+        return false;
+    }
+    // Nothing but what finds scripts, says something, or starts what a variable has.
+    const HARMLESS: [&str; 36] = [
+        "set",
+        "exit",
+        "return",
+        "find",
+        "eval",
+        "echo",
+        "printf",
+        "exec",
+        "local",
+        "read",
+        "shift",
+        "cd",
+        "basename",
+        "dirname",
+        "export",
+        "declare",
+        "readonly",
+        "shopt",
+        "logger",
+        "run-parts",
+        "xargs",
+        "cat",
+        "mkdir",
+        "date",
+        "sort",
+        "grep",
+        "umask",
+        "trap",
+        "unset",
+        "tee",
+        "bash",
+        "sh",
+        "mktemp",
+        "IFS=",
+        "sed",
+        "tr",
+    ];
+    let script = shell::read(&hook.text, &mut BTreeMap::new());
+    script.commands.iter().filter(|command| !command.control).all(|command| {
+        let Some(program) = command.words.first() else { return true };
+        let acts = command
+            .words
+            .iter()
+            .chain(&command.output)
+            .any(|word| word.starts_with("/sys/") || word.starts_with("/proc/sys/"));
+        let starts = program.starts_with('$') || program.contains("qemu.d/") || script.functions.contains(program);
+        !acts && (starts || HARMLESS.contains(&program.as_str()))
+    })
 }
 
 /// A script that a command calls, if this host has it, or the folder of hooks has one of its name.
 fn called(command: &Command, scripts: &Scripts, stage: Stage) -> Option<Hook> {
     let word = script_word(command)?;
     // The folder's own, by its name there, is what the report is about.
+    let below = word
+        .strip_prefix("/etc/libvirt/hooks/")
+        .or_else(|| word.strip_prefix("./"))
+        .filter(|below| !below.contains(".."));
+    if let Some(below) = below
+        && let Some(text) = find::script(scripts.root, &scripts.folder.join(below))
+    {
+        return Some(Hook { name: below.to_owned(), text, stage });
+    }
     let name = Path::new(word).file_name()?.to_str()?;
     if let Some(text) = find::script(scripts.root, &scripts.folder.join(name)) {
         return Some(Hook { name: name.to_owned(), text, stage });
@@ -156,11 +230,22 @@ fn called_before(command: &Command, seen: &BTreeSet<String>) -> bool {
 
 /// The path of a script that a command starts or sources.
 fn script_word(command: &Command) -> Option<&str> {
-    let skip = command
-        .words
-        .iter()
-        .take_while(|word| matches!(word.as_str(), "source" | "." | "bash" | "sh" | "sudo" | "exec"))
-        .count();
-    let is_path = |word: &&str| word.starts_with('/') || word.starts_with("./");
-    command.words.get(skip).map(String::as_str).filter(|word| is_path(word) && !command.control)
+    const BEFORE: [&str; 9] = ["source", ".", "bash", "sh", "sudo", "exec", "env", "nohup", "setsid"];
+    let words = &command.words;
+    let (mut at, mut sourced) = (0, false);
+    while let Some(word) = words.get(at) {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        at += match name {
+            _ if BEFORE.contains(&name) || word.as_str() == "." => 1,
+            "timeout" => 2,
+            "-u" if at > 0 => 2,
+            // `bash -c` has a text.
+            _ if at > 0 && word.starts_with('-') && !word.ends_with('c') => 1,
+            _ => break,
+        };
+        sourced |= word == "source" || word == ".";
+    }
+    // What is sourced is no program, so a path that begins with a variable is one of a script, too.
+    let is_path = |word: &&str| word.starts_with('/') || word.starts_with("./") || sourced && word.contains('.');
+    words.get(at).map(String::as_str).filter(|word| is_path(word) && !command.control)
 }

@@ -25,6 +25,15 @@ pub fn left(words: &str) -> Option<Outcome> {
     Some(Outcome(Verdict::LeftOut, words.to_owned()))
 }
 
+/// What becomes of one call from what becomes of each part of it; `None` if a part needs the user.
+pub fn together(parts: impl Iterator<Item = Option<Outcome>>) -> Option<Outcome> {
+    let parts: Vec<Outcome> = parts.collect::<Option<_>>()?;
+    let verdict = parts.iter().map(|part| part.0).min()?;
+    let mut words: Vec<&str> = parts.iter().map(|part| part.1.as_str()).collect();
+    words.dedup();
+    Some(Outcome(verdict, words.join("; ")))
+}
+
 /// What is restored.
 pub const RESTORED: &str = "after the guest, vfio-run restores what it changed to what it was, also after a crash";
 

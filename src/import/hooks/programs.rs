@@ -1,20 +1,23 @@
 //! Programs that hooks call.
 
 use super::command::Command;
-use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken};
+use super::outcome::{Outcome, RESTORED, done, improved, left, log, taken, together};
 use super::settings;
 use super::units;
+use crate::import::account::Verdict;
 use crate::import::context::Context;
 use std::path::Path;
 
 use crate::machine::{Firmware, Frequency, Holders, HostPlace};
+use crate::units::PciAddress;
 
 const HANDS_OVER: &str = "vfio-run takes the devices in `pci` from their drivers, and gives them back";
 const DRIVERS: &str = "vfio-run removes the drivers' modules that a device needs gone (NVIDIA's), frees it from others by unbinding, and loads again what was there";
 const VFIO: &str = "vfio-run loads VFIO's modules";
 const PLACED: &str = "vfio-run places each thread of QEMU's before the guest runs";
 const OWNERS: &str = "QEMU reaches the devices that the machine has, whoever owns their nodes";
-const LOOKS: &str = "it only looks, or says something";
+/// What becomes of a command that changes nothing.
+pub const LOOKS: &str = "it only looks, or says something";
 
 /// Modules of graphics cards, of sound on them, and what they stand on.
 const MODULES: [&str; 34] = [
@@ -54,6 +57,40 @@ const MODULES: [&str; 34] = [
     "simpledrm",
 ];
 
+/// Parts of the names of what usually has a card open, and of commands that list what has.
+const HOLDERS: [&str; 30] = [
+    "xorg",
+    "xwayland",
+    "x11",
+    "gnome-shell",
+    "gnome-session",
+    "gdm",
+    "sddm",
+    "lightdm",
+    "kwin",
+    "plasma",
+    "kde",
+    "ksmserver",
+    "mutter",
+    "cinnamon",
+    "xfwm",
+    "xfce",
+    "sway",
+    "hyprland",
+    "wayfire",
+    "gamescope",
+    "steam",
+    "pipewire",
+    "wireplumber",
+    "pulseaudio",
+    "nvidia",
+    "/dev/dri",
+    "/dev/snd",
+    "fuser",
+    "lsof",
+    "openbox",
+];
+
 /// What becomes of a program's call.
 pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, command: &Command) -> Option<Outcome> {
     match program {
@@ -72,18 +109,19 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
             firmware(cx, arguments)
         }
         "sysctl" => {
-            let setting = arguments.iter().find_map(|word| word.split_once('='));
-            match setting {
-                Some((name, value)) => {
-                    settings::written(cx, &format!("/proc/sys/{}", name.replace('.', "/")), value, starting)
-                }
-                None => left(LOOKS),
+            let settings: Vec<_> = arguments.iter().filter_map(|word| word.split_once('=')).collect();
+            if settings.is_empty() {
+                return left(LOOKS);
             }
+            together(settings.into_iter().map(|(name, value)| {
+                settings::written(cx, &format!("/proc/sys/{}", name.replace('.', "/")), value, starting)
+            }))
         }
         "modprobe" | "rmmod" | "insmod" => modules(arguments),
-        "virsh" => virsh(arguments),
+        "virsh" => virsh(cx, arguments),
+        "driverctl" if !are_its_own(cx, arguments) => None,
         "driverctl" | "vfio-bind" | "vfio-pci-bind.sh" | "setpci" => done(HANDS_OVER),
-        "killall" | "pkill" | "kill" | "fuser" | "loginctl" => ended(cx, program, arguments),
+        "killall" | "pkill" | "kill" | "fuser" | "loginctl" => ended(cx, program, arguments, starting),
         "cpupower" | "cpufreq-set" | "cpupower-gui" => frequencies(cx, arguments, starting),
         "powerprofilesctl" | "tuned-adm" | "tlp" | "auto-cpufreq" => {
             if !starting {
@@ -130,11 +168,18 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         {
             left("notes of the script's own; the journal has what was changed")
         }
+        // One that is found never comes here.
+        "source" | "." => Some(Outcome(
+            Verdict::NeedsYou,
+            "this script is not beside the hooks, so what it does, and what it sets for the lines below, is not known: put it into the \
+             folder of `--hooks` and import again"
+                .to_owned(),
+        )),
         "set" | "exec" | "shopt" | "export" | "local" | "declare" | "typeset" | "readonly" | "unset" | "trap"
-        | "source" | "." | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd"
+        | "umask" | "cd" | "exit" | "return" | "shift" | "read" | "ulimit" | "pushd" | "popd"
         | "let" | "mapfile" | "readarray" | "disown" | "jobs" | "bg" | "fg" | "times" | "enable" | "setopt"
         | "emulate" | "autoload" | "getopts" | "alias" | "hash" => {
-            left("the shell's own; scripts that are sourced are read too")
+            left("the shell's own")
         }
         "echo" | "printf" | "cat" | "grep" | "egrep" | "awk" | "gawk" | "sed" | "cut" | "tr" | "head" | "tail"
         | "sort" | "uniq" | "wc" | "ls" | "find" | "lspci" | "lsmod" | "lsusb" | "lscpu" | "dmesg" | "date"
@@ -146,7 +191,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool, c
         | "systemd-cat" => left(LOOKS),
         "sudo" | "doas" if arguments.iter().all(|word| word.starts_with('-')) => left("it only asks for a password"),
         // A descriptor's number, before `>`.
-        _ if program.parse::<u32>().is_ok() => left("the shell's own; scripts that are sourced are read too"),
+        _ if program.parse::<u32>().is_ok() => left("the shell's own"),
         _ => None,
     }
 }
@@ -181,7 +226,12 @@ fn isolate(cx: &mut Context, arguments: &[&str], starting: bool) -> Option<Outco
     if performance && starting {
         host.governor = Some("performance".to_owned());
     }
-    units::isolated(cx, starting)
+    // These change nothing of where other programs run.
+    if has("cpuset-create") || has("cpuset-modify") || has("move-tasks") || !starting {
+        return units::isolated(cx, starting);
+    }
+    let known = has("irq-affinity") || performance;
+    if known { taken("the fields of `host` for it; restored after the run") } else { None }
 }
 
 /// A variable store that is copied at each start.
@@ -219,11 +269,28 @@ fn modules(arguments: &[&str]) -> Option<Outcome> {
     found
 }
 
-fn virsh(arguments: &[&str]) -> Option<Outcome> {
+/// Whether each device that is named, as `0000:01:00.0` or `pci_0000_01_00_0`, is one of the machine's.
+fn are_its_own(cx: &Context, arguments: &[&str]) -> bool {
+    let address = |word: &&str| {
+        let name = word.strip_prefix("pci_")?;
+        let (slot, function) = name.rsplit_once('_')?;
+        format!("{}.{function}", slot.replace('_', ":")).parse().ok()
+    };
+    let mut named = arguments.iter().filter_map(|word| word.parse::<PciAddress>().ok().or_else(|| address(word)));
+    named.all(|address| cx.machine.pci.iter().any(|device| device.address.contains(address)))
+}
+
+fn virsh(cx: &Context, arguments: &[&str]) -> Option<Outcome> {
     let words: Vec<&str> =
         arguments.iter().copied().filter(|word| !word.starts_with('-') && !word.contains("://")).collect();
     match words.first().copied().unwrap_or_default() {
-        "nodedev-detach" | "nodedev-dettach" | "nodedev-reattach" | "nodedev-reset" => done(HANDS_OVER),
+        "nodedev-detach" | "nodedev-dettach" | "nodedev-reattach" | "nodedev-reset" => {
+            if are_its_own(cx, arguments) {
+                done(HANDS_OVER)
+            } else {
+                None
+            }
+        }
         "net-start" | "net-autostart" => {
             done("`backend: Nat` uses libvirt's network if it is up, and makes one like it if not")
         }
@@ -238,17 +305,27 @@ fn virsh(arguments: &[&str]) -> Option<Outcome> {
     }
 }
 
-fn ended(cx: &mut Context, program: &str, arguments: &[&str]) -> Option<Outcome> {
+fn ended(cx: &mut Context, program: &str, arguments: &[&str], starting: bool) -> Option<Outcome> {
     if program == "loginctl" {
         let ends = arguments.iter().any(|word| word.starts_with("terminate") || word.starts_with("kill"));
         return if ends { done("sessions on the card end with their display manager") } else { left("it only looks") };
     }
-    if arguments.iter().any(|word| word.contains("qemu")) {
+    let kills =
+        |word: &&str| word.starts_with('-') && !word.starts_with("--") && word.contains('k') || *word == "--kill";
+    if program == "fuser" && !arguments.iter().any(kills) || program == "kill" && arguments.contains(&"-0") {
+        return left(LOOKS);
+    }
+    let is_guest = |word: &str| word.contains("qemu") && !["nbd", "img", "ga"].iter().any(|end| word.ends_with(end));
+    if arguments.iter().any(|word| is_guest(word)) {
         return done("`vfio-run stop` ends the guest, by force with `--force`");
     }
-    if arguments.iter().any(|word| {
-        ["looking-glass", "scream", "barrier", "synergy", "input-leap"].iter().any(|name| word.contains(name))
-    }) {
+    // Others than those that may have the card open, and all that are ended after the guest, are the user's to judge.
+    let whole_user = arguments.iter().any(|word| word.starts_with("-u") || *word == "--user");
+    let holds = |word: &&str| {
+        let word = word.to_ascii_lowercase();
+        HOLDERS.iter().any(|name| word.contains(name))
+    };
+    if !starting || !(program == "fuser" || whole_user || arguments.iter().any(holds)) {
         return None;
     }
     cx.machine.handover.holders = Holders::End;

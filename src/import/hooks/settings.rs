@@ -32,6 +32,13 @@ pub fn written(cx: &mut Context, file: &str, value: &str, starting: bool) -> Opt
     {
         return done("vfio-run takes the devices in `pci` from their drivers, and gives them back");
     }
+    if file.ends_with("/reset_method") && starting {
+        let address: PciAddress = file.split('/').find_map(|part| part.parse().ok())?;
+        let device = cx.machine.pci.iter_mut().find(|device| device.address.contains(address))?;
+        device.reset_method = Some(value.trim().to_owned()).filter(|value| is_word(value));
+        device.reset_method.as_ref()?;
+        return taken("`reset_method` in `pci`; restored after the run");
+    }
     if has(&["reset_method", "/reset"]) && has(&["pci", "devices"]) {
         return done("the kernel resets a device before and after the guest; `reset_method` in `pci` says how");
     }

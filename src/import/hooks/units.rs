@@ -1,6 +1,6 @@
 //! `systemctl` and its like: which units are stopped, and what that was for.
 
-use super::outcome::{Outcome, RESTORED, done, left, taken};
+use super::outcome::{Outcome, RESTORED, done, left, taken, together};
 use crate::import::context::Context;
 use crate::machine::{HostPlace, Isolate};
 
@@ -53,11 +53,7 @@ pub fn of(cx: &mut Context, program: &str, arguments: &[&str], starting: bool) -
         "stop" | "start" | "restart" | "kill" | "try-restart" | "reload" | "freeze" | "thaw" | "mask" | "unmask" => {}
         _ => return None,
     }
-    let mut outcome = None;
-    for unit in units {
-        outcome = Some(one(cx, verb, unit, user, starting)?);
-    }
-    outcome
+    together(units.into_iter().map(|unit| one(cx, verb, unit, user, starting)))
 }
 
 /// What becomes of a command that keeps other programs off the vCPUs' CPUs.
@@ -69,14 +65,21 @@ pub fn isolated(cx: &mut Context, starting: bool) -> Option<Outcome> {
     taken("`host.isolate: Partition`: everything else of the host is kept off the vCPUs' CPUs while the guest runs")
 }
 
+/// Whether the name of a variable, or a command, speaks of a display manager.
+fn speaks_of_display(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| word == "dm" || word == "dms" || word.starts_with("disp") || word.starts_with("greeter"))
+}
+
 fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> Option<Outcome> {
     let plain = unit.trim_end_matches(".service");
     let (name, instance) = plain.split_once('@').unwrap_or((plain, ""));
     if DISPLAYS.contains(&name)
-        || unit.contains('$')
         || name == "graphical.target"
         || name.starts_with("getty")
-        || name.contains("display")
+        || name.ends_with("display-manager")
+        || name.contains(['$', '`']) && speaks_of_display(name)
     {
         return done(
             "vfio-run stops the display manager that has the card, waits until it lets go, and starts it again",
@@ -95,6 +98,13 @@ fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> 
             if instance.is_empty() { unit } else { "'s unit" }
         ));
     }
+    if ["sleep", "suspend", "hibernate", "hybrid-sleep"].iter().any(|target| unit == format!("{target}.target")) {
+        if !starting {
+            return done(RESTORED);
+        }
+        cx.machine.host.no_sleep = Some(true);
+        return taken("`host.no_sleep`: the host does not sleep while the guest runs");
+    }
     if name == "irqbalance" {
         cx.machine.host.irqs = Some(HostPlace::Away);
         return taken(
@@ -106,13 +116,21 @@ fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> 
         (true, true) => {
             let whole = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
             let list = if user { &mut cx.machine.handover.user_units } else { &mut cx.machine.handover.units };
-            if whole.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c)) && !list.contains(&whole) {
+            // A pattern, or a name that only a run could tell, is no unit's.
+            if !whole.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c)) {
+                return None;
+            }
+            if !list.contains(&whole) {
                 list.push(whole);
             }
             let field = if user { "handover.user_units" } else { "handover.units" };
             taken(format!("`{field}` stops it, and starts it again after the run"))
         }
-        (false, false) => done(RESTORED),
+        (false, false) => {
+            let whole = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
+            let handover = &cx.machine.handover;
+            if handover.units.contains(&whole) || handover.user_units.contains(&whole) { done(RESTORED) } else { None }
+        }
         // Units that run only with the guest are the user's own.
         _ => None,
     }

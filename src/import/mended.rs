@@ -35,7 +35,7 @@ pub fn mend(cx: &mut Context) {
     let mut first = None;
     for device in cx.machine.pci.iter_mut().filter(|device| device.x_vga == Some(true)) {
         let Some(first) = &first else {
-            first = Some(device.address.clone());
+            first = Some(device.address);
             continue;
         };
         device.x_vga = None;

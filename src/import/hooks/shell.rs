@@ -228,11 +228,13 @@ impl<'v> Shell<'v> {
             return;
         }
         let before = self.reader.place();
-        while !opened {
-            match self.token() {
-                Token::End => {}
-                Token::Word(word) if word == "{" => break,
-                _ => return self.reader.back_to(before),
+        if !opened {
+            loop {
+                match self.token() {
+                    Token::End => {}
+                    Token::Word(word) if word == "{" => break,
+                    _ => return self.reader.back_to(before),
+                }
             }
         }
         let body = self.reader.place();

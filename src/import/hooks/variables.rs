@@ -214,7 +214,8 @@ impl<'v> Variables<'v> {
             let join = if outer.is_empty() { "" } else { ", and " };
             let condition = format!("{outer}{join}{open}{}{close}", note.condition);
             let one = OnlyIf { line: note.line, text, condition: condition.clone(), taken: note.is_taken() };
-            if !(plain.is_empty() && note.added) && !found.contains(&one) {
+            let dropped = plain.is_empty() && note.added;
+            if !dropped && !found.contains(&one) {
                 found.push(one);
             }
             self.push_only_if(&note.text, &condition, found, steps);

@@ -203,6 +203,9 @@ impl Shell<'_> {
         for (name, words) in arrays {
             self.variables.assign(name, words);
         }
+        if done.words.first().is_some_and(|word| word == "read") {
+            done.words[1..].iter().for_each(|name| self.variables.forget(name));
+        }
         // An array has been kept.
         let plain = |(_, value): &(String, String)| value != "(…)";
         if done.words.first().is_some_and(|word| DECLARES.contains(&word.as_str())) {

@@ -72,6 +72,13 @@ impl<'v> Variables<'v> {
         self.log.push((name.to_owned(), old));
     }
 
+    /// A variable of which only a run tells the value from here on.
+    pub fn forget(&mut self, name: &str) {
+        if let Some(old) = self.values.remove(name) {
+            self.log.push((name.to_owned(), Some(old)));
+        }
+    }
+
     /// Assigns `NAME=` or, to add to the value, `NAME+=`.
     pub fn assign(&mut self, name: &str, value: &str) {
         let plain = name.trim_end_matches(['=', '+']);

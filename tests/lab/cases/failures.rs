@@ -170,7 +170,8 @@ fn whatever_qemu_and_the_guest_do_the_host_comes_back(desk: &Desk) -> Result<()>
     let job = desk.start(FILE)?;
     let other = desk.lab.install_machine("other", &machine(OBEDIENT))?;
     // The first writes what it has seen after the guest's first second.
-    desk.lab.sh("for try in $(seq 300); do [ -e /run/vfio-run/only/activity.json ] && break; sleep 0.1; done; sleep 0.5; [ -e /run/vfio-run/only/activity.json ]")?;
+    let looked = "[ -e /run/vfio-run/only/activity.json ] && [ -e /run/vfio-run/only/report.json ]";
+    desk.lab.wait_until(looked, SOON)?;
     let taken = desk.lab.snapshot_of_host()?;
     let refused = desk.run("", &other)?.wait(SOON)?;
     ensure!(refused.status == 3 && refused.stderr.contains("the machine only has "), "{refused}");

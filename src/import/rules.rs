@@ -151,13 +151,13 @@ const CONTAINERS: [&str; 7] = ["cpu", "cputune", "numatune", "memoryBacking", "f
 /// Applies the rules to all that has no entry yet.
 pub fn apply(cx: &mut Context, root: Node) {
     for node in root.descendants().filter(Node::is_element) {
+        let path = plain_path(node);
         let holds = node.children().any(|child| child.is_element());
         if holds && !text(node).is_empty() {
             cx.left(node, &[TEXT], "nobody reads a text between elements");
-        } else if !holds && CONTAINERS.contains(&plain_path(node).as_str()) {
+        } else if !holds && CONTAINERS.contains(&path.as_str()) {
             cx.left(node, &[TEXT], "there is nothing in it");
         }
-        let path = plain_path(node);
         for Rule(meant, condition, names, verdict, words) in RULES {
             let fits = match meant.strip_prefix("//") {
                 Some(name) => node.tag_name().name() == name,

@@ -146,7 +146,7 @@ const STARTS_NONE: [&str; 34] = [
 
 /// A name for the machine, from the script's.
 pub fn name(file: &str) -> String {
-    let name = file.rsplit('/').next().unwrap_or(file);
+    let name = base(file);
     possible_name(name.strip_suffix(".sh").unwrap_or(name))
 }
 
@@ -286,9 +286,7 @@ fn memory(cx: &mut Context, words: &[String]) {
 fn swtpm(cx: &mut Context, command: &Command) -> Option<(Verdict, String)> {
     let Tpm::V2(Emulated { state }) = &mut cx.machine.tpm else { return None };
     // A `pkill swtpm` starts none.
-    let starts = |pair: &[String]| {
-        pair[0].rsplit('/').next() == Some(Tpm::PROGRAM) && ["socket", "chardev", "cuse"].contains(&&*pair[1])
-    };
+    let starts = |pair: &[String]| base(&pair[0]) == Tpm::PROGRAM && ["socket", "chardev", "cuse"].contains(&&*pair[1]);
     let place = command.words.windows(2).position(starts)?;
     let words = &command.words[place..];
     let value = |option: &str| {

@@ -88,19 +88,19 @@ impl Linux {
             "kernel: (image: \"vmlinuz\", initrd: \"initrd\", cmdline: \"console=ttyS0 quiet no_timer_check\")";
         let machine =
             world.machine(&format!("guest: Other, serial: Socket, memory: (size: \"256 MiB\"), {kernel}, {fields}"));
-        for _ in 1..TRIES {
+        let mut again = 1..TRIES;
+        loop {
             let launcher = world.run(&machine);
             let mut serial = Serial::of(world);
-            if serial.says_late_or("READY", LOST_TIMER) {
-                return Self { launcher, serial };
+            if again.next().is_none() {
+                serial.says_late("READY");
+            } else if !serial.says_late_or("READY", LOST_TIMER) {
+                world.done(&["stop", "--force", &world.name]).with(0);
+                launcher.ended();
+                continue;
             }
-            world.done(&["stop", "--force", &world.name]).with(0);
-            launcher.ended();
+            return Self { launcher, serial };
         }
-        let launcher = world.run(&machine);
-        let mut serial = Serial::of(world);
-        serial.says_late("READY");
-        Self { launcher, serial }
     }
 
     /// What a command prints; it must succeed.

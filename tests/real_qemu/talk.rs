@@ -59,6 +59,19 @@ fn read_within<T>(
     }
 }
 
+fn place_of(heard: &[u8], text: &str) -> Option<usize> {
+    heard.windows(text.len()).position(|w| w == text.as_bytes())
+}
+
+/// Takes all up to a line of which this is the end, if it was heard; what was before that end.
+fn take_line(heard: &mut Vec<u8>, end: &str) -> Option<String> {
+    let line = format!("{end}\n");
+    let at = place_of(heard, &line)?;
+    let said = String::from_utf8_lossy(&heard[..at]).into_owned();
+    heard.drain(..at + line.len());
+    Some(said)
+}
+
 /// The guest's serial port.
 pub struct Serial {
     stream: UnixStream,
@@ -81,34 +94,20 @@ impl Serial {
 
     /// Waits until the guest says a line of which this is the end.
     pub fn says(&mut self, word: &str) -> &mut Self {
-        let line = format!("{word}\n");
-        read_until(&mut self.stream, &mut self.heard, word, |heard| {
-            let at = heard.windows(line.len()).position(|w| w == line.as_bytes())?;
-            heard.drain(..at + line.len());
-            Some(())
-        });
+        read_until(&mut self.stream, &mut self.heard, word, |heard| take_line(heard, word));
         self
     }
 
     /// Waits, longer than for others, until a Linux guest says a line of which this is the end; all up to that.
     pub fn says_late(&mut self, word: &str) -> String {
-        let line = format!("{word}\n");
-        read_within(LINUX_LIMIT, &mut self.stream, &mut self.heard, word, |heard| {
-            let at = heard.windows(line.len()).position(|w| w == line.as_bytes())?;
-            let said = String::from_utf8_lossy(&heard[..at]).into_owned();
-            heard.drain(..at + line.len());
-            Some(said)
-        })
+        read_within(LINUX_LIMIT, &mut self.stream, &mut self.heard, word, |heard| take_line(heard, word))
     }
 
     /// Waits as long until a Linux guest says a line of which `word` is the end; not if it says `lost` before.
     pub fn says_late_or(&mut self, word: &str, lost: &str) -> bool {
-        let line = format!("{word}\n");
-        read_within(LINUX_LIMIT, &mut self.stream, &mut self.heard, word, |heard| {
-            let found = |text: &str| heard.windows(text.len()).position(|w| w == text.as_bytes());
-            let Some(at) = found(&line) else { return found(lost).map(|_| false) };
-            heard.drain(..at + line.len());
-            Some(true)
+        read_within(LINUX_LIMIT, &mut self.stream, &mut self.heard, word, |heard| match take_line(heard, word) {
+            Some(_) => Some(true),
+            None => place_of(heard, lost).map(|_| false),
         })
     }
 

@@ -1,12 +1,15 @@
 //! Members of options that only a run of the script tells: such a member needs the user, and the rest of its option is read.
 
-fn is_computed(text: &str) -> bool {
+use super::option::parts;
+
+/// Whether the shell computes something of the text when the script runs.
+pub fn is_computed(text: &str) -> bool {
     text.contains(['$', '`'])
 }
 
 /// The value without the members that are computed, and those; `None` if the option is nothing without them.
 pub fn split(option: &str, text: &str) -> Option<(String, Vec<String>)> {
-    let parts = parts(text)?;
+    let parts = whole_parts(text)?;
     let (first, rest) = parts.split_first()?;
     if text.starts_with('{') || is_computed(first) || !is_computed(text) {
         return None;
@@ -25,20 +28,8 @@ pub fn split(option: &str, text: &str) -> Option<(String, Vec<String>)> {
 }
 
 /// The members as they are written; `None` if the end of one is inside what the shell computes.
-fn parts(text: &str) -> Option<Vec<String>> {
-    let mut parts = vec![String::new()];
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let part = parts.last_mut()?;
-        match c {
-            ',' if chars.peek() == Some(&',') => {
-                chars.next();
-                part.push_str(",,");
-            }
-            ',' => parts.push(String::new()),
-            _ => part.push(c),
-        }
-    }
+fn whole_parts(text: &str) -> Option<Vec<String>> {
+    let parts = parts(text);
     let count = |part: &String, mark: char| part.matches(mark).count();
     let whole = |part: &String| {
         [('(', ')'), ('{', '}')].iter().all(|(open, close)| count(part, *open) == count(part, *close))

@@ -5,7 +5,7 @@ use super::state::{Became, State};
 use super::{cards, drives};
 use crate::import::account::Verdict;
 use crate::import::context::Context;
-use crate::import::domain::{event_device, looking_glass, shared_folder, sound_server, toggle};
+use crate::import::domain::{USB_BY_NUMBER, event_device, looking_glass, shared_folder, sound_server, toggle};
 use crate::machine::{
     AppleSmc, Audio, Emulated, Guest, Pages, PciDevice, Property, Rendering, ShareKind, Sound, SoundCard, Tpm,
     UsbDevice, Video, Vsock, Watchdog, WatchdogDevice,
@@ -147,9 +147,7 @@ fn known(cx: &mut Context, state: &mut State, driver: &str, members: &Members) -
 
 /// A USB device that is named by what changes with each plug.
 pub fn by_number() -> Option<Became> {
-    let words = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into `usb: \
-                 [\"046d:c547\"]`";
-    Some(Became(Verdict::NeedsYou, words.to_owned()))
+    Some(Became(Verdict::NeedsYou, USB_BY_NUMBER.to_owned()))
 }
 
 fn tpm(cx: &mut Context, state: &mut State, members: &Members) -> Option<Became> {

@@ -97,9 +97,7 @@ pub fn drive(cx: &mut Context, state: &mut State, option: &str, value: &str) -> 
     let place = (bus == Bus::Sata).then(|| place.unwrap_or(next));
     let kept = is_thrown_away(&members).then(|| {
         let id = members.get("id").map_or_else(|| format!("thrown{}", state.disks.len()), str::to_owned);
-        let drive = members.without(&["if", "index", "bus", "unit", "id", "bootindex", "addr"]);
-        let device = Members::parse(&format!("{driver},drive={id}")).unwrap_or_default();
-        Kept { device, drive: format!("if=none,id={id},{drive}") }
+        kept(&format!("{driver},drive={id}"), &members, &id)
     });
     state.disks.push(Found { disk: Disk { bus: Some(bus), ..disk }, order, place, kept });
     taken(&members)
@@ -136,6 +134,12 @@ fn taken(members: &Members) -> Option<Became> {
         .map(|(start, why)| format!("without its `{start}…`: {why}"))
         .collect();
     Some(Became(Verdict::TakenOver, words.join("; ")))
+}
+
+/// A disk in QEMU's words: the device, and its drive under this id, without what the device says of its place.
+fn kept(device: &str, drive: &Members, id: &str) -> Kept {
+    let drive = drive.without(&["if", "index", "bus", "unit", "id", "bootindex", "addr"]);
+    Kept { device: Members::parse(device).unwrap_or_default(), drive: format!("if=none,id={id},{drive}") }
 }
 
 /// Whether what the guest writes is thrown away.
@@ -232,8 +236,7 @@ pub fn device(state: &mut State, driver: &str, members: &Members) -> Option<Beca
     let place = members.get("bus").filter(|_| bus == Bus::Sata).and_then(|bus| bus.rsplit('.').next()?.parse().ok());
     let kept = is_thrown_away(&drive).then(|| {
         let device = members.without(&["bus", "addr", "unit", "bootindex"]);
-        let drive = drive.without(&["if", "index", "bus", "unit", "id", "bootindex", "addr"]);
-        Kept { device: Members::parse(&device).unwrap_or_default(), drive: format!("if=none,id={id},{drive}") }
+        kept(&device, &drive, id)
     });
     let lost = if kept.is_some() { Vec::new() } else { lost(members, &OF_A_DISK) };
     state.disks.push(Found { disk, order, place, kept });

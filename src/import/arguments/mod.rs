@@ -20,6 +20,7 @@ use super::context::Context;
 use super::xml::Node;
 use crate::machine::{Firmware, Smbios, SmbiosFields, Uefi};
 use crate::units::{PciAddress, Size, printable_start};
+use computed::is_computed;
 pub use devices::{given, property};
 pub use option::Members;
 use state::{Became, State};
@@ -153,7 +154,7 @@ fn without_computed<'d>(cx: &mut Context, words: &[Word<'d>]) -> Vec<Word<'d>> {
 
 fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&Word>, words: &[Word]) {
     machine::note(state, option, value.map(|value| value.text.as_str()).unwrap_or_default());
-    if words.iter().any(|word| matches!(word.at, At::Line(..)) && word.text.contains(['$', '`'])) {
+    if words.iter().any(|word| matches!(word.at, At::Line(..)) && is_computed(&word.text)) {
         let all = words.iter().all(|word| matches!(word.text.as_str(), "$@" | "$*"));
         let became = match all {
             true => Became(Verdict::LeftOut, "the script's own arguments".to_owned()),
@@ -161,7 +162,7 @@ fn option_of(cx: &mut Context, state: &mut State, option: &str, value: Option<&W
                 let is_flash = turn_of(option, value) == 0 && option != "bios";
                 let copied = value.and_then(|value| {
                     let text = value.text.replace("$$", "");
-                    is_flash.then_some(&value.text).filter(|_| !text.contains(['$', '`']))
+                    is_flash.then_some(&value.text).filter(|_| !is_computed(&text))
                 });
                 if let Some(became) = copied.and_then(|text| one(cx, state, option, text)) {
                     // A copy with the process's number in its name: the command that makes it says of what.

@@ -4,6 +4,24 @@
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members(Vec<(String, String)>);
 
+/// The members of a value as they are written, with two commas for one that belongs to a member.
+pub fn parts(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, parts.last_mut()) {
+            (',', Some(part)) if chars.peek() == Some(&',') => {
+                chars.next();
+                part.push_str(",,");
+            }
+            (',', _) => parts.push(String::new()),
+            (c, Some(part)) => part.push(c),
+            (_, None) => {}
+        }
+    }
+    parts
+}
+
 /// The key of the first member if it has none.
 const FIRST: &str = "";
 
@@ -23,19 +41,7 @@ impl Members {
             });
             return Some(Self(members.collect()));
         }
-        let mut parts = vec![String::new()];
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            match (c, parts.last_mut()) {
-                (',', Some(part)) if chars.peek() == Some(&',') => {
-                    chars.next();
-                    part.push(',');
-                }
-                (',', _) => parts.push(String::new()),
-                (c, Some(part)) => part.push(c),
-                (_, None) => {}
-            }
-        }
+        let parts: Vec<String> = parts(text).iter().map(|part| part.replace(",,", ",")).collect();
         let member = |(index, part): (usize, &String)| match part.split_once('=') {
             Some((key, value)) => (key.trim().to_owned(), value.to_owned()),
             None if index == 0 => (FIRST.to_owned(), part.clone()),

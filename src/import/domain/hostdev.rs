@@ -9,6 +9,10 @@ use crate::import::xml::{Node, child, children};
 use crate::machine::{PciDevice, Property, UsbDevice};
 use crate::units::{PciAddress, PciIds, PciSlot, UsbIds, UsbPort};
 
+/// What a USB device needs that is named by what changes with each plug.
+pub const USB_BY_NUMBER: &str = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into \
+                                 `usb: [\"046d:c547\"]`";
+
 /// A function that is passed through.
 type Function = (PciAddress, PciDevice);
 
@@ -207,9 +211,7 @@ fn usb(cx: &mut Context, node: Node) {
             }
             (None, None) => {
                 cx.take(node, &["mode", "type", "managed"]);
-                let words = "a USB device by bus and device number is another after each plug: write its id, which `lsusb` shows, into \
-                             `usb: [\"046d:c547\"]`";
-                return cx.needs(number, &[ALL], words);
+                return cx.needs(number, &[ALL], USB_BY_NUMBER);
             }
         }
     }

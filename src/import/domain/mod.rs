@@ -27,7 +27,7 @@ pub use disks::of_order as disk_of_order;
 pub use extra::environment;
 pub use family::{of as family, of_script as family_of_script};
 pub use general::possible_name;
-pub use hostdev::{is_of, together as cards};
+pub use hostdev::{USB_BY_NUMBER, is_of, together as cards};
 pub use input::{add as event_device, toggle};
 pub use memory::size;
 pub use parts::{NEW_TPM, looking_glass, shared_folder};

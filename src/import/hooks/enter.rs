@@ -6,6 +6,7 @@ use super::action;
 use super::command::Command;
 use super::outcome::Outcome;
 use super::shell;
+use super::wrapped::base;
 use crate::import::account::Verdict;
 use crate::import::context::Context;
 use crate::units::Stage;
@@ -45,7 +46,7 @@ pub fn only_if(cx: &mut Context, file: &str, command: &Command) {
 
 /// What `sh -c` is given, or `su USER -c`.
 pub fn in_a_shell(command: &Command) -> Option<&str> {
-    let place = command.words.iter().position(|word| matches!(word.rsplit('/').next(), Some("sh" | "bash" | "su")))?;
+    let place = command.words.iter().position(|word| matches!(base(word), "sh" | "bash" | "su"))?;
     let before = command.words[..place].first().map(String::as_str);
     let leading = before.is_none_or(|word| {
         matches!(word, "sudo" | "exec" | "nohup" | "doas" | "timeout" | "env" | "nice" | "runuser") && place <= 4

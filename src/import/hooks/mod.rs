@@ -223,7 +223,7 @@ fn called(command: &Command, scripts: &Scripts, stage: Stage) -> Option<Hook> {
 fn called_before(command: &Command, seen: &BTreeSet<String>) -> bool {
     script_word(command).is_some_and(|word| {
         seen.contains(word)
-            || seen.contains(word.rsplit('/').next().unwrap_or(word))
+            || seen.contains(base(word))
             || seen.iter().any(|name| word.ends_with(&format!("/hooks/{name}")))
     })
 }
@@ -234,7 +234,7 @@ fn script_word(command: &Command) -> Option<&str> {
     let words = &command.words;
     let (mut at, mut sourced) = (0, false);
     while let Some(word) = words.get(at) {
-        let name = word.rsplit('/').next().unwrap_or(word);
+        let name = base(word);
         at += match name {
             _ if BEFORE.contains(&name) || word.as_str() == "." => 1,
             "timeout" => 2,

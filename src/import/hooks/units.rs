@@ -112,9 +112,9 @@ fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> 
         );
     }
     let stops = matches!(verb, "stop" | "kill" | "mask" | "freeze");
+    let whole = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
     match (starting, stops) {
         (true, true) => {
-            let whole = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
             let list = if user { &mut cx.machine.handover.user_units } else { &mut cx.machine.handover.units };
             // A pattern, or a name that only a run could tell, is no unit's.
             if !whole.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c)) {
@@ -127,7 +127,6 @@ fn one(cx: &mut Context, verb: &str, unit: &str, user: bool, starting: bool) -> 
             taken(format!("`{field}` stops it, and starts it again after the run"))
         }
         (false, false) => {
-            let whole = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
             let handover = &cx.machine.handover;
             if handover.units.contains(&whole) || handover.user_units.contains(&whole) { done(RESTORED) } else { None }
         }
